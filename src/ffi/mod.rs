@@ -1,1 +1,23 @@
-//! (see docs/architecture.md)
+//! The C ABI: what `include/mmopt.h` declares, one file per noun.
+//!
+//! Terms: a *handle* is an opaque C object, owned by the caller until its `_free`; an *export* is
+//! a function that C calls. Every export passes `guard`, the one place where a panic ends; a
+//! handle that was in use by then is poisoned and can only be freed. Handles count their users,
+//! so that a call from inside a callback, or from a second thread against the thread rule, is a
+//! `State` error where it can be seen. The header generated from these files is the contract: its
+//! texts say what each pointer must be, which is why no `# Safety` sections stand here.
+#![allow(non_camel_case_types, clippy::missing_safety_doc, rustdoc::broken_intra_doc_links)]
+
+mod args;
+mod callback;
+mod error;
+mod guard;
+mod structs;
+mod tensor;
+mod version;
+
+pub use args::mmopt_text_free;
+pub use callback::*;
+pub use error::*;
+pub use tensor::*;
+pub use version::*;
