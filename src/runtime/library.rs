@@ -251,19 +251,18 @@ fn usual_places() -> Vec<OsString> {
     }
     let exe = std::env::current_exe().ok();
     dirs.extend(exe.as_deref().and_then(Path::parent).map(Path::to_path_buf));
-    let mut places: Vec<OsString> = Vec::new();
-    let mut push_dirs = |places: &mut Vec<OsString>, dirs: &mut dyn Iterator<Item = PathBuf>| {
-        for dir in dirs {
-            // The second name matters only where the first is missing.
-            let present = NAMES.iter().map(|n| dir.join(n)).find(|p| p.exists());
-            let place = present.unwrap_or_else(|| dir.join(NAMES[0])).into_os_string();
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-    };
-    push_dirs(&mut places, &mut dirs.into_iter());
+    let mut places = Vec::new();
+    dirs.iter().for_each(|dir| push(&mut places, dir));
     places.extend(NAMES.iter().map(|name| OsStr::new(name).to_owned()));
-    push_dirs(&mut places, &mut SYSTEM_DIRS.iter().map(PathBuf::from));
+    SYSTEM_DIRS.iter().for_each(|dir| push(&mut places, Path::new(dir)));
     places
+}
+
+/// Adds the library in `dir` once; the second name matters only where the first is missing.
+fn push(places: &mut Vec<OsString>, dir: &Path) {
+    let present = NAMES.iter().map(|name| dir.join(name)).find(|path| path.exists());
+    let place = present.unwrap_or_else(|| dir.join(NAMES[0])).into_os_string();
+    if !places.contains(&place) {
+        places.push(place);
+    }
 }
