@@ -1,1 +1,3 @@
-//! (see docs/architecture.md)
+//! State on disk: weights as safetensors, checkpoints as directories that appear whole.
+
+pub mod directory;
