@@ -9,15 +9,32 @@
 #![allow(non_camel_case_types, clippy::missing_safety_doc, rustdoc::broken_intra_doc_links)]
 
 mod args;
-mod callback;
 mod error;
 mod guard;
 mod structs;
-mod tensor;
 mod version;
+
+mod callback;
+mod runtime;
+mod tensor;
+
+#[cfg(feature = "text")]
+mod architecture;
+#[cfg(feature = "text")]
+mod batch;
+#[cfg(feature = "text")]
+mod corpus;
+#[cfg(feature = "text")]
+mod loader;
+#[cfg(feature = "text")]
+mod tokenizer;
 
 pub use args::mmopt_text_free;
 pub use callback::*;
 pub use error::*;
+pub use runtime::*;
 pub use tensor::*;
 pub use version::*;
+
+#[cfg(feature = "text")]
+pub use {architecture::*, batch::*, corpus::*, loader::*, tokenizer::*};
