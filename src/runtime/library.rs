@@ -14,6 +14,7 @@ use ort::environment::{Environment, EnvironmentBuilder};
 use ort::logging::LogLevel;
 
 use super::api::{api, check, text};
+use super::kernels::Kernels;
 use super::probe::{Found, own_file, probe};
 use crate::error::{Error, Kind, Result};
 
@@ -37,6 +38,7 @@ pub struct Library {
     found: Found,
     environment: Environment,
     shared_arena: bool,
+    kernels: Option<Kernels>,
 }
 
 /// Loads ONNX Runtime, or returns the one that is loaded.
@@ -110,6 +112,11 @@ impl Library {
         self.shared_arena
     }
 
+    /// This library's own operators, where the runtime takes them.
+    pub(super) fn kernels(&self) -> Option<&Kernels> {
+        self.kernels.as_ref()
+    }
+
     /// The runtime's environment.
     pub(super) fn environment(&self) -> *mut ort::sys::OrtEnv {
         self.environment.ptr().cast_mut()
@@ -130,9 +137,12 @@ impl Library {
                 false
             }
         };
+        let kernels = Kernels::new()
+            .inspect_err(|error| log::warn!("standard operators instead of kernels: {error}"))
+            .ok();
         let (major, minor, patch) = found.version;
         log::info!("ONNX Runtime {major}.{minor}.{patch} from {}", found.path.display());
-        Ok(Self { found, environment, shared_arena })
+        Ok(Self { found, environment, shared_arena, kernels })
     }
 }
 
