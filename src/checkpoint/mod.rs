@@ -1,1 +1,3 @@
-//! (see docs/architecture.md)
+//! State on disk: weights and training state in safetensors.
+
+pub mod weights;
