@@ -33,10 +33,9 @@ pub(super) fn check(status: sys::OrtStatusPtr) -> Result<()> {
     Err(Error::new(kind, format!("ONNX Runtime: {text}")))
 }
 
-impl From<ort::Error> for Error {
-    fn from(error: ort::Error) -> Self {
-        Self::new(Kind::Runtime, format!("ONNX Runtime: {error}"))
-    }
+/// An error of the binding crate as ours.
+pub(super) fn wrap(error: ort::Error) -> Error {
+    Error::new(Kind::Runtime, format!("ONNX Runtime: {error}"))
 }
 
 /// A C string of the runtime as text; empty for NULL.

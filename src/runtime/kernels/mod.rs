@@ -33,6 +33,7 @@ pub use portable::attach;
 
 use ort::operator::OperatorDomain;
 
+use super::api::wrap;
 use crate::error::Result;
 
 /// The operator domain of this library's kernels, version 1.
@@ -56,7 +57,8 @@ impl Kernels {
     pub(super) fn new() -> Result<Self> {
         let domain = op::ROWS
             .iter()
-            .try_fold(OperatorDomain::new(DOMAIN)?, |domain, row| domain.add(op::Op(row)))?;
+            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(op::Op(row)))
+            .map_err(wrap)?;
         Ok(Self(domain))
     }
 

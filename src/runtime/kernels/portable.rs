@@ -124,7 +124,7 @@ impl Body {
     }
 
     fn float(&mut self, value: f32) -> String {
-        let value = AttributeProto { f: value, r#type: 1, ..named("value_float") };
+        let value = AttributeProto { f: Some(value), r#type: 1, ..named("value_float") };
         self.add("Constant", &[], vec![value])
     }
 
@@ -169,7 +169,7 @@ fn named(name: &str) -> AttributeProto {
 }
 
 fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { i: value, r#type: 2, ..named(name) }
+    AttributeProto { i: Some(value), r#type: 2, ..named(name) }
 }
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
@@ -321,6 +321,6 @@ fn embedding_grad(b: &mut Body) {
     let column = b.shaped("Unsqueeze", &ids, 1);
     let wide = b.add("Shape", &[&rows], vec![]);
     let index = b.add("Expand", &[&column, &wide], vec![]);
-    let add = AttributeProto { s: "add".into(), r#type: 3, ..named("reduction") };
+    let add = AttributeProto { s: Some("add".into()), r#type: 3, ..named("reduction") };
     b.put("dtable", "ScatterElements", &[&zeros, &index, &rows], vec![int("axis", 0), add]);
 }
