@@ -40,6 +40,14 @@ pub(super) struct Row {
     compute: fn(&ComputeContext, &Attributes) -> Result,
 }
 
+impl Row {
+    /// How many outputs a node has; none may be left out.
+    #[cfg(test)]
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs.len()
+    }
+}
+
 use Dims::{Like, Outer};
 use Type::{Float32 as F, Int64 as I};
 
@@ -99,11 +107,8 @@ impl Operator for Op {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        // Optional: a gradient that nobody asks for is not computed.
-        self.0.outputs.iter().enumerate().map(|(i, _)| match i {
-            0 => OperatorOutput::required(F),
-            _ => OperatorOutput::optional(F),
-        })
+        // All required: runtimes up to 1.24 crash on the inferred shape of one that is left out.
+        self.0.outputs.iter().map(|_| OperatorOutput::required(F))
     }
 
     fn create_kernel<'attr>(&self, info: &KernelContext<'attr>) -> Result<BoxedKernel<'attr>> {
@@ -140,8 +145,7 @@ fn infer(row: &Row, cx: &mut ShapeInferenceContext) -> Result {
             shape: Shape::new(shape[..rank].iter().copied()),
             dimension_symbols: SymbolicDimensions::new(symbols),
         };
-        // Output slots that the node leaves out have no place for a shape.
-        let _ = cx.set_output(i, &ty);
+        cx.set_output(i, &ty)?;
     }
     Ok(())
 }

@@ -85,6 +85,11 @@ impl Case<'_> {
             }
         }
         assert!(self.run(&kernel_only, with(false, 1)).is_err(), "{} ran unregistered", self.op);
+        let empty = self.inputs.iter().any(Tensor::is_empty);
+        if empty && crate::runtime::load(None).unwrap().version() < (1, 25, 0) {
+            // Their reductions of nothing keep the shape, their products of nothing are undefined.
+            return println!("not run: this runtime's own operators do not work on empty tensors");
+        }
         for opset in [13, 15, 16, 17, 18] {
             let mut graph = self.graph(opset);
             attach(&mut graph).unwrap();
@@ -292,7 +297,8 @@ fn what_does_not_fit_is_an_error() {
     let refused = |op: &str, inputs: &[Tensor], part: &str| {
         let attributes = loss_attributes(0.0);
         let attributes = if op.starts_with("Cross") { &attributes[..] } else { &[] };
-        let case = Case { op, inputs, outputs: 1, attributes };
+        let outputs = op::ROWS.iter().find(|row| row.name == op).unwrap().outputs();
+        let case = Case { op, inputs, outputs, attributes };
         let error = case.run(&case.graph(17), SessionOptions::default()).unwrap_err();
         assert!(error.message().contains(part), "no '{part}' in: {error}");
     };
