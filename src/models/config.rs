@@ -227,6 +227,11 @@ impl Config {
         }
     }
 
+    /// Dropout before a question-answering head; only DistilBERT has one.
+    pub(super) fn answer_dropout(&self) -> f64 {
+        self.other.get("qa_dropout").and_then(Value::as_f64).unwrap_or(0.1)
+    }
+
     /// The task of the class that the weights were saved from, with the labels' number.
     ///
     /// # Errors
@@ -420,9 +425,7 @@ impl Fields<'_> {
             },
             tie_word_embeddings: self.flag("tie_word_embeddings")?.unwrap_or(true),
             scale_attention: self.flag("scale_attn_weights")?.unwrap_or(true),
-            scale_by_inverse_layer: self
-                .flag("scale_attn_by_inverse_layer_idx")?
-                .unwrap_or(false),
+            scale_by_inverse_layer: self.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false),
             architectures: self.texts("architectures")?,
             labels: self.labels()?,
             other,

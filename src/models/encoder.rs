@@ -147,12 +147,7 @@ fn places_from_padding(net: &mut Net, pad: usize) -> ValueId {
 
 /// Adds the token types' embeddings: a one-hot product for ids that are given, whose gradient
 /// is a product too instead of a scatter into a few rows; row 0 where no ids are given.
-fn add_types(
-    net: &mut Net,
-    x: ValueId,
-    prefix: &str,
-    types: Option<ValueId>,
-) -> Result<ValueId> {
+fn add_types(net: &mut Net, x: ValueId, prefix: &str, types: Option<ValueId>) -> Result<ValueId> {
     let (n, hidden) = (net.config.type_vocab, net.config.hidden);
     if n == 0 {
         return Ok(x);
