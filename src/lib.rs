@@ -3,6 +3,7 @@
 pub mod autodiff;
 pub mod checkpoint;
 pub mod error;
+pub mod file;
 pub mod metrics;
 pub mod models;
 pub mod onnx;
