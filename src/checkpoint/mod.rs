@@ -1,3 +1,4 @@
 //! State on disk: weights as safetensors, checkpoints as directories that appear whole.
 
 pub mod directory;
+pub mod weights;

@@ -33,6 +33,11 @@ pub(super) fn check(status: sys::OrtStatusPtr) -> Result<()> {
     Err(Error::new(kind, format!("ONNX Runtime: {text}")))
 }
 
+/// An error of the binding crate as ours.
+pub(super) fn wrap(error: ort::Error) -> Error {
+    Error::new(Kind::Runtime, format!("ONNX Runtime: {error}"))
+}
+
 /// A C string of the runtime as text; empty for NULL.
 ///
 /// # Safety

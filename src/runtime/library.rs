@@ -14,6 +14,7 @@ use ort::environment::{Environment, EnvironmentBuilder};
 use ort::logging::LogLevel;
 
 use super::api::{api, check, text};
+use super::kernels::Kernels;
 use super::probe::{Found, own_file, probe};
 use crate::error::{Error, Kind, Result};
 
@@ -37,6 +38,8 @@ pub struct Library {
     found: Found,
     environment: Environment,
     shared_arena: bool,
+    kernels: Option<Kernels>,
+    domain_known: Mutex<bool>,
 }
 
 /// Loads ONNX Runtime, or returns the one that is loaded.
@@ -110,6 +113,24 @@ impl Library {
         self.shared_arena
     }
 
+    /// This library's own operators, where the runtime takes them.
+    pub(super) fn kernels(&self) -> Option<&Kernels> {
+        self.kernels.as_ref()
+    }
+
+    /// Runs `open`, which makes a session. The runtime notes a custom domain with its first
+    /// session, and fails when two are first; so until one has succeeded they take turns.
+    pub(super) fn open_in_turn<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut known = self.domain_known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known {
+            drop(known);
+            return open();
+        }
+        let opened = open()?;
+        *known = true;
+        Ok(opened)
+    }
+
     /// The runtime's environment.
     pub(super) fn environment(&self) -> *mut ort::sys::OrtEnv {
         self.environment.ptr().cast_mut()
@@ -130,9 +151,12 @@ impl Library {
                 false
             }
         };
+        let kernels = Kernels::new()
+            .inspect_err(|error| log::warn!("standard operators instead of kernels: {error}"))
+            .ok();
         let (major, minor, patch) = found.version;
         log::info!("ONNX Runtime {major}.{minor}.{patch} from {}", found.path.display());
-        Ok(Self { found, environment, shared_arena })
+        Ok(Self { found, environment, shared_arena, kernels, domain_known: Mutex::new(false) })
     }
 }
 

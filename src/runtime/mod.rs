@@ -9,6 +9,7 @@ mod api;
 mod binding;
 mod cache;
 mod cancel;
+pub mod kernels;
 mod library;
 mod options;
 mod probe;

@@ -65,6 +65,9 @@ pub struct SessionOptions {
     /// Idle threads keep a core busy for a while instead of sleeping: faster for one session
     /// alone, slower where sessions share cores. Default false.
     pub spinning: bool,
+    /// Use this library's fused kernels for operators of the domain `mmopt`; without them their
+    /// form in standard operators runs. CPU only. Default true.
+    pub kernels: bool,
     /// CUDA only: products of 32-bit floats in TF32 (10 bits of mantissa). Default false.
     pub tf32: bool,
     /// Values for dimensions that the model names, e.g. `("batch", 8)`. Default none.
@@ -84,6 +87,7 @@ impl Default for SessionOptions {
             mem_pattern: false,
             shared_arena: true,
             spinning: false,
+            kernels: true,
             tf32: false,
             dimensions: Vec::new(),
             config: Vec::new(),
@@ -101,6 +105,10 @@ impl SessionOptions {
         }?;
         self.set_basics(built.ptr())?;
         self.set_entries(built.ptr(), library)?;
+        if let (true, Device::Cpu, Some(kernels)) = (self.kernels, self.device, library.kernels()) {
+            // SAFETY: the options live, and the domain as long as the library: for good.
+            check(unsafe { (api.AddCustomOpDomain)(built.ptr(), kernels.domain()) })?;
+        }
         if let Device::Cuda { id } = self.device {
             self.append_cuda(built.ptr(), library, id)?;
         }
