@@ -9,7 +9,10 @@ use super::error::mmopt_error;
 use super::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
 use super::structs::{Options, init, options};
 use crate::error::{Error, Result};
-use crate::text::{Column, Columns, Corpus, Example, Format, Header, LabelMap, SplitOptions};
+use crate::text::{
+    Column, Columns, Corpus, Documents, Example, Format, Header, LabelMap, SplitOptions,
+    SyntheticOptions,
+};
 
 /// The examples of one task and the names of its classes or tags. It never changes.
 pub struct mmopt_corpus(Cell<CorpusValue>);
@@ -164,6 +167,96 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
         let labels = labels_of(o.labels_of)?;
         let read = Corpus::classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
         corpus.set(give(read)?);
+        Ok(())
+    })
+}
+
+/// Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
+/// labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
+///
+/// Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_tagged_words(
+    path: *const c_char,
+    labels_of: *const mmopt_corpus,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let corpus = output(corpus, "corpus")?;
+        let labels = self::labels_of(labels_of)?;
+        corpus.set(give(Corpus::tagged_words(Path::new(path), labels.as_ref())?)?);
+        Ok(())
+    })
+}
+
+/// Reads questions about contexts: one object of the SQuAD form, or an object on each line with
+/// context, question and answers.
+///
+/// Errors carry the place: a missing key, an answer that does not stand where it should.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_questions(
+    path: *const c_char,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(give(Corpus::questions(Path::new(path))?)?);
+        Ok(())
+    })
+}
+
+/// How plain text is cut into documents.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_documents {
+    /// Lines up to a blank line.
+    Paragraphs = 0,
+    /// Each line that is not blank.
+    Lines = 1,
+    /// The whole file.
+    File = 2,
+}
+
+/// Reads plain text for language modelling; documents is an mmopt_documents.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
+    path: *const c_char,
+    documents: u32,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let cuts = [(0, Documents::Paragraphs), (1, Documents::Lines), (2, Documents::File)];
+        let documents = choice(documents, "documents", &cuts)?;
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(give(Corpus::plain_text(Path::new(path), documents)?)?);
+        Ok(())
+    })
+}
+
+/// n generated sentences of two classes, for trying things out without data; the same seed gives
+/// the same sentences. label_noise: the share of wrong labels, at least 0, below 0.5.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_synthetic(
+    n: usize,
+    seed: u64,
+    label_noise: f64,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's argument, by the header's contract.
+    guard(|| unsafe {
+        let corpus = output(corpus, "corpus")?;
+        let options = SyntheticOptions { sentences: n, seed, label_noise };
+        corpus.set(give(Corpus::synthetic(&options)?)?);
         Ok(())
     })
 }

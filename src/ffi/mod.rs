@@ -17,6 +17,7 @@ mod version;
 mod callback;
 mod runtime;
 mod tensor;
+mod tensors;
 
 #[cfg(feature = "text")]
 mod architecture;
@@ -29,12 +30,27 @@ mod loader;
 #[cfg(feature = "text")]
 mod tokenizer;
 
+mod evaluation;
+mod model;
+#[cfg(feature = "text")]
+mod model_text;
+mod trainer;
+mod trainer_options;
+mod trainer_parameters;
+mod trainer_state;
+
 pub use args::mmopt_text_free;
 pub use callback::*;
 pub use error::*;
+pub use evaluation::*;
+pub use model::*;
 pub use runtime::*;
 pub use tensor::*;
+pub use trainer::*;
+pub use trainer_options::*;
+pub use trainer_parameters::*;
+pub use trainer_state::*;
 pub use version::*;
 
 #[cfg(feature = "text")]
-pub use {architecture::*, batch::*, corpus::*, loader::*, tokenizer::*};
+pub use {architecture::*, batch::*, corpus::*, loader::*, model_text::*, tokenizer::*};
