@@ -1,0 +1,314 @@
+//! Tokenizers from and to the files that published models carry.
+//!
+//! Read, in this order of preference: `tokenizer.json`; `vocab.txt` (WordPiece); `vocab.json`
+//! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them gives the class,
+//! lower-casing, special tokens and the greatest length. Written: all of these.
+
+use super::flavour::{Flavour, Kind, Special};
+use super::learn::{assemble, word_piece};
+use super::source::{at, lines, read_text};
+use super::tokenizer::{Tokenizer, foreign};
+use crate::error::{Error, Result};
+use crate::file::write_atomically;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::{Model, ModelWrapper, Tokenizer as Pipeline};
+
+/// Lengths above this stand for "no limit" in published files.
+const NO_LIMIT: u64 = 1 << 24;
+
+/// What the files beside a vocabulary say.
+#[derive(Default)]
+struct Config {
+    values: Value,
+    model_type: String,
+}
+
+impl Config {
+    fn read(dir: &Path) -> Result<Self> {
+        let values = json_beside(dir, "tokenizer_config.json")?.unwrap_or_default();
+        let model = json_beside(dir, "config.json")?.unwrap_or_default();
+        let model_type = model.get("model_type").and_then(Value::as_str).unwrap_or("").to_owned();
+        Ok(Self { values, model_type })
+    }
+
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.values.get(key).and_then(Value::as_bool)
+    }
+
+    /// A special token, written as a string or as an object with `content`.
+    fn token(&self, special: Special) -> Option<&str> {
+        let value = self.values.get(special.key())?;
+        value.as_str().or_else(|| value.get("content").and_then(Value::as_str))
+    }
+
+    /// The flavour by class or model type, else by the special tokens that there are.
+    fn flavour(&self, has: impl Fn(&str) -> bool) -> Flavour {
+        let class = self.values.get("tokenizer_class").and_then(Value::as_str).unwrap_or("");
+        for name in [class.to_ascii_lowercase(), self.model_type.to_ascii_lowercase()] {
+            if name.contains("roberta") {
+                return Flavour::Roberta;
+            }
+            if name.contains("bert") {
+                return Flavour::Bert;
+            }
+            if name.contains("gpt2") {
+                return Flavour::Gpt2;
+            }
+        }
+        if has("[CLS]") && has("[SEP]") {
+            Flavour::Bert
+        } else if has("<s>") && has("</s>") {
+            Flavour::Roberta
+        } else {
+            Flavour::Gpt2
+        }
+    }
+
+    fn max_length(&self) -> Option<usize> {
+        let length = self.values.get("model_max_length")?.as_f64()?;
+        (length >= 1.0 && length < NO_LIMIT as f64).then_some(length as usize)
+    }
+}
+
+impl Tokenizer {
+    /// Reads a tokenizer from a directory, or from one of its files.
+    ///
+    /// Errors: `NotFound` with the names looked for; `InvalidData` with the file for contents
+    /// that are malformed or lack a special token.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (dir, file) = locate(path)?;
+        let config = Config::read(&dir)?;
+        let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let read = match () {
+            () if name.ends_with(".txt") => read_word_piece(&file, &config),
+            () if name == "vocab.json" => read_byte_level(&file, &config),
+            () => read_pipeline(&file, &config),
+        };
+        let mut tokenizer = read.map_err(|e| {
+            let known = e.message().starts_with(&file.display().to_string());
+            if known { e } else { e.context(file.display()) }
+        })?;
+        for special in Special::ALL {
+            let named = config.token(special).and_then(|t| tokenizer.pipeline.token_to_id(t));
+            if named.is_some() {
+                tokenizer.specials[special as usize] = named;
+            }
+        }
+        tokenizer.max_length = config.max_length().unwrap_or(tokenizer.max_length);
+        Ok(tokenizer)
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the
+    /// vocabulary files into `dir`, which is made if need be. The usual libraries load them.
+    ///
+    /// Errors: `Io` with the path.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+        let model = self.pipeline.get_model();
+        model.save(dir, None).map_err(|e| foreign(e).context(dir.display()))?;
+        let mut pipeline = self.pipeline.clone();
+        pipeline.with_post_processor(self.framing.clone());
+        let text = pipeline.to_string(true).map_err(foreign)?;
+        write(dir, "tokenizer.json", &text)?;
+        let specials = self.special_tokens_map();
+        write(dir, "special_tokens_map.json", &format!("{specials:#}\n"))?;
+        write(dir, "tokenizer_config.json", &format!("{:#}\n", self.config_json(specials)))
+    }
+
+    fn special_tokens_map(&self) -> Value {
+        let named = Special::ALL.into_iter().filter_map(|special| {
+            let text = self.token(self.special_id(special)?)?;
+            Some((special.key().to_owned(), Value::String(text)))
+        });
+        Value::Object(named.collect())
+    }
+
+    fn config_json(&self, mut config: Value) -> Value {
+        let word_piece = matches!(self.pipeline.get_model(), ModelWrapper::WordPiece(_));
+        let class = match (self.flavour, word_piece) {
+            (Flavour::Bert, true) => "BertTokenizer",
+            (Flavour::Gpt2, false) => "GPT2Tokenizer",
+            (Flavour::Roberta, false) => "RobertaTokenizer",
+            _ => "PreTrainedTokenizerFast",
+        };
+        config["tokenizer_class"] = json!(class);
+        config["model_max_length"] = json!(self.max_length);
+        if let Some(tokenizers::NormalizerWrapper::BertNormalizer(n)) =
+            self.pipeline.get_normalizer()
+        {
+            config["do_lower_case"] = json!(n.lowercase);
+            config["strip_accents"] = json!(n.strip_accents);
+            config["tokenize_chinese_chars"] = json!(n.handle_chinese_chars);
+        }
+        if let Some(tokenizers::PreTokenizerWrapper::ByteLevel(b)) =
+            self.pipeline.get_pre_tokenizer()
+        {
+            config["add_prefix_space"] = json!(b.add_prefix_space);
+        }
+        config
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
+    let path = dir.join(name);
+    write_atomically(&path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::io(&path, e)))
+}
+
+/// The folder of a tokenizer and the file to begin with.
+fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
+    if path.is_file() {
+        let dir = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let merges = path.file_name().is_some_and(|n| n == "merges.txt");
+        let file = if merges { dir.join("vocab.json") } else { path.to_path_buf() };
+        return Ok((dir, file));
+    }
+    let names = ["tokenizer.json", "vocab.txt", "vocab.json"];
+    let found = names.iter().map(|n| path.join(n)).find(|p| p.is_file());
+    let file = found.ok_or_else(|| {
+        Error::not_found(format!(
+            "{}: no tokenizer; looked for tokenizer.json, vocab.txt, vocab.json with merges.txt",
+            path.display()
+        ))
+    })?;
+    Ok((path.to_path_buf(), file))
+}
+
+fn json_beside(dir: &Path, name: &str) -> Result<Option<Value>> {
+    let path = dir.join(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = read_text(&path)?;
+    serde_json::from_str(&text).map(Some).map_err(|e| at(&path, e.line(), e))
+}
+
+fn read_pipeline(file: &Path, config: &Config) -> Result<Tokenizer> {
+    let text = read_text(file)?;
+    let pipeline: Pipeline = text.parse().map_err(foreign)?;
+    let flavour = config.flavour(|token| pipeline.token_to_id(token).is_some());
+    Tokenizer::from_pipeline(pipeline, flavour)
+}
+
+fn read_word_piece(file: &Path, config: &Config) -> Result<Tokenizer> {
+    let text = read_text(file)?;
+    let mut vocab = Vocab::default();
+    for (line, token) in lines(&text) {
+        let token = token.trim_end();
+        if let Some(before) = vocab.insert(token.to_owned(), (line - 1) as u32) {
+            let text = format!("token '{token}' stands on line {} already", before + 1);
+            return Err(at(file, line, text));
+        }
+    }
+    let flavour = config.flavour(|token| vocab.contains_key(token));
+    let model = word_piece(vocab, flavour)?.into();
+    let lowercase = config.flag("do_lower_case").unwrap_or(true);
+    assemble(model, flavour, Kind::WordPiece, lowercase, false)
+}
+
+fn read_byte_level(file: &Path, config: &Config) -> Result<Tokenizer> {
+    let value: Value =
+        serde_json::from_str(&read_text(file)?).map_err(|e| at(file, e.line(), e))?;
+    let entries = value.as_object().ok_or_else(|| Error::data("not an object of tokens"))?;
+    let mut vocab = Vocab::default();
+    let mut taken = HashSet::with_capacity(entries.len());
+    for (token, id) in entries {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id = id.filter(|id| taken.insert(*id)).ok_or_else(|| {
+            Error::data(format!("the id of token '{token}' is not an unused number"))
+        })?;
+        vocab.insert(token.clone(), id);
+    }
+    let merges = read_merges(&file.with_file_name("merges.txt"), &vocab)?;
+    let flavour = config.flavour(|token| vocab.contains_key(token));
+    let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(foreign)?;
+    let space = config.flag("add_prefix_space").unwrap_or(false);
+    assemble(model.into(), flavour, Kind::ByteLevelBpe, false, space)
+}
+
+fn read_merges(file: &Path, vocab: &Vocab) -> Result<Vec<(String, String)>> {
+    let text = read_text(file)?;
+    let mut merges = Vec::new();
+    for (line, content) in lines(&text) {
+        if content.is_empty() || (line == 1 && content.starts_with("#version")) {
+            continue;
+        }
+        let pair = content.split_once(' ').filter(|(_, b)| !b.contains(' '));
+        let (a, b) = pair.ok_or_else(|| at(file, line, "not two tokens"))?;
+        for token in [a, b, &format!("{a}{b}")] {
+            if !vocab.contains_key(token) {
+                return Err(at(file, line, format!("'{token}' is not in the vocabulary")));
+            }
+        }
+        merges.push((a.to_owned(), b.to_owned()));
+    }
+    Ok(merges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{TrainOptions, Truncation};
+
+    const TEXTS: [&str; 3] =
+        ["A fine film, really fine.", "a bad film \u{e9}t\u{e9}", "fine bad film"];
+
+    fn learned(flavour: Flavour) -> Tokenizer {
+        let options =
+            TrainOptions { flavour, vocab_size: 300, model_max_length: 77, ..Default::default() };
+        Tokenizer::train(&options, &TEXTS).unwrap()
+    }
+
+    fn ids(tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
+        let one =
+            |t: &&str| tokenizer.encode(t, Some("film <mask> \u{1F600}"), 64, Truncation::Never);
+        TEXTS.iter().map(|t| one(t).unwrap().ids).collect()
+    }
+
+    #[test]
+    fn saved_files_give_the_same_tokenizer_by_every_way() {
+        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
+            let tokenizer = learned(flavour);
+            let dir = tempfile::tempdir().unwrap();
+            tokenizer.save(dir.path()).unwrap();
+            for way in ["dir", "file", "vocabulary"] {
+                let file = dir.path().join("tokenizer.json");
+                if way == "vocabulary" {
+                    std::fs::remove_file(&file).unwrap();
+                }
+                let path = if way == "file" { file } else { dir.path().to_path_buf() };
+                let again = Tokenizer::load(&path).unwrap();
+                assert_eq!(again.flavour(), flavour, "{way}");
+                assert_eq!(again.specials, tokenizer.specials, "{flavour:?} {way}");
+                assert_eq!(again.vocab_size(), tokenizer.vocab_size());
+                assert_eq!(again.model_max_length(), 77);
+                assert_eq!(ids(&again), ids(&tokenizer), "{flavour:?} {way}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let fails = |name: &str, content: &str| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            let e = Tokenizer::load(&dir.path().join(name)).unwrap_err();
+            e.message().replace(&format!("{}/", dir.path().display()), "")
+        };
+        assert!(Tokenizer::load(dir.path()).unwrap_err().message().contains("looked for"));
+        let e = fails("vocab.txt", "[PAD]\n[CLS]\n[SEP]\na\n");
+        assert_eq!(e, "vocab.txt: the vocabulary lacks the unknown token '[UNK]'");
+        assert_eq!(
+            fails("vocab.txt", "a\nb\na\n"),
+            "vocab.txt:3: token 'a' stands on line 1 already"
+        );
+        assert!(fails("tokenizer.json", "{").starts_with("tokenizer.json: tokenizer: "));
+        std::fs::write(dir.path().join("merges.txt"), "#version: 0.2\na b\na c\n").unwrap();
+        let e = fails("vocab.json", "{\"a\":0,\"b\":1,\"ab\":2}");
+        assert_eq!(e, "vocab.json: merges.txt:3: 'c' is not in the vocabulary");
+        assert!(fails("vocab.json", "{\"a\":0,\"b\":0}").contains("not an unused number"));
+    }
+}
