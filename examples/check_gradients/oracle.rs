@@ -225,10 +225,8 @@ impl Oracle {
             .flatten()
             .filter_map(Json::as_str)
             .collect();
-        let mut groups: Vec<Group> = copies
-            .into_iter()
-            .map(|(name, copies)| Group { names: vec![name], copies })
-            .collect();
+        let mut groups: Vec<Group> =
+            copies.into_iter().map(|(name, copies)| Group { names: vec![name], copies }).collect();
         groups.retain(|g| !without.contains(&g.names[0].as_str()));
         for name in self.params.keys() {
             let known = groups.iter().any(|g| g.names.contains(&self.canonical(name)));

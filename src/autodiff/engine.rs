@@ -27,8 +27,7 @@ pub fn differentiate(
     wrt: &[ValueId],
 ) -> Result<Vec<Option<ValueId>>> {
     let mut work = graph.clone();
-    let gradients =
-        append(&mut work, loss, wrt).context(|| format!("model '{}'", graph.name))?;
+    let gradients = append(&mut work, loss, wrt).context(|| format!("model '{}'", graph.name))?;
     *graph = work;
     Ok(gradients)
 }
@@ -81,7 +80,9 @@ fn check_ends(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Result<()> {
     let shape = graph.value(loss).ty.static_shape();
     if shape.as_ref().is_none_or(|s| s.iter().product::<usize>() != 1) {
         let name = graph.value_name(loss);
-        return Err(Error::shape(format!("the loss '{name}' is no scalar, its shape is {shape:?}")));
+        return Err(Error::shape(format!(
+            "the loss '{name}' is no scalar, its shape is {shape:?}"
+        )));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ mod table;
 
 pub use engine::{check_differentiable, differentiate};
 pub use loss::{AttachedLoss, LossKind, LossSpec, attach_loss};
-pub use lower::lower;
+pub use lower::{lower, lower_sequences};
 pub use opset::{OLDEST_OPSET, raise_opset};
 pub use rule::RuleCx;
 pub use table::{Entry, Row, rows};

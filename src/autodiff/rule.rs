@@ -145,12 +145,7 @@ impl<'a, 'g> RuleCx<'a, 'g> {
     }
 
     /// Output `slot` of the forward node, added to it with the given type if it has none.
-    pub fn extra_output(
-        &mut self,
-        slot: usize,
-        dtype: DType,
-        shape: &[usize],
-    ) -> Result<ValueId> {
+    pub fn extra_output(&mut self, slot: usize, dtype: DType, shape: &[usize]) -> Result<ValueId> {
         if let Some(v) = self.node.output(slot) {
             return Ok(v);
         }

@@ -7,13 +7,7 @@ use crate::tensor::{DType, element_count};
 
 impl Build<'_> {
     /// `op` (`ReduceSum`, `ReduceMean`, …) over `axes`; no axes leave x as it is.
-    pub fn reduce(
-        &mut self,
-        op: &str,
-        x: ValueId,
-        axes: &[usize],
-        keep: bool,
-    ) -> Result<ValueId> {
+    pub fn reduce(&mut self, op: &str, x: ValueId, axes: &[usize], keep: bool) -> Result<ValueId> {
         if axes.is_empty() {
             return Ok(x);
         }
@@ -176,12 +170,7 @@ impl Build<'_> {
     }
 
     /// Zeros of `[rows, width]` with row i of `updates` `[n, width]` added at row `indices[i]`.
-    pub fn add_rows(
-        &mut self,
-        rows: usize,
-        indices: ValueId,
-        updates: ValueId,
-    ) -> Result<ValueId> {
+    pub fn add_rows(&mut self, rows: usize, indices: ValueId, updates: ValueId) -> Result<ValueId> {
         let (dtype, shape) = (self.dtype(updates)?, self.shape(updates)?);
         let &[n, width] = &shape[..] else {
             return Err(Error::shape(format!("rows of {shape:?}")));
@@ -218,8 +207,7 @@ impl Build<'_> {
     pub fn axes_or_all(&self, x: ValueId, axes: Option<&[i64]>) -> Result<Vec<usize>> {
         let rank = self.rank(x)?;
         let Some(axes) = axes else { return Ok((0..rank).collect()) };
-        let mut axes =
-            axes.iter().map(|&a| positive_axis(a, rank)).collect::<Result<Vec<_>>>()?;
+        let mut axes = axes.iter().map(|&a| positive_axis(a, rank)).collect::<Result<Vec<_>>>()?;
         axes.sort_unstable();
         axes.dedup();
         Ok(axes)

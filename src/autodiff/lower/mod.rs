@@ -24,14 +24,25 @@ pub fn lower(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
+/// Rewrites `SequenceAt` of a sequence that is split off a tensor, or built, to `Split`; needs the
+/// positions to be initializers and the tensor's shape to be known.
+pub fn lower_sequences(graph: &mut Graph) -> Result<()> {
+    if graph.nodes().iter().any(|n| n.op == "SequenceAt" && n.domain.is_empty()) {
+        sequence::lower(graph)?;
+        graph.prune();
+    }
+    Ok(())
+}
+
 fn run(graph: &mut Graph) -> Result<()> {
     constants_to_initializers(graph);
-    sequence::lower(graph)?;
+    lower_sequences(graph)?;
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
     for id in ids {
         let node = g.graph().node(id).clone();
-        let found = REWRITES.iter().find(|(domain, op, _)| node.domain == *domain && node.op == *op);
+        let found =
+            REWRITES.iter().find(|(domain, op, _)| node.domain == *domain && node.op == *op);
         let Some((_, _, rewrite)) = found else { continue };
         let place = g.graph().describe(id);
         let Some(outputs) = rewrite(&mut g, &node).context(|| place)? else { continue };
@@ -73,14 +84,12 @@ fn identity(x: ValueId, y: ValueId) -> Node {
 
 /// `Constant` nodes become initializers of the same name.
 fn constants_to_initializers(graph: &mut Graph) {
-    let found: Vec<_> = graph
-        .nodes()
-        .iter()
-        .filter_map(|n| Some((n.output(0)?, n.constant()?)))
-        .collect();
+    let found: Vec<_> =
+        graph.nodes().iter().filter_map(|n| Some((n.output(0)?, n.constant()?))).collect();
     for (v, data) in &found {
         graph.set_initializer(*v, data.clone());
     }
     let gone: std::collections::HashSet<ValueId> = found.into_iter().map(|(v, _)| v).collect();
-    graph.retain_nodes(|_, n| !n.output(0).is_some_and(|v| n.op == "Constant" && gone.contains(&v)));
+    graph
+        .retain_nodes(|_, n| !n.output(0).is_some_and(|v| n.op == "Constant" && gone.contains(&v)));
 }

@@ -82,9 +82,7 @@ fn dropout(cx: &mut RuleCx) -> Result<()> {
     }
     let ratio = match cx.node().input(1) {
         None => 0.5,
-        Some(_) => cx.number(1).ok_or_else(|| {
-            Error::unsupported("its ratio is not a constant")
-        })?,
+        Some(_) => cx.number(1).ok_or_else(|| Error::unsupported("its ratio is not a constant"))?,
     };
     if !(0.0..1.0).contains(&ratio) {
         return Err(Error::data(format!("dropout ratio {ratio}")));

@@ -191,8 +191,7 @@ impl<'g> Writer<'g> {
         graph.sort()?;
         let kept: Vec<ValueId> =
             data.iter().copied().filter(|v| graph.inputs().contains(v)).collect();
-        let bytes =
-            graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
+        let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
         let mut described = Vec::new();
         for v in kept {
             described.push((

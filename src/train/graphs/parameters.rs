@@ -109,9 +109,17 @@ fn why_fixed(
 
 /// Whether every use ends in a sine or cosine after nothing but products and rearrangement.
 fn feeds_only_angles(graph: &Graph, value: ValueId) -> bool {
-    const PASSES: &[&str] =
-        &["Cast", "Concat", "Expand", "Identity", "MatMul", "Mul", "Reshape", "Transpose",
-          "Unsqueeze"];
+    const PASSES: &[&str] = &[
+        "Cast",
+        "Concat",
+        "Expand",
+        "Identity",
+        "MatMul",
+        "Mul",
+        "Reshape",
+        "Transpose",
+        "Unsqueeze",
+    ];
     let consumers = graph.consumers();
     let mut todo = vec![value];
     let mut seen = HashSet::new();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::autodiff::raise_opset;
+use crate::autodiff::{lower_sequences, raise_opset};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType};
 use crate::runtime::{Optimize, Session, SessionOptions};
@@ -13,9 +13,16 @@ use crate::tensor::{DType, element_count};
 const MAX_SHAPE_DATA: usize = 16;
 /// Constants with more elements than this are left to be computed in each run.
 const MAX_FOLDED: usize = 1 << 22;
+/// Rounds of asking the runtime and folding; two serve the usual exports.
+const MAX_ROUNDS: usize = 6;
 /// Operators whose result is another one in each run.
 const RANDOM: &[&str] = &[
-    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
     "RandomUniformLike",
 ];
 
@@ -27,19 +34,36 @@ const RANDOM: &[&str] = &[
 /// `Shape` when a shape does not fit its input or an input is left without one; `NotFound` for
 /// unknown inputs; `Runtime` when the runtime refuses the model, which means that it is not valid
 /// ONNX at its opset or newer than the runtime.
-pub fn fix_shapes_and_types(
-    graph: &Graph,
-    shapes: &BTreeMap<String, Vec<usize>>,
-) -> Result<Graph> {
+pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph> {
     let place = || format!("model '{}'", graph.name);
     let mut work = graph.clone();
     raise_opset(&mut work)?;
     work.fix_input_shapes(shapes).context(place)?;
     check_inputs(&work).context(place)?;
     work.prune();
-    ask_runtime(&mut work).context(place)?;
-    fold_shapes(&mut work).context(place)?;
+    // What one round makes constant lets the runtime see further in the next.
+    let mut unknown = usize::MAX;
+    for _ in 0..MAX_ROUNDS {
+        ask_runtime(&mut work).context(place)?;
+        fold_shapes(&mut work).context(place)?;
+        lower_sequences(&mut work).context(place)?;
+        let now = count_unknown(&work);
+        if now == 0 || now >= unknown {
+            break;
+        }
+        unknown = now;
+    }
     Ok(work)
+}
+
+/// Number of values that nodes make and whose type is not fully known.
+fn count_unknown(graph: &Graph) -> usize {
+    let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten());
+    let known = |v: ValueId| {
+        let ty = &graph.value(v).ty;
+        ty.dtype.is_some() && ty.static_shape().is_some()
+    };
+    values.filter(|v| !known(**v)).count()
 }
 
 fn check_inputs(graph: &Graph) -> Result<()> {
