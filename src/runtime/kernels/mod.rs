@@ -9,6 +9,7 @@
 //! | `SoftmaxGrad` | dy, y | dx |
 //! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` |
 //! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
+//! | `Dropout` | x; seed `[1]` i64 | y | `ratio` in [0, 1), `salt` |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
 //! A node names all inputs and all outputs. The two cross-entropies have, and need, the attributes
@@ -22,6 +23,7 @@
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
 //! threads, and in the builds for each instruction set.
 
+mod dropout;
 mod embedding;
 mod loss;
 mod math;
