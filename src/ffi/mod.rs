@@ -39,11 +39,14 @@ mod trainer_options;
 mod trainer_parameters;
 mod trainer_state;
 
+mod optimizer;
+
 pub use args::mmopt_text_free;
 pub use callback::*;
 pub use error::*;
 pub use evaluation::*;
 pub use model::*;
+pub use optimizer::*;
 pub use runtime::*;
 pub use tensor::*;
 pub use trainer::*;

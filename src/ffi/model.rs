@@ -3,9 +3,9 @@
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 
-use super::args::{choice, optional_text, output, slice, text};
+use super::args::{choice, optional_text, output, owned_text, slice, text};
 use super::error::mmopt_error;
-use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw};
+use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use super::structs::{Options, init, options};
 use crate::autodiff::{LossKind, LossSpec};
 use crate::error::{Context, Error, Result};
@@ -453,6 +453,34 @@ pub unsafe extern "C" fn mmopt_model_train_only(
     guard(|| unsafe {
         let pattern = text(pattern, "pattern")?.to_owned();
         exclusive(model)?.trainable.push(pattern);
+        Ok(())
+    })
+}
+
+/// The name of a class by its number, from the configuration; the caller owns it: mmopt_text_free.
+///
+/// Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
+/// directory's config.json gives.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_label(
+    model: *const mmopt_model,
+    label: usize,
+    name: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let model = shared(model)?;
+        let name = output(name, "name")?;
+        let labels = match &model.source {
+            Source::Directory(path) => Config::read(path)?.labels,
+            Source::Config(config) => config.labels.clone(),
+            _ => Vec::new(),
+        };
+        let found = labels.get(label).ok_or_else(|| {
+            Error::not_found(format!("model '{}': no name for label {label}", model.name))
+        })?;
+        name.set(owned_text(found, "the label")?);
         Ok(())
     })
 }

@@ -237,8 +237,7 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
         let tensors = slice(tensors, n_models, "tensors")?;
         let lengths = slice(n_tensors, n_models, "n_tensors")?;
         let one = |(i, (&t, &n))| views(t, n).context(|| format!("model {i}"));
-        let views =
-            tensors.iter().zip(lengths).enumerate().map(one).collect::<Result<Vec<_>>>()?;
+        let views = tensors.iter().zip(lengths).enumerate().map(one).collect::<Result<Vec<_>>>()?;
         let outcomes = room(outcomes, n_models)?;
         let batches: Vec<_> = views.iter().map(|v| borrow(v)).collect();
         write_all(outcomes, &trainer.run_all(&batches)?);
@@ -266,10 +265,7 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
             return Err(Error::invalid(format!("a batch of {n} parts for {n_models} models")));
         }
         let outcomes = room(outcomes, n)?;
-        let views = |part: &'_ [(String, Tensor)]| {
-            part.iter().map(|(name, tensor)| TensorView::of(name, tensor)).collect::<Vec<_>>()
-        };
-        let batches: Vec<_> = batch.tensors().map(views).collect();
+        let batches: Vec<_> = batch.tensors().map(part_views).collect();
         write_all(outcomes, &trainer.run_all(&batches)?);
         Ok(())
     })
@@ -327,6 +323,11 @@ pub unsafe extern "C" fn mmopt_trainer_step(
 pub unsafe extern "C" fn mmopt_trainer_free(trainer: *mut mmopt_trainer) {
     // SAFETY: the caller gives it up, by the header's contract.
     unsafe { free(trainer) };
+}
+
+#[cfg(feature = "text")]
+fn part_views(part: &[(String, Tensor)]) -> Vec<TensorView<'_>> {
+    part.iter().map(|(name, tensor)| TensorView::of(name, tensor)).collect()
 }
 
 /// The views as the trainer takes them.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::args::{choice, flag, optional_text};
 use super::guard::guard_or;
-use super::structs::Options as _;
 use crate::error::{Error, Result};
 use crate::optim::{self, Clip, Convergence, Decay, NonFinite, Policy, Rule};
 use crate::runtime::Device;

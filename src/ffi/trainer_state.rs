@@ -132,9 +132,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_model_weight(
     weight: f64,
 ) -> *mut mmopt_error {
     // SAFETY: a trainer of the caller, by the header's contract.
-    guard(|| unsafe {
-        exclusive(trainer)?.trainer.optimizer_mut().set_model_weight(model, weight)
-    })
+    guard(|| unsafe { exclusive(trainer)?.trainer.optimizer_mut().set_model_weight(model, weight) })
 }
 
 /// Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
@@ -157,7 +155,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
                 // SAFETY: the host gave this function for exactly this call.
                 unsafe { callback(user.0, name.as_ptr(), step, rate) }
             };
-            Box::new(call) as Box<dyn FnMut(&str, u64, f64) -> f64 + Send>
+            Box::new(call) as Box<dyn FnMut(&str, u64, f64) -> f64 + Send + Sync>
         });
         trainer.trainer.optimizer_mut().set_rate_callback(made);
         Ok(())
