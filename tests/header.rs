@@ -24,15 +24,7 @@ fn is_fresh() {
 #[test]
 fn declares_what_is_exported() {
     let header = std::fs::read_to_string(root().join("include/mmopt.h")).unwrap();
-    let name = |line: &str| {
-        let start = line.starts_with("MMOPT_API").then(|| line.find("mmopt_"))??;
-        // A return type may be named mmopt_ too: the function is the last name before `(`.
-        let end = line.find('(')?;
-        let start = line[start..end].rfind("mmopt_").map(|at| start + at)?;
-        Some(line[start..end].to_owned())
-    };
-    let joined = header.replace("\n    ", " ").replace("MMOPT_MUST_USE ", "");
-    let mut declared: Vec<String> = joined.lines().filter_map(name).collect();
+    let mut declared = names_before_parenthesis(&header);
     let mut exported: Vec<String> = sources()
         .iter()
         .flat_map(|text| {
@@ -47,6 +39,20 @@ fn declares_what_is_exported() {
     exported.sort();
     assert!(declared.len() > 50, "{declared:?}");
     assert_eq!(declared, exported);
+}
+
+/// Names that stand right before an opening parenthesis outside of comments.
+fn names_before_parenthesis(header: &str) -> Vec<String> {
+    let outside: String = header
+        .split("/*")
+        .map(|part| part.split_once("*/").map_or(part, |(_, rest)| rest))
+        .collect();
+    let last_word = |text: &str| {
+        let start = text.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1);
+        text[start..].to_owned()
+    };
+    let before = outside.split('(').map(last_word);
+    before.filter(|name| name.starts_with("mmopt_")).collect()
 }
 
 fn sources() -> Vec<String> {

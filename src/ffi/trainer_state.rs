@@ -152,8 +152,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
             let call = move |model: &str, step: u64, rate: f64| {
                 let user = user;
                 let Ok(name) = c_string(model, "a model's name") else { return f64::NAN };
-                // SAFETY: the host gave this function for exactly this call.
-                unsafe { callback(user.0, name.as_ptr(), step, rate) }
+                callback(user.0, name.as_ptr(), step, rate)
             };
             Box::new(call) as Box<dyn FnMut(&str, u64, f64) -> f64 + Send + Sync>
         });
