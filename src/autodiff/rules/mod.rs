@@ -5,6 +5,7 @@ mod arithmetic;
 mod index;
 mod matrix;
 mod norm;
+mod own;
 mod reduce;
 mod shape;
 mod stops;
@@ -20,5 +21,6 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Shapes", shape::ROWS),
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),
+    ("Of this library (domain mmopt)", own::ROWS),
     ("Without gradient", stops::ROWS),
 ];
