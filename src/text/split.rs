@@ -116,7 +116,8 @@ mod tests {
     }
 
     fn keys(corpus: &Corpus) -> HashSet<String> {
-        corpus.examples().iter().map(key).collect()
+        let digits = |t: &String| t.chars().filter(char::is_ascii_digit).collect();
+        corpus.texts().iter().map(digits).collect()
     }
 
     #[test]
