@@ -438,7 +438,7 @@ mod tests {
             ..Default::default()
         };
         // Few letters in many words: pairs overlap, gain and lose occurrences all the time.
-        let word = |i: usize| (0..9).map(|k| ['a', 'b', 'c'][(i * 7919 >> k) % 3]).collect();
+        let word = |i: usize| (0..9).map(|k| ['a', 'b', 'c'][((i * 7919) >> k) % 3]).collect();
         let letters: Vec<String> = (0..200).map(word).collect();
         let plain: Vec<String> = TEXTS.map(str::to_owned).to_vec();
         for texts in [plain, letters] {
