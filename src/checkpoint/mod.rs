@@ -1,1 +1,4 @@
-//! (see docs/architecture.md)
+//! State on disk: weights as safetensors, checkpoints as directories that appear whole.
+
+pub mod directory;
+pub mod weights;

@@ -185,9 +185,9 @@ impl Reader<'_> {
         let text =
             |b: &Bytes| String::from_utf8(b.to_vec()).map_err(|_| Error::data("text is not UTF-8"));
         Ok(match proto.r#type {
-            1 => Attribute::Float(proto.f),
-            2 => Attribute::Int(proto.i),
-            3 => Attribute::String(text(&proto.s)?),
+            1 => Attribute::Float(proto.f.unwrap_or_default()),
+            2 => Attribute::Int(proto.i.unwrap_or_default()),
+            3 => Attribute::String(text(&proto.s.unwrap_or_default())?),
             4 => match &proto.t {
                 Some(t) if t.data_type == DType::String.onnx() => {
                     Attribute::Opaque(Box::new(proto))

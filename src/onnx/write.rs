@@ -169,9 +169,9 @@ fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
     let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
     let text = |s: &String| Bytes::copy_from_slice(s.as_bytes());
     match attribute {
-        Attribute::Float(v) => (proto.r#type, proto.f) = (1, *v),
-        Attribute::Int(v) => (proto.r#type, proto.i) = (2, *v),
-        Attribute::String(v) => (proto.r#type, proto.s) = (3, text(v)),
+        Attribute::Float(v) => (proto.r#type, proto.f) = (1, Some(*v)),
+        Attribute::Int(v) => (proto.r#type, proto.i) = (2, Some(*v)),
+        Attribute::String(v) => (proto.r#type, proto.s) = (3, Some(text(v))),
         Attribute::Tensor(v) => (proto.r#type, proto.t) = (4, Some(v.to_proto(""))),
         Attribute::Graph(v) => (proto.r#type, proto.g) = (5, Some((**v).clone())),
         Attribute::Floats(v) => (proto.r#type, proto.floats) = (6, v.clone()),

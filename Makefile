@@ -1,0 +1,59 @@
+# libmmopt. `make demo` and `make test` need nothing but this checkout, Rust, a C compiler and
+# python3 with pip (to download two packages; nothing is installed into it).
+
+CARGO ?= cargo
+CC ?= cc
+CFLAGS ?= -O2
+RUNTIME := .runtime
+TARGET := $(or $(CARGO_TARGET_DIR),target)/release
+BUILD := build
+C_FLAGS := -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Iinclude $(CFLAGS)
+# Found both in this tree and after the build folder was moved with its library.
+LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
+
+C_SOURCES := $(wildcard examples/c/*.c)
+C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
+
+.PHONY: all lib runtime examples demo test lint format header clean bench bench-step
+
+all: lib runtime
+
+lib:
+	$(CARGO) build --release --locked
+
+runtime:
+	scripts/fetch_runtime.sh $(RUNTIME)
+
+examples: lib $(C_EXAMPLES)
+
+$(BUILD)/examples/%: examples/c/%.c include/mmopt.h $(wildcard examples/c/*.h) | lib
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) $< -o $@ $(LINK)
+
+# Trains a BERT-, a GPT-2- and a RoBERTa-style model together on real sentences.
+demo: runtime examples
+	scripts/demo.sh $(BUILD)
+
+# Release mode: the debug build makes the numerical tests several times slower.
+test: runtime
+	$(CARGO) test --release --locked
+	$(MAKE) examples
+
+format:
+	$(CARGO) fmt --all -- --check
+
+lint:
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+# Regenerates include/mmopt.h from src/ffi; a test fails when it is stale.
+header:
+	MMOPT_UPDATE_HEADER=1 $(CARGO) test --release --locked --test header
+
+bench-step: runtime
+	$(CARGO) bench --locked --bench step
+
+bench: bench-step
+
+clean:
+	$(CARGO) clean
+	rm -rf $(BUILD)

@@ -1,0 +1,516 @@
+//! A model's configuration, as published directories hold it in `config.json`.
+//!
+//! *architecture*: which graph is built. *model type*: the `model_type` of the file; several
+//! types share an architecture (`xlm-roberta` is built as RoBERTa).
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::Task;
+use super::config_keys::{GENERAL, Keys, ModelType};
+use crate::error::{Context, Error, Result};
+
+pub use super::config_keys::Architecture;
+
+/// Largest accepted number of layers, heads or labels; guards memory against broken files.
+const MAX_COUNT: usize = 1 << 16;
+/// Largest accepted width, vocabulary or length.
+const MAX_SIZE: usize = 1 << 28;
+
+/// The nonlinearity between the two matrices of a feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x/2 * (1 + erf(x/√2))`, Hendrycks and Gimpel 2016.
+    Gelu,
+    /// `x/2 * (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the same paper's approximation.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+}
+
+impl Activation {
+    fn parse(key: &str, name: &str) -> Result<Self> {
+        Ok(match name {
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
+            "relu" => Self::Relu,
+            "tanh" => Self::Tanh,
+            "silu" | "swish" => Self::Silu,
+            other => {
+                return Err(Error::unsupported(format!(
+                    "'{key}' is '{other}'; known are gelu, gelu_new, gelu_fast, \
+                     gelu_pytorch_tanh, relu, tanh, silu"
+                )));
+            }
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_new",
+            Self::Relu => "relu",
+            Self::Tanh => "tanh",
+            Self::Silu => "silu",
+        }
+    }
+}
+
+/// The sizes of a fresh model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Transformer blocks, ≥ 1.
+    pub layers: usize,
+    /// Width, a multiple of `heads`.
+    pub hidden: usize,
+    /// Attention heads, ≥ 1.
+    pub heads: usize,
+    /// Width inside the feed-forward blocks.
+    pub intermediate: usize,
+    /// Vocabulary.
+    pub vocab: usize,
+    /// Longest sequence. RoBERTa's table gets `pad_token_id + 1` rows more, as its published
+    /// models have.
+    pub positions: usize,
+    /// Every dropout probability, in [0, 1).
+    pub dropout: f64,
+}
+
+/// Everything that decides a model's graph, and the rest of the file as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What the file calls itself, e.g. `xlm-roberta`.
+    pub model_type: String,
+    /// Which graph is built.
+    pub architecture: Architecture,
+    /// Vocabulary size.
+    pub vocab: usize,
+    /// Width.
+    pub hidden: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads; divides `hidden`.
+    pub heads: usize,
+    /// Width inside the feed-forward blocks.
+    pub intermediate: usize,
+    /// Rows of the position table.
+    pub positions: usize,
+    /// Rows of the token-type table; 0 where the architecture has none.
+    pub type_vocab: usize,
+    /// Nonlinearity of the feed-forward blocks.
+    pub activation: Activation,
+    /// Dropout after sublayers, in [0, 1).
+    pub hidden_dropout: f64,
+    /// Dropout on attention probabilities, in [0, 1).
+    pub attention_dropout: f64,
+    /// Dropout on the summed embeddings, in [0, 1).
+    pub embedding_dropout: f64,
+    /// Dropout before the head, in [0, 1).
+    pub head_dropout: f64,
+    /// Added to the variance in layer normalisation.
+    pub norm_epsilon: f64,
+    /// Standard deviation of fresh weights.
+    pub initializer_range: f64,
+    /// The padding token; its embedding row is zero and stays so in BERT and RoBERTa.
+    pub pad_token_id: Option<usize>,
+    /// Whether the language-model head uses the word embeddings.
+    pub tie_word_embeddings: bool,
+    /// GPT-2: scores are divided by the square root of the head's width.
+    pub scale_attention: bool,
+    /// GPT-2: scores of block `i` are divided by `i + 1` too.
+    pub scale_by_inverse_layer: bool,
+    /// Class names that the weights were saved from; the first decides the default task.
+    pub architectures: Vec<String>,
+    /// Names of the labels by class index; empty when the file has none.
+    pub labels: Vec<String>,
+    /// All other entries of the file, written back as they came.
+    pub other: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads `config.json`: the file itself or the directory that holds it.
+    ///
+    /// # Errors
+    /// `NotFound`/`Io`; `InvalidData` for broken JSON, a missing or ill-typed key;
+    /// `Unsupported` for a model type, activation or feature that cannot be built.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        Self::from_json(&text).context(|| file.display().to_string())
+    }
+
+    /// Parses the text of a `config.json`.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| Error::data(format!("not valid JSON: {e}")).with_source(e))?;
+        let Value::Object(map) = value else {
+            return Err(Error::data("the configuration is not a JSON object"));
+        };
+        let config = Fields(&map).config()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// A fresh BERT.
+    pub fn bert(sizes: &Sizes) -> Self {
+        Self::fresh(&ModelType::BERT, sizes)
+    }
+
+    /// A fresh RoBERTa; tokens 0, 1, 2 are start, padding, end.
+    pub fn roberta(sizes: &Sizes) -> Self {
+        Self::fresh(&ModelType::ROBERTA, sizes)
+    }
+
+    /// A fresh GPT-2 without padding token; set `pad_token_id` where the tokenizer has one.
+    pub fn gpt2(sizes: &Sizes) -> Self {
+        Self::fresh(&ModelType::GPT2, sizes)
+    }
+
+    /// A fresh DistilBERT.
+    pub fn distilbert(sizes: &Sizes) -> Self {
+        Self::fresh(&ModelType::DISTILBERT, sizes)
+    }
+
+    fn fresh(kind: &ModelType, sizes: &Sizes) -> Self {
+        let pad_token_id = kind.pad_token_id;
+        let extra = if kind.architecture == Architecture::Roberta { 2 } else { 0 };
+        Self {
+            model_type: kind.name.to_owned(),
+            architecture: kind.architecture,
+            vocab: sizes.vocab,
+            hidden: sizes.hidden,
+            layers: sizes.layers,
+            heads: sizes.heads,
+            intermediate: sizes.intermediate,
+            positions: sizes.positions + extra,
+            type_vocab: kind.type_vocab,
+            activation: kind.activation,
+            hidden_dropout: sizes.dropout,
+            attention_dropout: sizes.dropout,
+            embedding_dropout: sizes.dropout,
+            head_dropout: sizes.dropout,
+            norm_epsilon: kind.norm_epsilon,
+            initializer_range: 0.02,
+            pad_token_id,
+            tie_word_embeddings: true,
+            scale_attention: true,
+            scale_by_inverse_layer: false,
+            architectures: Vec::new(),
+            labels: Vec::new(),
+            other: Map::new(),
+        }
+    }
+
+    /// The longest sequence that the position table serves.
+    pub fn max_sequence(&self) -> usize {
+        match self.architecture {
+            Architecture::Roberta => {
+                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0) + 1)
+            }
+            _ => self.positions,
+        }
+    }
+
+    /// Sets every dropout probability.
+    pub fn set_dropout(&mut self, rate: f64) {
+        self.hidden_dropout = rate;
+        self.attention_dropout = rate;
+        self.embedding_dropout = rate;
+        self.head_dropout = rate;
+        if self.architecture == Architecture::DistilBert {
+            self.other.insert("qa_dropout".into(), rate.into());
+        }
+    }
+
+    /// Dropout before a question-answering head; only DistilBERT has one.
+    pub(super) fn answer_dropout(&self) -> f64 {
+        self.other.get("qa_dropout").and_then(Value::as_f64).unwrap_or(0.1)
+    }
+
+    /// The task of the class that the weights were saved from, with the labels' number.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `architectures` names no class with a task.
+    pub fn default_task(&self) -> Result<Task> {
+        let n = if self.labels.is_empty() { 2 } else { self.labels.len() };
+        let class = self.architectures.first().map_or("", String::as_str);
+        Task::from_class(class, n).ok_or_else(|| {
+            Error::invalid(format!(
+                "'architectures' is {:?}, which names no task; say which task is wanted",
+                self.architectures
+            ))
+        })
+    }
+
+    /// Sets `architectures` and `labels` to what a model of this task has. Labels of another
+    /// number are replaced by `LABEL_0`, `LABEL_1`, ….
+    pub fn set_task(&mut self, task: Task) {
+        self.architectures = vec![format!("{}{}", self.class_prefix(), task.class_suffix())];
+        if self.architecture == Architecture::Gpt2 && task == Task::CausalLm {
+            self.architectures = vec!["GPT2LMHeadModel".into()];
+        }
+        if let Some(n) = task.num_labels().filter(|&n| n != self.labels.len()) {
+            self.labels = (0..n).map(|i| format!("LABEL_{i}")).collect();
+        }
+    }
+
+    fn class_prefix(&self) -> &'static str {
+        ModelType::find(&self.model_type).map_or("", |kind| kind.class)
+    }
+
+    /// Whether the sizes fit together; every build asks this first.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys::of(self.architecture);
+        let sizes = [
+            ("vocab_size", self.vocab, MAX_SIZE),
+            (keys.hidden, self.hidden, MAX_SIZE),
+            (keys.layers, self.layers, MAX_COUNT),
+            (keys.heads, self.heads, MAX_COUNT),
+            (keys.intermediate, self.intermediate, MAX_SIZE),
+            (keys.positions, self.positions, MAX_SIZE),
+        ];
+        for (key, value, max) in sizes {
+            if !(1..=max).contains(&value) {
+                return Err(Error::data(format!("'{key}' is {value}, not in 1..={max}")));
+            }
+        }
+        if self.type_vocab > MAX_COUNT || self.labels.len() > MAX_COUNT {
+            return Err(Error::data("more token types or labels than 65536"));
+        }
+        if !self.hidden.is_multiple_of(self.heads) {
+            let (hidden, heads) = (self.hidden, self.heads);
+            return Err(Error::data(format!(
+                "'{}' is {hidden}, not a multiple of '{}', {heads}",
+                keys.hidden, keys.heads
+            )));
+        }
+        self.check_rates()?;
+        if let Some(pad) = self.pad_token_id.filter(|&pad| pad >= self.vocab) {
+            return Err(Error::data(format!(
+                "'pad_token_id' is {pad}, outside of the vocabulary of {}",
+                self.vocab
+            )));
+        }
+        if self.max_sequence() == 0 {
+            return Err(Error::data(format!("'{}' leaves no position", keys.positions)));
+        }
+        Ok(())
+    }
+
+    fn check_rates(&self) -> Result<()> {
+        let keys = Keys::of(self.architecture);
+        let rates = [
+            (keys.hidden_dropout, self.hidden_dropout),
+            (keys.attention_dropout, self.attention_dropout),
+            (keys.embedding_dropout, self.embedding_dropout),
+            (keys.head_dropout, self.head_dropout),
+        ];
+        for (key, rate) in rates {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(Error::data(format!("'{key}' is {rate}, not in [0, 1)")));
+            }
+        }
+        for (key, value) in
+            [(keys.norm_epsilon, self.norm_epsilon), ("initializer_range", self.initializer_range)]
+        {
+            if !value.is_finite() || value < 0.0 {
+                return Err(Error::data(format!("'{key}' is {value}, not a number ≥ 0")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of a `config.json` that the published libraries load.
+    pub fn to_json(&self) -> String {
+        let keys = Keys::of(self.architecture);
+        let mut map = self.other.clone();
+        let mut put = |key: &str, value: Value| {
+            if !key.is_empty() {
+                map.insert(key.to_owned(), value);
+            }
+        };
+        put("model_type", self.model_type.clone().into());
+        put("architectures", self.architectures.clone().into());
+        put("vocab_size", self.vocab.into());
+        put(keys.hidden, self.hidden.into());
+        put(keys.layers, self.layers.into());
+        put(keys.heads, self.heads.into());
+        put(keys.intermediate, self.intermediate.into());
+        put(keys.positions, self.positions.into());
+        put(keys.type_vocab, self.type_vocab.into());
+        put(keys.activation, self.activation.name().into());
+        put(keys.embedding_dropout, self.embedding_dropout.into());
+        put(keys.hidden_dropout, self.hidden_dropout.into());
+        put(keys.attention_dropout, self.attention_dropout.into());
+        put(keys.head_dropout, self.head_dropout.into());
+        put(keys.norm_epsilon, self.norm_epsilon.into());
+        put("initializer_range", self.initializer_range.into());
+        put("pad_token_id", self.pad_token_id.into());
+        put("tie_word_embeddings", self.tie_word_embeddings.into());
+        if self.architecture == Architecture::Gpt2 {
+            put("scale_attn_weights", self.scale_attention.into());
+            put("scale_attn_by_inverse_layer_idx", self.scale_by_inverse_layer.into());
+        }
+        if !self.labels.is_empty() {
+            let by_id = self.labels.iter().enumerate();
+            let id2label: Map<_, _> =
+                by_id.clone().map(|(i, l)| (i.to_string(), Value::from(l.clone()))).collect();
+            let label2id: Map<_, _> = by_id.map(|(i, l)| (l.clone(), Value::from(i))).collect();
+            put("id2label", id2label.into());
+            put("label2id", label2id.into());
+        }
+        format!("{:#}\n", Value::from(map))
+    }
+}
+
+/// The entries of a configuration, read with errors that name the key. `null` counts as absent.
+struct Fields<'a>(&'a Map<String, Value>);
+
+impl Fields<'_> {
+    fn config(&self) -> Result<Config> {
+        let name = self.text("model_type")?.ok_or_else(|| missing("model_type"))?;
+        let kind = ModelType::find(name).ok_or_else(|| {
+            let known = ModelType::ALL.map(|kind| kind.name).join(", ");
+            Error::unsupported(format!("'model_type' is '{name}'; known are {known}"))
+        })?;
+        self.refuse_features()?;
+        let keys = Keys::of(kind.architecture);
+        let hidden = self.size(keys.hidden, "hidden_size")?;
+        let intermediate = match kind.architecture {
+            Architecture::Gpt2 => self.count(keys.intermediate)?.unwrap_or(4 * hidden),
+            _ => self.size(keys.intermediate, "intermediate_size")?,
+        };
+        let activation = match self.text(keys.activation)? {
+            Some(name) => Activation::parse(keys.activation, name)?,
+            None => kind.activation,
+        };
+        let hidden_dropout = self.number(keys.hidden_dropout)?.unwrap_or(0.1);
+        let embedding_dropout = self.number(keys.embedding_dropout)?;
+        let head_default = match kind.architecture {
+            Architecture::Bert | Architecture::Roberta => hidden_dropout,
+            Architecture::Gpt2 => 0.1,
+            Architecture::DistilBert => 0.2,
+        };
+        let mut other = self.0.clone();
+        let rewritten = GENERAL.into_iter().chain(["id2label", "label2id", "num_labels"]);
+        rewritten.for_each(|key| drop(other.remove(key)));
+        Ok(Config {
+            model_type: name.to_owned(),
+            architecture: kind.architecture,
+            vocab: self.size("vocab_size", "vocab_size")?,
+            hidden,
+            layers: self.size(keys.layers, "num_hidden_layers")?,
+            heads: self.size(keys.heads, "num_attention_heads")?,
+            intermediate,
+            positions: self.size(keys.positions, "max_position_embeddings")?,
+            type_vocab: self.count(keys.type_vocab)?.unwrap_or(kind.type_vocab),
+            activation,
+            hidden_dropout,
+            attention_dropout: self.number(keys.attention_dropout)?.unwrap_or(0.1),
+            embedding_dropout: match kind.architecture {
+                Architecture::Gpt2 => embedding_dropout.unwrap_or(0.1),
+                _ => hidden_dropout,
+            },
+            head_dropout: self.number(keys.head_dropout)?.unwrap_or(head_default),
+            norm_epsilon: self.number(keys.norm_epsilon)?.unwrap_or(kind.norm_epsilon),
+            initializer_range: self.number("initializer_range")?.unwrap_or(0.02),
+            pad_token_id: match self.0.get("pad_token_id") {
+                None => kind.pad_token_id,
+                Some(_) => self.count("pad_token_id")?,
+            },
+            tie_word_embeddings: self.flag("tie_word_embeddings")?.unwrap_or(true),
+            scale_attention: self.flag("scale_attn_weights")?.unwrap_or(true),
+            scale_by_inverse_layer: self.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false),
+            architectures: self.texts("architectures")?,
+            labels: self.labels()?,
+            other,
+        })
+    }
+
+    /// Features that would change the graph and are not built.
+    fn refuse_features(&self) -> Result<()> {
+        let position = self.text("position_embedding_type")?.unwrap_or("absolute");
+        if position != "absolute" {
+            return Err(Error::unsupported(format!(
+                "'position_embedding_type' is '{position}'; only absolute is built"
+            )));
+        }
+        for key in ["is_decoder", "add_cross_attention", "sinusoidal_pos_embds"] {
+            if self.flag(key)?.unwrap_or(false) {
+                return Err(Error::unsupported(format!("'{key}' is true; that is not built")));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|v| !v.is_null())
+    }
+
+    fn count(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.entry(key) else { return Ok(None) };
+        let n = value.as_u64().and_then(|n| usize::try_from(n).ok());
+        n.map(Some).ok_or_else(|| ill_typed(key, value, "a whole number ≥ 0"))
+    }
+
+    /// A size under its own or its general name; it must be there.
+    fn size(&self, key: &str, general: &str) -> Result<usize> {
+        let found = self.count(key)?;
+        let found = if found.is_some() { found } else { self.count(general)? };
+        found.ok_or_else(|| missing(key))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        let Some(value) = self.entry(key) else { return Ok(None) };
+        value.as_f64().map(Some).ok_or_else(|| ill_typed(key, value, "a number"))
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        let Some(value) = self.entry(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| ill_typed(key, value, "true or false"))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>> {
+        let Some(value) = self.entry(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| ill_typed(key, value, "a text"))
+    }
+
+    fn texts(&self, key: &str) -> Result<Vec<String>> {
+        let Some(value) = self.entry(key) else { return Ok(Vec::new()) };
+        let list = value.as_array().and_then(|list| {
+            list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        });
+        list.ok_or_else(|| ill_typed(key, value, "a list of texts"))
+    }
+
+    /// `id2label` by index, or unnamed labels when only `num_labels` is given.
+    fn labels(&self) -> Result<Vec<String>> {
+        let Some(value) = self.entry("id2label") else {
+            let n = self.count("num_labels")?.unwrap_or(0).min(MAX_COUNT + 1);
+            return Ok((0..n).map(|i| format!("LABEL_{i}")).collect());
+        };
+        let map = value.as_object();
+        let map = map.ok_or_else(|| ill_typed("id2label", value, "a map from index to label"))?;
+        (0..map.len())
+            .map(|i| {
+                let label = map.get(&i.to_string()).and_then(Value::as_str);
+                label.map(str::to_owned).ok_or_else(|| {
+                    Error::data(format!("'id2label' has {} entries but no text for {i}", map.len()))
+                })
+            })
+            .collect()
+    }
+}
+
+fn missing(key: &str) -> Error {
+    Error::data(format!("'{key}' is missing"))
+}
+
+fn ill_typed(key: &str, value: &Value, wanted: &str) -> Error {
+    Error::data(format!("'{key}' is {value}, not {wanted}"))
+}

@@ -1,0 +1,81 @@
+//! Directories as the published libraries write them: `config.json` beside `model.safetensors`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use super::{BuiltModel, Config, LoadOptions, Task, build_with, heads};
+use crate::checkpoint::weights::{self, FILE_NAME, View, Weights};
+use crate::error::{Context, Error, Result};
+use crate::file::write_atomically;
+
+/// Builds the model of a directory with `config.json` and, optionally, `model.safetensors` or
+/// the shards that `model.safetensors.index.json` lists; without weights every parameter is
+/// fresh. `task` defaults to that of the class that the directory was saved from.
+///
+/// Weights of the bare model (no prefix, no head) are taken; f16, bf16 and f64 are converted to
+/// f32. The weight files stay mapped while the graph lives.
+///
+/// # Errors
+/// Those of [`Config::read`], [`Weights::read_dir`] and [`super::build`]; `Unsupported` when the
+/// only weights are in a format that is not read.
+pub fn load(dir: &Path, task: Option<Task>, options: &LoadOptions) -> Result<BuiltModel> {
+    let config = Config::read(dir)?;
+    let attempt = || {
+        let task = task.map_or_else(|| config.default_task(), Ok)?;
+        let weights = Weights::read_dir(dir)?;
+        let foreign = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"];
+        let found = foreign.iter().find(|name| dir.join(name).exists());
+        if let (None, Some(name)) = (&weights, found) {
+            return Err(Error::unsupported(format!(
+                "the weights are in {name}; convert them to {FILE_NAME}"
+            )));
+        }
+        build_with(&config, task, weights.as_ref(), options)
+    };
+    attempt().context(|| dir.display().to_string())
+}
+
+/// Writes `config.json` and `model.safetensors` into `dir`, which is made if absent. `config`
+/// is that of a [`BuiltModel`]: its `architectures` name the task. `parameters` are the model's,
+/// each once, f32 under its state-dict name; a tied tensor is written under its parameter's name
+/// only, as the published libraries do. Each file is replaced atomically, the weights first.
+///
+/// # Errors
+/// `InvalidArgument` for a parameter that is absent, unknown or given twice; `Shape`; `Io`.
+/// Nothing is written when the parameters are refused.
+pub fn save<'a, V: Into<View<'a>>>(
+    dir: &Path,
+    config: &Config,
+    parameters: impl IntoIterator<Item = (&'a str, V)>,
+) -> Result<()> {
+    let task = config.default_task()?;
+    config.check()?;
+    let drawn = heads::draw(config, task, 0)?;
+    let mut given = BTreeMap::new();
+    for (name, view) in parameters {
+        if given.insert(name, view.into()).is_some() {
+            return Err(Error::invalid(format!("parameter '{name}' is given twice")));
+        }
+    }
+    for d in &drawn.declared {
+        let view = given.get(d.name.as_str());
+        let view =
+            view.ok_or_else(|| Error::invalid(format!("parameter '{}' is not given", d.name)))?;
+        if view.shape != d.shape {
+            let (name, found, needed) = (&d.name, view.shape, &d.shape);
+            return Err(Error::shape(format!("'{name}' has shape {found:?}, not {needed:?}")));
+        }
+    }
+    if given.len() > drawn.declared.len() {
+        let known = |name: &&&str| drawn.declared.iter().any(|d| d.name == **name);
+        let name = given.keys().find(|name| !known(name)).unwrap_or(&"");
+        return Err(Error::invalid(format!("the model has no parameter '{name}'")));
+    }
+    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+    weights::write(&dir.join(FILE_NAME), given, &[("format", "pt")])?;
+    let path = dir.join("config.json");
+    write_atomically(&path, |file| {
+        file.write_all(config.to_json().as_bytes()).map_err(|e| Error::io(&path, e))
+    })
+}

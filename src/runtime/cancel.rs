@@ -1,0 +1,67 @@
+//! Stopping a run from another thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ort::sys;
+
+use super::api::{Owned, api, check};
+use crate::error::Result;
+
+/// Ends the runs of the sessions that it was given to, from any thread. It stays thrown until
+/// [`Canceller::reset`]: a run that begins later ends at once too, so nothing depends on timing.
+/// Clones are the same switch.
+#[derive(Clone)]
+pub struct Canceller(Arc<Switch>);
+
+struct Switch {
+    thrown: AtomicBool,
+    options: Owned<sys::OrtRunOptions>,
+}
+
+impl Canceller {
+    /// A switch that is not thrown. Loads ONNX Runtime from its usual place if none is loaded.
+    pub fn new() -> Result<Self> {
+        super::load(None)?;
+        let api = api();
+        // SAFETY: the release function belongs to what is made.
+        let options =
+            unsafe { Owned::make(api.ReleaseRunOptions, |out| (api.CreateRunOptions)(out)) }?;
+        Ok(Self(Arc::new(Switch { thrown: AtomicBool::new(false), options })))
+    }
+
+    /// Ends current and later runs with [`crate::Kind::Cancelled`], after the operators that are
+    /// being computed right now.
+    pub fn cancel(&self) {
+        self.0.thrown.store(true, Ordering::SeqCst);
+        // SAFETY: the options live; the runtime reads the flag between operators.
+        let status = unsafe { (api().RunOptionsSetTerminate)(self.0.options.ptr()) };
+        if let Err(error) = check(status) {
+            log::error!("a run could not be cancelled: {error}");
+        }
+    }
+
+    /// Makes runs possible again.
+    pub fn reset(&self) -> Result<()> {
+        // SAFETY: the options live.
+        check(unsafe { (api().RunOptionsUnsetTerminate)(self.0.options.ptr()) })?;
+        self.0.thrown.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether [`Canceller::cancel`] was called since the last reset.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.thrown.load(Ordering::SeqCst)
+    }
+
+    /// The run options that carry the flag.
+    pub(super) fn options(&self) -> *const sys::OrtRunOptions {
+        self.0.options.ptr()
+    }
+}
+
+impl std::fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Canceller({})", if self.is_cancelled() { "thrown" } else { "not thrown" })
+    }
+}

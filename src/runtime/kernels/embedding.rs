@@ -1,0 +1,45 @@
+//! The gradient of an embedding table: rows are added up by the id that looked them up.
+
+use ort::operator::ComputeContext;
+
+use super::math;
+use super::op::{Attributes, Result, each, input, output, refuse, require};
+
+/// The table is walked in at most this many blocks of rows.
+const BLOCKS: usize = 64;
+
+/// y = table[ids]        dtable[id] = Σ over the places of id: dy
+///
+/// Each block of the table is cleared and filled by one thread, in the order of `ids`.
+pub(super) fn embedding_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+    input!(cx, 0, i64 => ids);
+    input!(cx, 1, f32 => rows);
+    input!(cx, 2, f32 => table);
+    let ((_, ids), (_, rows), (dims, _)) = (ids, rows, table);
+    require(dims.len() == 2, "the table has not two dimensions")?;
+    let (height, width) = (dims[0], dims[1] as usize);
+    require(ids.len() * width == rows.len(), "not one row per id")?;
+    if let Some(id) = ids.iter().find(|&&id| !(-height..height).contains(&id)) {
+        return Err(refuse(&format!("id {id} is not in a table of {height} rows")));
+    }
+    output!(cx, 0, dims => out);
+    let Some(out) = out else { return Ok(()) };
+    if out.is_empty() {
+        return Ok(());
+    }
+    let block = (height as usize).div_ceil(BLOCKS);
+    let parts = out.chunks_mut(block * width).collect();
+    each(cx, parts, |i, out: &mut [f32]| {
+        out.fill(0.0);
+        let first = i * block;
+        let here = first..first + out.len() / width;
+        for (&id, row) in ids.iter().zip(rows.chunks(width)) {
+            // Negative ids count from the end.
+            let id = (if id < 0 { id + height } else { id }) as usize;
+            if here.contains(&id) {
+                let at = (id - first) * width;
+                math::add(&mut out[at..at + width], row);
+            }
+        }
+    })
+}

@@ -1,0 +1,74 @@
+//! Fused CPU kernels in the operator domain `mmopt`, for gradients that take many passes over
+//! memory in standard operators.
+//!
+//! | operator | inputs | outputs |
+//! |---|---|---|
+//! | `LayerNormGrad` | dy, x, gamma `[h]`, mean `[…, 1]`, inverse deviation | dx, dgamma, dbeta |
+//! | `GeluGrad` | dy, x | dx |
+//! | `GeluTanhGrad` | dy, x | dx |
+//! | `SoftmaxGrad` | dy, y | dx |
+//! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` |
+//! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
+//! | `Dropout` | x; seed `[1]` i64 | y | `ratio` in [0, 1), `salt` |
+//! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
+//!
+//! A node names all inputs and all outputs. The two cross-entropies have, and need, the attributes
+//! `ignore_index` (a label whose rows count nothing) and `label_smoothing` (0 to 1). Of the table
+//! only the shape is read. dx is like dy and x.
+//!
+//! All floats are f32; everything works on the last axis. Each operator also has a form in
+//! standard operators ([`attach`] puts it into the graph): where no kernel is registered, on
+//! another device or by choice, the runtime runs that instead, from the same file.
+//!
+//! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
+//! threads, and in the builds for each instruction set.
+
+mod dropout;
+mod embedding;
+mod loss;
+mod math;
+mod norm;
+mod op;
+mod pointwise;
+mod portable;
+#[cfg(test)]
+mod tests;
+
+pub use portable::attach;
+
+use ort::operator::OperatorDomain;
+
+use super::api::wrap;
+use crate::error::Result;
+
+/// The operator domain of this library's kernels, version 1.
+pub const DOMAIN: &str = "mmopt";
+
+/// Names of the operators that have a kernel.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    op::ROWS.iter().map(|row| row.name)
+}
+
+/// The kernels in the runtime's form. Sessions refer to it, so it lives as long as the library.
+pub(super) struct Kernels(OperatorDomain);
+
+// SAFETY: the domain is never changed after it is made; sessions only read it.
+unsafe impl Send for Kernels {}
+// SAFETY: as above.
+unsafe impl Sync for Kernels {}
+
+impl Kernels {
+    /// Describes the kernels to the runtime.
+    pub(super) fn new() -> Result<Self> {
+        let domain = op::ROWS
+            .iter()
+            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(op::Op(row)))
+            .map_err(wrap)?;
+        Ok(Self(domain))
+    }
+
+    /// The domain, for session options.
+    pub(super) fn domain(&self) -> *mut ort::sys::OrtCustomOpDomain {
+        ort::AsPointer::ptr(&self.0).cast_mut()
+    }
+}

@@ -1,0 +1,46 @@
+//! Gradients that need nothing but the elements of their own row.
+
+use ort::operator::ComputeContext;
+
+use super::math;
+use super::op::{Attributes, Result, each, input, output, require, rows_per_part};
+
+/// y = x · Φ(x)        dx = dy · (Φ(x) + x φ(x))
+pub(super) fn gelu_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+    pointwise(cx, math::gelu_grad)
+}
+
+/// The tanh form of GELU.
+pub(super) fn gelu_tanh_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+    pointwise(cx, math::gelu_tanh_grad)
+}
+
+/// y = softmax(x)        dx = y · (dy - Σ dy · y)
+pub(super) fn softmax_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+    by_rows(cx, true, math::softmax_grad)
+}
+
+fn pointwise(cx: &ComputeContext, work: fn(&mut [f32], &[f32], &[f32])) -> Result {
+    by_rows(cx, false, move |dx, dy, x, _| work(dx, dy, x))
+}
+
+/// Hands out whole rows of the last axis, or single elements where rows do not matter.
+fn by_rows(
+    cx: &ComputeContext,
+    whole: bool,
+    work: impl Fn(&mut [f32], &[f32], &[f32], usize) + Sync + Send,
+) -> Result {
+    input!(cx, 0, f32 => dy);
+    input!(cx, 1, f32 => x);
+    let ((dy_dims, dy), (dims, x)) = (dy, x);
+    require(dy_dims[..] == dims[..], "dy and x differ in shape")?;
+    output!(cx, 0, dims => dx);
+    let Some(dx) = dx else { return Ok(()) };
+    let width = if whole { dims.last().map_or(1, |&d| d as usize) } else { 1 };
+    if x.is_empty() {
+        return Ok(());
+    }
+    let part = rows_per_part(width) * width;
+    let parts = dx.chunks_mut(part).zip(dy.chunks(part).zip(x.chunks(part))).collect();
+    each(cx, parts, |_, (dx, (dy, x))| work(dx, dy, x, width))
+}

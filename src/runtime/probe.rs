@@ -1,0 +1,151 @@
+//! Looks at a shared library before it is trusted: does it load, is it ONNX Runtime, is it new
+//! enough. The crate that calls the runtime panics on some libraries that pass for it, so nothing
+//! unseen is handed over.
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use ort::sys;
+
+/// The oldest minor version of ONNX Runtime 1 that has the API level this crate asks for.
+pub(super) const OLDEST_MINOR: u32 = sys::ORT_API_VERSION;
+
+/// A library that passed.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// The file that the loader mapped, links resolved.
+    pub(super) path: PathBuf,
+    /// Its version.
+    pub(super) version: (u32, u32, u32),
+}
+
+/// An open library; closed again unless kept.
+struct Open(*mut c_void);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from dlopen and is closed once.
+        unsafe { libc::dlclose(self.0) };
+    }
+}
+
+type GetApiBase = unsafe extern "C" fn() -> *const sys::OrtApiBase;
+
+/// Loads `name` (a path, or a bare name for the system's loader) and checks it. On success it
+/// stays loaded; on failure the reason is told and it is closed.
+pub(super) fn probe(name: &OsStr) -> Result<Found, String> {
+    let is_path = name.as_bytes().contains(&b'/');
+    if is_path && !Path::new(name).exists() {
+        return Err("no such file".into());
+    }
+    let open = open(name)?;
+    let entry = entry(&open)?;
+    let path = origin(entry.cast_const()).unwrap_or_else(|| PathBuf::from(name));
+    // SAFETY: the symbol that ONNX Runtime exports under this name has this type.
+    let get_base: GetApiBase = unsafe { std::mem::transmute(entry) };
+    let version = version(get_base)?;
+    std::mem::forget(open);
+    Ok(Found { path: path.canonicalize().unwrap_or(path), version })
+}
+
+/// The file that this code was loaded from: `libmmopt`, or the program it is part of.
+pub(super) fn own_file() -> Option<PathBuf> {
+    origin(own_file as *const c_void)
+}
+
+fn open(name: &OsStr) -> Result<Open, String> {
+    let name = CString::new(name.as_bytes()).map_err(|_| "its name holds a NUL".to_string())?;
+    // SAFETY: a NUL-terminated name; constructors of a library run, as in any load.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    if handle.is_null() { Err(loader_error()) } else { Ok(Open(handle)) }
+}
+
+fn entry(open: &Open) -> Result<*mut c_void, String> {
+    // SAFETY: an open handle and a NUL-terminated name.
+    let entry = unsafe { libc::dlsym(open.0, c"OrtGetApiBase".as_ptr()) };
+    if entry.is_null() {
+        return Err("not ONNX Runtime: it does not export OrtGetApiBase".into());
+    }
+    Ok(entry)
+}
+
+/// What the loader says went wrong; the file's name in front of it is left to the caller.
+fn loader_error() -> String {
+    // SAFETY: dlerror gives NULL or a string that lives until the thread's next loader call.
+    unsafe {
+        let error = libc::dlerror();
+        if error.is_null() {
+            return "the loader refused it without a reason".into();
+        }
+        CStr::from_ptr(error).to_string_lossy().into_owned()
+    }
+}
+
+/// The file that holds the code at `address`.
+fn origin(address: *const c_void) -> Option<PathBuf> {
+    // SAFETY: all-zero is a valid value of this plain C struct.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: any address may be asked for; 0 means that it belongs to no file.
+    if unsafe { libc::dladdr(address, &raw mut info) } == 0 || info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the loader's string lives as long as the file is loaded.
+    let bytes = unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes().to_vec();
+    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    path.canonicalize().ok()
+}
+
+fn version(get_base: GetApiBase) -> Result<(u32, u32, u32), String> {
+    // SAFETY: the entry point takes nothing and returns a table that lives with the library.
+    let base = unsafe { get_base().as_ref() };
+    let base = base.ok_or("not a working ONNX Runtime: OrtGetApiBase gave NULL")?;
+    // SAFETY: part of every version's table; the string lives with the library.
+    let text: *const c_char = unsafe { (base.GetVersionString)() };
+    if text.is_null() {
+        return Err("not a working ONNX Runtime: it reports no version".into());
+    }
+    // SAFETY: not NULL, NUL-terminated.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    let version = parse(&text)
+        .ok_or_else(|| format!("not a known ONNX Runtime: it reports version '{text}'"))?;
+    if (version.0, version.1) < (1, OLDEST_MINOR) {
+        return Err(format!("ONNX Runtime {text} is too old: 1.{OLDEST_MINOR} or newer is needed"));
+    }
+    // SAFETY: part of every version's table.
+    if unsafe { (base.GetApi)(sys::ORT_API_VERSION) }.is_null() {
+        return Err(format!("ONNX Runtime {text} does not offer API level {OLDEST_MINOR}"));
+    }
+    Ok(version)
+}
+
+/// `1.32.0`, `1.19`, `1.24.1-rc1`.
+fn parse(text: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = text.split('.');
+    let mut next = || {
+        let part = parts.next()?;
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part[..end].parse::<u32>().ok()
+    };
+    let (major, minor) = (next()?, next()?);
+    Some((major, minor, next().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_parse() {
+        assert_eq!(parse("1.32.0"), Some((1, 32, 0)));
+        assert_eq!(parse("1.24.1-rc1"), Some((1, 24, 1)));
+        assert_eq!(parse("1.19"), Some((1, 19, 0)));
+        assert_eq!(parse("nightly"), None);
+        assert_eq!(parse("1"), None);
+    }
+
+    #[test]
+    fn own_file_exists() {
+        assert!(own_file().unwrap().is_file());
+    }
+}
