@@ -2,9 +2,11 @@
 
 mod activation;
 mod arithmetic;
+mod conv;
 mod index;
 mod matrix;
 mod norm;
+mod pool;
 mod reduce;
 mod shape;
 mod stops;
@@ -20,5 +22,7 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Shapes", shape::ROWS),
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),
+    ("Convolution", conv::ROWS),
+    ("Pooling", pool::ROWS),
     ("Without gradient", stops::ROWS),
 ];
