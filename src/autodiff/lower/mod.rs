@@ -3,6 +3,7 @@
 //! A rewritten node becomes an `Identity` of the value that replaces its output, so names of
 //! values and outputs stay; the runtime drops those.
 
+mod attention;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -13,7 +14,8 @@ use crate::onnx::{Attributes, Build, Graph, Node, NodeId, ValueId};
 type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 
 /// Which operators are rewritten.
-const REWRITES: &[(&str, &str, Rewrite)] = &[];
+const REWRITES: &[(&str, &str, Rewrite)] =
+    &[("", "Attention", attention::attention), ("", "RotaryEmbedding", attention::rotary)];
 
 /// Rewrites what has no rule of its own: sequences that are split and indexed, attention, and
 /// fused operators. Nothing changes on failure.

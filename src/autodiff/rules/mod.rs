@@ -2,10 +2,12 @@
 
 mod activation;
 mod arithmetic;
+mod conv;
 mod index;
 mod matrix;
 mod norm;
 mod own;
+mod pool;
 mod reduce;
 mod shape;
 mod stops;
@@ -22,5 +24,7 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),
     ("Of this library (domain mmopt)", own::ROWS),
+    ("Convolution", conv::ROWS),
+    ("Pooling", pool::ROWS),
     ("Without gradient", stops::ROWS),
 ];
