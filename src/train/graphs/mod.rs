@@ -132,6 +132,18 @@ fn switch_to_inference(graph: &mut Graph) {
     }
 }
 
+/// Names nodes without a name after their output: some runtimes derive names from them that must
+/// not be equal.
+fn name_nodes(graph: &mut Graph) {
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        if let (true, Some(y)) = (node.name.is_empty(), node.outputs.iter().flatten().next()) {
+            let name = graph.value_name(*y).to_owned();
+            graph.node_mut(id).name = name;
+        }
+    }
+}
+
 /// Gathers the outputs of a graph, then encodes it.
 struct Writer<'g> {
     g: Build<'g>,
@@ -189,6 +201,7 @@ impl<'g> Writer<'g> {
         graph.prune();
         graph.prune_inputs(params);
         graph.sort()?;
+        name_nodes(graph);
         let kept: Vec<ValueId> =
             data.iter().copied().filter(|v| graph.inputs().contains(v)).collect();
         let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
