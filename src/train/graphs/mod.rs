@@ -136,6 +136,18 @@ pub fn switch_to_inference(graph: &mut Graph) {
     }
 }
 
+/// Names nodes without a name after their output: some runtimes derive names from them that must
+/// not be equal.
+fn name_nodes(graph: &mut Graph) {
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        if let (true, Some(y)) = (node.name.is_empty(), node.outputs.iter().flatten().next()) {
+            let name = graph.value_name(*y).to_owned();
+            graph.node_mut(id).name = name;
+        }
+    }
+}
+
 /// Gathers the outputs of a graph, then encodes it.
 struct Writer<'g> {
     g: Build<'g>,
@@ -193,6 +205,7 @@ impl<'g> Writer<'g> {
         graph.prune();
         graph.prune_inputs(params);
         graph.sort()?;
+        name_nodes(graph);
         let kept: Vec<ValueId> = data
             .iter()
             .copied()
