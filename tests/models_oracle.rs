@@ -2,6 +2,8 @@
 //! implementations: the folders in `tests/data/models`, and all of `../shared/oracle` where
 //! that exists.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
