@@ -1,6 +1,8 @@
 //! Loading ONNX Runtime: each wrong library gives an error that says why, and a good one can
 //! still be loaded afterwards. A process holds one runtime, so each case has a process of its own.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

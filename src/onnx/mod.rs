@@ -1,5 +1,7 @@
-//! ONNX graphs: read, edit, prune, write. Knows no operator's meaning and runs nothing.
+//! ONNX graphs: read, edit, prune, write, and typed builders of nodes. Runs nothing.
 
+pub mod build;
+mod build_data;
 mod edit;
 mod graph;
 pub mod proto;
@@ -7,6 +9,7 @@ mod read;
 mod tensor_data;
 mod write;
 
+pub use build::Build;
 pub use edit::show_dims;
 pub use graph::{Attribute, Attributes, Dim, Graph, Node, NodeId, Value, ValueId, ValueType};
 pub use tensor_data::TensorData;

@@ -1,1 +1,37 @@
-//! (see docs/architecture.md)
+//! The coordinated optimizer: several models' parameters are updated in one sweep over memory,
+//! sharing gradients and drawing parameters towards each other on the way.
+//!
+//! It works on raw host memory and knows neither graphs nor runtimes. docs/optimizer.md holds
+//! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
+
+mod converge;
+mod kernel;
+mod layout;
+mod mixing;
+mod optimizer;
+mod options;
+mod paper;
+mod pattern;
+mod plan;
+mod pool;
+mod role;
+mod schedule;
+mod spec;
+mod step;
+mod sweep;
+mod view;
+
+pub use converge::{Trend, relative_factor, trend};
+pub use optimizer::{Buffers, Moment, Optimizer, Rates, StepReport};
+pub use options::{
+    Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
+    Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
+    Rule, Schedule, Weighting,
+};
+pub use paper::{paper_class, paper_multiplier, paper_scale};
+pub use pattern::matches;
+pub use plan::{Group, LeftOut, Member, Plan};
+pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, UseKind, Usage, classify};
+pub use schedule::{PlateauState, factor as schedule_factor};
+pub use spec::{ModelSpec, ParamSpec};
+pub use view::{View, matrix_shape};

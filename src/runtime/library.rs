@@ -39,6 +39,7 @@ pub struct Library {
     environment: Environment,
     shared_arena: bool,
     kernels: Option<Kernels>,
+    domain_known: Mutex<bool>,
 }
 
 /// Loads ONNX Runtime, or returns the one that is loaded.
@@ -117,6 +118,19 @@ impl Library {
         self.kernels.as_ref()
     }
 
+    /// Runs `open`, which makes a session. The runtime notes a custom domain with its first
+    /// session, and fails when two are first; so until one has succeeded they take turns.
+    pub(super) fn open_in_turn<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut known = self.domain_known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known {
+            drop(known);
+            return open();
+        }
+        let opened = open()?;
+        *known = true;
+        Ok(opened)
+    }
+
     /// The runtime's environment.
     pub(super) fn environment(&self) -> *mut ort::sys::OrtEnv {
         self.environment.ptr().cast_mut()
@@ -142,7 +156,7 @@ impl Library {
             .ok();
         let (major, minor, patch) = found.version;
         log::info!("ONNX Runtime {major}.{minor}.{patch} from {}", found.path.display());
-        Ok(Self { found, environment, shared_arena, kernels })
+        Ok(Self { found, environment, shared_arena, kernels, domain_known: Mutex::new(false) })
     }
 }
 

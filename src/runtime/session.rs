@@ -87,11 +87,17 @@ impl Session {
         let place = || format!("session '{}'", options.name);
         let library = super::load(None).context(place)?;
         let built = options.build(library).context(place)?;
-        // SAFETY: the environment and the options live; the release function fits.
-        let session = unsafe {
-            Owned::make(api().ReleaseSession, |out| create(library.environment(), built.ptr(), out))
-        }
-        .context(place)?;
+        let make = || {
+            // SAFETY: the environment and the options live; the release function fits.
+            unsafe {
+                Owned::make(api().ReleaseSession, |out| {
+                    create(library.environment(), built.ptr(), out)
+                })
+            }
+        };
+        let with_kernels = options.kernels && options.device == Device::Cpu;
+        let session = if with_kernels { library.open_in_turn(make) } else { make() };
+        let session = session.context(place)?;
         let inputs = describe(&session, Side::Input).context(place)?;
         let outputs = describe(&session, Side::Output).context(place)?;
         let inner = Inner { name: options.name.clone(), device: options.device, session };

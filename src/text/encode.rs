@@ -3,7 +3,8 @@
 use super::batch::IGNORE;
 use super::corpus::{Answer, Corpus, Example, Task};
 use super::dataset::{Dataset, Item, Masking, Target};
-use super::tokenizer::{Encoding, Special, Tokenizer, Truncation};
+use super::flavour::Special;
+use super::tokenizer::{Encoding, Tokenizer, Truncation};
 use crate::error::{Context, Error, Result};
 use rayon::prelude::*;
 
@@ -247,4 +248,221 @@ fn span(window: &Encoding, start: usize, end: usize) -> Option<(usize, usize)> {
     let last = tokens.iter().rev().copied().find(|&i| window.offsets[i].0 < end)?;
     let holds = window.offsets[first].0 <= start && window.offsets[last].1 >= end;
     (holds && first <= last).then_some((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{Flavour, LabelMap, TrainOptions};
+
+    const CONTEXT: &str = "The river rises in spring. In the caf\u{e9} of the old town one hears \
+        that the summer of 1907 was very hot, and that the winter after it was very cold.";
+
+    fn tokenizer(flavour: Flavour) -> Tokenizer {
+        let options =
+            TrainOptions { flavour, vocab_size: 320, min_frequency: 1, ..Default::default() };
+        Tokenizer::train(&options, &[CONTEXT]).unwrap()
+    }
+
+    fn question(answer: &str) -> Corpus {
+        let answers = CONTEXT.find(answer).map(|start| Answer { text: answer.into(), start });
+        let example = Example::Question {
+            id: String::new(),
+            context: CONTEXT.into(),
+            question: "which summer was hot?".into(),
+            answers: answers.into_iter().collect(),
+        };
+        Corpus::new(Task::Questions, LabelMap::default(), vec![example]).unwrap()
+    }
+
+    fn documents(texts: &[&str]) -> Corpus {
+        let all = texts.iter().map(|t| Example::Document(t.to_string())).collect();
+        Corpus::new(Task::Language, LabelMap::default(), all).unwrap()
+    }
+
+    #[test]
+    fn spans_point_at_the_answer_in_every_window() {
+        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
+            let tokenizer = tokenizer(flavour);
+            for (max_length, all_windows) in [(400, false), (30, false), (30, true)] {
+                let max_length = Some(max_length);
+                let options =
+                    EncodeOptions { max_length, all_windows, overlap: 12, ..Default::default() };
+                let data = Dataset::encode(&question("summer of 1907"), &tokenizer, &options);
+                let data = data.unwrap();
+                let mut held = 0;
+                for item in data.items() {
+                    let Target::Span(start, end) = item.target else { unreachable!() };
+                    if start > 0 {
+                        let from = item.offsets[start as usize].0;
+                        let to = item.offsets[end as usize].1;
+                        assert_eq!(&CONTEXT[from..to], "summer of 1907", "{flavour:?}");
+                        held += 1;
+                    }
+                }
+                assert!(held > 0, "{flavour:?} {max_length:?} {all_windows}");
+                assert_eq!(data.len() > 1, all_windows);
+            }
+        }
+    }
+
+    #[test]
+    fn no_answer_points_at_the_first_token_or_nowhere() {
+        let target = |flavour| {
+            let options = EncodeOptions { max_length: Some(400), ..Default::default() };
+            let data = Dataset::encode(&question("nowhere"), &tokenizer(flavour), &options);
+            data.unwrap().items()[0].target.clone()
+        };
+        assert_eq!(target(Flavour::Bert), Target::Span(0, 0));
+        assert_eq!(target(Flavour::Gpt2), Target::Span(-100, -100));
+    }
+
+    #[test]
+    fn best_answer_finds_the_labelled_span() {
+        let options = EncodeOptions { max_length: Some(400), ..Default::default() };
+        let data = Dataset::encode(&question("old town"), &tokenizer(Flavour::Bert), &options);
+        let data = data.unwrap();
+        let Target::Span(start, end) = data.items()[0].target else { unreachable!() };
+        let n = data.items()[0].ids.len();
+        let (mut starts, mut ends) = (vec![0.0; n], vec![0.0; n]);
+        starts[start as usize] = 5.0;
+        ends[end as usize] = 4.0;
+        // Outside the context, and too far away: neither may win.
+        starts[1] = 50.0;
+        ends[n - 2] = 4.5;
+        let found = data.best_answer(0, &starts, &ends, 8).unwrap().unwrap();
+        assert_eq!(&CONTEXT[found.start..found.end], "old town");
+        assert_eq!(found.score, 9.0);
+        assert!(data.best_answer(0, &starts[1..], &ends, 8).is_err());
+        assert!(data.best_answer(1, &starts, &ends, 8).is_err());
+    }
+
+    #[test]
+    fn first_pieces_carry_the_tags() {
+        let words: Vec<String> = ["the", "winterish", "", "town"].map(str::to_owned).to_vec();
+        let labels = LabelMap::from_names(["O", "B-X"]).unwrap();
+        let example = Example::Words { words: words.clone(), tags: vec![0, 1, 0, 1] };
+        let corpus = Corpus::new(Task::Tokens, labels, vec![example]).unwrap();
+        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
+            let t = tokenizer(flavour);
+            let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
+            let item = &data.items()[0];
+            let Target::Tags(tags) = &item.target else { unreachable!() };
+            let kept: Vec<i64> = tags.iter().copied().filter(|&t| t != IGNORE).collect();
+            assert_eq!(kept, [0, 1, 1], "{flavour:?}");
+            assert!(tags.len() > 4, "winterish has several pieces");
+            let classes: Vec<u32> = (0..item.ids.len() as u32).collect();
+            let back = data.word_classes(0, &classes, 4).unwrap();
+            assert_eq!(back[2], None);
+            for (word, class) in back.iter().enumerate().filter_map(|(w, c)| Some((w, (*c)?))) {
+                assert_eq!(item.words[class as usize], Some(word as u32));
+            }
+            let batch = data.batch(&[0], 16, 0).unwrap();
+            let labels = batch.tensor("labels").unwrap();
+            assert_eq!(labels.shape(), [1, batch.sequence_length()]);
+            assert_eq!(&labels.as_slice::<i64>().unwrap()[..tags.len()], tags);
+        }
+    }
+
+    #[test]
+    fn blocks_hold_every_token_once() {
+        let corpus = documents(&[CONTEXT, "the old river", CONTEXT]);
+        for flavour in [Flavour::Gpt2, Flavour::Bert] {
+            let t = tokenizer(flavour);
+            let options = EncodeOptions { max_length: Some(16), ..Default::default() };
+            let data = Dataset::encode(&corpus, &t, &options).unwrap();
+            let end = t.special_id(Special::Eos).or(t.special_id(Special::Sep)).unwrap();
+            let mut expect = Vec::new();
+            for text in corpus.texts() {
+                expect.extend(t.raw_ids(&text).unwrap());
+                expect.push(end);
+            }
+            let frame = t.added_tokens(false) / 2;
+            let inner = |i: &Item| i.ids[frame..i.ids.len() - frame].to_vec();
+            let got: Vec<u32> = data.items().iter().flat_map(inner).collect();
+            assert!(expect.len() - got.len() < 2);
+            assert_eq!(got, expect[..got.len()]);
+            let full = data.items().iter().filter(|i| i.ids.len() == 16).count();
+            assert!(full + 1 >= data.len() && full > 2);
+            let batch = data.batch(&[0, 1], 0, 0).unwrap();
+            let of = |name| batch.tensor(name).unwrap().as_slice::<i64>().unwrap().to_vec();
+            assert_eq!(of("labels"), of("input_ids"));
+        }
+    }
+
+    #[test]
+    fn masking_follows_its_shares_and_changes_by_epoch() {
+        let corpus = documents(&[CONTEXT; 60]);
+        let t = tokenizer(Flavour::Roberta);
+        let masked = EncodeOptions {
+            max_length: Some(64),
+            objective: Objective::Masked,
+            ..Default::default()
+        };
+        let data = Dataset::encode(&corpus, &t, &masked).unwrap();
+        let all: Vec<usize> = (0..data.len()).collect();
+        let draw = |seed| data.batch(&all, 0, seed).unwrap();
+        let of = |b: &crate::text::Batch, name: &str| {
+            b.tensor(name).unwrap().as_slice::<i64>().unwrap().to_vec()
+        };
+        let batch = draw(1);
+        let (ids, labels) = (of(&batch, "input_ids"), of(&batch, "labels"));
+        let original: Vec<i64> = {
+            let causal = EncodeOptions { objective: Objective::Causal, ..masked.clone() };
+            of(
+                &Dataset::encode(&corpus, &t, &causal).unwrap().batch(&all, 0, 1).unwrap(),
+                "input_ids",
+            )
+        };
+        let mask = i64::from(t.special_id(Special::Mask).unwrap());
+        let special = |id: i64| id < 4;
+        let (mut open, mut chosen, mut hidden, mut same) = (0.0, 0.0, 0.0, 0.0);
+        for i in 0..ids.len() {
+            open += f64::from(!special(original[i]));
+            if labels[i] == IGNORE {
+                assert_eq!(ids[i], original[i]);
+                continue;
+            }
+            assert_eq!(labels[i], original[i]);
+            assert!(!special(original[i]));
+            chosen += 1.0;
+            hidden += f64::from(ids[i] == mask);
+            same += f64::from(ids[i] == original[i]);
+        }
+        assert!((chosen / open - 0.15f64).abs() < 0.02, "{}", chosen / open);
+        assert!((hidden / chosen - 0.8f64).abs() < 0.05, "{}", hidden / chosen);
+        assert!((same / chosen - 0.1f64).abs() < 0.05, "{}", same / chosen);
+        assert_eq!(of(&draw(1), "input_ids"), ids);
+        assert_ne!(of(&draw(2), "input_ids"), ids);
+        let e = Dataset::encode(&corpus, &tokenizer(Flavour::Gpt2), &masked).unwrap_err();
+        assert!(e.message().contains("no mask token"), "{e}");
+    }
+
+    #[test]
+    fn padding_and_token_types() {
+        let texts = vec!["the river".to_owned(), "the".to_owned(), "in spring the old town".into()];
+        let classes = ["0", "1", "0"].map(str::to_owned);
+        let corpus = Corpus::from_texts(texts, &classes, None).unwrap();
+        let t = tokenizer(Flavour::Bert);
+        let options = EncodeOptions { max_length: Some(10), ..Default::default() };
+        let data = Dataset::encode(&corpus, &t, &options).unwrap();
+        let batch = data.batch(&[2, 1], 8, 0).unwrap();
+        assert_eq!(batch.tensor("input_ids").unwrap().shape(), [2, 8]);
+        assert!(batch.tensor("token_type_ids").is_some());
+        let mask = batch.tensor("attention_mask").unwrap().as_slice::<i64>().unwrap();
+        assert_eq!(mask.iter().sum::<i64>() as usize, batch.tokens);
+        assert_eq!(&mask[8..], [1, 1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(batch.tensor("labels").unwrap().as_slice::<i64>().unwrap(), [0, 1]);
+        assert_eq!(batch.examples, [2, 1]);
+        let wide = data.batch(&[0], 64, 0).unwrap();
+        assert_eq!(wide.sequence_length(), 10, "never beyond the greatest length");
+        assert!(data.batch(&[], 8, 0).is_err());
+        assert!(data.batch(&[3], 8, 0).is_err());
+        let plain = EncodeOptions { token_types: Some(false), ..options };
+        let data = Dataset::encode(&corpus, &t, &plain).unwrap();
+        assert!(data.batch(&[0], 8, 0).unwrap().tensor("token_type_ids").is_none());
+        let bare = Corpus::from_texts(vec!["the".into()], &[], None).unwrap();
+        let data = Dataset::encode(&bare, &t, &plain).unwrap();
+        assert!(data.batch(&[0], 8, 0).unwrap().tensor("labels").is_none());
+    }
 }

@@ -5,7 +5,8 @@
 //! is frequent enough (Sennrich, Haddow & Birch 2016). WordPiece vocabularies are learned in
 //! the same way, with `##` before symbols inside words; only the cutting of words differs.
 
-use super::tokenizer::{Flavour, Kind, Special, Tokenizer, foreign};
+use super::flavour::{Flavour, Kind, Special};
+use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::cmp::Reverse;

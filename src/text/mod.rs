@@ -26,15 +26,22 @@
 
 mod batch;
 mod classification;
+mod conll;
 mod corpus;
 mod dataset;
 mod encode;
+mod flavour;
 mod labels;
 mod learn;
 mod loader;
+pub mod metrics;
+mod plain;
+mod predict;
+mod questions;
 mod rng;
 mod source;
 mod split;
+mod synthetic;
 mod tokenizer;
 mod tokenizer_files;
 
@@ -43,8 +50,12 @@ pub use classification::{Column, Columns, Format, Header};
 pub use corpus::{Answer, Corpus, Example, Task};
 pub use dataset::{Dataset, Item, Target};
 pub use encode::{EncodeOptions, Objective};
+pub use flavour::{Flavour, Kind, Special};
 pub use labels::LabelMap;
 pub use learn::TrainOptions;
 pub use loader::{Loader, LoaderOptions, LoaderState};
+pub use plain::Documents;
+pub use predict::FoundAnswer;
 pub use split::SplitOptions;
-pub use tokenizer::{Encoding, Flavour, Kind, Special, Tokenizer, Truncation};
+pub use synthetic::SyntheticOptions;
+pub use tokenizer::{Encoding, Tokenizer, Truncation};

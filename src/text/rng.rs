@@ -18,6 +18,8 @@ pub(crate) enum Purpose {
     Mask = 3,
     /// Splitting a corpus.
     Split = 4,
+    /// Generated sentences.
+    Synthetic = 5,
 }
 
 /// One stream.

@@ -4,9 +4,10 @@
 //! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them gives the class,
 //! lower-casing, special tokens and the greatest length. Written: all of these.
 
+use super::flavour::{Flavour, Kind, Special};
 use super::learn::{assemble, word_piece};
 use super::source::{at, lines, read_text};
-use super::tokenizer::{Flavour, Kind, Special, Tokenizer, foreign};
+use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
 use serde_json::{Value, json};

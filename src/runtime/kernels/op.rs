@@ -11,7 +11,7 @@ use ort::operator::{
 };
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
-use super::{embedding, loss, norm, pointwise};
+use super::{dropout, embedding, loss, norm, pointwise};
 
 /// The result of a kernel.
 pub(super) type Result<T = ()> = ort::Result<T>;
@@ -25,11 +25,13 @@ pub(super) enum Dims {
     Outer(usize),
 }
 
-/// Attributes of the cross-entropy; zero for the operators that have none.
+/// Attributes of the cross-entropy and of dropout; zero for the operators that have none.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Attributes {
     pub(super) ignore_index: i64,
     pub(super) label_smoothing: f32,
+    pub(super) ratio: f32,
+    pub(super) salt: i64,
 }
 
 /// One operator: a row of the table.
@@ -38,6 +40,14 @@ pub(super) struct Row {
     inputs: &'static [Type],
     outputs: &'static [Dims],
     compute: fn(&ComputeContext, &Attributes) -> Result,
+}
+
+impl Row {
+    /// How many outputs a node has; none may be left out.
+    #[cfg(test)]
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs.len()
+    }
 }
 
 use Dims::{Like, Outer};
@@ -82,6 +92,7 @@ pub(super) static ROWS: &[Row] = &[
         outputs: &[Like(2)],
         compute: embedding::embedding_grad,
     },
+    Row { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 
 /// A row as the runtime's binding wants it.
@@ -99,11 +110,8 @@ impl Operator for Op {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        // Optional: a gradient that nobody asks for is not computed.
-        self.0.outputs.iter().enumerate().map(|(i, _)| match i {
-            0 => OperatorOutput::required(F),
-            _ => OperatorOutput::optional(F),
-        })
+        // All required: runtimes up to 1.24 crash on the inferred shape of one that is left out.
+        self.0.outputs.iter().map(|_| OperatorOutput::required(F))
     }
 
     fn create_kernel<'attr>(&self, info: &KernelContext<'attr>) -> Result<BoxedKernel<'attr>> {
@@ -111,6 +119,8 @@ impl Operator for Op {
         let attributes = Attributes {
             ignore_index: info.get("ignore_index").unwrap_or(0),
             label_smoothing: info.get("label_smoothing").unwrap_or(0.0),
+            ratio: info.get("ratio").unwrap_or(0.0),
+            salt: info.get("salt").unwrap_or(0),
         };
         Ok(Box::new(move |cx: &ComputeContext| {
             guarded(|| (row.compute)(cx, &attributes))
@@ -140,8 +150,7 @@ fn infer(row: &Row, cx: &mut ShapeInferenceContext) -> Result {
             shape: Shape::new(shape[..rank].iter().copied()),
             dimension_symbols: SymbolicDimensions::new(symbols),
         };
-        // Output slots that the node leaves out have no place for a shape.
-        let _ = cx.set_output(i, &ty);
+        cx.set_output(i, &ty)?;
     }
     Ok(())
 }

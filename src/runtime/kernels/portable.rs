@@ -5,6 +5,7 @@ use crate::onnx::Graph;
 use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 
 use super::DOMAIN;
+use super::dropout::{A, C, P, ROUNDS};
 
 /// Gives a graph what its nodes of the domain `mmopt` need to run anywhere: the domain's import,
 /// and each operator's form in standard operators of the graph's own opset (13 or newer). Without
@@ -67,6 +68,10 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             let inputs = &["drows", "logits", "labels", "lse"];
             (inputs, &["dlogits"], &["ignore_index", "label_smoothing"])
         }
+        "Dropout" => {
+            dropout(&mut body);
+            (&["x", "seed"], &["y"], &["ratio", "salt"])
+        }
         "EmbeddingGrad" => {
             embedding_grad(&mut body);
             (&["ids", "rows", "table"], &["dtable"], &[])
@@ -113,6 +118,10 @@ impl Body {
 
     fn mul(&mut self, a: &str, b: &str) -> String {
         self.add("Mul", &[a, b], vec![])
+    }
+
+    fn modulo(&mut self, a: &str, b: &str) -> String {
+        self.add("Mod", &[a, b], vec![])
     }
 
     fn sub(&mut self, a: &str, b: &str) -> String {
@@ -174,6 +183,44 @@ fn int(name: &str, value: i64) -> AttributeProto {
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), r#type: 7, ..named(name) }
+}
+
+fn dropout(b: &mut Body) {
+    let (p, a, c) = (b.integer(P), b.integer(A), b.integer(C));
+    let salt = b.attribute("salt", false);
+    let salt = b.modulo(&salt, &p);
+    let seed = b.modulo("seed", &p);
+    let first = b.mul(&salt, &a);
+    let first = b.plus(&first, &seed);
+    let first = b.modulo(&first, &p);
+    let size = b.add("Size", &["x"], vec![]);
+    let (zero, one) = (b.integer(0), b.integer(1));
+    let places = b.add("Range", &[&zero, &size, &one], vec![]);
+    let sum = b.plus(&places, &first);
+    let mut h = b.modulo(&sum, &p);
+    for _ in 0..ROUNDS {
+        let square = b.mul(&h, &h);
+        let line = b.mul(&h, &a);
+        let sum = b.plus(&square, &line);
+        let sum = b.plus(&sum, &c);
+        h = b.modulo(&sum, &p);
+    }
+    let ratio = b.attribute("ratio", true);
+    let wide = b.add("Cast", &[&ratio], vec![int("to", 11)]);
+    let p_wide = b.add("Cast", &[&p], vec![int("to", 11)]);
+    let least = b.mul(&wide, &p_wide);
+    let least = b.add("Round", &[&least], vec![]);
+    let least = b.add("Cast", &[&least], vec![int("to", 7)]);
+    let dropped = b.add("Less", &[&h, &least], vec![]);
+    let kept = b.add("Not", &[&dropped], vec![]);
+    let mask = b.add("Cast", &[&kept], vec![int("to", 1)]);
+    let shape = b.add("Shape", &["x"], vec![]);
+    let mask = b.add("Reshape", &[&mask, &shape], vec![]);
+    let one = b.float(1.0);
+    let rest = b.sub(&one, &ratio);
+    let scaled = b.mul("x", &mask);
+    let inverse = b.add("Div", &[&one, &rest], vec![]);
+    b.put("y", "Mul", &[&scaled, &inverse], vec![]);
 }
 
 fn layer_norm_grad(b: &mut Body) {

@@ -1,0 +1,24 @@
+//! The gradient rules, one file per family of operators.
+
+mod activation;
+mod arithmetic;
+mod index;
+mod matrix;
+mod norm;
+mod reduce;
+mod shape;
+mod stops;
+
+use super::table::Row;
+
+/// The families: a title for the documentation, and their rows.
+pub const FAMILIES: &[(&str, &[Row])] = &[
+    ("Arithmetic", arithmetic::ROWS),
+    ("Activations", activation::ROWS),
+    ("Reductions", reduce::ROWS),
+    ("Matrix products", matrix::ROWS),
+    ("Shapes", shape::ROWS),
+    ("Indexing", index::ROWS),
+    ("Normalisation and dropout", norm::ROWS),
+    ("Without gradient", stops::ROWS),
+];

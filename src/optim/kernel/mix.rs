@@ -1,0 +1,144 @@
+//! Weighted sums, averages and transposes over cache-sized tiles.
+
+use super::builds;
+
+/// Most members of a group whose gradients mix by a full matrix.
+pub(crate) const MAX_DENSE: usize = 128;
+/// Elements of each member that are mixed at once.
+const STRIP: usize = 64;
+
+#[inline(always)]
+fn add_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o += w * x;
+    }
+}
+
+#[inline(always)]
+fn set_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = w * x;
+    }
+}
+
+#[inline(always)]
+fn pull_body(p: &mut [f32], keep: f32, beta: f32, average: &[f32]) {
+    for (p, a) in p.iter_mut().zip(average) {
+        *p = keep * *p + beta * a;
+    }
+}
+
+/// Rows and columns are those of `from`; `to` has `cols` rows of `rows`.
+#[inline(always)]
+fn transpose_body(from: &[f32], rows: usize, cols: usize, to: &mut [f32], add: bool) {
+    const B: usize = 8;
+    let (full_rows, full_cols) = (rows - rows % B, cols - cols % B);
+    for c in (0..full_cols).step_by(B) {
+        for r in (0..full_rows).step_by(B) {
+            let mut t = [[0.0f32; B]; B];
+            for i in 0..B {
+                let row = &from[(r + i) * cols + c..][..B];
+                for j in 0..B {
+                    t[j][i] = row[j];
+                }
+            }
+            for (j, line) in t.iter().enumerate() {
+                let out = &mut to[(c + j) * rows + r..][..B];
+                for i in 0..B {
+                    out[i] = if add { out[i] + line[i] } else { line[i] };
+                }
+            }
+        }
+    }
+    for r in 0..rows {
+        let start = if r < full_rows { full_cols } else { 0 };
+        for c in start..cols {
+            let out = &mut to[c * rows + r];
+            let x = from[r * cols + c];
+            *out = if add { *out + x } else { x };
+        }
+    }
+}
+
+/// sᵢ ← Σⱼ Mᵢⱼ sⱼ for `k` tiles of `stride` elements, `len` of each in use.
+#[inline(always)]
+fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]) {
+    let mut old = [[0.0f32; STRIP]; MAX_DENSE];
+    for at in (0..len).step_by(STRIP) {
+        let n = STRIP.min(len - at);
+        for (j, old) in old.iter_mut().take(k).enumerate() {
+            old[..n].copy_from_slice(&tiles[j * stride + at..][..n]);
+        }
+        for i in 0..k {
+            let mut sum = [0.0f32; STRIP];
+            for (j, old) in old.iter().take(k).enumerate() {
+                let w = matrix[i * k + j];
+                for e in 0..STRIP {
+                    sum[e] += w * old[e];
+                }
+            }
+            tiles[i * stride + at..][..n].copy_from_slice(&sum[..n]);
+        }
+    }
+}
+
+builds!(
+    /// out ← out + w·x.
+    add_scaled = add_scaled_body, (out: &mut [f32], w: f32, x: &[f32]));
+builds!(
+    /// out ← w·x.
+    set_scaled = set_scaled_body, (out: &mut [f32], w: f32, x: &[f32]));
+builds!(
+    /// p ← keep·p + beta·average.
+    pull = pull_body, (p: &mut [f32], keep: f32, beta: f32, average: &[f32]));
+builds!(
+    /// to ← fromᵀ, or to ← to + fromᵀ; `rows` and `cols` are those of `from`.
+    transpose = transpose_body,
+    (from: &[f32], rows: usize, cols: usize, to: &mut [f32], add: bool));
+builds!(
+    /// sᵢ ← Σⱼ Mᵢⱼ sⱼ over `k` tiles, `stride` elements apart, `len` elements each.
+    mix_dense = mix_dense_body,
+    (tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::kernel::builds_here;
+
+    #[test]
+    fn transposes_of_any_shape() {
+        for build in builds_here() {
+            for (rows, cols) in [(1, 1), (8, 8), (17, 9), (3, 40), (64, 128)] {
+                let from: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+                let mut to = vec![1.0; rows * cols];
+                transpose(build, &from, rows, cols, &mut to, false);
+                let mut sum = vec![1.0; rows * cols];
+                transpose(build, &from, rows, cols, &mut sum, true);
+                for r in 0..rows {
+                    for c in 0..cols {
+                        assert_eq!(to[c * rows + r], from[r * cols + c]);
+                        assert_eq!(sum[c * rows + r], from[r * cols + c] + 1.0);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dense_mixing_is_a_matrix_product() {
+        for build in builds_here() {
+            let (k, stride, len) = (3, 200, 150);
+            let mut tiles: Vec<f32> = (0..k * stride).map(|i| (i % 7) as f32).collect();
+            let before = tiles.clone();
+            let matrix = [1.0, 2.0, 0.0, 0.5, 0.5, 0.0, -1.0, 0.0, 1.0];
+            mix_dense(build, &mut tiles, k, stride, len, &matrix);
+            for e in 0..stride {
+                for i in 0..k {
+                    let sum: f32 = (0..k).map(|j| matrix[i * k + j] * before[j * stride + e]).sum();
+                    let expected = if e < len { sum } else { before[i * stride + e] };
+                    assert_eq!(tiles[i * stride + e], expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,763 @@
+//! The optimizer's state and everything around a step: binding memory, micro-batches, weights,
+//! rates. The step itself is in `step.rs`.
+//!
+//! Models are kept in order of name, whatever order they were given in; `order` maps the
+//! caller's indices.
+
+use super::converge::Tracker;
+use super::kernel::Build;
+use super::kernel::update::Coef;
+use super::layout::{Layout, TILE_FLOATS};
+use super::mixing;
+use super::options::{Convergence, Isa, Method, MomentType, Options, ParamGroup, Rule};
+use super::pattern::matches;
+use super::plan::Plan;
+use super::pool::Pool;
+use super::role::classify;
+use super::schedule::PlateauState;
+use super::spec::ModelSpec;
+use super::sweep::{Lane, Own, Scratches};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor, element_count};
+
+/// Where one parameter lies in the host's memory, dense and row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers {
+    /// The values, f32, aligned to 4 bytes; updated in place.
+    pub param: *mut u8,
+    /// The gradient, of the same shape; null when there is none.
+    pub grad: *mut u8,
+    /// Element type of the gradient: f32, bf16 or f16.
+    pub grad_dtype: DType,
+}
+
+impl Buffers {
+    /// An f32 parameter with an f32 gradient.
+    pub fn new(param: *mut f32, grad: *mut f32) -> Self {
+        Self { param: param.cast(), grad: grad.cast(), grad_dtype: DType::F32 }
+    }
+}
+
+/// Which moment of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Mean of gradients, or momentum.
+    First,
+    /// Mean of squared gradients.
+    Second,
+    /// Maximum of the second (AMSGrad).
+    Maximum,
+}
+
+/// A model's learning rate and the factors that it is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// The base rate.
+    pub base: f64,
+    /// Warm-up and decay.
+    pub schedule: f64,
+    /// From the model's losses.
+    pub convergence: f64,
+    /// From the model's weight.
+    pub scale: f64,
+    /// The published second multiplier; 1 elsewhere.
+    pub multiplier: f64,
+    /// The product, or what the host's callback made of it.
+    pub effective: f64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            base: 0.0,
+            schedule: 1.0,
+            convergence: 1.0,
+            scale: 1.0,
+            multiplier: 1.0,
+            effective: 0.0,
+        }
+    }
+}
+
+/// What a step did. Details per model: [`Optimizer::grad_norm`], [`Optimizer::skipped`],
+/// [`Optimizer::rates`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepReport {
+    /// The step's number, from 1.
+    pub step: u64,
+    /// Models that were updated.
+    pub updated: usize,
+    /// Models that were skipped for a non-finite loss or gradient.
+    pub skipped: usize,
+    /// Whether gradients were shared.
+    pub shared: bool,
+    /// Whether parameters were synchronised.
+    pub synced: bool,
+    /// Whether a synchronisation is due that waits for `propose_sync` (option `barrier`).
+    pub sync_due: bool,
+}
+
+/// One model's numbers.
+pub(super) struct ModelState {
+    pub spec: ModelSpec,
+    /// The weight as given; `weight` may follow validations.
+    pub base_weight: f64,
+    pub weight: f64,
+    /// Normalised weight.
+    pub share: f64,
+    pub rates: Rates,
+    /// Micro-batches ever, and in this window.
+    pub calls: u64,
+    pub window: u32,
+    /// A loss of this window was not finite.
+    pub bad_loss: bool,
+    /// The last step skipped it.
+    pub bad: bool,
+    pub skipped: u64,
+    /// L2 norm of the last step's gradient, before clipping.
+    pub grad_norm: f64,
+    pub clip: f64,
+    pub bound: bool,
+    pub score: Option<f64>,
+}
+
+/// One parameter's numbers and memory.
+pub(super) struct ParamState {
+    pub model: usize,
+    pub index: usize,
+    pub len: usize,
+    pub trainable: bool,
+    pub lr_scale: f64,
+    pub weight_decay: f64,
+    /// Muon's orthogonalised update applies.
+    pub muon: bool,
+    /// Steps that changed it.
+    pub steps: u64,
+    pub m: Option<Tensor>,
+    pub v: Option<Tensor>,
+    pub x: Option<Tensor>,
+    /// Sum of micro-batches, and whether this window has one.
+    pub sum: Option<Tensor>,
+    pub summed: bool,
+}
+
+/// A learning-rate callback: (model's name, step, rate) to rate.
+pub type RateCallback = Box<dyn FnMut(&str, u64, f64) -> f64 + Send>;
+
+/// Updates several models together. Not for use by two threads at once; may move between them.
+///
+/// Model indices are those of the list given to [`Optimizer::new`], parameter indices those of
+/// the model's list.
+pub struct Optimizer {
+    pub(super) options: Options,
+    pub(super) models: Vec<ModelState>,
+    pub(super) params: Vec<ParamState>,
+    /// First parameter of each model.
+    pub(super) base: Vec<usize>,
+    /// The caller's model index to ours.
+    pub(super) order: Vec<usize>,
+    pub(super) plan: Plan,
+    pub(super) layout: Layout,
+    pub(super) influence: Vec<f64>,
+    pub(super) pool: Pool,
+    pub(super) build: Build,
+    pub(super) scratch: Scratches,
+    pub(super) tracker: Tracker,
+    pub(super) plateau: PlateauState,
+    pub(super) callback: Option<RateCallback>,
+    pub(super) step: u64,
+    /// Micro-batches seen, and those whose schedule has been moved on.
+    pub(super) calls: u64,
+    pub(super) ended: u64,
+    /// As bound, and as this step reads them.
+    pub(super) bound: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) own: Vec<Own>,
+    pub(super) coefs: Vec<Coef>,
+    pub(super) squares: Vec<f64>,
+    pub(super) partials: Vec<f64>,
+    pub(super) gram: Vec<f64>,
+    pub(super) dense: Vec<f32>,
+    pub(super) work: super::step::Work,
+}
+// SAFETY: the raw pointers name memory that the caller promised to `bind` to keep alive; the
+// optimizer has no other tie to a thread.
+unsafe impl Send for Optimizer {}
+// SAFETY: shared references only read plain numbers and the optimizer's own tensors.
+unsafe impl Sync for Optimizer {}
+
+impl Optimizer {
+    /// Plans the sharing and sets up for `models`; memory is bound later. Fails when an option
+    /// is out of range, names are not unique, weights are negative, or a trainable parameter is
+    /// not f32.
+    pub fn new(options: Options, models: Vec<ModelSpec>) -> Result<Self> {
+        options.validate()?;
+        let n = models.len();
+        let mut ranked: Vec<(usize, ModelSpec)> = models.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        let mut order = vec![0; n];
+        ranked.iter().enumerate().for_each(|(ours, (theirs, _))| order[*theirs] = ours);
+        let specs: Vec<ModelSpec> = ranked.into_iter().map(|(_, s)| s).collect();
+        check_names(&specs)?;
+        let build = Build::choose(options.isa)?;
+        let pool = Pool::new(options.threads)?;
+        let rule = options.convergence;
+        let mut optimizer = Self {
+            models: Vec::new(),
+            params: Vec::new(),
+            base: Vec::new(),
+            order,
+            plan: Plan::new(&options, &[])?,
+            layout: Layout::new(&Plan::new(&options, &[])?, &[], &[])?,
+            influence: Vec::new(),
+            scratch: Scratches::new(pool.threads(), TILE_FLOATS),
+            pool,
+            build,
+            tracker: Tracker::new(n, rule),
+            plateau: PlateauState::default(),
+            callback: None,
+            step: 0,
+            calls: 0,
+            ended: 0,
+            bound: Vec::new(),
+            lanes: Vec::new(),
+            own: Vec::new(),
+            coefs: Vec::new(),
+            squares: Vec::new(),
+            partials: Vec::new(),
+            gram: Vec::new(),
+            dense: Vec::new(),
+            work: super::step::Work::default(),
+            options,
+        };
+        optimizer.admit(specs)?;
+        optimizer.replan()?;
+        Ok(optimizer)
+    }
+
+    fn admit(&mut self, specs: Vec<ModelSpec>) -> Result<()> {
+        for (model, mut spec) in specs.into_iter().enumerate() {
+            if !(spec.weight.is_finite() && spec.weight >= 0.0) {
+                return Err(Error::invalid(format!(
+                    "model '{}': weight {} must be finite and >= 0",
+                    spec.name, spec.weight
+                )));
+            }
+            self.base.push(self.params.len());
+            for index in 0..spec.params.len() {
+                let param = admit_param(&self.options, model, index, &mut spec)?;
+                self.params.push(param);
+            }
+            self.models.push(ModelState {
+                base_weight: spec.weight,
+                weight: spec.weight,
+                share: 0.0,
+                rates: Rates::default(),
+                calls: 0,
+                window: 0,
+                bad_loss: false,
+                bad: false,
+                skipped: 0,
+                grad_norm: 0.0,
+                clip: 1.0,
+                bound: false,
+                score: None,
+                spec,
+            });
+        }
+        self.normalise()?;
+        self.compute_rates(1, 1);
+        Ok(())
+    }
+
+    /// Makes plan, layout and all tables anew, keeping every number that training produced.
+    fn replan(&mut self) -> Result<()> {
+        let specs: Vec<ModelSpec> = self.models.iter().map(|m| m.spec.clone()).collect();
+        let plan = Plan::new(&self.options, &specs)?;
+        let layout = Layout::new(&plan, &specs, &self.base)?;
+        let dense = mixing::is_dense(&self.options.rule);
+        if dense && layout.largest > super::kernel::mix::MAX_DENSE {
+            return Err(Error::unsupported(format!(
+                "rule {:?} mixes at most {} views in a group, the plan has one of {}; \
+                 use rule mean or sum",
+                self.options.rule,
+                super::kernel::mix::MAX_DENSE,
+                layout.largest
+            )));
+        }
+        self.influence = influence(&self.options.rule, &specs)?;
+        let n = self.params.len();
+        let tile_floats = TILE_FLOATS.max(512 + 2 * layout.largest);
+        self.scratch = Scratches::new(self.pool.threads(), tile_floats);
+        self.squares = vec![0.0; n];
+        let products = mixing::needs_products(&self.options.rule);
+        let n_partials = if products { layout.n_partials } else { 0 };
+        self.partials = vec![0.0; n_partials.max(layout.flat.len())];
+        self.gram = vec![0.0; if products { layout.n_squares() } else { 0 }];
+        self.dense = vec![0.0; if dense { layout.n_squares() } else { 0 }];
+        self.work = super::step::Work::new(layout.largest);
+        self.own = vec![Own { active: false, synced: false, scale: 1.0, bound: f32::INFINITY }; n];
+        self.coefs = vec![super::step::idle(); n];
+        if self.bound.len() != n {
+            self.bound = self.params.iter().map(|p| no_memory(p.len)).collect();
+        }
+        self.lanes = self.bound.clone();
+        (self.plan, self.layout) = (plan, layout);
+        Ok(())
+    }
+
+    /// Who shares with whom.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Threads of the step.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The kernel build in use.
+    pub fn isa(&self) -> Isa {
+        self.build.isa()
+    }
+
+    /// Steps taken.
+    pub fn step_count(&self) -> u64 {
+        self.step
+    }
+
+    /// Continues the step counter from elsewhere (schedules, sharing and synchronisation count
+    /// from it).
+    pub fn set_step_count(&mut self, step: u64) {
+        self.step = step;
+    }
+
+    /// Binds a model's memory, one entry per parameter, in the order of its spec. A frozen
+    /// parameter may have a null `param` if no policy synchronises it. Allocates the moments.
+    ///
+    /// # Safety
+    /// Until the optimizer is dropped or the model bound again, every non-null pointer must be
+    /// valid for the parameter's elements, nobody else may use the values or gradients while a
+    /// method of the optimizer runs, and no memory of one parameter may be part of another's.
+    pub unsafe fn bind(&mut self, model: usize, buffers: Vec<Buffers>) -> Result<()> {
+        let model = self.index(model)?;
+        let spec = &self.models[model].spec;
+        if buffers.len() != spec.params.len() {
+            return Err(Error::invalid(format!(
+                "model '{}': {} buffers for {} parameters",
+                spec.name,
+                buffers.len(),
+                spec.params.len()
+            )));
+        }
+        let base = self.base[model];
+        for (i, b) in buffers.iter().enumerate() {
+            check_buffers(b, self.params[base + i].trainable).map_err(|e| {
+                e.context(format!("model '{}', parameter '{}'", spec.name, spec.params[i].name))
+            })?;
+        }
+        for (i, b) in buffers.iter().enumerate() {
+            self.allocate(base + i)?;
+            let lane = &mut self.bound[base + i];
+            lane.p = b.param.cast();
+            lane.g = b.grad;
+            lane.g_type = b.grad_dtype;
+        }
+        self.models[model].bound = true;
+        self.lanes.clone_from(&self.bound);
+        Ok(())
+    }
+
+    /// Gives a parameter another gradient buffer, or none (null) for the coming steps.
+    ///
+    /// # Safety
+    /// As [`Optimizer::bind`].
+    pub unsafe fn set_gradient(
+        &mut self,
+        model: usize,
+        param: usize,
+        grad: *mut u8,
+        dtype: DType,
+    ) -> Result<()> {
+        let i = self.param_index(model, param)?;
+        let b = Buffers { param: self.bound[i].p.cast(), grad, grad_dtype: dtype };
+        check_buffers(&b, false)?;
+        self.bound[i].g = grad;
+        self.bound[i].g_type = dtype;
+        Ok(())
+    }
+
+    /// Moments for a trainable parameter that has none yet.
+    pub(super) fn allocate(&mut self, i: usize) -> Result<()> {
+        let p = &mut self.params[i];
+        if p.trainable && p.m.is_none() {
+            let shape = &self.models[p.model].spec.params[p.index].shape;
+            let dtype = match self.options.moments {
+                MomentType::F32 => DType::F32,
+                MomentType::BF16 => DType::BF16,
+            };
+            let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
+            let adam = matches!(self.options.method, Method::AdamW | Method::Muon);
+            p.m = zeros(true)?;
+            p.v = zeros(adam)?;
+            p.x = zeros(self.options.amsgrad && adam && !p.muon)?;
+        }
+        let pointer = |t: &mut Option<Tensor>| {
+            t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())
+        };
+        let lane = &mut self.bound[i];
+        lane.m = pointer(&mut p.m);
+        lane.v = pointer(&mut p.v);
+        lane.x = pointer(&mut p.x);
+        Ok(())
+    }
+
+    /// Takes in a finished backward pass: its loss, which is logged, and, with accumulation, the
+    /// gradients that lie in the bound buffers. A non-finite loss marks the model for skipping.
+    /// Without accumulation the gradients are read in place by [`Optimizer::step`].
+    pub fn accumulate(&mut self, model: usize, loss: f64) -> Result<()> {
+        let model = self.index(model)?;
+        if !self.models[model].bound {
+            let name = &self.models[model].spec.name;
+            return Err(Error::state(format!("model '{name}' has no memory; call bind first")));
+        }
+        let next = self.models[model].calls.max(self.ended) + 1;
+        if next > self.calls {
+            self.end_calls(self.calls);
+            self.calls = next;
+        }
+        self.models[model].calls = next;
+        self.note_loss(model, loss);
+        if self.options.accumulation > 1 {
+            self.add_gradients(model)?;
+        }
+        self.models[model].window += 1;
+        Ok(())
+    }
+
+    /// Takes in a loss for the convergence-aware rates, for hosts that step without
+    /// [`Optimizer::accumulate`]. Use one of the two for a micro-batch, not both.
+    pub fn log_loss(&mut self, model: usize, loss: f64) -> Result<()> {
+        let model = self.index(model)?;
+        self.note_loss(model, loss);
+        Ok(())
+    }
+
+    fn note_loss(&mut self, model: usize, loss: f64) {
+        if loss.is_finite() {
+            self.tracker.log(self.options.convergence, model, loss);
+        } else {
+            self.models[model].bad_loss = true;
+        }
+    }
+
+    /// Moves the schedules on to the end of micro-batch `call`.
+    pub(super) fn end_calls(&mut self, call: u64) {
+        while self.ended < call {
+            self.ended += 1;
+            self.tracker.end_call(self.options.convergence, self.ended);
+        }
+    }
+
+    /// Forgets the micro-batches since the last step. The bound gradients stay as they are.
+    pub fn zero_grad(&mut self) {
+        for p in &mut self.params {
+            p.summed = false;
+        }
+        for m in &mut self.models {
+            m.window = 0;
+            m.bad_loss = false;
+        }
+    }
+
+    /// Factors and effective rate of a model: those of the last step, before it those of the
+    /// first.
+    pub fn rates(&self, model: usize) -> Result<Rates> {
+        Ok(self.models[self.index(model)?].rates)
+    }
+
+    /// Effective rates of all models, in the caller's order.
+    pub fn learning_rates(&self) -> Vec<f64> {
+        self.order.iter().map(|&m| self.models[m].rates.effective).collect()
+    }
+
+    /// State of the convergence rule: the published r, or the project's smoothed factor; 1 at
+    /// the start.
+    pub fn convergence_state(&self, model: usize) -> Result<f64> {
+        Ok(self.tracker.state(self.index(model)?))
+    }
+
+    /// Sets the base rate for the coming steps, finite and ≥ 0.
+    pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
+        if !(rate.is_finite() && rate >= 0.0) {
+            return Err(Error::invalid(format!("learning rate {rate} must be finite and >= 0")));
+        }
+        self.options.learning_rate = rate;
+        Ok(())
+    }
+
+    /// A callback that sees (model's name, step, rate) and returns the rate to use; `None`
+    /// removes it. A result that is negative or not finite fails the step.
+    pub fn set_rate_callback(&mut self, callback: Option<RateCallback>) {
+        self.callback = callback;
+    }
+
+    /// Sets a model's weight, finite and ≥ 0; the sum of all must stay positive.
+    pub fn set_model_weight(&mut self, model: usize, weight: f64) -> Result<()> {
+        let model = self.index(model)?;
+        let others: f64 =
+            self.models.iter().enumerate().filter(|(i, _)| *i != model).map(|(_, m)| m.weight).sum();
+        if !(weight.is_finite() && weight >= 0.0 && weight + others > 0.0) {
+            return Err(Error::invalid(format!(
+                "model '{}': weight {weight} must be finite and >= 0, and the sum of all > 0",
+                self.models[model].spec.name
+            )));
+        }
+        self.models[model].base_weight = weight;
+        self.models[model].weight = weight;
+        self.normalise()
+    }
+
+    /// Normalised weight of a model.
+    pub fn model_share(&self, model: usize) -> Result<f64> {
+        Ok(self.models[self.index(model)?].share)
+    }
+
+    pub(super) fn normalise(&mut self) -> Result<()> {
+        let total: f64 = self.models.iter().map(|m| m.weight).sum();
+        if self.models.is_empty() {
+            return Ok(());
+        }
+        if total <= 0.0 || !total.is_finite() {
+            return Err(Error::invalid("the models' weights sum to 0; one must be positive"));
+        }
+        self.models.iter_mut().for_each(|m| m.share = m.weight / total);
+        Ok(())
+    }
+
+    /// Freezes or trains all parameters whose name matches `pattern` in models whose name
+    /// matches `model`; returns how many changed. Moments of frozen parameters are kept.
+    pub fn set_trainable(&mut self, model: &str, pattern: &str, trainable: bool) -> Result<usize> {
+        let mut changed = Vec::new();
+        for (i, p) in self.params.iter().enumerate() {
+            let spec = &self.models[p.model].spec;
+            let q = &spec.params[p.index];
+            let hit = matches(model, &spec.name) && matches(pattern, &q.name);
+            if hit && p.trainable != trainable {
+                if trainable && q.dtype != DType::F32 {
+                    return Err(not_trainable(&spec.name, &q.name, q.dtype));
+                }
+                let bound = self.models[p.model].bound;
+                if trainable && bound && p.len > 0 && self.bound[i].p.is_null() {
+                    return Err(Error::state(format!(
+                        "model '{}', parameter '{}' has no memory to train in",
+                        spec.name, q.name
+                    )));
+                }
+                changed.push(i);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(0);
+        }
+        for &i in &changed {
+            let (model, index) = (self.params[i].model, self.params[i].index);
+            self.params[i].trainable = trainable;
+            self.models[model].spec.params[index].trainable = trainable;
+            if self.models[model].bound {
+                self.allocate(i)?;
+            }
+        }
+        let group = ParamGroup {
+            pattern: pattern.into(),
+            model: model.into(),
+            trainable: Some(trainable),
+            ..ParamGroup::default()
+        };
+        self.options.groups.push(group);
+        self.replan()?;
+        Ok(changed.len())
+    }
+
+    /// Whether the last step skipped a model, and how many steps have skipped it so far.
+    pub fn skipped(&self, model: usize) -> Result<(bool, u64)> {
+        let m = &self.models[self.index(model)?];
+        Ok((m.bad, m.skipped))
+    }
+
+    /// L2 norm of a model's gradient in the last step, after accumulation and before clipping;
+    /// 0 when neither clipping nor the check for non-finite values needed it.
+    pub fn grad_norm(&self, model: usize) -> Result<f64> {
+        Ok(self.models[self.index(model)?].grad_norm)
+    }
+
+    /// A moment of a parameter as f32; `None` when it has none or moments are bfloat16.
+    pub fn moment(&self, model: usize, param: usize, which: Moment) -> Result<Option<&[f32]>> {
+        let p = &self.params[self.param_index(model, param)?];
+        let tensor = match which {
+            Moment::First => &p.m,
+            Moment::Second => &p.v,
+            Moment::Maximum => &p.x,
+        };
+        match tensor {
+            Some(t) if t.dtype() == DType::F32 => Ok(Some(t.as_slice()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Our index of the caller's model.
+    pub(super) fn index(&self, model: usize) -> Result<usize> {
+        self.order.get(model).copied().ok_or_else(|| {
+            Error::invalid(format!("model index {model} of {} models", self.order.len()))
+        })
+    }
+
+    pub(super) fn param_index(&self, model: usize, param: usize) -> Result<usize> {
+        let model = self.index(model)?;
+        let spec = &self.models[model].spec;
+        if param >= spec.params.len() {
+            return Err(Error::invalid(format!(
+                "model '{}': parameter index {param} of {}",
+                spec.name,
+                spec.params.len()
+            )));
+        }
+        Ok(self.base[model] + param)
+    }
+
+    pub(super) fn convergence(&self) -> Convergence {
+        self.options.convergence
+    }
+}
+
+pub(super) fn no_memory(len: usize) -> Lane {
+    Lane {
+        p: std::ptr::null_mut(),
+        g: std::ptr::null(),
+        g_type: DType::F32,
+        m: std::ptr::null_mut(),
+        v: std::ptr::null_mut(),
+        x: std::ptr::null_mut(),
+        len,
+    }
+}
+
+fn not_trainable(model: &str, param: &str, dtype: DType) -> Error {
+    Error::unsupported(format!(
+        "model '{model}', parameter '{param}' has element type {dtype}; only f32 can be trained, \
+         freeze it"
+    ))
+}
+
+fn check_names(specs: &[ModelSpec]) -> Result<()> {
+    if let Some(pair) = specs.windows(2).find(|w| w[0].name == w[1].name) {
+        return Err(Error::invalid(format!("two models are named '{}'", pair[0].name)));
+    }
+    for spec in specs {
+        let mut names: Vec<&str> = spec.params.iter().map(|p| p.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::invalid(format!(
+                "model '{}': two parameters are named '{}'",
+                spec.name, pair[0]
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Applies the pattern groups to one parameter; writes `trainable` back to its spec.
+fn admit_param(
+    options: &Options,
+    model: usize,
+    index: usize,
+    spec: &mut ModelSpec,
+) -> Result<ParamState> {
+    let p = &spec.params[index];
+    let bare = options.decay_matrices_only && p.shape.len() < 2;
+    let mut state = ParamState {
+        model,
+        index,
+        len: element_count(&p.shape)?,
+        trainable: p.trainable,
+        lr_scale: 1.0,
+        weight_decay: if bare { 0.0 } else { options.weight_decay },
+        muon: false,
+        steps: 0,
+        m: None,
+        v: None,
+        x: None,
+        sum: None,
+        summed: false,
+    };
+    let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
+    for group in options.groups.iter().filter(hits) {
+        state.trainable = group.trainable.unwrap_or(state.trainable);
+        state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
+        state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
+    }
+    if state.trainable && p.dtype != DType::F32 {
+        return Err(not_trainable(&spec.name, &p.name, p.dtype));
+    }
+    let hidden = |p: &super::spec::ParamSpec| {
+        let placed = classify(p, 0);
+        !placed.is_empty() && placed.iter().all(|p| p.role.is_hidden_matrix())
+    };
+    state.muon = options.method == Method::Muon && p.shape.len() == 2 && hidden(p);
+    spec.params[index].trainable = state.trainable;
+    Ok(state)
+}
+
+fn check_buffers(b: &Buffers, trainable: bool) -> Result<()> {
+    if trainable && b.param.is_null() {
+        return Err(Error::invalid("its value pointer is null"));
+    }
+    if !(b.param as usize).is_multiple_of(4) {
+        return Err(Error::invalid("its value pointer is not aligned to 4 bytes"));
+    }
+    if !matches!(b.grad_dtype, DType::F32 | DType::BF16 | DType::F16) {
+        let text = format!("gradients of type {}; f32, bf16 and f16 are", b.grad_dtype);
+        return Err(Error::unsupported(text));
+    }
+    if !(b.grad as usize).is_multiple_of(b.grad_dtype.size()) {
+        return Err(Error::invalid("its gradient pointer is not aligned to its elements"));
+    }
+    Ok(())
+}
+
+/// The influence matrix by model, row = influenced.
+fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
+    let Rule::Influence(entries) = rule else { return Ok(Vec::new()) };
+    let n = specs.len();
+    let mut matrix = vec![0.0; n * n];
+    let find = |name: &str| {
+        specs.iter().position(|s| s.name == name).ok_or_else(|| {
+            Error::not_found(format!("rule influence: no model is named '{name}'"))
+        })
+    };
+    for e in entries {
+        let (to, from) = (find(&e.to)?, find(&e.from)?);
+        if to == from || !(0.0..=1.0).contains(&e.amount) {
+            return Err(Error::invalid(format!(
+                "rule influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
+                e.to, e.from, e.amount
+            )));
+        }
+        matrix[to * n + from] = e.amount;
+    }
+    for (row, spec) in matrix.chunks(n.max(1)).zip(specs) {
+        let total: f64 = row.iter().sum();
+        if total > 1.0 + 1e-12 {
+            return Err(Error::invalid(format!(
+                "rule influence: the amounts for '{}' sum to {total}, more than 1",
+                spec.name
+            )));
+        }
+    }
+    Ok(matrix)
+}

@@ -1,0 +1,192 @@
+//! Threads of the step. A job is a number of items and a function of (worker, item); workers
+//! claim items one by one. Starting a job allocates nothing, which is why this is not a general
+//! purpose pool: the step must not allocate after its first run.
+
+use crate::error::{Error, Kind, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// The function of a job, borrowed for as long as `Pool::run` waits.
+#[derive(Clone, Copy)]
+struct Job {
+    work: *const (dyn Fn(usize, usize) + Sync),
+    n_items: usize,
+}
+// SAFETY: the pointee is Sync and outlives the job, because `run` returns only after all workers
+// have reported that they left it.
+unsafe impl Send for Job {}
+
+struct State {
+    epoch: u64,
+    job: Option<Job>,
+    running: usize,
+    failed: bool,
+    stop: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    start: Condvar,
+    done: Condvar,
+    next: AtomicUsize,
+}
+
+/// A fixed number of threads; the caller of [`Pool::run`] is one of them.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, State> {
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Claims and runs items until none is left; false when one panicked.
+fn drain(shared: &Shared, worker: usize, job: Job) -> bool {
+    // SAFETY: see `Job`.
+    let work = unsafe { &*job.work };
+    catch_unwind(AssertUnwindSafe(|| {
+        loop {
+            let item = shared.next.fetch_add(1, Ordering::Relaxed);
+            if item >= job.n_items {
+                break;
+            }
+            work(worker, item);
+        }
+    }))
+    .is_ok()
+}
+
+fn worker_loop(shared: &Shared, worker: usize) {
+    let mut seen = 0;
+    loop {
+        let job = {
+            let mut state = lock(shared);
+            while state.epoch == seen && !state.stop {
+                state = shared.start.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.stop {
+                return;
+            }
+            seen = state.epoch;
+            state.job
+        };
+        let ok = job.is_none_or(|job| drain(shared, worker, job));
+        let mut state = lock(shared);
+        state.failed |= !ok;
+        state.running -= 1;
+        if state.running == 0 {
+            shared.done.notify_all();
+        }
+    }
+}
+
+impl Pool {
+    /// `threads` workers in all, at least one; 0 takes one per core.
+    pub fn new(threads: usize) -> Result<Self> {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = if threads == 0 { cores() } else { threads };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                epoch: 0,
+                job: None,
+                running: 0,
+                failed: false,
+                stop: false,
+            }),
+            start: Condvar::new(),
+            done: Condvar::new(),
+            next: AtomicUsize::new(0),
+        });
+        let mut pool = Self { shared, handles: Vec::new() };
+        for worker in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let handle = std::thread::Builder::new()
+                .name(format!("mmopt-step-{worker}"))
+                .spawn(move || worker_loop(&shared, worker))
+                .map_err(|e| {
+                    Error::new(Kind::Internal, format!("cannot start a thread: {e}")).with_source(e)
+                })?;
+            pool.handles.push(handle);
+        }
+        Ok(pool)
+    }
+
+    /// Number of threads, the caller included.
+    pub fn threads(&self) -> usize {
+        self.handles.len() + 1
+    }
+
+    /// Runs `work(worker, item)` for every item, in no particular order, and waits.
+    pub fn run<'a>(
+        &mut self,
+        n_items: usize,
+        work: &'a (dyn Fn(usize, usize) + Sync + 'a),
+    ) -> Result<()> {
+        let work: *const (dyn Fn(usize, usize) + Sync + 'a) = work;
+        // SAFETY: only the lifetime changes; this call outlives every use of the pointer.
+        let work: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(work) };
+        let job = Job { work, n_items };
+        self.shared.next.store(0, Ordering::Relaxed);
+        {
+            let mut state = lock(&self.shared);
+            state.job = Some(job);
+            state.epoch += 1;
+            state.running = self.handles.len();
+            state.failed = false;
+        }
+        self.shared.start.notify_all();
+        let ok = drain(&self.shared, 0, job);
+        let mut state = lock(&self.shared);
+        while state.running > 0 {
+            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.job = None;
+        if ok && !state.failed {
+            return Ok(());
+        }
+        Err(Error::internal("a kernel of the optimizer panicked"))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.shared).stop = true;
+        self.shared.start.notify_all();
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_runs_once_at_any_thread_count() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads).unwrap();
+            assert_eq!(pool.threads(), threads);
+            let counts: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+            for _ in 0..20 {
+                pool.run(1000, &|worker, item| {
+                    assert!(worker < threads);
+                    counts[item].fetch_add(1, Ordering::Relaxed);
+                })
+                .unwrap();
+            }
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 20));
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_and_the_pool_lives_on() {
+        let mut pool = Pool::new(3).unwrap();
+        let result = pool.run(50, &|_, item| assert!(item != 17, "deliberate"));
+        assert_eq!(result.unwrap_err().kind(), Kind::Internal);
+        pool.run(50, &|_, _| ()).unwrap();
+    }
+}
