@@ -218,6 +218,27 @@ fn threads_may_load_at_once() {
 }
 
 #[test]
+fn first_sessions_may_open_at_once() {
+    let name = "first_sessions_may_open_at_once";
+    if std::env::var_os(CHILD).is_none() {
+        // What goes wrong here goes wrong now and then.
+        let program = std::env::current_exe().unwrap();
+        return (0..12).for_each(|_| run_child(&program, name, &[]));
+    }
+    let good = good();
+    load(Some(&good)).unwrap();
+    let gate = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                gate.wait();
+                works(Some(&good));
+            });
+        }
+    });
+}
+
+#[test]
 fn usual_places_are_listed() {
     let name = "usual_places_are_listed";
     if std::env::var_os(CHILD).is_none() {

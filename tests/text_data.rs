@@ -1,6 +1,7 @@
 //! Real text, where the folder ../shared/data lies beside the checkout: every reader, and the
 //! way from files to batches.
 #![cfg(feature = "text")]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use mmopt::text::*;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The script that fetches real sentences: it fails cleanly, and converts as it says.
 #![cfg(all(unix, feature = "text"))]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use mmopt::text::{Columns, Corpus};
 use std::collections::BTreeSet;

@@ -2,15 +2,15 @@
 //! The formulas stand in docs/optimizer.md, "Rates from losses".
 
 use super::options::Convergence;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Relative change over a window that counts as half: smaller ones are rounding.
 const SMALL: f64 = 1e-3;
 
 /// Losses and rates of all models.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tracker {
+    window: usize,
     losses: Vec<VecDeque<f64>>,
     /// Published rule: r. Project's rule: the smoothed factor itself.
     state: Vec<f64>,
@@ -72,7 +72,8 @@ impl Tracker {
             Convergence::Published { window, .. } | Convergence::Relative { window, .. } => window,
         };
         Self {
-            losses: vec![VecDeque::with_capacity(window + 1); models],
+            window,
+            losses: (0..models).map(|_| VecDeque::with_capacity(window)).collect(),
             state: vec![1.0; models],
             factor: vec![1.0; models],
         }
@@ -80,12 +81,11 @@ impl Tracker {
 
     /// Takes in a finite loss.
     pub fn log(&mut self, rule: Convergence, model: usize, loss: f64) {
-        let (Convergence::Published { window, .. } | Convergence::Relative { window, .. }) = rule
-        else {
+        if rule == Convergence::None {
             return;
-        };
+        }
         let losses = &mut self.losses[model];
-        if losses.len() == window {
+        if losses.len() == self.window {
             losses.pop_front();
         }
         losses.push_back(loss);
@@ -149,10 +149,21 @@ impl Tracker {
         self.state[model]
     }
 
-    /// Whether another tracker's state fits this one.
-    pub fn fits(&self, other: &Self) -> bool {
-        let n = self.losses.len();
-        other.losses.len() == n && other.state.len() == n && other.factor.len() == n
+    /// Every model's losses, and its (state, factor).
+    pub fn parts(
+        &self,
+    ) -> (impl Iterator<Item = &VecDeque<f64>>, impl Iterator<Item = (f64, f64)>) {
+        let rates = self.state.iter().copied().zip(self.factor.iter().copied());
+        (self.losses.iter(), rates)
+    }
+
+    /// Takes over what [`Tracker::parts`] gave; longer windows lose their oldest losses.
+    pub fn restore(&mut self, losses: Vec<VecDeque<f64>>, rates: Vec<(f64, f64)>) {
+        for (mine, theirs) in self.losses.iter_mut().zip(losses) {
+            mine.clear();
+            mine.extend(theirs.iter().skip(theirs.len().saturating_sub(self.window)));
+        }
+        (self.state, self.factor) = rates.into_iter().unzip();
     }
 }
 

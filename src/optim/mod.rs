@@ -7,6 +7,7 @@
 mod converge;
 mod kernel;
 mod layout;
+mod memory;
 mod mixing;
 mod optimizer;
 mod options;
@@ -17,12 +18,15 @@ mod pool;
 mod role;
 mod schedule;
 mod spec;
+mod state;
 mod step;
 mod sweep;
+mod synchronise;
+mod validation;
 mod view;
 
 pub use converge::{Trend, relative_factor, trend};
-pub use optimizer::{Buffers, Moment, Optimizer, Rates, StepReport};
+pub use optimizer::{Buffers, Moment, Optimizer, RateCallback, Rates, StepReport};
 pub use options::{
     Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
     Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
@@ -34,4 +38,5 @@ pub use plan::{Group, LeftOut, Member, Plan};
 pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, UseKind, Usage, classify};
 pub use schedule::{PlateauState, factor as schedule_factor};
 pub use spec::{ModelSpec, ParamSpec};
+pub use state::{SavedTensor, StateTensor};
 pub use view::{View, matrix_shape};

@@ -8,8 +8,9 @@ use super::converge::Tracker;
 use super::kernel::Build;
 use super::kernel::update::Coef;
 use super::layout::{Layout, TILE_FLOATS};
+use super::memory::Owned;
 use super::mixing;
-use super::options::{Convergence, Isa, Method, MomentType, Options, ParamGroup, Rule};
+use super::options::{Isa, Method, MomentType, Options, ParamGroup, Rule};
 use super::pattern::matches;
 use super::plan::Plan;
 use super::pool::Pool;
@@ -142,7 +143,7 @@ pub(super) struct ParamState {
 }
 
 /// A learning-rate callback: (model's name, step, rate) to rate.
-pub type RateCallback = Box<dyn FnMut(&str, u64, f64) -> f64 + Send>;
+pub type RateCallback = Box<dyn FnMut(&str, u64, f64) -> f64 + Send + Sync>;
 
 /// Updates several models together. Not for use by two threads at once; may move between them.
 ///
@@ -179,13 +180,12 @@ pub struct Optimizer {
     pub(super) gram: Vec<f64>,
     pub(super) dense: Vec<f32>,
     pub(super) work: super::step::Work,
+    pub(super) owned: Vec<Owned>,
+    /// Values before a proposed synchronisation.
+    pub(super) saved: Vec<Option<Tensor>>,
+    pub(super) proposed: bool,
+    pub(super) refused: u64,
 }
-// SAFETY: the raw pointers name memory that the caller promised to `bind` to keep alive; the
-// optimizer has no other tie to a thread.
-unsafe impl Send for Optimizer {}
-// SAFETY: shared references only read plain numbers and the optimizer's own tensors.
-unsafe impl Sync for Optimizer {}
-
 impl Optimizer {
     /// Plans the sharing and sets up for `models`; memory is bound later. Fails when an option
     /// is out of range, names are not unique, weights are negative, or a trainable parameter is
@@ -228,6 +228,10 @@ impl Optimizer {
             gram: Vec::new(),
             dense: Vec::new(),
             work: super::step::Work::default(),
+            owned: Vec::new(),
+            saved: Vec::new(),
+            proposed: false,
+            refused: 0,
             options,
         };
         optimizer.admit(specs)?;
@@ -271,7 +275,7 @@ impl Optimizer {
     }
 
     /// Makes plan, layout and all tables anew, keeping every number that training produced.
-    fn replan(&mut self) -> Result<()> {
+    pub(super) fn replan(&mut self) -> Result<()> {
         let specs: Vec<ModelSpec> = self.models.iter().map(|m| m.spec.clone()).collect();
         let plan = Plan::new(&self.options, &specs)?;
         let layout = Layout::new(&plan, &specs, &self.base)?;
@@ -397,10 +401,7 @@ impl Optimizer {
         let p = &mut self.params[i];
         if p.trainable && p.m.is_none() {
             let shape = &self.models[p.model].spec.params[p.index].shape;
-            let dtype = match self.options.moments {
-                MomentType::F32 => DType::F32,
-                MomentType::BF16 => DType::BF16,
-            };
+            let dtype = dtype_of(self.options.moments);
             let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
             let adam = matches!(self.options.method, Method::AdamW | Method::Muon);
             p.m = zeros(true)?;
@@ -630,8 +631,15 @@ impl Optimizer {
         Ok(self.base[model] + param)
     }
 
-    pub(super) fn convergence(&self) -> Convergence {
-        self.options.convergence
+    pub(super) fn moment_type(&self) -> DType {
+        dtype_of(self.options.moments)
+    }
+}
+
+fn dtype_of(moments: MomentType) -> DType {
+    match moments {
+        MomentType::F32 => DType::F32,
+        MomentType::BF16 => DType::BF16,
     }
 }
 

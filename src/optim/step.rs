@@ -133,6 +133,9 @@ impl Optimizer {
 
     /// Finds this step's gradients; returns the number of micro-batches seen.
     fn begin(&mut self) -> Result<u64> {
+        if self.proposed {
+            return Err(Error::state("a synchronisation is proposed; keep or undo it first"));
+        }
         if let Some(m) = self.models.iter().find(|m| !m.bound) {
             let name = &m.spec.name;
             return Err(Error::state(format!("model '{name}' has no memory; call bind first")));

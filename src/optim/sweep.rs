@@ -23,6 +23,11 @@ pub(crate) struct Lane {
     pub len: usize,
 }
 
+// SAFETY: the pointers are used only in unsafe functions whose callers vouch for the memory.
+unsafe impl Send for Lane {}
+// SAFETY: as above.
+unsafe impl Sync for Lane {}
+
 /// What one parameter does in this step.
 #[derive(Clone, Copy)]
 pub(crate) struct Own {
@@ -141,8 +146,6 @@ pub(crate) struct Sweep<'a> {
     /// False walks without updating: synchronisation alone.
     pub updates: bool,
 }
-// SAFETY: the lanes' pointers are used only inside items, whose elements are disjoint.
-unsafe impl Sync for Sweep<'_> {}
 
 /// `n` elements of a lane's gradient from `offset`: the memory itself, or its conversion in
 /// `load`, for which `n` must not exceed a block.
@@ -165,7 +168,7 @@ pub(crate) unsafe fn gradient<'s>(
         }
         DType::F16 => {
             // SAFETY: the caller's promise.
-            let raw = unsafe { std::slice::from_raw_parts(lane.g.cast().add(offset), n) };
+            let raw = unsafe { std::slice::from_raw_parts(lane.g.cast::<half::f16>().add(offset), n) };
             convert::from_f16(raw, &mut load[..n]);
         }
         _ => {

@@ -97,8 +97,8 @@ impl View {
 
     /// Whether two views of one parameter have an element in common.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let spans = |v: &Self| (0..v.runs).map(|r| (v.offset + r * v.ld, v.run_len));
-        let mut a: Vec<_> = spans(self).chain(spans(other)).filter(|s| s.1 > 0).collect();
+        let spans = |v: Self| (0..v.runs).map(move |r| (v.offset + r * v.ld, v.run_len));
+        let mut a: Vec<_> = spans(*self).chain(spans(*other)).filter(|s| s.1 > 0).collect();
         a.sort_unstable();
         a.windows(2).any(|w| w[0].0 + w[0].1 > w[1].0)
     }

@@ -66,6 +66,7 @@ pub struct Tokenizer {
     pub(crate) flavour: Flavour,
     pub(crate) specials: [Option<u32>; 7],
     pub(crate) max_length: usize,
+    pub(crate) token_types: bool,
     n_ids: usize,
 }
 
@@ -90,7 +91,8 @@ impl Tokenizer {
         let id = |special| flavour.token(special).and_then(|token| pipeline.token_to_id(token));
         let specials = Special::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        Ok(Self { pipeline, framing, flavour, specials, max_length: 512, n_ids })
+        let token_types = flavour == Flavour::Bert;
+        Ok(Self { pipeline, framing, flavour, specials, max_length: 512, token_types, n_ids })
     }
 
     /// Special tokens and framing.
@@ -138,7 +140,7 @@ impl Tokenizer {
 
     /// True when the architecture distinguishes the two texts of a pair by `token_type_ids`.
     pub fn has_token_types(&self) -> bool {
-        self.flavour == Flavour::Bert
+        self.token_types
     }
 
     /// Tokens that framing adds to one text or to a pair.
