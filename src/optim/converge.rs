@@ -2,6 +2,7 @@
 //! The formulas stand in docs/optimizer.md, "Rates from losses".
 
 use super::options::Convergence;
+use super::paper::{paper_rate, paper_rate_factor};
 use std::collections::VecDeque;
 
 /// Relative change over a window that counts as half: smaller ones are rounding.
@@ -97,12 +98,12 @@ impl Tracker {
             Convergence::None => {}
             Convergence::Published { every, window } => {
                 for (factor, r) in self.factor.iter_mut().zip(&self.state) {
-                    *factor = (1.0 / r).clamp(0.5, 1.5);
+                    *factor = paper_rate_factor(*r);
                 }
                 if call.is_multiple_of(every) {
                     for (r, losses) in self.state.iter_mut().zip(&self.losses) {
                         if losses.len() >= window {
-                            *r = 0.9 * *r + 0.1 / (1.0 + trend(losses.iter()).slope.abs());
+                            *r = paper_rate(*r, trend(losses.iter()).slope);
                         }
                     }
                 }
@@ -118,9 +119,8 @@ impl Tracker {
     fn relative(&mut self, window: usize) {
         let enough = (window / 2).max(4);
         let n = self.losses.len();
-        let trend_of = |losses: &VecDeque<f64>| {
-            (losses.len() >= enough).then(|| trend(losses.iter()))
-        };
+        let trend_of =
+            |losses: &VecDeque<f64>| (losses.len() >= enough).then(|| trend(losses.iter()));
         let (mut total, mut seen) = (0.0, 0.0);
         for losses in &self.losses {
             if let Some(t) = trend_of(losses) {

@@ -3,6 +3,7 @@
 //! A rewritten node becomes an `Identity` of the value that replaces its output, so names of
 //! values and outputs stay; the runtime drops those.
 
+mod attention;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -13,7 +14,8 @@ use crate::onnx::{Attributes, Build, Graph, Node, NodeId, ValueId};
 type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 
 /// Which operators are rewritten.
-const REWRITES: &[(&str, &str, Rewrite)] = &[];
+const REWRITES: &[(&str, &str, Rewrite)] =
+    &[("", "Attention", attention::attention), ("", "RotaryEmbedding", attention::rotary)];
 
 /// Rewrites what has no rule of its own: sequences that are split and indexed, attention, and
 /// fused operators. Nothing changes on failure.
@@ -32,6 +34,16 @@ pub fn lower_sequences(graph: &mut Graph) -> Result<()> {
         graph.prune();
     }
     Ok(())
+}
+
+/// Whether [`lower`] rewrites nodes of this operator.
+pub(super) fn rewrites(graph: &Graph, node: &Node) -> bool {
+    const SEQUENCES: [&str; 3] = ["SplitToSequence", "SequenceAt", "SequenceConstruct"];
+    let sequence = node.domain.is_empty() && SEQUENCES.contains(&node.op.as_str());
+    let of = |domain: &str, op: &str| node.domain == domain && node.op == op;
+    sequence
+        || REWRITES.iter().any(|(domain, op, _)| of(domain, op))
+        || graph.functions.iter().any(|f| of(&f.domain, &f.name))
 }
 
 fn run(graph: &mut Graph) -> Result<()> {

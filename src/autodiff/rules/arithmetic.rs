@@ -85,14 +85,14 @@ fn pow(cx: &mut RuleCx) -> Result<()> {
     cx.give(0, |g| {
         let dtype = g.dtype(x)?;
         let slope = match exponent {
-            Some(c) if c == 0.0 => g.zeros_like(x)?,
-            Some(c) if c == 1.0 => return Ok(dy),
-            Some(c) if c == 2.0 => g.scale(x, 2.0)?,
-            Some(c) if c == 3.0 => {
+            Some(0.0) => g.zeros_like(x)?,
+            Some(1.0) => return Ok(dy),
+            Some(2.0) => g.scale(x, 2.0)?,
+            Some(3.0) => {
                 let square = g.square(x)?;
                 g.scale(square, 3.0)?
             }
-            Some(c) if c == 0.5 => {
+            Some(0.5) => {
                 let half = g.number(dtype, 0.5)?;
                 g.div(half, y)?
             }

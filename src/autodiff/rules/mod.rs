@@ -2,9 +2,12 @@
 
 mod activation;
 mod arithmetic;
+mod conv;
 mod index;
 mod matrix;
 mod norm;
+mod own;
+mod pool;
 mod reduce;
 mod shape;
 mod stops;
@@ -20,5 +23,8 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Shapes", shape::ROWS),
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),
+    ("Of this library (domain mmopt)", own::ROWS),
+    ("Convolution", conv::ROWS),
+    ("Pooling", pool::ROWS),
     ("Without gradient", stops::ROWS),
 ];
