@@ -118,9 +118,8 @@ impl Tracker {
     fn relative(&mut self, window: usize) {
         let enough = (window / 2).max(4);
         let n = self.losses.len();
-        let trend_of = |losses: &VecDeque<f64>| {
-            (losses.len() >= enough).then(|| trend(losses.iter()))
-        };
+        let trend_of =
+            |losses: &VecDeque<f64>| (losses.len() >= enough).then(|| trend(losses.iter()));
         let (mut total, mut seen) = (0.0, 0.0);
         for losses in &self.losses {
             if let Some(t) = trend_of(losses) {

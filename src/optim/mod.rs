@@ -35,7 +35,7 @@ pub use options::{
 pub use paper::{paper_class, paper_multiplier, paper_scale};
 pub use pattern::matches;
 pub use plan::{Group, LeftOut, Member, Plan};
-pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, UseKind, Usage, classify};
+pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
 pub use schedule::{PlateauState, factor as schedule_factor};
 pub use spec::{ModelSpec, ParamSpec};
 pub use state::{SavedTensor, StateTensor};

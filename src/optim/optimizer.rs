@@ -511,8 +511,13 @@ impl Optimizer {
     /// Sets a model's weight, finite and ≥ 0; the sum of all must stay positive.
     pub fn set_model_weight(&mut self, model: usize, weight: f64) -> Result<()> {
         let model = self.index(model)?;
-        let others: f64 =
-            self.models.iter().enumerate().filter(|(i, _)| *i != model).map(|(_, m)| m.weight).sum();
+        let others: f64 = self
+            .models
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != model)
+            .map(|(_, m)| m.weight)
+            .sum();
         if !(weight.is_finite() && weight >= 0.0 && weight + others > 0.0) {
             return Err(Error::invalid(format!(
                 "model '{}': weight {weight} must be finite and >= 0, and the sum of all > 0",
@@ -744,9 +749,10 @@ fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
     let n = specs.len();
     let mut matrix = vec![0.0; n * n];
     let find = |name: &str| {
-        specs.iter().position(|s| s.name == name).ok_or_else(|| {
-            Error::not_found(format!("rule influence: no model is named '{name}'"))
-        })
+        specs
+            .iter()
+            .position(|s| s.name == name)
+            .ok_or_else(|| Error::not_found(format!("rule influence: no model is named '{name}'")))
     };
     for e in entries {
         let (to, from) = (find(&e.to)?, find(&e.from)?);

@@ -540,9 +540,9 @@ impl Options {
             ),
             (self.schedule.decay.is_valid(), "schedule.decay", "within its documented ranges"),
             (
-                self.groups.iter().all(|g| {
-                    g.lr_scale.is_none_or(natural) && g.weight_decay.is_none_or(natural)
-                }),
+                self.groups
+                    .iter()
+                    .all(|g| g.lr_scale.is_none_or(natural) && g.weight_decay.is_none_or(natural)),
                 "groups",
                 "made of lr_scale >= 0 and weight_decay >= 0",
             ),

@@ -285,10 +285,12 @@ impl Plan {
     fn by_host(&mut self, models: &[ModelSpec], groups: &[CustomGroup]) -> Result<()> {
         let mut used: BTreeMap<(usize, usize), Vec<View>> = BTreeMap::new();
         for group in groups {
-            let wrong = |text: String| Err(Error::invalid(format!("group '{}': {text}", group.name)));
+            let wrong =
+                |text: String| Err(Error::invalid(format!("group '{}': {text}", group.name)));
             let mut members = Vec::new();
             for m in &group.members {
-                let member = find(models, m).map_err(|e| e.context(format!("group '{}'", group.name)))?;
+                let member =
+                    find(models, m).map_err(|e| e.context(format!("group '{}'", group.name)))?;
                 let views = used.entry((member.model, member.param)).or_default();
                 if views.iter().any(|v| v.overlaps(&member.view)) {
                     return wrong(format!("'{}' of '{}' is in two groups", m.param, m.model));
@@ -413,9 +415,11 @@ fn find(models: &[ModelSpec], m: &super::options::CustomMember) -> Result<Member
     }
     let view = match m.slice {
         None => View::whole(&p.shape),
-        Some([axis, start, length]) => View::slice(&p.shape, axis, start, length).ok_or_else(|| {
-            Error::shape(format!("slice {:?} leaves '{}' {:?}", m.slice, m.param, p.shape))
-        })?,
+        Some([axis, start, length]) => {
+            View::slice(&p.shape, axis, start, length).ok_or_else(|| {
+                Error::shape(format!("slice {:?} leaves '{}' {:?}", m.slice, m.param, p.shape))
+            })?
+        }
     };
     Ok(Member { model, param, view: if m.transpose { view.transpose() } else { view } })
 }

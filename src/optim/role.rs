@@ -456,8 +456,7 @@ pub fn classify(param: &ParamSpec, nth: usize) -> Vec<Placed> {
         One(role) => role.is_hidden_matrix() || (NormBeforeAttention..FinalNorm).contains(&role),
         Qkv | GateUp => true,
     };
-    let named =
-        Named { kind, part: usage.part, block: in_block.then_some(nth), inout: false };
+    let named = Named { kind, part: usage.part, block: in_block.then_some(nth), inout: false };
     place(param, &named, Stack::Main, layout)
 }
 

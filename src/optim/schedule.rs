@@ -94,7 +94,11 @@ mod tests {
     #[test]
     fn known_points() {
         check(Decay::Constant, 4, &[(1, 0.25), (4, 1.0), (5, 1.0), (1000, 1.0)]);
-        check(Decay::Linear { total: 12, floor: 0.0 }, 2, &[(1, 0.5), (2, 1.0), (7, 0.5), (99, 0.0)]);
+        check(
+            Decay::Linear { total: 12, floor: 0.0 },
+            2,
+            &[(1, 0.5), (2, 1.0), (7, 0.5), (99, 0.0)],
+        );
         check(Decay::Cosine { total: 10, floor: 0.1 }, 0, &[(5, 0.55), (10, 0.1), (11, 0.1)]);
         let square = Decay::Polynomial { total: 10, floor: 0.0, power: 2.0 };
         check(square, 0, &[(5, 0.25), (10, 0.0)]);

@@ -4,8 +4,8 @@ use super::kernel::reduce;
 use super::kernel::update::{Coef, Formula};
 use super::mixing::{self, Members};
 use super::optimizer::{Optimizer, Rates, StepReport};
-use super::options::{Accumulate, Clip, EpsForm, Method, MomentType, NonFinite, Policy, Rule};
 use super::options::RateScale;
+use super::options::{Accumulate, Clip, EpsForm, Method, MomentType, NonFinite, Policy, Rule};
 use super::paper::paper_multiplier;
 use super::schedule;
 use super::sweep::{Bundle, Item, Lane, Mix, Scratch, Sweep, gradient, is_direct};
@@ -270,8 +270,7 @@ impl Optimizer {
     pub(super) fn compute_rates(&mut self, step: u64, calls: u64) {
         let o = &self.options;
         let factor = schedule::factor(&o.schedule, &self.plateau, step, calls);
-        let multiplier =
-            o.multiplier.map_or(1.0, |m| paper_multiplier(&m, step, o.accumulation));
+        let multiplier = o.multiplier.map_or(1.0, |m| paper_multiplier(&m, step, o.accumulation));
         let n = self.models.len() as f64;
         for (i, m) in self.models.iter_mut().enumerate() {
             let scale = match o.rate_scale {

@@ -96,13 +96,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub fn new(tile_floats: usize) -> Self {
         let block = || vec![0.0; BLOCK];
-        Self {
-            tiles: vec![0.0; tile_floats],
-            load: block(),
-            m: block(),
-            v: block(),
-            x: block(),
-        }
+        Self { tiles: vec![0.0; tile_floats], load: block(), m: block(), v: block(), x: block() }
     }
 }
 
@@ -168,7 +162,8 @@ pub(crate) unsafe fn gradient<'s>(
         }
         DType::F16 => {
             // SAFETY: the caller's promise.
-            let raw = unsafe { std::slice::from_raw_parts(lane.g.cast::<half::f16>().add(offset), n) };
+            let raw =
+                unsafe { std::slice::from_raw_parts(lane.g.cast::<half::f16>().add(offset), n) };
             convert::from_f16(raw, &mut load[..n]);
         }
         _ => {
@@ -183,7 +178,13 @@ pub(crate) unsafe fn gradient<'s>(
     }
     if bound != f32::INFINITY {
         for x in &mut load[..n] {
-            *x = if *x > bound { bound } else if *x < -bound { -bound } else { *x };
+            *x = if *x > bound {
+                bound
+            } else if *x < -bound {
+                -bound
+            } else {
+                *x
+            };
         }
     }
     &load[..n]
@@ -249,7 +250,8 @@ impl Sweep<'_> {
         let p = unsafe { std::slice::from_raw_parts_mut(lane.p.add(at), n) };
         let Some(seed) = self.narrow else {
             // SAFETY: as above; the moments are f32.
-            let (m, v, x) = unsafe { (wide(lane.m, at, n), wide(lane.v, at, n), wide(lane.x, at, n)) };
+            let (m, v, x) =
+                unsafe { (wide(lane.m, at, n), wide(lane.v, at, n), wide(lane.x, at, n)) };
             update(self.build, coef, g, Stretch { p, m, v, x });
             return;
         };

@@ -98,5 +98,8 @@ pub(crate) fn prefetch(p: *const f32, n: usize) {
 
 #[cfg(test)]
 pub(crate) fn builds_here() -> Vec<Build> {
-    [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter_map(|i| Build::choose(i).ok()).collect()
+    [Isa::Portable, Isa::Avx2, Isa::Avx512]
+        .into_iter()
+        .filter_map(|i| Build::choose(i).ok())
+        .collect()
 }

@@ -160,15 +160,7 @@ fn amsgrad_mixed_body(
 
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
-fn sgd_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    group: &[f32],
-    pull: f32,
-    p: &mut [f32],
-    m: &mut [f32],
-) {
+fn sgd_body(c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32, p: &mut [f32], m: &mut [f32]) {
     let c = *c;
     for (((g, t), p), m) in g.iter().zip(group).zip(p).zip(m) {
         let g = own * g + pull * t + c.decay * *p;
