@@ -484,8 +484,10 @@ mod tests {
         assert_eq!(&mask[8..], [1, 1, 1, 0, 0, 0, 0, 0]);
         assert_eq!(batch.tensor("labels").unwrap().as_slice::<i64>().unwrap(), [0, 1]);
         assert_eq!(batch.examples, [2, 1]);
-        let wide = data.batch(&[0], 64, 0).unwrap();
-        assert_eq!(wide.sequence_length(), 10, "never beyond the greatest length");
+        for multiple in [64, usize::MAX] {
+            let wide = data.batch(&[0], multiple, 0).unwrap();
+            assert_eq!(wide.sequence_length(), 10, "never beyond the greatest length");
+        }
         assert!(data.batch(&[], 8, 0).is_err());
         assert!(data.batch(&[3], 8, 0).is_err());
         let plain = EncodeOptions { token_types: Some(false), ..options };
