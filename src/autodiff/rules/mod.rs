@@ -6,6 +6,7 @@ mod conv;
 mod index;
 mod matrix;
 mod norm;
+mod own;
 mod pool;
 mod reduce;
 mod shape;
@@ -24,5 +25,6 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Normalisation and dropout", norm::ROWS),
     ("Convolution", conv::ROWS),
     ("Pooling", pool::ROWS),
+    ("Fused operators of this library", own::ROWS),
     ("Without gradient", stops::ROWS),
 ];

@@ -14,7 +14,8 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Build, Graph, ValueId};
+use crate::onnx::{Build, Graph, OWN_DOMAIN, ValueId};
+use crate::runtime::kernels;
 use crate::tensor::DType;
 
 /// A graph that computes loss, logits and gradients in one run.
@@ -65,6 +66,8 @@ pub fn training_graph(
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
     let mut graph = fix_shapes_and_types(forward, shapes)?;
+    // From here on the graph may hold fused operators; they run anywhere, see `attach`.
+    graph.opsets.insert(OWN_DOMAIN.into(), 1);
     autodiff::lower(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss(&mut graph, spec)?;
@@ -189,6 +192,7 @@ impl<'g> Writer<'g> {
         graph.prune();
         graph.prune_inputs(params);
         graph.sort()?;
+        kernels::attach(graph)?;
         let kept: Vec<ValueId> =
             data.iter().copied().filter(|v| graph.inputs().contains(v)).collect();
         let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
