@@ -23,8 +23,8 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Shapes", shape::ROWS),
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),
+    ("Of this library (domain mmopt)", own::ROWS),
     ("Convolution", conv::ROWS),
     ("Pooling", pool::ROWS),
-    ("Fused operators of this library", own::ROWS),
     ("Without gradient", stops::ROWS),
 ];

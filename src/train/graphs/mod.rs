@@ -4,12 +4,14 @@
 //! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
 //! shapes alone is a constant. A training graph is made for each shape that training meets.
 
+mod dropout;
 mod parameters;
 mod specialise;
 
 use std::collections::BTreeMap;
 
-pub use parameters::{Origin, Parameter, find_parameters, parameter_data};
+pub use dropout::SEED_INPUT;
+pub use parameters::{Origin, Parameter, find_parameters, make_inputs, parameter_data};
 pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
@@ -23,7 +25,8 @@ use crate::tensor::DType;
 pub struct TrainingGraph {
     /// The encoded model, without the parameters' data.
     pub bytes: Vec<u8>,
-    /// What a batch feeds: the model's own inputs, then the labels; name, dtype, shape.
+    /// What a batch feeds: the model's own inputs, [`SEED_INPUT`] where there is dropout, then the
+    /// labels; name, dtype, shape.
     pub data_inputs: Vec<(String, DType, Vec<usize>)>,
     /// Input names of the parameters, in the order asked for.
     pub params: Vec<String>,
@@ -69,6 +72,7 @@ pub fn training_graph(
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(OWN_DOMAIN.into(), 1);
     autodiff::lower(&mut graph)?;
+    dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss(&mut graph, spec)?;
     parameters::make_inputs(&mut graph, params)?;
@@ -120,7 +124,7 @@ pub fn evaluation_graph(
 }
 
 /// Dropout and batch normalisation as in inference.
-fn switch_to_inference(graph: &mut Graph) {
+pub fn switch_to_inference(graph: &mut Graph) {
     for id in graph.node_ids() {
         let node = graph.node(id);
         match (node.domain.as_str(), node.op.as_str()) {
@@ -131,6 +135,18 @@ fn switch_to_inference(graph: &mut Graph) {
                 node.outputs.truncate(1);
             }
             _ => {}
+        }
+    }
+}
+
+/// Names nodes without a name after their output: some runtimes derive names from them that must
+/// not be equal.
+fn name_nodes(graph: &mut Graph) {
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        if let (true, Some(y)) = (node.name.is_empty(), node.outputs.iter().flatten().next()) {
+            let name = graph.value_name(*y).to_owned();
+            graph.node_mut(id).name = name;
         }
     }
 }
@@ -192,9 +208,13 @@ impl<'g> Writer<'g> {
         graph.prune();
         graph.prune_inputs(params);
         graph.sort()?;
+        name_nodes(graph);
+        let kept: Vec<ValueId> = data
+            .iter()
+            .copied()
+            .filter(|v| graph.inputs().contains(v) && !params.contains(v))
+            .collect();
         kernels::attach(graph)?;
-        let kept: Vec<ValueId> =
-            data.iter().copied().filter(|v| graph.inputs().contains(v)).collect();
         let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
         let mut described = Vec::new();
         for v in kept {

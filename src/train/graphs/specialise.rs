@@ -93,7 +93,9 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
         probe.make_input(v);
     });
     let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
-    probe.set_outputs(values.collect());
+    let values: Vec<ValueId> = values.collect();
+    values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
+    probe.set_outputs(values);
     for info in Session::probe_types(&probe.to_bytes()?)? {
         let Some(v) = graph.find(&info.name) else { continue };
         let known = |d: &Option<usize>| d.map_or(Dim::Unknown, Dim::Known);
