@@ -6,6 +6,7 @@
 //! VJP of one operator. *path*: the nodes through which the loss depends on a parameter.
 
 mod engine;
+mod fused;
 mod loss;
 mod lower;
 mod opset;

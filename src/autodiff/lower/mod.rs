@@ -4,6 +4,7 @@
 //! values and outputs stay; the runtime drops those.
 
 mod attention;
+mod gelu;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -49,6 +50,7 @@ pub(super) fn rewrites(graph: &Graph, node: &Node) -> bool {
 fn run(graph: &mut Graph) -> Result<()> {
     constants_to_initializers(graph);
     lower_sequences(graph)?;
+    gelu::lower(graph)?;
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
     for id in ids {
