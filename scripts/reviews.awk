@@ -5,12 +5,13 @@
 #      with the counts.
 #
 # The label is the sign of the rating; ratings from -0.5 to 0.5 are left out. A sentence's side
-# follows from a hash of its text without regard to case, white space and punctuation, so equal
-# sentences share a side, and the split is the same everywhere. To be run under LC_ALL=C.
+# follows from a hash of its text without regard to case, white space, punctuation and
+# characters outside ASCII (of which awks differ in their view), so equal sentences share a
+# side, and the split is the same everywhere. To be run under LC_ALL=C.
 
 BEGIN {
     FS = "\t"
-    for (i = 1; i < 256; i++) code[sprintf("%c", i)] = i
+    for (i = 1; i < 127; i++) code[sprintf("%c", i)] = i
     seed = 20140601
     printf "" > train
     printf "" > eval
@@ -20,7 +21,7 @@ function side(key,    h, i, c) {
     h = seed
     for (i = 1; i <= length(key); i++) {
         c = substr(key, i, 1)
-        if (!index(" .,;:!?'\"`()-", c)) h = (h * 131 + code[c]) % 2147483647
+        if (c in code && !index(" .,;:!?'\"`()-", c)) h = (h * 131 + code[c]) % 2147483647
     }
     return (h % 1000 < 110) ? eval : train
 }

@@ -2,13 +2,17 @@
 //! implementations: the folders in `tests/data/models`, and all of `../shared/oracle` where
 //! that exists.
 
-use std::collections::BTreeSet;
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::checkpoint::weights::Weights;
-use mmopt::models::{BuiltModel, Config, build};
+use mmopt::models::{BuiltModel, Config, Task, build};
 use mmopt::runtime::{self, Optimize, Session, SessionOptions};
 use mmopt::tensor::Tensor;
+use mmopt::train::graphs::training_graph;
 
 struct Oracle {
     name: String,
@@ -127,6 +131,83 @@ fn names_and_ties_are_those_of_the_state_dict() {
             .map(|(name, row)| (name.clone(), row.as_u64().unwrap()))
             .collect();
         assert_eq!(padded, expected, "{}", oracle.name);
+    }
+}
+
+/// ‖a - b‖ / ‖b‖, or / 0.01 where that is larger: some gradients are zero in truth.
+fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.shape(), b.shape());
+    let (a, b) = (a.as_slice::<f32>().unwrap(), b.as_slice::<f32>().unwrap());
+    let norm = |x: &mut dyn Iterator<Item = f32>| {
+        x.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+    };
+    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
+    difference / norm(&mut b.iter().copied()).max(1e-2)
+}
+
+fn loss_of(task: Task) -> LossSpec {
+    LossSpec::new(match task {
+        Task::SequenceClassification { .. } => LossKind::SequenceClassification,
+        Task::TokenClassification { .. } => LossKind::TokenClassification,
+        Task::QuestionAnswering => LossKind::QuestionAnswering,
+        Task::MaskedLm => LossKind::MaskedLm,
+        Task::CausalLm => LossKind::CausalLm,
+    })
+}
+
+/// Loss and gradients by state-dict name, from one run of the oracle's batch.
+fn gradients(oracle: &Oracle) -> (f32, Vec<(String, Tensor)>) {
+    let graph = &oracle.model.graph;
+    let names = &oracle.model.parameters;
+    let params: Vec<_> = names.iter().map(|n| graph.find(n).unwrap()).collect();
+    let mut fed = inputs(oracle);
+    let shapes: BTreeMap<_, _> = fed.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect();
+    let training = training_graph(graph, &params, &loss_of(oracle.model.task), &shapes).unwrap();
+    for (name, _, _) in &training.data_inputs {
+        if let Ok(label) = oracle.numbers.tensor(&format!("label:{name}")) {
+            fed.push((name.clone(), label));
+        }
+    }
+    for (name, fed_as) in names.iter().zip(&training.params) {
+        fed.push((fed_as.clone(), oracle.weights.tensor(name).unwrap()));
+    }
+    fed.retain(|(n, _)| {
+        training.params.contains(n) || training.data_inputs.iter().any(|(d, _, _)| d == n)
+    });
+    let mut session = Session::from_bytes(&training.bytes, &SessionOptions::default()).unwrap();
+    let fed: Vec<_> = fed.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    let mut outputs = vec![training.loss.as_str()];
+    outputs.extend(training.grads.iter().map(|g| g.as_deref().unwrap()));
+    let mut results = session.run(&fed, &outputs).unwrap().into_iter();
+    let loss = results.next().unwrap().as_slice::<f32>().unwrap()[0];
+    (loss, names.iter().cloned().zip(results).collect())
+}
+
+#[test]
+fn gradients_are_those_of_the_published_models() {
+    load_runtime();
+    for oracle in all() {
+        let (loss, gradients) = gradients(&oracle);
+        let expected = oracle.json["loss"].as_f64().unwrap();
+        assert!((f64::from(loss) / expected - 1.0).abs() < 1e-5, "{}: {loss}", oracle.name);
+        let mut worst = (0.0, String::new());
+        for (name, mut found) in gradients {
+            let mut expected = oracle.numbers.tensor(&name).unwrap();
+            // The published module drops a padding row's gradient after the fact.
+            for padding in oracle.model.padding_rows.iter().filter(|p| p.parameter == name) {
+                let width = expected.shape()[1];
+                for tensor in [&mut found, &mut expected] {
+                    let values = tensor.as_mut_slice::<f32>().unwrap();
+                    values[padding.row * width..][..width].fill(0.0);
+                }
+            }
+            let error = relative(&found, &expected);
+            assert!(error <= 1e-4, "{} {name}: {error}", oracle.name);
+            if error >= worst.0 {
+                worst = (error, name);
+            }
+        }
+        println!("{}: worst gradient {:.1e} ({})", oracle.name, worst.0, worst.1);
     }
 }
 

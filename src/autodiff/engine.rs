@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::lower;
 use super::rule::RuleCx;
 use super::table::{self, Entry};
 use crate::error::{Context, Error, Result};
@@ -36,6 +37,16 @@ pub fn differentiate(
 pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) -> Result<()> {
     let mut work = graph.clone();
     append(&mut work, loss, params).context(|| format!("model '{}'", graph.name)).map(|_| ())
+}
+
+/// Whether every operator between `params` and `output` has a rule or a rewrite to operators that
+/// have one. Needs no shapes, so it can be asked before anything is built; [`differentiate`] can
+/// still refuse what depends on shapes and constants.
+///
+/// # Errors
+/// `Unsupported` names the node, its operator and opset.
+pub fn check_operators(graph: &Graph, output: ValueId, params: &[ValueId]) -> Result<()> {
+    Path::trace(graph, output, params).check(graph, |node| lower::rewrites(graph, node))
 }
 
 fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
@@ -95,6 +106,12 @@ struct Path {
 
 impl Path {
     fn find(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Self> {
+        let path = Self::trace(graph, loss, wrt);
+        path.check(graph, |_| false)?;
+        Ok(path)
+    }
+
+    fn trace(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Self {
         let mut carries = vec![false; graph.values().len()];
         wrt.iter().for_each(|v| carries[v.index()] = true);
         for node in graph.nodes() {
@@ -117,8 +134,7 @@ impl Path {
                 path.needed.extend(node.captures().iter().filter_map(|n| graph.find(n)));
             }
         }
-        path.check(graph)?;
-        Ok(path)
+        path
     }
 
     fn holds(&self, v: ValueId) -> bool {
@@ -139,10 +155,13 @@ impl Path {
         graph.node_ids().filter(on_path).collect()
     }
 
-    /// Every node of the path has a rule, and its values are f32 or f64.
-    fn check(&self, graph: &Graph) -> Result<()> {
+    /// Every node of the path has a rule or passes as `rewritten`; its values are f32 or f64.
+    fn check(&self, graph: &Graph, rewritten: impl Fn(&Node) -> bool) -> Result<()> {
         for id in self.nodes(graph) {
             let node = graph.node(id);
+            if rewritten(node) {
+                continue;
+            }
             let problem = match entry(graph, node) {
                 Some(Entry::Rule(_)) if bodies(node) => {
                     Some("gradients through a body are not supported".to_owned())

@@ -13,7 +13,7 @@ mod rule;
 mod rules;
 mod table;
 
-pub use engine::{check_differentiable, differentiate};
+pub use engine::{check_differentiable, check_operators, differentiate};
 pub use loss::{AttachedLoss, LossKind, LossSpec, attach_loss};
 pub use lower::{lower, lower_sequences};
 pub use opset::{OLDEST_OPSET, raise_opset};

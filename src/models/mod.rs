@@ -9,6 +9,7 @@
 mod attention;
 mod config;
 mod config_keys;
+mod config_read;
 mod directory;
 mod encoder;
 mod fill;

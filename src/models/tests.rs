@@ -119,7 +119,7 @@ fn configurations_survive_a_round_trip() {
         assert_eq!(again.to_json(), config.to_json());
         assert_eq!(again.labels.len(), 3);
         assert_eq!(again.default_task().unwrap(), Task::TokenClassification { num_labels: 3 });
-        assert_eq!(again.max_sequence(), if config.model_type == "roberta" { 10 } else { 10 });
+        assert_eq!(again.max_sequence(), 10);
     }
 }
 

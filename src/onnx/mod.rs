@@ -14,5 +14,9 @@ pub use edit::show_dims;
 pub use graph::{Attribute, Attributes, Dim, Graph, Node, NodeId, Value, ValueId, ValueType};
 pub use tensor_data::TensorData;
 
+/// The operator domain of this library's fused kernels, version 1. A graph that imports it may
+/// hold nodes of it: those of [`crate::runtime::kernels`].
+pub const OWN_DOMAIN: &str = "mmopt";
+
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! The formulas stand in docs/optimizer.md, "Rates from losses".
 
 use super::options::Convergence;
+use super::paper::{paper_rate, paper_rate_factor};
 use std::collections::VecDeque;
 
 /// Relative change over a window that counts as half: smaller ones are rounding.
@@ -97,12 +98,12 @@ impl Tracker {
             Convergence::None => {}
             Convergence::Published { every, window } => {
                 for (factor, r) in self.factor.iter_mut().zip(&self.state) {
-                    *factor = (1.0 / r).clamp(0.5, 1.5);
+                    *factor = paper_rate_factor(*r);
                 }
                 if call.is_multiple_of(every) {
                     for (r, losses) in self.state.iter_mut().zip(&self.losses) {
                         if losses.len() >= window {
-                            *r = 0.9 * *r + 0.1 / (1.0 + trend(losses.iter()).slope.abs());
+                            *r = paper_rate(*r, trend(losses.iter()).slope);
                         }
                     }
                 }

@@ -32,7 +32,7 @@ pub use options::{
     Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
     Rule, Schedule, Weighting,
 };
-pub use paper::{paper_class, paper_multiplier, paper_scale};
+pub use paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
 pub use pattern::matches;
 pub use plan::{Group, LeftOut, Member, Plan};
 pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};

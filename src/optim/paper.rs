@@ -48,6 +48,16 @@ pub fn paper_scale(e: u64, total: u64, warmup: u64, floor: f64) -> f64 {
     (0.5 * (1.0 + (PI * x).cos())).max(floor)
 }
 
+/// The published rate after an update with the loss curve's slope.
+pub fn paper_rate(rate: f64, slope: f64) -> f64 {
+    0.9 * rate + 0.1 / (1.0 + slope.abs())
+}
+
+/// What the published rate makes of the learning rate.
+pub fn paper_rate_factor(rate: f64) -> f64 {
+    (1.0 / rate).clamp(0.5, 1.5)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -354,7 +354,8 @@ impl Optimizer {
         let parts = &mut self.layout.parts[bundle.first..bundle.first + bundle.n];
         let active = parts.iter().filter(|p| self.own[p.param].active);
         let (k, total) = active.fold((0, 0.0), |(k, t), p| (k + 1, t + self.models[p.model].share));
-        if k < 2 || total <= 0.0 {
+        // The undivided sum of weightless members is 0 and still takes α of the own gradient.
+        if k < 2 || (total <= 0.0 && self.options.rule != Rule::Sum) {
             return Mix::Apart;
         }
         if mixing::is_dense(&self.options.rule) {

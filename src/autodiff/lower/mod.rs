@@ -36,6 +36,16 @@ pub fn lower_sequences(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
+/// Whether [`lower`] rewrites nodes of this operator.
+pub(super) fn rewrites(graph: &Graph, node: &Node) -> bool {
+    const SEQUENCES: [&str; 3] = ["SplitToSequence", "SequenceAt", "SequenceConstruct"];
+    let sequence = node.domain.is_empty() && SEQUENCES.contains(&node.op.as_str());
+    let of = |domain: &str, op: &str| node.domain == domain && node.op == op;
+    sequence
+        || REWRITES.iter().any(|(domain, op, _)| of(domain, op))
+        || graph.functions.iter().any(|f| of(&f.domain, &f.name))
+}
+
 fn run(graph: &mut Graph) -> Result<()> {
     constants_to_initializers(graph);
     lower_sequences(graph)?;

@@ -6,6 +6,7 @@ mod conv;
 mod index;
 mod matrix;
 mod norm;
+mod own;
 mod pool;
 mod reduce;
 mod shape;
@@ -22,6 +23,7 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("Shapes", shape::ROWS),
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),
+    ("Of this library (domain mmopt)", own::ROWS),
     ("Convolution", conv::ROWS),
     ("Pooling", pool::ROWS),
     ("Without gradient", stops::ROWS),

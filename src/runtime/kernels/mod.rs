@@ -1,20 +1,21 @@
-//! Fused CPU kernels in the operator domain `mmopt`, for gradients that take many passes over
-//! memory in standard operators.
+//! Fused CPU kernels in the operator domain `mmopt`, for what takes many passes over memory in
+//! standard operators: gradients above all.
 //!
 //! | operator | inputs | outputs |
 //! |---|---|---|
 //! | `LayerNormGrad` | dy, x, gamma `[h]`, mean `[…, 1]`, inverse deviation | dx, dgamma, dbeta |
-//! | `GeluGrad` | dy, x | dx |
-//! | `GeluTanhGrad` | dy, x | dx |
+//! | `Gelu`, `GeluTanh` | x | y |
+//! | `GeluGrad`, `GeluTanhGrad` | dy, x | dx |
 //! | `SoftmaxGrad` | dy, y | dx |
 //! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` |
 //! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
-//! | `Dropout` | x; seed `[1]` i64 | y | `ratio` in [0, 1), `salt` |
+//! | `Dropout` | x, seed `[1]` i64 | y |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
 //! A node names all inputs and all outputs. The two cross-entropies have, and need, the attributes
-//! `ignore_index` (a label whose rows count nothing) and `label_smoothing` (0 to 1). Of the table
-//! only the shape is read. dx is like dy and x.
+//! `ignore_index` (a label whose rows count nothing) and `label_smoothing` (0 to 1); `Dropout` has
+//! `ratio` (0 to 1, 1 excluded) and `salt`, a number of its own for each node. Of the table only
+//! the shape is read. y, dy and dx are like x.
 //!
 //! All floats are f32; everything works on the last axis. Each operator also has a form in
 //! standard operators ([`attach`] puts it into the graph): where no kernel is registered, on
@@ -41,8 +42,7 @@ use ort::operator::OperatorDomain;
 use super::api::wrap;
 use crate::error::Result;
 
-/// The operator domain of this library's kernels, version 1.
-pub const DOMAIN: &str = "mmopt";
+pub use crate::onnx::OWN_DOMAIN as DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -61,6 +61,8 @@ pub(super) static ROWS: &[Row] = &[
         outputs: &[Like(1), Like(2), Like(2)],
         compute: norm::layer_norm_grad,
     },
+    Row { name: "Gelu", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu },
+    Row { name: "GeluTanh", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu_tanh },
     Row { name: "GeluGrad", inputs: &[F, F], outputs: &[Like(1)], compute: pointwise::gelu_grad },
     Row {
         name: "GeluTanhGrad",

@@ -9,7 +9,7 @@ use super::dropout::{A, C, P, ROUNDS};
 
 /// Gives a graph what its nodes of the domain `mmopt` need to run anywhere: the domain's import,
 /// and each operator's form in standard operators of the graph's own opset (13 or newer). Without
-/// such nodes nothing changes.
+/// such nodes the import goes.
 ///
 /// # Errors
 /// [`crate::Kind::Unsupported`] for a node of the domain that no kernel implements, or an older
@@ -22,6 +22,7 @@ pub fn attach(graph: &mut Graph) -> Result<()> {
         }
     }
     if wanted.is_empty() {
+        graph.opsets.remove(DOMAIN);
         return Ok(());
     }
     let opset = graph.opset();
@@ -46,6 +47,14 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
         "LayerNormGrad" => {
             layer_norm_grad(&mut body);
             (&["dy", "x", "gamma", "mean", "inv"], &["dx", "dgamma", "dbeta"], &[])
+        }
+        "Gelu" => {
+            gelu(&mut body);
+            (&["x"], &["y"], &[])
+        }
+        "GeluTanh" => {
+            gelu_tanh(&mut body);
+            (&["x"], &["y"], &[])
         }
         "GeluGrad" => {
             gelu_grad(&mut body);
@@ -245,13 +254,23 @@ fn layer_norm_grad(b: &mut Body) {
     }
 }
 
-fn gelu_grad(b: &mut Body) {
+/// Φ(x), the normal distribution.
+fn normal(b: &mut Body) -> String {
     let (root, one, half) = (b.float(std::f32::consts::FRAC_1_SQRT_2), b.float(1.0), b.float(0.5));
-    let (minus_half, norm) = (b.float(-0.5), b.float(0.398_942_3));
     let scaled = b.mul("x", &root);
     let erf = b.add("Erf", &[&scaled], vec![]);
     let cdf = b.plus(&erf, &one);
-    let cdf = b.mul(&cdf, &half);
+    b.mul(&cdf, &half)
+}
+
+fn gelu(b: &mut Body) {
+    let cdf = normal(b);
+    b.put("y", "Mul", &["x", &cdf], vec![]);
+}
+
+fn gelu_grad(b: &mut Body) {
+    let cdf = normal(b);
+    let (minus_half, norm) = (b.float(-0.5), b.float(0.398_942_3));
     let square = b.mul("x", "x");
     let exponent = b.mul(&square, &minus_half);
     let density = b.add("Exp", &[&exponent], vec![]);
@@ -261,15 +280,29 @@ fn gelu_grad(b: &mut Body) {
     b.put("dx", "Mul", &["dy", &slope], vec![]);
 }
 
-fn gelu_tanh_grad(b: &mut Body) {
-    let (c, a, one, half) = (b.float(0.797_884_6), b.float(0.044_715), b.float(1.0), b.float(0.5));
-    let three_a = b.float(3.0 * 0.044_715);
+/// x², and the tanh of GELU's tanh form.
+fn tanh(b: &mut Body) -> (String, String) {
+    let (c, a, one) = (b.float(0.797_884_6), b.float(0.044_715), b.float(1.0));
     let x2 = b.mul("x", "x");
     let cubic = b.mul(&x2, &a);
     let cubic = b.plus(&cubic, &one);
     let u = b.mul("x", &cubic);
     let u = b.mul(&u, &c);
-    let tanh = b.add("Tanh", &[&u], vec![]);
+    (x2, b.add("Tanh", &[&u], vec![]))
+}
+
+fn gelu_tanh(b: &mut Body) {
+    let (_, tanh) = tanh(b);
+    let (one, half) = (b.float(1.0), b.float(0.5));
+    let outer = b.plus(&tanh, &one);
+    let outer = b.mul(&outer, &half);
+    b.put("y", "Mul", &["x", &outer], vec![]);
+}
+
+fn gelu_tanh_grad(b: &mut Body) {
+    let (x2, tanh) = tanh(b);
+    let (c, one, half) = (b.float(0.797_884_6), b.float(1.0), b.float(0.5));
+    let three_a = b.float(3.0 * 0.044_715);
     let du = b.mul(&x2, &three_a);
     let du = b.plus(&du, &one);
     let du = b.mul(&du, &c);

@@ -4,12 +4,14 @@
 //! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
 //! shapes alone is a constant. A training graph is made for each shape that training meets.
 
+mod dropout;
 mod parameters;
 mod specialise;
 
 use std::collections::BTreeMap;
 
-pub use parameters::{Origin, Parameter, find_parameters, parameter_data};
+pub use dropout::SEED_INPUT;
+pub use parameters::{Origin, Parameter, find_parameters, make_inputs, parameter_data};
 pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
@@ -22,7 +24,8 @@ use crate::tensor::DType;
 pub struct TrainingGraph {
     /// The encoded model, without the parameters' data.
     pub bytes: Vec<u8>,
-    /// What a batch feeds: the model's own inputs, then the labels; name, dtype, shape.
+    /// What a batch feeds: the model's own inputs, [`SEED_INPUT`] where there is dropout, then the
+    /// labels; name, dtype, shape.
     pub data_inputs: Vec<(String, DType, Vec<usize>)>,
     /// Input names of the parameters, in the order asked for.
     pub params: Vec<String>,
@@ -66,6 +69,7 @@ pub fn training_graph(
 ) -> Result<TrainingGraph> {
     let mut graph = fix_shapes_and_types(forward, shapes)?;
     autodiff::lower(&mut graph)?;
+    dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss(&mut graph, spec)?;
     parameters::make_inputs(&mut graph, params)?;
@@ -117,7 +121,7 @@ pub fn evaluation_graph(
 }
 
 /// Dropout and batch normalisation as in inference.
-fn switch_to_inference(graph: &mut Graph) {
+pub fn switch_to_inference(graph: &mut Graph) {
     for id in graph.node_ids() {
         let node = graph.node(id);
         match (node.domain.as_str(), node.op.as_str()) {
@@ -202,8 +206,12 @@ impl<'g> Writer<'g> {
         graph.prune_inputs(params);
         graph.sort()?;
         name_nodes(graph);
-        let kept: Vec<ValueId> =
-            data.iter().copied().filter(|v| graph.inputs().contains(v)).collect();
+        let kept: Vec<ValueId> = data
+            .iter()
+            .copied()
+            .filter(|v| graph.inputs().contains(v) && !params.contains(v))
+            .collect();
+        crate::runtime::kernels::attach(graph)?;
         let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
         let mut described = Vec::new();
         for v in kept {

@@ -184,7 +184,11 @@ pub fn parameter_data(graph: &Graph, value: ValueId) -> Result<TensorData> {
 }
 
 /// Makes parameters graph inputs: initializers lose their data, and nodes that made them go.
-pub(super) fn make_inputs(graph: &mut Graph, params: &[ValueId]) -> Result<()> {
+/// Those that are inputs already stay so.
+///
+/// # Errors
+/// `InvalidArgument` for a parameter given twice; `NotFound` as [`parameter_data`].
+pub fn make_inputs(graph: &mut Graph, params: &[ValueId]) -> Result<()> {
     let mut made = HashSet::new();
     for &p in params {
         if !made.insert(p) {
@@ -195,11 +199,7 @@ pub(super) fn make_inputs(graph: &mut Graph, params: &[ValueId]) -> Result<()> {
             )));
         }
         if graph.inputs().contains(&p) {
-            return Err(Error::invalid(format!(
-                "model '{}': '{}' is an input of the model, not a parameter",
-                graph.name,
-                graph.value_name(p)
-            )));
+            continue;
         }
         let data = parameter_data(graph, p)?;
         let ty = ValueType::known(data.dtype(), data.shape());
