@@ -18,6 +18,12 @@ type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 const REWRITES: &[(&str, &str, Rewrite)] =
     &[("", "Attention", attention::attention), ("", "RotaryEmbedding", attention::rotary)];
 
+/// Domain and name of every operator that is rewritten.
+pub(super) fn rewritten() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let sequences = [("", "SequenceAt"), ("", "SequenceConstruct"), ("", "SplitToSequence")];
+    REWRITES.iter().map(|(domain, op, _)| (*domain, *op)).chain(sequences)
+}
+
 /// Rewrites what has no rule of its own: sequences that are split and indexed, attention, and
 /// fused operators. Nothing changes on failure.
 pub fn lower(graph: &mut Graph) -> Result<()> {
