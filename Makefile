@@ -18,8 +18,10 @@ C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
 all: lib runtime
 
+# The link has the name that programs look for at run time (the SONAME).
 lib:
 	$(CARGO) build --release --locked
+	ln -sf libmmopt.so $(TARGET)/libmmopt.so.0
 
 runtime:
 	scripts/fetch_runtime.sh $(RUNTIME)
