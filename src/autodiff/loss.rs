@@ -5,8 +5,9 @@
 //! `loss = Σᵢ [(1-ε) w(yᵢ) (-ln p(yᵢ)) + ε/C Σ_c w(c) (-ln p(c))] / Σᵢ w(yᵢ)`.
 //! When every row is ignored the loss is 0 (PyTorch: NaN) and so are all gradients.
 
+use crate::autodiff::fused;
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Build, Graph, TensorData, ValueId, ValueType};
+use crate::onnx::{Attribute, Build, Graph, TensorData, ValueId, ValueType};
 use crate::tensor::DType;
 
 /// What is trained for.
@@ -213,31 +214,71 @@ fn cross_entropy(
         let w = g.gather(w, safe, 0)?;
         share = g.mul(share, w)?;
     }
-    let ln_p = g.softmax("LogSoftmax", z, 1)?;
-    let at = g.reshape(safe, &[rows, 1])?;
-    let picked = g.gather_elements(ln_p, at, 1)?;
-    let picked = g.reshape(picked, &[rows])?;
-    let mut nll = g.mul(picked, share)?;
-    let smoothing = f64::from(spec.label_smoothing);
-    if smoothing > 0.0 {
-        let weighted = match weights {
-            Some(w) => g.mul(ln_p, w)?,
-            None => ln_p,
-        };
-        let spread = g.reduce("ReduceSum", weighted, &[1], false)?;
-        let mask = g.cast(kept, dtype)?;
-        let spread = g.mul(spread, mask)?;
-        let spread = g.scale(spread, smoothing / classes as f64)?;
-        let own = g.scale(nll, 1.0 - smoothing)?;
-        nll = g.add(own, spread)?;
-    }
-    let total = g.reduce("ReduceSum", nll, &[0], false)?;
+    // The fused operator smooths with equal weights only.
+    let same = weights.is_none() || spec.label_smoothing == 0.0;
+    let likelihood = if same && fused::allowed(g, z) {
+        let rows = fused_rows(g, spec, z, y, ignored)?;
+        g.mul(rows, share)?
+    } else {
+        let ln_p = g.softmax("LogSoftmax", z, 1)?;
+        let at = g.reshape(safe, &[rows, 1])?;
+        let picked = g.gather_elements(ln_p, at, 1)?;
+        let picked = g.reshape(picked, &[rows])?;
+        let own = g.mul(picked, share)?;
+        smoothed(g, spec, own, (ln_p, weights, kept))?
+    };
+    let total = g.reduce("ReduceSum", likelihood, &[0], false)?;
     let count = g.reduce("ReduceSum", share, &[0], false)?;
     let none = g.compare_number("Equal", count, 0.0)?;
     let one = g.number(dtype, 1.0)?;
     let count = g.select(none, one, count)?;
     let mean = g.div(total, count)?;
     g.neg(mean)
+}
+
+/// (1-ε) ln p(y) + ε/C Σ_c ln p(c) of each row by the fused operator, unweighted.
+fn fused_rows(
+    g: &mut Build,
+    spec: &LossSpec,
+    z: ValueId,
+    y: ValueId,
+    ignored: ValueId,
+) -> Result<ValueId> {
+    const NONE: i64 = -100;
+    let none = g.number(DType::I64, NONE as f64)?;
+    let labels = g.select(ignored, none, y)?;
+    let shape = g.shape(labels)?;
+    let attributes = [
+        ("ignore_index", Attribute::Int(NONE)),
+        ("label_smoothing", Attribute::Float(spec.label_smoothing)),
+    ];
+    let rows = fused::emit(g, "CrossEntropy", &[z, labels], &[&shape, &shape], &attributes)?;
+    g.neg(rows[0])
+}
+
+/// (1-ε) `own` + ε/C Σ_c w(c) ln p(c) of each row that is kept.
+fn smoothed(
+    g: &mut Build,
+    spec: &LossSpec,
+    own: ValueId,
+    (ln_p, weights, kept): (ValueId, Option<ValueId>, ValueId),
+) -> Result<ValueId> {
+    let smoothing = f64::from(spec.label_smoothing);
+    if smoothing == 0.0 {
+        return Ok(own);
+    }
+    let weighted = match weights {
+        Some(w) => g.mul(ln_p, w)?,
+        None => ln_p,
+    };
+    let classes = g.shape(ln_p)?[1];
+    let spread = g.reduce("ReduceSum", weighted, &[1], false)?;
+    let dtype = g.dtype(ln_p)?;
+    let mask = g.cast(kept, dtype)?;
+    let spread = g.mul(spread, mask)?;
+    let spread = g.scale(spread, smoothing / classes as f64)?;
+    let own = g.scale(own, 1.0 - smoothing)?;
+    g.add(own, spread)
 }
 
 fn class_weights(

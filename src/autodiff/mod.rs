@@ -6,9 +6,11 @@
 //! VJP of one operator. *path*: the nodes through which the loss depends on a parameter.
 
 mod engine;
+mod fused;
 mod loss;
 mod lower;
 mod opset;
+mod page;
 mod rule;
 mod rules;
 mod table;
@@ -17,5 +19,6 @@ pub use engine::{check_differentiable, check_operators, differentiate};
 pub use loss::{AttachedLoss, LossKind, LossSpec, attach_loss};
 pub use lower::{lower, lower_sequences};
 pub use opset::{OLDEST_OPSET, raise_opset};
+pub use page::operators_markdown;
 pub use rule::RuleCx;
 pub use table::{Entry, Row, rows};

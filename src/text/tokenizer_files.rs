@@ -350,5 +350,8 @@ mod tests {
         let e = fails("vocab.json", "{\"a\":0,\"b\":1,\"ab\":2}");
         assert_eq!(e, "vocab.json: merges.txt:3: 'c' is not in the vocabulary");
         assert!(fails("vocab.json", "{\"a\":0,\"b\":0}").contains("not an unused number"));
+        std::fs::write(dir.path().join("merges.txt"), "").unwrap();
+        let e = fails("vocab.json", "{\"<|endoftext|>\":0,\"b\":4000000000}");
+        assert_eq!(e, "vocab.json: a token has the id 4000000000; at most 16777216");
     }
 }

@@ -63,6 +63,8 @@ const ACTIVATES: &[&str] = &[
 const NONLINEAR: &[&str] = &["Gelu", "Erf", "Tanh", "Relu", "Sigmoid", "Silu", "HardSwish"];
 /// From a norm to the products that it feeds.
 const FEEDS: &[&str] = &["Reshape", "Transpose", "Cast", "Identity", "Flatten", "Dropout"];
+/// What may stand between a norm and the sum that its result is the residual of.
+const QUIET: &[&str] = &["Dropout", "Identity", "Cast"];
 const NORMS: &[&str] = &["LayerNormalization", "RMSNormalization"];
 
 struct Product {
@@ -333,7 +335,7 @@ impl Finder<'_> {
         let (x, y) = (node.input(0)?, node.output(0)?);
         let kind = |p: &usize| self.products[*p].kind;
         let above = self.upstream(x, MOVES);
-        let residual = self.consumers[y.index()].iter().any(|&(id, slot)| {
+        let residual = self.downstream(y, QUIET).into_iter().any(|(id, slot)| {
             let add = self.graph.node(id);
             add.op == "Add"
                 && slot < 2
@@ -341,8 +343,11 @@ impl Finder<'_> {
         });
         if residual || above.norm {
             let mut sources = above.products.iter().map(kind);
+            // Tables can be read by products too, but nothing of a block lies above.
+            if !above.norm && sources.clone().all(|kind| kind.is_none()) {
+                return Some(UseKind::EmbeddingNorm);
+            }
             return match (sources.next(), sources.next()) {
-                (None, _) => Some(UseKind::EmbeddingNorm),
                 (Some(Some(UseKind::AfterContext)), None) => Some(UseKind::NormAfterAttention),
                 (Some(Some(UseKind::Contracting)), None) => Some(UseKind::NormAfterMlp),
                 _ => None,
@@ -362,9 +367,16 @@ impl Finder<'_> {
         }
     }
 
-    /// The table behind a look-up, by tokens or by positions.
+    /// The table behind a look-up, by tokens or by positions; the first rows of one that is
+    /// sliced are those of the positions.
     fn table(&self, node: &Node) -> Option<(usize, UseKind)> {
+        if !matches!(node.op.as_str(), "Gather" | "Slice") {
+            return None;
+        }
         let (table, _) = self.parameter(node.input(0)?)?;
+        if node.op == "Slice" {
+            return Some((table, UseKind::PositionTable));
+        }
         let mut ids = node.input(1)?;
         while let Some(from) = self.producer(ids) {
             if !matches!(from.op.as_str(), "Cast" | "Identity" | "Reshape") {
@@ -417,13 +429,62 @@ impl Finder<'_> {
                         set(p, Usage { kind: Some(kind), part, layout: None, order });
                     }
                 }
-            } else if node.op == "Gather"
-                && let Some((p, kind)) = self.table(node)
-            {
+            } else if let Some((p, kind)) = self.table(node) {
                 let (part, order) = (Part::Weight, order(kind));
                 set(p, Usage { kind: Some(kind), part, layout: None, order });
             }
         }
         usages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{Config, Sizes, Task, build};
+    use crate::optim::{ParamSpec, Role, classify};
+
+    /// Roles from the graph alone, under names that say nothing, against roles from names.
+    fn check(config: &Config, expected_named: usize) {
+        let graph = build(config, Task::SequenceClassification { num_labels: 2 }, None, 0).unwrap();
+        let graph = graph.graph;
+        let ids: Vec<ValueId> = graph.initializers().keys().copied().collect();
+        let mut same = 0;
+        for (&id, usage) in ids.iter().zip(usages(&graph, &ids)) {
+            let (name, ty) = (graph.value_name(id), &graph.value(id).ty);
+            let named = ParamSpec::new(name, &ty.static_shape().unwrap());
+            let order = usage.map_or(0, |u| u.order);
+            let blind = ParamSpec { name: "onnx::1".into(), usage, ..named.clone() };
+            let (named, blind) = (classify(&named, 0), classify(&blind, order));
+            if blind.is_empty() {
+                continue;
+            }
+            assert_eq!(blind.len(), named.len(), "{name}: {usage:?}");
+            for (b, n) in blind.iter().zip(&named) {
+                assert_eq!((b.role, b.part, b.view), (n.role, n.part, n.view), "{name}: {usage:?}");
+                assert!(n.role == Role::Head || b.block == n.block, "{name}: {b:?} {n:?}");
+            }
+            same += 1;
+        }
+        assert_eq!(same, expected_named, "of {}", ids.len());
+    }
+
+    #[test]
+    fn graphs_tell_what_names_tell() {
+        let sizes = Sizes {
+            layers: 3,
+            hidden: 16,
+            heads: 2,
+            intermediate: 48,
+            vocab: 30,
+            positions: 20,
+            dropout: 0.1,
+        };
+        // Of BERT's 57 parameters all but the type table and the pooler.
+        check(&Config::bert(&sizes), 16 * 3 + 4 + 2);
+        // Of RoBERTa's 57 all but the type table and the dense layer of the head.
+        check(&Config::roberta(&sizes), 16 * 3 + 4 + 2);
+        // All of GPT-2's 41.
+        check(&Config::gpt2(&sizes), 12 * 3 + 2 + 2 + 1);
     }
 }

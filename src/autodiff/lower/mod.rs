@@ -4,6 +4,7 @@
 //! values and outputs stay; the runtime drops those.
 
 mod attention;
+mod gelu;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -16,6 +17,12 @@ type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 /// Which operators are rewritten.
 const REWRITES: &[(&str, &str, Rewrite)] =
     &[("", "Attention", attention::attention), ("", "RotaryEmbedding", attention::rotary)];
+
+/// Domain and name of every operator that is rewritten.
+pub(super) fn rewritten() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let sequences = [("", "SequenceAt"), ("", "SequenceConstruct"), ("", "SplitToSequence")];
+    REWRITES.iter().map(|(domain, op, _)| (*domain, *op)).chain(sequences)
+}
 
 /// Rewrites what has no rule of its own: sequences that are split and indexed, attention, and
 /// fused operators. Nothing changes on failure.
@@ -49,6 +56,7 @@ pub(super) fn rewrites(graph: &Graph, node: &Node) -> bool {
 fn run(graph: &mut Graph) -> Result<()> {
     constants_to_initializers(graph);
     lower_sequences(graph)?;
+    gelu::lower(graph)?;
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
     for id in ids {

@@ -1,5 +1,6 @@
 //! Activation functions. At a kink the derivative is the one from the left, as in `relu'(0) = 0`.
 
+use crate::autodiff::fused;
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
@@ -219,11 +220,20 @@ fn swish(cx: &mut RuleCx) -> Result<()> {
 
 /// y = x Φ(x), or its tanh form        dx: see [`gelu_exact`] and [`gelu_tanh`]
 fn gelu(cx: &mut RuleCx) -> Result<()> {
+    let x = cx.x(0)?;
+    let fused = fused::allowed(cx.g(), x);
     match cx.node().string("approximate").unwrap_or("none") {
+        "none" if fused => fused_gelu(cx, "GeluGrad"),
+        "tanh" if fused => fused_gelu(cx, "GeluTanhGrad"),
         "none" => chain(cx, |g, x, _| gelu_exact(g, x)),
         "tanh" => chain(cx, |g, x, _| gelu_tanh(g, x)),
         other => Err(Error::data(format!("approximate '{other}'"))),
     }
+}
+
+fn fused_gelu(cx: &mut RuleCx, op: &str) -> Result<()> {
+    let (x, dy) = (cx.x(0)?, cx.dy()?);
+    cx.give(0, |g| fused::like_last(g, op, &[dy, x]))
 }
 
 /// d/dx x Φ(x) = Φ(x) + x φ(x), with Φ(x) = (1 + erf(x/√2))/2 and φ(x) = e^(-x²/2)/√2π
@@ -270,6 +280,9 @@ fn softmax(cx: &mut RuleCx) -> Result<()> {
     let mended = cx.g().graph().nodes().iter().any(|n| n.op == "IsNaN" && n.input(0) == Some(y));
     cx.give(0, |g| {
         let y = if mended { without_nan(g, y)? } else { y };
+        if axis + 1 == g.rank(y)? && fused::allowed(g, y) {
+            return fused::like_last(g, "SoftmaxGrad", &[dy, y]);
+        }
         let product = g.mul(dy, y)?;
         let sum = g.sum_keep(product, &[axis])?;
         let centred = g.sub(dy, sum)?;

@@ -1,6 +1,7 @@
 //! Gathering and scattering. Gradients of what is read several times are added with
 //! ScatterElements: the runtime's ScatterND adds duplicates in a race.
 
+use crate::autodiff::fused;
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
 
 /// y = x[.., i, ..] along `axis`        dx = dy added at i
 fn gather(cx: &mut RuleCx) -> Result<()> {
-    let (indices, dy) = (cx.x(1)?, cx.dy()?);
+    let (x, indices, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
     let (shape, axis) = (cx.x_shape(0)?, cx.axis(0)?);
     let n = cx.g().count(indices)?;
     let single = if n == 1 { cx.number(1) } else { None };
@@ -29,6 +30,9 @@ fn gather(cx: &mut RuleCx) -> Result<()> {
         let dy = g.reshape(dy, &[before, n, after])?;
         let dx = if let Some(i) = single {
             one_row(g, dy, i as i64, size)?
+        } else if axis == 0 && shape.len() == 2 && fused::allowed(g, dy) {
+            let ids = g.cast(indices, DType::I64)?;
+            return fused::like_last(g, "EmbeddingGrad", &[ids, dy, x]);
         } else if before == 1 {
             let rows = g.reshape(dy, &[n, after])?;
             g.add_rows(size, indices, rows)?

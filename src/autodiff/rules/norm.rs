@@ -1,5 +1,6 @@
 //! Normalisation and dropout.
 
+use crate::autodiff::fused;
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
@@ -70,11 +71,16 @@ fn through(
     g.mul(rest, inverse)
 }
 
-/// y = x̂ γ + β, x̂ = (x - mean x)/σ        dγ = Σ dy x̂        dβ = Σ dy        dx: see [`through`]
+/// y = x̂ γ + β, x̂ = (x - mean x)/σ        dγ = Σ dy x̂        dβ = Σ dy
+/// dx: see [`through`]
 fn layer_norm(cx: &mut RuleCx) -> Result<()> {
     let (scale, dy) = (cx.x(1)?, cx.dy()?);
     let (first, rank) = (cx.axis(-1)?, cx.x_shape(0)?.len());
     let axes: Vec<usize> = (first..rank).collect();
+    if first + 1 == rank && fused::allowed(cx.g(), dy) && cx.x_shape(1)? == cx.x_shape(0)?[first..]
+    {
+        return fused_layer_norm(cx, first);
+    }
     let hat = normalised(cx, &axes)?;
     cx.give(0, |g| {
         let dxhat = g.mul(dy, scale)?;
@@ -83,6 +89,24 @@ fn layer_norm(cx: &mut RuleCx) -> Result<()> {
     cx.give(1, |g| g.mul(dy, hat.0))?;
     if cx.needs(2) {
         cx.give(2, |_| Ok(dy))?;
+    }
+    Ok(())
+}
+
+/// The same over the last axis, by the fused operator.
+fn fused_layer_norm(cx: &mut RuleCx, last: usize) -> Result<()> {
+    let (x, scale, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
+    let (shape, width) = (cx.x_shape(0)?, cx.x_shape(1)?);
+    let mut kept = shape.clone();
+    kept[last] = 1;
+    let mean = cx.extra_output(1, DType::F32, &kept)?;
+    let inverse = cx.extra_output(2, DType::F32, &kept)?;
+    let inputs = [dy, x, scale, mean, inverse];
+    let outputs = fused::emit(cx.g(), "LayerNormGrad", &inputs, &[&shape, &width, &width], &[])?;
+    for (i, dx) in outputs.into_iter().enumerate() {
+        if cx.needs(i) {
+            cx.give(i, |_| Ok(dx))?;
+        }
     }
     Ok(())
 }

@@ -1,23 +1,16 @@
-//! The library's own operators that a forward graph can hold.
+//! This library's fused operators of the forward pass.
 
-use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Entry, Row};
-use crate::error::Result;
-use crate::onnx::{Node, ValueType};
+use crate::autodiff::fused;
+use crate::autodiff::table::{Entry, Row, Rule};
+use crate::onnx::OWN_DOMAIN;
 
-pub(super) const ROWS: &[Row] =
-    &[Row { op: "Dropout", domain: "mmopt", since: 1, entry: Entry::Rule(dropout) }];
+pub(super) const ROWS: &[Row] = &[
+    own("CrossEntropy", fused::cross_entropy),
+    own("Dropout", fused::dropout),
+    own("Gelu", fused::gelu),
+    own("GeluTanh", fused::gelu),
+];
 
-/// y = x m(seed) / (1 - ratio)        dx = dy m(seed) / (1 - ratio): the operator itself
-fn dropout(cx: &mut RuleCx) -> Result<()> {
-    let (dy, seed) = (cx.dy()?, cx.x(1)?);
-    let (forward, shape) = (cx.node().clone(), cx.x_shape(0)?);
-    cx.give(0, |g| {
-        let dtype = g.dtype(dy)?;
-        let dx = g.graph_mut().add_value("")?;
-        g.graph_mut().set_type(dx, ValueType::known(dtype, &shape));
-        let (inputs, outputs) = (vec![Some(dy), Some(seed)], vec![Some(dx)]);
-        g.graph_mut().push_node(Node { name: String::new(), inputs, outputs, ..forward });
-        Ok(dx)
-    })
+const fn own(op: &'static str, rule: Rule) -> Row {
+    Row { op, domain: OWN_DOMAIN, since: 1, entry: Entry::Rule(rule) }
 }

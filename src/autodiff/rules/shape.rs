@@ -4,6 +4,7 @@ use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::build::positive_axis;
+use crate::onnx::{Build, ValueId};
 
 pub(super) const ROWS: &[Row] = &[
     rule("Concat", 13, concat),
@@ -131,7 +132,7 @@ fn places(n: usize, start: i64, end: i64, step: i64) -> Result<Vec<i64>> {
     }
 }
 
-/// y = x with constants around it        dx = dy without them
+/// y = x with a value c around it        dx = dy without its surroundings        dc = Σ of those
 fn pad(cx: &mut RuleCx) -> Result<()> {
     let mode = cx.node().string("mode").unwrap_or("constant");
     if mode != "constant" {
@@ -150,7 +151,17 @@ fn pad(cx: &mut RuleCx) -> Result<()> {
         before[axis] = -pads[i];
         after[axis] = -pads[axes.len() + i];
     }
-    cx.give(0, |g| g.pad(dy, &before, &after))
+    let inner = cx.g().pad(dy, &before, &after)?;
+    cx.give(0, |_| Ok(inner))?;
+    cx.give(2, |g| {
+        let (all, kept) = (sum_all(g, dy)?, sum_all(g, inner)?);
+        g.sub(all, kept)
+    })
+}
+
+fn sum_all(g: &mut Build, x: ValueId) -> Result<ValueId> {
+    let axes: Vec<usize> = (0..g.rank(x)?).collect();
+    g.reduce("ReduceSum", x, &axes, false)
 }
 
 /// y = x repeated r times along each axis        dx = Σ dy over the repeats

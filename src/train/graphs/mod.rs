@@ -16,7 +16,8 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Build, Graph, ValueId};
+use crate::onnx::{Build, Graph, OWN_DOMAIN, ValueId};
+use crate::runtime::kernels;
 use crate::tensor::DType;
 
 /// A graph that computes loss, logits and gradients in one run.
@@ -68,6 +69,8 @@ pub fn training_graph(
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
     let mut graph = fix_shapes_and_types(forward, shapes)?;
+    // From here on the graph may hold fused operators; they run anywhere, see `attach`.
+    graph.opsets.insert(OWN_DOMAIN.into(), 1);
     autodiff::lower(&mut graph)?;
     dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();
@@ -211,7 +214,7 @@ impl<'g> Writer<'g> {
             .copied()
             .filter(|v| graph.inputs().contains(v) && !params.contains(v))
             .collect();
-        crate::runtime::kernels::attach(graph)?;
+        kernels::attach(graph)?;
         let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
         let mut described = Vec::new();
         for v in kept {

@@ -1,0 +1,98 @@
+//! Every gradient rule against central differences in a random direction.
+//!
+//! A case is one operator with given inputs. Its loss is a random weighting of all float outputs;
+//! the derivative of that loss along a random direction, from the rule, must agree with a
+//! four-point difference. Cases run in f64 where the runtime has the kernel, else in f32.
+//! The test walks the rule table: a row without a case fails.
+
+mod case;
+mod data;
+mod elementwise;
+mod layers;
+mod losses;
+mod lowered;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use case::Case;
+use mmopt::autodiff::{Entry, rows};
+
+fn all_cases() -> Vec<Case> {
+    [elementwise::cases(), data::cases(), layers::cases()].concat()
+}
+
+/// Whether a runtime is there; says so where it is not.
+pub fn runtime() -> bool {
+    match mmopt::runtime::load(None) {
+        Ok(_) => true,
+        Err(e) => {
+            eprintln!("not run: no ONNX Runtime ({e})");
+            false
+        }
+    }
+}
+
+fn check(cases: &[Case]) {
+    if !runtime() {
+        return;
+    }
+    let mut failures = Vec::new();
+    let mut narrow = BTreeSet::new();
+    for case in cases {
+        match case.check() {
+            Ok(dtype) => {
+                if dtype == mmopt::tensor::DType::F32 {
+                    narrow.insert(case.op);
+                }
+            }
+            Err(e) => failures.push(format!("{case}: {e}")),
+        }
+    }
+    eprintln!("{} cases; in f32 only: {narrow:?}", cases.len());
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_row_has_a_case() {
+    let mut cases: BTreeMap<&str, usize> = BTreeMap::new();
+    all_cases().iter().for_each(|c| *cases.entry(c.op).or_default() += 1);
+    let rules = rows().filter(|r| matches!(r.entry, Entry::Rule(_)));
+    let missing: Vec<&str> = rules.map(|r| r.op).filter(|op| !cases.contains_key(op)).collect();
+    assert!(missing.is_empty(), "rules without a case: {missing:?}");
+}
+
+#[test]
+fn elementwise_rules() {
+    check(&elementwise::cases());
+}
+
+#[test]
+fn data_rules() {
+    check(&data::cases());
+}
+
+#[test]
+fn layer_rules() {
+    check(&layers::cases());
+}
+
+#[test]
+fn lowered_operators() {
+    check(&lowered::cases());
+}
+
+/// Each operator's first case again, at every opset since which its form may differ.
+#[test]
+fn opset_variants() {
+    let mut seen = BTreeSet::new();
+    let first = all_cases().into_iter().filter(|c| seen.insert(c.op));
+    let variants = first.flat_map(|case| {
+        let since = rows().find(|r| r.op == case.op).map_or(1, |r| r.since.max(13));
+        [13, 15, 18, 20, 21, 23].into_iter().filter(move |&o| o >= since).map(move |o| {
+            let mut case = case.clone();
+            case.opset = o;
+            case
+        })
+    });
+    check(&variants.collect::<Vec<_>>());
+}
