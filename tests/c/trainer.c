@@ -294,10 +294,16 @@ static void test_bad_batches(mmopt_trainer *trainer)
           MMOPT_CODE_INVALID_ARGUMENT, "model 2");
     FAILS(mmopt_trainer_step(trainer, &report), MMOPT_CODE_STATE, "forward_backward");
 
+    /* Only the first model has gradients: the second stays as it is. */
+    mmopt_tensor idle;
+    OK(mmopt_trainer_parameter(trainer, 1, 0, &idle, NULL));
+    void *before = malloc(idle.n_bytes);
+    memcpy(before, idle.data, idle.n_bytes);
     OK(mmopt_trainer_forward_backward(trainer, 0, good, n, &outcome));
     CHECK(outcome.loss > 0 && outcome.n_labels == 8);
     OK(mmopt_trainer_step(trainer, &report));
-    CHECK(report.step == 1);
+    CHECK(report.step == 1 && memcmp(before, idle.data, idle.n_bytes) == 0);
+    free(before);
     free(ids);
     mmopt_batch_free(batch);
 }
@@ -609,8 +615,6 @@ int main(int argc, char **argv)
     test_models();
     test_options();
     mmopt_trainer *trainer = make_trainer(NULL);
-    mmopt_tokenizer_free(tokenizers[0]);
-    mmopt_corpus_free(corpus);
     test_bad_batches(trainer);
     test_loop(trainer);
     test_evaluation(trainer);
@@ -619,7 +623,9 @@ int main(int argc, char **argv)
     test_callbacks(trainer);
     test_files(trainer, argv[1]);
     mmopt_trainer_free(trainer);
-    mmopt_loader_free(loader);
+    mmopt_corpus_free(corpus);
+    mmopt_tokenizer_free(tokenizers[0]);
     mmopt_tokenizer_free(tokenizers[1]);
+    mmopt_loader_free(loader);
     return finish();
 }
