@@ -71,7 +71,7 @@ fn through(
     g.mul(rest, inverse)
 }
 
-/// y = x̂ γ + β, x̂ = (x - mean x)/σ        dγ = Σ dy x̂        dβ = Σ dy        dx: see [`through`]
+/// y = x̂ γ + β, x̂ = (x - mean x)/σ        dγ = Σ dy x̂        dβ = Σ dy        dx: [`through`]
 fn layer_norm(cx: &mut RuleCx) -> Result<()> {
     let (scale, dy) = (cx.x(1)?, cx.dy()?);
     let (first, rank) = (cx.axis(-1)?, cx.x_shape(0)?.len());
