@@ -1,0 +1,3 @@
+module libmmopt.dev/mmopt
+
+go 1.24
