@@ -1,4 +1,4 @@
-//! The C examples do what they say: they learn, what they write can be read, and an interrupted
+//! The C and C++ examples do what they say: they learn, what they write can be read, and an interrupted
 //! training goes on bit by bit.
 
 #[path = "common/c_program.rs"]
@@ -16,7 +16,7 @@ struct Example {
 
 impl Example {
     fn new(name: &str) -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/c/{name}.c"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         let dir = tempfile::tempdir().unwrap();
         Self { program: compile(&source, dir.path()), dir }
     }
@@ -57,7 +57,7 @@ fn number(text: &str, name: &str) -> f64 {
 
 #[test]
 fn gradient_mode_learns() {
-    let text = Example::new("grad_mode").succeeds(&[]);
+    let text = Example::new("c/grad_mode.c").succeeds(&[]);
     assert!(number(&text, "shallow") > 0.9 && number(&text, "deep") > 0.9, "{text}");
     assert!(text.contains("mlp up weight"), "{text}");
 }
@@ -87,7 +87,7 @@ fn joint_training_resumes_bit_by_bit_and_predicts() {
         println!("not run: no ONNX Runtime");
         return;
     }
-    let train = Example::new("joint_train");
+    let train = Example::new("c/joint_train.c");
     let with = |more: &[&'static str]| [TINY, more].concat();
     let text = train.succeeds(&with(&["--steps", "9", "--out", "whole", "--json", "m.json"]));
     assert!(number(&text, "majority") > 0.4, "{text}");
@@ -108,7 +108,7 @@ fn joint_training_resumes_bit_by_bit_and_predicts() {
         assert!(file("whole") == file("resumed"), "{name} differs");
     }
 
-    let predict = Example::new("predict");
+    let predict = Example::new("c/predict.c");
     let folder = train.dir.path().join("whole");
     let text = predict.succeeds(&[folder.to_str().unwrap(), "a splendid film", "dull"]);
     let models: Vec<&str> = text.lines().filter_map(|l| l.split('\t').next()).collect();
@@ -119,7 +119,7 @@ fn joint_training_resumes_bit_by_bit_and_predicts() {
 
 #[test]
 fn flags_are_checked() {
-    let train = Example::new("joint_train");
+    let train = Example::new("c/joint_train.c");
     train.fails(&[], "--data is missing");
     train.fails(&["--data", "x", "--models", "bert,yak"], "'yak'");
     train.fails(&["--data", "x", "--models", "bert,bert"], "twice");
@@ -140,7 +140,7 @@ fn the_short_program_trains() {
         println!("not run: no ONNX Runtime");
         return;
     }
-    let example = Example::new("two_models");
+    let example = Example::new("c/two_models.c");
     let lines: Vec<String> = (0..32)
         .map(|i| format!("{} film number {i}\t{}\n", ["fine", "dull"][i % 2], i % 2))
         .collect();
@@ -149,4 +149,14 @@ fn the_short_program_trains() {
     assert!(text.lines().count() == 2 && text.contains("step 2: bert"), "{text}");
     assert!(!example.read("gpt2/model.safetensors").is_empty());
     assert!(!example.read("bert/config.json").is_empty());
+}
+
+#[test]
+fn the_cpp_program_trains() {
+    if runtime().is_none() {
+        println!("not run: no ONNX Runtime");
+        return;
+    }
+    let text = Example::new("cpp/two_models.cpp").succeeds(&[]);
+    assert!(number(&text, "bert") > 0.0 && number(&text, "gpt2") > 0.0, "{text}");
 }

@@ -1,4 +1,4 @@
-//! The C tests: each program of `tests/c` is compiled against the shared library and run. It gets
+//! The C and C++ tests: each program of `tests/c` and `tests/cpp` is compiled against the shared library and run. It gets
 //! an empty folder as its argument, prints what failed, and ends with 0 when nothing did.
 
 #[path = "common/c_program.rs"]
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn check(name: &str) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/c/{name}.c"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let dir = tempfile::tempdir().unwrap();
     let program = compile(&source, dir.path());
     let scratch = dir.path().join("scratch");
@@ -27,22 +27,28 @@ fn check(name: &str) {
 
 #[test]
 fn errors_and_versions() {
-    check("errors");
+    check("c/errors.c");
 }
 
 #[test]
 #[cfg(feature = "text")]
 fn text() {
-    check("text");
+    check("c/text.c");
 }
 
 #[test]
 #[cfg(feature = "text")]
 fn trainer() {
-    check("trainer");
+    check("c/trainer.c");
 }
 
 #[test]
 fn optimizer() {
-    check("optimizer");
+    check("c/optimizer.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn cpp_wrapper() {
+    check("cpp/wrapper.cpp");
 }

@@ -1,3 +1,3 @@
-module libmmopt.dev/mmopt
+module mmopt
 
 go 1.24

@@ -13,7 +13,7 @@ pub fn library() -> PathBuf {
     newest.expect("the shared library was not built")
 }
 
-/// Compiles `source` into `dir`, which also gets the library under its SONAME.
+/// Compiles a C or C++ `source` into `dir`, which also gets the library under its SONAME.
 pub fn compile(source: &Path, dir: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = dir.join(source.file_stem().unwrap());
@@ -21,11 +21,15 @@ pub fn compile(source: &Path, dir: &Path) -> PathBuf {
     for name in ["libmmopt.so".to_owned(), format!("libmmopt.so.{major}")] {
         let _ = std::os::unix::fs::symlink(library(), dir.join(name));
     }
-    let output = Command::new("cc")
-        .args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-g", "-O1"])
+    let is_cpp = source.extension().is_some_and(|e| e == "cpp");
+    let (compiler, standard) = if is_cpp { ("c++", "-std=c++17") } else { ("cc", "-std=c99") };
+    let output = Command::new(compiler)
+        .args([standard, "-D_POSIX_C_SOURCE=200809L", "-g", "-O1"])
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"])
         .arg("-I")
         .arg(root.join("include"))
+        .arg("-I")
+        .arg(root.join("bindings/cpp"))
         .arg(source)
         .arg("-o")
         .arg(&program)
