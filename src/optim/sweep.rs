@@ -337,10 +337,18 @@ impl Sweep<'_> {
         let n = tile.rows * tile.cols;
         let (straight, turned) = tiles.split_at_mut(n);
         let mut any = [false; 2];
-        for part in parts.iter().filter(|p| takes_part(p)) {
+        for (i, part) in parts.iter().enumerate().filter(|(_, p)| takes_part(p)) {
+            let next = parts.get(i + 1).map(|p| (p, p.view.first(tile)));
+            if let Some((p, offset)) = next {
+                glance(&self.lanes[p.param], offset);
+            }
             let side = usize::from(part.view.transposed);
             let out: &mut [f32] = if side == 0 { straight } else { &mut turned[..n] };
+            let lane = &self.lanes[part.param];
             part.view.for_runs(tile, |offset, at, len| {
+                if part.view.runs > 1 {
+                    glance(lane, offset + distance(len) * part.view.ld);
+                }
                 read(part, offset, len, load, &mut out[at..at + len], !any[side]);
             });
             any[side] = true;
@@ -359,15 +367,21 @@ impl Sweep<'_> {
     unsafe fn update_parts(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, pull: Option<f32>) {
         let n_tile = tile.rows * tile.cols;
         let Scratch { tiles, load, m, v, x } = s;
-        for part in parts {
+        // Backwards: the gradients that were read last are still in the cache.
+        for (i, part) in parts.iter().enumerate().rev() {
             let own = self.own[part.param];
             if !own.active {
                 continue;
             }
+            if let Some(next) = i.checked_sub(1).map(|i| &parts[i]) {
+                ahead(&self.lanes[next.param], next.view.first(tile), HEAD);
+            }
             let start = if part.view.transposed { n_tile } else { 0 };
             let lane = &self.lanes[part.param];
             part.view.for_runs(tile, |offset, at, n| {
-                ahead(lane, offset + part.view.ld, n, self.narrow.is_some());
+                if part.view.runs > 1 {
+                    ahead(lane, offset + distance(n) * part.view.ld, n);
+                }
                 // SAFETY: the caller's promise.
                 unsafe {
                     let g = gradient(self.build, lane, own.bound, offset, n, load);
@@ -439,7 +453,9 @@ impl Sweep<'_> {
             };
             let lane = &self.lanes[part.param];
             part.view.for_runs(tile, |offset, at, n| {
-                ahead(lane, offset + part.view.ld, n, self.narrow.is_some());
+                if part.view.runs > 1 {
+                    ahead(lane, offset + distance(n) * part.view.ld, n);
+                }
                 let g = Gradient { g: &mixed[at..at + n], own: 1.0, group: None };
                 // SAFETY: the caller's promise.
                 unsafe { self.apply(part.param, offset, n, g, m, v, x) };
@@ -512,13 +528,26 @@ unsafe fn wide<'a>(from: *mut u8, at: usize, n: usize) -> &'a mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(from.cast::<f32>().add(at), n) }
 }
 
-/// Asks for the next run's memory while this one is worked on.
+/// Elements at a run's start that are asked for early; the processor finds the rest itself.
+const HEAD: usize = 256;
+
+/// How many runs of `len` elements ahead to ask for: about a memory access's time.
 #[inline(always)]
-fn ahead(lane: &Lane, offset: usize, n: usize, narrow: bool) {
-    if offset + n > lane.len || narrow {
-        return;
-    }
+fn distance(len: usize) -> usize {
+    (768 / len.max(1)).clamp(1, 8)
+}
+
+/// Asks for the memory of the next update while this one is worked on.
+#[inline(always)]
+fn ahead(lane: &Lane, offset: usize, n: usize) {
+    let n = n.min(HEAD);
     prefetch(lane.p.wrapping_add(offset), n);
     prefetch(lane.m.cast::<f32>().wrapping_add(offset), n);
     prefetch(lane.v.cast::<f32>().wrapping_add(offset), n);
+}
+
+/// Asks for the start of a gradient run.
+#[inline(always)]
+fn glance(lane: &Lane, offset: usize) {
+    prefetch(lane.g.cast::<f32>().wrapping_add(offset), 128);
 }
