@@ -118,7 +118,7 @@ fn a_resumed_training_continues_with_the_same_bits() {
         }
         for (m, spec) in specs.iter().enumerate() {
             let want = &whole.iter().find(|w| w.0 == spec.name).unwrap().1;
-            assert!(bits(&second, m, spec) == *want, "{}", spec.name);
+            assert!(bits(&second, m, spec) == *want, "{}: {options:?}", spec.name);
         }
         let none = |_: &str| None;
         let error = second.load_state(&serde_json::from_str(&json).unwrap(), &none).unwrap_err();

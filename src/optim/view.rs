@@ -103,6 +103,12 @@ impl View {
         a.windows(2).any(|w| w[0].0 + w[0].1 > w[1].0)
     }
 
+    /// Number and length of a tile's runs.
+    #[inline]
+    pub(crate) fn runs_of(&self, tile: &Tile) -> (usize, usize) {
+        if self.transposed { (tile.cols, tile.rows) } else { (tile.rows, tile.cols) }
+    }
+
     /// Where a tile begins.
     #[inline]
     pub(crate) fn first(&self, tile: &Tile) -> usize {
