@@ -5,10 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::checkpoint::weights::{View, Weights, write};
 use mmopt::models::{Activation, BuiltModel, Config, LoadOptions, Sizes, Task, build, build_with};
+use mmopt::onnx::Graph;
 use mmopt::runtime::{self, Optimize, Session, SessionOptions};
 use mmopt::tensor::Tensor;
+use mmopt::train::graphs::{SEED_INPUT, training_graph};
 
 const TWO: Task = Task::SequenceClassification { num_labels: 2 };
 
@@ -173,6 +176,25 @@ fn dropout_is_seeded_and_can_be_removed() {
         BuiltModel::remove_dropout(&mut still.graph);
         assert!(distance(&logits(&still), &plain) < 1e-6);
     }
+}
+
+/// The standard operator would be dropped by the runtime, so none of it may be left.
+#[test]
+fn training_graphs_seed_every_dropout() {
+    load_runtime();
+    let config = Config::roberta(&Sizes { dropout: 0.1, ..sizes() });
+    let model = build(&config, TWO, None, 4).unwrap();
+    let params: Vec<_> = model.parameters.iter().map(|n| model.graph.find(n).unwrap()).collect();
+    let shapes = model.inputs.iter().map(|name| (name.clone(), vec![2, 6])).collect();
+    let spec = LossSpec::new(LossKind::SequenceClassification);
+    let training = training_graph(&model.graph, &params, &spec, &shapes).unwrap();
+    assert!(training.data_inputs.iter().any(|(name, _, _)| name == SEED_INPUT));
+    let graph = Graph::from_bytes(training.bytes.into()).unwrap();
+    let count = |domain: &str| {
+        graph.nodes().iter().filter(|n| n.op == "Dropout" && n.domain == domain).count()
+    };
+    // Nine forward, as many backward.
+    assert_eq!((count(""), count("mmopt")), (0, 18));
 }
 
 /// Too long a sequence is an error, not a silent cut.
