@@ -69,6 +69,8 @@ fn padding_changes_nothing() {
         (Config::bert(&sizes()), 0),
         (Config::roberta(&sizes()), 1),
         (Config::distilbert(&sizes()), 0),
+        (Config::albert(&sizes()), 0),
+        (Config::mpnet(&sizes()), 1),
         (gpt2, 3),
         // Without a padding token the mask alone tells where a sequence ends.
         (Config::gpt2(&sizes()), 9),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{Architecture, Config};
+use super::encoder_names::prefix;
 use super::heads::Drawn;
 use super::init::fresh;
 use super::net::Declared;
@@ -93,9 +94,14 @@ impl Sources {
                 unexpected.push(name.to_owned());
             }
         }
-        // An alias counts where the file leaves out the parameter itself.
+        // An alias counts where the file leaves out the parameter itself. Only the bias of a
+        // language-model head has one when nothing is tied, and there it is the alias that the
+        // published head reads.
         for (source, name) in aliases {
-            by_parameter.entry(source).or_insert_with(|| name.to_owned());
+            if config.tie_word_embeddings && by_parameter.contains_key(&source) {
+                continue;
+            }
+            by_parameter.insert(source, name.to_owned());
         }
         Self { by_parameter, unexpected }
     }
@@ -114,16 +120,6 @@ impl Sources {
             config.model_type,
             first.name
         )))
-    }
-}
-
-/// What the body's parameters begin with; files of a bare model leave it out.
-fn prefix(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Bert => "bert",
-        Architecture::Roberta => "roberta",
-        Architecture::DistilBert => "distilbert",
-        Architecture::Gpt2 => "transformer",
     }
 }
 

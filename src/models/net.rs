@@ -219,7 +219,12 @@ impl<'a> Net<'a> {
 
     /// Layer normalisation over the width (Ba et al. 2016).
     pub fn layer_norm(&mut self, x: ValueId, name: &str) -> Result<ValueId> {
-        let width = [self.config.hidden];
+        self.layer_norm_of(x, name, self.config.hidden)
+    }
+
+    /// Layer normalisation over a last axis of `width`.
+    pub fn layer_norm_of(&mut self, x: ValueId, name: &str, width: usize) -> Result<ValueId> {
+        let width = [width];
         let w = self.parameter(&format!("{name}.weight"), &width, Init::Ones)?;
         let b = self.parameter(&format!("{name}.bias"), &width, Init::Zeros)?;
         self.enter(name);

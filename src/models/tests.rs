@@ -21,12 +21,14 @@ fn sizes() -> Sizes {
 
 const TWO: Task = Task::SequenceClassification { num_labels: 2 };
 
-fn all_configs() -> [Config; 4] {
+fn all_configs() -> [Config; 6] {
     [
         Config::bert(&sizes()),
         Config::roberta(&sizes()),
         Config::gpt2(&sizes()),
         Config::distilbert(&sizes()),
+        Config { embedding: 6, groups: 2, ..Config::albert(&sizes()) },
+        Config::mpnet(&sizes()),
     ]
 }
 
@@ -274,6 +276,19 @@ fn tied_tensors_load_under_either_name() {
     let model = build(&untied, Task::MaskedLm, None, 1).unwrap();
     assert!(model.parameters.iter().any(|n| n == "cls.predictions.decoder.weight"));
     assert_eq!(model.tied.len(), 1);
+    let (bias, alias) = ("cls.predictions.bias", "cls.predictions.decoder.bias");
+    let dir = tempfile::tempdir().unwrap();
+    let mut tensors = tensors(&model);
+    let named = || tensors.iter().map(|(n, t)| (n.as_str(), t));
+    save(dir.path(), &model.config, named()).unwrap();
+    let file = Weights::read(&dir.path().join(FILE_NAME)).unwrap();
+    assert_eq!(file.find(bias).unwrap().bytes, file.find(alias).unwrap().bytes);
+    // The published head reads the alias.
+    tensors.push((alias.into(), Tensor::from_slice(&[20], &[3f32; 20]).unwrap()));
+    write_weights(dir.path(), &tensors);
+    let model = load_plain(dir.path()).unwrap();
+    let found = self::tensors(&model).into_iter().find(|(n, _)| n == bias).unwrap().1;
+    assert_eq!(found.as_slice::<f32>().unwrap(), [3.0; 20]);
 }
 
 #[test]
@@ -358,9 +373,9 @@ fn dropout_nodes_exist_only_where_the_rate_is_not_zero() {
         assert_eq!(none, 0);
         // Two blocks with three each (two in DistilBERT), the embeddings, the head.
         let expected = match config.architecture {
-            Architecture::Roberta => 9,
+            Architecture::Roberta | Architecture::MpNet => 9,
             Architecture::Gpt2 => 7,
-            Architecture::DistilBert => 6,
+            Architecture::DistilBert | Architecture::Albert => 6,
             Architecture::Bert => 8,
         };
         assert_eq!(some, expected, "{}", config.model_type);
