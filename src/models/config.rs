@@ -14,9 +14,14 @@ use crate::error::{Context, Error, Result};
 
 pub use super::config_keys::Architecture;
 
-/// Largest accepted number of layers, heads or labels; guards memory against broken files.
+// Bounds of what a file may ask for; they guard memory and time against broken files.
+/// Largest accepted number of layers.
+const MAX_LAYERS: usize = 1 << 12;
+/// Largest accepted position table.
+const MAX_POSITIONS: usize = 1 << 22;
+/// Largest accepted number of heads, labels or token types.
 pub(super) const MAX_COUNT: usize = 1 << 16;
-/// Largest accepted width, vocabulary or length.
+/// Largest accepted width or vocabulary.
 const MAX_SIZE: usize = 1 << 28;
 
 /// The nonlinearity between the two matrices of a feed-forward block.
@@ -232,7 +237,7 @@ impl Config {
     pub fn max_sequence(&self) -> usize {
         match self.architecture {
             Architecture::Roberta | Architecture::MpNet => {
-                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0) + 1)
+                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0).saturating_add(1))
             }
             _ => self.positions,
         }
@@ -297,13 +302,13 @@ impl Config {
         let sizes = [
             ("vocab_size", self.vocab, MAX_SIZE),
             (keys.hidden, self.hidden, MAX_SIZE),
-            (keys.layers, self.layers, MAX_COUNT),
+            (keys.layers, self.layers, MAX_LAYERS),
             (keys.heads, self.heads, MAX_COUNT),
             (keys.intermediate, self.intermediate, MAX_SIZE),
-            (keys.positions, self.positions, MAX_SIZE),
+            (keys.positions, self.positions, MAX_POSITIONS),
             ("embedding_size", self.embedding, MAX_SIZE),
             ("num_hidden_groups", self.groups, self.layers.max(1)),
-            ("inner_group_num", self.group_layers, MAX_COUNT),
+            ("inner_group_num", self.group_layers, MAX_LAYERS / self.layers.clamp(1, MAX_LAYERS)),
         ];
         for (key, value, max) in sizes {
             if !(1..=max).contains(&value) {

@@ -21,7 +21,9 @@ impl Fields<'_> {
         let keys = Keys::of(kind.architecture);
         let hidden = self.size(keys.hidden, "hidden_size")?;
         let intermediate = match kind.architecture {
-            Architecture::Gpt2 => self.count(keys.intermediate)?.unwrap_or(4 * hidden),
+            Architecture::Gpt2 => {
+                self.count(keys.intermediate)?.unwrap_or(hidden.saturating_mul(4))
+            }
             _ => self.size(keys.intermediate, "intermediate_size")?,
         };
         let activation = match self.text(keys.activation)? {

@@ -1,7 +1,7 @@
 //! Puts values behind a graph's parameters: from weights, under the names that published files
 //! use, or fresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{Architecture, Config};
 use super::encoder_names::prefix;
@@ -80,13 +80,14 @@ impl Sources {
         let mut by_parameter = BTreeMap::new();
         let mut aliases = Vec::new();
         let mut unexpected = Vec::new();
-        let is_parameter = |name: &str| drawn.declared.iter().any(|d| d.name == name);
+        let parameters: BTreeSet<&str> = drawn.declared.iter().map(|d| d.name.as_str()).collect();
         let prefix = prefix(config.architecture);
         for name in weights.names() {
             let plain = modern(name);
             let full = format!("{prefix}.{plain}");
             let alias = drawn.tied.iter().find(|(alias, _)| *alias == plain);
-            if let Some(found) = [plain, full].into_iter().find(|n| is_parameter(n)) {
+            if let Some(found) = [plain, full].into_iter().find(|n| parameters.contains(n.as_str()))
+            {
                 by_parameter.insert(found, name.to_owned());
             } else if let Some((_, source)) = alias {
                 aliases.push((source.clone(), name));

@@ -8,6 +8,10 @@ use super::net::{Declared, Net, batch, sequence};
 use super::{BuiltModel, Task};
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Dim, Graph, ValueId};
+use crate::tensor::element_count;
+
+/// Largest accepted number of elements in all parameters.
+const MAX_PARAMETERS: usize = 1 << 34;
 
 /// A graph whose parameters have no values yet.
 pub(super) struct Drawn {
@@ -45,9 +49,23 @@ pub(super) fn draw(config: &Config, task: Task, seed: u64) -> Result<Drawn> {
         }
         Task::CausalLm => causal_lm(&mut net, x)?,
     }
+    check_size(&net.declared)?;
     let tied = tied(config, task);
     let Net { graph, declared, .. } = net;
     Ok(Drawn { graph, declared, tied })
+}
+
+fn check_size(declared: &[Declared]) -> Result<()> {
+    let mut n = 0usize;
+    for d in declared {
+        n = n.saturating_add(element_count(&d.shape)?);
+    }
+    if n > MAX_PARAMETERS {
+        return Err(Error::data(format!(
+            "the configuration describes {n} parameters, more than {MAX_PARAMETERS}"
+        )));
+    }
+    Ok(())
 }
 
 /// Second names of parameters in the published state dicts.

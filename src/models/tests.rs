@@ -178,6 +178,11 @@ fn wrong_configurations_name_their_key() {
     check_error(&with("vocab_size", "x".into()), Kind::InvalidData, &["vocab_size"]);
     let huge = with("num_hidden_layers", u64::MAX.into());
     check_error(&huge, Kind::InvalidData, &["num_hidden_layers"]);
+    let config = Config { hidden: 1 << 20, embedding: 1 << 20, ..Config::bert(&sizes()) };
+    let e = build(&config, TWO, None, 1).unwrap_err();
+    check_error(&e, Kind::InvalidData, &["parameters, more than"]);
+    let narrow = Config { embedding: 4, ..Config::bert(&sizes()) };
+    check_error(&narrow.check().unwrap_err(), Kind::InvalidData, &["width 4"]);
     check_error(&with("hidden_dropout_prob", 1.0.into()), Kind::InvalidData, &["hidden_dropout"]);
     check_error(&with("layer_norm_eps", (-1).into()), Kind::InvalidData, &["layer_norm_eps"]);
     check_error(&with("pad_token_id", 20.into()), Kind::InvalidData, &["pad_token_id", "20"]);
@@ -194,6 +199,47 @@ fn wrong_configurations_name_their_key() {
     check_error(&e, Kind::NotFound, &["/nonexistent"]);
     let e = Config::bert(&sizes()).default_task().unwrap_err();
     check_error(&e, Kind::InvalidArgument, &["architectures"]);
+}
+
+/// Whatever stands in the file, reading and drawing end with a graph or an error.
+#[test]
+fn hostile_values_do_no_harm() {
+    let values = [
+        "0",
+        "1",
+        "-1",
+        "7",
+        "300",
+        "4194304",
+        "268435456",
+        "1e30",
+        "0.5",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "\"x\"",
+        "18446744073709551615",
+    ];
+    let mut drawn = 0;
+    for mut config in all_configs() {
+        config.set_task(TWO);
+        let good: serde_json::Value = serde_json::from_str(&config.to_json()).unwrap();
+        for key in good.as_object().unwrap().keys() {
+            for value in values {
+                let mut map = good.clone();
+                map[key] = serde_json::from_str(value).unwrap();
+                let Ok(config) = Config::from_json(&map.to_string()) else { continue };
+                let Ok(task) = config.default_task() else { continue };
+                drawn += usize::from(heads::draw(&config, task, 1).is_ok());
+            }
+        }
+        let text = config.to_json();
+        for end in 0..text.trim_end().len() {
+            assert!(Config::from_json(&text[..end]).is_err(), "{end}");
+        }
+    }
+    assert!(drawn > 100, "{drawn}");
 }
 
 #[test]
