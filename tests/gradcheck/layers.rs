@@ -7,6 +7,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(norms());
     cases.extend(convolutions());
     cases.extend(pools());
+    cases.extend(fused());
     cases
 }
 
@@ -95,4 +96,27 @@ fn pools() -> Vec<Case> {
     let padded = pool("AveragePool").list("pads", &[1, 1, 1, 1]);
     cases.push(padded.int("count_include_pad", 1));
     cases
+}
+
+/// Operators with a fused form, in f32, where that form is used.
+fn fused() -> Vec<Case> {
+    let own = |op: &'static str| case(op).domain("mmopt").narrow();
+    let rows = || own("CrossEntropy").int("ignore_index", -7).x(&[3, 5]).ints(&[4, -7, 0]);
+    vec![
+        own("Gelu").either(0.0, 4.0).x(&[2, 9]),
+        own("GeluTanh").either(0.0, 4.0).x(&[2, 9]),
+        own("Dropout").float("ratio", 0.4).int("salt", 3).x(&[4, 5]).ints(&[17]),
+        rows().float("label_smoothing", 0.0).outputs(2, &[0]),
+        rows().float("label_smoothing", 0.2).outputs(2, &[0]),
+        case("Gelu").narrow().opset(20).x(&[2, 9]),
+        case("Softmax").narrow().x(&[2, 3, 4]),
+        case("Softmax").narrow().int("axis", 1).x(&[2, 3, 4]),
+        case("LayerNormalization").narrow().x(&[2, 3, 4]).x(&[4]).x(&[4]),
+        case("LayerNormalization").narrow().x(&[2, 3, 4]).x(&[4]),
+        case("LayerNormalization").narrow().int("axis", 1).x(&[2, 3, 4]).x(&[3, 4]).x(&[3, 4]),
+        case("LayerNormalization").narrow().x(&[2, 4]).fixed(&[4], &[1., 2., 3., 4.]).x(&[4]),
+        case("Gather").narrow().x(&[5, 3]).ints_of(&[2, 2], &[4, 0, -1, 4]),
+        case("Gather").narrow().x(&[5, 3]).ints(&[]),
+        case("Gather").narrow().x(&[2, 5, 3]).int("axis", 1).ints(&[4, 0, 4]),
+    ]
 }

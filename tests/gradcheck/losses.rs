@@ -14,13 +14,13 @@ use crate::case::Random;
 use crate::runtime;
 
 /// A model whose output `name` is its only parameter, of the given shape.
-fn model(outputs: &[(&str, &[usize])]) -> (Graph, Vec<ValueId>) {
+fn model(outputs: &[(&str, &[usize])], dtype: DType) -> (Graph, Vec<ValueId>) {
     let mut g = Graph::new("direct", 17);
-    let one = g.add_input("one", ValueType::known(DType::F64, &[1])).unwrap();
+    let one = g.add_input("one", ValueType::known(dtype, &[1])).unwrap();
     let mut params = Vec::new();
     for (name, shape) in outputs {
         let n = shape.iter().product::<usize>();
-        let w = TensorData::from_slice(shape, &vec![0f64; n]).unwrap();
+        let w = TensorData::from_tensor(&floats(dtype, shape, &vec![0.0; n]));
         let w = g.add_initializer(&format!("w_{name}"), w).unwrap();
         let y = g.op("Mul", &[w, one], []);
         g.rename(y, name).unwrap();
@@ -28,6 +28,14 @@ fn model(outputs: &[(&str, &[usize])]) -> (Graph, Vec<ValueId>) {
         params.push(w);
     }
     (g, params)
+}
+
+fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
+    let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+    match dtype {
+        DType::F64 => Tensor::from_slice(shape, values).unwrap(),
+        _ => Tensor::from_slice(shape, &narrow).unwrap(),
+    }
 }
 
 /// -ln softmax(row)[label], weighted and smoothed; and the weight of the row.
@@ -51,26 +59,41 @@ fn mean_loss(z: &[f64], classes: usize, labels: &[i64], spec: &LossSpec) -> f64 
     if weight == 0.0 { 0.0 } else { loss / weight }
 }
 
-/// Runs the attached loss on `z` and compares value and gradients with `reference`.
+/// Runs the attached loss in f64 and f32 and compares value and gradients with `reference`.
 fn check(
     outputs: &[(&str, &[usize])],
     spec: &LossSpec,
     labels: &[(&str, Tensor)],
     reference: impl Fn(&[Vec<f64>]) -> f64,
 ) {
-    if !runtime() {
-        return;
+    if runtime() {
+        check_in(DType::F64, outputs, spec, labels, &reference);
+        check_in(DType::F32, outputs, spec, labels, &reference);
     }
-    let (graph, params) = model(outputs);
+}
+
+fn check_in(
+    dtype: DType,
+    outputs: &[(&str, &[usize])],
+    spec: &LossSpec,
+    labels: &[(&str, Tensor)],
+    reference: &dyn Fn(&[Vec<f64>]) -> f64,
+) {
+    let (graph, params) = model(outputs, dtype);
     let t = training_graph(&graph, &params, spec, &BTreeMap::new()).unwrap();
     let mut random = Random::new(11);
     let mut values: Vec<Vec<f64>> = outputs
         .iter()
         .map(|(_, s)| (0..s.iter().product()).map(|_| random.unit() * 4.0 - 2.0).collect())
         .collect();
-    let one = Tensor::from_slice(&[1], &[1f64]).unwrap();
+    let one = floats(dtype, &[1], &[1.0]);
     let tensors: Vec<Tensor> =
-        values.iter().zip(outputs).map(|(v, (_, s))| Tensor::from_slice(s, v).unwrap()).collect();
+        values.iter().zip(outputs).map(|(v, (_, s))| floats(dtype, s, v)).collect();
+    let cast = |t: &Tensor| match t.as_slice::<f64>() {
+        Ok(values) => floats(dtype, t.shape(), values),
+        Err(_) => t.clone(),
+    };
+    let labels: Vec<(&str, Tensor)> = labels.iter().map(|(n, t)| (*n, cast(t))).collect();
     let mut feeds = vec![("one", &one)];
     feeds.extend(t.params.iter().map(String::as_str).zip(&tensors));
     feeds.extend(labels.iter().map(|(name, tensor)| (*name, tensor)));
@@ -78,11 +101,13 @@ fn check(
     names.extend(t.grads.iter().map(|g| g.as_deref().unwrap()));
     let mut session = Session::from_bytes(&t.bytes, &SessionOptions::default()).unwrap();
     let results = session.run(&feeds, &names).unwrap();
-    let loss = results[0].as_slice::<f64>().unwrap()[0];
+    let read = |t: &Tensor| TensorData::from_tensor(t).to_f64s().unwrap();
+    let loss = read(&results[0])[0];
     let expected = reference(&values);
-    assert!((loss - expected).abs() < 1e-9, "{:?}: loss {loss}, not {expected}", spec.kind);
+    let bound = if dtype == DType::F64 { 1e-9 } else { 2e-6 };
+    assert!((loss - expected).abs() < bound, "{:?}: loss {loss}, not {expected}", spec.kind);
     for (p, gradient) in results[1..].iter().enumerate() {
-        for (i, &found) in gradient.as_slice::<f64>().unwrap().iter().enumerate() {
+        for (i, found) in read(gradient).into_iter().enumerate() {
             let h = 1e-5;
             let kept = values[p][i];
             values[p][i] = kept + h;
@@ -91,7 +116,11 @@ fn check(
             let down = reference(&values);
             values[p][i] = kept;
             let slope = (up - down) / (2.0 * h);
-            assert!((found - slope).abs() < 1e-7, "{:?}: d[{i}] {found}, not {slope}", spec.kind);
+            assert!(
+                (found - slope).abs() < bound.max(1e-7),
+                "{:?}: d[{i}] {found}, not {slope}",
+                spec.kind
+            );
         }
     }
 }
@@ -187,7 +216,7 @@ fn what_does_not_fit_is_told() {
         return;
     }
     let refused = |outputs: &[(&str, &[usize])], spec: &LossSpec| {
-        let (graph, params) = model(outputs);
+        let (graph, params) = model(outputs, DType::F32);
         training_graph(&graph, &params, spec, &BTreeMap::new()).unwrap_err()
     };
     let spec = LossSpec::new(LossKind::SequenceClassification);
