@@ -2350,8 +2350,8 @@ struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *traine
                                                     void *user);
 
 /**
- * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user is
- * handed back to it and must stay valid until then, or until the trainer is freed.
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2449,8 +2449,8 @@ MMOPT_API void mmopt_canceller_free(struct mmopt_canceller *canceller);
  * optimizer is freed. They are read and written by mmopt_optimizer_accumulate and
  * mmopt_optimizer_step only. Of the options, device, max_sessions and runtime_path play no part.
  *
- * Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient of
- * another element type, an option out of range.
+ * Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient
+ * of another element type, an option out of range.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2547,8 +2547,8 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
                                               char **json);
 
 /**
- * Writes the optimizer's state (moments and counters, not the host's values) into a directory, made
- * if need be. A crash at any point leaves the last one whole.
+ * Writes the optimizer's state (moments and counters, not the host's values) into a directory,
+ * made if need be. A crash at any point leaves the last one whole.
  */
 MMOPT_API
 MMOPT_MUST_USE

@@ -75,3 +75,14 @@ fn errors_and_versions() {
 fn text() {
     check("text");
 }
+
+#[test]
+#[cfg(feature = "text")]
+fn trainer() {
+    check("trainer");
+}
+
+#[test]
+fn optimizer() {
+    check("optimizer");
+}

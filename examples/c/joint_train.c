@@ -245,8 +245,8 @@ static void evaluate(struct job *job, unsigned long long epoch)
     }
     size_t old = strlen(job->records), room = old + 64 + 256 * s->n_models;
     char *records = allocate(room, 1);
-    size_t used = (size_t)snprintf(records, room, "%s{\"epoch\": %llu, \"step\": %llu", job->records,
-                                   epoch, job->step);
+    size_t used = (size_t)snprintf(records, room, "%s{\"epoch\": %llu, \"step\": %llu",
+                                   job->records, epoch, job->step);
     for (size_t i = 0; i < s->n_models; i++) {
         const struct sums *t = &job->sums[i];
         job->accuracy[i] = ratio(sums[i].n_correct, sums[i].n_labels);

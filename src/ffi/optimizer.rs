@@ -134,8 +134,8 @@ unsafe fn model_spec(m: &mmopt_parameters) -> Result<(ModelSpec, Vec<Buffers>)> 
 /// optimizer is freed. They are read and written by mmopt_optimizer_accumulate and
 /// mmopt_optimizer_step only. Of the options, device, max_sessions and runtime_path play no part.
 ///
-/// Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient of
-/// another element type, an option out of range.
+/// Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient
+/// of another element type, an option out of range.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_create(
@@ -326,8 +326,8 @@ pub unsafe extern "C" fn mmopt_optimizer_plan_json(
 const STATE: &str = "optimizer.json";
 const MOMENTS: &str = "optimizer.safetensors";
 
-/// Writes the optimizer's state (moments and counters, not the host's values) into a directory, made
-/// if need be. A crash at any point leaves the last one whole.
+/// Writes the optimizer's state (moments and counters, not the host's values) into a directory,
+/// made if need be. A crash at any point leaves the last one whole.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_save(

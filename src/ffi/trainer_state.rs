@@ -161,8 +161,8 @@ pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
     })
 }
 
-/// Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user is
-/// handed back to it and must stay valid until then, or until the trainer is freed.
+/// Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user
+/// is handed back to it and must stay valid until then, or until the trainer is freed.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_log(

@@ -330,6 +330,10 @@ impl Config {
     pub fn to_json(&self) -> String {
         let keys = Keys::of(self.architecture);
         let mut map = self.other.clone();
+        // Weights go out as f32, whatever they came in as.
+        for key in ["dtype", "torch_dtype"] {
+            map.entry(key).and_modify(|dtype| *dtype = "float32".into());
+        }
         let mut put = |key: &str, value: Value| {
             if !key.is_empty() {
                 map.insert(key.to_owned(), value);

@@ -114,9 +114,12 @@ fn configurations_survive_a_round_trip() {
     for mut config in all_configs() {
         config.set_task(Task::TokenClassification { num_labels: 3 });
         config.other.insert("transformers_version".into(), "5.0".into());
-        config.other.insert("scale_attn_weights".into(), true.into());
+        config.other.insert("torch_dtype".into(), "float16".into());
         let again = Config::from_json(&config.to_json()).unwrap();
         assert_eq!(again.to_json(), config.to_json());
+        assert_eq!(again.other["transformers_version"], "5.0");
+        assert_eq!(again.other["torch_dtype"], "float32");
+        assert!(!again.other.contains_key("dtype"));
         assert_eq!(again.labels.len(), 3);
         assert_eq!(again.default_task().unwrap(), Task::TokenClassification { num_labels: 3 });
         assert_eq!(again.max_sequence(), 10);

@@ -6,7 +6,7 @@
 use super::batch::{Batch, copy_into, elements};
 use super::parameter::Parameter;
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Binding, Session, SessionOptions};
+use crate::runtime::{Binding, Canceller, Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
 
 /// A graph ready for a session, and what its inputs and outputs are.
@@ -38,8 +38,12 @@ impl Bound {
         program: &Program,
         parameters: &mut [Parameter],
         options: &SessionOptions,
+        canceller: Option<&Canceller>,
     ) -> Result<Self> {
-        let session = Session::from_bytes(program.bytes, options)?;
+        let mut session = Session::from_bytes(program.bytes, options)?;
+        if let Some(canceller) = canceller {
+            session.set_canceller(canceller.clone());
+        }
         let mut binding = session.bind()?;
         let wanted: Vec<String> = session.inputs().iter().map(|v| v.name.clone()).collect();
         for parameter in parameters.iter().filter(|p| wanted.contains(&p.name)) {

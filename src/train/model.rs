@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
 use crate::optim::{ModelSpec, ParamSpec, matches};
-use crate::runtime::{SessionOptions, ShapeCache};
+use crate::runtime::{Canceller, SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
 /// Shapes of inputs and labels: what a session is made for.
@@ -46,6 +46,8 @@ pub(super) struct Model {
     pub published: Option<Published>,
     pub train_session: SessionOptions,
     pub eval_session: SessionOptions,
+    /// Ends this model's runs; given to every session.
+    pub canceller: Option<Canceller>,
     seed: u64,
     /// Training passes so far: with the seed it decides what dropout draws.
     pub n_runs: u64,
@@ -89,6 +91,7 @@ impl Model {
             published,
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
+            canceller: None,
             seed: options.seed,
             n_runs: 0,
         })
@@ -129,6 +132,7 @@ impl Model {
             parameters: &mut self.parameters,
             spec: &self.spec,
             signature: &self.signature,
+            canceller: self.canceller.as_ref(),
         };
         let options = &self.train_session;
         let bound = self.training.get_or_make(key, |_| context.training(batch, options))?;
@@ -152,6 +156,7 @@ impl Model {
             parameters: &mut self.parameters,
             spec: &self.spec,
             signature: &self.signature,
+            canceller: self.canceller.as_ref(),
         };
         let options = &self.eval_session;
         let bound =
@@ -199,6 +204,7 @@ struct Sources<'a> {
     parameters: &'a mut [Parameter],
     spec: &'a LossSpec,
     signature: &'a Signature,
+    canceller: Option<&'a Canceller>,
 }
 
 impl Sources<'_> {
@@ -221,7 +227,7 @@ impl Sources<'_> {
             loss: Some(&graph.loss),
             outputs: &outputs,
         };
-        Bound::new(&program, self.parameters, options)
+        Bound::new(&program, self.parameters, options, self.canceller)
     }
 
     fn evaluation(
@@ -241,7 +247,7 @@ impl Sources<'_> {
             loss: graph.loss.as_deref(),
             outputs: &outputs,
         };
-        Bound::new(&program, self.parameters, options)
+        Bound::new(&program, self.parameters, options, self.canceller)
     }
 }
 

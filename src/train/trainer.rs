@@ -85,6 +85,7 @@ impl Trainer {
             .collect::<Result<Vec<_>>>()?;
         let canceller = Canceller::new()?;
         plan_sessions(&mut built, &options);
+        built.iter_mut().for_each(|model| model.canceller = Some(canceller.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.threads = cores(options.threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
@@ -215,6 +216,12 @@ impl Trainer {
             return Err(Error::state(
                 "step without gradients: call forward_backward first, at least once a step",
             ));
+        }
+        for model in 0..self.models.len() {
+            // A model without a pass so far has memory, but no gradients yet.
+            if !self.bound[model] {
+                self.bind(model)?;
+            }
         }
         let report = self.optimizer.step()?;
         self.n_pending = 0;

@@ -375,7 +375,9 @@ impl Finder<'_> {
         }
         let (table, _) = self.parameter(node.input(0)?)?;
         if node.op == "Slice" {
-            return Some((table, UseKind::PositionTable));
+            // A table of a few rows tells segments apart, not positions.
+            let rows = self.graph.value(self.parameters[table]).ty.static_shape()?;
+            return (*rows.first()? > 4).then_some((table, UseKind::PositionTable));
         }
         let mut ids = node.input(1)?;
         while let Some(from) = self.producer(ids) {
