@@ -106,7 +106,5 @@ fn shapes(graph: &Graph, batch: usize, sequence: usize) -> BTreeMap<String, Vec<
         _ => sequence,
     };
     let inputs = graph.inputs().iter().map(|&v| graph.value(v));
-    inputs
-        .map(|v| (v.name.clone(), v.ty.shape.iter().flatten().map(size).collect()))
-        .collect()
+    inputs.map(|v| (v.name.clone(), v.ty.shape.iter().flatten().map(size).collect())).collect()
 }
