@@ -3,7 +3,8 @@
 //!
 //! `prepare_model [FILE.onnx [BATCH [SEQUENCE [STEPS]]]]`: without a file, a BERT-base for
 //! sequence classification is built and written first. Free dimensions called anything with
-//! `batch` take BATCH (default 8), others SEQUENCE (default 128).
+//! `batch` take BATCH (default 8), others SEQUENCE (default 128). The training graph is left in
+//! `target/training.onnx`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,8 @@ fn main() -> Result<()> {
     }
     tell("weights");
     let weights: usize = params.iter().map(|p| p.shape.iter().product::<usize>() * 4).sum();
+    std::fs::write("target/training.onnx", &training.bytes)
+        .map_err(|e| mmopt::Error::io(Path::new("target/training.onnx"), e))?;
     let (n, size) = (params.len(), training.bytes.len() >> 20);
     println!("{n} parameters, {} MB; graph {size} MB", weights >> 20);
     let inputs: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (*n, t)).collect();
