@@ -5,12 +5,18 @@
 //! shapes alone is a constant. A training graph is made for each shape that training meets.
 
 mod dropout;
+mod given;
+mod mend;
+mod non_finite;
 mod parameters;
 mod specialise;
 
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
+pub use given::{GivenGradients, given_graph};
+pub use mend::{Merged, Twins, find_merged, find_twins, split_merged, tie_twins};
+pub use non_finite::{NonFinite, find_non_finite};
 pub use parameters::{Origin, Parameter, find_parameters, make_inputs, parameter_data};
 pub use specialise::fix_shapes_and_types;
 
