@@ -54,3 +54,9 @@ fn optimizer() {
 fn cpp_wrapper() {
     check("cpp/wrapper.cpp");
 }
+
+#[test]
+#[cfg(feature = "text")]
+fn random_sequences_and_growth() {
+    check("c/sequences.c");
+}
