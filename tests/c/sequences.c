@@ -14,6 +14,12 @@ static unsigned below(unsigned n)
     return (unsigned)(state >> 33) % n;
 }
 
+/* A good value, or now and then a random one below n. */
+static unsigned mostly(unsigned good, unsigned n)
+{
+    return below(12) == 0 ? below(n) : good;
+}
+
 static int n_ok, n_refused;
 
 static int tried(mmopt_error *error)
@@ -47,16 +53,16 @@ static mmopt_trainer *trainers[N_SLOTS];
 
 static mmopt_error *new_corpus(mmopt_corpus **out)
 {
-    return mmopt_corpus_synthetic(below(4) * 16, below(3), 0.1, out);
+    return mmopt_corpus_synthetic(mostly(32, 40), below(3), 0.1, out);
 }
 
 static mmopt_error *new_tokenizer(mmopt_tokenizer **out)
 {
     mmopt_tokenizer_options options;
     mmopt_tokenizer_options_init(&options);
-    options.architecture = below(6);
-    options.vocab_size = 100 + below(400);
-    options.max_length = below(40);
+    options.architecture = mostly(1 + below(3), 9);
+    options.vocab_size = mostly(400, 500);
+    options.max_length = mostly(32, 40);
     return mmopt_tokenizer_train(corpora[below(N_SLOTS)], &options, out);
 }
 
@@ -64,11 +70,11 @@ static mmopt_error *new_loader(mmopt_loader **out)
 {
     mmopt_loader_options options;
     mmopt_loader_options_init(&options);
-    options.batch_size = below(9);
+    options.batch_size = mostly(8, 9);
     options.pad_to_multiple = 32;
     return mmopt_loader_create(corpora[below(N_SLOTS)],
-                               (const mmopt_tokenizer *const *)tokenizers, below(N_SLOTS + 1),
-                               &options, out);
+                               (const mmopt_tokenizer *const *)tokenizers,
+                               mostly(1 + below(2), N_SLOTS + 1), &options, out);
 }
 
 static mmopt_error *new_batch(mmopt_batch **out)
@@ -76,31 +82,32 @@ static mmopt_error *new_batch(mmopt_batch **out)
     static const char *texts[] = {"a fine film", "", "dull"};
     if (below(2) == 0)
         return mmopt_loader_next(loaders[below(N_SLOTS)], out);
-    return mmopt_batch_encode((const mmopt_tokenizer *const *)tokenizers, below(N_SLOTS + 1),
-                              texts, below(4), below(50), out);
+    return mmopt_batch_encode((const mmopt_tokenizer *const *)tokenizers,
+                              mostly(1, N_SLOTS + 1), texts, mostly(3, 4), mostly(0, 50), out);
 }
 
 static mmopt_error *new_model(mmopt_model **out)
 {
-    static const char *names[] = {"a", "b", ""};
+    static const char *names[] = {"a", "b", "c", "d", "e", ""};
     mmopt_model_sizes sizes;
     mmopt_model_sizes_init(&sizes);
-    sizes.architecture = below(6);
-    sizes.layers = below(2);
+    sizes.architecture = mostly(1 + below(3), 6);
+    sizes.layers = mostly(1, 2);
     sizes.hidden = 8;
-    sizes.heads = 1 + below(3);
-    return mmopt_model_for_corpus(names[below(3)], &sizes, tokenizers[below(N_SLOTS)],
+    sizes.heads = mostly(2, 4);
+    return mmopt_model_for_corpus(names[below(6)], &sizes, tokenizers[below(N_SLOTS)],
                                   corpora[below(N_SLOTS)], out);
 }
 
 static mmopt_error *new_trainer(mmopt_trainer **out)
 {
     mmopt_trainer_options options;
-    mmopt_trainer_options_init(&options, below(4));
+    mmopt_trainer_options_init(&options, mostly(below(3), 9));
     options.n_threads = 1;
     options.max_sessions = 1;
-    options.accumulation = below(3);
-    return mmopt_trainer_create(&options, (const mmopt_model *const *)models, below(N_SLOTS), out);
+    options.accumulation = mostly(1 + below(2), 3);
+    return mmopt_trainer_create(&options, (const mmopt_model *const *)models,
+                                mostly(1 + below(2), N_SLOTS + 1), out);
 }
 
 static void use_trainer(void)
@@ -108,7 +115,7 @@ static void use_trainer(void)
     mmopt_trainer *trainer = trainers[below(N_SLOTS)];
     const mmopt_tensor *tensors = NULL;
     mmopt_evaluation *evaluation = NULL;
-    size_t n = 0, model = below(3);
+    size_t n = 0, model = mostly(0, 3);
     char *text = NULL;
 
     switch (below(8)) {
@@ -119,15 +126,15 @@ static void use_trainer(void)
         break;
     case 3:
         if (tried(mmopt_batch_tensors(batches[below(N_SLOTS)], model, &tensors, &n)))
-            tried(mmopt_trainer_forward_backward(trainer, below(3), tensors, n, NULL));
+            tried(mmopt_trainer_forward_backward(trainer, model, tensors, n, NULL));
         break;
     case 4:
         if (tried(mmopt_batch_tensors(batches[below(N_SLOTS)], model, &tensors, &n)))
-            tried(mmopt_trainer_evaluate(trainer, below(3), tensors, n, &evaluation));
+            tried(mmopt_trainer_evaluate(trainer, model, tensors, n, &evaluation));
         mmopt_evaluation_free(evaluation);
         break;
-    case 5: tried(mmopt_trainer_set_trainable(trainer, "*", "*bias", below(3), &n)); break;
-    case 6: tried(mmopt_trainer_set_model_weight(trainer, model, below(3))); break;
+    case 5: tried(mmopt_trainer_set_trainable(trainer, "*", "*bias", mostly(1, 3), &n)); break;
+    case 6: tried(mmopt_trainer_set_model_weight(trainer, model, mostly(1, 3))); break;
     default:
         tried(mmopt_trainer_plan(trainer, &text));
         mmopt_text_free(text);
@@ -136,7 +143,7 @@ static void use_trainer(void)
 
 static void call_something(int with_runtime)
 {
-    switch (below(with_runtime ? 12 : 5)) {
+    switch (below(with_runtime ? 30 : 5)) {
     case 0: REPLACE(corpora, mmopt_corpus_free, new_corpus); break;
     case 1: REPLACE(tokenizers, mmopt_tokenizer_free, new_tokenizer); break;
     case 2: REPLACE(loaders, mmopt_loader_free, new_loader); break;
