@@ -60,3 +60,9 @@ fn cpp_wrapper() {
 fn random_sequences_and_growth() {
     check("c/sequences.c");
 }
+
+#[test]
+#[cfg(feature = "text")]
+fn bad_input_and_files() {
+    check("c/bad_input.c");
+}
