@@ -31,6 +31,7 @@ static void test_bad_batches(mmopt_trainer *trainer)
     REFUSES_BATCH(bad[0].name = "labels", MMOPT_CODE_INVALID_ARGUMENT, "labels");
     REFUSES_BATCH(bad[0].dtype = 99, MMOPT_CODE_INVALID_ARGUMENT, "dtype is 99");
     REFUSES_BATCH(bad[0].dtype = MMOPT_DTYPE_F64, MMOPT_CODE_INVALID_ARGUMENT, "input_ids");
+    REFUSES_BATCH(bad[0].reserved = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
     REFUSES_BATCH(bad[0].data = NULL, MMOPT_CODE_INVALID_ARGUMENT, "NULL");
     REFUSES_BATCH(bad[0].shape = NULL, MMOPT_CODE_INVALID_ARGUMENT, "NULL");
     REFUSES_BATCH(bad[0].n_bytes -= 1, MMOPT_CODE_SHAPE, "n_bytes");
