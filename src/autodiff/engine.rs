@@ -46,7 +46,12 @@ pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) ->
 /// # Errors
 /// `Unsupported` names the node, its operator and opset.
 pub fn check_operators(graph: &Graph, output: ValueId, params: &[ValueId]) -> Result<()> {
-    Path::trace(graph, output, params).check(graph, |node| lower::rewrites(graph, node))
+    if graph.functions.is_empty() {
+        return Path::trace(graph, output, params).check(graph, lower::rewrites);
+    }
+    let mut inlined = graph.clone();
+    inlined.inline_functions().context(|| format!("model '{}'", graph.name))?;
+    Path::trace(&inlined, output, params).check(&inlined, lower::rewrites)
 }
 
 fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {

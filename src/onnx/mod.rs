@@ -4,6 +4,7 @@ pub mod build;
 mod build_data;
 mod edit;
 mod graph;
+mod inline;
 pub mod proto;
 mod read;
 mod tensor_data;

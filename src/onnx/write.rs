@@ -165,7 +165,7 @@ impl Graph {
     }
 }
 
-fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
+pub(super) fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
     let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
     let text = |s: &String| Bytes::copy_from_slice(s.as_bytes());
     match attribute {

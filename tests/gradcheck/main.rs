@@ -5,6 +5,7 @@
 //! four-point difference. Cases run in f64 where the runtime has the kernel, else in f32.
 //! The test walks the rule table: a row without a case fails.
 
+mod bodies;
 mod case;
 mod data;
 mod elementwise;

@@ -28,7 +28,8 @@ const RANDOM: &[&str] = &[
 
 /// A copy of `graph` in which each input has the shape that `shapes` gives it, every value that
 /// the runtime can tell has its type set, and integer and boolean values that follow from shapes
-/// are constants. Values keep their ids.
+/// are constants. Model-local functions, and the branch of each `If` whose condition is known,
+/// stand where they are used. Values keep their ids.
 ///
 /// # Errors
 /// `Shape` when a shape does not fit its input or an input is left without one; `NotFound` for
@@ -38,6 +39,7 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     let place = || format!("model '{}'", graph.name);
     let mut work = graph.clone();
     raise_opset(&mut work)?;
+    work.inline_functions().context(place)?;
     work.fix_input_shapes(shapes).context(place)?;
     check_inputs(&work).context(place)?;
     work.prune();
@@ -47,6 +49,11 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
         lower_sequences(&mut work).context(place)?;
+        if work.inline_branches().context(place)? {
+            work.inline_functions().context(place)?;
+            unknown = usize::MAX;
+            continue;
+        }
         let now = count_unknown(&work);
         if now == 0 || now >= unknown {
             break;
