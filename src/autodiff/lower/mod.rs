@@ -7,6 +7,7 @@ mod attention;
 mod gelu;
 mod loss;
 mod microsoft;
+mod norm;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -19,6 +20,8 @@ type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 /// Which operators of ONNX's own are rewritten.
 const REWRITES: &[(&str, &str, Rewrite)] = &[
     ("", "Attention", attention::attention),
+    ("", "LRN", norm::local_response),
+    ("", "MeanVarianceNormalization", norm::mean_variance),
     ("", "NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
     ("", "RotaryEmbedding", attention::rotary),
     ("", "SoftmaxCrossEntropyLoss", loss::cross_entropy),

@@ -102,6 +102,12 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
     let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
     let values: Vec<ValueId> = values.collect();
     values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
+    // Of this one the runtime knows no shape; it is the input's.
+    for node in graph.nodes().iter().filter(|n| n.op == "MeanVarianceNormalization") {
+        if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
+            probe.set_type(y, graph.value(x).ty.clone());
+        }
+    }
     probe.set_outputs(values);
     for info in Session::probe_types(&probe.to_bytes()?)? {
         let Some(v) = graph.find(&info.name) else { continue };
