@@ -124,6 +124,8 @@ fn near(a: f64, b: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+
     use super::*;
     use crate::onnx::{TensorData, ValueType};
 
@@ -150,7 +152,7 @@ mod tests {
     fn spellings_are_found() {
         // As the older exporter writes it.
         let older = check(|g, x, c| {
-            let (root, one, half) = (c(g, 1.414_213_5), c(g, 1.0), c(g, 0.5));
+            let (root, one, half) = (c(g, SQRT_2), c(g, 1.0), c(g, 0.5));
             let scaled = g.op("Div", &[x, root], []);
             let erf = g.op("Erf", &[scaled], []);
             let sum = g.op("Add", &[erf, one], []);
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(older.as_deref(), Some("Gelu"));
         // As the current one does.
         let current = check(|g, x, c| {
-            let (root, one, half) = (c(g, std::f32::consts::FRAC_1_SQRT_2), c(g, 1.0), c(g, 0.5));
+            let (root, one, half) = (c(g, FRAC_1_SQRT_2), c(g, 1.0), c(g, 0.5));
             let halved = g.op("Mul", &[x, half], []);
             let scaled = g.op("Mul", &[x, root], []);
             let erf = g.op("Erf", &[scaled], []);
@@ -169,7 +171,7 @@ mod tests {
         });
         assert_eq!(current.as_deref(), Some("Gelu"));
         let inside = check(|g, x, c| {
-            let (root, one, two) = (c(g, 1.414_213_5), c(g, 1.0), c(g, 2.0));
+            let (root, one, two) = (c(g, SQRT_2), c(g, 1.0), c(g, 2.0));
             let scaled = g.op("Div", &[x, root], []);
             let erf = g.op("Erf", &[scaled], []);
             let sum = g.op("Add", &[one, erf], []);
@@ -182,7 +184,7 @@ mod tests {
     fn tanh_form(power: f32) -> Option<String> {
         check(|g, x, c| {
             let (three, a, one, half) = (c(g, power), c(g, 0.044_715), c(g, 1.0), c(g, 0.5));
-            let scale = c(g, 0.797_884_56);
+            let scale = c(g, 0.797_884_6);
             let cube = g.op("Pow", &[x, three], []);
             let cube = g.op("Mul", &[cube, a], []);
             let sum = g.op("Add", &[x, cube], []);
@@ -212,7 +214,7 @@ mod tests {
         });
         assert_eq!(other_root, None);
         let not_halved = check(|g, x, c| {
-            let (root, one) = (c(g, 1.414_213_5), c(g, 1.0));
+            let (root, one) = (c(g, SQRT_2), c(g, 1.0));
             let scaled = g.op("Div", &[x, root], []);
             let erf = g.op("Erf", &[scaled], []);
             let sum = g.op("Add", &[erf, one], []);

@@ -5,12 +5,18 @@
 //! shapes alone is a constant. A training graph is made for each shape that training meets.
 
 mod dropout;
+mod given;
+mod mend;
+mod non_finite;
 mod parameters;
 mod specialise;
 
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
+pub use given::{GivenGradients, given_graph};
+pub use mend::{Merged, Twins, find_merged, find_twins, split_merged, tie_twins};
+pub use non_finite::{NonFinite, find_non_finite};
 pub use parameters::{Origin, Parameter, find_parameters, make_inputs, parameter_data};
 pub use specialise::fix_shapes_and_types;
 
@@ -68,6 +74,22 @@ pub fn training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
+    mutual_training_graph(forward, params, spec, shapes, None)
+}
+
+/// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
+/// [`autodiff::attach_mutual`] on the first logits; its two inputs are then among `data_inputs`.
+/// The loss output stays the loss alone.
+///
+/// # Errors
+/// As [`training_graph`]; `InvalidArgument` for a loss without logits.
+pub fn mutual_training_graph(
+    forward: &Graph,
+    params: &[ValueId],
+    spec: &LossSpec,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    temperature: Option<f64>,
+) -> Result<TrainingGraph> {
     let mut graph = fix_shapes_and_types(forward, shapes)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(OWN_DOMAIN.into(), 1);
@@ -76,7 +98,19 @@ pub fn training_graph(
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss(&mut graph, spec)?;
     parameters::make_inputs(&mut graph, params)?;
-    let gradients = autodiff::differentiate(&mut graph, attached.loss, params)?;
+    let mut total = attached.loss;
+    let mut peers = Vec::new();
+    if let Some(temperature) = temperature {
+        let logits = attached.logits.first().copied().ok_or_else(|| {
+            Error::invalid("mutual learning needs a loss that is computed from logits")
+        })?;
+        total = autodiff::attach_mutual(&mut graph, total, logits, temperature)?;
+        peers = [autodiff::PEERS_INPUT, autodiff::PEERS_WEIGHT_INPUT]
+            .iter()
+            .filter_map(|name| graph.find(name))
+            .collect();
+    }
+    let gradients = autodiff::differentiate(&mut graph, total, params)?;
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(attached.loss, "loss")?;
     let logits = writer.logits(&attached)?;
@@ -88,7 +122,7 @@ pub fn training_graph(
             gradient.map(|v| writer.output(v, &name)).transpose()
         })
         .collect::<Result<Vec<_>>>()?;
-    let data = [&inputs[..], &attached.labels[..]].concat();
+    let data = [&inputs[..], &attached.labels[..], &peers[..]].concat();
     let (bytes, data_inputs) = writer.finish(&data, params)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })

@@ -82,9 +82,15 @@ fn check_inputs(graph: &Graph) -> Result<()> {
                 value.name
             )));
         };
-        element_count(&shape).context(|| format!("input '{}'", value.name))?;
+        check_size(&shape).context(|| format!("input '{}'", value.name))?;
     }
     Ok(())
+}
+
+/// Refuses shapes whose sizes, zeros left out, do not multiply to something that fits in memory.
+fn check_size(shape: &[usize]) -> Result<()> {
+    let nonzero: Vec<usize> = shape.iter().map(|&d| d.max(1)).collect();
+    element_count(&nonzero).map(|_| ())
 }
 
 /// Sets the types that a session over the graph reports when every value is an output.
@@ -113,7 +119,11 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
         let Some(v) = graph.find(&info.name) else { continue };
         let known = |d: &Option<usize>| d.map_or(Dim::Unknown, Dim::Known);
         let shape = info.dtype.map(|_| info.shape.iter().map(known).collect());
-        graph.set_type(v, ValueType { dtype: info.dtype, shape });
+        let ty = ValueType { dtype: info.dtype, shape };
+        if let Some(shape) = ty.static_shape() {
+            check_size(&shape).context(|| format!("value '{}'", info.name))?;
+        }
+        graph.set_type(v, ty);
     }
     Ok(())
 }
