@@ -67,5 +67,6 @@ reductions `none` and `add`. Where several elements tie for a maximum or minimum
 gradient equally; `Relu` at 0 has gradient 0.
 
 Model-local functions are written out where they are called, and so is the branch of an `If` whose
-condition follows from shapes and constants. `Loop` and `Scan` have no gradient.
+condition follows from shapes and constants. Where the condition depends on data, gradients go
+through the branch that is taken, to what it reads from outside. `Loop` and `Scan` have no gradient.
 ";

@@ -220,20 +220,26 @@ fn rename(name: &mut String, names: &HashMap<String, String>) {
     }
 }
 
-/// Renames what nodes read and make; in their bodies, what those do not define themselves.
+/// Renames what nodes read and make, in their bodies too.
 fn rename_nodes(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
     for node in nodes {
         node.input.iter_mut().chain(&mut node.output).for_each(|n| rename(n, names));
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|g| {
-                let mut seen = names.clone();
-                g.input.iter().for_each(|v| drop(seen.remove(&v.name)));
-                g.initializer.iter().for_each(|t| drop(seen.remove(&t.name)));
-                g.node.iter().flat_map(|n| &n.output).for_each(|n| drop(seen.remove(n)));
-                rename_nodes(&mut g.node, &seen);
-                g.output.iter_mut().for_each(|v| rename(&mut v.name, &seen));
-            });
+            let bodies = attribute.g.iter_mut().chain(&mut attribute.graphs);
+            bodies.for_each(|g| rename_body(g, names));
         }
+    }
+}
+
+/// Renames what a body reads from outside; what it defines itself keeps its name.
+pub(super) fn rename_body(body: &mut GraphProto, names: &HashMap<String, String>) {
+    let mut seen = names.clone();
+    body.input.iter().for_each(|v| drop(seen.remove(&v.name)));
+    body.initializer.iter().for_each(|t| drop(seen.remove(&t.name)));
+    body.node.iter().flat_map(|n| &n.output).for_each(|n| drop(seen.remove(n)));
+    if !seen.is_empty() {
+        rename_nodes(&mut body.node, &seen);
+        body.output.iter_mut().for_each(|v| rename(&mut v.name, &seen));
     }
 }
 

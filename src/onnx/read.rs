@@ -234,7 +234,7 @@ fn named(name: &str, what: &str) -> Result<()> {
     if name.is_empty() { Err(Error::data(format!("{what} without a name"))) } else { Ok(()) }
 }
 
-fn value_type(info: &ValueInfoProto) -> Result<ValueType> {
+pub(super) fn value_type(info: &ValueInfoProto) -> Result<ValueType> {
     let Some(type_proto::Value::Tensor(tensor)) =
         info.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {

@@ -235,3 +235,77 @@ fn branches_with_a_known_condition_are_inlined() {
         check(&g, w, [0.3, 1.5, -0.8], |x, w| when(holds, x, w));
     }
 }
+
+/// Σ x > 0 as a boolean: known only when it runs.
+fn positive_sum(g: &mut Graph, x: ValueId) -> ValueId {
+    let axis = g.add_initializer("", TensorData::ints(&[0])).unwrap();
+    let sum = g.op("ReduceSum", &[x, axis], [("keepdims", Attribute::Int(0))]);
+    let zero = g.add_initializer("", TensorData::scalar(DType::F64, 0.0).unwrap()).unwrap();
+    g.op("Greater", &[sum, zero], [])
+}
+
+const SIDES: [[f64; 3]; 2] = [[0.3, 1.5, -0.8], [-0.3, -1.5, 0.8]];
+
+#[test]
+fn gradients_go_through_the_branch_that_is_taken() {
+    if !runtime() {
+        return;
+    }
+    let (mut g, x, w) = start();
+    let condition = positive_sum(&mut g, x);
+    let y = conditional(&mut g, x, w, condition);
+    finish(&mut g, y);
+    for side in SIDES {
+        let holds = side.iter().sum::<f64>() > 0.0;
+        check(&g, w, side, |x, w| when(holds, x, w));
+    }
+}
+
+#[test]
+fn gradients_go_through_branches_in_branches() {
+    if !runtime() {
+        return;
+    }
+    let (mut g, x, w) = start();
+    let condition = positive_sum(&mut g, x);
+    g.rename(condition, "holds").unwrap();
+    let mut inner = node("If", &["holds"], &["y"]);
+    for (name, op) in [("then_branch", "Exp"), ("else_branch", "Sin")] {
+        inner.attribute.push(AttributeProto {
+            name: name.into(),
+            g: Some(branch(vec![node(op, &["product"], &["inner"])], Vec::new(), "inner")),
+            r#type: 5,
+            ..AttributeProto::default()
+        });
+    }
+    let yes = branch(vec![node("Mul", &["x", "w"], &["product"]), inner], Vec::new(), "y");
+    // The other one does not read w at all.
+    let no = branch(vec![node("Neg", &["x"], &["y"])], Vec::new(), "y");
+    let attributes = [
+        ("then_branch", Attribute::Graph(Box::new(yes))),
+        ("else_branch", Attribute::Graph(Box::new(no))),
+    ];
+    let y = g.op("If", &[condition], attributes);
+    let y = g.op("Mul", &[y, w], []);
+    finish(&mut g, y);
+    check(&g, w, SIDES[0], |x, w| ((x * w).exp() * w, (x * w).exp() * (1.0 + x * w)));
+    check(&g, w, SIDES[1], |x, w| (-x * w, -x));
+}
+
+#[test]
+fn branches_without_gradients_are_named() {
+    let (mut g, x, w) = start();
+    let condition = positive_sum(&mut g, x);
+    let yes = branch(vec![node("Det", &["w"], &["y"])], Vec::new(), "y");
+    let no = branch(vec![node("Neg", &["x"], &["y"])], Vec::new(), "y");
+    let attributes = [
+        ("then_branch", Attribute::Graph(Box::new(yes))),
+        ("else_branch", Attribute::Graph(Box::new(no))),
+    ];
+    let y = g.op("If", &[condition], attributes);
+    finish(&mut g, y);
+    let loss = g.find("loss").unwrap();
+    let e = check_operators(&g, loss, &[w]).unwrap_err();
+    assert_eq!(e.kind(), Kind::Unsupported);
+    assert!(e.message().contains("Det") && e.message().contains("If"), "{e}");
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::autodiff::{lower_sequences, raise_opset};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType};
+use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
 use crate::runtime::{Optimize, Session, SessionOptions};
 use crate::tensor::{DType, element_count};
 
@@ -60,7 +60,35 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
         }
         unknown = now;
     }
+    type_branches(&mut work).context(place)?;
     Ok(work)
+}
+
+/// Makes the types of what the branches of each `If` hold known.
+fn type_branches(graph: &mut Graph) -> Result<()> {
+    for id in graph.node_ids() {
+        let node = graph.node(id).clone();
+        if node.op != "If" || !node.domain.is_empty() {
+            continue;
+        }
+        let names = ["then_branch", "else_branch"];
+        for (name, body) in names.into_iter().zip(graph.branches(&node)?) {
+            let names = captures(body);
+            let known = |n: &String| {
+                let v = graph.find(n).map(|v| &graph.value(v).ty);
+                v.is_some_and(|ty| ty.dtype.is_some() && ty.static_shape().is_some())
+            };
+            if !names.iter().all(known) {
+                continue;
+            }
+            let branch = graph.branch(body)?;
+            let place = || format!("{}: {name}", graph.describe(id));
+            let typed = fix_shapes_and_types(&branch, &BTreeMap::new()).context(place)?;
+            let body = Attribute::Graph(Box::new(typed.to_branch(&names)));
+            graph.node_mut(id).attributes.insert(name.to_owned(), body);
+        }
+    }
+    Ok(())
 }
 
 /// Number of values that nodes make and whose type is not fully known.
