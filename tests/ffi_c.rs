@@ -1,6 +1,8 @@
 //! The C and C++ tests: each program of `tests/c` and `tests/cpp` is compiled against the shared library and run. It gets
 //! an empty folder as its argument, prints what failed, and ends with 0 when nothing did.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "common/c_program.rs"]
 mod c_program;
 

@@ -1,6 +1,8 @@
 //! The committed header: the same as the generated one, and accepted by C and C++ compilers in
 //! every mode that it promises. `MMOPT_UPDATE_HEADER=1` writes it instead of comparing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,6 +41,18 @@ fn declares_what_is_exported() {
     exported.sort();
     assert!(declared.len() > 50, "{declared:?}");
     assert_eq!(declared, exported);
+}
+
+/// Each exported function is called by a C test, with NULL or for real.
+#[test]
+fn each_function_has_a_test() {
+    let header = std::fs::read_to_string(root().join("include/mmopt.h")).unwrap();
+    let tests = std::fs::read_dir(root().join("tests/c")).unwrap();
+    let text: String = tests.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
+    let declared = names_before_parenthesis(&header);
+    let missing: Vec<_> =
+        declared.iter().filter(|name| !text.contains(&format!("{name}("))).collect();
+    assert!(missing.is_empty(), "without a test: {missing:?}");
 }
 
 /// Names that stand right before an opening parenthesis outside of comments.

@@ -61,7 +61,9 @@ fn all() -> Vec<Oracle> {
             .map(|e| e.unwrap().path())
             .filter(|p| {
                 let name = p.file_name().unwrap().to_string_lossy();
-                ["bert-", "roberta-", "gpt2-", "distilbert-"].iter().any(|k| name.starts_with(k))
+                ["bert-", "roberta-", "gpt2-", "distilbert-", "albert-", "mpnet-"]
+                    .iter()
+                    .any(|k| name.starts_with(k))
             })
             .collect();
         found.sort();

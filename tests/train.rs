@@ -311,3 +311,78 @@ fn accumulation_equals_one_large_batch() {
         assert!((a - b).abs() < 2e-4, "{a} against {b}");
     }
 }
+
+fn pair(change: impl Fn(&mut optim::Options)) -> Trainer {
+    let mut options = TrainerOptions { threads: 2, ..TrainerOptions::default() };
+    options.optimizer = optim::Options { learning_rate: 3e-3, ..optim::Options::plain() };
+    change(&mut options.optimizer);
+    Trainer::new(options, vec![model("bert", 0.0), model("roberta", 0.0)]).unwrap()
+}
+
+fn probabilities(trainer: &mut Trainer, model: usize, seed: u64) -> Vec<f64> {
+    let example = Example::new(seed, trainer.model_name(model).unwrap() == "bert");
+    let logits = trainer.evaluate(model, &example.views()).unwrap().logits;
+    let logits = logits[0].1.as_slice::<f32>().unwrap();
+    logits.chunks(2).map(|z| 1.0 / (1.0 + f64::from(z[0] - z[1]).exp())).collect()
+}
+
+/// Two models whose labels contradict each other: alone they part, with each other they meet.
+#[test]
+fn mutual_learning_draws_predictions_together() {
+    let distance = |lambda: f64| {
+        let mut trainer = pair(|o| o.mutual = Some(optim::Mutual { lambda, temperature: 2.0 }));
+        for seed in 0..60 {
+            let mut examples = [Example::new(seed, true), Example::new(seed, false)];
+            for (name, tensor) in &mut examples[1].tensors {
+                if *name == "labels" {
+                    tensor.as_mut_slice::<i64>().unwrap().iter_mut().for_each(|l| *l = 1 - *l);
+                }
+            }
+            let views = examples.each_ref().map(Example::views);
+            trainer.forward_backward_all(&[&views[0], &views[1]]).unwrap();
+            trainer.step().unwrap();
+        }
+        let [a, b] = [0, 1].map(|m| probabilities(&mut trainer, m, 500));
+        a.iter().zip(&b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64
+    };
+    let (apart, together) = (distance(0.0), distance(10.0));
+    assert!(apart > 0.8 && together < 0.3, "{together} with, {apart} without");
+}
+
+#[test]
+fn mutual_learning_without_weight_is_plain_training() {
+    let run = |mutual: Option<optim::Mutual>| {
+        let mut trainer = pair(|o| o.mutual = mutual);
+        (0..4).for_each(|seed| drop(step_all(&mut trainer, seed)));
+        weights(&trainer)
+    };
+    let zero = optim::Mutual { lambda: 0.0, temperature: 1.0 };
+    let [a, b] = [run(None), run(Some(zero))];
+    let floats = |w: &[u8]| -> Vec<f32> {
+        w.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
+    };
+    for (a, b) in floats(&a).iter().zip(floats(&b)) {
+        assert!((a - b).abs() < 1e-4, "{a} against {b}");
+    }
+}
+
+#[test]
+fn a_harmful_synchronisation_is_taken_back() {
+    let run = |barrier: f64| {
+        let mut trainer = pair(|o| {
+            o.policy = optim::Policy::Aligned;
+            (o.beta, o.sync_every, o.barrier) = (0.9, 10, Some(barrier));
+        });
+        let mut synced = 0;
+        for seed in 0..60 {
+            let examples = [Example::new(seed, true), Example::new(seed, false)];
+            let views = examples.each_ref().map(Example::views);
+            trainer.forward_backward_all(&[&views[0], &views[1]]).unwrap();
+            synced += usize::from(trainer.step().unwrap().synced);
+        }
+        (synced, trainer.optimizer().refused_syncs())
+    };
+    assert_eq!(run(1e9), (6, 0));
+    let (synced, refused) = run(0.0);
+    assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
+}

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn texts_are_checked() {
-        let bad = [c"fine".as_ptr(), b"\xff\0".as_ptr().cast()];
+        let bad = [c"fine".as_ptr(), c"\xff".as_ptr()];
         // SAFETY: NULL, or constant NUL-terminated strings.
         unsafe {
             assert_eq!(text(bad[0], "a").unwrap(), "fine");

@@ -86,8 +86,8 @@ impl mmopt_error {
 /// The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_code(error: *const mmopt_error) -> u32 {
-    // SAFETY: NULL or an error of this library that was not freed, by the header's contract.
     guard_or(mmopt_code::Internal as u32, || {
+        // SAFETY: NULL or an error of this library that was not freed, by the header's contract.
         Ok(unsafe { error.as_ref() }.map_or(0, |e| e.code as u32))
     })
 }
@@ -96,8 +96,8 @@ pub unsafe extern "C" fn mmopt_error_code(error: *const mmopt_error) -> u32 {
 /// freed. NULL gives an empty text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_message(error: *const mmopt_error) -> *const c_char {
-    // SAFETY: NULL or an error of this library that was not freed, by the header's contract.
     guard_or(c"".as_ptr(), || {
+        // SAFETY: NULL or an error of this library that was not freed, by the header's contract.
         Ok(unsafe { error.as_ref() }.map_or(c"".as_ptr(), |e| e.message.as_ptr()))
     })
 }

@@ -178,9 +178,9 @@ pub(super) fn into_raw<H: Handle>(value: H::Value) -> *mut H {
 ///
 /// # Safety
 /// `handle` is NULL or came from [`into_raw`] and was not freed.
-pub(super) unsafe fn shared<'a, H: Handle>(handle: *const H) -> Result<Shared<'a, H::Value>>
+pub(super) unsafe fn shared<'a, H>(handle: *const H) -> Result<Shared<'a, H::Value>>
 where
-    H: 'a,
+    H: Handle + 'a,
 {
     // SAFETY: by this function's contract.
     match unsafe { handle.as_ref() } {
@@ -193,9 +193,9 @@ where
 ///
 /// # Safety
 /// `handle` is NULL or came from [`into_raw`] and was not freed.
-pub(super) unsafe fn exclusive<'a, H: Handle>(handle: *mut H) -> Result<Exclusive<'a, H::Value>>
+pub(super) unsafe fn exclusive<'a, H>(handle: *mut H) -> Result<Exclusive<'a, H::Value>>
 where
-    H: 'a,
+    H: Handle + 'a,
 {
     // SAFETY: by this function's contract. A shared reference: the cell guards the rest.
     match unsafe { handle.cast_const().as_ref() } {

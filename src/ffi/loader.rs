@@ -119,7 +119,7 @@ impl mmopt_loader_options {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_options_init(options: *mut mmopt_loader_options) {
     // SAFETY: the caller's struct, by the header's contract.
-    guard_or((), || Ok(unsafe { init(options) }));
+    unsafe { init(options) };
 }
 
 fn encode(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::args::{choice, optional_text, output, owned_text, slice, text};
 use super::error::mmopt_error;
-use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
+use super::guard::{Cell, exclusive, free, guard, handle, into_raw, shared};
 use super::structs::{Options, init, options};
 use crate::autodiff::{LossKind, LossSpec};
 use crate::error::{Context, Error, Result};
@@ -102,7 +102,7 @@ unsafe impl Options for mmopt_loss_options {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loss_options_init(options: *mut mmopt_loss_options) {
     // SAFETY: the caller's struct, by the header's contract.
-    guard_or((), || Ok(unsafe { init(options) }));
+    unsafe { init(options) };
 }
 
 unsafe fn loss_spec(o: &mmopt_loss_options) -> Result<LossSpec> {
@@ -192,7 +192,7 @@ unsafe impl Options for mmopt_model_sizes {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_model_sizes_init(sizes: *mut mmopt_model_sizes) {
     // SAFETY: the caller's struct, by the header's contract.
-    guard_or((), || Ok(unsafe { init(sizes) }));
+    unsafe { init(sizes) };
 }
 
 impl mmopt_model_sizes {

@@ -51,7 +51,7 @@ pub(super) unsafe fn options<T: Options>(pointer: *const T) -> Result<T> {
     Ok(value)
 }
 
-/// Fills a struct of options with its defaults; NULL is harmless.
+/// Fills a struct of options with its defaults; NULL is harmless. It cannot panic.
 ///
 /// # Safety
 /// `pointer` is NULL or may be written to.

@@ -114,7 +114,7 @@ impl mmopt_tokenizer_options {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokenizer_options) {
     // SAFETY: the caller's struct, by the header's contract.
-    guard_or((), || Ok(unsafe { init(options) }));
+    unsafe { init(options) };
 }
 
 /// Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or

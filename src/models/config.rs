@@ -14,9 +14,14 @@ use crate::error::{Context, Error, Result};
 
 pub use super::config_keys::Architecture;
 
-/// Largest accepted number of layers, heads or labels; guards memory against broken files.
+// Bounds of what a file may ask for; they guard memory and time against broken files.
+/// Largest accepted number of layers.
+const MAX_LAYERS: usize = 1 << 12;
+/// Largest accepted position table.
+const MAX_POSITIONS: usize = 1 << 22;
+/// Largest accepted number of heads, labels or token types.
 pub(super) const MAX_COUNT: usize = 1 << 16;
-/// Largest accepted width, vocabulary or length.
+/// Largest accepted width or vocabulary.
 const MAX_SIZE: usize = 1 << 28;
 
 /// The nonlinearity between the two matrices of a feed-forward block.
@@ -93,6 +98,12 @@ pub struct Config {
     pub vocab: usize,
     /// Width.
     pub hidden: usize,
+    /// Width of the embeddings; ALBERT's may be smaller than `hidden`, all others' are equal.
+    pub embedding: usize,
+    /// ALBERT: groups of blocks; those of one group share their parameters.
+    pub groups: usize,
+    /// ALBERT: blocks of its own that each step through a group applies.
+    pub group_layers: usize,
     /// Transformer blocks.
     pub layers: usize,
     /// Attention heads; divides `hidden`.
@@ -177,14 +188,29 @@ impl Config {
         Self::fresh(&ModelType::DISTILBERT, sizes)
     }
 
+    /// A fresh ALBERT with one block that all layers share and embeddings of at most 128.
+    pub fn albert(sizes: &Sizes) -> Self {
+        let embedding = sizes.hidden.min(128);
+        Self { embedding, ..Self::fresh(&ModelType::ALBERT, sizes) }
+    }
+
+    /// A fresh MPNet; tokens 0, 1, 2 are start, padding, end.
+    pub fn mpnet(sizes: &Sizes) -> Self {
+        Self::fresh(&ModelType::MPNET, sizes)
+    }
+
     fn fresh(kind: &ModelType, sizes: &Sizes) -> Self {
         let pad_token_id = kind.pad_token_id;
-        let extra = if kind.architecture == Architecture::Roberta { 2 } else { 0 };
+        let counts = [Architecture::Roberta, Architecture::MpNet].contains(&kind.architecture);
+        let extra = if counts { 2 } else { 0 };
         Self {
             model_type: kind.name.to_owned(),
             architecture: kind.architecture,
             vocab: sizes.vocab,
             hidden: sizes.hidden,
+            embedding: sizes.hidden,
+            groups: 1,
+            group_layers: 1,
             layers: sizes.layers,
             heads: sizes.heads,
             intermediate: sizes.intermediate,
@@ -210,11 +236,17 @@ impl Config {
     /// The longest sequence that the position table serves.
     pub fn max_sequence(&self) -> usize {
         match self.architecture {
-            Architecture::Roberta => {
-                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0) + 1)
+            Architecture::Roberta | Architecture::MpNet => {
+                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0).saturating_add(1))
             }
             _ => self.positions,
         }
+    }
+
+    /// MPNet: number of buckets that distances between tokens fall into.
+    pub(super) fn distance_buckets(&self) -> usize {
+        let n = self.other.get("relative_attention_num_buckets").and_then(Value::as_u64);
+        n.map_or(32, |n| n.clamp(4, 1 << 16) as usize)
     }
 
     /// Sets every dropout probability.
@@ -270,10 +302,13 @@ impl Config {
         let sizes = [
             ("vocab_size", self.vocab, MAX_SIZE),
             (keys.hidden, self.hidden, MAX_SIZE),
-            (keys.layers, self.layers, MAX_COUNT),
+            (keys.layers, self.layers, MAX_LAYERS),
             (keys.heads, self.heads, MAX_COUNT),
             (keys.intermediate, self.intermediate, MAX_SIZE),
-            (keys.positions, self.positions, MAX_SIZE),
+            (keys.positions, self.positions, MAX_POSITIONS),
+            ("embedding_size", self.embedding, MAX_SIZE),
+            ("num_hidden_groups", self.groups, self.layers.max(1)),
+            ("inner_group_num", self.group_layers, MAX_LAYERS / self.layers.clamp(1, MAX_LAYERS)),
         ];
         for (key, value, max) in sizes {
             if !(1..=max).contains(&value) {
@@ -288,6 +323,12 @@ impl Config {
             return Err(Error::data(format!(
                 "'{}' is {hidden}, not a multiple of '{}', {heads}",
                 keys.hidden, keys.heads
+            )));
+        }
+        if self.architecture != Architecture::Albert && self.embedding != self.hidden {
+            return Err(Error::data(format!(
+                "embeddings of width {} in a model of width {}; only ALBERT's may differ",
+                self.embedding, self.hidden
             )));
         }
         self.check_rates()?;
@@ -357,6 +398,11 @@ impl Config {
         put("initializer_range", self.initializer_range.into());
         put("pad_token_id", self.pad_token_id.into());
         put("tie_word_embeddings", self.tie_word_embeddings.into());
+        if self.architecture == Architecture::Albert {
+            put("embedding_size", self.embedding.into());
+            put("num_hidden_groups", self.groups.into());
+            put("inner_group_num", self.group_layers.into());
+        }
         if self.architecture == Architecture::Gpt2 {
             put("scale_attn_weights", self.scale_attention.into());
             put("scale_attn_by_inverse_layer_idx", self.scale_by_inverse_layer.into());

@@ -21,20 +21,20 @@ impl Fields<'_> {
         let keys = Keys::of(kind.architecture);
         let hidden = self.size(keys.hidden, "hidden_size")?;
         let intermediate = match kind.architecture {
-            Architecture::Gpt2 => self.count(keys.intermediate)?.unwrap_or(4 * hidden),
+            Architecture::Gpt2 => {
+                self.count(keys.intermediate)?.unwrap_or(hidden.saturating_mul(4))
+            }
             _ => self.size(keys.intermediate, "intermediate_size")?,
         };
         let activation = match self.text(keys.activation)? {
             Some(name) => Activation::parse(keys.activation, name)?,
             None => kind.activation,
         };
-        let hidden_dropout = self.number(keys.hidden_dropout)?.unwrap_or(0.1);
+        let hidden_dropout = self.number(keys.hidden_dropout)?.unwrap_or(kind.dropout);
         let embedding_dropout = self.number(keys.embedding_dropout)?;
-        let head_default = match kind.architecture {
-            Architecture::Bert | Architecture::Roberta => hidden_dropout,
-            Architecture::Gpt2 => 0.1,
-            Architecture::DistilBert => 0.2,
-        };
+        let head_default = kind.head_dropout.unwrap_or(hidden_dropout);
+        let albert = kind.architecture == Architecture::Albert;
+        let embedding = if albert { self.count("embedding_size")?.unwrap_or(128) } else { hidden };
         let mut other = self.0.clone();
         let rewritten = GENERAL.into_iter().chain(["id2label", "label2id", "num_labels"]);
         rewritten.for_each(|key| drop(other.remove(key)));
@@ -43,6 +43,9 @@ impl Fields<'_> {
             architecture: kind.architecture,
             vocab: self.size("vocab_size", "vocab_size")?,
             hidden,
+            embedding,
+            groups: self.count("num_hidden_groups")?.unwrap_or(1),
+            group_layers: self.count("inner_group_num")?.unwrap_or(1),
             layers: self.size(keys.layers, "num_hidden_layers")?,
             heads: self.size(keys.heads, "num_attention_heads")?,
             intermediate,
@@ -50,7 +53,7 @@ impl Fields<'_> {
             type_vocab: self.count(keys.type_vocab)?.unwrap_or(kind.type_vocab),
             activation,
             hidden_dropout,
-            attention_dropout: self.number(keys.attention_dropout)?.unwrap_or(0.1),
+            attention_dropout: self.number(keys.attention_dropout)?.unwrap_or(kind.dropout),
             embedding_dropout: match kind.architecture {
                 Architecture::Gpt2 => embedding_dropout.unwrap_or(0.1),
                 _ => hidden_dropout,

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::onnx::TensorData;
 use crate::tensor::{DType, element_count};
 
@@ -42,7 +42,11 @@ pub(super) fn fresh(
     padding_row: Option<usize>,
 ) -> Result<TensorData> {
     let n = element_count(shape)?;
-    let mut values = vec![if init == Init::Ones { 1.0 } else { 0.0 }; n];
+    let mut values = Vec::new();
+    if values.try_reserve_exact(n).is_err() {
+        return Err(Error::invalid(format!("no memory for '{name}' of shape {shape:?}")));
+    }
+    values.resize(n, if init == Init::Ones { 1.0 } else { 0.0 });
     if let Init::Normal(std) = init {
         let key = key(seed, name);
         values.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {

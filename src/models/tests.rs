@@ -21,12 +21,14 @@ fn sizes() -> Sizes {
 
 const TWO: Task = Task::SequenceClassification { num_labels: 2 };
 
-fn all_configs() -> [Config; 4] {
+fn all_configs() -> [Config; 6] {
     [
         Config::bert(&sizes()),
         Config::roberta(&sizes()),
         Config::gpt2(&sizes()),
         Config::distilbert(&sizes()),
+        Config { embedding: 6, groups: 2, ..Config::albert(&sizes()) },
+        Config::mpnet(&sizes()),
     ]
 }
 
@@ -176,6 +178,11 @@ fn wrong_configurations_name_their_key() {
     check_error(&with("vocab_size", "x".into()), Kind::InvalidData, &["vocab_size"]);
     let huge = with("num_hidden_layers", u64::MAX.into());
     check_error(&huge, Kind::InvalidData, &["num_hidden_layers"]);
+    let config = Config { hidden: 1 << 20, embedding: 1 << 20, ..Config::bert(&sizes()) };
+    let e = build(&config, TWO, None, 1).unwrap_err();
+    check_error(&e, Kind::InvalidData, &["parameters, more than"]);
+    let narrow = Config { embedding: 4, ..Config::bert(&sizes()) };
+    check_error(&narrow.check().unwrap_err(), Kind::InvalidData, &["width 4"]);
     check_error(&with("hidden_dropout_prob", 1.0.into()), Kind::InvalidData, &["hidden_dropout"]);
     check_error(&with("layer_norm_eps", (-1).into()), Kind::InvalidData, &["layer_norm_eps"]);
     check_error(&with("pad_token_id", 20.into()), Kind::InvalidData, &["pad_token_id", "20"]);
@@ -192,6 +199,47 @@ fn wrong_configurations_name_their_key() {
     check_error(&e, Kind::NotFound, &["/nonexistent"]);
     let e = Config::bert(&sizes()).default_task().unwrap_err();
     check_error(&e, Kind::InvalidArgument, &["architectures"]);
+}
+
+/// Whatever stands in the file, reading and drawing end with a graph or an error.
+#[test]
+fn hostile_values_do_no_harm() {
+    let values = [
+        "0",
+        "1",
+        "-1",
+        "7",
+        "300",
+        "4194304",
+        "268435456",
+        "1e30",
+        "0.5",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "\"x\"",
+        "18446744073709551615",
+    ];
+    let mut drawn = 0;
+    for mut config in all_configs() {
+        config.set_task(TWO);
+        let good: serde_json::Value = serde_json::from_str(&config.to_json()).unwrap();
+        for key in good.as_object().unwrap().keys() {
+            for value in values {
+                let mut map = good.clone();
+                map[key] = serde_json::from_str(value).unwrap();
+                let Ok(config) = Config::from_json(&map.to_string()) else { continue };
+                let Ok(task) = config.default_task() else { continue };
+                drawn += usize::from(heads::draw(&config, task, 1).is_ok());
+            }
+        }
+        let text = config.to_json();
+        for end in 0..text.trim_end().len() {
+            assert!(Config::from_json(&text[..end]).is_err(), "{end}");
+        }
+    }
+    assert!(drawn > 100, "{drawn}");
 }
 
 #[test]
@@ -274,6 +322,19 @@ fn tied_tensors_load_under_either_name() {
     let model = build(&untied, Task::MaskedLm, None, 1).unwrap();
     assert!(model.parameters.iter().any(|n| n == "cls.predictions.decoder.weight"));
     assert_eq!(model.tied.len(), 1);
+    let (bias, alias) = ("cls.predictions.bias", "cls.predictions.decoder.bias");
+    let dir = tempfile::tempdir().unwrap();
+    let mut tensors = tensors(&model);
+    let named = || tensors.iter().map(|(n, t)| (n.as_str(), t));
+    save(dir.path(), &model.config, named()).unwrap();
+    let file = Weights::read(&dir.path().join(FILE_NAME)).unwrap();
+    assert_eq!(file.find(bias).unwrap().bytes, file.find(alias).unwrap().bytes);
+    // The published head reads the alias.
+    tensors.push((alias.into(), Tensor::from_slice(&[20], &[3f32; 20]).unwrap()));
+    write_weights(dir.path(), &tensors);
+    let model = load_plain(dir.path()).unwrap();
+    let found = self::tensors(&model).into_iter().find(|(n, _)| n == bias).unwrap().1;
+    assert_eq!(found.as_slice::<f32>().unwrap(), [3.0; 20]);
 }
 
 #[test]
@@ -358,9 +419,9 @@ fn dropout_nodes_exist_only_where_the_rate_is_not_zero() {
         assert_eq!(none, 0);
         // Two blocks with three each (two in DistilBERT), the embeddings, the head.
         let expected = match config.architecture {
-            Architecture::Roberta => 9,
+            Architecture::Roberta | Architecture::MpNet => 9,
             Architecture::Gpt2 => 7,
-            Architecture::DistilBert => 6,
+            Architecture::DistilBert | Architecture::Albert => 6,
             Architecture::Bert => 8,
         };
         assert_eq!(some, expected, "{}", config.model_type);

@@ -8,7 +8,9 @@ mod converge;
 mod kernel;
 mod layout;
 mod memory;
+mod metrics;
 mod mixing;
+mod muon;
 mod optimizer;
 mod options;
 mod paper;
@@ -26,6 +28,7 @@ mod validation;
 mod view;
 
 pub use converge::{Trend, relative_factor, trend};
+pub use metrics::{GroupMetrics, Metrics};
 pub use optimizer::{Buffers, Moment, Optimizer, RateCallback, Rates, StepReport};
 pub use options::{
     Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,

@@ -9,8 +9,9 @@ use super::kernel::Build;
 use super::kernel::update::Coef;
 use super::layout::{Layout, TILE_FLOATS};
 use super::memory::Owned;
+use super::metrics::Metrics;
 use super::mixing;
-use super::options::{Isa, Method, MomentType, Options, ParamGroup, Rule};
+use super::options::{Isa, Method, MomentType, Options, ParamGroup, Policy, Rule};
 use super::pattern::matches;
 use super::plan::Plan;
 use super::pool::Pool;
@@ -185,6 +186,8 @@ pub struct Optimizer {
     pub(super) saved: Vec<Option<Tensor>>,
     pub(super) proposed: bool,
     pub(super) refused: u64,
+    pub(super) matrices: super::muon::Matrices,
+    pub(super) metrics: Option<Metrics>,
 }
 impl Optimizer {
     /// Plans the sharing and sets up for `models`; memory is bound later. Fails when an option
@@ -202,13 +205,14 @@ impl Optimizer {
         let build = Build::choose(options.isa)?;
         let pool = Pool::new(options.threads)?;
         let rule = options.convergence;
+        let blank = Plan::new(&Options { policy: Policy::None, ..Options::default() }, &[])?;
         let mut optimizer = Self {
             models: Vec::new(),
             params: Vec::new(),
             base: Vec::new(),
             order,
-            plan: Plan::new(&options, &[])?,
-            layout: Layout::new(&Plan::new(&options, &[])?, &[], &[])?,
+            layout: Layout::new(&blank, &[], &[])?,
+            plan: blank,
             influence: Vec::new(),
             scratch: Scratches::new(pool.threads(), TILE_FLOATS),
             pool,
@@ -232,6 +236,8 @@ impl Optimizer {
             saved: Vec::new(),
             proposed: false,
             refused: 0,
+            matrices: super::muon::Matrices::default(),
+            metrics: None,
             options,
         };
         optimizer.admit(specs)?;
@@ -294,7 +300,7 @@ impl Optimizer {
         let tile_floats = TILE_FLOATS.max(512 + 2 * layout.largest);
         self.scratch = Scratches::new(self.pool.threads(), tile_floats);
         self.squares = vec![0.0; n];
-        let products = mixing::needs_products(&self.options.rule);
+        let products = mixing::needs_products(&self.options.rule) || self.options.metrics_every > 0;
         let n_partials = if products { layout.n_partials } else { 0 };
         self.partials = vec![0.0; n_partials.max(layout.flat.len())];
         self.gram = vec![0.0; if products { layout.n_squares() } else { 0 }];
@@ -307,6 +313,7 @@ impl Optimizer {
         }
         self.lanes = self.bound.clone();
         (self.plan, self.layout) = (plan, layout);
+        self.metrics = self.blank_metrics();
         Ok(())
     }
 
@@ -402,6 +409,7 @@ impl Optimizer {
         if p.trainable && p.m.is_none() {
             let shape = &self.models[p.model].spec.params[p.index].shape;
             let dtype = dtype_of(self.options.moments);
+            let dtype = if p.muon { DType::F32 } else { dtype };
             let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
             let adam = matches!(self.options.method, Method::AdamW | Method::Muon);
             p.m = zeros(true)?;

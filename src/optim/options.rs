@@ -503,6 +503,11 @@ impl Options {
             (positive(self.muon_scale), "muon_scale", "> 0"),
             (closed(self.alpha), "alpha", "in [0, 1]"),
             (closed(self.beta), "beta", "in [0, 1]"),
+            (
+                self.method != Method::Muon || self.moments == MomentType::F32,
+                "moments",
+                "f32 with the method muon",
+            ),
             (self.accumulation >= 1, "accumulation", ">= 1"),
             (self.threads <= 1024, "threads", "at most 1024"),
             (self.barrier.is_none_or(natural), "barrier", "finite and >= 0"),

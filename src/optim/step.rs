@@ -109,16 +109,22 @@ impl Optimizer {
         let share = groups && due(self.options.share_every) && self.options.rule != Rule::None;
         let sync_due = groups && due(self.options.sync_every);
         let sync = sync_due && self.options.barrier.is_none();
-        self.inspect(share && mixing::needs_products(&self.options.rule))?;
+        let measure = groups && due(self.options.metrics_every);
+        let products = share && mixing::needs_products(&self.options.rule);
+        self.inspect(products || measure)?;
         self.judge()?;
         self.compute_rates(step, calls);
         self.ask_callback(step)?;
         self.step = step;
         self.calls = calls;
+        if measure {
+            self.measure_gradients(step);
+        }
         self.scale_gradients();
         self.coefficients();
         self.prepare_groups(share, sync);
         self.sweep(share || sync, true)?;
+        self.move_matrices()?;
         let report = StepReport {
             step,
             updated: self.models.iter().filter(|m| m.bound && !m.bad).count(),
@@ -128,6 +134,9 @@ impl Optimizer {
             sync_due: sync_due && !sync,
         };
         self.finish();
+        if measure {
+            self.measure_values()?;
+        }
         Ok(report)
     }
 
@@ -171,6 +180,21 @@ impl Optimizer {
         if !products && !clips && self.options.non_finite == NonFinite::Ignore {
             return Ok(());
         }
+        if products {
+            self.run_products()?;
+        } else {
+            self.look_at(false)?;
+        }
+        self.add_partials(products);
+        Ok(())
+    }
+
+    /// Inner products of the active lanes' gradients into the partial sums.
+    pub(super) fn run_products(&mut self) -> Result<()> {
+        self.look_at(true)
+    }
+
+    fn look_at(&mut self, products: bool) -> Result<()> {
         let items = if products { &self.layout.grouped } else { &self.layout.flat };
         let starts = products.then_some(&self.layout.partials);
         let out = Slots::new(&mut self.partials);
@@ -192,9 +216,7 @@ impl Optimizer {
             let at = starts.map_or(i, |s| s[i]);
             // SAFETY: items have their own partial sums; `bind` vouches for the lanes.
             unsafe { look(&sweep, s, &items[i], at, &out) };
-        })?;
-        self.add_partials(products);
-        Ok(())
+        })
     }
 
     /// Adds the items' partial sums in their order.

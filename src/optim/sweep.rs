@@ -4,6 +4,8 @@
 //! A *lane* is the memory of one parameter. An *item* is a piece of work whose edges depend on
 //! the parameters alone; items touch disjoint elements, so any thread may take any item.
 
+use super::kernel::runs::{Runs, adamw_runs, sum_runs};
+use super::kernel::update::Formula;
 use super::kernel::update::{Coef, Gradient, Stretch, update};
 use super::kernel::{Build, convert, mix, prefetch, reduce};
 use super::view::{BLOCK, Tile, View};
@@ -320,11 +322,17 @@ impl Sweep<'_> {
             }
         };
         let active = |p: &Part| self.own[p.param].active;
-        self.sum(&mut s.tiles, &mut s.load, parts, tile, active, read);
+        let direct = |p: &Part| {
+            let lane = &self.lanes[p.param];
+            let f32s = is_direct(lane, self.own[p.param].bound);
+            f32s.then_some((lane.g.cast::<f32>(), p.weight))
+        };
+        self.sum(&mut s.tiles, &mut s.load, parts, tile, active, direct, read);
     }
 
     /// Sums something over the members into tile 0 (and 1, transposed): straight members first,
     /// then transposed ones, each in the members' order.
+    #[allow(clippy::too_many_arguments)]
     fn sum(
         &self,
         tiles: &mut [f32],
@@ -332,17 +340,30 @@ impl Sweep<'_> {
         parts: &[Part],
         tile: &Tile,
         takes_part: impl Fn(&Part) -> bool,
+        direct: impl Fn(&Part) -> Option<(*const f32, f32)>,
         read: impl Fn(&Part, usize, usize, &mut [f32], &mut [f32], bool),
     ) {
         let n = tile.rows * tile.cols;
         let (straight, turned) = tiles.split_at_mut(n);
         let mut any = [false; 2];
-        for part in parts.iter().filter(|p| takes_part(p)) {
+        for (i, part) in parts.iter().enumerate().filter(|(_, p)| takes_part(p)) {
+            let next = parts.get(i + 1).map(|p| (p, p.view.first(tile)));
+            if let Some((p, offset)) = next {
+                glance(&self.lanes[p.param], offset);
+            }
             let side = usize::from(part.view.transposed);
             let out: &mut [f32] = if side == 0 { straight } else { &mut turned[..n] };
-            part.view.for_runs(tile, |offset, at, len| {
-                read(part, offset, len, load, &mut out[at..at + len], !any[side]);
-            });
+            if let Some((from, w)) = direct(part) {
+                let from = from.wrapping_add(part.view.first(tile));
+                let (_, len) = part.view.runs_of(tile);
+                let set = !any[side];
+                // SAFETY: `direct` gives memory that the lane's owner vouches for.
+                unsafe { sum_runs(self.build, &mut out[..n], w, from, part.view.ld, len, set) };
+            } else {
+                part.view.for_runs(tile, |offset, at, len| {
+                    read(part, offset, len, load, &mut out[at..at + len], !any[side]);
+                });
+            }
             any[side] = true;
         }
         if any[1] {
@@ -359,15 +380,25 @@ impl Sweep<'_> {
     unsafe fn update_parts(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, pull: Option<f32>) {
         let n_tile = tile.rows * tile.cols;
         let Scratch { tiles, load, m, v, x } = s;
-        for part in parts {
+        // Backwards: the gradients that were read last are still in the cache.
+        for (i, part) in parts.iter().enumerate().rev() {
             let own = self.own[part.param];
             if !own.active {
                 continue;
             }
+            if let Some(next) = i.checked_sub(1).map(|i| &parts[i]) {
+                ahead(&self.lanes[next.param], next.view.first(tile), HEAD);
+            }
             let start = if part.view.transposed { n_tile } else { 0 };
             let lane = &self.lanes[part.param];
+            if self.is_fast(part.param) {
+                let group = pull.map(|pull| (&tiles[start..start + n_tile], pull));
+                let own = if pull.is_some() { part.own } else { own.scale };
+                // SAFETY: the caller's promise.
+                unsafe { self.update_runs(part, tile, lane.g.cast(), own, group) };
+                continue;
+            }
             part.view.for_runs(tile, |offset, at, n| {
-                ahead(lane, offset + part.view.ld, n, self.narrow.is_some());
                 // SAFETY: the caller's promise.
                 unsafe {
                     let g = gradient(self.build, lane, own.bound, offset, n, load);
@@ -382,6 +413,67 @@ impl Sweep<'_> {
                 }
             });
         }
+    }
+
+    /// Whether the runs kernel updates this parameter once its gradient is f32 in memory.
+    fn is_plain(&self, param: usize) -> bool {
+        self.narrow.is_none() && self.coefs[param].formula == Formula::AdamW
+    }
+
+    /// As [`Sweep::is_plain`], with a gradient that is f32 in the lane.
+    fn is_fast(&self, param: usize) -> bool {
+        self.is_plain(param) && is_direct(&self.lanes[param], self.own[param].bound)
+    }
+
+    /// A tile's runs of a lane; `g` is the lane's gradient.
+    fn runs(&self, part: &Part, tile: &Tile, g: *const f32) -> Runs {
+        let lane = &self.lanes[part.param];
+        let first = part.view.first(tile);
+        let (runs, len) = part.view.runs_of(tile);
+        Runs {
+            p: lane.p.wrapping_add(first),
+            m: lane.m.cast::<f32>().wrapping_add(first),
+            v: lane.v.cast::<f32>().wrapping_add(first),
+            ld: part.view.ld,
+            g: g.wrapping_add(first),
+            g_ld: part.view.ld,
+            group: std::ptr::null(),
+            runs,
+            len,
+        }
+    }
+
+    /// AdamW over a tile with the lane's own gradient and perhaps the group's.
+    ///
+    /// # Safety
+    /// As [`Sweep::run`].
+    unsafe fn update_runs(
+        &self,
+        part: &Part,
+        tile: &Tile,
+        g: *const f32,
+        own: f32,
+        group: Option<(&[f32], f32)>,
+    ) {
+        let mut runs = self.runs(part, tile, g);
+        let mut pull = 0.0;
+        if let Some((group, p)) = group {
+            debug_assert_eq!(group.len(), runs.runs * runs.len);
+            (runs.group, pull) = (group.as_ptr(), p);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { adamw_runs(self.build, &self.coefs[part.param], own, pull, &runs) };
+    }
+
+    /// AdamW over a tile with a gradient in hand, in the storage's orientation.
+    ///
+    /// # Safety
+    /// As [`Sweep::run`].
+    unsafe fn update_from(&self, part: &Part, tile: &Tile, mixed: &[f32]) {
+        let mut runs = self.runs(part, tile, mixed.as_ptr());
+        (runs.g, runs.g_ld) = (mixed.as_ptr(), runs.len);
+        // SAFETY: the caller's promise.
+        unsafe { adamw_runs(self.build, &self.coefs[part.param], 1.0, 0.0, &runs) };
     }
 
     /// Loads the gradients of the active members, in logical orientation, one tile each.
@@ -437,9 +529,12 @@ impl Sweep<'_> {
             } else {
                 slot
             };
-            let lane = &self.lanes[part.param];
+            if self.is_plain(part.param) {
+                // SAFETY: the caller's promise; the tile holds the gradient.
+                unsafe { self.update_from(part, tile, mixed) };
+                continue;
+            }
             part.view.for_runs(tile, |offset, at, n| {
-                ahead(lane, offset + part.view.ld, n, self.narrow.is_some());
                 let g = Gradient { g: &mixed[at..at + n], own: 1.0, group: None };
                 // SAFETY: the caller's promise.
                 unsafe { self.apply(part.param, offset, n, g, m, v, x) };
@@ -462,7 +557,8 @@ impl Sweep<'_> {
                 mix::add_scaled(self.build, out, part.anchor, p);
             }
         };
-        self.sum(&mut s.tiles, &mut s.load, parts, tile, takes_part, read);
+        let direct = |p: &Part| Some((self.lanes[p.param].p.cast_const(), p.anchor));
+        self.sum(&mut s.tiles, &mut s.load, parts, tile, takes_part, direct, read);
         let n_tile = tile.rows * tile.cols;
         let keep = (1.0 - f64::from(beta)) as f32;
         for part in parts.iter().filter(|p| takes_part(p)) {
@@ -512,13 +608,20 @@ unsafe fn wide<'a>(from: *mut u8, at: usize, n: usize) -> &'a mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(from.cast::<f32>().add(at), n) }
 }
 
-/// Asks for the next run's memory while this one is worked on.
+/// Elements at a run's start that are asked for early; the processor finds the rest itself.
+const HEAD: usize = 256;
+
+/// Asks for the memory of the next update while this one is worked on.
 #[inline(always)]
-fn ahead(lane: &Lane, offset: usize, n: usize, narrow: bool) {
-    if offset + n > lane.len || narrow {
-        return;
-    }
+fn ahead(lane: &Lane, offset: usize, n: usize) {
+    let n = n.min(HEAD);
     prefetch(lane.p.wrapping_add(offset), n);
     prefetch(lane.m.cast::<f32>().wrapping_add(offset), n);
     prefetch(lane.v.cast::<f32>().wrapping_add(offset), n);
+}
+
+/// Asks for the start of a gradient run.
+#[inline(always)]
+fn glance(lane: &Lane, offset: usize) {
+    prefetch(lane.g.cast::<f32>().wrapping_add(offset), 128);
 }

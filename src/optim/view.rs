@@ -103,6 +103,20 @@ impl View {
         a.windows(2).any(|w| w[0].0 + w[0].1 > w[1].0)
     }
 
+    /// Number and length of a tile's runs.
+    #[inline]
+    pub(crate) fn runs_of(&self, tile: &Tile) -> (usize, usize) {
+        if self.transposed { (tile.cols, tile.rows) } else { (tile.rows, tile.cols) }
+    }
+
+    /// Where a tile begins.
+    #[inline]
+    pub(crate) fn first(&self, tile: &Tile) -> usize {
+        let (run, start) =
+            if self.transposed { (tile.col, tile.row) } else { (tile.row, tile.col) };
+        self.offset + run * self.ld + start
+    }
+
     /// Calls `f(offset, at, len)` for each stretch of a tile, in storage order: `offset` counts
     /// from the parameter's start, `at` from the tile buffer's start, in storage orientation.
     #[inline]
@@ -130,12 +144,13 @@ pub(crate) fn tiles(shape: [usize; 2], elements: usize, out: &mut Vec<Tile>) {
     if rows == 0 || cols == 0 {
         return;
     }
+    // Whole vectors in either direction: runs of 128 and multiples of 64.
+    let whole = |n: usize, unit: usize| if n > unit { n - n % unit } else { n };
     let (tile_rows, tile_cols) = if rows == 1 {
-        (1, elements)
+        (1, whole(elements, 64))
     } else {
-        let side = (elements as f64).sqrt() as usize;
-        let tile_cols = side.next_power_of_two().clamp(16, 256).min(cols);
-        ((elements / tile_cols).clamp(1, rows), tile_cols)
+        let tile_cols = if elements >= 8192 { 128 } else { 16 }.min(cols);
+        (whole((elements / tile_cols).max(1), 64).min(rows), tile_cols)
     };
     for row in (0..rows).step_by(tile_rows) {
         for col in (0..cols).step_by(tile_cols) {

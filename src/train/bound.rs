@@ -25,7 +25,8 @@ pub(super) struct Program<'a> {
 
 /// A session over bound memory.
 pub(super) struct Bound {
-    // Dropped in this order: the binding refers to the session.
+    // Dropped in this order: the first reads the second's inputs, both refer to the session.
+    forward: Option<Binding>,
     binding: Binding,
     session: Session,
     loss: Option<String>,
@@ -76,7 +77,7 @@ impl Bound {
             binding.bind_output_owned(name, Tensor::zeros(*dtype, shape)?)?;
         }
         let outputs = program.outputs.iter().map(|(name, ..)| name.clone()).collect();
-        Ok(Self { binding, session, loss: program.loss.map(str::to_owned), outputs })
+        Ok(Self { forward: None, binding, session, loss: program.loss.map(str::to_owned), outputs })
     }
 
     /// Copies the batch in and runs. Names that the graph does not read are passed over.
@@ -97,6 +98,33 @@ impl Bound {
         }
         tensor.bytes_mut().copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// The loss of the last batch with the parameters as they are now. Only the loss is bound, so
+    /// nothing else is computed.
+    pub fn loss_again(&mut self, parameters: &[Parameter]) -> Result<f64> {
+        let Some(loss) = &self.loss else { return Ok(f64::NAN) };
+        if self.forward.is_none() {
+            let mut forward = self.session.bind()?;
+            for input in self.session.inputs() {
+                let tensor = match parameters.iter().find(|p| p.name == input.name) {
+                    Some(parameter) => &parameter.value,
+                    None => &*self.binding.input_mut(&input.name)?,
+                };
+                let ptr = tensor.bytes().as_ptr();
+                // SAFETY: parameters outlive the sessions; the other inputs belong to `binding`,
+                // which is dropped after `forward` and whose tensors are never replaced.
+                unsafe {
+                    forward.bind_input_raw(&input.name, tensor.dtype(), tensor.shape(), ptr)
+                }?;
+            }
+            forward.bind_output_owned(loss, Tensor::zeros(DType::F32, &[])?)?;
+            self.forward = Some(forward);
+        }
+        let forward = self.forward.as_mut().ok_or_else(|| Error::internal("no forward pass"))?;
+        forward.run(&mut self.session)?;
+        let first = elements::<f32>(forward.output(loss)?, "loss")?.first().copied();
+        first.map(f64::from).ok_or_else(|| Error::internal("the loss has no value"))
     }
 
     /// The loss of the last run; NaN when the graph has none.

@@ -8,6 +8,7 @@ mod batch;
 mod bound;
 pub mod graphs;
 mod model;
+mod mutual;
 mod options;
 mod parameter;
 mod score;

@@ -3,9 +3,10 @@
 use super::batch::{Batch, Signature, TensorView, check_classes};
 use super::bound::{Bound, Program};
 use super::graphs::{
-    SEED_INPUT, evaluation_graph, find_parameters, make_inputs, parameter_data,
-    switch_to_inference, training_graph,
+    SEED_INPUT, evaluation_graph, find_parameters, make_inputs, mutual_training_graph,
+    parameter_data, switch_to_inference,
 };
+use super::mutual::{self, Peers, Prediction};
 use super::options::{ModelOptions, Source};
 use super::parameter::Parameter;
 use super::score::{Score, score};
@@ -48,7 +49,11 @@ pub(super) struct Model {
     pub eval_session: SessionOptions,
     /// Ends this model's runs; given to every session.
     pub canceller: Option<Canceller>,
+    /// Temperature of mutual learning, when it is on.
+    pub mutual: Option<f64>,
     seed: u64,
+    /// Shapes of the last training batch; empty before the first.
+    last: Key,
     /// Training passes so far: with the seed it decides what dropout draws.
     pub n_runs: u64,
 }
@@ -92,7 +97,9 @@ impl Model {
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
             canceller: None,
+            mutual: None,
             seed: options.seed,
+            last: Key::new(),
             n_runs: 0,
         })
     }
@@ -125,6 +132,16 @@ impl Model {
 
     /// Loss and gradients of a batch that passed [`Model::check_training`].
     pub fn forward_backward(&mut self, batch: Batch) -> Result<Run> {
+        self.learn(batch, None).map(|(run, _)| run)
+    }
+
+    /// As [`Model::forward_backward`], drawn towards `peers` if there are any; also returns what
+    /// the model itself predicts, when mutual learning is on.
+    pub fn learn(
+        &mut self,
+        batch: Batch,
+        peers: Option<&Peers>,
+    ) -> Result<(Run, Option<Prediction>)> {
         let key = self.signature.key(batch);
         let context = &mut Sources {
             graph: &self.graph,
@@ -132,18 +149,31 @@ impl Model {
             parameters: &mut self.parameters,
             spec: &self.spec,
             signature: &self.signature,
+            mutual: self.mutual,
             canceller: self.canceller.as_ref(),
         };
         let options = &self.train_session;
+        self.last.clone_from(&key);
         let bound = self.training.get_or_make(key, |_| context.training(batch, options))?;
         check_labels(&self.spec, bound, batch)?;
         bound.set_input(SEED_INPUT, &dropout_seed(self.seed, self.n_runs).to_ne_bytes())?;
+        if self.mutual.is_some() {
+            mutual::feed(bound, peers)?;
+        }
         bound.run(batch)?;
         self.n_runs += 1;
+        let prediction = self.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
         let score = score(&self.spec, &outputs(bound)?, batch)?;
         let run = Run { loss: bound.loss()?, labelled: true, score };
         self.parameters.iter_mut().for_each(Parameter::clear_still_rows);
-        Ok(run)
+        Ok((run, prediction))
+    }
+
+    /// The loss on the last training batch with the parameters as they are now: one forward pass
+    /// with the same dropout. `None` before the first batch.
+    pub fn loss_again(&mut self) -> Result<Option<f64>> {
+        let parameters = &self.parameters;
+        self.training.get_mut(&self.last).map(|bound| bound.loss_again(parameters)).transpose()
     }
 
     /// Loss (when the batch has labels), score and logits, without dropout and gradients.
@@ -156,6 +186,7 @@ impl Model {
             parameters: &mut self.parameters,
             spec: &self.spec,
             signature: &self.signature,
+            mutual: None,
             canceller: self.canceller.as_ref(),
         };
         let options = &self.eval_session;
@@ -204,6 +235,7 @@ struct Sources<'a> {
     parameters: &'a mut [Parameter],
     spec: &'a LossSpec,
     signature: &'a Signature,
+    mutual: Option<f64>,
     canceller: Option<&'a Canceller>,
 }
 
@@ -213,7 +245,7 @@ impl Sources<'_> {
         let trained: Vec<usize> =
             (0..self.ids.len()).filter(|&i| self.parameters[i].trainable).collect();
         let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
-        let graph = training_graph(self.graph, &ids, self.spec, &shapes)?;
+        let graph = mutual_training_graph(self.graph, &ids, self.spec, &shapes, self.mutual)?;
         let gradients: Vec<(usize, String)> = trained
             .iter()
             .zip(&graph.grads)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::batch::Batch;
 use super::model::{Model, Run};
+use super::mutual::Peers;
 use super::options::{ModelOptions, TrainerOptions};
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport};
@@ -150,6 +151,10 @@ impl Trainer {
 
     /// Loss and gradients of one micro-batch for every model, side by side on the cores there
     /// are. Every batch is checked before any model runs; when one model fails, none counts.
+    ///
+    /// With the optimizer's option `mutual` the models run in turn and learn from each other's
+    /// predictions, so every batch must hold the same examples in the same order; models whose
+    /// logits differ in shape do not take part.
     pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<Outcome>> {
         if batches.len() != self.models.len() {
             return Err(Error::invalid(format!(
@@ -161,18 +166,42 @@ impl Trainer {
         for (model, batch) in self.models.iter().zip(batches) {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
-        let runs: Vec<Result<Run>> = std::thread::scope(|scope| {
-            let pairs = self.models.iter_mut().zip(batches);
-            let threads: Vec<_> = pairs
-                .map(|(model, batch)| scope.spawn(move || model.forward_backward(batch)))
-                .collect();
-            threads.into_iter().map(join).collect()
-        });
+        let runs = match self.optimizer.options().mutual {
+            Some(mutual) => self.run_in_turn(batches, mutual.lambda),
+            None => self.run_side_by_side(batches),
+        };
         let mut done = Vec::with_capacity(runs.len());
         for (model, run) in self.models.iter().zip(runs) {
             done.push(run.map_err(|e| in_model(e, &model.name))?);
         }
         done.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
+    }
+
+    fn run_side_by_side(&mut self, batches: &[Batch]) -> Vec<Result<Run>> {
+        std::thread::scope(|scope| {
+            let pairs = self.models.iter_mut().zip(batches);
+            let threads: Vec<_> = pairs
+                .map(|(model, batch)| scope.spawn(move || model.forward_backward(batch)))
+                .collect();
+            threads.into_iter().map(join).collect()
+        })
+    }
+
+    /// Mutual learning: each model learns from those before it; another one begins each time.
+    fn run_in_turn(&mut self, batches: &[Batch], lambda: f64) -> Vec<Result<Run>> {
+        let n = self.models.len();
+        let first = self.models[0].n_runs as usize;
+        let mut predictions = Vec::with_capacity(n);
+        let mut runs: Vec<Option<Result<Run>>> = (0..n).map(|_| None).collect();
+        for i in (0..n).map(|k| (first + k) % n) {
+            let run = Peers::mean(&predictions, lambda)
+                .and_then(|peers| self.models[i].learn(batches[i], peers.as_ref()));
+            runs[i] = Some(run.map(|(run, prediction)| {
+                predictions.extend(prediction);
+                run
+            }));
+        }
+        runs.into_iter().flatten().collect()
     }
 
     fn account(&mut self, model: usize, run: Run) -> Result<Outcome> {
@@ -223,9 +252,39 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
-        let report = self.optimizer.step()?;
+        let mut report = self.optimizer.step()?;
         self.n_pending = 0;
+        if report.sync_due {
+            report.synced = self.try_sync()?;
+        }
         Ok(report)
+    }
+
+    /// Synchronises on trial: kept if no model's loss on its last batch rises by more than the
+    /// option `barrier` says, else taken back. Returns whether it was kept.
+    fn try_sync(&mut self) -> Result<bool> {
+        let limit = self.optimizer.options().barrier.unwrap_or(f64::INFINITY);
+        let before = self.losses_again()?;
+        if !self.optimizer.propose_sync()? {
+            return Ok(false);
+        }
+        let after = self.losses_again();
+        let harmless = after.as_ref().is_ok_and(|after| {
+            // NaN is no number to be at most anything.
+            before.iter().zip(after).all(|(b, a)| a - b <= limit * b.abs())
+        });
+        if harmless {
+            self.optimizer.keep_sync()?
+        } else {
+            self.optimizer.undo_sync()?
+        }
+        after.map(|_| harmless)
+    }
+
+    /// Every model's loss on its last batch with the parameters as they are now.
+    fn losses_again(&mut self) -> Result<Vec<f64>> {
+        let again = |m: &mut Model| m.loss_again().map_err(|e| in_model(e, &m.name));
+        self.models.iter_mut().filter_map(|m| again(m).transpose()).collect()
     }
 
     /// Runs one model without dropout and gradients; labels are optional.
@@ -373,8 +432,11 @@ fn cores(threads: usize) -> usize {
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
     let cores = cores(options.threads);
-    let (_, threads) = plan_threads(cores, models.len());
+    let mutual = options.optimizer.mutual;
+    // Models that learn from each other run one after another.
+    let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });
     for model in models {
+        model.mutual = mutual.map(|m| m.temperature);
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

@@ -149,6 +149,52 @@ static void test_reading(const char *folder)
     mmopt_corpus_free(known);
 }
 
+static void test_other_files(const char *folder)
+{
+    mmopt_corpus *corpus = NULL, *known = NULL;
+    char *text = NULL;
+    const char words[] = "EU B-ORG\nrejects O\n\nPeter B-PER\n";
+    const char questions[] = "{\"context\": \"born in May\", \"question\": \"when?\", "
+                             "\"answers\": [{\"text\": \"May\", \"answer_start\": 8}]}\n";
+
+    write_file(in_folder(folder, "words.txt"), words, sizeof words - 1);
+    OK(mmopt_corpus_read_tagged_words(in_folder(folder, "words.txt"), NULL, &known));
+    CHECK(mmopt_corpus_n_examples(known) == 2 && mmopt_corpus_n_labels(known) == 3);
+    CHECK(strcmp(mmopt_corpus_label_name(known, 0), "O") == 0);
+    OK(mmopt_corpus_text(known, 0, &text));
+    CHECK(strcmp(text, "EU rejects") == 0);
+    mmopt_text_free(text);
+    write_file(in_folder(folder, "words.txt"), "Rome B-LOC\n", 11);
+    FAILS(mmopt_corpus_read_tagged_words(in_folder(folder, "words.txt"), known, &corpus),
+          MMOPT_CODE_INVALID_DATA, "B-LOC");
+    REFUSES_NULL(mmopt_corpus_read_tagged_words(NULL, NULL, &corpus));
+    REFUSES_NULL(mmopt_corpus_read_tagged_words("x", NULL, NULL));
+    mmopt_corpus_free(known);
+
+    write_file(in_folder(folder, "questions.jsonl"), questions, sizeof questions - 1);
+    OK(mmopt_corpus_read_questions(in_folder(folder, "questions.jsonl"), &corpus));
+    CHECK(mmopt_corpus_n_examples(corpus) == 1 && mmopt_corpus_n_labels(corpus) == 0);
+    mmopt_corpus_free(corpus);
+    write_file(in_folder(folder, "questions.jsonl"), "{\"context\": 1}\n", 15);
+    FAILS(mmopt_corpus_read_questions(in_folder(folder, "questions.jsonl"), &corpus),
+          MMOPT_CODE_INVALID_DATA, "questions.jsonl");
+    REFUSES_NULL(mmopt_corpus_read_questions(NULL, &corpus));
+    REFUSES_NULL(mmopt_corpus_read_questions("x", NULL));
+
+    write_file(in_folder(folder, "plain.txt"), "one\ntwo\n\nthree\n", 15);
+    OK(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), MMOPT_DOCUMENTS_LINES,
+                                    &corpus));
+    CHECK(mmopt_corpus_n_examples(corpus) == 3);
+    mmopt_corpus_free(corpus);
+    FAILS(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), 9, &corpus),
+          MMOPT_CODE_INVALID_ARGUMENT, "documents is 9");
+    REFUSES_NULL(mmopt_corpus_read_plain_text(NULL, 0, &corpus));
+    REFUSES_NULL(mmopt_corpus_read_plain_text("x", 0, NULL));
+    FAILS(mmopt_corpus_synthetic(0, 0, 0, &corpus), MMOPT_CODE_INVALID_ARGUMENT, "sentences");
+    FAILS(mmopt_corpus_synthetic(5, 0, 0.7, &corpus), MMOPT_CODE_INVALID_ARGUMENT, "noise");
+    REFUSES_NULL(mmopt_corpus_synthetic(5, 0, 0, NULL));
+}
+
 static void test_tokenizer(const mmopt_corpus *corpus, const char *folder)
 {
     mmopt_tokenizer *tokenizer = NULL, *again = NULL;
@@ -372,6 +418,7 @@ int main(int argc, char **argv)
     test_nulls();
     test_architectures();
     test_reading(argv[1]);
+    test_other_files(argv[1]);
 
     OK(mmopt_corpus_from_texts((const char *const *)texts, labels, N_TEXTS, NULL, &corpus));
     CHECK(mmopt_corpus_n_examples(corpus) == N_TEXTS);

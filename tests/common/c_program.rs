@@ -1,5 +1,7 @@
 //! C programs against the shared library that belongs to this test run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

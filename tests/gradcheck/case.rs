@@ -8,7 +8,7 @@ use mmopt::error::{Error, Result};
 use mmopt::onnx::{Attribute, Graph, Node, TensorData, ValueId};
 use mmopt::runtime::{Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
-use mmopt::train::graphs::{TrainingGraph, training_graph};
+use mmopt::train::graphs::{TrainingGraph, evaluation_graph, training_graph};
 
 /// A small generator, so that a case is the same in every run.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ pub struct Case {
     tolerance: f64,
     /// Whether the operator computes in f32 whatever its inputs are.
     narrow: bool,
+    /// Whether the rewrite's result is compared with the operator's own.
+    rewritten: bool,
 }
 
 impl fmt::Display for Case {
@@ -98,6 +100,7 @@ pub fn case(op: &'static str) -> Case {
         axes: None,
         tolerance: 1.0,
         narrow: false,
+        rewritten: false,
     }
 }
 
@@ -138,6 +141,11 @@ impl Case {
         self
     }
 
+    pub fn ints32_of(mut self, shape: &[usize], values: &[i32]) -> Self {
+        self.inputs.push(Input::Constant(TensorData::from_slice(shape, values).unwrap()));
+        self
+    }
+
     pub fn none(mut self) -> Self {
         self.inputs.push(Input::None);
         self
@@ -155,6 +163,11 @@ impl Case {
 
     pub fn list(mut self, name: &'static str, value: &[i64]) -> Self {
         self.attributes.push((name, Attribute::Ints(value.to_vec())));
+        self
+    }
+
+    pub fn floats(mut self, name: &'static str, value: &[f32]) -> Self {
+        self.attributes.push((name, Attribute::Floats(value.to_vec())));
         self
     }
 
@@ -201,6 +214,12 @@ impl Case {
         self
     }
 
+    /// Also compares the result with that of the runtime's own kernel.
+    pub fn rewritten(mut self) -> Self {
+        self.rewritten = true;
+        self
+    }
+
     /// Checks in f32 only.
     pub fn narrow(mut self) -> Self {
         self.narrow = true;
@@ -240,16 +259,22 @@ impl Case {
                 .iter()
                 .zip(&direction)
                 .map(|(v, d)| v.iter().zip(d).map(|(v, d)| v + step * d).collect::<Vec<f64>>());
-            let moved: Vec<Tensor> = moved
-                .zip(&shapes)
-                .map(|(v, s)| float_tensor(dtype, s, &v))
-                .collect::<Result<_>>()?;
+            let moved = tensors(dtype, &moved.collect::<Vec<_>>(), &shapes)?;
             let data = Tensor::zeros(dtype, &[1])?;
             let mut feeds = vec![("one", &data)];
             feeds.extend(training.params.iter().map(String::as_str).zip(&moved));
             let results = session.run(&feeds, outputs)?;
             results.iter().map(|t| TensorData::from_tensor(t).to_f64s()).collect()
         };
+        if self.rewritten {
+            let own = self.forward(&graph, &params, &values, &shapes, dtype)?;
+            let bound = if dtype == DType::F64 { 1e-9 } else { 1e-5 } * self.tolerance;
+            let ours = at(0.0, &[training.loss.as_str()])?[0][0];
+            if (own - ours).abs() > bound * own.abs().max(1.0) {
+                let text = format!("the runtime gives {own}, the rewrite {ours} ({dtype})");
+                return Err(Error::internal(text));
+            }
+        }
         let analytic = along(&training, &direction, &shapes, |names| at(0.0, names))?;
         let h = if dtype == DType::F64 { 1e-3 } else { 4e-2 };
         let mut loss = |k: f64| at(k * h, &[training.loss.as_str()]).map(|r| r[0][0]);
@@ -260,6 +285,27 @@ impl Case {
             return Ok(());
         }
         Err(Error::internal(format!("rule gives {analytic}, differences {numeric} ({dtype})")))
+    }
+
+    /// The loss as the runtime computes it from the operator itself.
+    fn forward(
+        &self,
+        graph: &Graph,
+        params: &[ValueId],
+        values: &[Vec<f64>],
+        shapes: &[Vec<usize>],
+        dtype: DType,
+    ) -> Result<f64> {
+        let spec = LossSpec::new(LossKind::Output("loss".into()));
+        let evaluation = evaluation_graph(graph, params, Some(&spec), &BTreeMap::new())?;
+        let mut session = Session::from_bytes(&evaluation.bytes, &SessionOptions::default())?;
+        let data = Tensor::zeros(dtype, &[1])?;
+        let tensors = tensors(dtype, values, shapes)?;
+        let mut feeds = vec![("one", &data)];
+        feeds.extend(evaluation.params.iter().map(String::as_str).zip(&tensors));
+        let name = evaluation.loss.unwrap_or_default();
+        let loss = session.run(&feeds, &[name.as_str()])?;
+        Ok(TensorData::from_tensor(&loss[0]).to_f64s()?[0])
     }
 
     /// The graph of the case and its loss; a dummy input keeps it a model with data.
@@ -369,6 +415,10 @@ fn float_tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor>
     }
     let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
     Tensor::from_slice(shape, &narrow)
+}
+
+fn tensors(dtype: DType, values: &[Vec<f64>], shapes: &[Vec<usize>]) -> Result<Vec<Tensor>> {
+    values.iter().zip(shapes).map(|(v, s)| float_tensor(dtype, s, v)).collect()
 }
 
 fn lacks_kernel(e: &Error) -> bool {

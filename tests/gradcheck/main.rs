@@ -11,6 +11,7 @@ mod elementwise;
 mod layers;
 mod losses;
 mod lowered;
+mod microsoft;
 
 use std::collections::BTreeSet;
 
@@ -79,6 +80,11 @@ fn layer_rules() {
 #[test]
 fn lowered_operators() {
     check(&lowered::cases());
+}
+
+#[test]
+fn fused_operators() {
+    check(&microsoft::cases());
 }
 
 /// Each operator's first case again, at every opset since which its form may differ.

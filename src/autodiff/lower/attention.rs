@@ -208,7 +208,8 @@ pub(super) fn rotary(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>>
     Ok(Some(vec![y]))
 }
 
-fn turn(
+/// Places of x [batch, heads, length, width] turned by the angles of the tables.
+pub(super) fn turn(
     g: &mut Build,
     x: ValueId,
     (cos, sin): (ValueId, ValueId),

@@ -5,6 +5,7 @@
 
 mod attention;
 mod gelu;
+mod microsoft;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -14,14 +15,19 @@ use crate::onnx::{Attributes, Build, Graph, Node, NodeId, ValueId};
 /// leave the node.
 type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 
-/// Which operators are rewritten.
+/// Which operators of ONNX's own are rewritten.
 const REWRITES: &[(&str, &str, Rewrite)] =
     &[("", "Attention", attention::attention), ("", "RotaryEmbedding", attention::rotary)];
+
+/// Every rewrite: domain, operator, and what does it.
+fn rewrites_table() -> impl Iterator<Item = &'static (&'static str, &'static str, Rewrite)> {
+    REWRITES.iter().chain(microsoft::REWRITES)
+}
 
 /// Domain and name of every operator that is rewritten.
 pub(super) fn rewritten() -> impl Iterator<Item = (&'static str, &'static str)> {
     let sequences = [("", "SequenceAt"), ("", "SequenceConstruct"), ("", "SplitToSequence")];
-    REWRITES.iter().map(|(domain, op, _)| (*domain, *op)).chain(sequences)
+    rewrites_table().map(|(domain, op, _)| (*domain, *op)).chain(sequences)
 }
 
 /// Rewrites what has no rule of its own: sequences that are split and indexed, attention, and
@@ -49,25 +55,25 @@ pub(super) fn rewrites(graph: &Graph, node: &Node) -> bool {
     let sequence = node.domain.is_empty() && SEQUENCES.contains(&node.op.as_str());
     let of = |domain: &str, op: &str| node.domain == domain && node.op == op;
     sequence
-        || REWRITES.iter().any(|(domain, op, _)| of(domain, op))
+        || rewrites_table().any(|(domain, op, _)| of(domain, op))
         || graph.functions.iter().any(|f| of(&f.domain, &f.name))
 }
 
 fn run(graph: &mut Graph) -> Result<()> {
     constants_to_initializers(graph);
     lower_sequences(graph)?;
-    gelu::lower(graph)?;
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
     for id in ids {
         let node = g.graph().node(id).clone();
         let found =
-            REWRITES.iter().find(|(domain, op, _)| node.domain == *domain && node.op == *op);
+            rewrites_table().find(|(domain, op, _)| node.domain == *domain && node.op == *op);
         let Some((_, _, rewrite)) = found else { continue };
         let place = g.graph().describe(id);
         let Some(outputs) = rewrite(&mut g, &node).context(|| place)? else { continue };
         replace(g.graph_mut(), id, &outputs)?;
     }
+    gelu::lower(graph)?;
     graph.sort()
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod convert;
 pub(crate) mod mix;
 pub(crate) mod reduce;
+pub(crate) mod runs;
 pub(crate) mod update;
 
 use super::options::Isa;

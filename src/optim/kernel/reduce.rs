@@ -40,28 +40,9 @@ fn dot_body(x: &[f32], y: &[f32]) -> f64 {
     x.chunks(BLOCK).zip(y.chunks(BLOCK)).map(|(x, y)| block(x, y)).sum()
 }
 
-#[inline(always)]
-fn distance_body(x: &[f32], y: &[f32]) -> f64 {
-    let mut total = 0.0;
-    for (x, y) in x.chunks(BLOCK).zip(y.chunks(BLOCK)) {
-        let mut lanes = [0.0f32; LANES];
-        for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
-            for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-                let d = x - y;
-                *lane += d * d;
-            }
-        }
-        total += lanes.iter().map(|&l| f64::from(l)).sum::<f64>();
-    }
-    total
-}
-
 builds!(
     /// Σ x·y over two slices of one length; Σ x² where they are the same.
     dot = dot_body, (x: &[f32], y: &[f32]) -> f64);
-builds!(
-    /// Σ (x − y)².
-    distance = distance_body, (x: &[f32], y: &[f32]) -> f64);
 
 #[cfg(test)]
 mod tests {

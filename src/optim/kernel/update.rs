@@ -76,7 +76,7 @@ pub(crate) fn update(build: Build, c: &Coef, g: Gradient<'_>, s: Stretch<'_>) {
 
 /// One element of AdamW: (p, m, v) after the step.
 #[inline(always)]
-fn adamw_one(c: &Coef, g: f32, p: f32, m: f32, v: f32) -> (f32, f32, f32) {
+pub(crate) fn adamw_one(c: &Coef, g: f32, p: f32, m: f32, v: f32) -> (f32, f32, f32) {
     let m = c.beta1 * m + c.rest1 * g;
     let v = c.beta2 * v + c.rest2 * (g * g);
     (moved(c, p, m, v), m, v)

@@ -74,6 +74,22 @@ pub fn training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
+    mutual_training_graph(forward, params, spec, shapes, None)
+}
+
+/// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
+/// [`autodiff::attach_mutual`] on the first logits; its two inputs are then among `data_inputs`.
+/// The loss output stays the loss alone.
+///
+/// # Errors
+/// As [`training_graph`]; `InvalidArgument` for a loss without logits.
+pub fn mutual_training_graph(
+    forward: &Graph,
+    params: &[ValueId],
+    spec: &LossSpec,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    temperature: Option<f64>,
+) -> Result<TrainingGraph> {
     let mut graph = fix_shapes_and_types(forward, shapes)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(OWN_DOMAIN.into(), 1);
@@ -82,7 +98,19 @@ pub fn training_graph(
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss(&mut graph, spec)?;
     parameters::make_inputs(&mut graph, params)?;
-    let gradients = autodiff::differentiate(&mut graph, attached.loss, params)?;
+    let mut total = attached.loss;
+    let mut peers = Vec::new();
+    if let Some(temperature) = temperature {
+        let logits = attached.logits.first().copied().ok_or_else(|| {
+            Error::invalid("mutual learning needs a loss that is computed from logits")
+        })?;
+        total = autodiff::attach_mutual(&mut graph, total, logits, temperature)?;
+        peers = [autodiff::PEERS_INPUT, autodiff::PEERS_WEIGHT_INPUT]
+            .iter()
+            .filter_map(|name| graph.find(name))
+            .collect();
+    }
+    let gradients = autodiff::differentiate(&mut graph, total, params)?;
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(attached.loss, "loss")?;
     let logits = writer.logits(&attached)?;
@@ -94,7 +122,7 @@ pub fn training_graph(
             gradient.map(|v| writer.output(v, &name)).transpose()
         })
         .collect::<Result<Vec<_>>>()?;
-    let data = [&inputs[..], &attached.labels[..]].concat();
+    let data = [&inputs[..], &attached.labels[..], &peers[..]].concat();
     let (bytes, data_inputs) = writer.finish(&data, params)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
