@@ -146,6 +146,12 @@ impl Case {
         self
     }
 
+    pub fn singles(mut self, values: &[f32]) -> Self {
+        let data = TensorData::from_slice(&[values.len()], values).unwrap();
+        self.inputs.push(Input::Constant(data));
+        self
+    }
+
     pub fn none(mut self) -> Self {
         self.inputs.push(Input::None);
         self
@@ -218,6 +224,12 @@ impl Case {
     pub fn rewritten(mut self) -> Self {
         self.rewritten = true;
         self
+    }
+
+    /// Whether some input has no elements.
+    pub fn is_empty(&self) -> bool {
+        let empty = |i: &Input| matches!(i, Input::Param(s) if s.contains(&0));
+        self.inputs.iter().any(empty)
     }
 
     /// Checks in f32 only.
@@ -423,9 +435,14 @@ fn tensors(dtype: DType, values: &[Vec<f64>], shapes: &[Vec<usize>]) -> Result<V
 
 fn lacks_kernel(e: &Error) -> bool {
     let text = e.message();
-    ["NOT_IMPLEMENTED", "Could not find an implementation", "Type 'tensor(double)'"]
-        .iter()
-        .any(|t| text.contains(t))
+    [
+        "NOT_IMPLEMENTED",
+        "Could not find an implementation",
+        "Failed to find kernel",
+        "Type 'tensor(double)'",
+    ]
+    .iter()
+    .any(|t| text.contains(t))
 }
 
 /// Σ gradient · direction, gradients with the shapes of their parameters.
