@@ -54,3 +54,15 @@ fn optimizer() {
 fn cpp_wrapper() {
     check("cpp/wrapper.cpp");
 }
+
+#[test]
+#[cfg(feature = "text")]
+fn random_sequences_and_growth() {
+    check("c/sequences.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn bad_input_and_files() {
+    check("c/bad_input.c");
+}

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::graph::{Attribute, Graph, ValueId, ValueType};
 use super::tensor_data::TensorData;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::tensor::{DType, element_count};
 
 /// Writes nodes into a graph and shares the constants they need.
@@ -41,6 +41,14 @@ pub fn positive_axis(axis: i64, rank: usize) -> Result<usize> {
     Ok(if axis < 0 { axis + rank_i } else { axis } as usize)
 }
 
+/// Refuses shapes whose sizes, zeros left out, multiply to more than memory can hold: no product
+/// of some of their sizes overflows.
+pub fn check_size(shape: &[usize]) -> Result<()> {
+    let nonzero = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    let fits = nonzero.is_some_and(|n| n <= isize::MAX as usize / 8);
+    if fits { Ok(()) } else { Err(Error::shape(format!("shape {shape:?} is too large"))) }
+}
+
 fn as_ints(shape: &[usize]) -> Vec<i64> {
     shape.iter().map(|&d| d as i64).collect()
 }
@@ -64,12 +72,14 @@ impl<'g> Build<'g> {
     /// A value's static shape.
     pub fn shape(&self, v: ValueId) -> Result<Vec<usize>> {
         let value = self.graph.value(v);
-        value.ty.static_shape().ok_or_else(|| {
+        let shape = value.ty.static_shape().ok_or_else(|| {
             Error::unsupported(format!(
                 "the shape of '{}' is not known before running (it depends on data)",
                 value.name
             ))
-        })
+        })?;
+        check_size(&shape).context(|| format!("value '{}'", value.name))?;
+        Ok(shape)
     }
 
     /// A value's element type.

@@ -119,7 +119,7 @@ impl Build<'_> {
         let (dtype, shape) = (self.dtype(x)?, self.shape(x)?);
         let dims = shape.iter().zip(before).zip(after);
         let out = dims
-            .map(|((&d, &b), &a)| usize::try_from(d as i64 + b + a))
+            .map(|((&d, &b), &a)| usize::try_from((d as i64).saturating_add(b).saturating_add(a)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| Error::shape(format!("{shape:?} padded by {before:?}, {after:?}")))?;
         if before.iter().chain(after).all(|&p| p == 0) {

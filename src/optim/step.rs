@@ -167,6 +167,8 @@ impl Optimizer {
                 };
             }
             let takes_part = !counted || model.window > 0;
+            // The gradients are looked at as they are; `scale_gradients` sets the bound.
+            self.own[i].bound = f32::INFINITY;
             self.own[i].active = takes_part && p.trainable && !lane.g.is_null();
             self.own[i].synced = !lane.p.is_null() && (paper || (takes_part && p.trainable));
         }

@@ -226,6 +226,12 @@ impl Case {
         self
     }
 
+    /// Whether some input has no elements.
+    pub fn is_empty(&self) -> bool {
+        let empty = |i: &Input| matches!(i, Input::Param(s) if s.contains(&0));
+        self.inputs.iter().any(empty)
+    }
+
     /// Checks in f32 only.
     pub fn narrow(mut self) -> Self {
         self.narrow = true;
@@ -429,9 +435,14 @@ fn tensors(dtype: DType, values: &[Vec<f64>], shapes: &[Vec<usize>]) -> Result<V
 
 fn lacks_kernel(e: &Error) -> bool {
     let text = e.message();
-    ["NOT_IMPLEMENTED", "Could not find an implementation", "Type 'tensor(double)'"]
-        .iter()
-        .any(|t| text.contains(t))
+    [
+        "NOT_IMPLEMENTED",
+        "Could not find an implementation",
+        "Failed to find kernel",
+        "Type 'tensor(double)'",
+    ]
+    .iter()
+    .any(|t| text.contains(t))
 }
 
 /// Σ gradient · direction, gradients with the shapes of their parameters.

@@ -5,6 +5,9 @@ use crate::case::{Case, case};
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(attention());
+    cases.extend(rotary());
+    // The runtime computes the softmax of f64 in f32.
+    let mut cases: Vec<Case> = cases.into_iter().map(|c| c.rewritten().loose(200.0)).collect();
     cases.extend(losses().into_iter().map(Case::rewritten));
     cases
 }
@@ -49,6 +52,10 @@ fn attention() -> Vec<Case> {
         heads(2, 2).x(&[1, 2, 3, 5]),
         heads(2, 2).int("is_causal", 1),
         heads(2, 2).bools(&[3, 5], &mask).int("is_causal", 1),
+        heads(2, 2).fixed(&[3, 5], &fixed).int("is_causal", 1),
+        heads(2, 2).none().x(&[2, 2, 2, 4]).x(&[2, 2, 2, 6]),
+        heads(2, 2).none().x(&[2, 2, 2, 4]).x(&[2, 2, 2, 6]).int("is_causal", 1),
+        heads(2, 2).none().x(&[2, 2, 2, 4]).x(&[2, 2, 2, 6]).outputs(3, &[0, 1, 2]),
         case("Attention")
             .opset(23)
             .int("q_num_heads", 4)
@@ -56,5 +63,21 @@ fn attention() -> Vec<Case> {
             .x(&[2, 3, 16])
             .x(&[2, 5, 8])
             .x(&[2, 5, 8]),
+    ]
+}
+
+fn rotary() -> Vec<Case> {
+    let at = |shape: &[usize]| case("RotaryEmbedding").opset(23).x(shape);
+    let ids = [4, 0, 2, 1, 1, 3];
+    vec![
+        at(&[2, 2, 3, 8]).x(&[5, 4]).x(&[5, 4]).ints_of(&[2, 3], &ids),
+        at(&[2, 2, 3, 8]).x(&[2, 3, 4]).x(&[2, 3, 4]),
+        at(&[2, 2, 3, 8]).x(&[5, 4]).x(&[5, 4]).ints_of(&[2, 3], &ids).int("interleaved", 1),
+        at(&[2, 3, 16]).x(&[5, 4]).x(&[5, 4]).ints_of(&[2, 3], &ids).int("num_heads", 2),
+        at(&[2, 2, 3, 8])
+            .x(&[5, 2])
+            .x(&[5, 2])
+            .ints_of(&[2, 3], &ids)
+            .int("rotary_embedding_dim", 4),
     ]
 }

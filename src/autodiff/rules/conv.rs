@@ -19,7 +19,22 @@ pub(super) struct Window {
     pub after: Vec<i64>,
 }
 
+/// Strides, dilations and pads beyond this are refused; it keeps sums of them in range.
+const MAX_STEP: i64 = 1 << 31;
+
 impl Window {
+    /// Places along axis `i` from the first to the last that `steps` steps read, pads included.
+    pub(super) fn reach(&self, i: usize, steps: usize) -> i64 {
+        let moved = (steps as i64 - 1).saturating_mul(self.strides[i] as i64);
+        let wide = (self.kernel[i] as i64 - 1).saturating_mul(self.dilations[i] as i64);
+        moved.saturating_add(wide).saturating_add(1)
+    }
+
+    /// Those that are no padding.
+    fn reach_inside(&self, i: usize, steps: usize) -> i64 {
+        self.reach(i, steps).saturating_sub(self.before[i] + self.after[i])
+    }
+
     /// From a node's attributes; `wide` is the shape of the places that the window moves over,
     /// `steps` how many steps it takes along each axis.
     pub(super) fn read(
@@ -31,7 +46,9 @@ impl Window {
         let n = kernel.len();
         let list = |name: &str| -> Result<Vec<usize>> {
             let Some(values) = cx.node().ints(name) else { return Ok(vec![1; n]) };
-            let sizes = values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v > 0));
+            let sizes = values
+                .iter()
+                .map(|&v| usize::try_from(v).ok().filter(|_| (1..=MAX_STEP).contains(&v)));
             let sizes: Option<Vec<usize>> = sizes.collect();
             sizes
                 .filter(|s| s.len() == n)
@@ -43,18 +60,17 @@ impl Window {
         }
         // An output shape (of a transposed convolution) leaves the pads to be found.
         let shaped = cx.node().ints("output_shape").is_some();
+        let none = vec![0; n];
+        let kernel = kernel.to_vec();
+        let mut window = Self { kernel, strides, dilations, before: none.clone(), after: none };
         let pads = match cx.node().string("auto_pad").unwrap_or("NOTSET") {
             "NOTSET" if !shaped => {
                 cx.node().ints("pads").map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec)
             }
             "VALID" => vec![0; 2 * n],
             mode => {
-                let total = |i: usize| {
-                    let reach = (steps[i] as i64 - 1) * strides[i] as i64
-                        + (kernel[i] as i64 - 1) * dilations[i] as i64
-                        + 1;
-                    (reach - wide[i] as i64).max(0)
-                };
+                let total =
+                    |i: usize| window.reach(i, steps[i]).saturating_sub(wide[i] as i64).max(0);
                 let small = (0..n).map(|i| total(i) / 2);
                 let large = (0..n).map(|i| total(i) - total(i) / 2);
                 if mode == "SAME_UPPER" {
@@ -67,8 +83,11 @@ impl Window {
         if pads.len() != 2 * n {
             return Err(Error::data(format!("{} pads for {n} axes", pads.len())));
         }
-        let (before, after) = (pads[..n].to_vec(), pads[n..].to_vec());
-        Ok(Self { kernel: kernel.to_vec(), strides, dilations, before, after })
+        if pads.iter().any(|p| !(-MAX_STEP..=MAX_STEP).contains(p)) {
+            return Err(Error::data(format!("pads {pads:?}")));
+        }
+        (window.before, window.after) = (pads[..n].to_vec(), pads[n..].to_vec());
+        Ok(window)
     }
 
     fn pads(&self) -> Vec<i64> {
@@ -105,12 +124,7 @@ pub(super) fn spread(
     let mut reached = shape.to_vec();
     let mut missing = vec![0i64; shape.len()];
     for i in 0..window.kernel.len() {
-        let reach = (steps[i + 2] as i64 - 1) * window.strides[i] as i64
-            + (window.kernel[i] as i64 - 1) * window.dilations[i] as i64
-            + 1
-            - window.before[i]
-            - window.after[i];
-        let lack = shape[i + 2] as i64 - reach;
+        let lack = (shape[i + 2] as i64).saturating_sub(window.reach_inside(i, steps[i + 2]));
         let most = window.strides[i].max(window.dilations[i]) as i64 - 1;
         extra.push(lack.clamp(0, most));
         missing[i + 2] = lack - lack.clamp(0, most);
@@ -175,8 +189,9 @@ fn weight_gradient(
     };
     let out = |i: usize| {
         let room = wide[i] as i64 + window.before[i] + window.after[i];
-        let reach = (steps[i] as i64 - 1) * window.strides[i] as i64 + 1;
-        usize::try_from((room - reach) / window.dilations[i] as i64 + 1).unwrap_or(0)
+        let reach = (steps[i] as i64 - 1).saturating_mul(window.strides[i] as i64);
+        let free = room.saturating_sub(reach).saturating_sub(1);
+        usize::try_from(free / window.dilations[i] as i64 + 1).unwrap_or(0)
     };
     let full: Vec<usize> = (0..n).map(out).collect();
     let whole = [&[per_group, ys[1]], &full[..]].concat();
@@ -219,12 +234,7 @@ fn conv_transpose(cx: &mut RuleCx) -> Result<()> {
     // What output_padding added at the end, no step of the convolution back may read.
     let mut cut = dy;
     for (i, &steps) in x_shape[2..].iter().enumerate() {
-        let reach = (steps as i64 - 1) * window.strides[i] as i64
-            + (window.kernel[i] as i64 - 1) * window.dilations[i] as i64
-            + 1
-            - window.before[i]
-            - window.after[i];
-        let reach = usize::try_from(reach).unwrap_or(0).min(y_shape[i + 2]);
+        let reach = usize::try_from(window.reach_inside(i, steps)).unwrap_or(0).min(y_shape[i + 2]);
         cut = cx.g().slice(cut, i + 2, (0, reach))?;
     }
     cx.give(0, |g| convolve(g, (cut, w), &window, group, &x_shape))?;

@@ -66,7 +66,7 @@ pub(super) fn pool_window(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> 
     let kernel = cx.node().ints("kernel_shape").unwrap_or_default();
     let kernel: Vec<usize> = kernel.iter().map(|&k| usize::try_from(k).unwrap_or(0)).collect();
     let n = x_shape.len().saturating_sub(2);
-    if kernel.len() != n || kernel.contains(&0) || y_shape.len() != x_shape.len() {
+    if n == 0 || kernel.len() != n || kernel.contains(&0) || y_shape.len() != x_shape.len() {
         return Err(Error::data(format!("a window {kernel:?} over {x_shape:?}")));
     }
     let window = Window::read(cx, &kernel, &x_shape[2..], &y_shape[2..])?;
@@ -102,10 +102,8 @@ fn average(cx: &mut RuleCx) -> Result<()> {
 pub(super) fn ending(window: &Window, x_shape: &[usize], y_shape: &[usize]) -> Window {
     let mut window = window.clone();
     for i in 0..window.kernel.len() {
-        let reach = (y_shape[i + 2] as i64 - 1) * window.strides[i] as i64
-            + (window.kernel[i] as i64 - 1) * window.dilations[i] as i64
-            + 1;
-        let over = reach - window.before[i] - x_shape[i + 2] as i64;
+        let reach = window.reach(i, y_shape[i + 2]);
+        let over = reach.saturating_sub(window.before[i] + x_shape[i + 2] as i64);
         window.after[i] = over.max(0).max(window.after[i].min(over.max(0)));
     }
     window

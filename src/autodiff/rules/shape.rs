@@ -146,6 +146,9 @@ fn pad(cx: &mut RuleCx) -> Result<()> {
     if pads.len() != 2 * axes.len() {
         return Err(Error::data(format!("{} pads for {} axes", pads.len(), axes.len())));
     }
+    if pads.contains(&i64::MIN) {
+        return Err(Error::data(format!("pads {pads:?}")));
+    }
     let mut before = vec![0i64; rank];
     let mut after = vec![0i64; rank];
     for (i, &axis) in axes.iter().enumerate() {

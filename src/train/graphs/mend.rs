@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::parameters::find_parameters;
+use super::parameters::{all_equal, find_parameters};
 use crate::error::Result;
 use crate::onnx::{Attribute, Graph, TensorData, ValueId};
 
@@ -49,13 +49,6 @@ pub fn find_merged(graph: &Graph) -> Vec<Merged> {
         found.push(Merged { value: parameter.value, name: parameter.name, uses });
     }
     found
-}
-
-fn all_equal(data: &TensorData) -> bool {
-    let size = data.dtype().size();
-    let mut elements = data.bytes().chunks(size);
-    let first = elements.next();
-    first.is_some() && elements.all(|e| Some(e) == first)
 }
 
 /// Gives each use of the initializers that [`find_merged`] finds a copy of its own. The first use

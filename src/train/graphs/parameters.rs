@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::onnx::{Graph, TensorData, ValueId, ValueType};
+use crate::onnx::{Graph, NodeId, TensorData, ValueId, ValueType};
 use crate::tensor::DType;
 
 /// Where a parameter's values lie in the file.
@@ -13,8 +13,9 @@ pub enum Origin {
     Initializer,
     /// A `Constant` node.
     Constant,
-    /// An `Identity` of an initializer: what the older tracer leaves of a parameter that was
-    /// equal to another one when the model was exported. It is trained on its own.
+    /// An `Identity` of an initializer whose elements are all equal: what the older tracer leaves
+    /// of a norm's gain or a bias that was equal to another one when the model was exported. It
+    /// is trained on its own. An `Identity` of other values is a use of a shared parameter.
     Identity,
 }
 
@@ -50,7 +51,8 @@ pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
     let mut found = Vec::new();
     for (&value, data) in graph.initializers() {
         let uses = &consumers[value.index()];
-        let aliases = uses.iter().filter(|(id, _)| graph.node(*id).op == "Identity").count();
+        let alias = |id: NodeId| graph.node(id).op == "Identity" && all_equal(data);
+        let aliases = uses.iter().filter(|(id, _)| alias(*id)).count();
         if data.dtype().is_float() && (uses.len() > aliases || outputs.contains(&value)) {
             found.push(parameter(graph, value, data, Origin::Initializer));
         }
@@ -65,11 +67,18 @@ pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
         }
         let source = node.input(0).filter(|_| node.op == "Identity");
         let source = source.and_then(|v| graph.initializer(v));
-        if let Some(data) = source.filter(|d| d.dtype().is_float()) {
+        if let Some(data) = source.filter(|d| d.dtype().is_float() && all_equal(d)) {
             found.push(parameter(graph, value, data, Origin::Identity));
         }
     }
     found
+}
+
+/// Whether all elements have the same bits; false when there are none.
+pub(super) fn all_equal(data: &TensorData) -> bool {
+    let mut elements = data.bytes().chunks(data.dtype().size().max(1));
+    let first = elements.next();
+    first.is_some() && elements.all(|e| Some(e) == first)
 }
 
 fn parameter(graph: &Graph, value: ValueId, data: &TensorData, origin: Origin) -> Parameter {
@@ -190,6 +199,8 @@ pub fn parameter_data(graph: &Graph, value: ValueId) -> Result<TensorData> {
 /// `InvalidArgument` for a parameter given twice; `NotFound` as [`parameter_data`].
 pub fn make_inputs(graph: &mut Graph, params: &[ValueId]) -> Result<()> {
     let mut made = HashSet::new();
+    // Types first: once an initializer is an input, an Identity of it has no data any more.
+    let mut found = Vec::new();
     for &p in params {
         if !made.insert(p) {
             return Err(Error::invalid(format!(
@@ -202,10 +213,83 @@ pub fn make_inputs(graph: &mut Graph, params: &[ValueId]) -> Result<()> {
             continue;
         }
         let data = parameter_data(graph, p)?;
-        let ty = ValueType::known(data.dtype(), data.shape());
+        found.push((p, ValueType::known(data.dtype(), data.shape())));
+    }
+    for (p, ty) in found {
         graph.retain_nodes(|_, n| n.output(0) != Some(p));
         graph.make_input(p);
         graph.set_type(p, ty);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::Attribute;
+
+    fn floats(shape: &[usize], f: impl Fn(usize) -> f32) -> TensorData {
+        let n = shape.iter().product();
+        TensorData::from_slice(shape, &(0..n).map(f).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// A gain and a weight, each also read through an Identity, rotary frequencies, a mask, a
+    /// scalar, and integers.
+    fn model() -> Graph {
+        let mut g = Graph::new("found", 17);
+        let x = g.add_input("x", ValueType::known(DType::F32, &[3, 3])).unwrap();
+        let gain = g.add_initializer("gain", floats(&[3], |_| 1.0)).unwrap();
+        let weight = g.add_initializer("weight", floats(&[3, 3], |i| i as f32)).unwrap();
+        let frequency = g.add_initializer("frequency", floats(&[3], |i| 0.5 + i as f32)).unwrap();
+        let low = |i: usize| if i % 4 == 0 { 0.0 } else { f32::MIN };
+        let mask = g.add_initializer("mask", floats(&[3, 3], low)).unwrap();
+        let scale = g.add_initializer("scale", floats(&[], |_| 0.7)).unwrap();
+        let dims = g.add_initializer("dims", TensorData::ints(&[3, 3])).unwrap();
+        let (gain2, weight2) = (g.op("Identity", &[gain], []), g.op("Identity", &[weight], []));
+        g.rename(gain2, "gain2").unwrap();
+        let angle = g.op("Mul", &[x, frequency], []);
+        let mut y = g.op("Sin", &[angle], []);
+        for (op, v) in [
+            ("Mul", gain),
+            ("Mul", gain2),
+            ("MatMul", weight),
+            ("MatMul", weight2),
+            ("Add", mask),
+            ("Mul", scale),
+            ("Reshape", dims),
+        ] {
+            y = g.op(op, &[y, v], []);
+        }
+        let c = [("value", Attribute::Tensor(floats(&[3, 3], |i| i as f32)))];
+        let c = g.op("Constant", &[], c);
+        g.rename(c, "constant").unwrap();
+        let y = g.op("Add", &[y, c], []);
+        g.add_output(y);
+        g
+    }
+
+    #[test]
+    fn parameters_are_found_as_they_are() {
+        let found = find_parameters(&model());
+        let of = |trainable: bool| -> Vec<&str> {
+            let chosen = found.iter().filter(|p| p.trainable() == trainable);
+            chosen.map(|p| p.name.as_str()).collect()
+        };
+        assert_eq!(of(true), ["gain", "weight", "gain2", "constant"]);
+        assert_eq!(of(false), ["frequency", "mask", "scale"]);
+    }
+
+    #[test]
+    fn an_alias_becomes_an_input_of_its_own() {
+        let mut g = model();
+        let params: Vec<ValueId> =
+            ["gain", "gain2", "constant"].iter().map(|n| g.find(n).unwrap()).collect();
+        make_inputs(&mut g, &params).unwrap();
+        g.sort().unwrap();
+        assert!(params.iter().all(|p| g.inputs().contains(p)));
+        let twice = [params[0], params[0]];
+        assert!(make_inputs(&mut model(), &twice).is_err());
+        let no_parameter = [g.find("dims").unwrap(), g.outputs()[0]];
+        assert!(make_inputs(&mut model(), &no_parameter).is_err());
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::autodiff::{lower_sequences, raise_opset};
 use crate::error::{Context, Error, Result};
+use crate::onnx::build::check_size;
 use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
 use crate::runtime::{Optimize, Session, SessionOptions};
 use crate::tensor::{DType, element_count};
@@ -113,12 +114,6 @@ fn check_inputs(graph: &Graph) -> Result<()> {
         check_size(&shape).context(|| format!("input '{}'", value.name))?;
     }
     Ok(())
-}
-
-/// Refuses shapes whose sizes, zeros left out, do not multiply to something that fits in memory.
-fn check_size(shape: &[usize]) -> Result<()> {
-    let nonzero: Vec<usize> = shape.iter().map(|&d| d.max(1)).collect();
-    element_count(&nonzero).map(|_| ())
 }
 
 /// Sets the types that a session over the graph reports when every value is an output.
