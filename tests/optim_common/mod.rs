@@ -23,7 +23,8 @@ fn seed(model: &str, param: &str) -> u64 {
 
 fn mixed(seed: u64, element: usize, step: u64) -> f32 {
     let mut h = seed ^ (element as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    h = (h ^ (h >> 31) ^ step.wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    h = (h ^ (h >> 31) ^ step.wrapping_mul(0xd6e8_feb8_6659_fd93))
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
     h = (h ^ (h >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((h >> 40) as f32 / (1u64 << 23) as f32) - 1.0
 }
