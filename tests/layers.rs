@@ -18,7 +18,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["tensor"]),
     ("checkpoint", &["tensor", "optim"]),
     ("text", &["tensor"]),
-    ("train", &["tensor", "onnx", "autodiff", "models", "runtime", "optim", "metrics", "checkpoint"]),
+    (
+        "train",
+        &["tensor", "onnx", "autodiff", "models", "runtime", "optim", "metrics", "checkpoint"],
+    ),
 ];
 
 /// Where `unsafe` may stand.
@@ -77,11 +80,16 @@ fn imports_go_one_way() {
         let Some((_, allowed)) = LAYERS.iter().find(|(m, _)| *m == module(&path)) else { continue };
         for (n, line) in code(&text).lines().enumerate() {
             for part in line.split("crate::").skip(1) {
-                let to: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let to: String =
+                    part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let layered = LAYERS.iter().any(|(m, _)| *m == to);
                 let open = ["error", "file", module(&path)].contains(&to.as_str());
                 if layered && !open && !allowed.contains(&to.as_str()) {
-                    broken.push(format!("{path}:{}: {} must not import {to}", n + 1, module(&path)));
+                    broken.push(format!(
+                        "{path}:{}: {} must not import {to}",
+                        n + 1,
+                        module(&path)
+                    ));
                 }
             }
         }

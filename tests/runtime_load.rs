@@ -1,6 +1,8 @@
 //! Loading ONNX Runtime: each wrong library gives an error that says why, and a good one can
 //! still be loaded afterwards. A process holds one runtime, so each case has a process of its own.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -212,6 +214,27 @@ fn threads_may_load_at_once() {
                 scope.spawn(|| works(Some(&good)));
             }
         });
+    });
+}
+
+#[test]
+fn first_sessions_may_open_at_once() {
+    let name = "first_sessions_may_open_at_once";
+    if std::env::var_os(CHILD).is_none() {
+        // What goes wrong here goes wrong now and then.
+        let program = std::env::current_exe().unwrap();
+        return (0..12).for_each(|_| run_child(&program, name, &[]));
+    }
+    let good = good();
+    load(Some(&good)).unwrap();
+    let gate = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                gate.wait();
+                works(Some(&good));
+            });
+        }
     });
 }
 

@@ -1,1 +1,59 @@
-//! (see docs/architecture.md)
+//! The C ABI: what `include/mmopt.h` declares, one file per noun.
+//!
+//! Terms: a *handle* is an opaque C object, owned by the caller until its `_free`; an *export* is
+//! a function that C calls. Every export passes `guard`, the one place where a panic ends; a
+//! handle that was in use by then is poisoned and can only be freed. Handles count their users,
+//! so that a call from inside a callback, or from a second thread against the thread rule, is a
+//! `State` error where it can be seen. The header generated from these files is the contract: its
+//! texts say what each pointer must be, which is why no `# Safety` sections stand here.
+#![allow(non_camel_case_types, clippy::missing_safety_doc, rustdoc::broken_intra_doc_links)]
+
+mod args;
+mod error;
+mod guard;
+mod structs;
+mod version;
+
+mod callback;
+mod runtime;
+mod tensor;
+mod tensors;
+
+#[cfg(feature = "text")]
+mod architecture;
+#[cfg(feature = "text")]
+mod batch;
+#[cfg(feature = "text")]
+mod corpus;
+#[cfg(feature = "text")]
+mod loader;
+#[cfg(feature = "text")]
+mod tokenizer;
+
+mod evaluation;
+mod model;
+#[cfg(feature = "text")]
+mod model_text;
+mod trainer;
+mod trainer_options;
+mod trainer_parameters;
+mod trainer_state;
+
+mod optimizer;
+
+pub use args::mmopt_text_free;
+pub use callback::*;
+pub use error::*;
+pub use evaluation::*;
+pub use model::*;
+pub use optimizer::*;
+pub use runtime::*;
+pub use tensor::*;
+pub use trainer::*;
+pub use trainer_options::*;
+pub use trainer_parameters::*;
+pub use trainer_state::*;
+pub use version::*;
+
+#[cfg(feature = "text")]
+pub use {architecture::*, batch::*, corpus::*, loader::*, model_text::*, tokenizer::*};

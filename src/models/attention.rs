@@ -1,6 +1,7 @@
 //! Multi-head attention (Vaswani et al. 2017) and the additive masks that go before it.
 
 use super::net::Net;
+use crate::error::Result;
 use crate::onnx::{Attribute, ValueId};
 use crate::tensor::DType;
 
@@ -48,6 +49,37 @@ impl Attention {
         Self { mask, split }
     }
 
+    /// Adds a learned value per head and bucket of distance to the scores, the same in every
+    /// block (Raffel et al. 2019, section 2.1, bidirectional). The table is [buckets, heads].
+    pub fn add_distance_bias(&mut self, net: &mut Net, name: &str) -> Result<()> {
+        let (n, n_buckets) = (net.config.heads, net.config.distance_buckets());
+        let table = net.parameter(name, &[n_buckets, n], net.normal())?;
+        net.enter("distance");
+        let reach = net.config.max_sequence() as i64;
+        let buckets: Vec<i64> = (-reach..=reach).map(|d| distance_bucket(d, n_buckets)).collect();
+        let buckets = net.ints(&buckets);
+        let place = places(net);
+        let axis = net.ints(&[1]);
+        let query = net.op("Unsqueeze", &[place, axis], []);
+        let distance = net.op("Sub", &[place, query], []);
+        let reach = net.int(reach);
+        let distance = net.op("Add", &[distance, reach], []);
+        let bucket = net.op("Gather", &[buckets, distance], [("axis", Attribute::Int(0))]);
+        // A one-hot product in place of a lookup: its gradient is a product too.
+        let column = net.flatten(bucket, 1);
+        let all = net.ints(&(0..n_buckets as i64).collect::<Vec<_>>());
+        let one_hot = net.op("Equal", &[column, all], []);
+        let one_hot = cast(net, one_hot, DType::F32);
+        let transposed = [("transA", Attribute::Int(1)), ("transB", Attribute::Int(1))];
+        let bias = net.op("Gemm", &[table, one_hot], transposed);
+        let length = net.op("Shape", &[bucket], []);
+        let heads = net.ints(&[1, n as i64]);
+        let shape = net.op("Concat", &[heads, length], [("axis", Attribute::Int(0))]);
+        let bias = net.op("Reshape", &[bias, shape], []);
+        self.mask = net.op("Add", &[self.mask, bias], []);
+        Ok(())
+    }
+
     /// `softmax(q kᵀ + mask) v` per head, dropout on the probabilities. `q` is scaled already;
     /// all are [batch · sequence, hidden].
     pub fn apply(&self, net: &mut Net, q: ValueId, k: ValueId, v: ValueId) -> ValueId {
@@ -69,6 +101,21 @@ impl Attention {
     }
 }
 
+/// The bucket of key place minus query place: half of the buckets for each direction; of those
+/// half for single distances, the rest logarithmic up to 128.
+fn distance_bucket(distance: i64, n_buckets: usize) -> i64 {
+    let half = (n_buckets / 2) as i64;
+    let side = if distance > 0 { half } else { 0 };
+    let n = distance.abs();
+    let exact = half / 2;
+    if n < exact {
+        return side + n;
+    }
+    let share = (n as f32 / exact as f32).ln() / (128.0 / exact as f64).ln() as f32;
+    let large = exact + (share * (half - exact) as f32) as i64;
+    side + large.min(half - 1)
+}
+
 /// 0, 1, …, sequence - 1 as int64.
 pub(super) fn places(net: &mut Net) -> ValueId {
     let (zero, one) = (net.int(0), net.int(1));
@@ -79,4 +126,20 @@ pub(super) fn places(net: &mut Net) -> ValueId {
 /// A node that changes the element type.
 pub(super) fn cast(net: &mut Net, x: ValueId, to: DType) -> ValueId {
     net.op("Cast", &[x], [("to", Attribute::Int(i64::from(to.onnx())))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance_bucket;
+
+    /// The expected numbers are the published implementation's.
+    #[test]
+    fn distances_fall_into_the_published_buckets() {
+        let distances = [-400, -128, -91, -90, -64, -12, -11, -8, -7, -1, 0, 1, 7, 8, 15, 16, 400];
+        let buckets = [15, 15, 15, 14, 14, 9, 8, 8, 7, 1, 0, 17, 23, 24, 25, 26, 31];
+        assert_eq!(distances.map(|d| distance_bucket(d, 32)), buckets);
+        let edges: Vec<_> =
+            (1..600).filter(|&d| distance_bucket(-d, 32) > distance_bucket(1 - d, 32)).collect();
+        assert_eq!(edges, [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]);
+    }
 }

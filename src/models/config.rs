@@ -8,14 +8,20 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Task;
-use super::config_keys::{GENERAL, Keys, ModelType};
+use super::config_keys::{Keys, ModelType};
+use super::config_read::Fields;
 use crate::error::{Context, Error, Result};
 
 pub use super::config_keys::Architecture;
 
-/// Largest accepted number of layers, heads or labels; guards memory against broken files.
-const MAX_COUNT: usize = 1 << 16;
-/// Largest accepted width, vocabulary or length.
+// Bounds of what a file may ask for; they guard memory and time against broken files.
+/// Largest accepted number of layers.
+const MAX_LAYERS: usize = 1 << 12;
+/// Largest accepted position table.
+const MAX_POSITIONS: usize = 1 << 22;
+/// Largest accepted number of heads, labels or token types.
+pub(super) const MAX_COUNT: usize = 1 << 16;
+/// Largest accepted width or vocabulary.
 const MAX_SIZE: usize = 1 << 28;
 
 /// The nonlinearity between the two matrices of a feed-forward block.
@@ -34,7 +40,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    fn parse(key: &str, name: &str) -> Result<Self> {
+    pub(super) fn parse(key: &str, name: &str) -> Result<Self> {
         Ok(match name {
             "gelu" | "gelu_python" => Self::Gelu,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
@@ -92,6 +98,12 @@ pub struct Config {
     pub vocab: usize,
     /// Width.
     pub hidden: usize,
+    /// Width of the embeddings; ALBERT's may be smaller than `hidden`, all others' are equal.
+    pub embedding: usize,
+    /// ALBERT: groups of blocks; those of one group share their parameters.
+    pub groups: usize,
+    /// ALBERT: blocks of its own that each step through a group applies.
+    pub group_layers: usize,
     /// Transformer blocks.
     pub layers: usize,
     /// Attention heads; divides `hidden`.
@@ -176,14 +188,29 @@ impl Config {
         Self::fresh(&ModelType::DISTILBERT, sizes)
     }
 
+    /// A fresh ALBERT with one block that all layers share and embeddings of at most 128.
+    pub fn albert(sizes: &Sizes) -> Self {
+        let embedding = sizes.hidden.min(128);
+        Self { embedding, ..Self::fresh(&ModelType::ALBERT, sizes) }
+    }
+
+    /// A fresh MPNet; tokens 0, 1, 2 are start, padding, end.
+    pub fn mpnet(sizes: &Sizes) -> Self {
+        Self::fresh(&ModelType::MPNET, sizes)
+    }
+
     fn fresh(kind: &ModelType, sizes: &Sizes) -> Self {
         let pad_token_id = kind.pad_token_id;
-        let extra = if kind.architecture == Architecture::Roberta { 2 } else { 0 };
+        let counts = [Architecture::Roberta, Architecture::MpNet].contains(&kind.architecture);
+        let extra = if counts { 2 } else { 0 };
         Self {
             model_type: kind.name.to_owned(),
             architecture: kind.architecture,
             vocab: sizes.vocab,
             hidden: sizes.hidden,
+            embedding: sizes.hidden,
+            groups: 1,
+            group_layers: 1,
             layers: sizes.layers,
             heads: sizes.heads,
             intermediate: sizes.intermediate,
@@ -209,11 +236,17 @@ impl Config {
     /// The longest sequence that the position table serves.
     pub fn max_sequence(&self) -> usize {
         match self.architecture {
-            Architecture::Roberta => {
-                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0) + 1)
+            Architecture::Roberta | Architecture::MpNet => {
+                self.positions.saturating_sub(self.pad_token_id.unwrap_or(0).saturating_add(1))
             }
             _ => self.positions,
         }
+    }
+
+    /// MPNet: number of buckets that distances between tokens fall into.
+    pub(super) fn distance_buckets(&self) -> usize {
+        let n = self.other.get("relative_attention_num_buckets").and_then(Value::as_u64);
+        n.map_or(32, |n| n.clamp(4, 1 << 16) as usize)
     }
 
     /// Sets every dropout probability.
@@ -269,10 +302,13 @@ impl Config {
         let sizes = [
             ("vocab_size", self.vocab, MAX_SIZE),
             (keys.hidden, self.hidden, MAX_SIZE),
-            (keys.layers, self.layers, MAX_COUNT),
+            (keys.layers, self.layers, MAX_LAYERS),
             (keys.heads, self.heads, MAX_COUNT),
             (keys.intermediate, self.intermediate, MAX_SIZE),
-            (keys.positions, self.positions, MAX_SIZE),
+            (keys.positions, self.positions, MAX_POSITIONS),
+            ("embedding_size", self.embedding, MAX_SIZE),
+            ("num_hidden_groups", self.groups, self.layers.max(1)),
+            ("inner_group_num", self.group_layers, MAX_LAYERS / self.layers.clamp(1, MAX_LAYERS)),
         ];
         for (key, value, max) in sizes {
             if !(1..=max).contains(&value) {
@@ -287,6 +323,12 @@ impl Config {
             return Err(Error::data(format!(
                 "'{}' is {hidden}, not a multiple of '{}', {heads}",
                 keys.hidden, keys.heads
+            )));
+        }
+        if self.architecture != Architecture::Albert && self.embedding != self.hidden {
+            return Err(Error::data(format!(
+                "embeddings of width {} in a model of width {}; only ALBERT's may differ",
+                self.embedding, self.hidden
             )));
         }
         self.check_rates()?;
@@ -329,6 +371,10 @@ impl Config {
     pub fn to_json(&self) -> String {
         let keys = Keys::of(self.architecture);
         let mut map = self.other.clone();
+        // Weights go out as f32, whatever they came in as.
+        for key in ["dtype", "torch_dtype"] {
+            map.entry(key).and_modify(|dtype| *dtype = "float32".into());
+        }
         let mut put = |key: &str, value: Value| {
             if !key.is_empty() {
                 map.insert(key.to_owned(), value);
@@ -352,6 +398,11 @@ impl Config {
         put("initializer_range", self.initializer_range.into());
         put("pad_token_id", self.pad_token_id.into());
         put("tie_word_embeddings", self.tie_word_embeddings.into());
+        if self.architecture == Architecture::Albert {
+            put("embedding_size", self.embedding.into());
+            put("num_hidden_groups", self.groups.into());
+            put("inner_group_num", self.group_layers.into());
+        }
         if self.architecture == Architecture::Gpt2 {
             put("scale_attn_weights", self.scale_attention.into());
             put("scale_attn_by_inverse_layer_idx", self.scale_by_inverse_layer.into());
@@ -366,151 +417,4 @@ impl Config {
         }
         format!("{:#}\n", Value::from(map))
     }
-}
-
-/// The entries of a configuration, read with errors that name the key. `null` counts as absent.
-struct Fields<'a>(&'a Map<String, Value>);
-
-impl Fields<'_> {
-    fn config(&self) -> Result<Config> {
-        let name = self.text("model_type")?.ok_or_else(|| missing("model_type"))?;
-        let kind = ModelType::find(name).ok_or_else(|| {
-            let known = ModelType::ALL.map(|kind| kind.name).join(", ");
-            Error::unsupported(format!("'model_type' is '{name}'; known are {known}"))
-        })?;
-        self.refuse_features()?;
-        let keys = Keys::of(kind.architecture);
-        let hidden = self.size(keys.hidden, "hidden_size")?;
-        let intermediate = match kind.architecture {
-            Architecture::Gpt2 => self.count(keys.intermediate)?.unwrap_or(4 * hidden),
-            _ => self.size(keys.intermediate, "intermediate_size")?,
-        };
-        let activation = match self.text(keys.activation)? {
-            Some(name) => Activation::parse(keys.activation, name)?,
-            None => kind.activation,
-        };
-        let hidden_dropout = self.number(keys.hidden_dropout)?.unwrap_or(0.1);
-        let embedding_dropout = self.number(keys.embedding_dropout)?;
-        let head_default = match kind.architecture {
-            Architecture::Bert | Architecture::Roberta => hidden_dropout,
-            Architecture::Gpt2 => 0.1,
-            Architecture::DistilBert => 0.2,
-        };
-        let mut other = self.0.clone();
-        let rewritten = GENERAL.into_iter().chain(["id2label", "label2id", "num_labels"]);
-        rewritten.for_each(|key| drop(other.remove(key)));
-        Ok(Config {
-            model_type: name.to_owned(),
-            architecture: kind.architecture,
-            vocab: self.size("vocab_size", "vocab_size")?,
-            hidden,
-            layers: self.size(keys.layers, "num_hidden_layers")?,
-            heads: self.size(keys.heads, "num_attention_heads")?,
-            intermediate,
-            positions: self.size(keys.positions, "max_position_embeddings")?,
-            type_vocab: self.count(keys.type_vocab)?.unwrap_or(kind.type_vocab),
-            activation,
-            hidden_dropout,
-            attention_dropout: self.number(keys.attention_dropout)?.unwrap_or(0.1),
-            embedding_dropout: match kind.architecture {
-                Architecture::Gpt2 => embedding_dropout.unwrap_or(0.1),
-                _ => hidden_dropout,
-            },
-            head_dropout: self.number(keys.head_dropout)?.unwrap_or(head_default),
-            norm_epsilon: self.number(keys.norm_epsilon)?.unwrap_or(kind.norm_epsilon),
-            initializer_range: self.number("initializer_range")?.unwrap_or(0.02),
-            pad_token_id: match self.0.get("pad_token_id") {
-                None => kind.pad_token_id,
-                Some(_) => self.count("pad_token_id")?,
-            },
-            tie_word_embeddings: self.flag("tie_word_embeddings")?.unwrap_or(true),
-            scale_attention: self.flag("scale_attn_weights")?.unwrap_or(true),
-            scale_by_inverse_layer: self.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false),
-            architectures: self.texts("architectures")?,
-            labels: self.labels()?,
-            other,
-        })
-    }
-
-    /// Features that would change the graph and are not built.
-    fn refuse_features(&self) -> Result<()> {
-        let position = self.text("position_embedding_type")?.unwrap_or("absolute");
-        if position != "absolute" {
-            return Err(Error::unsupported(format!(
-                "'position_embedding_type' is '{position}'; only absolute is built"
-            )));
-        }
-        for key in ["is_decoder", "add_cross_attention", "sinusoidal_pos_embds"] {
-            if self.flag(key)?.unwrap_or(false) {
-                return Err(Error::unsupported(format!("'{key}' is true; that is not built")));
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|v| !v.is_null())
-    }
-
-    fn count(&self, key: &str) -> Result<Option<usize>> {
-        let Some(value) = self.entry(key) else { return Ok(None) };
-        let n = value.as_u64().and_then(|n| usize::try_from(n).ok());
-        n.map(Some).ok_or_else(|| ill_typed(key, value, "a whole number ≥ 0"))
-    }
-
-    /// A size under its own or its general name; it must be there.
-    fn size(&self, key: &str, general: &str) -> Result<usize> {
-        let found = self.count(key)?;
-        let found = if found.is_some() { found } else { self.count(general)? };
-        found.ok_or_else(|| missing(key))
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f64>> {
-        let Some(value) = self.entry(key) else { return Ok(None) };
-        value.as_f64().map(Some).ok_or_else(|| ill_typed(key, value, "a number"))
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        let Some(value) = self.entry(key) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| ill_typed(key, value, "true or false"))
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&str>> {
-        let Some(value) = self.entry(key) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| ill_typed(key, value, "a text"))
-    }
-
-    fn texts(&self, key: &str) -> Result<Vec<String>> {
-        let Some(value) = self.entry(key) else { return Ok(Vec::new()) };
-        let list = value.as_array().and_then(|list| {
-            list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
-        });
-        list.ok_or_else(|| ill_typed(key, value, "a list of texts"))
-    }
-
-    /// `id2label` by index, or unnamed labels when only `num_labels` is given.
-    fn labels(&self) -> Result<Vec<String>> {
-        let Some(value) = self.entry("id2label") else {
-            let n = self.count("num_labels")?.unwrap_or(0).min(MAX_COUNT + 1);
-            return Ok((0..n).map(|i| format!("LABEL_{i}")).collect());
-        };
-        let map = value.as_object();
-        let map = map.ok_or_else(|| ill_typed("id2label", value, "a map from index to label"))?;
-        (0..map.len())
-            .map(|i| {
-                let label = map.get(&i.to_string()).and_then(Value::as_str);
-                label.map(str::to_owned).ok_or_else(|| {
-                    Error::data(format!("'id2label' has {} entries but no text for {i}", map.len()))
-                })
-            })
-            .collect()
-    }
-}
-
-fn missing(key: &str) -> Error {
-    Error::data(format!("'{key}' is missing"))
-}
-
-fn ill_typed(key: &str, value: &Value, wanted: &str) -> Error {
-    Error::data(format!("'{key}' is {value}, not {wanted}"))
 }

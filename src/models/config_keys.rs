@@ -13,6 +13,10 @@ pub enum Architecture {
     Gpt2,
     /// Sanh et al. 2019, <https://arxiv.org/abs/1910.01108>.
     DistilBert,
+    /// Lan et al. 2019, <https://arxiv.org/abs/1909.11942>.
+    Albert,
+    /// Song et al. 2020, <https://arxiv.org/abs/2004.09297>.
+    MpNet,
 }
 
 /// One value of `model_type`, with the defaults of entries that a file may leave out.
@@ -25,6 +29,10 @@ pub(super) struct ModelType {
     pub type_vocab: usize,
     pub activation: Activation,
     pub norm_epsilon: f64,
+    /// Dropout after sublayers and on attention probabilities.
+    pub dropout: f64,
+    /// Dropout before the head; `None` for that after sublayers.
+    pub head_dropout: Option<f64>,
 }
 
 impl ModelType {
@@ -36,6 +44,8 @@ impl ModelType {
         type_vocab: 2,
         activation: Activation::Gelu,
         norm_epsilon: 1e-12,
+        dropout: 0.1,
+        head_dropout: None,
     };
     pub const ROBERTA: Self = Self {
         name: "roberta",
@@ -53,22 +63,44 @@ impl ModelType {
         type_vocab: 0,
         activation: Activation::GeluTanh,
         norm_epsilon: 1e-5,
+        dropout: 0.1,
+        head_dropout: Some(0.1),
     };
     pub const DISTILBERT: Self = Self {
         name: "distilbert",
         architecture: Architecture::DistilBert,
         class: "DistilBert",
         type_vocab: 0,
+        head_dropout: Some(0.2),
+        ..Self::BERT
+    };
+    pub const ALBERT: Self = Self {
+        name: "albert",
+        architecture: Architecture::Albert,
+        class: "Albert",
+        activation: Activation::GeluTanh,
+        dropout: 0.0,
+        head_dropout: Some(0.1),
+        ..Self::BERT
+    };
+    pub const MPNET: Self = Self {
+        name: "mpnet",
+        architecture: Architecture::MpNet,
+        class: "MPNet",
+        pad_token_id: Some(1),
+        type_vocab: 0,
         ..Self::BERT
     };
     const XLM_ROBERTA: Self = Self { name: "xlm-roberta", class: "XLMRoberta", ..Self::ROBERTA };
     const CAMEMBERT: Self = Self { name: "camembert", class: "Camembert", ..Self::ROBERTA };
 
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::BERT,
         Self::ROBERTA,
         Self::GPT2,
         Self::DISTILBERT,
+        Self::ALBERT,
+        Self::MPNET,
         Self::XLM_ROBERTA,
         Self::CAMEMBERT,
     ];
@@ -113,6 +145,10 @@ const BERT: Keys = Keys {
     norm_epsilon: "layer_norm_eps",
 };
 
+const ALBERT: Keys = Keys { head_dropout: "classifier_dropout_prob", ..BERT };
+
+const MPNET: Keys = Keys { head_dropout: "", type_vocab: "", ..BERT };
+
 const GPT2: Keys = Keys {
     hidden: "n_embd",
     layers: "n_layer",
@@ -149,6 +185,8 @@ impl Keys {
             Architecture::Bert | Architecture::Roberta => &BERT,
             Architecture::Gpt2 => &GPT2,
             Architecture::DistilBert => &DISTILBERT,
+            Architecture::Albert => &ALBERT,
+            Architecture::MpNet => &MPNET,
         }
     }
 }

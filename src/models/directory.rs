@@ -39,7 +39,8 @@ pub fn load(dir: &Path, task: Option<Task>, options: &LoadOptions) -> Result<Bui
 /// Writes `config.json` and `model.safetensors` into `dir`, which is made if absent. `config`
 /// is that of a [`BuiltModel`]: its `architectures` name the task. `parameters` are the model's,
 /// each once, f32 under its state-dict name; a tied tensor is written under its parameter's name
-/// only, as the published libraries do. Each file is replaced atomically, the weights first.
+/// only, as the published libraries do; an untied masked-language-model head has its bias under
+/// both of its names. Each file is replaced atomically, the weights first.
 ///
 /// # Errors
 /// `InvalidArgument` for a parameter that is absent, unknown or given twice; `Shape`; `Io`.
@@ -71,6 +72,12 @@ pub fn save<'a, V: Into<View<'a>>>(
         let known = |name: &&&str| drawn.declared.iter().any(|d| d.name == **name);
         let name = given.keys().find(|name| !known(name)).unwrap_or(&"");
         return Err(Error::invalid(format!("the model has no parameter '{name}'")));
+    }
+    if !config.tie_word_embeddings {
+        // Untied heads hold their bias twice, and which one is read differs between versions.
+        for (alias, source) in &drawn.tied {
+            given.get(source.as_str()).copied().map(|view| given.insert(alias, view));
+        }
     }
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
     weights::write(&dir.join(FILE_NAME), given, &[("format", "pt")])?;

@@ -1,9 +1,10 @@
 //! Puts values behind a graph's parameters: from weights, under the names that published files
 //! use, or fresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{Architecture, Config};
+use super::encoder_names::prefix;
 use super::heads::Drawn;
 use super::init::fresh;
 use super::net::Declared;
@@ -79,13 +80,14 @@ impl Sources {
         let mut by_parameter = BTreeMap::new();
         let mut aliases = Vec::new();
         let mut unexpected = Vec::new();
-        let is_parameter = |name: &str| drawn.declared.iter().any(|d| d.name == name);
+        let parameters: BTreeSet<&str> = drawn.declared.iter().map(|d| d.name.as_str()).collect();
         let prefix = prefix(config.architecture);
         for name in weights.names() {
             let plain = modern(name);
             let full = format!("{prefix}.{plain}");
             let alias = drawn.tied.iter().find(|(alias, _)| *alias == plain);
-            if let Some(found) = [plain, full].into_iter().find(|n| is_parameter(n)) {
+            if let Some(found) = [plain, full].into_iter().find(|n| parameters.contains(n.as_str()))
+            {
                 by_parameter.insert(found, name.to_owned());
             } else if let Some((_, source)) = alias {
                 aliases.push((source.clone(), name));
@@ -93,9 +95,14 @@ impl Sources {
                 unexpected.push(name.to_owned());
             }
         }
-        // An alias counts where the file leaves out the parameter itself.
+        // An alias counts where the file leaves out the parameter itself. Only the bias of a
+        // language-model head has one when nothing is tied, and there it is the alias that the
+        // published head reads.
         for (source, name) in aliases {
-            by_parameter.entry(source).or_insert_with(|| name.to_owned());
+            if config.tie_word_embeddings && by_parameter.contains_key(&source) {
+                continue;
+            }
+            by_parameter.insert(source, name.to_owned());
         }
         Self { by_parameter, unexpected }
     }
@@ -114,16 +121,6 @@ impl Sources {
             config.model_type,
             first.name
         )))
-    }
-}
-
-/// What the body's parameters begin with; files of a bare model leave it out.
-fn prefix(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Bert => "bert",
-        Architecture::Roberta => "roberta",
-        Architecture::DistilBert => "distilbert",
-        Architecture::Gpt2 => "transformer",
     }
 }
 

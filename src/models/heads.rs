@@ -1,12 +1,17 @@
 //! A task's head on top of a model, and the whole graph without values.
 
 use super::config::{Architecture, Config};
-use super::encoder::{self, MaskedLmNames};
+use super::encoder;
+use super::encoder_names::{MaskedLmNames, word_embeddings};
 use super::gpt2;
 use super::net::{Declared, Net, batch, sequence};
 use super::{BuiltModel, Task};
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Dim, Graph, ValueId};
+use crate::tensor::element_count;
+
+/// Largest accepted number of elements in all parameters.
+const MAX_PARAMETERS: usize = 1 << 34;
 
 /// A graph whose parameters have no values yet.
 pub(super) struct Drawn {
@@ -44,14 +49,28 @@ pub(super) fn draw(config: &Config, task: Task, seed: u64) -> Result<Drawn> {
         }
         Task::CausalLm => causal_lm(&mut net, x)?,
     }
+    check_size(&net.declared)?;
     let tied = tied(config, task);
     let Net { graph, declared, .. } = net;
     Ok(Drawn { graph, declared, tied })
 }
 
+fn check_size(declared: &[Declared]) -> Result<()> {
+    let mut n = 0usize;
+    for d in declared {
+        n = n.saturating_add(element_count(&d.shape)?);
+    }
+    if n > MAX_PARAMETERS {
+        return Err(Error::data(format!(
+            "the configuration describes {n} parameters, more than {MAX_PARAMETERS}"
+        )));
+    }
+    Ok(())
+}
+
 /// Second names of parameters in the published state dicts.
 fn tied(config: &Config, task: Task) -> Vec<(String, String)> {
-    let words = encoder::word_embeddings(config.architecture);
+    let words = &word_embeddings(config.architecture);
     let mut tied = Vec::new();
     let mut tie = |alias: &str, source: &str| tied.push((alias.to_owned(), source.to_owned()));
     match task {
@@ -74,12 +93,12 @@ fn classify_sequence(net: &mut Net, x: ValueId, n: usize) -> Result<()> {
     let (config, hidden) = (net.config, net.config.hidden);
     let (square, out) = ((hidden, hidden), (hidden, n));
     let logits = match config.architecture {
-        Architecture::Bert => {
+        Architecture::Bert | Architecture::Albert => {
             let x = encoder::pool(net, x)?;
             let x = net.dropout(x, config.head_dropout);
             net.linear(x, "classifier", out)?
         }
-        Architecture::Roberta => {
+        Architecture::Roberta | Architecture::MpNet => {
             let x = net.first_token(x);
             let x = net.dropout(x, config.head_dropout);
             let x = net.linear(x, "classifier.dense", square)?;

@@ -9,8 +9,10 @@
 mod attention;
 mod config;
 mod config_keys;
+mod config_read;
 mod directory;
 mod encoder;
+mod encoder_names;
 mod fill;
 mod gpt2;
 mod heads;
@@ -145,7 +147,8 @@ pub struct BuiltModel {
     pub unexpected: Vec<String>,
     /// Rows that the published model keeps at zero.
     pub padding_rows: Vec<PaddingRow>,
-    /// Names of the inputs: `input_ids`, `attention_mask` and, for BERT, `token_type_ids`.
+    /// Names of the inputs: `input_ids`, `attention_mask` and, for BERT and ALBERT,
+    /// `token_type_ids`.
     pub inputs: Vec<String>,
     /// Names of the outputs.
     pub outputs: Vec<String>,

@@ -41,6 +41,7 @@ pub(super) struct Net<'a> {
     scope: String,
     seed: u64,
     n_dropouts: u64,
+    by_name: HashMap<String, usize>,
     constants: HashMap<(DType, Vec<u64>, bool), ValueId>,
 }
 
@@ -61,6 +62,7 @@ impl<'a> Net<'a> {
             scope: String::new(),
             seed,
             n_dropouts: 0,
+            by_name: HashMap::new(),
             constants: HashMap::new(),
         };
         net.dims = net.op("Shape", &[ids], []);
@@ -161,7 +163,8 @@ impl<'a> Net<'a> {
         init: Init,
         padding_row: Option<usize>,
     ) -> Result<ValueId> {
-        if let Some(known) = self.declared.iter().find(|d| d.name == name) {
+        if let Some(&index) = self.by_name.get(name) {
+            let known = &self.declared[index];
             if known.shape != shape {
                 return Err(Error::internal(format!("'{name}' is used with two shapes")));
             }
@@ -172,6 +175,7 @@ impl<'a> Net<'a> {
         }
         let value = self.graph.add_value(name)?;
         self.graph.set_type(value, ValueType::known(DType::F32, shape));
+        self.by_name.insert(name.to_owned(), self.declared.len());
         self.declared.push(Declared {
             name: name.to_owned(),
             value,
@@ -219,7 +223,12 @@ impl<'a> Net<'a> {
 
     /// Layer normalisation over the width (Ba et al. 2016).
     pub fn layer_norm(&mut self, x: ValueId, name: &str) -> Result<ValueId> {
-        let width = [self.config.hidden];
+        self.layer_norm_of(x, name, self.config.hidden)
+    }
+
+    /// Layer normalisation over a last axis of `width`.
+    pub fn layer_norm_of(&mut self, x: ValueId, name: &str, width: usize) -> Result<ValueId> {
+        let width = [width];
         let w = self.parameter(&format!("{name}.weight"), &width, Init::Ones)?;
         let b = self.parameter(&format!("{name}.bias"), &width, Init::Zeros)?;
         self.enter(name);

@@ -1,15 +1,25 @@
-//! ONNX graphs: read, edit, prune, write. Knows no operator's meaning and runs nothing.
+//! ONNX graphs: read, edit, prune, write, and typed builders of nodes. Runs nothing.
 
+mod branch;
+pub mod build;
+mod build_data;
 mod edit;
 mod graph;
+mod inline;
 pub mod proto;
 mod read;
 mod tensor_data;
 mod write;
 
+pub(crate) use branch::captures;
+pub use build::Build;
 pub use edit::show_dims;
 pub use graph::{Attribute, Attributes, Dim, Graph, Node, NodeId, Value, ValueId, ValueType};
 pub use tensor_data::TensorData;
+
+/// The operator domain of this library's fused kernels, version 1. A graph that imports it may
+/// hold nodes of it: those of [`crate::runtime::kernels`].
+pub const OWN_DOMAIN: &str = "mmopt";
 
 #[cfg(test)]
 mod tests;

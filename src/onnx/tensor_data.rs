@@ -71,6 +71,11 @@ impl TensorData {
         Tensor::from_bytes(self.dtype, &self.shape, &self.bytes)
     }
 
+    /// The same bytes under another shape of equal element count.
+    pub fn reshaped(self, shape: &[usize]) -> Result<Self> {
+        Self::new(self.dtype, shape, self.bytes)
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype

@@ -81,8 +81,7 @@ impl Dataset {
         let items: Vec<&Item> = indices.iter().map(pick).collect::<Result<_>>()?;
         let longest = items.iter().map(|i| i.ids.len()).max();
         let longest = longest.ok_or_else(|| Error::invalid("a batch needs an item"))?;
-        let padded = longest.next_multiple_of(plan.pad_to_multiple.max(1));
-        let length = padded.min(self.max_length().max(longest));
+        let length = self.padded_length(longest, plan.pad_to_multiple);
         let mut batch = Batch {
             items: indices.to_vec(),
             examples: items.iter().map(|i| i.example).collect(),
@@ -92,6 +91,12 @@ impl Dataset {
         self.push_inputs(&mut batch, &items, length, plan)?;
         push_targets(&mut batch, &items, length)?;
         Ok(batch)
+    }
+
+    /// The length of a batch whose longest item has `longest` tokens.
+    pub(crate) fn padded_length(&self, longest: usize, multiple: usize) -> usize {
+        let greatest = self.max_length().max(longest);
+        longest.checked_next_multiple_of(multiple.max(1)).map_or(greatest, |n| n.min(greatest))
     }
 
     /// Inputs of all tasks, and the labels of language models, which follow from them.

@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn sentences_columns_and_tags() {
-        let content = "-DOCSTART- -X- O O\r\n\r\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\r\n\r\n\r\n\
-            a b\tx\tB-LOC\n";
+        let content = "-DOCSTART- -X- O O\r\n\r\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\r\n\r\n\
+            \r\na b\tx\tB-LOC\n";
         let corpus = read(content, None).unwrap();
         assert_eq!(corpus.labels().names(), ["O", "B-LOC", "B-ORG"]);
         let words = |w: &[&str], tags: &[u32]| Example::Words {

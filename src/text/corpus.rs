@@ -1,7 +1,10 @@
 //! A corpus: the examples of one task, independent of tokenizers and models.
 
+use super::classification::Columns;
 use super::labels::LabelMap;
+use super::plain::Documents;
 use crate::error::{Error, Result};
+use std::path::Path;
 
 /// What is to be learned from a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +84,20 @@ impl Corpus {
             check(task, labels.len(), example).map_err(|e| e.context(format!("example {i}")))?;
         }
         Ok(Self { task, labels, examples })
+    }
+
+    /// Reads a file of a task with the usual layout: [`Corpus::classification`] with default
+    /// columns, [`Corpus::tagged_words`], [`Corpus::questions`], or [`Corpus::plain_text`] by
+    /// paragraphs. `labels`, where the task has any: those of the training data.
+    ///
+    /// Errors: as of these.
+    pub fn read(path: &Path, task: Task, labels: Option<&LabelMap>) -> Result<Self> {
+        match task {
+            Task::Classification => Self::classification(path, &Columns::default(), labels),
+            Task::Tokens => Self::tagged_words(path, labels),
+            Task::Questions => Self::questions(path),
+            Task::Language => Self::plain_text(path, Documents::Paragraphs),
+        }
     }
 
     /// A classification corpus from texts and the names of their classes (as many as texts, or
@@ -252,6 +269,21 @@ mod tests {
         assert_eq!(part.texts(), ["d", "a"]);
         assert_eq!(part.labels(), corpus.labels());
         assert!(corpus.subset(&[4]).is_err());
+    }
+
+    #[test]
+    fn each_task_has_its_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.txt");
+        std::fs::write(&path, "a\tX\n\nb\tO\n").unwrap();
+        let read = |task| Corpus::read(&path, task, None).map(|c| (c.task(), c.len()));
+        for task in [Task::Classification, Task::Tokens, Task::Language] {
+            assert_eq!(read(task).unwrap(), (task, 2));
+        }
+        let e = read(Task::Questions).unwrap_err();
+        assert!(e.message().contains("file.txt:1: "), "{e}");
+        let one = LabelMap::from_names(["X"]).unwrap();
+        assert!(Corpus::read(&path, Task::Tokens, Some(&one)).is_err());
     }
 
     #[test]

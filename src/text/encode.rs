@@ -7,6 +7,7 @@ use super::flavour::Special;
 use super::tokenizer::{Encoding, Tokenizer, Truncation};
 use crate::error::{Context, Error, Result};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// What a language model learns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub struct EncodeOptions {
     pub truncation: Truncation,
     /// Whether batches carry `token_type_ids`; `None` (default): as the flavour has it.
     pub token_types: Option<bool>,
+    /// What parts the two texts of a pair where framing puts nothing between them (GPT-2): it is
+    /// appended to the first. Default: a line feed.
+    pub separator: String,
     /// Language: next or hidden tokens. Default: next.
     pub objective: Objective,
     /// Language: documents are joined and cut into blocks of `max_length` (default), else each
@@ -48,6 +52,7 @@ impl Default for EncodeOptions {
             max_length: None,
             truncation: Truncation::LongestFirst,
             token_types: None,
+            separator: "\n".to_owned(),
             objective: Objective::Causal,
             pack: true,
             mask_share: 0.15,
@@ -114,7 +119,8 @@ impl Encoder<'_> {
     fn items(&self, example: usize, from: &Example) -> Result<Vec<Item>> {
         match from {
             Example::Text { text, pair, label } => {
-                let encoding = self.plain(text, pair.as_deref())?;
+                let first = if pair.is_some() { self.first(text) } else { text.into() };
+                let encoding = self.plain(&first, pair.as_deref())?;
                 let target = label.map_or(Target::None, Target::Class);
                 Ok(vec![Item::new(example, encoding, target)])
             }
@@ -131,6 +137,14 @@ impl Encoder<'_> {
 
     fn plain(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
         self.tokenizer.encode(text, pair, self.max_length, self.options.truncation)
+    }
+
+    /// The first text of a pair, parted from the second where framing does not do it.
+    fn first<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.tokenizer.added_tokens(true) {
+            0 => format!("{text}{}", self.options.separator).into(),
+            _ => text.into(),
+        }
     }
 
     fn language_target(&self) -> Target {
@@ -173,7 +187,8 @@ impl Encoder<'_> {
         answers: &[Answer],
     ) -> Result<Vec<Item>> {
         let overlap = self.options.overlap;
-        let windows = self.tokenizer.encode_windows(question, context, self.max_length, overlap)?;
+        let first = self.first(question);
+        let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
         let answer = answers.first();
         let none = if self.tokenizer.special_id(Special::Cls).is_some() { 0 } else { IGNORE };
         let mut items = Vec::with_capacity(windows.len());
@@ -318,6 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn pairs_without_framing_are_parted() {
+        let text = |flavour| {
+            let t = tokenizer(flavour);
+            let pair = Some("in spring".to_owned());
+            let example = Example::Text { text: "the river".into(), pair, label: None };
+            let corpus =
+                Corpus::new(Task::Classification, LabelMap::default(), vec![example]).unwrap();
+            let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
+            t.decode(&data.items()[0].ids, true).unwrap()
+        };
+        assert_eq!(text(Flavour::Gpt2), "the river\nin spring");
+        assert!(!text(Flavour::Roberta).contains('\n'));
+    }
+
+    #[test]
     fn best_answer_finds_the_labelled_span() {
         let options = EncodeOptions { max_length: Some(400), ..Default::default() };
         let data = Dataset::encode(&question("old town"), &tokenizer(Flavour::Bert), &options);
@@ -454,8 +484,10 @@ mod tests {
         assert_eq!(&mask[8..], [1, 1, 1, 0, 0, 0, 0, 0]);
         assert_eq!(batch.tensor("labels").unwrap().as_slice::<i64>().unwrap(), [0, 1]);
         assert_eq!(batch.examples, [2, 1]);
-        let wide = data.batch(&[0], 64, 0).unwrap();
-        assert_eq!(wide.sequence_length(), 10, "never beyond the greatest length");
+        for multiple in [64, usize::MAX] {
+            let wide = data.batch(&[0], multiple, 0).unwrap();
+            assert_eq!(wide.sequence_length(), 10, "never beyond the greatest length");
+        }
         assert!(data.batch(&[], 8, 0).is_err());
         assert!(data.batch(&[3], 8, 0).is_err());
         let plain = EncodeOptions { token_types: Some(false), ..options };

@@ -163,8 +163,7 @@ impl Loader {
         let plan = &self.plans[if self.options.aligned { 0 } else { dataset }];
         let shape = |batch: &Vec<usize>| {
             let longest = batch.iter().map(|&i| data.items()[i].ids.len()).max().unwrap_or(0);
-            let padded = longest.next_multiple_of(self.options.pad_to_multiple.max(1));
-            [batch.len(), padded.min(data.max_length().max(longest))]
+            [batch.len(), data.padded_length(longest, self.options.pad_to_multiple)]
         };
         let mut shapes: Vec<[usize; 2]> = plan.iter().map(shape).collect();
         shapes.sort_unstable();

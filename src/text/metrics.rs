@@ -261,6 +261,7 @@ mod tests {
             "S-PER S-PER B-X I-X E-X I-X",
             &[("PER", 0, 1), ("PER", 1, 2), ("X", 2, 5), ("X", 5, 6)],
         );
+        check("B-X S-X I-X", &[("X", 0, 1), ("X", 1, 2), ("X", 2, 3)]);
         check("O O", &[]);
     }
 

@@ -59,3 +59,18 @@ pub use predict::FoundAnswer;
 pub use split::SplitOptions;
 pub use synthetic::SyntheticOptions;
 pub use tokenizer::{Encoding, Tokenizer, Truncation};
+
+#[cfg(test)]
+mod tests {
+    /// Handles move between threads and are read from several at once.
+    #[test]
+    fn handles_are_send_and_sync() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<super::Tokenizer>();
+        check::<super::Corpus>();
+        check::<super::Dataset>();
+        check::<super::Loader>();
+        check::<super::Batch>();
+        check::<super::LabelMap>();
+    }
+}

@@ -221,6 +221,23 @@ mod tests {
     }
 
     #[test]
+    fn denial_turns_the_sense() {
+        let options = SyntheticOptions { label_noise: 0.0, ..Default::default() };
+        let corpus = Corpus::synthetic(&options).unwrap();
+        let mut seen = [0, 0];
+        for (text, label) in rows(&corpus) {
+            let opinions: Vec<&str> =
+                text.split(' ').filter(|w| GOOD.contains(w) || BAD.contains(w)).collect();
+            let [word] = opinions[..] else { continue };
+            let denied =
+                [" not ", "nobody", "anything but", "never"].iter().any(|d| text.contains(d));
+            assert_eq!(GOOD.contains(&word) != denied, label == 1, "{text}");
+            seen[usize::from(denied)] += 1;
+        }
+        assert!(seen[0] > 500 && seen[1] > 100, "{seen:?}");
+    }
+
+    #[test]
     fn reproducible_balanced_and_not_trivial() {
         let corpus = Corpus::synthetic(&SyntheticOptions::default()).unwrap();
         assert_eq!(corpus, Corpus::synthetic(&SyntheticOptions::default()).unwrap());

@@ -11,6 +11,9 @@ use tokenizers::utils::truncation::{
 };
 use tokenizers::{PostProcessor, PostProcessorWrapper, Tokenizer as Pipeline};
 
+/// Greater ids are taken for damage: embeddings need a row for each.
+const MOST_IDS: usize = 1 << 24;
+
 /// What to do with texts that exceed the length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
@@ -66,6 +69,7 @@ pub struct Tokenizer {
     pub(crate) flavour: Flavour,
     pub(crate) specials: [Option<u32>; 7],
     pub(crate) max_length: usize,
+    pub(crate) token_types: bool,
     n_ids: usize,
 }
 
@@ -90,7 +94,14 @@ impl Tokenizer {
         let id = |special| flavour.token(special).and_then(|token| pipeline.token_to_id(token));
         let specials = Special::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        Ok(Self { pipeline, framing, flavour, specials, max_length: 512, n_ids })
+        if n_ids > MOST_IDS {
+            return Err(Error::data(format!(
+                "a token has the id {}; at most {MOST_IDS}",
+                n_ids - 1
+            )));
+        }
+        let token_types = flavour == Flavour::Bert;
+        Ok(Self { pipeline, framing, flavour, specials, max_length: 512, token_types, n_ids })
     }
 
     /// Special tokens and framing.
@@ -138,7 +149,7 @@ impl Tokenizer {
 
     /// True when the architecture distinguishes the two texts of a pair by `token_type_ids`.
     pub fn has_token_types(&self) -> bool {
-        self.flavour == Flavour::Bert
+        self.token_types
     }
 
     /// Tokens that framing adds to one text or to a pair.

@@ -18,21 +18,20 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{Model, ModelWrapper, Tokenizer as Pipeline};
 
 /// Lengths above this stand for "no limit" in published files.
-const NO_LIMIT: u64 = 1 << 24;
+const NO_LIMIT: f64 = 1e7;
 
 /// What the files beside a vocabulary say.
 #[derive(Default)]
 struct Config {
     values: Value,
-    model_type: String,
+    model: Value,
 }
 
 impl Config {
     fn read(dir: &Path) -> Result<Self> {
         let values = json_beside(dir, "tokenizer_config.json")?.unwrap_or_default();
         let model = json_beside(dir, "config.json")?.unwrap_or_default();
-        let model_type = model.get("model_type").and_then(Value::as_str).unwrap_or("").to_owned();
-        Ok(Self { values, model_type })
+        Ok(Self { values, model })
     }
 
     fn flag(&self, key: &str) -> Option<bool> {
@@ -45,10 +44,16 @@ impl Config {
         value.as_str().or_else(|| value.get("content").and_then(Value::as_str))
     }
 
+    /// The tokenizer's class and the model's type, in lower case; empty where not given.
+    fn names(&self) -> [String; 2] {
+        let text = |from: &Value, key| from.get(key).and_then(Value::as_str).map(str::to_owned);
+        [text(&self.values, "tokenizer_class"), text(&self.model, "model_type")]
+            .map(|name| name.unwrap_or_default().to_ascii_lowercase())
+    }
+
     /// The flavour by class or model type, else by the special tokens that there are.
     fn flavour(&self, has: impl Fn(&str) -> bool) -> Flavour {
-        let class = self.values.get("tokenizer_class").and_then(Value::as_str).unwrap_or("");
-        for name in [class.to_ascii_lowercase(), self.model_type.to_ascii_lowercase()] {
+        for name in self.names() {
             if name.contains("roberta") {
                 return Flavour::Roberta;
             }
@@ -68,9 +73,22 @@ impl Config {
         }
     }
 
+    /// The lesser of what the tokenizer's and the model's files allow. RoBERTa counts its
+    /// positions from the pad token's id plus one, so two fewer than there are.
     fn max_length(&self) -> Option<usize> {
-        let length = self.values.get("model_max_length")?.as_f64()?;
-        (length >= 1.0 && length < NO_LIMIT as f64).then_some(length as usize)
+        let number = |from: &Value, key: &str| from.get(key).and_then(Value::as_f64);
+        let named = number(&self.values, "model_max_length").filter(|n| *n < NO_LIMIT);
+        let positions = number(&self.model, "max_position_embeddings")
+            .or_else(|| number(&self.model, "n_positions"));
+        let roberta = self.names().iter().any(|n| n.contains("roberta"));
+        let positions = positions.map(|n| if roberta { n - 2.0 } else { n });
+        let least = named.into_iter().chain(positions).reduce(f64::min)?;
+        (least >= 1.0).then_some(least as usize)
+    }
+
+    /// DistilBERT knows no token types; other models of BERT's kind do.
+    fn token_types(&self, flavour: Flavour) -> bool {
+        flavour == Flavour::Bert && !self.names().iter().any(|n| n.contains("distil"))
     }
 }
 
@@ -99,6 +117,7 @@ impl Tokenizer {
             }
         }
         tokenizer.max_length = config.max_length().unwrap_or(tokenizer.max_length);
+        tokenizer.token_types = config.token_types(tokenizer.flavour);
         Ok(tokenizer)
     }
 
@@ -136,6 +155,10 @@ impl Tokenizer {
             _ => "PreTrainedTokenizerFast",
         };
         config["tokenizer_class"] = json!(class);
+        let model_inputs = ["input_ids", "token_type_ids", "attention_mask"];
+        let skip = |name: &&str| self.token_types || *name != "token_type_ids";
+        config["model_input_names"] =
+            json!(model_inputs.into_iter().filter(skip).collect::<Vec<_>>());
         config["model_max_length"] = json!(self.max_length);
         if let Some(tokenizers::NormalizerWrapper::BertNormalizer(n)) =
             self.pipeline.get_normalizer()
@@ -291,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn model_config_limits_the_length_and_the_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        learned(Flavour::Bert).save(dir.path()).unwrap();
+        let with = |config: &str| {
+            std::fs::write(dir.path().join("config.json"), config).unwrap();
+            Tokenizer::load(dir.path()).unwrap()
+        };
+        let tokenizer = with("{\"max_position_embeddings\": 40, \"model_type\": \"bert\"}");
+        assert_eq!(tokenizer.model_max_length(), 40);
+        assert!(tokenizer.has_token_types());
+        assert_eq!(with("{\"n_positions\": 1024}").model_max_length(), 77);
+        assert!(!with("{\"model_type\": \"distilbert\"}").has_token_types());
+        learned(Flavour::Roberta).save(dir.path()).unwrap();
+        assert_eq!(with("{\"max_position_embeddings\": 66}").model_max_length(), 64);
+    }
+
+    #[test]
     fn errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let fails = |name: &str, content: &str| {
@@ -310,5 +350,8 @@ mod tests {
         let e = fails("vocab.json", "{\"a\":0,\"b\":1,\"ab\":2}");
         assert_eq!(e, "vocab.json: merges.txt:3: 'c' is not in the vocabulary");
         assert!(fails("vocab.json", "{\"a\":0,\"b\":0}").contains("not an unused number"));
+        std::fs::write(dir.path().join("merges.txt"), "").unwrap();
+        let e = fails("vocab.json", "{\"<|endoftext|>\":0,\"b\":4000000000}");
+        assert_eq!(e, "vocab.json: a token has the id 4000000000; at most 16777216");
     }
 }

@@ -1,24 +1,30 @@
-//! Fused CPU kernels in the operator domain `mmopt`, for gradients that take many passes over
-//! memory in standard operators.
+//! Fused CPU kernels in the operator domain `mmopt`, for what takes many passes over memory in
+//! standard operators: gradients above all.
 //!
-//! | operator | inputs | outputs | attributes |
-//! |---|---|---|---|
-//! | `LayerNormGrad` | dy, x `[…, h]`; gamma `[h]`; mean, inverse deviation `[…, 1]` | dx `[…, h]`, dgamma `[h]`, dbeta `[h]` | |
-//! | `GeluGrad` | dy, x | dx | |
-//! | `GeluTanhGrad` | dy, x | dx | |
-//! | `SoftmaxGrad` | dy, y `[…, n]` | dx `[…, n]` | |
-//! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` | `ignore_index`, `label_smoothing` |
-//! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` | the same two |
-//! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` | |
+//! | operator | inputs | outputs |
+//! |---|---|---|
+//! | `LayerNormGrad` | dy, x, gamma `[h]`, mean `[…, 1]`, inverse deviation | dx, dgamma, dbeta |
+//! | `Gelu`, `GeluTanh` | x | y |
+//! | `GeluGrad`, `GeluTanhGrad` | dy, x | dx |
+//! | `SoftmaxGrad` | dy, y | dx |
+//! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` |
+//! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
+//! | `Dropout` | x, seed `[1]` i64 | y |
+//! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
-//! All floats are f32; everything works on the last axis. Both attributes of the cross-entropy
-//! must be given. Of the table only the shape is read. Each operator also has a form in standard
-//! operators ([`attach`] puts it into the graph): where no kernel is registered, on another device
-//! or by choice, the runtime runs that instead, from the same file.
+//! A node names all inputs and all outputs. The two cross-entropies have, and need, the attributes
+//! `ignore_index` (a label whose rows count nothing) and `label_smoothing` (0 to 1); `Dropout` has
+//! `ratio` (0 to 1, 1 excluded) and `salt`, a number of its own for each node. Of the table only
+//! the shape is read. y, dy and dx are like x.
+//!
+//! All floats are f32; everything works on the last axis. Each operator also has a form in
+//! standard operators ([`attach`] puts it into the graph): where no kernel is registered, on
+//! another device or by choice, the runtime runs that instead, from the same file.
 //!
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
 //! threads, and in the builds for each instruction set.
 
+mod dropout;
 mod embedding;
 mod loss;
 mod math;
@@ -36,8 +42,7 @@ use ort::operator::OperatorDomain;
 use super::api::wrap;
 use crate::error::Result;
 
-/// The operator domain of this library's kernels, version 1.
-pub const DOMAIN: &str = "mmopt";
+pub use crate::onnx::OWN_DOMAIN as DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -11,7 +11,7 @@ use ort::operator::{
 };
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
-use super::{embedding, loss, norm, pointwise};
+use super::{dropout, embedding, loss, norm, pointwise};
 
 /// The result of a kernel.
 pub(super) type Result<T = ()> = ort::Result<T>;
@@ -25,11 +25,13 @@ pub(super) enum Dims {
     Outer(usize),
 }
 
-/// Attributes of the cross-entropy; zero for the operators that have none.
+/// Attributes of the cross-entropy and of dropout; zero for the operators that have none.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Attributes {
     pub(super) ignore_index: i64,
     pub(super) label_smoothing: f32,
+    pub(super) ratio: f32,
+    pub(super) salt: i64,
 }
 
 /// One operator: a row of the table.
@@ -59,6 +61,8 @@ pub(super) static ROWS: &[Row] = &[
         outputs: &[Like(1), Like(2), Like(2)],
         compute: norm::layer_norm_grad,
     },
+    Row { name: "Gelu", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu },
+    Row { name: "GeluTanh", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu_tanh },
     Row { name: "GeluGrad", inputs: &[F, F], outputs: &[Like(1)], compute: pointwise::gelu_grad },
     Row {
         name: "GeluTanhGrad",
@@ -90,6 +94,7 @@ pub(super) static ROWS: &[Row] = &[
         outputs: &[Like(2)],
         compute: embedding::embedding_grad,
     },
+    Row { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 
 /// A row as the runtime's binding wants it.
@@ -116,6 +121,8 @@ impl Operator for Op {
         let attributes = Attributes {
             ignore_index: info.get("ignore_index").unwrap_or(0),
             label_smoothing: info.get("label_smoothing").unwrap_or(0.0),
+            ratio: info.get("ratio").unwrap_or(0.0),
+            salt: info.get("salt").unwrap_or(0),
         };
         Ok(Box::new(move |cx: &ComputeContext| {
             guarded(|| (row.compute)(cx, &attributes))

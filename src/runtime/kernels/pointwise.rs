@@ -5,6 +5,26 @@ use ort::operator::ComputeContext;
 use super::math;
 use super::op::{Attributes, Result, each, input, output, require, rows_per_part};
 
+/// y = x · Φ(x), Φ the normal distribution
+pub(super) fn gelu(cx: &ComputeContext, _: &Attributes) -> Result {
+    forward(cx, math::gelu)
+}
+
+/// y = x / (1 + e^(-2u)), u = √(2/π) (x + 0.044715 x³)
+pub(super) fn gelu_tanh(cx: &ComputeContext, _: &Attributes) -> Result {
+    forward(cx, math::gelu_tanh)
+}
+
+fn forward(cx: &ComputeContext, work: fn(&mut [f32], &[f32])) -> Result {
+    input!(cx, 0, f32 => x);
+    let (dims, x) = x;
+    output!(cx, 0, dims => y);
+    let Some(y) = y else { return Ok(()) };
+    let part = rows_per_part(1);
+    let parts = y.chunks_mut(part).zip(x.chunks(part)).collect();
+    each(cx, parts, |_, (y, x)| work(y, x))
+}
+
 /// y = x · Φ(x)        dx = dy · (Φ(x) + x φ(x))
 pub(super) fn gelu_grad(cx: &ComputeContext, _: &Attributes) -> Result {
     pointwise(cx, math::gelu_grad)

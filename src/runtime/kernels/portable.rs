@@ -5,10 +5,11 @@ use crate::onnx::Graph;
 use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 
 use super::DOMAIN;
+use super::dropout::{A, C, P, ROUNDS};
 
 /// Gives a graph what its nodes of the domain `mmopt` need to run anywhere: the domain's import,
 /// and each operator's form in standard operators of the graph's own opset (13 or newer). Without
-/// such nodes nothing changes.
+/// such nodes the import goes.
 ///
 /// # Errors
 /// [`crate::Kind::Unsupported`] for a node of the domain that no kernel implements, or an older
@@ -21,6 +22,7 @@ pub fn attach(graph: &mut Graph) -> Result<()> {
         }
     }
     if wanted.is_empty() {
+        graph.opsets.remove(DOMAIN);
         return Ok(());
     }
     let opset = graph.opset();
@@ -46,6 +48,14 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             layer_norm_grad(&mut body);
             (&["dy", "x", "gamma", "mean", "inv"], &["dx", "dgamma", "dbeta"], &[])
         }
+        "Gelu" => {
+            gelu(&mut body);
+            (&["x"], &["y"], &[])
+        }
+        "GeluTanh" => {
+            gelu_tanh(&mut body);
+            (&["x"], &["y"], &[])
+        }
         "GeluGrad" => {
             gelu_grad(&mut body);
             (&["dy", "x"], &["dx"], &[])
@@ -66,6 +76,10 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             cross_entropy_grad(&mut body);
             let inputs = &["drows", "logits", "labels", "lse"];
             (inputs, &["dlogits"], &["ignore_index", "label_smoothing"])
+        }
+        "Dropout" => {
+            dropout(&mut body);
+            (&["x", "seed"], &["y"], &["ratio", "salt"])
         }
         "EmbeddingGrad" => {
             embedding_grad(&mut body);
@@ -113,6 +127,10 @@ impl Body {
 
     fn mul(&mut self, a: &str, b: &str) -> String {
         self.add("Mul", &[a, b], vec![])
+    }
+
+    fn modulo(&mut self, a: &str, b: &str) -> String {
+        self.add("Mod", &[a, b], vec![])
     }
 
     fn sub(&mut self, a: &str, b: &str) -> String {
@@ -176,6 +194,44 @@ fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), r#type: 7, ..named(name) }
 }
 
+fn dropout(b: &mut Body) {
+    let (p, a, c) = (b.integer(P), b.integer(A), b.integer(C));
+    let salt = b.attribute("salt", false);
+    let salt = b.modulo(&salt, &p);
+    let seed = b.modulo("seed", &p);
+    let first = b.mul(&salt, &a);
+    let first = b.plus(&first, &seed);
+    let first = b.modulo(&first, &p);
+    let size = b.add("Size", &["x"], vec![]);
+    let (zero, one) = (b.integer(0), b.integer(1));
+    let places = b.add("Range", &[&zero, &size, &one], vec![]);
+    let sum = b.plus(&places, &first);
+    let mut h = b.modulo(&sum, &p);
+    for _ in 0..ROUNDS {
+        let square = b.mul(&h, &h);
+        let line = b.mul(&h, &a);
+        let sum = b.plus(&square, &line);
+        let sum = b.plus(&sum, &c);
+        h = b.modulo(&sum, &p);
+    }
+    let ratio = b.attribute("ratio", true);
+    let wide = b.add("Cast", &[&ratio], vec![int("to", 11)]);
+    let p_wide = b.add("Cast", &[&p], vec![int("to", 11)]);
+    let least = b.mul(&wide, &p_wide);
+    let least = b.add("Round", &[&least], vec![]);
+    let least = b.add("Cast", &[&least], vec![int("to", 7)]);
+    let dropped = b.add("Less", &[&h, &least], vec![]);
+    let kept = b.add("Not", &[&dropped], vec![]);
+    let mask = b.add("Cast", &[&kept], vec![int("to", 1)]);
+    let shape = b.add("Shape", &["x"], vec![]);
+    let mask = b.add("Reshape", &[&mask, &shape], vec![]);
+    let one = b.float(1.0);
+    let rest = b.sub(&one, &ratio);
+    let scaled = b.mul("x", &mask);
+    let inverse = b.add("Div", &[&one, &rest], vec![]);
+    b.put("y", "Mul", &[&scaled, &inverse], vec![]);
+}
+
 fn layer_norm_grad(b: &mut Body) {
     let centred = b.sub("x", "mean");
     let x_hat = b.mul(&centred, "inv");
@@ -198,13 +254,23 @@ fn layer_norm_grad(b: &mut Body) {
     }
 }
 
-fn gelu_grad(b: &mut Body) {
+/// Φ(x), the normal distribution.
+fn normal(b: &mut Body) -> String {
     let (root, one, half) = (b.float(std::f32::consts::FRAC_1_SQRT_2), b.float(1.0), b.float(0.5));
-    let (minus_half, norm) = (b.float(-0.5), b.float(0.398_942_3));
     let scaled = b.mul("x", &root);
     let erf = b.add("Erf", &[&scaled], vec![]);
     let cdf = b.plus(&erf, &one);
-    let cdf = b.mul(&cdf, &half);
+    b.mul(&cdf, &half)
+}
+
+fn gelu(b: &mut Body) {
+    let cdf = normal(b);
+    b.put("y", "Mul", &["x", &cdf], vec![]);
+}
+
+fn gelu_grad(b: &mut Body) {
+    let cdf = normal(b);
+    let (minus_half, norm) = (b.float(-0.5), b.float(0.398_942_3));
     let square = b.mul("x", "x");
     let exponent = b.mul(&square, &minus_half);
     let density = b.add("Exp", &[&exponent], vec![]);
@@ -214,15 +280,29 @@ fn gelu_grad(b: &mut Body) {
     b.put("dx", "Mul", &["dy", &slope], vec![]);
 }
 
-fn gelu_tanh_grad(b: &mut Body) {
-    let (c, a, one, half) = (b.float(0.797_884_6), b.float(0.044_715), b.float(1.0), b.float(0.5));
-    let three_a = b.float(3.0 * 0.044_715);
+/// x², and the tanh of GELU's tanh form.
+fn tanh(b: &mut Body) -> (String, String) {
+    let (c, a, one) = (b.float(0.797_884_6), b.float(0.044_715), b.float(1.0));
     let x2 = b.mul("x", "x");
     let cubic = b.mul(&x2, &a);
     let cubic = b.plus(&cubic, &one);
     let u = b.mul("x", &cubic);
     let u = b.mul(&u, &c);
-    let tanh = b.add("Tanh", &[&u], vec![]);
+    (x2, b.add("Tanh", &[&u], vec![]))
+}
+
+fn gelu_tanh(b: &mut Body) {
+    let (_, tanh) = tanh(b);
+    let (one, half) = (b.float(1.0), b.float(0.5));
+    let outer = b.plus(&tanh, &one);
+    let outer = b.mul(&outer, &half);
+    b.put("y", "Mul", &["x", &outer], vec![]);
+}
+
+fn gelu_tanh_grad(b: &mut Body) {
+    let (x2, tanh) = tanh(b);
+    let (c, one, half) = (b.float(0.797_884_6), b.float(1.0), b.float(0.5));
+    let three_a = b.float(3.0 * 0.044_715);
     let du = b.mul(&x2, &three_a);
     let du = b.plus(&du, &one);
     let du = b.mul(&du, &c);

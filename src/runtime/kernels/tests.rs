@@ -90,7 +90,9 @@ impl Case<'_> {
             // Their reductions of nothing keep the shape, their products of nothing are undefined.
             return println!("not run: this runtime's own operators do not work on empty tensors");
         }
-        for opset in [13, 15, 16, 17, 18] {
+        let version = crate::runtime::load(None).unwrap().version();
+        let newest = if version >= (1, 24, 0) { 23 } else { 21 };
+        for opset in [13, 15, 16, 17, 18, newest] {
             let mut graph = self.graph(opset);
             attach(&mut graph).unwrap();
             let standard = self.run(&graph, with(false, 2)).unwrap();
@@ -144,6 +146,23 @@ fn gelu_tanh() {
         let slope = c * (1.0 + 3.0 * 0.044_715 * x * x);
         0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope
     });
+}
+
+#[test]
+fn gelu_forward() {
+    type Formula = fn(f64) -> f64;
+    let erf_form: Formula = |x| 0.5 * x * (1.0 + erf(x / 2f64.sqrt()));
+    let tanh_form: Formula = |x| {
+        let c = (2.0 / std::f64::consts::PI).sqrt();
+        0.5 * x * (1.0 + (c * (x + 0.044_715 * x * x * x)).tanh())
+    };
+    for (op, formula) in [("Gelu", erf_form), ("GeluTanh", tanh_form)] {
+        for shape in [&[7usize, 5, 333][..], &[40_000], &[0, 3]] {
+            let inputs = [tensor(2, shape, 6.0)];
+            let expected = wide(&inputs[0]).into_iter().map(formula).collect();
+            Case { op, inputs: &inputs, outputs: 1, attributes: &[] }.check(&[expected]);
+        }
+    }
 }
 
 #[test]
@@ -352,8 +371,69 @@ fn attach_adds_what_is_used_once() {
     assert!(error.message().contains("mmopt.NoSuch"), "{error}");
     let mut plain = Graph::new("plain", 11);
     attach(&mut plain).unwrap();
-    assert!(plain.opsets.len() == 1);
+    plain.opsets.insert(DOMAIN.into(), 1);
+    attach(&mut plain).unwrap();
+    assert_eq!(plain.opsets.len(), 1);
     for name in names() {
         portable::function(name, 13).unwrap();
+    }
+}
+
+/// The mask by the written formula, in 128-bit arithmetic.
+fn dropped(x: &[f32], seed: i64, salt: i64, ratio: f32) -> Vec<f64> {
+    use super::dropout::{A, C, P, ROUNDS, threshold};
+    let p = i128::from(P);
+    let first = i128::from(salt) * i128::from(A) + i128::from(seed);
+    let keep = |i: usize| {
+        let mut h = (first + i as i128).rem_euclid(p);
+        for _ in 0..ROUNDS {
+            h = (h * h + i128::from(A) * h + i128::from(C)) % p;
+        }
+        h >= i128::from(threshold(ratio))
+    };
+    let scale = 1.0 / f64::from(1.0 - ratio);
+    x.iter().enumerate().map(|(i, &v)| if keep(i) { f64::from(v) * scale } else { 0.0 }).collect()
+}
+
+#[test]
+fn dropout_draws_the_same_mask_everywhere() {
+    for (shape, seed, salt, ratio) in [
+        (vec![3, 40, 200], 7i64, 3i64, 0.1f32),
+        (vec![20_000], (1 << 31) - 2, 1_000_003, 0.5),
+        (vec![5], 0, 0, 0.0),
+    ] {
+        let x = tensor(9, &shape, 2.0);
+        let expected = dropped(x.as_slice().unwrap(), seed, salt, ratio);
+        let seed = Tensor::from_slice(&[1], &[seed]).unwrap();
+        let attributes = [("ratio", Attribute::Float(ratio)), ("salt", Attribute::Int(salt))];
+        let case = Case { op: "Dropout", inputs: &[x, seed], outputs: 1, attributes: &attributes };
+        case.check(&[expected]);
+    }
+}
+
+#[test]
+fn dropout_keeps_its_share_without_visible_order() {
+    let n = 1 << 16;
+    let ones = vec![1.0f32; n];
+    for (seed, ratio) in [(1i64, 0.1f32), (2, 0.1), (12345, 0.5), (1 << 30, 0.9)] {
+        let kept: Vec<bool> = dropped(&ones, seed, 5, ratio).iter().map(|&v| v > 0.0).collect();
+        let share = |it: &mut dyn Iterator<Item = bool>| {
+            let (mut hits, mut all) = (0u32, 0u32);
+            it.for_each(|k| (hits, all) = (hits + u32::from(k), all + 1));
+            f64::from(hits) / f64::from(all)
+        };
+        let keep = f64::from(1.0 - ratio);
+        // Five standard deviations of a fair draw.
+        let limit = 5.0 * (keep * (1.0 - keep) / n as f64).sqrt();
+        let all = share(&mut kept.iter().copied());
+        assert!((all - keep).abs() < limit, "seed {seed}: {all} kept, {keep} asked for");
+        for lag in [1, 2, 3, 8, 64, 768] {
+            let both = share(&mut kept.windows(lag + 1).map(|w| w[0] && w[lag]));
+            assert!((both - keep * keep).abs() < 2.0 * limit, "seed {seed}, lag {lag}: {both}");
+        }
+        let other = dropped(&ones, seed + 1, 5, ratio);
+        let same = share(&mut kept.iter().zip(&other).map(|(&a, &b)| a == (b > 0.0)));
+        let expected = keep * keep + (1.0 - keep) * (1.0 - keep);
+        assert!((same - expected).abs() < 2.0 * limit, "neighbouring seeds agree on {same}");
     }
 }

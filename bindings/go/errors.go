@@ -1,0 +1,58 @@
+package mmopt
+
+// #include <mmopt.h>
+import "C"
+
+import "fmt"
+
+// Code says what went wrong, as far as a program can act on it.
+type Code uint32
+
+// The codes of the C library. Their numbers never change; new ones may come.
+const (
+	InvalidArgument    Code = C.MMOPT_CODE_INVALID_ARGUMENT
+	NotFound           Code = C.MMOPT_CODE_NOT_FOUND
+	IO                 Code = C.MMOPT_CODE_IO
+	InvalidData        Code = C.MMOPT_CODE_INVALID_DATA
+	Unsupported        Code = C.MMOPT_CODE_UNSUPPORTED
+	Shape              Code = C.MMOPT_CODE_SHAPE
+	RuntimeUnavailable Code = C.MMOPT_CODE_RUNTIME_UNAVAILABLE
+	Runtime            Code = C.MMOPT_CODE_RUNTIME
+	NonFinite          Code = C.MMOPT_CODE_NON_FINITE
+	State              Code = C.MMOPT_CODE_STATE
+	Cancelled          Code = C.MMOPT_CODE_CANCELLED
+	Poisoned           Code = C.MMOPT_CODE_POISONED
+	Internal           Code = C.MMOPT_CODE_INTERNAL
+)
+
+// Error is why a call failed.
+type Error struct {
+	// Code is what a program branches on.
+	Code Code
+	// Message is for people.
+	Message string
+}
+
+func (e *Error) Error() string { return "mmopt: " + e.Message }
+
+// Is makes errors.Is(err, &Error{Code: NotFound}) true for every error of that code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code && (t.Message == "" || t.Message == e.Message)
+}
+
+// take turns an owned error of the C library into a Go error.
+func take(raw *C.mmopt_error) error {
+	if raw == nil {
+		return nil
+	}
+	defer C.mmopt_error_free(raw)
+	return &Error{
+		Code:    Code(C.mmopt_error_code(raw)),
+		Message: C.GoString(C.mmopt_error_message(raw)),
+	}
+}
+
+func closed(what string) error {
+	return &Error{Code: State, Message: fmt.Sprintf("%s is closed", what)}
+}

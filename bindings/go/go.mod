@@ -1,0 +1,3 @@
+module mmopt
+
+go 1.24

@@ -1,0 +1,185 @@
+/* The flags of joint_train. */
+#ifndef MMOPT_JOINT_OPTIONS_H
+#define MMOPT_JOINT_OPTIONS_H
+
+#include "example.h"
+
+enum { MAX_MODELS = 8 };
+
+struct settings {
+    const char *data, *eval, *mode, *out, *checkpoint, *json, *runtime, *optimizer;
+    char *models[MAX_MODELS];
+    uint32_t architectures[MAX_MODELS];
+    uint32_t preset;
+    size_t n_models, batch, threads, layers, hidden, heads, vocab, max_length;
+    unsigned long long epochs, steps, checkpoint_every;
+    uint64_t seed;
+    double learning_rate, dropout;
+    int resume, quiet;
+};
+
+static const char usage[] =
+    "joint_train --data FILE [--eval FILE] [flags]\n"
+    "  --data FILE            sentences to train on, one a line: text TAB label;\n"
+    "                         the word synthetic generates some\n"
+    "  --eval FILE            held-out sentences (default: a tenth of the data)\n"
+    "  --models LIST          bert, gpt2, roberta, distilbert (default bert,gpt2,roberta)\n"
+    "  --mode MODE            joint (default), paper, independent\n"
+    "  --epochs N             walks over the data (default 4)\n"
+    "  --steps N              stop after so many steps (default: no limit)\n"
+    "  --batch N              sentences per step (default 32)\n"
+    "  --lr X                 base learning rate (default 5e-4)\n"
+    "  --seed N               weights, dropout and order (default 1)\n"
+    "  --threads N            0: every core (default)\n"
+    "  --out DIR              write each trained model to DIR/<name>\n"
+    "  --checkpoint DIR       write checkpoints there, one at the end\n"
+    "  --checkpoint-every N   and one every N steps\n"
+    "  --resume               go on from the last checkpoint\n"
+    "  --json FILE            write metrics\n"
+    "  --quiet                print the last line only\n"
+    "  --layers N --hidden N --heads N --dropout X    sizes (2, 128, 4, 0.1)\n"
+    "  --vocab N --max-length N    vocabulary and longest sentence in tokens (8000, 64)\n"
+    "  --optimizer JSON       further options of the optimizer\n"
+    "  --runtime PATH         ONNX Runtime's library (default: found)\n"
+    "  --help                 this text\n";
+
+static inline unsigned long long parse_count(const char *flag, const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || n > SIZE_MAX / 2)
+        die("%s takes a whole number, not '%s'", flag, text);
+    return n;
+}
+
+static inline double parse_number(const char *flag, const char *text)
+{
+    char *end;
+    double x = strtod(text, &end);
+    if (end == text || *end != '\0')
+        die("%s takes a number, not '%s'", flag, text);
+    return x;
+}
+
+static inline void parse_models(struct settings *s, const char *list)
+{
+    for (size_t i = 0; i < s->n_models; i++)
+        free(s->models[i]);
+    s->n_models = 0;
+    while (*list != '\0') {
+        size_t n = strcspn(list, ",");
+        if (s->n_models == MAX_MODELS)
+            die("--models takes at most %d", MAX_MODELS);
+        char *name = copy_text(list, n);
+        uint32_t architecture = mmopt_architecture_from_name(name);
+        if (architecture == 0)
+            die("--models: '%s' is none of bert, gpt2, roberta, distilbert", name);
+        for (size_t i = 0; i < s->n_models; i++)
+            if (strcmp(s->models[i], name) == 0)
+                die("--models: %s is named twice", name);
+        s->architectures[s->n_models] = architecture;
+        s->models[s->n_models++] = name;
+        list += n + (list[n] == ',');
+    }
+    if (s->n_models == 0)
+        die("--models is empty");
+}
+
+static inline void parse_mode(struct settings *s, const char *mode)
+{
+    s->mode = mode;
+    if (strcmp(mode, "joint") == 0)
+        s->preset = MMOPT_PRESET_DEFAULT;
+    else if (strcmp(mode, "paper") == 0)
+        s->preset = MMOPT_PRESET_PAPER;
+    else if (strcmp(mode, "independent") == 0)
+        s->preset = MMOPT_PRESET_INDEPENDENT;
+    else
+        die("--mode is one of joint, paper, independent, not '%s'", mode);
+}
+
+/* Where a flag's value goes, by its type. */
+static inline int set_value(struct settings *s, const char *flag, const char *value)
+{
+    const struct { const char *flag; const char **place; } texts[] = {
+        {"--data", &s->data}, {"--eval", &s->eval}, {"--out", &s->out},
+        {"--checkpoint", &s->checkpoint}, {"--json", &s->json}, {"--runtime", &s->runtime},
+        {"--optimizer", &s->optimizer},
+    };
+    const struct { const char *flag; size_t *place; } sizes[] = {
+        {"--batch", &s->batch}, {"--threads", &s->threads}, {"--layers", &s->layers},
+        {"--hidden", &s->hidden}, {"--heads", &s->heads}, {"--vocab", &s->vocab},
+        {"--max-length", &s->max_length},
+    };
+    const struct { const char *flag; unsigned long long *place; } counts[] = {
+        {"--epochs", &s->epochs}, {"--steps", &s->steps},
+        {"--checkpoint-every", &s->checkpoint_every},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(flag, texts[i].flag) == 0)
+            return *texts[i].place = value, 1;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (strcmp(flag, sizes[i].flag) == 0)
+            return *sizes[i].place = (size_t)parse_count(flag, value), 1;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (strcmp(flag, counts[i].flag) == 0)
+            return *counts[i].place = parse_count(flag, value), 1;
+    if (strcmp(flag, "--lr") == 0)
+        return s->learning_rate = parse_number(flag, value), 1;
+    if (strcmp(flag, "--dropout") == 0)
+        return s->dropout = parse_number(flag, value), 1;
+    if (strcmp(flag, "--seed") == 0)
+        return s->seed = parse_count(flag, value), 1;
+    if (strcmp(flag, "--models") == 0)
+        return parse_models(s, value), 1;
+    if (strcmp(flag, "--mode") == 0)
+        return parse_mode(s, value), 1;
+    return 0;
+}
+
+static inline struct settings parse_settings(int argc, char **argv)
+{
+    struct settings s;
+
+    memset(&s, 0, sizeof s);
+    parse_models(&s, "bert,gpt2,roberta");
+    parse_mode(&s, "joint");
+    s.epochs = 4;
+    s.batch = 32;
+    s.learning_rate = 5e-4;
+    s.seed = 1;
+    s.layers = 2;
+    s.hidden = 128;
+    s.heads = 4;
+    s.dropout = 0.1;
+    s.vocab = 8000;
+    s.max_length = 64;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            fputs(usage, stdout);
+            exit(0);
+        } else if (strcmp(argv[i], "--resume") == 0) {
+            s.resume = 1;
+        } else if (strcmp(argv[i], "--quiet") == 0) {
+            s.quiet = 1;
+        } else if (i + 1 == argc || !set_value(&s, argv[i], argv[i + 1])) {
+            die("%s: unknown, or its value is missing; --help lists the flags", argv[i]);
+        } else {
+            i++;
+        }
+    }
+    if (s.data == NULL)
+        die("--data is missing; --help lists the flags");
+    if (s.resume && s.checkpoint == NULL)
+        die("--resume needs --checkpoint");
+    return s;
+}
+
+static inline void free_settings(struct settings *s)
+{
+    for (size_t i = 0; i < s->n_models; i++)
+        free(s->models[i]);
+}
+
+#endif

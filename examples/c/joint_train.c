@@ -1,0 +1,407 @@
+/* Trains several transformers together on labelled sentences, evaluates them on held-out ones, and
+ * writes each trained model with its tokenizer. `joint_train --help` lists the flags. */
+#include "example.h"
+#include "joint_options.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+/* Sums over the batches of an epoch, for one model. */
+struct sums {
+    double loss;
+    unsigned long long n_correct, n_labels, n_batches;
+};
+
+struct job {
+    struct settings settings;
+    mmopt_corpus *train, *eval;
+    mmopt_tokenizer *tokenizers[MAX_MODELS];
+    mmopt_trainer *trainer;
+    mmopt_loader *train_loader, *eval_loader;
+    struct sums sums[MAX_MODELS];
+    double accuracy[MAX_MODELS]; /* held-out, of the last evaluation */
+    char *records;               /* one JSON object a line for each epoch */
+    unsigned long long step, last_step, n_samples;
+    double started, shown;
+};
+
+static volatile sig_atomic_t interrupted = 0;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static mmopt_corpus *read_corpus(const char *path, const mmopt_corpus *labels_of)
+{
+    mmopt_corpus *corpus;
+    mmopt_corpus_options options;
+
+    mmopt_corpus_options_init(&options);
+    options.labels_of = labels_of;
+    check(mmopt_corpus_read_classification(path, &options, &corpus));
+    return corpus;
+}
+
+/* The sentences; without --eval a tenth is held out. The word `synthetic` generates them. */
+static void read_data(struct job *job)
+{
+    const struct settings *s = &job->settings;
+
+    if (strcmp(s->data, "synthetic") != 0 && s->eval != NULL) {
+        job->train = read_corpus(s->data, NULL);
+        job->eval = read_corpus(s->eval, job->train);
+        return;
+    }
+    mmopt_corpus *all;
+    if (strcmp(s->data, "synthetic") == 0)
+        check(mmopt_corpus_synthetic(6000, s->seed, 0.03, &all));
+    else
+        all = read_corpus(s->data, NULL);
+    check(mmopt_corpus_split(all, 0.1, s->seed, &job->train, &job->eval));
+    mmopt_corpus_free(all);
+}
+
+static void make_tokenizers(struct job *job)
+{
+    const struct settings *s = &job->settings;
+
+    for (size_t i = 0; i < s->n_models; i++) {
+        mmopt_tokenizer_options options;
+        mmopt_tokenizer_options_init(&options);
+        options.architecture = s->architectures[i];
+        options.vocab_size = s->vocab;
+        options.max_length = s->max_length;
+        check(mmopt_tokenizer_train(job->train, &options, &job->tokenizers[i]));
+    }
+}
+
+static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corpus, int training)
+{
+    mmopt_loader *loader;
+    mmopt_loader_options options;
+
+    mmopt_loader_options_init(&options);
+    options.batch_size = job->settings.batch;
+    options.seed = job->settings.seed;
+    options.pad_to_multiple = 16;
+    options.shuffle = training ? 1 : 0;
+    options.drop_last = training ? 1 : 0;
+    check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
+                              job->settings.n_models, &options, &loader));
+    return loader;
+}
+
+static mmopt_model *make_model(const struct job *job, size_t i)
+{
+    const struct settings *s = &job->settings;
+    mmopt_model_sizes sizes;
+    mmopt_model *model;
+
+    mmopt_model_sizes_init(&sizes);
+    sizes.architecture = s->architectures[i];
+    sizes.layers = s->layers;
+    sizes.hidden = s->hidden;
+    sizes.heads = s->heads;
+    sizes.dropout = s->dropout;
+    check(mmopt_model_for_corpus(s->models[i], &sizes, job->tokenizers[i], job->train, &model));
+    check(mmopt_model_set_seed(model, s->seed + i));
+    return model;
+}
+
+static void make_trainer(struct job *job)
+{
+    const struct settings *s = &job->settings;
+    mmopt_model *models[MAX_MODELS];
+    mmopt_trainer_options options;
+
+    mmopt_trainer_options_init(&options, s->preset);
+    options.learning_rate = s->learning_rate;
+    options.n_threads = s->threads;
+    options.runtime_path = s->runtime;
+    options.optimizer_json = s->optimizer;
+    if (s->preset != MMOPT_PRESET_PAPER) {
+        options.schedule = MMOPT_SCHEDULE_LINEAR;
+        options.warmup_steps = job->last_step / 10;
+        options.total_steps = job->last_step;
+    }
+    for (size_t i = 0; i < s->n_models; i++)
+        models[i] = make_model(job, i);
+    check(mmopt_trainer_create(&options, (const mmopt_model *const *)models, s->n_models,
+                               &job->trainer));
+    for (size_t i = 0; i < s->n_models; i++)
+        mmopt_model_free(models[i]);
+}
+
+/* What the checkpoint keeps for this program: the sums, the loader's place, and the records, a
+ * line each. */
+static void save_checkpoint(const struct job *job)
+{
+    char *loader;
+    check(mmopt_loader_state(job->train_loader, &loader));
+    size_t n = strlen(loader) + strlen(job->records) + 128 * (job->settings.n_models + 1);
+    char *text = allocate(n, 1);
+    size_t used = 0;
+    for (size_t i = 0; i < job->settings.n_models; i++) {
+        const struct sums *sums = &job->sums[i];
+        used += (size_t)snprintf(text + used, n - used, "%.17g %llu %llu %llu\n", sums->loss,
+                                 sums->n_correct, sums->n_labels, sums->n_batches);
+    }
+    snprintf(text + used, n - used, "%s\n%s", loader, job->records);
+    check(mmopt_trainer_checkpoint(job->trainer, job->settings.checkpoint, text));
+    mmopt_text_free(loader);
+    free(text);
+}
+
+static void load_checkpoint(struct job *job)
+{
+    char *text;
+    check(mmopt_trainer_resume(job->trainer, job->settings.checkpoint, &text));
+    char *line = text;
+    for (size_t i = 0; i < job->settings.n_models; i++) {
+        struct sums *sums = &job->sums[i];
+        char *end = strchr(line, '\n');
+        if (end == NULL || sscanf(line, "%lf %llu %llu %llu", &sums->loss, &sums->n_correct,
+                                  &sums->n_labels, &sums->n_batches) != 4)
+            die("the checkpoint in %s is of another program", job->settings.checkpoint);
+        line = end + 1;
+    }
+    char *end = strchr(line, '\n');
+    if (end == NULL)
+        die("the checkpoint in %s is of another program", job->settings.checkpoint);
+    *end = '\0';
+    check(mmopt_loader_restore(job->train_loader, line));
+    free(job->records);
+    job->records = copy_text(end + 1, strlen(end + 1));
+    job->step = mmopt_trainer_n_steps(job->trainer);
+    mmopt_text_free(text);
+}
+
+static double ratio(unsigned long long a, unsigned long long b)
+{
+    return b == 0 ? 0.0 : (double)a / (double)b;
+}
+
+/* One line: on a terminal it is overwritten, elsewhere one appears every five seconds. */
+static void show_progress(struct job *job, unsigned long long epoch)
+{
+    const struct settings *s = &job->settings;
+    int terminal = isatty(STDOUT_FILENO);
+    double time = now(), elapsed = time - job->started;
+    int last = job->step == job->last_step;
+
+    if (s->quiet || (!last && time - job->shown < (terminal ? 0.2 : 5.0)))
+        return;
+    job->shown = time;
+    mmopt_rates rates;
+    check(mmopt_trainer_rates(job->trainer, 0, &rates));
+    double rate = elapsed > 0 ? (double)job->n_samples / elapsed : 0;
+    double left = rate > 0 ? (double)(job->last_step - job->step) * (double)s->batch / rate : 0;
+    printf("%sepoch %llu/%llu step %llu/%llu", terminal ? "\r" : "", epoch + 1, s->epochs,
+           job->step, job->last_step);
+    for (size_t i = 0; i < s->n_models; i++) {
+        const struct sums *sums = &job->sums[i];
+        printf(" | %s loss %.3f acc %.3f", s->models[i],
+               sums->n_batches == 0 ? 0.0 : sums->loss / (double)sums->n_batches,
+               ratio(sums->n_correct, sums->n_labels));
+    }
+    printf(" | lr %.2e | %.0f samples/s | %d:%02d left%s", rates.effective, rate,
+           (int)left / 60, (int)left % 60, terminal ? "\033[K" : "\n");
+    if (terminal && last)
+        putchar('\n');
+    fflush(stdout);
+}
+
+static void evaluate_batch(struct job *job, const mmopt_batch *batch, struct sums *sums)
+{
+    for (size_t i = 0; i < job->settings.n_models; i++) {
+        const mmopt_tensor *tensors;
+        size_t n;
+        mmopt_evaluation *evaluation;
+        check(mmopt_batch_tensors(batch, i, &tensors, &n));
+        check(mmopt_trainer_evaluate(job->trainer, i, tensors, n, &evaluation));
+        uint64_t n_labels = mmopt_evaluation_n_labels(evaluation);
+        sums[i].loss += mmopt_evaluation_loss(evaluation) * (double)n_labels;
+        sums[i].n_correct += mmopt_evaluation_n_correct(evaluation);
+        sums[i].n_labels += n_labels;
+        mmopt_evaluation_free(evaluation);
+    }
+}
+
+/* Accuracy of each model on the held-out sentences, and a record of the epoch. */
+static void evaluate(struct job *job, unsigned long long epoch)
+{
+    const struct settings *s = &job->settings;
+    struct sums sums[MAX_MODELS] = {{0, 0, 0, 0}};
+    mmopt_batch *batch;
+
+    for (;;) {
+        check(mmopt_loader_next(job->eval_loader, &batch));
+        if (batch == NULL)
+            break;
+        evaluate_batch(job, batch, sums);
+        mmopt_batch_free(batch);
+    }
+    size_t old = strlen(job->records), room = old + 64 + 256 * s->n_models;
+    char *records = allocate(room, 1);
+    size_t used = (size_t)snprintf(records, room, "%s{\"epoch\": %llu, \"step\": %llu",
+                                   job->records, epoch, job->step);
+    for (size_t i = 0; i < s->n_models; i++) {
+        const struct sums *t = &job->sums[i];
+        job->accuracy[i] = ratio(sums[i].n_correct, sums[i].n_labels);
+        double loss = sums[i].n_labels == 0 ? 0 : sums[i].loss / (double)sums[i].n_labels;
+        used += (size_t)snprintf(
+            records + used, room - used,
+            ", \"%s\": {\"train_loss\": %.6f, \"train_accuracy\": %.6f, \"loss\": %.6f, "
+            "\"accuracy\": %.6f}",
+            s->models[i], t->n_batches == 0 ? 0.0 : t->loss / (double)t->n_batches,
+            ratio(t->n_correct, t->n_labels), loss, job->accuracy[i]);
+        if (!s->quiet)
+            printf("%s%s %.4f (loss %.4f)%s", i == 0 ? "held out: " : ", ", s->models[i],
+                   job->accuracy[i], loss, i + 1 == s->n_models ? "\n" : "");
+    }
+    snprintf(records + used, room - used, "}\n");
+    free(job->records);
+    job->records = records;
+    memset(job->sums, 0, sizeof job->sums);
+    fflush(stdout);
+}
+
+static void train_batch(struct job *job, const mmopt_batch *batch)
+{
+    mmopt_outcome outcomes[MAX_MODELS];
+    mmopt_step_report report;
+
+    check(mmopt_trainer_zero_grad(job->trainer));
+    check(mmopt_trainer_forward_backward_batch(job->trainer, batch, outcomes));
+    check(mmopt_trainer_step(job->trainer, &report));
+    job->step = report.step;
+    job->n_samples += mmopt_batch_n_rows(batch, 0);
+    for (size_t i = 0; i < job->settings.n_models; i++) {
+        job->sums[i].loss += outcomes[i].loss;
+        job->sums[i].n_correct += outcomes[i].n_correct;
+        job->sums[i].n_labels += outcomes[i].n_labels;
+        job->sums[i].n_batches++;
+    }
+}
+
+static void train(struct job *job)
+{
+    const struct settings *s = &job->settings;
+    unsigned long long every = s->checkpoint_every;
+
+    while (mmopt_loader_epoch(job->train_loader) < s->epochs && !interrupted) {
+        unsigned long long epoch = mmopt_loader_epoch(job->train_loader);
+        mmopt_batch *batch = NULL;
+        if (job->step < job->last_step)
+            check(mmopt_loader_next(job->train_loader, &batch));
+        if (batch == NULL) {
+            evaluate(job, epoch + 1);
+            if (job->step >= job->last_step)
+                break;
+            continue;
+        }
+        train_batch(job, batch);
+        mmopt_batch_free(batch);
+        show_progress(job, epoch);
+        if (s->checkpoint != NULL && every > 0 && job->step % every == 0)
+            save_checkpoint(job);
+    }
+    if (s->checkpoint != NULL)
+        save_checkpoint(job);
+    if (interrupted)
+        die("interrupted%s", s->checkpoint == NULL ? "" : "; --resume goes on from here");
+}
+
+static void save_models(const struct job *job)
+{
+    const struct settings *s = &job->settings;
+
+    for (size_t i = 0; i < s->n_models; i++) {
+        char *folder = join_path(s->out, s->models[i]);
+        make_folder(folder);
+        check(mmopt_trainer_save_model(job->trainer, i, folder));
+        check(mmopt_tokenizer_save(job->tokenizers[i], folder));
+        free(folder);
+    }
+}
+
+static void write_json(const struct job *job)
+{
+    const struct settings *s = &job->settings;
+    FILE *file = fopen(s->json, "w");
+
+    if (file == NULL)
+        die("%s: %s", s->json, strerror(errno));
+    fprintf(file, "{\"mode\": \"%s\", \"seed\": %llu, \"majority\": %.6f, \"seconds\": %.3f,\n",
+            s->mode, (unsigned long long)s->seed, mmopt_corpus_majority_share(job->eval),
+            now() - job->started);
+    fprintf(file, " \"samples\": %llu, \"runtime\": \"%s\", \"version\": \"%s\",\n",
+            job->n_samples, mmopt_runtime_version(), mmopt_version());
+    fputs(" \"accuracy\": {", file);
+    for (size_t i = 0; i < s->n_models; i++)
+        fprintf(file, "%s\"%s\": %.6f", i == 0 ? "" : ", ", s->models[i], job->accuracy[i]);
+    fputs("},\n \"epochs\": [", file);
+    for (const char *at = job->records; *at != '\0'; at++) {
+        if (*at == '\n')
+            fputs(at[1] == '\0' ? "\n" : ",\n", file);
+        else
+            fputc(*at, file);
+    }
+    fputs("]}\n", file);
+    if (fclose(file) != 0)
+        die("%s: %s", s->json, strerror(errno));
+}
+
+static void release(struct job *job)
+{
+    for (size_t i = 0; i < job->settings.n_models; i++)
+        mmopt_tokenizer_free(job->tokenizers[i]);
+    mmopt_trainer_free(job->trainer);
+    mmopt_loader_free(job->train_loader);
+    mmopt_loader_free(job->eval_loader);
+    mmopt_corpus_free(job->train);
+    mmopt_corpus_free(job->eval);
+    free(job->records);
+    free_settings(&job->settings);
+}
+
+int main(int argc, char **argv)
+{
+    struct job job;
+
+    memset(&job, 0, sizeof job);
+    job.settings = parse_settings(argc, argv);
+    const struct settings *s = &job.settings;
+    signal(SIGINT, on_interrupt);
+    check(mmopt_runtime_load(s->runtime));
+    read_data(&job);
+    make_tokenizers(&job);
+    job.train_loader = make_loader(&job, job.train, 1);
+    job.eval_loader = make_loader(&job, job.eval, 0);
+    job.last_step = s->epochs * mmopt_loader_n_batches(job.train_loader);
+    if (s->steps > 0 && s->steps < job.last_step)
+        job.last_step = s->steps;
+    job.records = copy_text("", 0);
+    make_trainer(&job);
+    if (s->resume)
+        load_checkpoint(&job);
+    if (!s->quiet)
+        printf("%zu sentences to train on, %zu held out; ONNX Runtime %s\n",
+               mmopt_corpus_n_examples(job.train), mmopt_corpus_n_examples(job.eval),
+               mmopt_runtime_version());
+    job.started = now();
+    job.shown = job.started;
+    train(&job);
+    if (s->out != NULL)
+        save_models(&job);
+    if (s->json != NULL)
+        write_json(&job);
+    printf("demo:");
+    for (size_t i = 0; i < s->n_models; i++)
+        printf(" %s %.3f", s->models[i], job.accuracy[i]);
+    printf(" majority %.3f\n", mmopt_corpus_majority_share(job.eval));
+    release(&job);
+    return 0;
+}

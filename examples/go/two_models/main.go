@@ -1,0 +1,86 @@
+// two_models trains a BERT and a GPT-2 together on the labelled sentences of a file (one a line:
+// text TAB label), or on generated ones, and stops cleanly on an interrupt.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+
+	"mmopt"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func readCorpus() (*mmopt.Corpus, error) {
+	if len(os.Args) > 1 {
+		return mmopt.ReadClassification(os.Args[1], nil)
+	}
+	return mmopt.Synthetic(512, 1, 0)
+}
+
+func run(ctx context.Context) error {
+	corpus, err := readCorpus()
+	if err != nil {
+		return err
+	}
+	defer corpus.Close()
+	var tokenizers []*mmopt.Tokenizer
+	var models []*mmopt.Model
+	for _, a := range []mmopt.Architecture{mmopt.BERT, mmopt.GPT2} {
+		options := mmopt.TokenizerOptions{Architecture: a, VocabSize: 2000, MaxLength: 64}
+		tokenizer, err := mmopt.TrainTokenizer(corpus, options)
+		if err != nil {
+			return err
+		}
+		defer tokenizer.Close()
+		sizes := mmopt.Sizes{Architecture: a, Hidden: 64}
+		model, err := mmopt.ModelForCorpus(a.String(), sizes, tokenizer, corpus)
+		if err != nil {
+			return err
+		}
+		defer model.Close()
+		tokenizers, models = append(tokenizers, tokenizer), append(models, model)
+	}
+	loader, err := mmopt.NewLoader(corpus, tokenizers, mmopt.LoaderOptions{})
+	if err != nil {
+		return err
+	}
+	defer loader.Close()
+	trainer, err := mmopt.NewTrainer(models, mmopt.TrainerOptions{LearningRate: 1e-3})
+	if err != nil {
+		return err
+	}
+	defer trainer.Close()
+	return train(ctx, trainer, loader)
+}
+
+func train(ctx context.Context, trainer *mmopt.Trainer, loader *mmopt.Loader) error {
+	var outcomes []mmopt.Outcome
+	for {
+		batch, err := loader.Next()
+		if err != nil {
+			return err
+		}
+		if batch == nil {
+			break
+		}
+		if outcomes, err = trainer.ForwardBackward(ctx, batch); err != nil {
+			return err
+		}
+		if _, err = trainer.Step(); err != nil {
+			return err
+		}
+		batch.Close()
+	}
+	fmt.Printf("two_models: bert %.3f gpt2 %.3f\n", outcomes[0].Loss, outcomes[1].Loss)
+	return nil
+}

@@ -1,0 +1,2578 @@
+/**
+ * @file mmopt.h
+ * libmmopt: joint training of several transformers, on stock ONNX Runtime.
+ *
+ * This file is generated from src/ffi; the texts in it are the contract. C99 or later, C++11 or
+ * later.
+ *
+ * Errors. A call that can fail returns an error that the caller owns: NULL is success; otherwise
+ * read it with mmopt_error_code and mmopt_error_message and free it with mmopt_error_free. A call
+ * that fails has changed nothing and has written none of its results, unless its text says more.
+ *
+ * Ownership. What a function gives through a pointer to an object pointer belongs to the caller,
+ * who frees it with the object's _free. Freeing NULL is harmless. Objects keep alive what they
+ * need: they may be freed in any order. Texts given as char * are freed with mmopt_text_free;
+ * texts and arrays given as pointers to const belong to the object, as long as the function says.
+ *
+ * Threads. Calls that take an object as a pointer to const may run at the same time; a call that
+ * takes it without const needs it alone. Objects may move between threads. Where the rule is
+ * broken while a call runs, the second call fails with MMOPT_CODE_STATE as far as it can be seen.
+ *
+ * Arguments. Texts are UTF-8 and end with NUL; paths are texts. Lengths are size_t. Enumerations
+ * pass as uint32_t. A pointer must not be NULL unless the text says that it may; a NULL is an
+ * error, never a crash. Structs of options begin with struct_size: fill them with their _init
+ * function, then change what is wanted; a NULL struct of options means the defaults.
+ *
+ * After a panic inside the library (MMOPT_CODE_INTERNAL), the objects of that call only answer
+ * MMOPT_CODE_POISONED and can only be freed; the process and all other objects go on.
+ */
+
+
+#ifndef MMOPT_H
+#define MMOPT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version of this header; mmopt_version() tells that of the loaded library. */
+#define MMOPT_VERSION_MAJOR 0
+#define MMOPT_VERSION_MINOR 1
+#define MMOPT_VERSION_PATCH 0
+#define MMOPT_VERSION "0.1.0"
+#define MMOPT_VERSION_NUMBER \
+    (MMOPT_VERSION_MAJOR * 10000 + MMOPT_VERSION_MINOR * 100 + MMOPT_VERSION_PATCH)
+
+/** Marks what the library exports. Define MMOPT_STATIC to link the static library on Windows. */
+#ifndef MMOPT_API
+#if defined(_WIN32) && !defined(MMOPT_STATIC)
+#define MMOPT_API __declspec(dllimport)
+#elif defined(__GNUC__) || defined(__clang__)
+#define MMOPT_API __attribute__((visibility("default")))
+#else
+#define MMOPT_API
+#endif
+#endif
+
+/** Marks functions whose error must be looked at. */
+#ifndef MMOPT_MUST_USE
+#if defined(__GNUC__) || defined(__clang__)
+#define MMOPT_MUST_USE __attribute__((warn_unused_result))
+#else
+#define MMOPT_MUST_USE
+#endif
+#endif
+
+/**
+ * Architectures that the library can build, with the tokenizer that goes with each.
+ */
+enum mmopt_architecture
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * BERT: WordPiece, [CLS] a [SEP] b [SEP].
+     */
+    MMOPT_ARCHITECTURE_BERT = 1,
+    /**
+     * GPT-2: byte-level BPE, no framing.
+     */
+    MMOPT_ARCHITECTURE_GPT2 = 2,
+    /**
+     * RoBERTa: byte-level BPE, <s> a </s></s> b </s>.
+     */
+    MMOPT_ARCHITECTURE_ROBERTA = 3,
+    /**
+     * DistilBERT: as BERT, without token types.
+     */
+    MMOPT_ARCHITECTURE_DISTILBERT = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_architecture mmopt_architecture;
+#else
+typedef uint32_t mmopt_architecture;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What went wrong, as far as a program can act on it. The numbers never change.
+ */
+enum mmopt_code
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Success; what `mmopt_error_code(NULL)` gives.
+     */
+    MMOPT_CODE_OK = 0,
+    /**
+     * An argument is out of range, NULL, of the wrong length or dtype, or contradicts another.
+     */
+    MMOPT_CODE_INVALID_ARGUMENT = 1,
+    /**
+     * A named thing (model, parameter, input, file) does not exist.
+     */
+    MMOPT_CODE_NOT_FOUND = 2,
+    /**
+     * Reading or writing a file failed.
+     */
+    MMOPT_CODE_IO = 3,
+    /**
+     * A file is not what it claims to be: truncated, cyclic, malformed, checksum mismatch.
+     */
+    MMOPT_CODE_INVALID_DATA = 4,
+    /**
+     * Well-formed, but this library has no way to do it.
+     */
+    MMOPT_CODE_UNSUPPORTED = 5,
+    /**
+     * Shapes do not fit together.
+     */
+    MMOPT_CODE_SHAPE = 6,
+    /**
+     * ONNX Runtime could not be found, loaded, or is too old.
+     */
+    MMOPT_CODE_RUNTIME_UNAVAILABLE = 7,
+    /**
+     * ONNX Runtime refused a model or failed while running it.
+     */
+    MMOPT_CODE_RUNTIME = 8,
+    /**
+     * A loss, gradient or weight is NaN or infinite.
+     */
+    MMOPT_CODE_NON_FINITE = 9,
+    /**
+     * The call is not possible in the object's present state.
+     */
+    MMOPT_CODE_STATE = 10,
+    /**
+     * A callback asked to stop.
+     */
+    MMOPT_CODE_CANCELLED = 11,
+    /**
+     * The object was in use when the library failed inside; it can only be freed.
+     */
+    MMOPT_CODE_POISONED = 12,
+    /**
+     * A defect in this library.
+     */
+    MMOPT_CODE_INTERNAL = 13,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_code mmopt_code;
+#else
+typedef uint32_t mmopt_code;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How learning rates follow the models' losses.
+ */
+enum mmopt_convergence
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Not at all.
+     */
+    MMOPT_CONVERGENCE_NONE = 0,
+    /**
+     * The published rule; it can only raise a rate.
+     */
+    MMOPT_CONVERGENCE_PUBLISHED = 1,
+    /**
+     * The project's rule.
+     */
+    MMOPT_CONVERGENCE_RELATIVE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_convergence mmopt_convergence;
+#else
+typedef uint32_t mmopt_convergence;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Where models compute.
+ */
+enum mmopt_device
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The processor.
+     */
+    MMOPT_DEVICE_CPU = 0,
+    /**
+     * An NVIDIA GPU, with an ONNX Runtime that has the CUDA provider.
+     */
+    MMOPT_DEVICE_CUDA = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_device mmopt_device;
+#else
+typedef uint32_t mmopt_device;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How plain text is cut into documents.
+ */
+enum mmopt_documents
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Lines up to a blank line.
+     */
+    MMOPT_DOCUMENTS_PARAGRAPHS = 0,
+    /**
+     * Each line that is not blank.
+     */
+    MMOPT_DOCUMENTS_LINES = 1,
+    /**
+     * The whole file.
+     */
+    MMOPT_DOCUMENTS_FILE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_documents mmopt_documents;
+#else
+typedef uint32_t mmopt_documents;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Element types; the numbers are ONNX's.
+ */
+enum mmopt_dtype
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * 32-bit IEEE float.
+     */
+    MMOPT_DTYPE_F32 = 1,
+    /**
+     * 8-bit unsigned integer.
+     */
+    MMOPT_DTYPE_U8 = 2,
+    /**
+     * 8-bit signed integer.
+     */
+    MMOPT_DTYPE_I8 = 3,
+    /**
+     * 16-bit unsigned integer.
+     */
+    MMOPT_DTYPE_U16 = 4,
+    /**
+     * 16-bit signed integer.
+     */
+    MMOPT_DTYPE_I16 = 5,
+    /**
+     * 32-bit signed integer.
+     */
+    MMOPT_DTYPE_I32 = 6,
+    /**
+     * 64-bit signed integer.
+     */
+    MMOPT_DTYPE_I64 = 7,
+    /**
+     * One byte, 0 or 1.
+     */
+    MMOPT_DTYPE_BOOL = 9,
+    /**
+     * 16-bit IEEE float.
+     */
+    MMOPT_DTYPE_F16 = 10,
+    /**
+     * 64-bit IEEE float.
+     */
+    MMOPT_DTYPE_F64 = 11,
+    /**
+     * 32-bit unsigned integer.
+     */
+    MMOPT_DTYPE_U32 = 12,
+    /**
+     * 64-bit unsigned integer.
+     */
+    MMOPT_DTYPE_U64 = 13,
+    /**
+     * bfloat16.
+     */
+    MMOPT_DTYPE_BF16 = 16,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_dtype mmopt_dtype;
+#else
+typedef uint32_t mmopt_dtype;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How a file of labelled texts is laid out.
+ */
+enum mmopt_format
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * By the ending: .csv, .jsonl or .json (one object a line), else tabs.
+     */
+    MMOPT_FORMAT_AUTO = 0,
+    /**
+     * Fields between tabs, no quoting.
+     */
+    MMOPT_FORMAT_TSV = 1,
+    /**
+     * Fields between commas, quoted by ".
+     */
+    MMOPT_FORMAT_CSV = 2,
+    /**
+     * One JSON object a line.
+     */
+    MMOPT_FORMAT_JSONL = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_format mmopt_format;
+#else
+typedef uint32_t mmopt_format;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Whether the first line of a table names its columns.
+ */
+enum mmopt_header
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Yes when a column is chosen by name, or the label's field reads like a title.
+     */
+    MMOPT_HEADER_AUTO = 0,
+    /**
+     * It does.
+     */
+    MMOPT_HEADER_YES = 1,
+    /**
+     * It is an example.
+     */
+    MMOPT_HEADER_NO = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_header mmopt_header;
+#else
+typedef uint32_t mmopt_header;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How much a message of the log matters.
+ */
+enum mmopt_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * No messages.
+     */
+    MMOPT_LOG_LEVEL_OFF = 0,
+    /**
+     * Something failed.
+     */
+    MMOPT_LOG_LEVEL_ERROR = 1,
+    /**
+     * Something is probably not as intended: a skipped step, a model that shares nothing.
+     */
+    MMOPT_LOG_LEVEL_WARNING = 2,
+    /**
+     * What the library decided: threads, groups, sessions.
+     */
+    MMOPT_LOG_LEVEL_INFO = 3,
+    /**
+     * Details for finding faults.
+     */
+    MMOPT_LOG_LEVEL_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_log_level mmopt_log_level;
+#else
+typedef uint32_t mmopt_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Losses that the library attaches to a graph.
+ */
+enum mmopt_loss
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Cross-entropy of logits [batch, classes] and labels, i64 [batch].
+     */
+    MMOPT_LOSS_SEQUENCE_CLASSIFICATION = 1,
+    /**
+     * Cross-entropy of logits [batch, length, classes] and labels, i64 [batch, length].
+     */
+    MMOPT_LOSS_TOKEN_CLASSIFICATION = 2,
+    /**
+     * Mean of two cross-entropies over the length: start_logits and end_logits [batch, length],
+     * start_positions and end_positions, i64 [batch].
+     */
+    MMOPT_LOSS_QUESTION_ANSWERING = 3,
+    /**
+     * As token classification, over the vocabulary.
+     */
+    MMOPT_LOSS_MASKED_LM = 4,
+    /**
+     * Next-token cross-entropy: labels, i64 [batch, length], usually the input ids, are shifted.
+     */
+    MMOPT_LOSS_CAUSAL_LM = 5,
+    /**
+     * Mean squared difference of the output and labels of its shape.
+     */
+    MMOPT_LOSS_MEAN_SQUARED_ERROR = 6,
+    /**
+     * The model has its loss as an output, a float with one element.
+     */
+    MMOPT_LOSS_OUTPUT = 7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_loss mmopt_loss;
+#else
+typedef uint32_t mmopt_loss;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a language model learns from plain text.
+ */
+enum mmopt_objective
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The next token.
+     */
+    MMOPT_OBJECTIVE_CAUSAL = 0,
+    /**
+     * Hidden tokens; the tokenizer must have a mask token.
+     */
+    MMOPT_OBJECTIVE_MASKED = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_objective mmopt_objective;
+#else
+typedef uint32_t mmopt_objective;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What is about to happen when the progress callback is asked.
+ */
+enum mmopt_phase
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * A forward and backward pass.
+     */
+    MMOPT_PHASE_FORWARD_BACKWARD = 1,
+    /**
+     * A step of the optimizer.
+     */
+    MMOPT_PHASE_STEP = 2,
+    /**
+     * An evaluation.
+     */
+    MMOPT_PHASE_EVALUATE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_phase mmopt_phase;
+#else
+typedef uint32_t mmopt_phase;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Which parameters belong together.
+ */
+enum mmopt_policy
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * None.
+     */
+    MMOPT_POLICY_NONE = 0,
+    /**
+     * Those of equal class (from the name) and shape, as published.
+     */
+    MMOPT_POLICY_PAPER = 1,
+    /**
+     * Those of equal role and view shape, blocks matched by relative depth.
+     */
+    MMOPT_POLICY_ALIGNED = 2,
+    /**
+     * Groups named in optimizer_json.
+     */
+    MMOPT_POLICY_CUSTOM = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_policy mmopt_policy;
+#else
+typedef uint32_t mmopt_policy;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Sets of options to start from.
+ */
+enum mmopt_preset
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The project's own: models share gradients along roles, rates follow the losses.
+     */
+    MMOPT_PRESET_DEFAULT = 0,
+    /**
+     * The published implementation, reproduced to rounding.
+     */
+    MMOPT_PRESET_PAPER = 1,
+    /**
+     * Every model by itself: nothing is shared, and rates follow the schedule alone.
+     */
+    MMOPT_PRESET_INDEPENDENT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_preset mmopt_preset;
+#else
+typedef uint32_t mmopt_preset;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How the gradients of a group mix.
+ */
+enum mmopt_rule
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * They do not.
+     */
+    MMOPT_RULE_NONE = 0,
+    /**
+     * Each moves towards the group's weighted mean.
+     */
+    MMOPT_RULE_MEAN = 1,
+    /**
+     * Each moves towards the group's weighted sum, as published.
+     */
+    MMOPT_RULE_SUM = 2,
+    /**
+     * As the mean, each peer as far as its direction agrees.
+     */
+    MMOPT_RULE_GATED = 3,
+    /**
+     * Conflicting components are projected out, then the mean.
+     */
+    MMOPT_RULE_PROJECT = 4,
+    /**
+     * An influence matrix in optimizer_json.
+     */
+    MMOPT_RULE_INFLUENCE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_rule mmopt_rule;
+#else
+typedef uint32_t mmopt_rule;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What follows the linear warm-up.
+ */
+enum mmopt_schedule
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The base rate.
+     */
+    MMOPT_SCHEDULE_CONSTANT = 0,
+    /**
+     * A straight line to the floor at total_steps.
+     */
+    MMOPT_SCHEDULE_LINEAR = 1,
+    /**
+     * Half a cosine to the floor at total_steps.
+     */
+    MMOPT_SCHEDULE_COSINE = 2,
+    /**
+     * One named in optimizer_json.
+     */
+    MMOPT_SCHEDULE_CUSTOM = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_schedule mmopt_schedule;
+#else
+typedef uint32_t mmopt_schedule;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The role of a special token.
+ */
+enum mmopt_special
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Fills short sequences.
+     */
+    MMOPT_SPECIAL_PAD = 0,
+    /**
+     * Stands for unknown words.
+     */
+    MMOPT_SPECIAL_UNK = 1,
+    /**
+     * First token of a sequence.
+     */
+    MMOPT_SPECIAL_CLS = 2,
+    /**
+     * Separates sequences.
+     */
+    MMOPT_SPECIAL_SEP = 3,
+    /**
+     * Hides a token.
+     */
+    MMOPT_SPECIAL_MASK = 4,
+    /**
+     * Begins a text.
+     */
+    MMOPT_SPECIAL_BOS = 5,
+    /**
+     * Ends a text.
+     */
+    MMOPT_SPECIAL_EOS = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_special mmopt_special;
+#else
+typedef uint32_t mmopt_special;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a model is trained for; decides its head and its outputs.
+ */
+enum mmopt_task
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * One class per sequence.
+     */
+    MMOPT_TASK_SEQUENCE_CLASSIFICATION = 1,
+    /**
+     * One class per token.
+     */
+    MMOPT_TASK_TOKEN_CLASSIFICATION = 2,
+    /**
+     * Where an answer starts and ends.
+     */
+    MMOPT_TASK_QUESTION_ANSWERING = 3,
+    /**
+     * The tokens behind hidden ones.
+     */
+    MMOPT_TASK_MASKED_LM = 4,
+    /**
+     * The next token.
+     */
+    MMOPT_TASK_CAUSAL_LM = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_task mmopt_task;
+#else
+typedef uint32_t mmopt_task;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How words are cut into pieces.
+ */
+enum mmopt_tokenizer_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * What the architecture's published models use.
+     */
+    MMOPT_TOKENIZER_KIND_USUAL = 0,
+    /**
+     * The longest known pieces from the left; unknown words are possible.
+     */
+    MMOPT_TOKENIZER_KIND_WORD_PIECE = 1,
+    /**
+     * Merged bytes; nothing is unknown.
+     */
+    MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_tokenizer_kind mmopt_tokenizer_kind;
+#else
+typedef uint32_t mmopt_tokenizer_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The tensors of one step, a part for each model. It never changes.
+ */
+typedef struct mmopt_batch mmopt_batch;
+
+/**
+ * Ends a running pass from another thread. It keeps working after the trainer is freed, and then
+ * does nothing.
+ */
+typedef struct mmopt_canceller mmopt_canceller;
+
+/**
+ * The examples of one task and the names of its classes or tags. It never changes.
+ */
+typedef struct mmopt_corpus mmopt_corpus;
+
+/**
+ * An encoded text: ids, token types and places in the text. It never changes.
+ */
+typedef struct mmopt_encoding mmopt_encoding;
+
+/**
+ * Why a call failed. NULL stands for success. The caller owns it: `mmopt_error_free`.
+ */
+typedef struct mmopt_error mmopt_error;
+
+/**
+ * What an evaluation gave: loss, score and output tensors. It never changes.
+ */
+typedef struct mmopt_evaluation mmopt_evaluation;
+
+/**
+ * Walks a corpus in seeded order and yields batches, one part for each model. It keeps what it
+ * needs of corpus and tokenizers.
+ */
+typedef struct mmopt_loader mmopt_loader;
+
+/**
+ * What a trainer needs to know of one model. Nothing is read before the trainer is created.
+ */
+typedef struct mmopt_model mmopt_model;
+
+/**
+ * Updates the parameters of several models together, in the host's memory.
+ */
+typedef struct mmopt_optimizer mmopt_optimizer;
+
+/**
+ * Turns text into ids and back. It never changes.
+ */
+typedef struct mmopt_tokenizer mmopt_tokenizer;
+
+/**
+ * Several models and the optimizer that trains them together.
+ */
+typedef struct mmopt_trainer mmopt_trainer;
+
+/**
+ * A view of a dense, row-major tensor in host memory; it owns nothing.
+ *
+ * As an input it must stay valid during the call, and the call reads it only. As an output it
+ * points into the object that it was asked of, and the function that gives it says until when.
+ */
+typedef struct mmopt_tensor {
+    /**
+     * The name of the input, output or parameter; UTF-8.
+     */
+    const char *name;
+    /**
+     * The element type, an mmopt_dtype.
+     */
+    uint32_t dtype;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * The dimensions, outermost first; NULL is allowed when n_dims is 0 (a scalar).
+     */
+    const int64_t *shape;
+    /**
+     * How many dimensions.
+     */
+    size_t n_dims;
+    /**
+     * The elements, of any alignment, in the machine's byte order.
+     */
+    const void *data;
+    /**
+     * The size of data in bytes: the product of the dimensions times the element's size.
+     */
+    size_t n_bytes;
+} mmopt_tensor;
+
+/**
+ * How labelled texts are read. mmopt_corpus_options_init fills in the defaults.
+ */
+typedef struct mmopt_corpus_options {
+    /**
+     * sizeof(mmopt_corpus_options).
+     */
+    size_t struct_size;
+    /**
+     * An mmopt_format; default MMOPT_FORMAT_AUTO.
+     */
+    uint32_t format;
+    /**
+     * An mmopt_header; default MMOPT_HEADER_AUTO.
+     */
+    uint32_t header;
+    /**
+     * The column of the text: its name, or its number from "0". NULL (default): the first column,
+     * or the keys text or sentence in JSON.
+     */
+    const char *text_column;
+    /**
+     * The column of the second text of a pair; NULL (default): there is none.
+     */
+    const char *pair_column;
+    /**
+     * The column of the label; NULL (default): the second column, or the key label.
+     */
+    const char *label_column;
+    /**
+     * 1: the file has no labels. Default 0.
+     */
+    uint32_t unlabelled;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Take the classes of this corpus (the training data's); a label outside of them is an error.
+     * NULL (default): the classes are those seen in the file, sorted. Only looked at in the call.
+     */
+    const struct mmopt_corpus *labels_of;
+} mmopt_corpus_options;
+
+/**
+ * How a corpus is encoded and walked. mmopt_loader_options_init fills in the defaults.
+ */
+typedef struct mmopt_loader_options {
+    /**
+     * sizeof(mmopt_loader_options).
+     */
+    size_t struct_size;
+    /**
+     * Rows of a batch, at least 1; default 16.
+     */
+    size_t batch_size;
+    /**
+     * Greatest length of a sequence in tokens; 0 (default): each tokenizer's.
+     */
+    size_t max_length;
+    /**
+     * 1 (default): a new order in each epoch; 0: the order of the examples.
+     */
+    uint32_t shuffle;
+    /**
+     * 1: leave out a last batch that is not full. Default 0.
+     */
+    uint32_t drop_last;
+    /**
+     * Decides every order and every hidden token; default 0.
+     */
+    uint64_t seed;
+    /**
+     * Batches whose examples are sorted by length together, so that little is padded; 0: none;
+     * default 32. Without shuffling nothing is sorted.
+     */
+    size_t bucket_batches;
+    /**
+     * Padded lengths are multiples of this, so that few shapes occur; default 8.
+     */
+    size_t pad_to_multiple;
+    /**
+     * 1 (default): all models see the same examples at the same step; 0: each walks in an order of
+     * its own, and the shortest ends the epoch.
+     */
+    uint32_t aligned;
+    /**
+     * Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
+     */
+    uint32_t objective;
+    /**
+     * Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
+     */
+    double mask_share;
+    /**
+     * Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
+     * one, with the most room around the answer.
+     */
+    uint32_t all_windows;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+} mmopt_loader_options;
+
+/**
+ * How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+ */
+typedef struct mmopt_tokenizer_options {
+    /**
+     * sizeof(mmopt_tokenizer_options).
+     */
+    size_t struct_size;
+    /**
+     * Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+     */
+    uint32_t architecture;
+    /**
+     * An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
+     */
+    uint32_t kind;
+    /**
+     * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
+     * at least 256 and their special tokens.
+     */
+    size_t vocab_size;
+    /**
+     * A pair of pieces is merged only if it occurs this often; default 2.
+     */
+    uint64_t min_frequency;
+    /**
+     * 1 (default): lower-case and strip accents first (WordPiece only).
+     */
+    uint32_t lowercase;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Greatest length of a sequence in tokens, which is also what is saved; default 512.
+     */
+    size_t max_length;
+} mmopt_tokenizer_options;
+
+/**
+ * A loss. mmopt_loss_options_init fills in the defaults.
+ */
+typedef struct mmopt_loss_options {
+    /**
+     * sizeof(mmopt_loss_options).
+     */
+    size_t struct_size;
+    /**
+     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
+     */
+    uint32_t kind;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
+     */
+    double label_smoothing;
+    /**
+     * Rows of this label count nothing; default -100.
+     */
+    int64_t ignore_index;
+    /**
+     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
+     */
+    const float *class_weights;
+    /**
+     * How many class weights.
+     */
+    size_t n_class_weights;
+    /**
+     * The output that the loss looks at (two names with a comma between for questions; the loss
+     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
+     * the only float output.
+     */
+    const char *output;
+} mmopt_loss_options;
+
+/**
+ * The sizes of a fresh model. mmopt_model_sizes_init fills in those of a small one.
+ */
+typedef struct mmopt_model_sizes {
+    /**
+     * sizeof(mmopt_model_sizes).
+     */
+    size_t struct_size;
+    /**
+     * An mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+     */
+    uint32_t architecture;
+    /**
+     * An mmopt_task; default MMOPT_TASK_SEQUENCE_CLASSIFICATION.
+     */
+    uint32_t task;
+    /**
+     * Number of classes or tags, for classification; default 2.
+     */
+    size_t n_labels;
+    /**
+     * Ids of the vocabulary; default 8000.
+     */
+    size_t vocab_size;
+    /**
+     * Transformer blocks; default 2.
+     */
+    size_t layers;
+    /**
+     * Width, a multiple of heads; default 128.
+     */
+    size_t hidden;
+    /**
+     * Attention heads; default 4.
+     */
+    size_t heads;
+    /**
+     * Width inside the feed-forward blocks; 0 (default): 4 times hidden.
+     */
+    size_t intermediate;
+    /**
+     * Longest sequence in tokens; default 128.
+     */
+    size_t positions;
+    /**
+     * Every dropout probability, at least 0, below 1; default 0.1.
+     */
+    double dropout;
+    /**
+     * The padding token's id; -1 (default): the architecture's.
+     */
+    int64_t pad_id;
+} mmopt_model_sizes;
+
+/**
+ * How models are trained together. mmopt_trainer_options_init fills in a preset.
+ */
+typedef struct mmopt_trainer_options {
+    /**
+     * sizeof(mmopt_trainer_options).
+     */
+    size_t struct_size;
+    /**
+     * The preset that decides what is not a field here, an mmopt_preset; use
+     * mmopt_trainer_options_init to change it, so that the fields follow.
+     */
+    uint32_t preset;
+    /**
+     * An mmopt_policy; default MMOPT_POLICY_ALIGNED.
+     */
+    uint32_t policy;
+    /**
+     * An mmopt_rule; default MMOPT_RULE_GATED.
+     */
+    uint32_t rule;
+    /**
+     * An mmopt_convergence; default MMOPT_CONVERGENCE_RELATIVE.
+     */
+    uint32_t convergence;
+    /**
+     * Base learning rate, at least 0; default 3e-5.
+     */
+    double learning_rate;
+    /**
+     * Decay of the first moment, in [0, 1); default 0.9.
+     */
+    double beta1;
+    /**
+     * Decay of the second moment, in [0, 1); default 0.999.
+     */
+    double beta2;
+    /**
+     * Added to the denominator, at least 0; default 1e-8.
+     */
+    double eps;
+    /**
+     * Decoupled weight decay, at least 0; default 0.01.
+     */
+    double weight_decay;
+    /**
+     * Greatest L2 norm of a model's gradient; 0 does not clip; default 1.
+     */
+    double clip_norm;
+    /**
+     * Share of the group's gradient in [0, 1]; default 0.2.
+     */
+    double share_alpha;
+    /**
+     * Steps between sharing; 0 never; default 1.
+     */
+    uint64_t share_every;
+    /**
+     * Pull towards the group's mean in [0, 1]; default 0.1.
+     */
+    double sync_beta;
+    /**
+     * Steps between synchronisations; 0 never; default 0.
+     */
+    uint64_t sync_every;
+    /**
+     * Steps of linear warm-up; default 0.
+     */
+    uint64_t warmup_steps;
+    /**
+     * Step at which the schedule reaches its floor; default 0.
+     */
+    uint64_t total_steps;
+    /**
+     * Last factor of the schedule in [0, 1]; default 0.
+     */
+    double schedule_floor;
+    /**
+     * An mmopt_schedule; default MMOPT_SCHEDULE_CONSTANT.
+     */
+    uint32_t schedule;
+    /**
+     * Micro-batches per step, at least 1; default 1. Their gradients are averaged.
+     */
+    uint32_t accumulation;
+    /**
+     * 1 (default): a model with a non-finite loss or gradient skips the step, the others go on;
+     * 0: the step fails before anything changes.
+     */
+    uint32_t skip_non_finite;
+    /**
+     * An mmopt_device; default MMOPT_DEVICE_CPU.
+     */
+    uint32_t device;
+    /**
+     * The number of the GPU; default 0.
+     */
+    int32_t device_id;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Threads in all; 0 (default) takes every core. Results do not depend on it.
+     */
+    size_t n_threads;
+    /**
+     * Shapes that each model keeps a session for; 0 (default): 16.
+     */
+    size_t max_sessions;
+    /**
+     * ONNX Runtime's library; NULL (default) searches as mmopt_runtime_load says.
+     */
+    const char *runtime_path;
+    /**
+     * A JSON object with further options of the optimizer, over the fields above; NULL (default):
+     * none. docs/optimizer.md lists them; an unknown one is an error.
+     */
+    const char *optimizer_json;
+} mmopt_trainer_options;
+
+/**
+ * What one forward and backward pass of one model gave.
+ */
+typedef struct mmopt_outcome {
+    /**
+     * The loss of the batch.
+     */
+    double loss;
+    /**
+     * Right predictions; 0 for regression.
+     */
+    uint64_t n_correct;
+    /**
+     * Labels that count; 0 for regression.
+     */
+    uint64_t n_labels;
+} mmopt_outcome;
+
+/**
+ * What a step did.
+ */
+typedef struct mmopt_step_report {
+    /**
+     * The step's number, from 1.
+     */
+    uint64_t step;
+    /**
+     * Models that were updated.
+     */
+    uint32_t n_updated;
+    /**
+     * Models that were skipped for a non-finite loss or gradient.
+     */
+    uint32_t n_skipped;
+    /**
+     * 1 when gradients were shared.
+     */
+    uint32_t shared;
+    /**
+     * 1 when parameters were synchronised.
+     */
+    uint32_t synced;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_step_report;
+
+/**
+ * A model's learning rate, the factors it is made of, and other numbers of its last step.
+ */
+typedef struct mmopt_rates {
+    /**
+     * The base rate.
+     */
+    double base;
+    /**
+     * Warm-up and decay.
+     */
+    double schedule;
+    /**
+     * From the model's losses.
+     */
+    double convergence;
+    /**
+     * From the model's weight.
+     */
+    double scale;
+    /**
+     * The published second multiplier; 1 elsewhere.
+     */
+    double multiplier;
+    /**
+     * The product, or what the rate callback made of it.
+     */
+    double effective;
+    /**
+     * L2 norm of the gradient before clipping; 0 where nothing needed it.
+     */
+    double gradient_norm;
+    /**
+     * The model's weight over the sum of all.
+     */
+    double share;
+    /**
+     * Steps that skipped this model.
+     */
+    uint64_t n_skipped;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[3];
+} mmopt_rates;
+
+/**
+ * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
+ * and the losses say. A result that is negative or not finite fails the step.
+ */
+typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
+
+/**
+ * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
+ * during the call. It runs on the thread of the call that logs, and must not call into the object
+ * that it is set on.
+ */
+typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
+
+/**
+ * Where training stands when the progress callback is asked.
+ */
+typedef struct mmopt_progress {
+    /**
+     * What is about to happen, an mmopt_phase.
+     */
+    uint32_t phase;
+    /**
+     * Must be ignored.
+     */
+    uint32_t reserved;
+    /**
+     * The model that it concerns; SIZE_MAX for all.
+     */
+    size_t model;
+    /**
+     * Steps taken since the trainer was created or resumed.
+     */
+    uint64_t n_steps;
+} mmopt_progress;
+
+/**
+ * Asked before each pass and step, on the thread of that call; progress is valid during the
+ * call. Any result but 0 cancels: the call that asked fails with MMOPT_CODE_CANCELLED and has
+ * changed nothing. It must not call into the object that it is set on.
+ */
+typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+
+/**
+ * One parameter of the host: dense, row-major, in host memory.
+ */
+typedef struct mmopt_parameter {
+    /**
+     * Unique within its model; the published name where there is one, as it decides the role.
+     */
+    const char *name;
+    /**
+     * The dimensions, outermost first; NULL is allowed when n_dims is 0.
+     */
+    const int64_t *shape;
+    /**
+     * How many dimensions.
+     */
+    size_t n_dims;
+    /**
+     * The values, f32, aligned to 4 bytes; updated in place.
+     */
+    float *data;
+    /**
+     * The gradient, of the same shape; NULL when there is none.
+     */
+    void *gradient;
+    /**
+     * Element type of the gradient: MMOPT_DTYPE_F32, MMOPT_DTYPE_BF16 or MMOPT_DTYPE_F16.
+     */
+    uint32_t gradient_dtype;
+    /**
+     * 1: the optimizer changes it; 0: frozen.
+     */
+    uint32_t trainable;
+    /**
+     * NULL: role from the name. Else a JSON object that overrides it: role (for example
+     * "attention_query", or null to keep it out of every group), part ("weight" or "bias"), block,
+     * layout ("out_in" or "in_out").
+     */
+    const char *role_json;
+    /**
+     * Must be 0.
+     */
+    uint64_t reserved[2];
+} mmopt_parameter;
+
+/**
+ * One model of the host.
+ */
+typedef struct mmopt_parameters {
+    /**
+     * Unique among the models.
+     */
+    const char *name;
+    /**
+     * Its parameters.
+     */
+    const struct mmopt_parameter *parameters;
+    /**
+     * How many.
+     */
+    size_t n_parameters;
+    /**
+     * Weight among the models, finite and at least 0; only ratios matter.
+     */
+    double weight;
+    /**
+     * The published model_type, for reports; NULL: not known.
+     */
+    const char *architecture;
+    /**
+     * Token tables share only between models of the same vocabulary; NULL: with none.
+     */
+    const char *vocabulary;
+    /**
+     * Heads share only between models of the same task; NULL: with none.
+     */
+    const char *task;
+    /**
+     * Must be 0.
+     */
+    uint64_t reserved[2];
+} mmopt_parameters;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
+ */
+MMOPT_API void mmopt_text_free(char *text);
+
+/**
+ * The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
+ */
+MMOPT_API uint32_t mmopt_error_code(const struct mmopt_error *error);
+
+/**
+ * What happened, where, and what to do about it, in English, UTF-8. Valid until the error is
+ * freed. NULL gives an empty text.
+ */
+MMOPT_API const char *mmopt_error_message(const struct mmopt_error *error);
+
+/**
+ * Frees an error. NULL is harmless.
+ */
+MMOPT_API void mmopt_error_free(struct mmopt_error *error);
+
+/**
+ * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
+ * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
+ */
+MMOPT_API
+const char *mmopt_version(void);
+
+/**
+ * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
+ * compared with MMOPT_VERSION_NUMBER.
+ */
+MMOPT_API uint32_t mmopt_version_number(void);
+
+/**
+ * Loads ONNX Runtime, or does nothing if this process has loaded it already.
+ *
+ * path names the shared library or the directory it lies in. NULL: the file that the environment
+ * variable MMOPT_ORT_LIB names, else ORT_DYLIB_PATH, else the usual places (beside libmmopt,
+ * .runtime/lib, the system's). ONNX Runtime 1.17 or newer is needed. Creating a trainer loads it
+ * too; calling this first tells early whether it is there.
+ *
+ * Errors: RUNTIME_UNAVAILABLE with everything that was tried and why each failed, after which
+ * another call may succeed; STATE when another file is loaded. May be called from any thread.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_runtime_load(const char *path);
+
+/**
+ * The version of the loaded ONNX Runtime, for example "1.32.0"; empty before it is loaded.
+ * Static, never freed.
+ */
+MMOPT_API const char *mmopt_runtime_version(void);
+
+/**
+ * The file of the loaded ONNX Runtime; empty before it is loaded. Static, never freed.
+ */
+MMOPT_API const char *mmopt_runtime_path(void);
+
+/**
+ * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
+ * other text, and for NULL.
+ */
+MMOPT_API
+uint32_t mmopt_architecture_from_name(const char *name);
+
+/**
+ * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
+ */
+MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
+
+/**
+ * The number of models; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_batch_n_models(const struct mmopt_batch *batch);
+
+/**
+ * The number of rows of one model's part; 0 for NULL, and for any other model.
+ */
+MMOPT_API size_t mmopt_batch_n_rows(const struct mmopt_batch *batch, size_t model);
+
+/**
+ * The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
+ * the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
+ * length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
+ * results are valid as long as the batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
+                                        size_t model,
+                                        const struct mmopt_tensor **tensors,
+                                        size_t *n_tensors);
+
+/**
+ * Which example of the corpus stands behind each row of one model's part. Both results are valid
+ * as long as the batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_examples(const struct mmopt_batch *batch,
+                                         size_t model,
+                                         const size_t **examples,
+                                         size_t *n_rows);
+
+/**
+ * Frees a batch. NULL is harmless.
+ */
+MMOPT_API void mmopt_batch_free(struct mmopt_batch *batch);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ */
+MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
+
+/**
+ * Reads texts with one class each: tab-separated, comma-separated or JSON lines. The defaults
+ * read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
+ *
+ * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
+ * that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_classification(const char *path,
+                                                     const struct mmopt_corpus_options *options,
+                                                     struct mmopt_corpus **corpus);
+
+/**
+ * Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
+ * labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
+ *
+ * Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_tagged_words(const char *path,
+                                                   const struct mmopt_corpus *labels_of,
+                                                   struct mmopt_corpus **corpus);
+
+/**
+ * Reads questions about contexts: one object of the SQuAD form, or an object on each line with
+ * context, question and answers.
+ *
+ * Errors carry the place: a missing key, an answer that does not stand where it should.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_questions(const char *path,
+                                                struct mmopt_corpus **corpus);
+
+/**
+ * Reads plain text for language modelling; documents is an mmopt_documents.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_plain_text(const char *path,
+                                                 uint32_t documents,
+                                                 struct mmopt_corpus **corpus);
+
+/**
+ * n generated sentences of two classes, for trying things out without data; the same seed gives
+ * the same sentences. label_noise: the share of wrong labels, at least 0, below 0.5.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_synthetic(size_t n,
+                                           uint64_t seed,
+                                           double label_noise,
+                                           struct mmopt_corpus **corpus);
+
+/**
+ * A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
+ * for texts without labels. labels_of: as in mmopt_corpus_options.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
+                                            const char *const *labels,
+                                            size_t n,
+                                            const struct mmopt_corpus *labels_of,
+                                            struct mmopt_corpus **corpus);
+
+/**
+ * Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
+ * space and case stay on one side; classes keep their share on both. eval_share lies between 0
+ * and 1, both excluded; the same seed gives the same split.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
+                                       double eval_share,
+                                       uint64_t seed,
+                                       struct mmopt_corpus **train,
+                                       struct mmopt_corpus **eval);
+
+/**
+ * The number of examples; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_corpus_n_examples(const struct mmopt_corpus *corpus);
+
+/**
+ * The number of classes or tags; 0 for NULL, and for tasks without labels.
+ */
+MMOPT_API size_t mmopt_corpus_n_labels(const struct mmopt_corpus *corpus);
+
+/**
+ * The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
+ */
+MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus, size_t label);
+
+/**
+ * How many examples have a class (or words a tag); 0 for an id that there is not.
+ */
+MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, size_t label);
+
+/**
+ * The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
+ * and when nothing is labelled.
+ */
+MMOPT_API
+double mmopt_corpus_majority_share(const struct mmopt_corpus *corpus);
+
+/**
+ * The text of one example (words joined by spaces; the context of a question). The caller owns
+ * it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
+                                      size_t example,
+                                      char **text);
+
+/**
+ * The class of one example of a classification corpus; -1 when it has none.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_label(const struct mmopt_corpus *corpus,
+                                       size_t example,
+                                       int64_t *label);
+
+/**
+ * Frees a corpus. NULL is harmless.
+ */
+MMOPT_API void mmopt_corpus_free(struct mmopt_corpus *corpus);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ */
+MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
+
+/**
+ * Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
+ * and makes a loader that stands at the start of epoch 0.
+ *
+ * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
+ * without room beside the special tokens, or not one full batch with drop_last.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
+                                        const struct mmopt_tokenizer *const *tokenizers,
+                                        size_t n_models,
+                                        const struct mmopt_loader_options *options,
+                                        struct mmopt_loader **loader);
+
+/**
+ * The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
+ * an epoch the result is NULL without an error, and the next call begins the following epoch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
+                                      struct mmopt_batch **batch);
+
+/**
+ * The batches of an epoch; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
+
+/**
+ * Epochs done; 0 for NULL.
+ */
+MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
+
+/**
+ * Batches of the current epoch done; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
+
+/**
+ * Goes to the start of an epoch; 0 is the first.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
+                                           uint64_t epoch);
+
+/**
+ * Where the loader stands, as JSON; the caller owns it: mmopt_text_free. With the same corpus,
+ * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
+                                       char **json);
+
+/**
+ * Goes to where mmopt_loader_state was asked.
+ *
+ * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
+ * seed; the loader is unchanged then.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_restore(struct mmopt_loader *loader,
+                                         const char *json);
+
+/**
+ * Frees a loader. NULL is harmless.
+ */
+MMOPT_API void mmopt_loader_free(struct mmopt_loader *loader);
+
+/**
+ * One batch without labels from n texts, with a part for each of n_models models, for predictions.
+ * max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *tokenizers,
+                                       size_t n_models,
+                                       const char *const *texts,
+                                       size_t n,
+                                       size_t max_length,
+                                       struct mmopt_batch **batch);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ */
+MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *options);
+
+/**
+ * Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
+ * vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_load(const char *path,
+                                         struct mmopt_tokenizer **tokenizer);
+
+/**
+ * Learns a vocabulary from all texts of a corpus. The result depends on texts and options alone.
+ *
+ * Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
+ * message names the least size.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
+                                          const struct mmopt_tokenizer_options *options,
+                                          struct mmopt_tokenizer **tokenizer);
+
+/**
+ * Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
+ * the usual libraries load.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_save(const struct mmopt_tokenizer *tokenizer,
+                                         const char *directory);
+
+/**
+ * The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
+ */
+MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokenizer);
+
+/**
+ * The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
+ */
+MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
+
+/**
+ * The id of a special token, by its role (an mmopt_special); -1 when the vocabulary has none, for
+ * any other number, and for NULL.
+ */
+MMOPT_API
+int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
+                                   uint32_t special);
+
+/**
+ * The text of n ids; the caller owns it: mmopt_text_free. skip_special 1 leaves out special
+ * tokens.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_decode(const struct mmopt_tokenizer *tokenizer,
+                                           const uint32_t *ids,
+                                           size_t n,
+                                           uint32_t skip_special,
+                                           char **text);
+
+/**
+ * Frees a tokenizer. NULL is harmless.
+ */
+MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
+
+/**
+ * Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
+ * architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
+ * Never empty: an empty text without framing becomes one end token.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_encode(const struct mmopt_tokenizer *tokenizer,
+                                           const char *text,
+                                           const char *pair,
+                                           size_t max_length,
+                                           struct mmopt_encoding **encoding);
+
+/**
+ * The number of tokens; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_encoding_length(const struct mmopt_encoding *encoding);
+
+/**
+ * The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
+ */
+MMOPT_API const uint32_t *mmopt_encoding_ids(const struct mmopt_encoding *encoding);
+
+/**
+ * The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
+ * as long as the encoding. NULL for NULL.
+ */
+MMOPT_API
+const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
+
+/**
+ * Where each token stands in its text, in bytes: start and end one after the other, twice as many
+ * as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+ */
+MMOPT_API
+const size_t *mmopt_encoding_offsets(const struct mmopt_encoding *encoding);
+
+/**
+ * The number of tokens that were cut off; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encoding);
+
+/**
+ * Frees an encoding. NULL is harmless.
+ */
+MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
+
+/**
+ * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
+ * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+ *
+ * Errors: as mmopt_trainer_forward_backward.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           const struct mmopt_tensor *tensors,
+                                           size_t n_tensors,
+                                           struct mmopt_evaluation **evaluation);
+
+/**
+ * The loss; NaN without labels, and for NULL.
+ */
+MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Right predictions; 0 without labels, and for NULL.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Labels that count; 0 without labels, and for NULL.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
+
+/**
+ * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
+ * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
+                                             const struct mmopt_tensor **tensors,
+                                             size_t *n_tensors);
+
+/**
+ * Frees an evaluation. NULL is harmless.
+ */
+MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ */
+MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
+
+/**
+ * Fills in the sizes of a small model. NULL is harmless.
+ */
+MMOPT_API void mmopt_model_sizes_init(struct mmopt_model_sizes *sizes);
+
+/**
+ * A model from a directory of published form: config.json and model.safetensors. Without a task
+ * set, that of the configuration. name is unique and not empty; it appears in messages, metrics
+ * and checkpoints.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_from_directory(const char *name,
+                                               const char *directory,
+                                               struct mmopt_model **model);
+
+/**
+ * A model from the file of a forward ONNX graph. It needs a loss: mmopt_model_set_loss.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_from_onnx(const char *name,
+                                          const char *path,
+                                          struct mmopt_model **model);
+
+/**
+ * A model from n_bytes of a forward ONNX graph in memory, copied. It needs a loss:
+ * mmopt_model_set_loss.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_from_onnx_bytes(const char *name,
+                                                const void *bytes,
+                                                size_t n_bytes,
+                                                struct mmopt_model **model);
+
+/**
+ * A fresh model from the text of a published config.json.
+ *
+ * Errors: INVALID_DATA for bad JSON or a missing key; UNSUPPORTED for an unknown model_type.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_from_config(const char *name,
+                                            const char *json,
+                                            struct mmopt_model **model);
+
+/**
+ * A fresh model of a known architecture. NULL sizes: a small BERT.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_from_sizes(const char *name,
+                                           const struct mmopt_model_sizes *sizes,
+                                           struct mmopt_model **model);
+
+/**
+ * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
+ * directory whose weights have another head gets a fresh one. Not for ONNX graphs.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_task(struct mmopt_model *model,
+                                         uint32_t task,
+                                         size_t n_labels);
+
+/**
+ * Sets the loss. Without it the task's is used; ONNX graphs must have one. NULL options: the
+ * defaults of mmopt_loss_options.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_loss(struct mmopt_model *model,
+                                         const struct mmopt_loss_options *options);
+
+/**
+ * Sets the weight among the models, finite and at least 0; only ratios matter. Default 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_weight(struct mmopt_model *model,
+                                           double weight);
+
+/**
+ * Replaces every dropout probability of the configuration; at least 0, below 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_dropout(struct mmopt_model *model,
+                                            double dropout);
+
+/**
+ * Sets the seed of fresh weights and of dropout. Default 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_seed(struct mmopt_model *model,
+                                         uint64_t seed);
+
+/**
+ * Leaves the parameters whose whole name matches the pattern as they are: * stands for any text,
+ * ? for any one character. May be called more than once; wins over mmopt_model_train_only.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_freeze(struct mmopt_model *model,
+                                       const char *pattern);
+
+/**
+ * Trains only parameters whose whole name matches this pattern, or that of another call.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
+                                           const char *pattern);
+
+/**
+ * The name of a class by its number, from the configuration; the caller owns it: mmopt_text_free.
+ *
+ * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
+ * directory's config.json gives.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
+                                      size_t label,
+                                      char **name);
+
+/**
+ * Frees a model. NULL is harmless.
+ */
+MMOPT_API void mmopt_model_free(struct mmopt_model *model);
+
+/**
+ * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
+ * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
+ * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
+ * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_for_corpus(const char *name,
+                                           const struct mmopt_model_sizes *sizes,
+                                           const struct mmopt_tokenizer *tokenizer,
+                                           const struct mmopt_corpus *corpus,
+                                           struct mmopt_model **model);
+
+/**
+ * Reads n_models models, checks that each can be trained, and plans what they share. Loads ONNX
+ * Runtime if that has not been done. The models are copied: they may be freed, or used again.
+ *
+ * Errors name the model: unreadable or non-finite weights, an operator without a gradient rule, a
+ * name that is taken twice, an option out of range.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_create(const struct mmopt_trainer_options *options,
+                                         const struct mmopt_model *const *models,
+                                         size_t n_models,
+                                         struct mmopt_trainer **trainer);
+
+/**
+ * The number of models; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_trainer_n_models(const struct mmopt_trainer *trainer);
+
+/**
+ * The name of a model by its number from 0, valid as long as the trainer; NULL for any other
+ * number.
+ */
+MMOPT_API
+const char *mmopt_trainer_model_name(const struct mmopt_trainer *trainer,
+                                     size_t model);
+
+/**
+ * The number of the model of that name.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *trainer,
+                                              const char *name,
+                                              size_t *model);
+
+/**
+ * Forgets gradients that were accumulated since the last step.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
+
+/**
+ * Loss and gradients of one micro-batch of one model; they count towards the next step.
+ *
+ * tensors holds the model's inputs and labels in any order. outcome may be NULL. Errors: NOT_FOUND
+ * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
+ * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
+ * canceller. After an error this micro-batch does not count.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   const struct mmopt_tensor *tensors,
+                                                   size_t n_tensors,
+                                                   struct mmopt_outcome *outcome);
+
+/**
+ * Loss and gradients of one micro-batch for every model, side by side on the cores there are.
+ *
+ * tensors and n_tensors hold for each model the array of its tensors and its length; outcomes has
+ * room for n_models results, or is NULL. When one model fails, none counts.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *trainer,
+                                                       const struct mmopt_tensor *const *tensors,
+                                                       const size_t *n_tensors,
+                                                       size_t n_models,
+                                                       struct mmopt_outcome *outcomes);
+
+/**
+ * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
+ * many as the trainer has models, in the same order. outcomes has room for as many results, or is
+ * NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *trainer,
+                                                         const struct mmopt_batch *batch,
+                                                         struct mmopt_outcome *outcomes);
+
+/**
+ * Tells the rates that follow convergence the losses that the host computed, one for each of
+ * n_models models. Only for losses that forward_backward did not see: it logs its own.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
+                                              const double *losses,
+                                              size_t n_models);
+
+/**
+ * One coordinated step over the gradients since the last one: check, clip, share, update,
+ * synchronise. report may be NULL.
+ *
+ * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
+ * to fail; CANCELLED by the progress callback, and the step can be taken later.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
+                                       struct mmopt_step_report *report);
+
+/**
+ * Frees a trainer. NULL is harmless.
+ */
+MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
+
+/**
+ * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
+ * the trainer then refuses. NULL is harmless.
+ */
+MMOPT_API
+void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
+                                uint32_t preset);
+
+/**
+ * The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+ */
+MMOPT_API size_t mmopt_trainer_n_parameters(const struct mmopt_trainer *trainer, size_t model);
+
+/**
+ * The number of a model's parameter of that name.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const char *name,
+                                                  size_t *parameter);
+
+/**
+ * A view of a parameter's value. It points into the trainer's memory and is valid until the
+ * trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_parameter(const struct mmopt_trainer *trainer,
+                                            size_t model,
+                                            size_t parameter,
+                                            struct mmopt_tensor *tensor,
+                                            uint32_t *trainable);
+
+/**
+ * Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_parameter(struct mmopt_trainer *trainer,
+                                                size_t model,
+                                                size_t parameter,
+                                                const void *data,
+                                                size_t n_bytes);
+
+/**
+ * A view of a parameter's gradient as the last backward pass left it, valid until the trainer is
+ * freed.
+ *
+ * Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
+ * the loss.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_gradient(const struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           size_t parameter,
+                                           struct mmopt_tensor *tensor);
+
+/**
+ * Replaces a gradient between the backward pass and the step by n_bytes bytes, copied, which must
+ * be as many as it has.
+ *
+ * Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
+ * one micro-batch per step).
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_gradient(struct mmopt_trainer *trainer,
+                                               size_t model,
+                                               size_t parameter,
+                                               const void *data,
+                                               size_t n_bytes);
+
+/**
+ * Freezes (trainable 0) or trains (1) the parameters whose name matches pattern in the models
+ * whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
+ * character. Only parameters that were trainable when the trainer was created have gradients.
+ * n_changed may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
+                                                const char *model_pattern,
+                                                const char *pattern,
+                                                uint32_t trainable,
+                                                size_t *n_changed);
+
+/**
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
+                                       char **text);
+
+/**
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_plan_json(const struct mmopt_trainer *trainer,
+                                            char **json);
+
+/**
+ * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_rates(const struct mmopt_trainer *trainer,
+                                        size_t model,
+                                        struct mmopt_rates *rates);
+
+/**
+ * Steps taken, those before a resume included; 0 for NULL.
+ */
+MMOPT_API uint64_t mmopt_trainer_n_steps(const struct mmopt_trainer *trainer);
+
+/**
+ * Sets the base learning rate of the coming steps, finite and at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_learning_rate(struct mmopt_trainer *trainer,
+                                                    double rate);
+
+/**
+ * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   double weight);
+
+/**
+ * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
+                                                    mmopt_rate_fn callback,
+                                                    void *user);
+
+/**
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
+                                          uint32_t level,
+                                          mmopt_log_fn callback,
+                                          void *user);
+
+/**
+ * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
+ * handed back to it and must stay valid until then, or until the trainer is freed.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
+                                               mmopt_progress_fn callback,
+                                               void *user);
+
+/**
+ * Writes one model into a directory, made if need be: in published form (config.json and
+ * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
+ * all.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
+                                             size_t model,
+                                             const char *directory);
+
+/**
+ * Writes one model's forward graph with its present weights, ready for inference.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
+                                            size_t model,
+                                            const char *path);
+
+/**
+ * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
+ * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
+ * checkpoint whole.
+ *
+ * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_checkpoint(const struct mmopt_trainer *trainer,
+                                             const char *directory,
+                                             const char *host_text);
+
+/**
+ * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
+ * host_text becomes what was kept with it; the caller owns it: mmopt_text_free. It may be NULL.
+ *
+ * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
+ * the trainer is unchanged then.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
+                                         const char *directory,
+                                         char **host_text);
+
+/**
+ * A canceller of this trainer; the caller owns it: mmopt_canceller_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_canceller(const struct mmopt_trainer *trainer,
+                                            struct mmopt_canceller **canceller);
+
+/**
+ * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_canceller_cancel(const struct mmopt_canceller *canceller);
+
+/**
+ * Lets passes run again. From any thread.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_canceller_reset(const struct mmopt_canceller *canceller);
+
+/**
+ * Frees a canceller. NULL is harmless.
+ */
+MMOPT_API void mmopt_canceller_free(struct mmopt_canceller *canceller);
+
+/**
+ * Plans what n_models models share and takes hold of their memory. Texts and arrays are copied;
+ * values and gradients must stay where they are, and each must be apart from all others, until the
+ * optimizer is freed. They are read and written by mmopt_optimizer_accumulate and
+ * mmopt_optimizer_step only. Of the options, device, max_sessions and runtime_path play no part.
+ *
+ * Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient
+ * of another element type, an option out of range.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *options,
+                                           const struct mmopt_parameters *models,
+                                           size_t n_models,
+                                           struct mmopt_optimizer **optimizer);
+
+/**
+ * The number of models; 0 for NULL.
+ */
+MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
+
+/**
+ * Gives a parameter another gradient (NULL: none) for the coming steps; gradient_dtype as in
+ * mmopt_parameter. Parameters count from 0 in the order they were given.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
+                                                 size_t model,
+                                                 size_t parameter,
+                                                 void *gradient,
+                                                 uint32_t gradient_dtype);
+
+/**
+ * Forgets micro-batches that were accumulated since the last step.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
+
+/**
+ * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
+ * than one micro-batch per step they are added up now; else they are read by the step.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
+                                               size_t model,
+                                               double loss);
+
+/**
+ * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
+ *
+ * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
+ * fail.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
+                                         struct mmopt_step_report *report);
+
+/**
+ * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimizer,
+                                          size_t model,
+                                          struct mmopt_rates *rates);
+
+/**
+ * Sets the base learning rate of the coming steps, finite and at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_learning_rate(struct mmopt_optimizer *optimizer,
+                                                      double rate);
+
+/**
+ * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *optimizer,
+                                                     size_t model,
+                                                     double weight);
+
+/**
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer,
+                                         char **text);
+
+/**
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *optimizer,
+                                              char **json);
+
+/**
+ * Writes the optimizer's state (moments and counters, not the host's values) into a directory,
+ * made if need be. A crash at any point leaves the last one whole.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_save(const struct mmopt_optimizer *optimizer,
+                                         const char *directory);
+
+/**
+ * Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same.
+ *
+ * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
+ * optimizer is unchanged then.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_load(struct mmopt_optimizer *optimizer,
+                                         const char *directory);
+
+/**
+ * Frees an optimizer; the host's memory is its own again. NULL is harmless.
+ */
+MMOPT_API void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* MMOPT_H */

@@ -1,0 +1,289 @@
+//! The engine: finds the path from the parameters to the loss, walks it backwards, and sums what
+//! the uses of a value contribute, in a fixed order.
+//!
+//! *carries*: a value that a parameter reaches through floats. *needed*: a value that the loss is
+//! computed from. The path is where both hold.
+
+use std::collections::{HashMap, HashSet};
+
+use super::branch;
+use super::lower;
+use super::rule::RuleCx;
+use super::table::{self, Entry};
+use crate::error::{Context, Error, Result};
+use crate::onnx::{Attribute, Build, Graph, Node, NodeId, ValueId};
+use crate::tensor::DType;
+
+/// Appends the gradients of `loss` (a float with one element) with respect to each of `wrt`.
+///
+/// Every value on the path needs a static shape (see [`crate::train::graphs`]). The result holds
+/// one value of the same shape and element type for each of `wrt`, or `None` where the loss does
+/// not depend on it. On failure the graph is as it was.
+///
+/// # Errors
+/// `Unsupported` names the model, the node, its operator and opset when an operator on the path
+/// has no rule; `InvalidArgument` when `loss` or a member of `wrt` is no float.
+pub fn differentiate(
+    graph: &mut Graph,
+    loss: ValueId,
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>> {
+    let mut work = graph.clone();
+    let gradients = append(&mut work, loss, wrt).context(|| format!("model '{}'", graph.name))?;
+    *graph = work;
+    Ok(gradients)
+}
+
+/// Whether [`differentiate`] would succeed; changes nothing.
+pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) -> Result<()> {
+    let mut work = graph.clone();
+    append(&mut work, loss, params).context(|| format!("model '{}'", graph.name)).map(|_| ())
+}
+
+/// Whether every operator between `params` and `output` has a rule or a rewrite to operators that
+/// have one. Needs no shapes, so it can be asked before anything is built; [`differentiate`] can
+/// still refuse what depends on shapes and constants.
+///
+/// # Errors
+/// `Unsupported` names the node, its operator and opset.
+pub fn check_operators(graph: &Graph, output: ValueId, params: &[ValueId]) -> Result<()> {
+    if graph.functions.is_empty() {
+        return Path::trace(graph, &[output], params).check(graph, lower::rewrites);
+    }
+    let mut inlined = graph.clone();
+    inlined.inline_functions().context(|| format!("model '{}'", graph.name))?;
+    Path::trace(&inlined, &[output], params).check(&inlined, lower::rewrites)
+}
+
+fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
+    graph.sort()?;
+    check_ends(graph, loss, wrt)?;
+    let mut g = Build::new(graph);
+    let (dtype, shape) = (g.dtype(loss)?, g.shape(loss)?);
+    let one = g.number(dtype, 1.0)?;
+    let seed = g.reshape(one, &shape)?;
+    pull_back(graph, &[(loss, seed)], wrt)
+}
+
+/// Appends the cotangents of `wrt`, given those of other values: pairs of a value and its own.
+pub(super) fn pull_back(
+    graph: &mut Graph,
+    seeds: &[(ValueId, ValueId)],
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>> {
+    let ends: Vec<ValueId> = seeds.iter().map(|s| s.0).collect();
+    let path = Path::find(graph, &ends, wrt)?;
+    let nodes: Vec<NodeId> = path.nodes(graph);
+    let mut backward = Backward { g: Build::new(graph), parts: HashMap::new() };
+    for &(value, seed) in seeds {
+        backward.parts.entry(value).or_default().push(seed);
+    }
+    for id in nodes.into_iter().rev() {
+        let place = backward.g.graph().describe(id);
+        backward.node(id, &path).context(|| place)?;
+    }
+    wrt.iter().map(|&v| backward.total(v)).collect()
+}
+
+fn check_ends(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Result<()> {
+    for &v in wrt.iter().chain([&loss]) {
+        let value = graph.value(v);
+        match value.ty.dtype {
+            Some(DType::F32 | DType::F64) => {}
+            Some(dtype) => {
+                let hint = if dtype.is_float() {
+                    "; mixed precision is not supported yet, export the model in f32"
+                } else {
+                    ", which has no gradient"
+                };
+                let name = &value.name;
+                return Err(Error::unsupported(format!("'{name}' is of type {dtype}{hint}")));
+            }
+            None => {
+                return Err(Error::invalid(format!(
+                    "the element type of '{}' is not known",
+                    value.name
+                )));
+            }
+        }
+    }
+    let shape = graph.value(loss).ty.static_shape();
+    if shape.as_ref().is_none_or(|s| s.iter().product::<usize>() != 1) {
+        let name = graph.value_name(loss);
+        return Err(Error::shape(format!(
+            "the loss '{name}' is no scalar, its shape is {shape:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// Which values lie between the parameters and the loss.
+struct Path {
+    carries: Vec<bool>,
+    needed: HashSet<ValueId>,
+}
+
+impl Path {
+    fn find(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Result<Self> {
+        let path = Self::trace(graph, ends, wrt);
+        path.check(graph, |_| false)?;
+        Ok(path)
+    }
+
+    fn trace(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Self {
+        let mut carries = vec![false; graph.values().len()];
+        wrt.iter().for_each(|v| carries[v.index()] = true);
+        for node in graph.nodes() {
+            let captured = node.captures();
+            let mut reads = node.inputs.iter().flatten().copied();
+            let reached = reads.any(|v| carries[v.index()])
+                || captured.iter().filter_map(|n| graph.find(n)).any(|v| carries[v.index()]);
+            let stops = matches!(entry(graph, node), Some(Entry::Stop));
+            if reached && !stops {
+                for v in node.outputs.iter().flatten() {
+                    let dtype = graph.value(*v).ty.dtype;
+                    carries[v.index()] |= dtype.is_none_or(DType::is_float);
+                }
+            }
+        }
+        let mut path = Self { carries, needed: ends.iter().copied().collect() };
+        for node in graph.nodes().iter().rev() {
+            if node.outputs.iter().flatten().any(|v| path.needed.contains(v)) {
+                path.needed.extend(node.inputs.iter().flatten());
+                path.needed.extend(node.captures().iter().filter_map(|n| graph.find(n)));
+            }
+        }
+        path
+    }
+
+    fn holds(&self, v: ValueId) -> bool {
+        self.carries.get(v.index()).copied().unwrap_or(false) && self.needed.contains(&v)
+    }
+
+    fn reads(&self, graph: &Graph, node: &Node) -> bool {
+        let captured = node.captures();
+        let captured = captured.iter().filter_map(|n| graph.find(n));
+        node.inputs.iter().flatten().copied().chain(captured).any(|v| self.holds(v))
+    }
+
+    fn nodes(&self, graph: &Graph) -> Vec<NodeId> {
+        let on_path = |id: &NodeId| {
+            let node = graph.node(*id);
+            node.outputs.iter().flatten().any(|&v| self.holds(v)) && self.reads(graph, node)
+        };
+        graph.node_ids().filter(on_path).collect()
+    }
+
+    /// Outer values on the path that the branches of an `If` read, each once.
+    fn captured(&self, graph: &Graph, node: &Node) -> Vec<ValueId> {
+        let mut values: Vec<ValueId> =
+            node.captures().iter().filter_map(|n| graph.find(n)).collect();
+        values.sort_unstable();
+        values.dedup();
+        values.retain(|&v| self.holds(v));
+        values
+    }
+
+    /// The same as [`Path::check`] within the branches of an `If`.
+    fn check_branches(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        rewritten: fn(&Node) -> bool,
+    ) -> Result<()> {
+        let captured = self.captured(graph, node);
+        for body in graph.branches(node)? {
+            let mut inner = graph.branch(body)?;
+            inner.inline_functions()?;
+            let names = captured.iter().map(|&v| graph.value_name(v));
+            let wrt: Vec<ValueId> = names.filter_map(|n| inner.find(n)).collect();
+            Self::trace(&inner, inner.outputs(), &wrt).check(&inner, rewritten)?;
+        }
+        Ok(())
+    }
+
+    /// Every node of the path has a rule or passes as `rewritten`; its values are f32 or f64.
+    fn check(&self, graph: &Graph, rewritten: fn(&Node) -> bool) -> Result<()> {
+        for id in self.nodes(graph) {
+            let node = graph.node(id);
+            if rewritten(node) {
+                continue;
+            }
+            if branch::is_if(node) {
+                self.check_branches(graph, node, rewritten).context(|| graph.describe(id))?;
+                continue;
+            }
+            let problem = match entry(graph, node) {
+                Some(Entry::Rule(_)) if bodies(node) => {
+                    Some("gradients through a body are not supported".to_owned())
+                }
+                Some(Entry::Rule(_)) => narrow(graph, node),
+                Some(Entry::Stop) => None,
+                None => Some(format!("no gradient rule for the operator {}", node.op)),
+            };
+            if let Some(problem) = problem {
+                return Err(Error::unsupported(format!("{}: {problem}", graph.describe(id))));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bodies(node: &Node) -> bool {
+    node.attributes.values().any(|a| matches!(a, Attribute::Graph(_)))
+}
+
+fn narrow(graph: &Graph, node: &Node) -> Option<String> {
+    let all = node.inputs.iter().chain(&node.outputs).flatten();
+    let narrow = |d: &DType| matches!(d, DType::F16 | DType::BF16);
+    let dtype = all.filter_map(|v| graph.value(*v).ty.dtype).find(narrow)?;
+    Some(format!("works on {dtype}; mixed precision is not supported yet, export in f32"))
+}
+
+fn entry(graph: &Graph, node: &Node) -> Option<Entry> {
+    let opset = graph.opsets.get(&node.domain).copied().unwrap_or(1);
+    table::find(&node.op, &node.domain, opset).map(|row| row.entry)
+}
+
+/// The backward pass under way.
+struct Backward<'g> {
+    g: Build<'g>,
+    /// What the uses of each value contributed so far.
+    parts: HashMap<ValueId, Vec<ValueId>>,
+}
+
+impl Backward<'_> {
+    /// The cotangent of `v`: the sum of its parts, which it replaces.
+    fn total(&mut self, v: ValueId) -> Result<Option<ValueId>> {
+        let Some(parts) = self.parts.get(&v).cloned() else { return Ok(None) };
+        let total = self.g.sum(&parts)?;
+        self.parts.insert(v, vec![total]);
+        Ok(Some(total))
+    }
+
+    fn node(&mut self, id: NodeId, path: &Path) -> Result<()> {
+        let node = self.g.graph().node(id).clone();
+        let cotangent = |v: &Option<ValueId>| v.map_or(Ok(None), |v| self.total(v));
+        let dys = node.outputs.iter().map(cotangent).collect::<Result<Vec<_>>>()?;
+        if dys.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        if branch::is_if(&node) {
+            let captured = path.captured(self.g.graph(), &node);
+            for (x, dx) in branch::gradients(&mut self.g, &node, &dys, &captured)? {
+                self.parts.entry(x).or_default().push(dx);
+            }
+            return Ok(());
+        }
+        let needs = node.inputs.iter().map(|v| v.is_some_and(|v| path.holds(v))).collect();
+        let Some(Entry::Rule(rule)) = entry(self.g.graph(), &node) else {
+            return Err(Error::internal("a node without a rule on a checked path"));
+        };
+        let mut cx = RuleCx::new(&mut self.g, id, dys, needs);
+        rule(&mut cx)?;
+        for (x, dx) in cx.finish()? {
+            self.parts.entry(x).or_default().push(dx);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Fused operators of the domain `com.microsoft`, as optimised files hold them, in standard
+//! operators.
+
+mod attention;
+mod embed;
+mod grouped;
+mod norm;
+mod pointwise;
+mod product;
+
+use super::Rewrite;
+use crate::error::{Error, Result};
+use crate::onnx::{Node, ValueId};
+
+const DOMAIN: &str = "com.microsoft";
+
+/// Domain, operator and rewrite.
+pub(super) const REWRITES: &[(&str, &str, Rewrite)] = &[
+    (DOMAIN, "Attention", attention::attention),
+    (DOMAIN, "BiasGelu", pointwise::gelu),
+    (DOMAIN, "EmbedLayerNormalization", embed::embed),
+    (DOMAIN, "FastGelu", pointwise::fast_gelu),
+    (DOMAIN, "FusedConv", product::conv),
+    (DOMAIN, "FusedGemm", product::gemm),
+    (DOMAIN, "FusedMatMul", product::matmul),
+    (DOMAIN, "Gelu", pointwise::gelu),
+    (DOMAIN, "GroupQueryAttention", grouped::attention),
+    (DOMAIN, "MultiHeadAttention", attention::multi_head),
+    (DOMAIN, "QuickGelu", pointwise::quick_gelu),
+    (DOMAIN, "RotaryEmbedding", attention::rotary),
+    (DOMAIN, "SkipLayerNormalization", norm::skip_layer_norm),
+    (DOMAIN, "SkipSimplifiedLayerNormalization", norm::skip_rms_norm),
+    (DOMAIN, "TransposeMatMul", product::matmul),
+    ("", "SimplifiedLayerNormalization", norm::rms_norm),
+];
+
+/// Input `i` of the node, which must be there.
+fn input(node: &Node, i: usize) -> Result<ValueId> {
+    node.input(i).ok_or_else(|| Error::data(format!("input {i} is missing")))
+}

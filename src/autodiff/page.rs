@@ -1,0 +1,72 @@
+//! The page of supported operators, generated from the rule table.
+
+use std::fmt::Write;
+
+use super::lower;
+use super::rules::FAMILIES;
+use super::table::Entry;
+
+/// docs/operators.md: every operator that gradients flow through, stop at, or that is rewritten.
+pub fn operators_markdown() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for (title, rows) in FAMILIES {
+        let _ = write!(page, "\n## {title}\n\n");
+        if rows.iter().all(|r| matches!(r.entry, Entry::Stop)) {
+            let names: Vec<&str> = rows.iter().map(|r| r.op).collect();
+            page.push_str(&wrap(&names.join(", ")));
+            continue;
+        }
+        page.push_str("| operator | since opset |\n|---|---|\n");
+        for row in *rows {
+            let _ = writeln!(page, "| {} | {} |", row.op, row.since);
+        }
+    }
+    page.push_str("\n## Rewritten to the above\n\n| operator | domain |\n|---|---|\n");
+    for (domain, op) in lower::rewritten() {
+        let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+        let _ = writeln!(page, "| {op} | {domain} |");
+    }
+    page
+}
+
+/// Lines of at most 100 columns.
+fn wrap(text: &str) -> String {
+    let mut page = String::new();
+    let mut width = 0;
+    for word in text.split(' ') {
+        if width > 0 && width + 1 + word.len() > 100 {
+            page.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            page.push(' ');
+            width += 1;
+        }
+        page.push_str(word);
+        width += word.len();
+    }
+    page.push('\n');
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Operators with gradients
+
+This page is generated from the table of gradient rules (`src/autodiff`); a test keeps it fresh.
+
+Models of opset 13 and newer are read, as far as the loaded ONNX Runtime knows the opset. Element
+types are f32 and f64. An operator that is not listed is an error only when a trained parameter
+reaches the loss through it; the error names the model, the node, the operator and the opset.
+Opsets 13 to 16 are raised to 17 first, which changes no result.
+
+Rules cover every attribute, broadcasting, repeated inputs and empty tensors, with these limits:
+axes, slices, pads, repeats, scales and dropout's ratio and mode must not depend on data (on shapes
+they may); `MaxPool` with `storage_order` 0; pools whose `ceil_mode` puts no step wholly into the
+padding; `Resize` without `antialias`, `keep_aspect_ratio_policy` and `tf_crop_and_resize`; scatter
+reductions `none` and `add`. Where several elements tie for a maximum or minimum they share the
+gradient equally; `Relu` at 0 has gradient 0.
+
+Model-local functions are written out where they are called, and so is the branch of an `If` whose
+condition follows from shapes and constants. Where the condition depends on data, gradients go
+through the branch that is taken, to what it reads from outside. `Loop` and `Scan` have no gradient.
+";

@@ -1,0 +1,56 @@
+//! ONNX Runtime: loaded once per process, on request or with the first trainer.
+
+use std::ffi::{CString, c_char};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::args::optional_text;
+use super::error::mmopt_error;
+use super::guard::{guard, guard_or};
+
+/// Loads ONNX Runtime, or does nothing if this process has loaded it already.
+///
+/// path names the shared library or the directory it lies in. NULL: the file that the environment
+/// variable MMOPT_ORT_LIB names, else ORT_DYLIB_PATH, else the usual places (beside libmmopt,
+/// .runtime/lib, the system's). ONNX Runtime 1.17 or newer is needed. Creating a trainer loads it
+/// too; calling this first tells early whether it is there.
+///
+/// Errors: RUNTIME_UNAVAILABLE with everything that was tried and why each failed, after which
+/// another call may succeed; STATE when another file is loaded. May be called from any thread.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_runtime_load(path: *const c_char) -> *mut mmopt_error {
+    guard(|| {
+        // SAFETY: the caller's text, by the header's contract.
+        let path = unsafe { optional_text(path, "path") }?;
+        crate::runtime::load(path.map(Path::new)).map(|_| ())
+    })
+}
+
+/// The version of the loaded ONNX Runtime, for example "1.32.0"; empty before it is loaded.
+/// Static, never freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn mmopt_runtime_version() -> *const c_char {
+    static TEXT: OnceLock<CString> = OnceLock::new();
+    loaded(&TEXT, |library| {
+        let (major, minor, patch) = library.version();
+        format!("{major}.{minor}.{patch}")
+    })
+}
+
+/// The file of the loaded ONNX Runtime; empty before it is loaded. Static, never freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn mmopt_runtime_path() -> *const c_char {
+    static TEXT: OnceLock<CString> = OnceLock::new();
+    loaded(&TEXT, |library| library.path().display().to_string())
+}
+
+fn loaded(
+    cache: &'static OnceLock<CString>,
+    text: impl FnOnce(&crate::runtime::Library) -> String,
+) -> *const c_char {
+    guard_or(c"".as_ptr(), || {
+        let Some(library) = crate::runtime::loaded() else { return Ok(c"".as_ptr()) };
+        Ok(cache.get_or_init(|| CString::new(text(library)).unwrap_or_default()).as_ptr())
+    })
+}

@@ -1,0 +1,205 @@
+//! A trainer's parameters: names, shapes, values, gradients.
+
+use std::ffi::{CString, c_char, c_void};
+
+use super::args::{c_string, flag, optional_output, output, slice, text};
+use super::error::mmopt_error;
+use super::guard::{exclusive, guard, guard_or, shared};
+use super::tensor::mmopt_tensor;
+use super::trainer::{TrainerValue, mmopt_trainer};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use crate::train::Trainer;
+
+/// Names and shapes of one model's parameters in C's form.
+pub struct Names {
+    names: Vec<CString>,
+    shapes: Vec<Vec<i64>>,
+    trainable: Vec<bool>,
+}
+
+impl Names {
+    pub(super) fn new(trainer: &Trainer, model: usize) -> Result<Self> {
+        let mut all = Self { names: Vec::new(), shapes: Vec::new(), trainable: Vec::new() };
+        for p in trainer.parameters(model)? {
+            all.names.push(c_string(p.name, "a parameter's name")?);
+            all.shapes.push(p.shape.iter().map(|&d| d as i64).collect());
+            all.trainable.push(p.trainable);
+        }
+        Ok(all)
+    }
+
+    fn name(&self, parameter: usize) -> Result<&str> {
+        let n = self.names.len();
+        let found = self.names.get(parameter).and_then(|name| name.to_str().ok());
+        found.ok_or_else(|| Error::invalid(format!("parameter {parameter} of {n}")))
+    }
+
+    fn view(&self, parameter: usize, tensor: &Tensor) -> mmopt_tensor {
+        mmopt_tensor {
+            name: self.names[parameter].as_ptr(),
+            dtype: tensor.dtype() as u32,
+            reserved: 0,
+            shape: self.shapes[parameter].as_ptr(),
+            n_dims: self.shapes[parameter].len(),
+            data: tensor.bytes().as_ptr().cast(),
+            n_bytes: tensor.bytes().len(),
+        }
+    }
+}
+
+impl TrainerValue {
+    fn names_of(&self, model: usize) -> Result<&Names> {
+        self.names.get(model).ok_or_else(|| {
+            Error::invalid(format!("model {model} of {}; counted from 0", self.names.len()))
+        })
+    }
+}
+
+/// The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_trainer_n_parameters(
+    trainer: *const mmopt_trainer,
+    model: usize,
+) -> usize {
+    // SAFETY: a trainer of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(trainer) }?.names_of(model)?.names.len()))
+}
+
+/// The number of a model's parameter of that name.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_parameter_index(
+    trainer: *const mmopt_trainer,
+    model: usize,
+    name: *const c_char,
+    parameter: *mut usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let (name, out) = (text(name, "name")?, output(parameter, "parameter")?);
+        let names = &trainer.names_of(model)?.names;
+        let at = names.iter().position(|n| n.to_bytes() == name.as_bytes());
+        out.set(at.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))?);
+        Ok(())
+    })
+}
+
+/// A view of a parameter's value. It points into the trainer's memory and is valid until the
+/// trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_parameter(
+    trainer: *const mmopt_trainer,
+    model: usize,
+    parameter: usize,
+    tensor: *mut mmopt_tensor,
+    trainable: *mut u32,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let (tensor, trainable) =
+            (output(tensor, "tensor")?, optional_output(trainable, "trainable")?);
+        let names = trainer.names_of(model)?;
+        let value = trainer.trainer.parameter(model, names.name(parameter)?)?;
+        tensor.set(names.view(parameter, value));
+        trainable.set(u32::from(names.trainable[parameter]));
+        Ok(())
+    })
+}
+
+/// Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_parameter(
+    trainer: *mut mmopt_trainer,
+    model: usize,
+    parameter: usize,
+    data: *const c_void,
+    n_bytes: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = &mut *exclusive(trainer)?;
+        let data = slice(data.cast::<u8>(), n_bytes, "data")?;
+        let name = trainer.names_of(model)?.name(parameter)?.to_owned();
+        trainer.trainer.set_parameter(model, &name, data)
+    })
+}
+
+/// A view of a parameter's gradient as the last backward pass left it, valid until the trainer is
+/// freed.
+///
+/// Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
+/// the loss.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_gradient(
+    trainer: *const mmopt_trainer,
+    model: usize,
+    parameter: usize,
+    tensor: *mut mmopt_tensor,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let tensor = output(tensor, "tensor")?;
+        let names = trainer.names_of(model)?;
+        let name = names.name(parameter)?;
+        let gradient = trainer.trainer.gradient(model, name)?;
+        let gradient = gradient
+            .ok_or_else(|| Error::state(format!("parameter '{name}' has no gradient (yet)")))?;
+        tensor.set(names.view(parameter, gradient));
+        Ok(())
+    })
+}
+
+/// Replaces a gradient between the backward pass and the step by n_bytes bytes, copied, which must
+/// be as many as it has.
+///
+/// Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
+/// one micro-batch per step).
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_gradient(
+    trainer: *mut mmopt_trainer,
+    model: usize,
+    parameter: usize,
+    data: *const c_void,
+    n_bytes: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = &mut *exclusive(trainer)?;
+        let data = slice(data.cast::<u8>(), n_bytes, "data")?;
+        let name = trainer.names_of(model)?.name(parameter)?.to_owned();
+        trainer.trainer.set_gradient(model, &name, data)
+    })
+}
+
+/// Freezes (trainable 0) or trains (1) the parameters whose name matches pattern in the models
+/// whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
+/// character. Only parameters that were trainable when the trainer was created have gradients.
+/// n_changed may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_trainable(
+    trainer: *mut mmopt_trainer,
+    model_pattern: *const c_char,
+    pattern: *const c_char,
+    trainable: u32,
+    n_changed: *mut usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let (models, pattern) = (text(model_pattern, "model_pattern")?, text(pattern, "pattern")?);
+        let trainable = flag(trainable, "trainable")?;
+        let n_changed = optional_output(n_changed, "n_changed")?;
+        let optimizer = trainer.trainer.optimizer_mut();
+        n_changed.set(optimizer.set_trainable(models, pattern, trainable)?);
+        Ok(())
+    })
+}

@@ -1,0 +1,296 @@
+//! What a host hands in: named tensors, checked against a model before anything runs.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Kind, Result};
+use crate::onnx::{Dim, Graph, ValueId, show_dims};
+use crate::tensor::{DType, Element, Tensor, element_count};
+
+/// A borrowed tensor in host memory, dense and row-major, in the machine's byte order.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    /// Name of the model's input or of a label.
+    pub name: &'a str,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape.
+    pub shape: &'a [usize],
+    /// `element_count(shape) * dtype.size()` bytes; any alignment.
+    pub data: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// A view of a host tensor.
+    pub fn of(name: &'a str, tensor: &'a Tensor) -> Self {
+        Self { name, dtype: tensor.dtype(), shape: tensor.shape(), data: tensor.bytes() }
+    }
+
+    /// Elements as integers; `i64` only.
+    pub(super) fn ints(&self) -> impl Iterator<Item = i64> + 'a {
+        self.data.as_chunks::<8>().0.iter().map(|b| i64::from_ne_bytes(*b))
+    }
+}
+
+/// One batch for one model: inputs and labels in any order.
+pub type Batch<'a> = &'a [TensorView<'a>];
+
+/// What a model takes, found once when the model is read.
+#[derive(Clone, Debug)]
+pub(super) struct Signature {
+    inputs: Vec<Expected>,
+}
+
+#[derive(Clone, Debug)]
+struct Expected {
+    name: String,
+    dtype: DType,
+    dims: Option<Vec<Dim>>,
+    role: Role,
+    /// Ids must lie below this: rows of the table that the input indexes, and its name.
+    table: Option<(usize, String)>,
+    /// The second dimension must not exceed this: rows of the position table, and its name.
+    positions: Option<(usize, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Input,
+    Label,
+}
+
+impl Signature {
+    /// From a graph whose parameters are the inputs in `parameters`; `labels` are the names,
+    /// dtypes and ranks that the loss adds; `max_positions` comes from a published configuration
+    /// (a position table can have rows that no sequence reaches).
+    pub fn new(
+        graph: &Graph,
+        parameters: &[ValueId],
+        labels: &[(String, DType, Option<usize>)],
+        max_positions: Option<usize>,
+    ) -> Self {
+        let tables = IdTables::new(graph);
+        let positions = match max_positions {
+            Some(n) => Some((n, "the position table".to_owned())),
+            None => tables.positions.clone(),
+        };
+        let mut inputs: Vec<Expected> = graph
+            .inputs()
+            .iter()
+            .filter(|v| !parameters.contains(v))
+            .map(|&v| {
+                let value = graph.value(v);
+                let dims = value.ty.shape.clone();
+                let is_ids = value.ty.dtype == Some(DType::I64)
+                    && dims.as_ref().is_none_or(|d| d.len() == 2)
+                    && tables.by_input.contains_key(&v);
+                Expected {
+                    name: value.name.clone(),
+                    dtype: value.ty.dtype.unwrap_or(DType::F32),
+                    dims,
+                    role: Role::Input,
+                    table: tables.by_input.get(&v).cloned(),
+                    positions: if is_ids { positions.clone() } else { None },
+                }
+            })
+            .collect();
+        inputs.extend(labels.iter().map(|(name, dtype, rank)| Expected {
+            name: name.clone(),
+            dtype: *dtype,
+            dims: rank.map(|r| vec![Dim::Unknown; r]),
+            role: Role::Label,
+            table: None,
+            positions: None,
+        }));
+        Self { inputs }
+    }
+
+    /// Checks a batch. With `labels` every label must be there; without, none or all.
+    /// Returns whether labels are there.
+    pub fn check(&self, batch: Batch, labels: bool) -> Result<bool> {
+        for (i, view) in batch.iter().enumerate() {
+            let expected = self
+                .inputs
+                .iter()
+                .find(|e| e.name == view.name)
+                .ok_or_else(|| Error::not_found(self.unknown(view.name)))?;
+            if batch[..i].iter().any(|v| v.name == view.name) {
+                return Err(Error::invalid(format!("'{}' is given twice", view.name)));
+            }
+            expected.check(view)?;
+        }
+        let has = |e: &Expected| batch.iter().any(|v| v.name == e.name);
+        let n_labels = self.inputs.iter().filter(|e| e.role == Role::Label && has(e)).count();
+        for expected in self.inputs.iter().filter(|e| !has(e)) {
+            if expected.role == Role::Input || labels || n_labels > 0 {
+                return Err(Error::not_found(format!(
+                    "{} '{}' ({}) is missing from the batch",
+                    if expected.role == Role::Label { "label" } else { "input" },
+                    expected.name,
+                    expected.dtype
+                )));
+            }
+        }
+        Ok(n_labels > 0)
+    }
+
+    /// Shapes of inputs and labels in a fixed order: the key of a session.
+    pub fn key(&self, batch: Batch) -> Vec<Vec<usize>> {
+        let shape = |e: &Expected| {
+            batch.iter().find(|v| v.name == e.name).map(|v| v.shape.to_vec()).unwrap_or_default()
+        };
+        self.inputs.iter().map(shape).collect()
+    }
+
+    /// Shapes of the model's own inputs, by name.
+    pub fn shapes(&self, batch: Batch) -> BTreeMap<String, Vec<usize>> {
+        let own =
+            |v: &&TensorView| self.inputs.iter().any(|e| e.name == v.name && e.role == Role::Input);
+        batch.iter().filter(own).map(|v| (v.name.to_owned(), v.shape.to_vec())).collect()
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let known: Vec<&str> = self.inputs.iter().map(|e| e.name.as_str()).collect();
+        format!("the model has no input or label '{name}'; it takes {}", known.join(", "))
+    }
+}
+
+impl Expected {
+    fn check(&self, view: &TensorView) -> Result<()> {
+        let name = &self.name;
+        if view.dtype != self.dtype {
+            return Err(Error::invalid(format!(
+                "'{name}' must be {}, but is {}",
+                self.dtype, view.dtype
+            )));
+        }
+        if view.data.len() != element_count(view.shape)? * view.dtype.size() {
+            return Err(Error::invalid(format!(
+                "'{name}' has {} bytes, which is not {}{:?}",
+                view.data.len(),
+                view.dtype,
+                view.shape
+            )));
+        }
+        if view.shape.contains(&0) {
+            return Err(Error::shape(format!("'{name}' is empty: shape {:?}", view.shape)));
+        }
+        if let Some(dims) = &self.dims {
+            let fits = dims.len() == view.shape.len()
+                && dims.iter().zip(view.shape).all(|(d, n)| !matches!(d, Dim::Known(k) if k != n));
+            if !fits {
+                return Err(Error::shape(format!(
+                    "'{name}' must have shape {}, but has {:?}",
+                    show_dims(dims),
+                    view.shape
+                )));
+            }
+        }
+        self.check_ids(view)
+    }
+
+    fn check_ids(&self, view: &TensorView) -> Result<()> {
+        let name = &self.name;
+        if let (Some((rows, table)), DType::I64) = (&self.table, view.dtype)
+            && let Some(id) = view.ints().find(|&id| id < 0 || id >= *rows as i64)
+        {
+            return Err(Error::invalid(format!(
+                "'{name}' holds id {id}, but '{table}' has rows 0 to {}",
+                rows - 1
+            )));
+        }
+        if let (Some((rows, table)), Some(&length)) = (&self.positions, view.shape.get(1))
+            && length > *rows
+        {
+            return Err(Error::shape(format!(
+                "'{name}' has sequence length {length}, but {table} holds {rows} positions; \
+                 truncate the text"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Which lookup tables the graph's inputs index.
+struct IdTables {
+    by_input: BTreeMap<ValueId, (usize, String)>,
+    positions: Option<(usize, String)>,
+}
+
+impl IdTables {
+    fn new(graph: &Graph) -> Self {
+        let producers = graph.producers();
+        let mut found = Self { by_input: BTreeMap::new(), positions: None };
+        for node in graph.nodes() {
+            if node.op != "Gather" || node.int("axis").unwrap_or(0) != 0 {
+                continue;
+            }
+            let (Some(table), Some(ids)) = (node.input(0), node.input(1)) else { continue };
+            let ty = &graph.value(table).ty;
+            let Some([rows, _]) = ty
+                .static_shape()
+                .as_deref()
+                .map(<[usize]>::to_vec)
+                .as_deref()
+                .and_then(|s| <[usize; 2]>::try_from(s).ok())
+            else {
+                continue;
+            };
+            if !ty.dtype.is_some_and(DType::is_float) || producers[table.index()].is_some() {
+                continue;
+            }
+            let name = graph.value_name(table).to_owned();
+            let source = Self::source(graph, &producers, ids);
+            if graph.inputs().contains(&source) {
+                found.by_input.insert(source, (rows, name));
+            } else if name.contains("position") || name.contains("wpe") {
+                found.positions = Some((rows, format!("'{name}'")));
+            }
+        }
+        found
+    }
+
+    fn source(
+        graph: &Graph,
+        producers: &[Option<(crate::onnx::NodeId, usize)>],
+        mut value: ValueId,
+    ) -> ValueId {
+        while let Some((id, _)) = producers[value.index()] {
+            let node = graph.node(id);
+            match (node.op.as_str(), node.input(0)) {
+                ("Cast" | "Identity" | "Reshape" | "Flatten", Some(v)) => value = v,
+                _ => break,
+            }
+        }
+        value
+    }
+}
+
+/// Checks class labels against the number of classes; `ignore` is allowed.
+pub(super) fn check_classes(view: &TensorView, n_classes: usize, ignore: i64) -> Result<()> {
+    match view.ints().find(|&l| l != ignore && (l < 0 || l >= n_classes as i64)) {
+        None => Ok(()),
+        Some(label) => Err(Error::new(
+            Kind::InvalidArgument,
+            format!(
+                "'{}' holds class {label}, but the model has classes 0 to {} ({ignore} is ignored)",
+                view.name,
+                n_classes - 1
+            ),
+        )),
+    }
+}
+
+/// Copies a view into a tensor of the same dtype and shape.
+pub(super) fn copy_into(view: &TensorView, tensor: &mut Tensor) -> Result<()> {
+    let into = tensor.bytes_mut();
+    if into.len() != view.data.len() {
+        return Err(Error::internal(format!("'{}' changed its size", view.name)));
+    }
+    into.copy_from_slice(view.data);
+    Ok(())
+}
+
+/// Elements of a tensor as `T` for reading results.
+pub(super) fn elements<'a, T: Element>(tensor: &'a Tensor, what: &str) -> Result<&'a [T]> {
+    tensor.as_slice::<T>().map_err(|e| e.context(what))
+}

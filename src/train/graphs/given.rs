@@ -1,0 +1,91 @@
+//! Gradient graphs that come from elsewhere: the model already has its gradients as outputs, and
+//! nothing is differentiated.
+
+use std::collections::BTreeMap;
+
+use super::{TrainingGraph, Writer, fix_shapes_and_types, parameters};
+use crate::error::{Context, Error, Result};
+use crate::onnx::{Graph, ValueId};
+
+/// Which outputs of a model are its loss and gradients.
+#[derive(Clone, Debug, Default)]
+pub struct GivenGradients {
+    /// Output that holds the loss: a float with one element.
+    pub loss: String,
+    /// Parameter (an initializer, or a float input of the model) and the output that holds its
+    /// gradient, of the same shape and element type.
+    pub gradients: Vec<(String, String)>,
+    /// Outputs that hold logits; may be empty.
+    pub logits: Vec<String>,
+}
+
+/// The training graph of a model that computes its own gradients, for one shape of batch.
+///
+/// # Errors
+/// `NotFound` for unknown names; `Shape` when a gradient is not of its parameter's type, or the
+/// loss no scalar.
+pub fn given_graph(
+    model: &Graph,
+    given: &GivenGradients,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<TrainingGraph> {
+    let graph = fix_shapes_and_types(model, shapes)?;
+    write(graph, given).context(|| format!("model '{}'", model.name))
+}
+
+fn write(mut graph: Graph, given: &GivenGradients) -> Result<TrainingGraph> {
+    let loss = output(&graph, &given.loss)?;
+    check_loss(&graph, loss)?;
+    let mut params = Vec::new();
+    for (name, _) in &given.gradients {
+        let missing = || Error::not_found(format!("no parameter '{name}'"));
+        params.push(graph.find(name).ok_or_else(missing)?);
+    }
+    let inside: Vec<ValueId> =
+        params.iter().copied().filter(|v| !graph.inputs().contains(v)).collect();
+    parameters::make_inputs(&mut graph, &inside)?;
+    let data: Vec<ValueId> =
+        graph.inputs().iter().copied().filter(|v| !params.contains(v)).collect();
+    let mut gradients = Vec::new();
+    for ((name, output_name), &p) in given.gradients.iter().zip(&params) {
+        let v = output(&graph, output_name)?;
+        if graph.value(v).ty != graph.value(p).ty {
+            return Err(Error::shape(format!(
+                "gradient '{output_name}' is {:?}, its parameter '{name}' is {:?}",
+                graph.value(v).ty,
+                graph.value(p).ty
+            )));
+        }
+        gradients.push(v);
+    }
+    let logits: Vec<ValueId> =
+        given.logits.iter().map(|name| output(&graph, name)).collect::<Result<_>>()?;
+    let mut writer = Writer::new(&mut graph);
+    let loss = writer.output(loss, "loss")?;
+    let logits = writer.values(&logits)?;
+    let mut grads = Vec::new();
+    for (v, (name, _)) in gradients.into_iter().zip(&given.gradients) {
+        grads.push(Some(writer.output(v, &format!("grad/{name}"))?));
+    }
+    let (bytes, data_inputs) = writer.finish(&data, &params)?;
+    let params = given.gradients.iter().map(|(name, _)| name.clone()).collect();
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
+}
+
+fn output(graph: &Graph, name: &str) -> Result<ValueId> {
+    let found = graph.find(name).filter(|v| graph.outputs().contains(v));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = graph.outputs().iter().map(|&v| graph.value_name(v)).collect();
+        Error::not_found(format!("no output '{name}'; the outputs are {}", names.join(", ")))
+    })
+}
+
+fn check_loss(graph: &Graph, loss: ValueId) -> Result<()> {
+    let value = graph.value(loss);
+    let one = value.ty.static_shape().is_some_and(|s| s.iter().product::<usize>() == 1);
+    let float = value.ty.dtype.is_some_and(|d| d.is_float());
+    if one && float {
+        return Ok(());
+    }
+    Err(Error::shape(format!("the loss '{}' is {:?}, not a float scalar", value.name, value.ty)))
+}

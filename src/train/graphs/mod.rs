@@ -1,0 +1,272 @@
+//! From a forward graph to the graphs that sessions run: specialised to one shape, with a loss,
+//! with parameters as inputs and gradients as outputs.
+//!
+//! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
+//! shapes alone is a constant. A training graph is made for each shape that training meets.
+
+mod dropout;
+mod given;
+mod mend;
+mod non_finite;
+mod parameters;
+mod specialise;
+
+use std::collections::BTreeMap;
+
+pub use dropout::SEED_INPUT;
+pub use given::{GivenGradients, given_graph};
+pub use mend::{Merged, Twins, find_merged, find_twins, split_merged, tie_twins};
+pub use non_finite::{NonFinite, find_non_finite};
+pub use parameters::{Origin, Parameter, find_parameters, make_inputs, parameter_data};
+pub use specialise::fix_shapes_and_types;
+
+use crate::autodiff::{self, AttachedLoss, LossSpec};
+use crate::error::{Context, Error, Result};
+use crate::onnx::{Build, Graph, OWN_DOMAIN, ValueId};
+use crate::runtime::kernels;
+use crate::tensor::DType;
+
+/// A graph that computes loss, logits and gradients in one run.
+#[derive(Clone, Debug)]
+pub struct TrainingGraph {
+    /// The encoded model, without the parameters' data.
+    pub bytes: Vec<u8>,
+    /// What a batch feeds: the model's own inputs, [`SEED_INPUT`] where there is dropout, then the
+    /// labels; name, dtype, shape.
+    pub data_inputs: Vec<(String, DType, Vec<usize>)>,
+    /// Input names of the parameters, in the order asked for.
+    pub params: Vec<String>,
+    /// Output names of the gradients, as long as `params`, each of its parameter's shape and
+    /// dtype; `None` where the loss does not depend on the parameter.
+    pub grads: Vec<Option<String>>,
+    /// Output name of the loss, a scalar.
+    pub loss: String,
+    /// Output names and shapes of the logits.
+    pub logits: Vec<(String, Vec<usize>)>,
+}
+
+/// A forward graph for evaluation: dropout off, parameters as inputs.
+#[derive(Clone, Debug)]
+pub struct EvaluationGraph {
+    /// The encoded model, without the parameters' data.
+    pub bytes: Vec<u8>,
+    /// What a batch feeds; labels come last, if there is a loss.
+    pub data_inputs: Vec<(String, DType, Vec<usize>)>,
+    /// Input names of the parameters, in the order asked for.
+    pub params: Vec<String>,
+    /// Output name of the loss, if one was asked for.
+    pub loss: Option<String>,
+    /// Output names and shapes of the logits, or of all outputs when no loss was asked for.
+    pub logits: Vec<(String, Vec<usize>)>,
+}
+
+/// Writes the training graph of `forward` for one shape of batch.
+///
+/// `params` are values of `forward` (see [`find_parameters`]); `shapes` gives each graph input its
+/// shape. Inputs without free dimensions may be left out.
+///
+/// # Errors
+/// `Unsupported` names model, node, operator and opset of what cannot be differentiated;
+/// `Shape` and `NotFound` tell which input or output does not fit.
+pub fn training_graph(
+    forward: &Graph,
+    params: &[ValueId],
+    spec: &LossSpec,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<TrainingGraph> {
+    mutual_training_graph(forward, params, spec, shapes, None)
+}
+
+/// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
+/// [`autodiff::attach_mutual`] on the first logits; its two inputs are then among `data_inputs`.
+/// The loss output stays the loss alone.
+///
+/// # Errors
+/// As [`training_graph`]; `InvalidArgument` for a loss without logits.
+pub fn mutual_training_graph(
+    forward: &Graph,
+    params: &[ValueId],
+    spec: &LossSpec,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    temperature: Option<f64>,
+) -> Result<TrainingGraph> {
+    let mut graph = fix_shapes_and_types(forward, shapes)?;
+    // From here on the graph may hold fused operators; they run anywhere, see `attach`.
+    graph.opsets.insert(OWN_DOMAIN.into(), 1);
+    autodiff::lower(&mut graph)?;
+    dropout::seed_dropout(&mut graph)?;
+    let inputs = graph.inputs().to_vec();
+    let attached = autodiff::attach_loss(&mut graph, spec)?;
+    parameters::make_inputs(&mut graph, params)?;
+    let mut total = attached.loss;
+    let mut peers = Vec::new();
+    if let Some(temperature) = temperature {
+        let logits = attached.logits.first().copied().ok_or_else(|| {
+            Error::invalid("mutual learning needs a loss that is computed from logits")
+        })?;
+        total = autodiff::attach_mutual(&mut graph, total, logits, temperature)?;
+        peers = [autodiff::PEERS_INPUT, autodiff::PEERS_WEIGHT_INPUT]
+            .iter()
+            .filter_map(|name| graph.find(name))
+            .collect();
+    }
+    let gradients = autodiff::differentiate(&mut graph, total, params)?;
+    let mut writer = Writer::new(&mut graph);
+    let loss = writer.output(attached.loss, "loss")?;
+    let logits = writer.logits(&attached)?;
+    let grads = gradients
+        .iter()
+        .zip(params)
+        .map(|(&gradient, &p)| {
+            let name = format!("grad/{}", writer.graph().value_name(p));
+            gradient.map(|v| writer.output(v, &name)).transpose()
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let data = [&inputs[..], &attached.labels[..], &peers[..]].concat();
+    let (bytes, data_inputs) = writer.finish(&data, params)?;
+    let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
+}
+
+/// Writes the evaluation graph of `forward` for one shape of batch: like [`training_graph`], with
+/// dropout off and without gradients; the loss is optional, for data without labels.
+pub fn evaluation_graph(
+    forward: &Graph,
+    params: &[ValueId],
+    spec: Option<&LossSpec>,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<EvaluationGraph> {
+    let mut graph = forward.clone();
+    graph.inline_functions().context(|| format!("model '{}'", forward.name))?;
+    switch_to_inference(&mut graph);
+    let mut graph = fix_shapes_and_types(&graph, shapes)?;
+    // What came out of a branch.
+    switch_to_inference(&mut graph);
+    let inputs = graph.inputs().to_vec();
+    let attached = match spec {
+        Some(spec) => Some(autodiff::attach_loss(&mut graph, spec)?),
+        None => None,
+    };
+    parameters::make_inputs(&mut graph, params)?;
+    let own_outputs = graph.outputs().to_vec();
+    let mut writer = Writer::new(&mut graph);
+    let (loss, logits) = match &attached {
+        Some(a) => (Some(writer.output(a.loss, "loss")?), writer.logits(a)?),
+        None => (None, writer.values(&own_outputs)?),
+    };
+    let labels = attached.map(|a| a.labels).unwrap_or_default();
+    let (bytes, data_inputs) = writer.finish(&[inputs, labels].concat(), params)?;
+    let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
+    Ok(EvaluationGraph { bytes, data_inputs, params, loss, logits })
+}
+
+/// Dropout and batch normalisation as in inference.
+pub fn switch_to_inference(graph: &mut Graph) {
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        match (node.domain.as_str(), node.op.as_str()) {
+            ("", "Dropout") => graph.node_mut(id).inputs.truncate(1),
+            ("", "BatchNormalization") if node.int("training_mode") == Some(1) => {
+                let node = graph.node_mut(id);
+                node.attributes.remove("training_mode");
+                node.outputs.truncate(1);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Names nodes without a name after their output: some runtimes derive names from them that must
+/// not be equal.
+fn name_nodes(graph: &mut Graph) {
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        if let (true, Some(y)) = (node.name.is_empty(), node.outputs.iter().flatten().next()) {
+            let name = graph.value_name(*y).to_owned();
+            graph.node_mut(id).name = name;
+        }
+    }
+}
+
+/// Gathers the outputs of a graph, then encodes it.
+struct Writer<'g> {
+    g: Build<'g>,
+    outputs: Vec<ValueId>,
+}
+
+impl<'g> Writer<'g> {
+    fn new(graph: &'g mut Graph) -> Self {
+        Self { g: Build::new(graph), outputs: Vec::new() }
+    }
+
+    fn graph(&self) -> &Graph {
+        self.g.graph()
+    }
+
+    /// Makes `v` an output of its own, called `name` if that is free, and returns its name.
+    /// Inputs, constants and values that are outputs already go through an Identity.
+    fn output(&mut self, v: ValueId, name: &str) -> Result<String> {
+        let taken = self.outputs.contains(&v)
+            || self.graph().inputs().contains(&v)
+            || self.graph().initializer(v).is_some();
+        let v = if taken { self.g.unary("Identity", v)? } else { v };
+        let free = self.graph().find(name).is_none();
+        let name = if free { name.to_owned() } else { self.g.graph_mut().fresh_name(name) };
+        self.g.graph_mut().rename(v, &name)?;
+        self.outputs.push(v);
+        Ok(name)
+    }
+
+    fn logits(&mut self, attached: &AttachedLoss) -> Result<Vec<(String, Vec<usize>)>> {
+        self.values(&attached.logits)
+    }
+
+    /// Outputs that keep their names.
+    fn values(&mut self, values: &[ValueId]) -> Result<Vec<(String, Vec<usize>)>> {
+        let mut named = Vec::new();
+        for &v in values {
+            if !self.outputs.contains(&v) {
+                self.outputs.push(v);
+            }
+            named.push((self.graph().value_name(v).to_owned(), self.g.shape(v)?));
+        }
+        Ok(named)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn finish(
+        mut self,
+        data: &[ValueId],
+        params: &[ValueId],
+    ) -> Result<(Vec<u8>, Vec<(String, DType, Vec<usize>)>)> {
+        let outputs = std::mem::take(&mut self.outputs);
+        let graph = self.g.graph_mut();
+        graph.set_outputs(outputs);
+        graph.prune();
+        graph.prune_inputs(params);
+        graph.sort()?;
+        name_nodes(graph);
+        let kept: Vec<ValueId> = data
+            .iter()
+            .copied()
+            .filter(|v| graph.inputs().contains(v) && !params.contains(v))
+            .collect();
+        kernels::attach(graph)?;
+        let bytes = graph.to_bytes().context(|| format!("model '{}'", graph.name))?;
+        let mut described = Vec::new();
+        for v in kept {
+            described.push((
+                self.graph().value_name(v).to_owned(),
+                self.g.dtype(v)?,
+                self.g.shape(v)?,
+            ));
+        }
+        if described.is_empty() {
+            return Err(Error::invalid(format!(
+                "model '{}': the loss depends on no input",
+                self.graph().name
+            )));
+        }
+        Ok((bytes, described))
+    }
+}

@@ -1,0 +1,295 @@
+//! Parameters of a forward graph, as exporters leave them.
+
+use std::collections::HashSet;
+
+use crate::error::{Error, Result};
+use crate::onnx::{Graph, NodeId, TensorData, ValueId, ValueType};
+use crate::tensor::DType;
+
+/// Where a parameter's values lie in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An initializer.
+    Initializer,
+    /// A `Constant` node.
+    Constant,
+    /// An `Identity` of an initializer whose elements are all equal: what the older tracer leaves
+    /// of a norm's gain or a bias that was equal to another one when the model was exported. It
+    /// is trained on its own. An `Identity` of other values is a use of a shared parameter.
+    Identity,
+}
+
+/// A float tensor that the graph holds.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Name of the value.
+    pub name: String,
+    /// The value in the graph.
+    pub value: ValueId,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type.
+    pub dtype: DType,
+    /// Where it lies.
+    pub origin: Origin,
+    /// Why it should not be trained unless asked for: `None` means that it should be.
+    pub fixed: Option<&'static str>,
+}
+
+impl Parameter {
+    /// Whether it is trained by default.
+    pub fn trainable(&self) -> bool {
+        self.fixed.is_none()
+    }
+}
+
+/// Every float tensor that the graph holds and some node reads, in the order of the file.
+/// Integer and boolean tensors are not trainable and not listed.
+pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
+    let consumers = graph.consumers();
+    let outputs: HashSet<ValueId> = graph.outputs().iter().copied().collect();
+    let mut found = Vec::new();
+    for (&value, data) in graph.initializers() {
+        let uses = &consumers[value.index()];
+        let alias = |id: NodeId| graph.node(id).op == "Identity" && all_equal(data);
+        let aliases = uses.iter().filter(|(id, _)| alias(*id)).count();
+        if data.dtype().is_float() && (uses.len() > aliases || outputs.contains(&value)) {
+            found.push(parameter(graph, value, data, Origin::Initializer));
+        }
+    }
+    for node in graph.nodes().iter().filter(|n| n.domain.is_empty()) {
+        let Some(value) = node.output(0) else { continue };
+        if consumers[value.index()].is_empty() && !outputs.contains(&value) {
+            continue;
+        }
+        if let Some(data) = node.constant().filter(|d| d.dtype().is_float()) {
+            found.push(parameter(graph, value, &data, Origin::Constant));
+        }
+        let source = node.input(0).filter(|_| node.op == "Identity");
+        let source = source.and_then(|v| graph.initializer(v));
+        if let Some(data) = source.filter(|d| d.dtype().is_float() && all_equal(d)) {
+            found.push(parameter(graph, value, data, Origin::Identity));
+        }
+    }
+    found
+}
+
+/// Whether all elements have the same bits; false when there are none.
+pub(super) fn all_equal(data: &TensorData) -> bool {
+    let mut elements = data.bytes().chunks(data.dtype().size().max(1));
+    let first = elements.next();
+    first.is_some() && elements.all(|e| Some(e) == first)
+}
+
+fn parameter(graph: &Graph, value: ValueId, data: &TensorData, origin: Origin) -> Parameter {
+    Parameter {
+        name: graph.value_name(value).to_owned(),
+        value,
+        shape: data.shape().to_vec(),
+        dtype: data.dtype(),
+        origin,
+        fixed: why_fixed(graph, value, data, origin),
+    }
+}
+
+fn why_fixed(
+    graph: &Graph,
+    value: ValueId,
+    data: &TensorData,
+    origin: Origin,
+) -> Option<&'static str> {
+    if data.is_empty() {
+        return Some("it is empty");
+    }
+    if data.shape().is_empty() {
+        return Some("it is a scalar constant of the exporter");
+    }
+    if origin == Origin::Constant && data.shape().len() < 2 {
+        return Some("it is a small constant of the exporter");
+    }
+    if feeds_only_angles(graph, value) {
+        return Some("it holds the frequencies of rotary positions");
+    }
+    if is_mask(data) {
+        return Some("it is an attention mask");
+    }
+    None
+}
+
+/// Whether every use ends in a sine or cosine after nothing but products and rearrangement.
+fn feeds_only_angles(graph: &Graph, value: ValueId) -> bool {
+    const PASSES: &[&str] = &[
+        "Cast",
+        "Concat",
+        "Expand",
+        "Identity",
+        "MatMul",
+        "Mul",
+        "Reshape",
+        "Transpose",
+        "Unsqueeze",
+    ];
+    let consumers = graph.consumers();
+    let mut todo = vec![value];
+    let mut seen = HashSet::new();
+    let mut angle = false;
+    while let Some(v) = todo.pop() {
+        if !seen.insert(v) {
+            continue;
+        }
+        if seen.len() > 32 || graph.outputs().contains(&v) {
+            return false;
+        }
+        for (id, _) in &consumers[v.index()] {
+            let node = graph.node(*id);
+            match node.op.as_str() {
+                "Sin" | "Cos" => angle = true,
+                op if PASSES.contains(&op) => todo.extend(node.outputs.iter().flatten()),
+                _ => return false,
+            }
+        }
+    }
+    angle
+}
+
+/// A broadcast matrix of nothing but zeros and huge negative numbers.
+fn is_mask(data: &TensorData) -> bool {
+    let shape = data.shape();
+    if shape.len() < 2 || shape[..shape.len() - 2].iter().any(|&d| d != 1) {
+        return false;
+    }
+    let width = data.dtype().size() * shape[shape.len() - 1];
+    let Ok(first) = TensorData::new(
+        data.dtype(),
+        &[shape[shape.len() - 1]],
+        data.bytes().slice(..width.min(data.bytes().len())),
+    ) else {
+        return false;
+    };
+    let Ok(row) = first.to_f64s() else { return false };
+    row.iter().all(|&v| v == 0.0 || v < -1e4) && row.iter().any(|&v| v < -1e4)
+}
+
+/// The data behind a parameter of the graph.
+///
+/// # Errors
+/// `NotFound` when the value is neither an initializer, a `Constant` nor an `Identity` of one.
+pub fn parameter_data(graph: &Graph, value: ValueId) -> Result<TensorData> {
+    if let Some(data) = graph.initializer(value) {
+        return Ok(data.clone());
+    }
+    let maker = graph.nodes().iter().find(|n| n.output(0) == Some(value));
+    let data = maker.and_then(|n| match n.op.as_str() {
+        "Identity" => n.input(0).and_then(|v| graph.initializer(v)).cloned(),
+        _ => n.constant(),
+    });
+    data.ok_or_else(|| {
+        Error::not_found(format!(
+            "model '{}': '{}' holds no parameter",
+            graph.name,
+            graph.value_name(value)
+        ))
+    })
+}
+
+/// Makes parameters graph inputs: initializers lose their data, and nodes that made them go.
+/// Those that are inputs already stay so.
+///
+/// # Errors
+/// `InvalidArgument` for a parameter given twice; `NotFound` as [`parameter_data`].
+pub fn make_inputs(graph: &mut Graph, params: &[ValueId]) -> Result<()> {
+    let mut made = HashSet::new();
+    // Types first: once an initializer is an input, an Identity of it has no data any more.
+    let mut found = Vec::new();
+    for &p in params {
+        if !made.insert(p) {
+            return Err(Error::invalid(format!(
+                "model '{}': parameter '{}' is given twice",
+                graph.name,
+                graph.value_name(p)
+            )));
+        }
+        if graph.inputs().contains(&p) {
+            continue;
+        }
+        let data = parameter_data(graph, p)?;
+        found.push((p, ValueType::known(data.dtype(), data.shape())));
+    }
+    for (p, ty) in found {
+        graph.retain_nodes(|_, n| n.output(0) != Some(p));
+        graph.make_input(p);
+        graph.set_type(p, ty);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::Attribute;
+
+    fn floats(shape: &[usize], f: impl Fn(usize) -> f32) -> TensorData {
+        let n = shape.iter().product();
+        TensorData::from_slice(shape, &(0..n).map(f).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// A gain and a weight, each also read through an Identity, rotary frequencies, a mask, a
+    /// scalar, and integers.
+    fn model() -> Graph {
+        let mut g = Graph::new("found", 17);
+        let x = g.add_input("x", ValueType::known(DType::F32, &[3, 3])).unwrap();
+        let gain = g.add_initializer("gain", floats(&[3], |_| 1.0)).unwrap();
+        let weight = g.add_initializer("weight", floats(&[3, 3], |i| i as f32)).unwrap();
+        let frequency = g.add_initializer("frequency", floats(&[3], |i| 0.5 + i as f32)).unwrap();
+        let low = |i: usize| if i % 4 == 0 { 0.0 } else { f32::MIN };
+        let mask = g.add_initializer("mask", floats(&[3, 3], low)).unwrap();
+        let scale = g.add_initializer("scale", floats(&[], |_| 0.7)).unwrap();
+        let dims = g.add_initializer("dims", TensorData::ints(&[3, 3])).unwrap();
+        let (gain2, weight2) = (g.op("Identity", &[gain], []), g.op("Identity", &[weight], []));
+        g.rename(gain2, "gain2").unwrap();
+        let angle = g.op("Mul", &[x, frequency], []);
+        let mut y = g.op("Sin", &[angle], []);
+        for (op, v) in [
+            ("Mul", gain),
+            ("Mul", gain2),
+            ("MatMul", weight),
+            ("MatMul", weight2),
+            ("Add", mask),
+            ("Mul", scale),
+            ("Reshape", dims),
+        ] {
+            y = g.op(op, &[y, v], []);
+        }
+        let c = [("value", Attribute::Tensor(floats(&[3, 3], |i| i as f32)))];
+        let c = g.op("Constant", &[], c);
+        g.rename(c, "constant").unwrap();
+        let y = g.op("Add", &[y, c], []);
+        g.add_output(y);
+        g
+    }
+
+    #[test]
+    fn parameters_are_found_as_they_are() {
+        let found = find_parameters(&model());
+        let of = |trainable: bool| -> Vec<&str> {
+            let chosen = found.iter().filter(|p| p.trainable() == trainable);
+            chosen.map(|p| p.name.as_str()).collect()
+        };
+        assert_eq!(of(true), ["gain", "weight", "gain2", "constant"]);
+        assert_eq!(of(false), ["frequency", "mask", "scale"]);
+    }
+
+    #[test]
+    fn an_alias_becomes_an_input_of_its_own() {
+        let mut g = model();
+        let params: Vec<ValueId> =
+            ["gain", "gain2", "constant"].iter().map(|n| g.find(n).unwrap()).collect();
+        make_inputs(&mut g, &params).unwrap();
+        g.sort().unwrap();
+        assert!(params.iter().all(|p| g.inputs().contains(p)));
+        let twice = [params[0], params[0]];
+        assert!(make_inputs(&mut model(), &twice).is_err());
+        let no_parameter = [g.find("dims").unwrap(), g.outputs()[0]];
+        assert!(make_inputs(&mut model(), &no_parameter).is_err());
+    }
+}

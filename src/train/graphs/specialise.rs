@@ -1,0 +1,255 @@
+//! Fixing shapes: the runtime itself is asked for every value's type, and what depends on shapes
+//! alone is computed once and becomes a constant.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::autodiff::{lower_sequences, raise_opset};
+use crate::error::{Context, Error, Result};
+use crate::onnx::build::check_size;
+use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
+use crate::runtime::{Optimize, Session, SessionOptions};
+use crate::tensor::{DType, element_count};
+
+/// Float constants with more elements than this are weights, which shapes never depend on.
+const MAX_SHAPE_DATA: usize = 16;
+/// Constants with more elements than this are left to be computed in each run.
+const MAX_FOLDED: usize = 1 << 22;
+/// Rounds of asking the runtime and folding; two serve the usual exports.
+const MAX_ROUNDS: usize = 6;
+/// Operators whose result is another one in each run.
+const RANDOM: &[&str] = &[
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+];
+
+/// A copy of `graph` in which each input has the shape that `shapes` gives it, every value that
+/// the runtime can tell has its type set, and integer and boolean values that follow from shapes
+/// are constants. Model-local functions, and the branch of each `If` whose condition is known,
+/// stand where they are used. Values keep their ids.
+///
+/// # Errors
+/// `Shape` when a shape does not fit its input or an input is left without one; `NotFound` for
+/// unknown inputs; `Runtime` when the runtime refuses the model, which means that it is not valid
+/// ONNX at its opset or newer than the runtime.
+pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph> {
+    let place = || format!("model '{}'", graph.name);
+    let mut work = graph.clone();
+    raise_opset(&mut work)?;
+    work.inline_functions().context(place)?;
+    work.fix_input_shapes(shapes).context(place)?;
+    check_inputs(&work).context(place)?;
+    work.prune();
+    // What one round makes constant lets the runtime see further in the next.
+    let mut unknown = usize::MAX;
+    for _ in 0..MAX_ROUNDS {
+        ask_runtime(&mut work).context(place)?;
+        fold_shapes(&mut work).context(place)?;
+        lower_sequences(&mut work).context(place)?;
+        if work.inline_branches().context(place)? {
+            work.inline_functions().context(place)?;
+            unknown = usize::MAX;
+            continue;
+        }
+        let now = count_unknown(&work);
+        if now == 0 || now >= unknown {
+            break;
+        }
+        unknown = now;
+    }
+    type_branches(&mut work).context(place)?;
+    Ok(work)
+}
+
+/// Makes the types of what the branches of each `If` hold known.
+fn type_branches(graph: &mut Graph) -> Result<()> {
+    for id in graph.node_ids() {
+        let node = graph.node(id).clone();
+        if node.op != "If" || !node.domain.is_empty() {
+            continue;
+        }
+        let names = ["then_branch", "else_branch"];
+        for (name, body) in names.into_iter().zip(graph.branches(&node)?) {
+            let names = captures(body);
+            let known = |n: &String| {
+                let v = graph.find(n).map(|v| &graph.value(v).ty);
+                v.is_some_and(|ty| ty.dtype.is_some() && ty.static_shape().is_some())
+            };
+            if !names.iter().all(known) {
+                continue;
+            }
+            let branch = graph.branch(body)?;
+            let place = || format!("{}: {name}", graph.describe(id));
+            let typed = fix_shapes_and_types(&branch, &BTreeMap::new()).context(place)?;
+            let body = Attribute::Graph(Box::new(typed.to_branch(&names)));
+            graph.node_mut(id).attributes.insert(name.to_owned(), body);
+        }
+    }
+    Ok(())
+}
+
+/// Number of values that nodes make and whose type is not fully known.
+fn count_unknown(graph: &Graph) -> usize {
+    let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten());
+    let known = |v: ValueId| {
+        let ty = &graph.value(v).ty;
+        ty.dtype.is_some() && ty.static_shape().is_some()
+    };
+    values.filter(|v| !known(**v)).count()
+}
+
+fn check_inputs(graph: &Graph) -> Result<()> {
+    for &v in graph.inputs() {
+        let value = graph.value(v);
+        let Some(shape) = value.ty.static_shape() else {
+            return Err(Error::shape(format!(
+                "input '{}' has free dimensions; give its shape",
+                value.name
+            )));
+        };
+        check_size(&shape).context(|| format!("input '{}'", value.name))?;
+    }
+    Ok(())
+}
+
+/// Sets the types that a session over the graph reports when every value is an output.
+fn ask_runtime(graph: &mut Graph) -> Result<()> {
+    let mut probe = graph.clone();
+    let weights: Vec<ValueId> = graph
+        .initializers()
+        .iter()
+        .filter(|(_, d)| d.dtype().is_float() && d.len() > MAX_SHAPE_DATA)
+        .map(|(&v, _)| v)
+        .collect();
+    weights.into_iter().for_each(|v| {
+        probe.make_input(v);
+    });
+    let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
+    let values: Vec<ValueId> = values.collect();
+    values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
+    // Of this one the runtime knows no shape; it is the input's.
+    for node in graph.nodes().iter().filter(|n| n.op == "MeanVarianceNormalization") {
+        if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
+            probe.set_type(y, graph.value(x).ty.clone());
+        }
+    }
+    probe.set_outputs(values);
+    for info in Session::probe_types(&probe.to_bytes()?)? {
+        let Some(v) = graph.find(&info.name) else { continue };
+        let known = |d: &Option<usize>| d.map_or(Dim::Unknown, Dim::Known);
+        let shape = info.dtype.map(|_| info.shape.iter().map(known).collect());
+        let ty = ValueType { dtype: info.dtype, shape };
+        if let Some(shape) = ty.static_shape() {
+            check_size(&shape).context(|| format!("value '{}'", info.name))?;
+        }
+        graph.set_type(v, ty);
+    }
+    Ok(())
+}
+
+/// Replaces `Shape` and `Size` by their values, and what follows from them by constants.
+fn fold_shapes(graph: &mut Graph) -> Result<()> {
+    let mut gone: HashSet<ValueId> = HashSet::new();
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        let (Some(y), true) = (node.output(0), node.domain.is_empty()) else { continue };
+        if let Some(data) = shape_value(graph, node) {
+            graph.set_initializer(y, data);
+            gone.insert(y);
+        }
+    }
+    graph.retain_nodes(|_, n| !n.output(0).is_some_and(|v| gone.contains(&v)));
+    let wanted = constant_results(graph);
+    if !wanted.is_empty() {
+        let results = compute(graph, &wanted)?;
+        for (&v, data) in wanted.iter().zip(results) {
+            graph.set_initializer(v, data);
+        }
+        let wanted: HashSet<ValueId> = wanted.into_iter().collect();
+        graph.retain_nodes(|_, n| !n.output(0).is_some_and(|v| wanted.contains(&v)));
+    }
+    graph.prune();
+    Ok(())
+}
+
+fn shape_value(graph: &Graph, node: &Node) -> Option<TensorData> {
+    let shape = graph.value(node.input(0)?).ty.static_shape()?;
+    let rank = shape.len() as i64;
+    match node.op.as_str() {
+        "Size" => TensorData::scalar(DType::I64, element_count(&shape).ok()? as f64).ok(),
+        "Shape" => {
+            let at = |name, default| {
+                let i = node.int(name).unwrap_or(default);
+                (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize
+            };
+            let (start, end) = (at("start", 0), at("end", rank));
+            let dims: Vec<i64> =
+                shape.get(start..end.max(start))?.iter().map(|&d| d as i64).collect();
+            Some(TensorData::ints(&dims))
+        }
+        _ => None,
+    }
+}
+
+/// Integer and boolean values that follow from constants alone and that others read.
+fn constant_results(graph: &Graph) -> Vec<ValueId> {
+    let mut constant = vec![false; graph.values().len()];
+    for (v, data) in graph.initializers() {
+        constant[v.index()] = !data.dtype().is_float() || data.len() == 1;
+    }
+    let mut results = Vec::new();
+    for node in graph.nodes() {
+        let foldable = !RANDOM.contains(&node.op.as_str())
+            && !node.attributes.values().any(|a| matches!(a, Attribute::Graph(_)))
+            && node.inputs.iter().flatten().all(|v| constant[v.index()])
+            && node.constant().is_none_or(|d| !d.dtype().is_float() || d.len() == 1);
+        if !foldable {
+            continue;
+        }
+        let small = |v: &ValueId| {
+            let ty = &graph.value(*v).ty;
+            let n = ty.static_shape().and_then(|s| element_count(&s).ok());
+            ty.dtype.is_some() && n.is_some_and(|n| n <= MAX_FOLDED)
+        };
+        if node.outputs.iter().flatten().all(small) {
+            node.outputs.iter().flatten().for_each(|v| constant[v.index()] = true);
+            let whole = |v: ValueId| graph.value(v).ty.dtype.is_some_and(|d| !d.is_float());
+            results.extend(node.output(0).filter(|&v| node.outputs.len() == 1 && whole(v)));
+        }
+    }
+    needed(graph, &results)
+}
+
+/// Those of `results` that are an output or read by a node whose own result is not among them.
+fn needed(graph: &Graph, results: &[ValueId]) -> Vec<ValueId> {
+    let folded: HashSet<ValueId> = results.iter().copied().collect();
+    let mut read: HashSet<ValueId> = graph.outputs().iter().copied().collect();
+    for node in graph.nodes() {
+        if !node.output(0).is_some_and(|v| folded.contains(&v)) {
+            read.extend(node.inputs.iter().flatten());
+            read.extend(node.captures().iter().filter_map(|n| graph.find(n)));
+        }
+    }
+    results.iter().copied().filter(|v| read.contains(v)).collect()
+}
+
+/// Runs the part of the graph that makes `wanted` from constants.
+fn compute(graph: &Graph, wanted: &[ValueId]) -> Result<Vec<TensorData>> {
+    let mut part = graph.clone();
+    part.set_outputs(wanted.to_vec());
+    part.prune();
+    part.prune_inputs(&[]);
+    let options = SessionOptions {
+        name: "constants".into(),
+        optimize: Optimize::Disabled,
+        ..SessionOptions::default()
+    };
+    let mut session = Session::from_bytes(&part.to_bytes()?, &options)?;
+    let names: Vec<&str> = wanted.iter().map(|&v| graph.value_name(v)).collect();
+    let tensors = session.run(&[], &names)?;
+    Ok(tensors.iter().map(TensorData::from_tensor).collect())
+}

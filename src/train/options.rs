@@ -1,0 +1,84 @@
+//! What a trainer and its models are made from.
+
+use std::path::PathBuf;
+
+use crate::autodiff::LossSpec;
+use crate::models::{Config, Task};
+use crate::optim;
+use crate::runtime::Device;
+
+/// Options of a [`super::Trainer`].
+#[derive(Clone, Debug, Default)]
+pub struct TrainerOptions {
+    /// The coordinated optimizer's options; `Default` is the project's preset.
+    pub optimizer: optim::Options,
+    /// Threads in all, shared by models that run side by side; 0 (the default) takes every core.
+    pub threads: usize,
+    /// Where sessions compute. Default the CPU.
+    pub device: Device,
+    /// Sessions that each model keeps open, one per shape; 0 means 16, the default.
+    pub max_sessions: usize,
+    /// Path of ONNX Runtime's library; `None` (the default) searches the usual places.
+    pub runtime: Option<PathBuf>,
+}
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A directory with `config.json` and, unless it shall start afresh, `model.safetensors`.
+    Directory(PathBuf),
+    /// A forward graph.
+    Onnx(PathBuf),
+    /// A forward graph in memory.
+    OnnxBytes(bytes::Bytes),
+    /// A fresh model of a known architecture.
+    Config(Box<Config>),
+}
+
+/// One model to train.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Unique, non-empty name: it appears in messages, metrics and checkpoints.
+    pub name: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Weight among the models, ≥ 0; only ratios matter. Default 1.
+    pub weight: f64,
+    /// Task of a directory or configuration; default what the directory's configuration says.
+    pub task: Option<Task>,
+    /// Loss; default what the task says. Required for ONNX sources.
+    pub loss: Option<LossSpec>,
+    /// Glob patterns (`*`, `?`) of parameters to train; default `*`.
+    pub trainable: Vec<String>,
+    /// Glob patterns of parameters to leave as they are; they win over `trainable`.
+    pub frozen: Vec<String>,
+    /// Names the vocabulary: token tables and language-model heads are shared only between models
+    /// that name the same. Default none: not shared.
+    pub vocabulary: Option<String>,
+    /// Names the label space: task heads are shared only between models that name the same.
+    /// Default none: not shared.
+    pub task_name: Option<String>,
+    /// Dropout probability in place of the configuration's, 0 to below 1.
+    pub dropout: Option<f32>,
+    /// Seed of fresh weights and dropout. Default 0.
+    pub seed: u64,
+}
+
+impl ModelOptions {
+    /// The defaults for a name and a source.
+    pub fn new(name: impl Into<String>, source: Source) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            weight: 1.0,
+            task: None,
+            loss: None,
+            trainable: Vec::new(),
+            frozen: Vec::new(),
+            vocabulary: None,
+            task_name: None,
+            dropout: None,
+            seed: 0,
+        }
+    }
+}

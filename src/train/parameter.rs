@@ -1,0 +1,82 @@
+//! A model's parameter: its value, its gradient, and whether it is trained.
+
+use crate::error::{Error, Kind, Result};
+use crate::tensor::{DType, Tensor};
+
+/// One parameter; sessions and the optimizer work on these tensors in place.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    /// Name in the graph and in the published state dict.
+    pub name: String,
+    /// The value.
+    pub value: Tensor,
+    /// Whether the optimizer may change it.
+    pub trainable: bool,
+    /// Rows that the published model keeps as they are: their gradient is cleared.
+    pub still_rows: Vec<usize>,
+    gradient: Option<Tensor>,
+}
+
+impl Parameter {
+    pub fn new(name: String, value: Tensor, trainable: bool) -> Result<Self> {
+        if let Some(index) = first_non_finite(&value)? {
+            return Err(Error::new(
+                Kind::NonFinite,
+                format!("parameter '{name}' is not finite at element {index}; repair the weights"),
+            ));
+        }
+        Ok(Self { name, value, trainable, still_rows: Vec::new(), gradient: None })
+    }
+
+    /// The gradient, if any session has one for it.
+    pub fn gradient(&self) -> Option<&Tensor> {
+        self.gradient.as_ref()
+    }
+
+    /// Where the gradient lies; null without one.
+    pub fn gradient_address(&mut self) -> *mut u8 {
+        self.gradient.as_mut().map_or(std::ptr::null_mut(), |g| g.bytes_mut().as_mut_ptr())
+    }
+
+    /// The gradient, made at first use.
+    pub fn gradient_mut(&mut self) -> Result<&mut Tensor> {
+        if self.gradient.is_none() {
+            self.gradient = Some(Tensor::zeros(self.value.dtype(), self.value.shape())?);
+        }
+        self.gradient.as_mut().ok_or_else(|| Error::internal("no gradient"))
+    }
+}
+
+impl Parameter {
+    /// Clears the gradient of the rows that stay as they are.
+    pub fn clear_still_rows(&mut self) {
+        let Some(gradient) = &mut self.gradient else { return };
+        let n_rows = gradient.shape().first().copied().unwrap_or(1).max(1);
+        let row = gradient.bytes().len() / n_rows;
+        for &index in self.still_rows.iter().filter(|&&index| index < n_rows) {
+            gradient.bytes_mut()[index * row..(index + 1) * row].fill(0);
+        }
+    }
+}
+
+/// Position of the first NaN or infinity.
+fn first_non_finite(tensor: &Tensor) -> Result<Option<usize>> {
+    Ok(match tensor.dtype() {
+        DType::F32 => tensor.as_slice::<f32>()?.iter().position(|v| !v.is_finite()),
+        DType::F64 => tensor.as_slice::<f64>()?.iter().position(|v| !v.is_finite()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn non_finite_weights_are_named() {
+        let bad = Tensor::from_slice(&[3], &[1.0f32, f32::NAN, 0.0]).unwrap();
+        let e = Parameter::new("w".into(), bad, true).unwrap_err();
+        assert_eq!(e.kind(), Kind::NonFinite);
+        assert!(e.message().contains("'w'") && e.message().contains("element 1"), "{e}");
+    }
+}

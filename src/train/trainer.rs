@@ -1,0 +1,448 @@
+//! The trainer: models side by side, one coordinated optimizer.
+
+use std::path::Path;
+
+use super::batch::Batch;
+use super::model::{Model, Run};
+use super::mutual::Peers;
+use super::options::{ModelOptions, TrainerOptions};
+use crate::error::{Context, Error, Kind, Result};
+use crate::optim::{Buffers, Optimizer, Plan, StepReport};
+use crate::runtime::{Canceller, SessionOptions, plan_threads};
+use crate::tensor::{DType, Tensor};
+
+/// Result of one forward and backward pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Loss of the batch.
+    pub loss: f64,
+    /// Right predictions; 0 for regression.
+    pub n_correct: u64,
+    /// Labels that count (not ignored); 0 for regression.
+    pub n_labels: u64,
+}
+
+/// Result of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Loss, if the batch had labels.
+    pub loss: Option<f64>,
+    /// Right predictions; 0 without labels.
+    pub n_correct: u64,
+    /// Labels that count; 0 without labels.
+    pub n_labels: u64,
+    /// Output tensors by name, as the model has them (`logits`, or `start_logits` and
+    /// `end_logits`), f32.
+    pub logits: Vec<(String, Tensor)>,
+}
+
+/// What there is to know of a parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct ParameterInfo<'a> {
+    /// Name in the graph and in the published state dict.
+    pub name: &'a str,
+    /// Shape.
+    pub shape: &'a [usize],
+    /// Element type.
+    pub dtype: DType,
+    /// Whether the optimizer changes it.
+    pub trainable: bool,
+}
+
+/// Several models trained together. `Send`; calls that take `&mut self` need exclusive use.
+pub struct Trainer {
+    // The optimizer holds addresses inside the models: it is dropped first.
+    optimizer: Optimizer,
+    models: Vec<Model>,
+    /// Which models' gradients the optimizer knows: they are made by the first pass.
+    bound: Vec<bool>,
+    /// Micro-batches since the last step, over all models.
+    n_pending: usize,
+    canceller: Canceller,
+}
+
+impl Trainer {
+    /// Reads every model, checks that all can be trained, and plans what they share.
+    ///
+    /// Errors name the model: no models, a name taken twice, unreadable or non-finite weights, an
+    /// operator without a gradient rule (before any session is opened).
+    pub fn new(options: TrainerOptions, models: Vec<ModelOptions>) -> Result<Self> {
+        if models.is_empty() {
+            return Err(Error::invalid("a trainer needs at least one model"));
+        }
+        crate::runtime::load(options.runtime.as_deref())?;
+        for (i, model) in models.iter().enumerate() {
+            if model.name.is_empty() {
+                return Err(Error::invalid(format!("model {i} has no name")));
+            }
+            if models[..i].iter().any(|m| m.name == model.name) {
+                return Err(Error::invalid(format!("two models are named '{}'", model.name)));
+            }
+        }
+        let max_sessions = if options.max_sessions == 0 { 16 } else { options.max_sessions };
+        let mut built = models
+            .iter()
+            .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
+            .collect::<Result<Vec<_>>>()?;
+        let canceller = Canceller::new()?;
+        plan_sessions(&mut built, &options);
+        built.iter_mut().for_each(|model| model.canceller = Some(canceller.clone()));
+        let mut optimizer_options = options.optimizer.clone();
+        optimizer_options.threads = cores(options.threads);
+        let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
+        let bound = vec![false; built.len()];
+        Ok(Self { optimizer, models: built, bound, n_pending: 0, canceller })
+    }
+
+    /// Number of models.
+    pub fn n_models(&self) -> usize {
+        self.models.len()
+    }
+
+    /// Name of a model.
+    pub fn model_name(&self, model: usize) -> Result<&str> {
+        Ok(&self.model(model)?.name)
+    }
+
+    /// Position of the model of that name.
+    pub fn model_index(&self, name: &str) -> Result<usize> {
+        self.models.iter().position(|m| m.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
+            Error::not_found(format!("no model '{name}'; there are {}", known.join(", ")))
+        })
+    }
+
+    /// What is shared with what, and why.
+    pub fn plan(&self) -> &Plan {
+        self.optimizer.plan()
+    }
+
+    /// The optimizer, for rates, weights and counters.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// The optimizer, to change rates and weights between steps.
+    pub fn optimizer_mut(&mut self) -> &mut Optimizer {
+        &mut self.optimizer
+    }
+
+    /// A switch that ends a run from another thread with a `Cancelled` error.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// Forgets gradients that were accumulated since the last step.
+    pub fn zero_grad(&mut self) {
+        self.optimizer.zero_grad();
+        self.n_pending = 0;
+    }
+
+    /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
+    /// [`Trainer::step`].
+    pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<Outcome> {
+        let one = self.model_mut(model)?;
+        let run = one
+            .check_training(batch)
+            .and_then(|()| one.forward_backward(batch))
+            .map_err(|e| in_model(e, &one.name))?;
+        self.account(model, run)
+    }
+
+    /// Loss and gradients of one micro-batch for every model, side by side on the cores there
+    /// are. Every batch is checked before any model runs; when one model fails, none counts.
+    ///
+    /// With the optimizer's option `mutual` the models run in turn and learn from each other's
+    /// predictions, so every batch must hold the same examples in the same order; models whose
+    /// logits differ in shape do not take part.
+    pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<Outcome>> {
+        if batches.len() != self.models.len() {
+            return Err(Error::invalid(format!(
+                "{} batches for {} models",
+                batches.len(),
+                self.models.len()
+            )));
+        }
+        for (model, batch) in self.models.iter().zip(batches) {
+            model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
+        }
+        let runs = match self.optimizer.options().mutual {
+            Some(mutual) => self.run_in_turn(batches, mutual.lambda),
+            None => self.run_side_by_side(batches),
+        };
+        let mut done = Vec::with_capacity(runs.len());
+        for (model, run) in self.models.iter().zip(runs) {
+            done.push(run.map_err(|e| in_model(e, &model.name))?);
+        }
+        done.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
+    }
+
+    fn run_side_by_side(&mut self, batches: &[Batch]) -> Vec<Result<Run>> {
+        std::thread::scope(|scope| {
+            let pairs = self.models.iter_mut().zip(batches);
+            let threads: Vec<_> = pairs
+                .map(|(model, batch)| scope.spawn(move || model.forward_backward(batch)))
+                .collect();
+            threads.into_iter().map(join).collect()
+        })
+    }
+
+    /// Mutual learning: each model learns from those before it; another one begins each time.
+    fn run_in_turn(&mut self, batches: &[Batch], lambda: f64) -> Vec<Result<Run>> {
+        let n = self.models.len();
+        let first = self.models[0].n_runs as usize;
+        let mut predictions = Vec::with_capacity(n);
+        let mut runs: Vec<Option<Result<Run>>> = (0..n).map(|_| None).collect();
+        for i in (0..n).map(|k| (first + k) % n) {
+            let run = Peers::mean(&predictions, lambda)
+                .and_then(|peers| self.models[i].learn(batches[i], peers.as_ref()));
+            runs[i] = Some(run.map(|(run, prediction)| {
+                predictions.extend(prediction);
+                run
+            }));
+        }
+        runs.into_iter().flatten().collect()
+    }
+
+    fn account(&mut self, model: usize, run: Run) -> Result<Outcome> {
+        if !std::mem::replace(&mut self.bound[model], true) {
+            self.bind(model)?;
+        }
+        self.optimizer.accumulate(model, run.loss)?;
+        self.n_pending += 1;
+        let score = run.score;
+        Ok(Outcome { loss: run.loss, n_correct: score.n_correct, n_labels: score.n_labels })
+    }
+
+    /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.
+    pub(super) fn bind_all(&mut self) -> Result<()> {
+        (0..self.models.len()).try_for_each(|model| self.bind(model))
+    }
+
+    /// Tells the optimizer where a model's parameters lie, and such gradients as there are.
+    fn bind(&mut self, model: usize) -> Result<()> {
+        let buffers = self.models[model].parameters.iter_mut().map(|p| Buffers {
+            grad: p.gradient_address(),
+            grad_dtype: DType::F32,
+            param: p.value.bytes_mut().as_mut_ptr(),
+        });
+        let buffers = buffers.collect();
+        // SAFETY: the tensors belong to this trainer, never move, outlive the optimizer (it is
+        // declared first) and are touched by nobody else while it works (`&mut self`).
+        unsafe { self.optimizer.bind(model, buffers) }
+    }
+
+    /// Adds a loss that the host computed to what the convergence-aware rates see.
+    pub fn log_loss(&mut self, model: usize, loss: f64) -> Result<()> {
+        self.model(model)?;
+        self.optimizer.log_loss(model, loss)
+    }
+
+    /// One coordinated step over what was accumulated: check, clip, share, update, synchronise.
+    /// Without a forward and backward pass since the last one it is a `State` error.
+    pub fn step(&mut self) -> Result<StepReport> {
+        if self.n_pending == 0 {
+            return Err(Error::state(
+                "step without gradients: call forward_backward first, at least once a step",
+            ));
+        }
+        for model in 0..self.models.len() {
+            // A model without a pass so far has memory, but no gradients yet.
+            if !self.bound[model] {
+                self.bind(model)?;
+            }
+        }
+        let mut report = self.optimizer.step()?;
+        self.n_pending = 0;
+        if report.sync_due {
+            report.synced = self.try_sync()?;
+        }
+        Ok(report)
+    }
+
+    /// Synchronises on trial: kept if no model's loss on its last batch rises by more than the
+    /// option `barrier` says, else taken back. Returns whether it was kept.
+    fn try_sync(&mut self) -> Result<bool> {
+        let limit = self.optimizer.options().barrier.unwrap_or(f64::INFINITY);
+        let before = self.losses_again()?;
+        if !self.optimizer.propose_sync()? {
+            return Ok(false);
+        }
+        let after = self.losses_again();
+        let harmless = after.as_ref().is_ok_and(|after| {
+            // NaN is no number to be at most anything.
+            before.iter().zip(after).all(|(b, a)| a - b <= limit * b.abs())
+        });
+        if harmless {
+            self.optimizer.keep_sync()?
+        } else {
+            self.optimizer.undo_sync()?
+        }
+        after.map(|_| harmless)
+    }
+
+    /// Every model's loss on its last batch with the parameters as they are now.
+    fn losses_again(&mut self) -> Result<Vec<f64>> {
+        let again = |m: &mut Model| m.loss_again().map_err(|e| in_model(e, &m.name));
+        self.models.iter_mut().filter_map(|m| again(m).transpose()).collect()
+    }
+
+    /// Runs one model without dropout and gradients; labels are optional.
+    pub fn evaluate(&mut self, model: usize, batch: Batch) -> Result<Evaluation> {
+        let one = self.model_mut(model)?;
+        let (run, logits) = one.evaluate(batch).map_err(|e| in_model(e, &one.name))?;
+        Ok(Evaluation {
+            loss: Some(run.loss).filter(|_| run.labelled),
+            n_correct: run.score.n_correct,
+            n_labels: run.score.n_labels,
+            logits,
+        })
+    }
+
+    /// A model's parameters in graph order.
+    pub fn parameters(
+        &self,
+        model: usize,
+    ) -> Result<impl ExactSizeIterator<Item = ParameterInfo<'_>>> {
+        Ok(self.model(model)?.parameters.iter().map(|p| ParameterInfo {
+            name: &p.name,
+            shape: p.value.shape(),
+            dtype: p.value.dtype(),
+            trainable: p.trainable,
+        }))
+    }
+
+    /// A parameter's value.
+    pub fn parameter(&self, model: usize, name: &str) -> Result<&Tensor> {
+        let one = self.model(model)?;
+        Ok(&one.parameter(name).map_err(|e| in_model(e, &one.name))?.value)
+    }
+
+    /// Replaces a parameter's value; dtype and element count must be the same.
+    pub fn set_parameter(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
+        let one = self.model_mut(model)?;
+        let place = format!("model '{}': parameter '{name}'", one.name);
+        write_bytes(one.parameter_mut(name)?.value.bytes_mut(), value).context(|| place)
+    }
+
+    /// A parameter's gradient as the last backward pass left it; `None` before the first one, for
+    /// frozen parameters, and where no path leads to the loss.
+    pub fn gradient(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
+        let one = self.model(model)?;
+        Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.gradient())
+    }
+
+    /// Replaces a gradient between the backward pass and the step. With accumulation over more
+    /// than one micro-batch it is too late then: a `State` error.
+    pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
+        let accumulating = self.optimizer.options().accumulation > 1;
+        let one = self.model_mut(model)?;
+        let place = format!("model '{}': gradient of '{name}'", one.name);
+        let parameter = one.parameter_mut(name)?;
+        if parameter.gradient().is_none() {
+            return Err(Error::state("there is no gradient yet").context(place));
+        }
+        if accumulating {
+            return Err(Error::state("it was accumulated already").context(place));
+        }
+        write_bytes(parameter.gradient_mut()?.bytes_mut(), value).context(|| place)
+    }
+
+    /// Writes one model to `dir` in published form (`config.json`, `model.safetensors`), or, for
+    /// models that came as ONNX, as `model.onnx` ready for inference.
+    pub fn save_model(&self, model: usize, dir: &Path) -> Result<()> {
+        let one = self.model(model)?;
+        let write = || {
+            std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+            match &one.published {
+                Some(published) => {
+                    let parameters = one.parameters.iter().map(|p| (p.name.as_str(), &p.value));
+                    crate::models::save(dir, &published.config, parameters)
+                }
+                None => one.inference_graph()?.write(&dir.join("model.onnx"), false),
+            }
+        };
+        write().map_err(|e| in_model(e, &one.name))
+    }
+
+    /// Writes one model's forward graph with its present weights, ready for inference.
+    pub fn save_onnx(&self, model: usize, path: &Path) -> Result<()> {
+        let one = self.model(model)?;
+        one.inference_graph()
+            .and_then(|graph| graph.write(path, false))
+            .map_err(|e| in_model(e, &one.name))
+    }
+
+    pub(super) fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    pub(super) fn models_mut(&mut self) -> &mut [Model] {
+        &mut self.models
+    }
+
+    pub(super) fn n_pending(&self) -> usize {
+        self.n_pending
+    }
+
+    fn model(&self, model: usize) -> Result<&Model> {
+        let n = self.models.len();
+        self.models
+            .get(model)
+            .ok_or_else(|| Error::invalid(format!("model {model} of {n}; counted from 0")))
+    }
+
+    fn model_mut(&mut self, model: usize) -> Result<&mut Model> {
+        let n = self.models.len();
+        self.models
+            .get_mut(model)
+            .ok_or_else(|| Error::invalid(format!("model {model} of {n}; counted from 0")))
+    }
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.models.iter().map(|m| &m.name)).finish()
+    }
+}
+
+/// Names the model in an error that does not do so yet.
+fn in_model(error: Error, name: &str) -> Error {
+    let place = format!("model '{name}'");
+    if error.message().starts_with(&place) { error } else { error.context(place) }
+}
+
+fn join(thread: std::thread::ScopedJoinHandle<'_, Result<Run>>) -> Result<Run> {
+    thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker thread panicked")))
+}
+
+fn write_bytes(into: &mut [u8], from: &[u8]) -> Result<()> {
+    if into.len() != from.len() {
+        return Err(Error::shape(format!("{} bytes given, {} needed", from.len(), into.len())));
+    }
+    into.copy_from_slice(from);
+    Ok(())
+}
+
+fn cores(threads: usize) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    if threads == 0 { all() } else { threads }
+}
+
+/// Training sessions share the cores, for they run side by side; evaluation takes all.
+fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
+    let cores = cores(options.threads);
+    let mutual = options.optimizer.mutual;
+    // Models that learn from each other run one after another.
+    let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });
+    for model in models {
+        model.mutual = mutual.map(|m| m.temperature);
+        let of = |threads| SessionOptions {
+            name: model.name.clone(),
+            threads,
+            device: options.device,
+            ..SessionOptions::default()
+        };
+        (model.train_session, model.eval_session) = (of(threads), of(cores));
+    }
+}

@@ -1,0 +1,437 @@
+/* Session mode: models, options, the training loop, parameters, callbacks, cancelling. */
+#include "tiny.h"
+
+#include <math.h>
+
+static void test_nulls(void)
+{
+    mmopt_trainer *trainer = NULL;
+    mmopt_model *model = NULL;
+    mmopt_evaluation *evaluation = NULL;
+    mmopt_canceller *canceller = NULL;
+    mmopt_tensor tensor;
+    mmopt_rates rates;
+    const mmopt_tensor *tensors = NULL;
+    const mmopt_model *none[1] = {NULL};
+    char *text = NULL;
+    size_t n = 0;
+
+    mmopt_trainer_free(NULL);
+    mmopt_model_free(NULL);
+    mmopt_evaluation_free(NULL);
+    mmopt_canceller_free(NULL);
+    mmopt_trainer_options_init(NULL, 0);
+    mmopt_model_sizes_init(NULL);
+    mmopt_loss_options_init(NULL);
+    REFUSES_NULL(mmopt_model_from_directory(NULL, "x", &model));
+    REFUSES_NULL(mmopt_model_from_directory("x", NULL, &model));
+    REFUSES_NULL(mmopt_model_from_directory("x", "x", NULL));
+    REFUSES_NULL(mmopt_model_from_onnx(NULL, "x", &model));
+    REFUSES_NULL(mmopt_model_from_onnx("x", NULL, &model));
+    REFUSES_NULL(mmopt_model_from_onnx("x", "x", NULL));
+    REFUSES_NULL(mmopt_model_from_onnx_bytes(NULL, "x", 1, &model));
+    REFUSES_NULL(mmopt_model_from_onnx_bytes("x", NULL, 1, &model));
+    REFUSES_NULL(mmopt_model_from_onnx_bytes("x", "x", 1, NULL));
+    REFUSES_NULL(mmopt_model_from_config(NULL, "{}", &model));
+    REFUSES_NULL(mmopt_model_from_config("x", NULL, &model));
+    REFUSES_NULL(mmopt_model_from_sizes(NULL, NULL, &model));
+    REFUSES_NULL(mmopt_model_from_sizes("x", NULL, NULL));
+    REFUSES_NULL(mmopt_model_for_corpus(NULL, NULL, tokenizers[0], corpus, &model));
+    REFUSES_NULL(mmopt_model_for_corpus("x", NULL, NULL, corpus, &model));
+    REFUSES_NULL(mmopt_model_for_corpus("x", NULL, tokenizers[0], NULL, &model));
+    REFUSES_NULL(mmopt_model_for_corpus("x", NULL, tokenizers[0], corpus, NULL));
+    REFUSES_NULL(mmopt_model_set_task(NULL, 1, 2));
+    REFUSES_NULL(mmopt_model_set_loss(NULL, NULL));
+    REFUSES_NULL(mmopt_model_set_weight(NULL, 1));
+    REFUSES_NULL(mmopt_model_set_dropout(NULL, 0));
+    REFUSES_NULL(mmopt_model_set_seed(NULL, 0));
+    REFUSES_NULL(mmopt_model_freeze(NULL, "*"));
+    REFUSES_NULL(mmopt_model_train_only(NULL, "*"));
+    REFUSES_NULL(mmopt_model_label(NULL, 0, &text));
+    REFUSES_NULL(mmopt_trainer_create(NULL, NULL, 1, &trainer));
+    REFUSES_NULL(mmopt_trainer_create(NULL, none, 1, &trainer));
+    FAILS(mmopt_trainer_create(NULL, none, 0, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
+          "at least one model");
+    REFUSES_NULL(mmopt_trainer_model_index(NULL, "x", &n));
+    REFUSES_NULL(mmopt_trainer_zero_grad(NULL));
+    REFUSES_NULL(mmopt_trainer_forward_backward(NULL, 0, NULL, 0, NULL));
+    REFUSES_NULL(mmopt_trainer_forward_backward_all(NULL, NULL, NULL, 0, NULL));
+    REFUSES_NULL(mmopt_trainer_forward_backward_batch(NULL, NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_log_metrics(NULL, NULL, 0));
+    REFUSES_NULL(mmopt_trainer_step(NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_evaluate(NULL, 0, NULL, 0, &evaluation));
+    REFUSES_NULL(mmopt_trainer_plan(NULL, &text));
+    REFUSES_NULL(mmopt_trainer_plan_json(NULL, &text));
+    REFUSES_NULL(mmopt_trainer_rates(NULL, 0, &rates));
+    REFUSES_NULL(mmopt_trainer_set_learning_rate(NULL, 1));
+    REFUSES_NULL(mmopt_trainer_set_model_weight(NULL, 0, 1));
+    REFUSES_NULL(mmopt_trainer_set_rate_callback(NULL, NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_set_log(NULL, 0, NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_set_progress(NULL, NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_save_model(NULL, 0, "x"));
+    REFUSES_NULL(mmopt_trainer_save_onnx(NULL, 0, "x"));
+    REFUSES_NULL(mmopt_trainer_checkpoint(NULL, "x", NULL));
+    REFUSES_NULL(mmopt_trainer_resume(NULL, "x", NULL));
+    REFUSES_NULL(mmopt_trainer_canceller(NULL, &canceller));
+    REFUSES_NULL(mmopt_trainer_parameter_index(NULL, 0, "x", &n));
+    REFUSES_NULL(mmopt_trainer_parameter(NULL, 0, 0, &tensor, NULL));
+    REFUSES_NULL(mmopt_trainer_set_parameter(NULL, 0, 0, "x", 1));
+    REFUSES_NULL(mmopt_trainer_gradient(NULL, 0, 0, &tensor));
+    REFUSES_NULL(mmopt_trainer_set_gradient(NULL, 0, 0, "x", 1));
+    REFUSES_NULL(mmopt_trainer_set_trainable(NULL, "*", "*", 0, NULL));
+    REFUSES_NULL(mmopt_canceller_cancel(NULL));
+    REFUSES_NULL(mmopt_canceller_reset(NULL));
+    REFUSES_NULL(mmopt_evaluation_tensors(NULL, &tensors, &n));
+    CHECK(isnan(mmopt_evaluation_loss(NULL)) && mmopt_evaluation_n_correct(NULL) == 0);
+    CHECK(mmopt_evaluation_n_labels(NULL) == 0 && mmopt_trainer_n_models(NULL) == 0);
+    CHECK(mmopt_trainer_model_name(NULL, 0) == NULL && mmopt_trainer_n_steps(NULL) == 0);
+    CHECK(mmopt_trainer_n_parameters(NULL, 0) == 0);
+    CHECK(trainer == NULL && model == NULL && evaluation == NULL && text == NULL);
+}
+
+static void test_models(void)
+{
+    mmopt_model *model = make_model(0), *other = NULL;
+    mmopt_loss_options loss;
+    mmopt_model_sizes sizes;
+    char *text = NULL;
+    const float weights[2] = {1, 2};
+
+    OK(mmopt_model_label(model, 1, &text));
+    CHECK(strcmp(text, "1") == 0);
+    mmopt_text_free(text);
+    FAILS(mmopt_model_label(model, 2, &text), MMOPT_CODE_NOT_FOUND, "label 2");
+    REFUSES_NULL(mmopt_model_label(model, 0, NULL));
+    FAILS(mmopt_model_set_task(model, 9, 2), MMOPT_CODE_INVALID_ARGUMENT, "task is 9");
+    FAILS(mmopt_model_set_task(model, MMOPT_TASK_TOKEN_CLASSIFICATION, 0),
+          MMOPT_CODE_INVALID_ARGUMENT, "n_labels");
+    FAILS(mmopt_model_set_weight(model, -1), MMOPT_CODE_INVALID_ARGUMENT, "weight");
+    FAILS(mmopt_model_set_weight(model, NAN), MMOPT_CODE_INVALID_ARGUMENT, "weight");
+    FAILS(mmopt_model_set_dropout(model, 1), MMOPT_CODE_INVALID_ARGUMENT, "dropout");
+    REFUSES_NULL(mmopt_model_freeze(model, NULL));
+    REFUSES_NULL(mmopt_model_train_only(model, NULL));
+    FAILS(mmopt_model_freeze(model, "\xff"), MMOPT_CODE_INVALID_ARGUMENT, "UTF-8");
+    mmopt_loss_options_init(&loss);
+    loss.kind = 0;
+    FAILS(mmopt_model_set_loss(model, &loss), MMOPT_CODE_INVALID_ARGUMENT, "kind is 0");
+    loss.kind = MMOPT_LOSS_OUTPUT;
+    FAILS(mmopt_model_set_loss(model, &loss), MMOPT_CODE_INVALID_ARGUMENT, "output");
+    loss.kind = MMOPT_LOSS_SEQUENCE_CLASSIFICATION;
+    loss.n_class_weights = 2;
+    REFUSES_NULL(mmopt_model_set_loss(model, &loss));
+    loss.class_weights = weights;
+    OK(mmopt_model_set_loss(model, &loss));
+    mmopt_model_free(model);
+
+    FAILS(mmopt_model_from_config("x", "{", &other), MMOPT_CODE_INVALID_DATA, "JSON");
+    FAILS(mmopt_model_from_config("x", "{\"model_type\": \"yak\"}", &other),
+          MMOPT_CODE_UNSUPPORTED, "yak");
+    mmopt_model_sizes_init(&sizes);
+    sizes.heads = 3;
+    FAILS(mmopt_model_from_sizes("x", &sizes, &other), MMOPT_CODE_INVALID_DATA, "multiple");
+    sizes.architecture = 77;
+    FAILS(mmopt_model_from_sizes("x", &sizes, &other), MMOPT_CODE_INVALID_ARGUMENT, "is 77");
+    CHECK(other == NULL);
+}
+
+static void test_options(void)
+{
+    mmopt_model *model = make_model(0);
+    const mmopt_model *twice[2] = {model, model};
+    mmopt_model *lost = NULL;
+    mmopt_trainer *trainer = NULL;
+    mmopt_trainer_options o;
+
+    FAILS(mmopt_trainer_create(NULL, twice, 2, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
+          "named 'bert'");
+    mmopt_trainer_options_init(&o, MMOPT_PRESET_PAPER);
+    CHECK(o.policy == MMOPT_POLICY_PAPER && o.rule == MMOPT_RULE_SUM && o.clip_norm == 0);
+    mmopt_trainer_options_init(&o, 77);
+    FAILS(mmopt_trainer_create(&o, twice, 1, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
+          "preset is 77");
+#define REFUSES_OPTION(field, value, code, part)                          \
+    do {                                                                  \
+        mmopt_trainer_options_init(&o, MMOPT_PRESET_DEFAULT);             \
+        o.field = (value);                                                \
+        FAILS(mmopt_trainer_create(&o, twice, 1, &trainer), code, part);  \
+    } while (0)
+    REFUSES_OPTION(struct_size, 3, MMOPT_CODE_INVALID_ARGUMENT, "struct_size");
+    REFUSES_OPTION(reserved, 1, MMOPT_CODE_UNSUPPORTED, "reserved");
+    REFUSES_OPTION(policy, 9, MMOPT_CODE_INVALID_ARGUMENT, "policy");
+    REFUSES_OPTION(rule, 9, MMOPT_CODE_INVALID_ARGUMENT, "rule");
+    REFUSES_OPTION(convergence, 9, MMOPT_CODE_INVALID_ARGUMENT, "convergence");
+    REFUSES_OPTION(schedule, 9, MMOPT_CODE_INVALID_ARGUMENT, "schedule");
+    REFUSES_OPTION(device, 9, MMOPT_CODE_INVALID_ARGUMENT, "device");
+    REFUSES_OPTION(skip_non_finite, 2, MMOPT_CODE_INVALID_ARGUMENT, "skip_non_finite");
+    REFUSES_OPTION(learning_rate, -1, MMOPT_CODE_INVALID_ARGUMENT, "learning_rate");
+    REFUSES_OPTION(learning_rate, NAN, MMOPT_CODE_INVALID_ARGUMENT, "learning_rate");
+    REFUSES_OPTION(beta1, 1, MMOPT_CODE_INVALID_ARGUMENT, "beta1");
+    REFUSES_OPTION(beta2, -0.5, MMOPT_CODE_INVALID_ARGUMENT, "beta2");
+    REFUSES_OPTION(eps, -1, MMOPT_CODE_INVALID_ARGUMENT, "eps");
+    REFUSES_OPTION(weight_decay, -1, MMOPT_CODE_INVALID_ARGUMENT, "weight_decay");
+    REFUSES_OPTION(clip_norm, -1, MMOPT_CODE_INVALID_ARGUMENT, "clip");
+    REFUSES_OPTION(share_alpha, 2, MMOPT_CODE_INVALID_ARGUMENT, "alpha");
+    REFUSES_OPTION(sync_beta, 2, MMOPT_CODE_INVALID_ARGUMENT, "beta");
+    REFUSES_OPTION(accumulation, 0, MMOPT_CODE_INVALID_ARGUMENT, "accumulation");
+    REFUSES_OPTION(n_threads, 5000, MMOPT_CODE_INVALID_ARGUMENT, "threads");
+    REFUSES_OPTION(optimizer_json, "[", MMOPT_CODE_INVALID_ARGUMENT, "optimizer_json");
+    REFUSES_OPTION(optimizer_json, "{\"x\": 1}", MMOPT_CODE_INVALID_ARGUMENT, "no option 'x'");
+
+    OK(mmopt_model_from_directory("lost", "/nonexistent", &lost));
+    twice[1] = lost;
+    FAILS(mmopt_trainer_create(NULL, twice, 2, &trainer), MMOPT_CODE_NOT_FOUND, "model 'lost'");
+    mmopt_model_free(lost);
+    OK(mmopt_model_from_onnx_bytes("junk", "junk", 4, &lost));
+    OK(mmopt_model_set_loss(lost, NULL));
+    twice[1] = lost;
+    FAILS(mmopt_trainer_create(NULL, twice, 2, &trainer), MMOPT_CODE_INVALID_DATA, "model 'junk'");
+    mmopt_model_free(lost);
+    CHECK(trainer == NULL);
+    mmopt_model_free(model);
+}
+
+static void test_loop(mmopt_trainer *trainer)
+{
+    mmopt_batch *batch = NULL;
+    mmopt_outcome outcomes[2] = {{0, 0, 0}, {0, 0, 0}};
+    mmopt_step_report report;
+    mmopt_rates rates;
+    const double losses[2] = {0.5, 0.6};
+    double first = 0, last = 0;
+    size_t index = 9;
+
+    CHECK(mmopt_trainer_n_models(trainer) == 2);
+    CHECK(strcmp(mmopt_trainer_model_name(trainer, 1), "gpt2") == 0);
+    CHECK(mmopt_trainer_model_name(trainer, 2) == NULL);
+    OK(mmopt_trainer_model_index(trainer, "gpt2", &index));
+    CHECK(index == 1);
+    FAILS(mmopt_trainer_model_index(trainer, "t5", &index), MMOPT_CODE_NOT_FOUND, "t5");
+    REFUSES_NULL(mmopt_trainer_model_index(trainer, NULL, &index));
+    REFUSES_NULL(mmopt_trainer_model_index(trainer, "gpt2", NULL));
+    OK(mmopt_trainer_set_learning_rate(trainer, 3e-3));
+    FAILS(mmopt_trainer_set_learning_rate(trainer, -1), MMOPT_CODE_INVALID_ARGUMENT, NULL);
+    OK(mmopt_trainer_set_model_weight(trainer, 1, 2));
+    FAILS(mmopt_trainer_set_model_weight(trainer, 1, NAN), MMOPT_CODE_INVALID_ARGUMENT, NULL);
+    FAILS(mmopt_trainer_set_model_weight(trainer, 5, 1), MMOPT_CODE_INVALID_ARGUMENT, NULL);
+    for (int i = 0; i < 60; i++) {
+        batch = next_batch();
+        OK(mmopt_trainer_zero_grad(trainer));
+        OK(mmopt_trainer_forward_backward_batch(trainer, batch, outcomes));
+        OK(mmopt_trainer_step(trainer, &report));
+        CHECK(report.n_updated == 2 && report.n_skipped == 0);
+        double loss = outcomes[0].loss + outcomes[1].loss;
+        first += i < 10 ? loss : 0;
+        last += i >= 50 ? loss : 0;
+        mmopt_batch_free(batch);
+    }
+    CHECK(last < 0.9 * first);
+    CHECK(mmopt_trainer_n_steps(trainer) == 60);
+    OK(mmopt_trainer_rates(trainer, 1, &rates));
+    CHECK(rates.base == 3e-3 && rates.effective > 0 && fabs(rates.share - 2.0 / 3) < 1e-12);
+    REFUSES_NULL(mmopt_trainer_rates(trainer, 1, NULL));
+    FAILS(mmopt_trainer_rates(trainer, 2, &rates), MMOPT_CODE_INVALID_ARGUMENT, NULL);
+    OK(mmopt_trainer_log_metrics(trainer, losses, 2));
+    FAILS(mmopt_trainer_log_metrics(trainer, losses, 1), MMOPT_CODE_INVALID_ARGUMENT, "1 losses");
+    REFUSES_NULL(mmopt_trainer_log_metrics(trainer, NULL, 2));
+    REFUSES_NULL(mmopt_trainer_forward_backward_batch(trainer, NULL, outcomes));
+
+    /* The same with arrays of tensors, and without places for the results. */
+    const mmopt_tensor *tensors[2];
+    size_t n_tensors[2];
+    batch = next_batch();
+    for (size_t i = 0; i < 2; i++)
+        OK(mmopt_batch_tensors(batch, i, &tensors[i], &n_tensors[i]));
+    OK(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 2, NULL));
+    OK(mmopt_trainer_step(trainer, NULL));
+    FAILS(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 1, outcomes),
+          MMOPT_CODE_INVALID_ARGUMENT, "1 batches");
+    REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, NULL, n_tensors, 2, outcomes));
+    REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, tensors, NULL, 2, outcomes));
+    mmopt_batch_free(batch);
+}
+
+static void test_evaluation(mmopt_trainer *trainer)
+{
+    mmopt_batch *batch = next_batch();
+    const mmopt_tensor *tensors = NULL, *outputs = NULL;
+    mmopt_evaluation *evaluation = NULL;
+    size_t n = 0, n_outputs = 0;
+
+    OK(mmopt_batch_tensors(batch, 1, &tensors, &n));
+    OK(mmopt_trainer_evaluate(trainer, 1, tensors, n, &evaluation));
+    CHECK(mmopt_evaluation_loss(evaluation) > 0 && mmopt_evaluation_n_labels(evaluation) == 8);
+    CHECK(mmopt_evaluation_n_correct(evaluation) <= 8);
+    OK(mmopt_evaluation_tensors(evaluation, &outputs, &n_outputs));
+    CHECK(n_outputs == 1 && strcmp(outputs[0].name, "logits") == 0 && outputs[0].n_dims == 2);
+    CHECK(outputs[0].dtype == MMOPT_DTYPE_F32 && outputs[0].shape[1] == 2);
+    REFUSES_NULL(mmopt_evaluation_tensors(evaluation, NULL, &n));
+    REFUSES_NULL(mmopt_evaluation_tensors(evaluation, &outputs, NULL));
+    mmopt_evaluation_free(evaluation);
+    evaluation = NULL;
+    REFUSES_NULL(mmopt_trainer_evaluate(trainer, 1, tensors, n, NULL));
+    REFUSES_NULL(mmopt_trainer_evaluate(trainer, 1, NULL, n, &evaluation));
+    OK(mmopt_trainer_evaluate(trainer, 1, tensors, n - 1, &evaluation));
+    CHECK(isnan(mmopt_evaluation_loss(evaluation)) && mmopt_evaluation_n_labels(evaluation) == 0);
+    mmopt_evaluation_free(evaluation);
+    mmopt_batch_free(batch);
+}
+
+static void test_parameters(mmopt_trainer *trainer)
+{
+    mmopt_tensor view;
+    uint32_t trainable = 9;
+    size_t index = 0, n = mmopt_trainer_n_parameters(trainer, 0), n_changed = 0;
+    float *values;
+
+    CHECK(n > 10 && mmopt_trainer_n_parameters(trainer, 2) == 0);
+    OK(mmopt_trainer_parameter_index(trainer, 0, "classifier.bias", &index));
+    FAILS(mmopt_trainer_parameter_index(trainer, 0, "nothing", &index), MMOPT_CODE_NOT_FOUND,
+          "nothing");
+    REFUSES_NULL(mmopt_trainer_parameter_index(trainer, 0, NULL, &index));
+    REFUSES_NULL(mmopt_trainer_parameter_index(trainer, 0, "x", NULL));
+    OK(mmopt_trainer_parameter(trainer, 0, index, &view, &trainable));
+    CHECK(strcmp(view.name, "classifier.bias") == 0 && trainable == 1);
+    CHECK(view.n_dims == 1 && view.shape[0] == 2 && view.n_bytes == 8);
+    OK(mmopt_trainer_parameter(trainer, 0, index, &view, NULL));
+    REFUSES_NULL(mmopt_trainer_parameter(trainer, 0, index, NULL, NULL));
+    FAILS(mmopt_trainer_parameter(trainer, 0, n, &view, NULL), MMOPT_CODE_INVALID_ARGUMENT,
+          "parameter");
+    values = malloc(view.n_bytes);
+    values[0] = 1.5f, values[1] = -2.5f;
+    OK(mmopt_trainer_set_parameter(trainer, 0, index, values, view.n_bytes));
+    CHECK(((const float *)view.data)[1] == -2.5f);
+    FAILS(mmopt_trainer_set_parameter(trainer, 0, index, values, 4), MMOPT_CODE_SHAPE, "4 bytes");
+    REFUSES_NULL(mmopt_trainer_set_parameter(trainer, 0, index, NULL, 8));
+    OK(mmopt_trainer_gradient(trainer, 0, index, &view));
+    CHECK(view.n_bytes == 8);
+    REFUSES_NULL(mmopt_trainer_gradient(trainer, 0, index, NULL));
+    OK(mmopt_trainer_set_gradient(trainer, 0, index, values, 8));
+    CHECK(((const float *)view.data)[0] == 1.5f);
+    FAILS(mmopt_trainer_set_gradient(trainer, 0, index, values, 7), MMOPT_CODE_SHAPE, "7 bytes");
+    REFUSES_NULL(mmopt_trainer_set_gradient(trainer, 0, index, NULL, 8));
+    free(values);
+
+    OK(mmopt_trainer_set_trainable(trainer, "bert", "*.bias", 0, &n_changed));
+    CHECK(n_changed > 3);
+    FAILS(mmopt_trainer_set_trainable(trainer, "bert", "*", 2, NULL), MMOPT_CODE_INVALID_ARGUMENT,
+          "trainable");
+    REFUSES_NULL(mmopt_trainer_set_trainable(trainer, NULL, "*", 1, NULL));
+    REFUSES_NULL(mmopt_trainer_set_trainable(trainer, "*", NULL, 1, NULL));
+    OK(mmopt_trainer_set_trainable(trainer, "*", "*", 1, NULL));
+}
+
+static void test_plan(const mmopt_trainer *trainer)
+{
+    char *text = NULL;
+    OK(mmopt_trainer_plan(trainer, &text));
+    CHECK(strstr(text, "attention query") != NULL && strstr(text, "gpt2") != NULL);
+    mmopt_text_free(text);
+    OK(mmopt_trainer_plan_json(trainer, &text));
+    CHECK(text[0] == '{' && strstr(text, "\"groups\"") != NULL);
+    mmopt_text_free(text);
+    REFUSES_NULL(mmopt_trainer_plan(trainer, NULL));
+    REFUSES_NULL(mmopt_trainer_plan_json(trainer, NULL));
+}
+
+struct calls {
+    mmopt_trainer *trainer;
+    int n_asked, stop_at, n_logged, n_rates;
+};
+
+static uint32_t on_progress(void *user, const mmopt_progress *progress)
+{
+    struct calls *calls = user;
+    calls->n_asked++;
+    CHECK(progress->phase >= MMOPT_PHASE_FORWARD_BACKWARD && progress->phase <= MMOPT_PHASE_STEP);
+    /* Calling back into the trainer is refused, not a crash. */
+    FAILS(mmopt_trainer_zero_grad(calls->trainer), MMOPT_CODE_STATE, "in use");
+    return calls->n_asked == calls->stop_at;
+}
+
+static void on_log(void *user, uint32_t level, const char *message)
+{
+    struct calls *calls = user;
+    CHECK(level == MMOPT_LOG_LEVEL_WARNING && strstr(message, "skipped") != NULL);
+    calls->n_logged++;
+}
+
+static double on_rate(void *user, const char *model, uint64_t step, double rate)
+{
+    struct calls *calls = user;
+    CHECK((strcmp(model, "bert") == 0 || strcmp(model, "gpt2") == 0) && step > 0 && rate >= 0);
+    calls->n_rates++;
+    return 0.25;
+}
+
+static void test_callbacks(mmopt_trainer *trainer)
+{
+    struct calls calls = {trainer, 0, 2, 0, 0};
+    mmopt_batch *batch = next_batch();
+    mmopt_canceller *canceller = NULL;
+    mmopt_step_report report;
+    mmopt_rates rates;
+    uint64_t n_steps = mmopt_trainer_n_steps(trainer);
+
+    /* The second question, before the step, cancels; the step can be taken later. */
+    OK(mmopt_trainer_zero_grad(trainer));
+    OK(mmopt_trainer_set_progress(trainer, on_progress, &calls));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    FAILS(mmopt_trainer_step(trainer, NULL), MMOPT_CODE_CANCELLED, "stop");
+    CHECK(mmopt_trainer_n_steps(trainer) == n_steps);
+    OK(mmopt_trainer_set_progress(trainer, NULL, NULL));
+    OK(mmopt_trainer_set_rate_callback(trainer, on_rate, &calls));
+    OK(mmopt_trainer_step(trainer, NULL));
+    OK(mmopt_trainer_rates(trainer, 0, &rates));
+    CHECK(rates.effective == 0.25 && calls.n_rates == 2 && calls.n_asked == 2);
+    OK(mmopt_trainer_set_rate_callback(trainer, NULL, NULL));
+
+    /* A NaN in one gradient: that model is skipped and a warning logged, the other goes on. */
+    FAILS(mmopt_trainer_set_log(trainer, 9, on_log, &calls), MMOPT_CODE_INVALID_ARGUMENT, "level");
+    OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_WARNING, on_log, &calls));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    size_t index = 0;
+    float bad[2] = {NAN, 0};
+    OK(mmopt_trainer_parameter_index(trainer, 0, "classifier.bias", &index));
+    OK(mmopt_trainer_set_gradient(trainer, 0, index, bad, sizeof bad));
+    OK(mmopt_trainer_step(trainer, &report));
+    CHECK(report.n_skipped == 1 && report.n_updated == 1 && calls.n_logged == 1);
+    OK(mmopt_trainer_rates(trainer, 0, &rates));
+    CHECK(rates.n_skipped == 1);
+    OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_OFF, NULL, NULL));
+
+    /* A canceller stops passes until it is reset; it may outlive the trainer. */
+    REFUSES_NULL(mmopt_trainer_canceller(trainer, NULL));
+    OK(mmopt_trainer_canceller(trainer, &canceller));
+    OK(mmopt_canceller_cancel(canceller));
+    FAILS(mmopt_trainer_forward_backward_batch(trainer, batch, NULL), MMOPT_CODE_CANCELLED, NULL);
+    OK(mmopt_canceller_reset(canceller));
+    OK(mmopt_trainer_zero_grad(trainer));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    OK(mmopt_trainer_step(trainer, NULL));
+    mmopt_canceller_free(canceller);
+    mmopt_batch_free(batch);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc != 2)
+        return 2;
+    if (getenv("MMOPT_ORT_LIB") == NULL) {
+        printf("not run: no ONNX Runtime\n");
+        return 0;
+    }
+    make_data();
+    test_nulls();
+    test_models();
+    test_options();
+    mmopt_trainer *trainer = make_trainer(NULL);
+    test_loop(trainer);
+    test_evaluation(trainer);
+    test_parameters(trainer);
+    test_plan(trainer);
+    test_callbacks(trainer);
+    mmopt_trainer_free(trainer);
+    free_data();
+    return finish();
+}

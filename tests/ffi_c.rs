@@ -1,0 +1,68 @@
+//! The C and C++ tests: each program of `tests/c` and `tests/cpp` is compiled against the shared library and run. It gets
+//! an empty folder as its argument, prints what failed, and ends with 0 when nothing did.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/c_program.rs"]
+mod c_program;
+
+use c_program::{compile, runtime};
+use std::path::Path;
+use std::process::Command;
+
+fn check(name: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile(&source, dir.path());
+    let scratch = dir.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let mut command = Command::new(&program);
+    command.arg(&scratch);
+    if let Some(runtime) = runtime() {
+        command.env("MMOPT_ORT_LIB", runtime);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+    print!("{text}");
+}
+
+#[test]
+fn errors_and_versions() {
+    check("c/errors.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn text() {
+    check("c/text.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn trainer() {
+    check("c/trainer.c");
+}
+
+#[test]
+fn optimizer() {
+    check("c/optimizer.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn cpp_wrapper() {
+    check("cpp/wrapper.cpp");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn random_sequences_and_growth() {
+    check("c/sequences.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn bad_input_and_files() {
+    check("c/bad_input.c");
+}

@@ -1,0 +1,117 @@
+//! The committed header: the same as the generated one, and accepted by C and C++ compilers in
+//! every mode that it promises. `MMOPT_UPDATE_HEADER=1` writes it instead of comparing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn is_fresh() {
+    let generated = include_str!(concat!(env!("OUT_DIR"), "/mmopt.h"));
+    let path = root().join("include/mmopt.h");
+    assert!(generated.contains("mmopt_error_free"), "the header was not generated");
+    if std::env::var_os("MMOPT_UPDATE_HEADER").is_some() {
+        std::fs::write(&path, generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap();
+    assert!(committed == generated, "include/mmopt.h is stale; `make header` writes it");
+}
+
+/// Every function that the shared library exports is declared, and every declared one exported.
+#[test]
+fn declares_what_is_exported() {
+    let header = std::fs::read_to_string(root().join("include/mmopt.h")).unwrap();
+    let mut declared = names_before_parenthesis(&header);
+    let mut exported: Vec<String> = sources()
+        .iter()
+        .flat_map(|text| {
+            let mut parts = text.split("#[unsafe(no_mangle)]");
+            parts.next();
+            parts
+                .map(|p| p.split_once("fn ").unwrap().1.split('(').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    declared.sort();
+    exported.sort();
+    assert!(declared.len() > 50, "{declared:?}");
+    assert_eq!(declared, exported);
+}
+
+/// Each exported function is called by a C test, with NULL or for real.
+#[test]
+fn each_function_has_a_test() {
+    let header = std::fs::read_to_string(root().join("include/mmopt.h")).unwrap();
+    let tests = std::fs::read_dir(root().join("tests/c")).unwrap();
+    let text: String = tests.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
+    let declared = names_before_parenthesis(&header);
+    let missing: Vec<_> =
+        declared.iter().filter(|name| !text.contains(&format!("{name}("))).collect();
+    assert!(missing.is_empty(), "without a test: {missing:?}");
+}
+
+/// Names that stand right before an opening parenthesis outside of comments.
+fn names_before_parenthesis(header: &str) -> Vec<String> {
+    let outside: String = header
+        .split("/*")
+        .map(|part| part.split_once("*/").map_or(part, |(_, rest)| rest))
+        .collect();
+    let last_word = |text: &str| {
+        let start = text.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1);
+        text[start..].to_owned()
+    };
+    let before = outside.split('(').map(last_word);
+    before.filter(|name| name.starts_with("mmopt_")).collect()
+}
+
+fn sources() -> Vec<String> {
+    let files = std::fs::read_dir(root().join("src/ffi")).unwrap();
+    let paths = files.map(|f| f.unwrap().path());
+    let rust = paths.filter(|p: &PathBuf| p.extension().is_some_and(|e| e == "rs"));
+    rust.map(|p| std::fs::read_to_string(p).unwrap()).collect()
+}
+
+#[test]
+fn compiles_in_every_mode() {
+    let modes: &[(&str, &str, &[&str])] = &[
+        ("gcc", "c", &["c99", "c11", "c17", "c2x"]),
+        ("clang", "c", &["c99", "c11", "c17", "c2x"]),
+        ("g++", "c++", &["c++11", "c++14", "c++17", "c++20", "c++23"]),
+        ("clang++", "c++", &["c++11", "c++14", "c++17", "c++20", "c++2b"]),
+    ];
+    let mut n_run = 0;
+    for (compiler, language, standards) in modes {
+        if Command::new(compiler).arg("--version").output().is_err() {
+            println!("not run: no {compiler}");
+            continue;
+        }
+        for standard in *standards {
+            compile(compiler, language, standard);
+            n_run += 1;
+        }
+    }
+    assert!(n_run > 0, "no C compiler found");
+}
+
+fn compile(compiler: &str, language: &str, standard: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("twice.txt");
+    let text = "#include <mmopt.h>\n#include <mmopt.h>\n\
+        int main(void) { return mmopt_version_number() != MMOPT_VERSION_NUMBER; }\n";
+    std::fs::write(&source, text).unwrap();
+    let output = Command::new(compiler)
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wshadow", "-fsyntax-only"])
+        .arg(format!("-std={standard}"))
+        .args(["-x", language, "-I"])
+        .arg(root().join("include"))
+        .arg(&source)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{compiler} -std={standard}:\n{errors}");
+}

@@ -1,0 +1,14 @@
+//! docs/operators.md is what the rule table says. `UPDATE_DOCS=1` writes it again.
+
+use mmopt::autodiff::operators_markdown;
+
+#[test]
+fn operators_page_is_fresh() {
+    let path = "docs/operators.md";
+    let page = operators_markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == page, "{path} is stale; run `UPDATE_DOCS=1 cargo test --test operators_doc`");
+}

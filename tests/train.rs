@@ -1,0 +1,388 @@
+//! Training end to end through the Rust API: small fresh models, sessions, optimizer, disk.
+
+use mmopt::models::{Config, Sizes, Task};
+use mmopt::tensor::Tensor;
+use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
+use mmopt::{Kind, optim};
+
+const BATCH: usize = 8;
+const LENGTH: usize = 12;
+const VOCABULARY: usize = 40;
+
+fn sizes(dropout: f64) -> Sizes {
+    Sizes {
+        vocab: VOCABULARY,
+        hidden: 16,
+        layers: 2,
+        heads: 2,
+        intermediate: 32,
+        positions: 24,
+        dropout,
+    }
+}
+
+fn config(name: &str, dropout: f64) -> Config {
+    match name {
+        "bert" => Config::bert(&sizes(dropout)),
+        "gpt2" => Config::gpt2(&sizes(dropout)),
+        _ => Config::roberta(&sizes(dropout)),
+    }
+}
+
+fn model(name: &str, dropout: f64) -> ModelOptions {
+    let source = Source::Config(Box::new(config(name, dropout)));
+    let task = Some(Task::SequenceClassification { num_labels: 2 });
+    ModelOptions { task, seed: 7, ..ModelOptions::new(name, source) }
+}
+
+fn trainer(names: &[&str], dropout: f64) -> Trainer {
+    let mut options = TrainerOptions::default();
+    options.optimizer.learning_rate = 3e-3;
+    options.threads = 2;
+    Trainer::new(options, names.iter().map(|n| model(n, dropout)).collect()).unwrap()
+}
+
+/// A batch whose label says whether token 5 stands more often in it than token 6.
+struct Example {
+    tensors: Vec<(&'static str, Tensor)>,
+}
+
+impl Example {
+    fn new(seed: u64, types: bool) -> Self {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            ((state >> 33) % n) as i64
+        };
+        let mut ids = vec![0i64; BATCH * LENGTH];
+        let mut labels = vec![0i64; BATCH];
+        for (row, label) in ids.chunks_mut(LENGTH).zip(&mut labels) {
+            *label = next(2);
+            row.iter_mut().for_each(|id| *id = 7 + next(VOCABULARY as u64 - 7));
+            for _ in 0..4 {
+                row[next(LENGTH as u64) as usize] = 6 - *label;
+            }
+        }
+        let shape = [BATCH, LENGTH];
+        let ones = Tensor::from_slice(&shape, &[1i64; BATCH * LENGTH]).unwrap();
+        let mut tensors = vec![
+            ("input_ids", Tensor::from_slice(&shape, &ids).unwrap()),
+            ("attention_mask", ones),
+            ("labels", Tensor::from_slice(&[BATCH], &labels).unwrap()),
+        ];
+        if types {
+            let zeros = Tensor::from_slice(&shape, &[0i64; BATCH * LENGTH]).unwrap();
+            tensors.push(("token_type_ids", zeros));
+        }
+        Self { tensors }
+    }
+
+    fn views(&self) -> Vec<TensorView<'_>> {
+        self.tensors.iter().map(|(name, t)| TensorView::of(name, t)).collect()
+    }
+}
+
+fn step_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
+    let examples: Vec<Example> = (0..trainer.n_models())
+        .map(|i| Example::new(seed, trainer.model_name(i).unwrap() == "bert"))
+        .collect();
+    let views: Vec<_> = examples.iter().map(Example::views).collect();
+    let batches: Vec<_> = views.iter().map(Vec::as_slice).collect();
+    let outcomes = trainer.forward_backward_all(&batches).unwrap();
+    trainer.step().unwrap();
+    outcomes.iter().map(|o| o.loss).collect()
+}
+
+fn accuracy(trainer: &mut Trainer, model: usize) -> f64 {
+    let types = trainer.model_name(model).unwrap() == "bert";
+    let (mut right, mut all) = (0, 0);
+    for seed in 900..920 {
+        let example = Example::new(seed, types);
+        let found = trainer.evaluate(model, &example.views()).unwrap();
+        (right, all) = (right + found.n_correct, all + found.n_labels);
+    }
+    right as f64 / all as f64
+}
+
+fn weights(trainer: &Trainer) -> Vec<u8> {
+    (0..trainer.n_models())
+        .flat_map(|m| {
+            let names: Vec<String> =
+                trainer.parameters(m).unwrap().map(|p| p.name.to_owned()).collect();
+            names
+                .iter()
+                .flat_map(|n| trainer.parameter(m, n).unwrap().bytes().to_vec())
+                .collect::<Vec<u8>>()
+        })
+        .collect()
+}
+
+#[test]
+fn three_architectures_learn_together() {
+    let mut trainer = trainer(&["bert", "gpt2", "roberta"], 0.1);
+    let first = step_all(&mut trainer, 0);
+    let mut last = Vec::new();
+    for seed in 1..120 {
+        last = step_all(&mut trainer, seed);
+    }
+    for model in 0..3 {
+        assert!(last[model] < 0.6 * first[model], "model {model}: {first:?} to {last:?}");
+        let accuracy = accuracy(&mut trainer, model);
+        assert!(accuracy > 0.9, "model {model}: accuracy {accuracy}");
+    }
+    let plan = trainer.plan().to_string();
+    assert!(plan.contains("attention query"), "{plan}");
+}
+
+#[test]
+fn resume_continues_with_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = trainer(&["bert", "gpt2"], 0.1);
+    (0..5).for_each(|seed| drop(step_all(&mut one, seed)));
+    one.checkpoint(dir.path(), "{\"position\": 5}").unwrap();
+    let tail: Vec<_> = (5..9).map(|seed| step_all(&mut one, seed)).collect();
+
+    let mut two = trainer(&["bert", "gpt2"], 0.1);
+    step_all(&mut two, 77); // whatever happened before is overwritten
+    assert_eq!(two.resume(dir.path()).unwrap(), "{\"position\": 5}");
+    assert_eq!(two.optimizer().step_count(), 5);
+    let again: Vec<_> = (5..9).map(|seed| step_all(&mut two, seed)).collect();
+    assert_eq!(tail, again);
+    assert_eq!(weights(&one), weights(&two));
+}
+
+#[test]
+fn the_same_bits_at_any_thread_count() {
+    let run = |threads| {
+        let mut options = TrainerOptions { threads, ..TrainerOptions::default() };
+        options.optimizer.learning_rate = 3e-3;
+        let models = ["bert", "roberta"].map(|n| model(n, 0.1)).to_vec();
+        let mut trainer = Trainer::new(options, models).unwrap();
+        (0..4).for_each(|seed| drop(step_all(&mut trainer, seed)));
+        weights(&trainer)
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+}
+
+#[test]
+fn published_directories_round_trip() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bert", "gpt2", "roberta"] {
+        let mut one = trainer(&[name], 0.0);
+        step_all(&mut one, 1);
+        let at = dir.path().join(name);
+        one.save_model(0, &at).unwrap();
+        let source = Source::Directory(at.clone());
+        let read = vec![ModelOptions::new(name, source)];
+        let mut two = Trainer::new(TrainerOptions::default(), read).unwrap();
+        assert_eq!(weights(&one), weights(&two), "{name}");
+
+        // The ONNX file computes the same.
+        let path = dir.path().join(format!("{name}.onnx"));
+        one.save_onnx(0, &path).unwrap();
+        let mut options = ModelOptions::new(name, Source::Onnx(path));
+        options.loss =
+            Some(mmopt::autodiff::LossSpec::new(mmopt::autodiff::LossKind::SequenceClassification));
+        let mut three = Trainer::new(TrainerOptions::default(), vec![options]).unwrap();
+        let example = Example::new(3, name == "bert");
+        let [a, b] = [&mut two, &mut three].map(|t| t.evaluate(0, &example.views()).unwrap());
+        assert_eq!(a.loss, b.loss, "{name}");
+        assert_eq!(a.logits[0].1.bytes(), b.logits[0].1.bytes());
+    }
+}
+
+#[test]
+fn without_labels_there_are_logits_and_no_loss() {
+    let mut trainer = trainer(&["gpt2"], 0.0);
+    let mut example = Example::new(1, false);
+    example.tensors.retain(|(name, _)| *name != "labels");
+    let found = trainer.evaluate(0, &example.views()).unwrap();
+    assert_eq!((found.loss, found.n_labels), (None, 0));
+    assert_eq!(found.logits[0].1.shape(), [BATCH, 2]);
+}
+
+/// Bad batches: each a clear error, and the trainer works on as if nothing had happened.
+#[test]
+fn bad_batches_are_refused_and_nothing_changes() {
+    let mut trainer = trainer(&["bert"], 0.0);
+    let before = weights(&trainer);
+    let good = Example::new(1, true);
+    let shape = [BATCH, LENGTH];
+    let mut check = |name: &str, tensor: Option<Tensor>, kind: Kind, text: &str| {
+        let mut bad = Example::new(1, true);
+        match tensor {
+            Some(t) if bad.tensors.iter().any(|(n, _)| *n == name) => {
+                bad.tensors.iter_mut().find(|(n, _)| *n == name).unwrap().1 = t;
+            }
+            Some(t) => bad.tensors.push(("wrong_name", t)),
+            None => bad.tensors.retain(|(n, _)| *n != name),
+        }
+        let error = trainer.forward_backward(0, &bad.views()).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.kind(), kind, "{message}");
+        assert!(message.contains("model 'bert'") && message.contains(text), "{message}");
+        assert_eq!(trainer.step().unwrap_err().kind(), Kind::State);
+    };
+    let ids = |v: i64| Tensor::from_slice(&shape, &[v; BATCH * LENGTH]).unwrap();
+    check("wrong_name", Some(ids(1)), Kind::NotFound, "no input or label 'wrong_name'");
+    check("labels", None, Kind::NotFound, "label 'labels'");
+    check("attention_mask", None, Kind::NotFound, "input 'attention_mask'");
+    let labels = |v: i64| Tensor::from_slice(&[BATCH], &[v; BATCH]).unwrap();
+    check("labels", Some(labels(2)), Kind::InvalidArgument, "class 2");
+    check("labels", Some(labels(-1)), Kind::InvalidArgument, "class -1");
+    let floats = Tensor::from_slice(&shape, &[1f32; BATCH * LENGTH]).unwrap();
+    check("input_ids", Some(floats), Kind::InvalidArgument, "must be i64, but is f32");
+    check("input_ids", Some(ids(40)), Kind::InvalidArgument, "id 40");
+    check("input_ids", Some(ids(-3)), Kind::InvalidArgument, "id -3");
+    let empty = Tensor::from_slice(&[0, LENGTH], &[0i64; 0]).unwrap();
+    check("input_ids", Some(empty), Kind::Shape, "empty");
+    let long = Tensor::from_slice(&[BATCH, 25], &[9i64; BATCH * 25]).unwrap();
+    check("input_ids", Some(long), Kind::Shape, "24 positions");
+
+    assert_eq!(weights(&trainer), before);
+    trainer.forward_backward(0, &good.views()).unwrap();
+    trainer.step().unwrap();
+    assert_ne!(weights(&trainer), before);
+}
+
+#[test]
+fn bad_models_are_refused() {
+    let fail =
+        |models: Vec<ModelOptions>| Trainer::new(TrainerOptions::default(), models).unwrap_err();
+    assert_eq!(fail(vec![]).kind(), Kind::InvalidArgument);
+    let twice = fail(vec![model("bert", 0.0), model("bert", 0.0)]);
+    assert!(twice.to_string().contains("two models are named 'bert'"), "{twice}");
+    let mut frozen = model("bert", 0.0);
+    frozen.frozen = vec!["*".into()];
+    assert!(fail(vec![frozen]).to_string().contains("no trainable parameter"));
+    let mut unmatched = model("bert", 0.0);
+    unmatched.trainable = vec!["nothing.like.this".into()];
+    assert_eq!(fail(vec![unmatched]).kind(), Kind::NotFound);
+    let missing = ModelOptions::new("x", Source::Onnx("/nonexistent.onnx".into()));
+    assert_eq!(fail(vec![missing]).kind(), Kind::NotFound);
+}
+
+#[test]
+fn frozen_parameters_stay_and_the_rest_moves() {
+    let mut options = model("roberta", 0.0);
+    options.frozen = vec!["roberta.embeddings.*".into()];
+    let mut trainer = Trainer::new(TrainerOptions::default(), vec![options]).unwrap();
+    let value = |t: &Trainer, n: &str| t.parameter(0, n).unwrap().bytes().to_vec();
+    let names = ["roberta.embeddings.word_embeddings.weight", "classifier.out_proj.weight"];
+    let before = names.map(|n| value(&trainer, n));
+    step_all(&mut trainer, 1);
+    assert_eq!(before[0], value(&trainer, names[0]));
+    assert_ne!(before[1], value(&trainer, names[1]));
+    assert!(trainer.gradient(0, names[0]).unwrap().is_none());
+}
+
+#[test]
+fn accumulation_equals_one_large_batch() {
+    let run = |micro: bool| {
+        let mut options = TrainerOptions::default();
+        options.optimizer = optim::Options { learning_rate: 1e-3, ..optim::Options::plain() };
+        options.optimizer.accumulation = if micro { 2 } else { 1 };
+        let mut trainer = Trainer::new(options, vec![model("gpt2", 0.0)]).unwrap();
+        let parts = [Example::new(1, false), Example::new(2, false)];
+        if micro {
+            for part in &parts {
+                trainer.forward_backward(0, &part.views()).unwrap();
+            }
+        } else {
+            let joined: Vec<(&str, Tensor)> = (0..3)
+                .map(|i| {
+                    let [a, b] = [&parts[0].tensors[i], &parts[1].tensors[i]];
+                    let mut shape = a.1.shape().to_vec();
+                    shape[0] *= 2;
+                    let data = [a.1.as_slice::<i64>().unwrap(), b.1.as_slice().unwrap()].concat();
+                    (a.0, Tensor::from_slice(&shape, &data).unwrap())
+                })
+                .collect();
+            let views: Vec<_> = joined.iter().map(|(n, t)| TensorView::of(n, t)).collect();
+            trainer.forward_backward(0, &views).unwrap();
+        }
+        trainer.step().unwrap();
+        let name = "transformer.h.0.mlp.c_fc.weight";
+        trainer.parameter(0, name).unwrap().as_slice::<f32>().unwrap().to_vec()
+    };
+    for (a, b) in run(true).iter().zip(run(false)) {
+        assert!((a - b).abs() < 2e-4, "{a} against {b}");
+    }
+}
+
+fn pair(change: impl Fn(&mut optim::Options)) -> Trainer {
+    let mut options = TrainerOptions { threads: 2, ..TrainerOptions::default() };
+    options.optimizer = optim::Options { learning_rate: 3e-3, ..optim::Options::plain() };
+    change(&mut options.optimizer);
+    Trainer::new(options, vec![model("bert", 0.0), model("roberta", 0.0)]).unwrap()
+}
+
+fn probabilities(trainer: &mut Trainer, model: usize, seed: u64) -> Vec<f64> {
+    let example = Example::new(seed, trainer.model_name(model).unwrap() == "bert");
+    let logits = trainer.evaluate(model, &example.views()).unwrap().logits;
+    let logits = logits[0].1.as_slice::<f32>().unwrap();
+    logits.chunks(2).map(|z| 1.0 / (1.0 + f64::from(z[0] - z[1]).exp())).collect()
+}
+
+/// Two models whose labels contradict each other: alone they part, with each other they meet.
+#[test]
+fn mutual_learning_draws_predictions_together() {
+    let distance = |lambda: f64| {
+        let mut trainer = pair(|o| o.mutual = Some(optim::Mutual { lambda, temperature: 2.0 }));
+        for seed in 0..60 {
+            let mut examples = [Example::new(seed, true), Example::new(seed, false)];
+            for (name, tensor) in &mut examples[1].tensors {
+                if *name == "labels" {
+                    tensor.as_mut_slice::<i64>().unwrap().iter_mut().for_each(|l| *l = 1 - *l);
+                }
+            }
+            let views = examples.each_ref().map(Example::views);
+            trainer.forward_backward_all(&[&views[0], &views[1]]).unwrap();
+            trainer.step().unwrap();
+        }
+        let [a, b] = [0, 1].map(|m| probabilities(&mut trainer, m, 500));
+        a.iter().zip(&b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64
+    };
+    let (apart, together) = (distance(0.0), distance(10.0));
+    assert!(apart > 0.8 && together < 0.3, "{together} with, {apart} without");
+}
+
+#[test]
+fn mutual_learning_without_weight_is_plain_training() {
+    let run = |mutual: Option<optim::Mutual>| {
+        let mut trainer = pair(|o| o.mutual = mutual);
+        (0..4).for_each(|seed| drop(step_all(&mut trainer, seed)));
+        weights(&trainer)
+    };
+    let zero = optim::Mutual { lambda: 0.0, temperature: 1.0 };
+    let [a, b] = [run(None), run(Some(zero))];
+    let floats = |w: &[u8]| -> Vec<f32> {
+        w.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
+    };
+    for (a, b) in floats(&a).iter().zip(floats(&b)) {
+        assert!((a - b).abs() < 1e-4, "{a} against {b}");
+    }
+}
+
+#[test]
+fn a_harmful_synchronisation_is_taken_back() {
+    let run = |barrier: f64| {
+        let mut trainer = pair(|o| {
+            o.policy = optim::Policy::Aligned;
+            (o.beta, o.sync_every, o.barrier) = (0.9, 10, Some(barrier));
+        });
+        let mut synced = 0;
+        for seed in 0..60 {
+            let examples = [Example::new(seed, true), Example::new(seed, false)];
+            let views = examples.each_ref().map(Example::views);
+            trainer.forward_backward_all(&[&views[0], &views[1]]).unwrap();
+            synced += usize::from(trainer.step().unwrap().synced);
+        }
+        (synced, trainer.optimizer().refused_syncs())
+    };
+    assert_eq!(run(1e9), (6, 0));
+    let (synced, refused) = run(0.0);
+    assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
+}
