@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::branch;
 use super::lower;
 use super::rule::RuleCx;
 use super::table::{self, Entry};
@@ -46,19 +47,37 @@ pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) ->
 /// # Errors
 /// `Unsupported` names the node, its operator and opset.
 pub fn check_operators(graph: &Graph, output: ValueId, params: &[ValueId]) -> Result<()> {
-    Path::trace(graph, output, params).check(graph, |node| lower::rewrites(graph, node))
+    if graph.functions.is_empty() {
+        return Path::trace(graph, &[output], params).check(graph, lower::rewrites);
+    }
+    let mut inlined = graph.clone();
+    inlined.inline_functions().context(|| format!("model '{}'", graph.name))?;
+    Path::trace(&inlined, &[output], params).check(&inlined, lower::rewrites)
 }
 
 fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
     graph.sort()?;
     check_ends(graph, loss, wrt)?;
-    let path = Path::find(graph, loss, wrt)?;
+    let mut g = Build::new(graph);
+    let (dtype, shape) = (g.dtype(loss)?, g.shape(loss)?);
+    let one = g.number(dtype, 1.0)?;
+    let seed = g.reshape(one, &shape)?;
+    pull_back(graph, &[(loss, seed)], wrt)
+}
+
+/// Appends the cotangents of `wrt`, given those of other values: pairs of a value and its own.
+pub(super) fn pull_back(
+    graph: &mut Graph,
+    seeds: &[(ValueId, ValueId)],
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>> {
+    let ends: Vec<ValueId> = seeds.iter().map(|s| s.0).collect();
+    let path = Path::find(graph, &ends, wrt)?;
     let nodes: Vec<NodeId> = path.nodes(graph);
     let mut backward = Backward { g: Build::new(graph), parts: HashMap::new() };
-    let (dtype, shape) = (backward.g.dtype(loss)?, backward.g.shape(loss)?);
-    let one = backward.g.number(dtype, 1.0)?;
-    let seed = backward.g.reshape(one, &shape)?;
-    backward.parts.insert(loss, vec![seed]);
+    for &(value, seed) in seeds {
+        backward.parts.entry(value).or_default().push(seed);
+    }
     for id in nodes.into_iter().rev() {
         let place = backward.g.graph().describe(id);
         backward.node(id, &path).context(|| place)?;
@@ -105,13 +124,13 @@ struct Path {
 }
 
 impl Path {
-    fn find(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Self> {
-        let path = Self::trace(graph, loss, wrt);
+    fn find(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Result<Self> {
+        let path = Self::trace(graph, ends, wrt);
         path.check(graph, |_| false)?;
         Ok(path)
     }
 
-    fn trace(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Self {
+    fn trace(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Self {
         let mut carries = vec![false; graph.values().len()];
         wrt.iter().for_each(|v| carries[v.index()] = true);
         for node in graph.nodes() {
@@ -127,7 +146,7 @@ impl Path {
                 }
             }
         }
-        let mut path = Self { carries, needed: HashSet::from([loss]) };
+        let mut path = Self { carries, needed: ends.iter().copied().collect() };
         for node in graph.nodes().iter().rev() {
             if node.outputs.iter().flatten().any(|v| path.needed.contains(v)) {
                 path.needed.extend(node.inputs.iter().flatten());
@@ -155,11 +174,43 @@ impl Path {
         graph.node_ids().filter(on_path).collect()
     }
 
+    /// Outer values on the path that the branches of an `If` read, each once.
+    fn captured(&self, graph: &Graph, node: &Node) -> Vec<ValueId> {
+        let mut values: Vec<ValueId> =
+            node.captures().iter().filter_map(|n| graph.find(n)).collect();
+        values.sort_unstable();
+        values.dedup();
+        values.retain(|&v| self.holds(v));
+        values
+    }
+
+    /// The same as [`Path::check`] within the branches of an `If`.
+    fn check_branches(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        rewritten: fn(&Node) -> bool,
+    ) -> Result<()> {
+        let captured = self.captured(graph, node);
+        for body in graph.branches(node)? {
+            let mut inner = graph.branch(body)?;
+            inner.inline_functions()?;
+            let names = captured.iter().map(|&v| graph.value_name(v));
+            let wrt: Vec<ValueId> = names.filter_map(|n| inner.find(n)).collect();
+            Self::trace(&inner, inner.outputs(), &wrt).check(&inner, rewritten)?;
+        }
+        Ok(())
+    }
+
     /// Every node of the path has a rule or passes as `rewritten`; its values are f32 or f64.
-    fn check(&self, graph: &Graph, rewritten: impl Fn(&Node) -> bool) -> Result<()> {
+    fn check(&self, graph: &Graph, rewritten: fn(&Node) -> bool) -> Result<()> {
         for id in self.nodes(graph) {
             let node = graph.node(id);
             if rewritten(node) {
+                continue;
+            }
+            if branch::is_if(node) {
+                self.check_branches(graph, node, rewritten).context(|| graph.describe(id))?;
                 continue;
             }
             let problem = match entry(graph, node) {
@@ -215,6 +266,13 @@ impl Backward<'_> {
         let cotangent = |v: &Option<ValueId>| v.map_or(Ok(None), |v| self.total(v));
         let dys = node.outputs.iter().map(cotangent).collect::<Result<Vec<_>>>()?;
         if dys.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        if branch::is_if(&node) {
+            let captured = path.captured(self.g.graph(), &node);
+            for (x, dx) in branch::gradients(&mut self.g, &node, &dys, &captured)? {
+                self.parts.entry(x).or_default().push(dx);
+            }
             return Ok(());
         }
         let needs = node.inputs.iter().map(|v| v.is_some_and(|v| path.holds(v))).collect();

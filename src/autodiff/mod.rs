@@ -5,6 +5,7 @@
 //! cotangents of a node's outputs into those of its inputs. *rule*: a function that writes the
 //! VJP of one operator. *path*: the nodes through which the loss depends on a parameter.
 
+mod branch;
 mod engine;
 mod fused;
 mod loss;

@@ -60,8 +60,13 @@ reaches the loss through it; the error names the model, the node, the operator a
 Opsets 13 to 16 are raised to 17 first, which changes no result.
 
 Rules cover every attribute, broadcasting, repeated inputs and empty tensors, with these limits:
-axes, slices, pads, repeats and dropout's ratio and mode must not depend on data (on shapes they
-may); `Pad` in mode `constant`; `MaxPool` with `storage_order` 0; `ConvTranspose` without
-`auto_pad` and `output_shape`; scatter reductions `none` and `add`. Where several elements tie for
-a maximum or minimum they share the gradient equally; `Relu` at 0 has gradient 0.
+axes, slices, pads, repeats, scales and dropout's ratio and mode must not depend on data (on shapes
+they may); `MaxPool` with `storage_order` 0; pools whose `ceil_mode` puts no step wholly into the
+padding; `Resize` without `antialias`, `keep_aspect_ratio_policy` and `tf_crop_and_resize`; scatter
+reductions `none` and `add`. Where several elements tie for a maximum or minimum they share the
+gradient equally; `Relu` at 0 has gradient 0.
+
+Model-local functions are written out where they are called, and so is the branch of an `If` whose
+condition follows from shapes and constants. Where the condition depends on data, gradients go
+through the branch that is taken, to what it reads from outside. `Loop` and `Scan` have no gradient.
 ";

@@ -198,7 +198,7 @@ impl Node {
     }
 }
 
-fn free_names(body: &GraphProto, into: &mut Vec<String>) {
+pub(super) fn free_names(body: &GraphProto, into: &mut Vec<String>) {
     let mut known: std::collections::HashSet<&str> =
         body.initializer.iter().map(|t| t.name.as_str()).collect();
     known.extend(body.input.iter().map(|v| v.name.as_str()));
@@ -353,6 +353,7 @@ impl Graph {
         let old = std::mem::replace(&mut self.values[id.index()].name, name.to_owned());
         self.by_name.remove(&old);
         self.by_name.insert(name.to_owned(), id);
+        self.rename_in_bodies(&old, name);
         Ok(())
     }
 

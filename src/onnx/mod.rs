@@ -1,14 +1,17 @@
 //! ONNX graphs: read, edit, prune, write, and typed builders of nodes. Runs nothing.
 
+mod branch;
 pub mod build;
 mod build_data;
 mod edit;
 mod graph;
+mod inline;
 pub mod proto;
 mod read;
 mod tensor_data;
 mod write;
 
+pub(crate) use branch::captures;
 pub use build::Build;
 pub use edit::show_dims;
 pub use graph::{Attribute, Attributes, Dim, Graph, Node, NodeId, Value, ValueId, ValueType};

@@ -107,6 +107,29 @@ impl External {
     }
 }
 
+/// Appends constants and nodes to a graph. A value that a node makes may be there already, as long
+/// as nothing else makes it.
+pub(super) fn append(
+    graph: &mut Graph,
+    initializers: &[TensorProto],
+    nodes: Vec<NodeProto>,
+) -> Result<()> {
+    let external = |_: &TensorProto| Err(Error::unsupported("external data in a body"));
+    for tensor in initializers {
+        let data = TensorData::from_proto(tensor, &external)
+            .context(|| format!("initializer '{}'", tensor.name))?;
+        named(&tensor.name, "an initializer")?;
+        graph.add_initializer(&tensor.name, data)?;
+    }
+    for name in nodes.iter().flat_map(|n| &n.output).filter(|n| !n.is_empty()) {
+        if graph.find(name).is_none() {
+            graph.add_value(name)?;
+        }
+    }
+    let mut reader = Reader { graph, external: &external };
+    nodes.into_iter().try_for_each(|node| reader.node(node))
+}
+
 struct Reader<'a> {
     graph: &'a mut Graph,
     external: &'a dyn Fn(&TensorProto) -> Result<Bytes>,
@@ -211,7 +234,7 @@ fn named(name: &str, what: &str) -> Result<()> {
     if name.is_empty() { Err(Error::data(format!("{what} without a name"))) } else { Ok(()) }
 }
 
-fn value_type(info: &ValueInfoProto) -> Result<ValueType> {
+pub(super) fn value_type(info: &ValueInfoProto) -> Result<ValueType> {
     let Some(type_proto::Value::Tensor(tensor)) =
         info.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {

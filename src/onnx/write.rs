@@ -127,6 +127,26 @@ impl Graph {
         }
     }
 
+    /// The graph as a branch of a graph that has the values named `captured`; with the types of
+    /// all values.
+    pub(crate) fn to_branch(&self, captured: &[String]) -> GraphProto {
+        let own = |id: &ValueId| !captured.iter().any(|n| n == self.value_name(*id));
+        let initializers = self.initializers().iter().filter(|(id, _)| own(id));
+        let made = self.nodes().iter().flat_map(|n| n.outputs.iter().flatten());
+        GraphProto {
+            name: "branch".into(),
+            node: self.nodes().iter().map(|n| self.node_proto(n)).collect(),
+            initializer: initializers.map(|(&id, d)| d.to_proto(self.value_name(id))).collect(),
+            output: self.outputs().iter().map(|&v| self.value_info(v)).collect(),
+            value_info: made
+                .filter(|v| !self.outputs().contains(v))
+                .map(|&v| self.value_info(v))
+                .filter(|info| info.r#type.is_some())
+                .collect(),
+            ..GraphProto::default()
+        }
+    }
+
     fn name_or_empty(&self, id: Option<ValueId>) -> String {
         id.map(|v| self.value_name(v).to_owned()).unwrap_or_default()
     }
@@ -165,7 +185,7 @@ impl Graph {
     }
 }
 
-fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
+pub(super) fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
     let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
     let text = |s: &String| Bytes::copy_from_slice(s.as_bytes());
     match attribute {

@@ -146,6 +146,12 @@ impl Case {
         self
     }
 
+    pub fn singles(mut self, values: &[f32]) -> Self {
+        let data = TensorData::from_slice(&[values.len()], values).unwrap();
+        self.inputs.push(Input::Constant(data));
+        self
+    }
+
     pub fn none(mut self) -> Self {
         self.inputs.push(Input::None);
         self

@@ -7,7 +7,33 @@ pub fn cases() -> Vec<Case> {
     cases.extend(attention());
     cases.extend(rotary());
     // The runtime computes the softmax of f64 in f32.
-    cases.into_iter().map(|c| c.rewritten().loose(200.0)).collect()
+    let mut cases: Vec<Case> = cases.into_iter().map(|c| c.rewritten().loose(200.0)).collect();
+    cases.extend(losses().into_iter().map(Case::rewritten));
+    cases
+}
+
+fn losses() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for op in ["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"] {
+        let rows = || case(op).x(&[4, 3]).ints(&[2, 0, 1, 2]);
+        let weights = [0.5, 1.0, 2.0];
+        cases.push(rows());
+        cases.push(case(op).x(&[4, 3]).ints32_of(&[4], &[2, 0, 1, 2]));
+        for reduction in ["none", "sum", "mean"] {
+            cases.push(rows().text("reduction", reduction));
+            cases.push(rows().fixed(&[3], &weights).text("reduction", reduction));
+            let some = rows().fixed(&[3], &weights).int("ignore_index", 2);
+            cases.push(some.text("reduction", reduction));
+        }
+        let ignored = case(op).x(&[4, 3]).ints(&[2, -100, 1, 0]).int("ignore_index", -100);
+        cases.push(ignored);
+        let places = [0, 1, 2, 2, 1, 0, 0, 2, 1, 1, 1, 0];
+        cases.push(case(op).x(&[2, 3, 2, 3]).ints_of(&[2, 2, 3], &places).int("ignore_index", 1));
+        cases.push(case(op).x(&[1, 1]).ints(&[0]));
+    }
+    let both = case("SoftmaxCrossEntropyLoss").x(&[2, 3]).ints(&[2, 0]);
+    cases.push(both.outputs(2, &[0, 1]));
+    cases
 }
 
 fn attention() -> Vec<Case> {

@@ -5,7 +5,9 @@
 
 mod attention;
 mod gelu;
+mod loss;
 mod microsoft;
+mod norm;
 mod sequence;
 
 use crate::error::{Context, Error, Result};
@@ -16,8 +18,14 @@ use crate::onnx::{Attributes, Build, Graph, Node, NodeId, ValueId};
 type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 
 /// Which operators of ONNX's own are rewritten.
-const REWRITES: &[(&str, &str, Rewrite)] =
-    &[("", "Attention", attention::attention), ("", "RotaryEmbedding", attention::rotary)];
+const REWRITES: &[(&str, &str, Rewrite)] = &[
+    ("", "Attention", attention::attention),
+    ("", "LRN", norm::local_response),
+    ("", "MeanVarianceNormalization", norm::mean_variance),
+    ("", "NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
+    ("", "RotaryEmbedding", attention::rotary),
+    ("", "SoftmaxCrossEntropyLoss", loss::cross_entropy),
+];
 
 /// Every rewrite: domain, operator, and what does it.
 fn rewrites_table() -> impl Iterator<Item = &'static (&'static str, &'static str, Rewrite)> {
@@ -50,13 +58,8 @@ pub fn lower_sequences(graph: &mut Graph) -> Result<()> {
 }
 
 /// Whether [`lower`] rewrites nodes of this operator.
-pub(super) fn rewrites(graph: &Graph, node: &Node) -> bool {
-    const SEQUENCES: [&str; 3] = ["SplitToSequence", "SequenceAt", "SequenceConstruct"];
-    let sequence = node.domain.is_empty() && SEQUENCES.contains(&node.op.as_str());
-    let of = |domain: &str, op: &str| node.domain == domain && node.op == op;
-    sequence
-        || rewrites_table().any(|(domain, op, _)| of(domain, op))
-        || graph.functions.iter().any(|f| of(&f.domain, &f.name))
+pub(super) fn rewrites(node: &Node) -> bool {
+    rewritten().any(|(domain, op)| node.domain == domain && node.op == op)
 }
 
 fn run(graph: &mut Graph) -> Result<()> {

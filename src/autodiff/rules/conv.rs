@@ -61,18 +61,22 @@ impl Window {
         let none = vec![0; n];
         let kernel = kernel.to_vec();
         let mut window = Self { kernel, strides, dilations, before: none.clone(), after: none };
+        // An output shape (of a transposed convolution) leaves the pads to be found.
+        let shaped = cx.node().ints("output_shape").is_some();
         let pads = match cx.node().string("auto_pad").unwrap_or("NOTSET") {
-            "NOTSET" => cx.node().ints("pads").map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec),
+            "NOTSET" if !shaped => {
+                cx.node().ints("pads").map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec)
+            }
             "VALID" => vec![0; 2 * n],
             mode => {
                 let total =
                     |i: usize| window.reach(i, steps[i]).saturating_sub(wide[i] as i64).max(0);
                 let small = (0..n).map(|i| total(i) / 2);
                 let large = (0..n).map(|i| total(i) - total(i) / 2);
-                if mode == "SAME_LOWER" {
-                    large.chain(small).collect()
-                } else {
+                if mode == "SAME_UPPER" {
                     small.chain(large).collect()
+                } else {
+                    large.chain(small).collect()
                 }
             }
         };
@@ -226,11 +230,6 @@ fn conv(cx: &mut RuleCx) -> Result<()> {
 fn conv_transpose(cx: &mut RuleCx) -> Result<()> {
     let (x, w, dy, group) = (cx.x(0)?, cx.x(1)?, cx.dy()?, groups(cx)?);
     let (x_shape, w_shape, y_shape) = shapes(cx)?;
-    if cx.node().string("auto_pad").is_some_and(|p| p != "NOTSET")
-        || cx.node().ints("output_shape").is_some()
-    {
-        return Err(Error::unsupported("no gradient rule with auto_pad or output_shape"));
-    }
     let window = Window::read(cx, &w_shape[2..], &y_shape[2..], &x_shape[2..])?;
     // What output_padding added at the end, no step of the convolution back may read.
     let mut cut = dy;

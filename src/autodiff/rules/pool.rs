@@ -49,6 +49,7 @@ fn max(cx: &mut RuleCx) -> Result<()> {
         return Err(Error::unsupported("no gradient rule with storage_order 1"));
     }
     let (x_shape, y_shape) = (cx.shape(x)?, cx.shape(y)?);
+    pool_window(cx, &x_shape, &y_shape)?;
     let indices = cx.extra_output(1, DType::I64, &y_shape)?;
     let (all, n) = (element_count(&x_shape)?, element_count(&y_shape)?);
     cx.give(0, |g| {
@@ -60,9 +61,8 @@ fn max(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y = mean over a window        dx = dy / n spread over the window
-fn average(cx: &mut RuleCx) -> Result<()> {
-    let (dy, x_shape, y_shape) = (cx.dy()?, cx.x_shape(0)?, cx.shape(cx.y(0)?)?);
+/// The window of a pool from x to y.
+pub(super) fn pool_window(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> Result<Window> {
     let kernel = cx.node().ints("kernel_shape").unwrap_or_default();
     let kernel: Vec<usize> = kernel.iter().map(|&k| usize::try_from(k).unwrap_or(0)).collect();
     let n = x_shape.len().saturating_sub(2);
@@ -70,6 +70,19 @@ fn average(cx: &mut RuleCx) -> Result<()> {
         return Err(Error::data(format!("a window {kernel:?} over {x_shape:?}")));
     }
     let window = Window::read(cx, &kernel, &x_shape[2..], &y_shape[2..])?;
+    // Of a step that starts beyond the input the runtime's kernels know nothing.
+    let last = |i: usize| (y_shape[i + 2] as i64 - 1) * window.strides[i] as i64;
+    if (0..n).any(|i| last(i) >= x_shape[i + 2] as i64 + window.before[i]) {
+        return Err(Error::unsupported("ceil_mode with a last step that lies in the padding"));
+    }
+    Ok(window)
+}
+
+/// y = mean over a window        dx = dy / n spread over the window
+fn average(cx: &mut RuleCx) -> Result<()> {
+    let (dy, x_shape, y_shape) = (cx.dy()?, cx.x_shape(0)?, cx.shape(cx.y(0)?)?);
+    let window = pool_window(cx, &x_shape, &y_shape)?;
+    let kernel = window.kernel.clone();
     let whole = cx.node().int("count_include_pad").unwrap_or(0) != 0;
     let counts = counts(&window, &x_shape[2..], &y_shape[2..], whole)?;
     cx.give(0, |g| {
@@ -86,7 +99,7 @@ fn average(cx: &mut RuleCx) -> Result<()> {
 }
 
 /// The window with the padding at the end that the last step of a pool with ceil_mode needs.
-fn ending(window: &Window, x_shape: &[usize], y_shape: &[usize]) -> Window {
+pub(super) fn ending(window: &Window, x_shape: &[usize], y_shape: &[usize]) -> Window {
     let mut window = window.clone();
     for i in 0..window.kernel.len() {
         let reach = window.reach(i, y_shape[i + 2]);
@@ -96,7 +109,13 @@ fn ending(window: &Window, x_shape: &[usize], y_shape: &[usize]) -> Window {
     window
 }
 
-fn constant_like(g: &mut Build, like: ValueId, shape: &[usize], data: &[f64]) -> Result<ValueId> {
+/// A constant of `like`'s element type.
+pub(super) fn constant_like(
+    g: &mut Build,
+    like: ValueId,
+    shape: &[usize],
+    data: &[f64],
+) -> Result<ValueId> {
     let dtype = g.dtype(like)?;
     let v = g.constant(TensorData::from_slice(shape, data)?)?;
     g.cast(v, dtype)

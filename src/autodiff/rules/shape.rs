@@ -4,7 +4,7 @@ use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::build::positive_axis;
-use crate::onnx::{Build, ValueId};
+use crate::onnx::{Attribute, Build, ValueId};
 
 pub(super) const ROWS: &[Row] = &[
     rule("Concat", 13, concat),
@@ -13,6 +13,7 @@ pub(super) const ROWS: &[Row] = &[
     rule("Flatten", 13, reshaped),
     rule("Pad", 13, pad),
     rule("Reshape", 13, reshaped),
+    rule("ReverseSequence", 10, reverse_sequence),
     rule("Slice", 13, slice),
     rule("SpaceToDepth", 13, space_to_depth),
     rule("Split", 13, split),
@@ -133,12 +134,13 @@ fn places(n: usize, start: i64, end: i64, step: i64) -> Result<Vec<i64>> {
 }
 
 /// y = x with a value c around it        dx = dy without its surroundings        dc = Σ of those
+///
+/// Where x itself goes on around it (reflect, edge, wrap), what lies there is added where it came
+/// from.
 fn pad(cx: &mut RuleCx) -> Result<()> {
-    let mode = cx.node().string("mode").unwrap_or("constant");
-    if mode != "constant" {
-        return Err(Error::unsupported(format!("no gradient rule for mode '{mode}'")));
-    }
-    let (dy, rank) = (cx.dy()?, cx.x_shape(0)?.len());
+    let mode = cx.node().string("mode").unwrap_or("constant").to_owned();
+    let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
+    let rank = shape.len();
     let pads = cx.ints(1)?.unwrap_or_default();
     let axes = cx.ints(3)?.unwrap_or_else(|| (0..rank as i64).collect());
     if pads.len() != 2 * axes.len() {
@@ -154,12 +156,61 @@ fn pad(cx: &mut RuleCx) -> Result<()> {
         before[axis] = -pads[i];
         after[axis] = -pads[axes.len() + i];
     }
+    if mode != "constant" {
+        return cx.give(0, |g| {
+            (0..rank).try_fold(dy, |dx, axis| fold(g, dx, axis, (before[axis], after[axis]), &mode))
+        });
+    }
     let inner = cx.g().pad(dy, &before, &after)?;
     cx.give(0, |_| Ok(inner))?;
     cx.give(2, |g| {
         let (all, kept) = (sum_all(g, dy)?, sum_all(g, inner)?);
         g.sub(all, kept)
     })
+}
+
+/// dy without what was put before and after along `axis` (negated counts), that added where it
+/// came from.
+fn fold(
+    g: &mut Build,
+    dy: ValueId,
+    axis: usize,
+    (before, after): (i64, i64),
+    mode: &str,
+) -> Result<ValueId> {
+    let shape = g.shape(dy)?;
+    let (mut front, mut back) = (vec![0; shape.len()], vec![0; shape.len()]);
+    (front[axis], back[axis]) = (before, after);
+    let mut dx = g.pad(dy, &front, &back)?;
+    let n = g.shape(dx)?[axis] as i64;
+    let whole = shape[axis];
+    let source = |i: i64| match mode {
+        "edge" => Ok(i.clamp(0, (n - 1).max(0))),
+        "wrap" if n > 0 => Ok(i.rem_euclid(n)),
+        "reflect" if n > 1 => {
+            let turn = i.rem_euclid(2 * (n - 1));
+            Ok(turn.min(2 * (n - 1) - turn))
+        }
+        "reflect" if n == 1 => Ok(0),
+        _ => Err(Error::data(format!("mode '{mode}' of {n} places"))),
+    };
+    let early = usize::try_from(-before).unwrap_or(0);
+    let late = whole - usize::try_from(-after).unwrap_or(0).min(whole);
+    for (start, end) in [(0, early), (late, whole)] {
+        if start >= end {
+            continue;
+        }
+        let part = g.slice(dy, axis, (start, end))?;
+        let places = (start..end).map(|j| source(j as i64 + before)).collect::<Result<Vec<_>>>()?;
+        let mut apart = vec![1; shape.len()];
+        apart[axis] = end - start;
+        let places = g.ints(&places)?;
+        let places = g.reshape(places, &apart)?;
+        let part_shape = g.shape(part)?;
+        let places = g.expand(places, &part_shape)?;
+        dx = g.scatter(dx, (places, part), axis, true)?;
+    }
+    Ok(dx)
 }
 
 fn sum_all(g: &mut Build, x: ValueId) -> Result<ValueId> {
@@ -178,6 +229,17 @@ fn tile(cx: &mut RuleCx) -> Result<()> {
         let apart = g.reshape(dy, &apart)?;
         let sum = g.sum_keep(apart, &axes)?;
         g.reshape(sum, &x_shape)
+    })
+}
+
+/// y = x with the first nᵢ places of each sample turned around        dx = dy turned the same way
+fn reverse_sequence(cx: &mut RuleCx) -> Result<()> {
+    let (x, lengths, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
+    let axis = |name: &str, default| Attribute::Int(cx.node().int(name).unwrap_or(default));
+    let attributes = [("batch_axis", axis("batch_axis", 1)), ("time_axis", axis("time_axis", 0))];
+    cx.give(0, |g| {
+        let ty = (g.dtype(x)?, &g.shape(x)?[..]);
+        Ok(g.emit("ReverseSequence", &[dy, lengths], ty, attributes))
     })
 }
 

@@ -137,8 +137,11 @@ pub fn evaluation_graph(
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<EvaluationGraph> {
     let mut graph = forward.clone();
+    graph.inline_functions().context(|| format!("model '{}'", forward.name))?;
     switch_to_inference(&mut graph);
     let mut graph = fix_shapes_and_types(&graph, shapes)?;
+    // What came out of a branch.
+    switch_to_inference(&mut graph);
     let inputs = graph.inputs().to_vec();
     let attached = match spec {
         Some(spec) => Some(autodiff::attach_loss(&mut graph, spec)?),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::autodiff::{lower_sequences, raise_opset};
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
-use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType};
+use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
 use crate::runtime::{Optimize, Session, SessionOptions};
 use crate::tensor::{DType, element_count};
 
@@ -29,7 +29,8 @@ const RANDOM: &[&str] = &[
 
 /// A copy of `graph` in which each input has the shape that `shapes` gives it, every value that
 /// the runtime can tell has its type set, and integer and boolean values that follow from shapes
-/// are constants. Values keep their ids.
+/// are constants. Model-local functions, and the branch of each `If` whose condition is known,
+/// stand where they are used. Values keep their ids.
 ///
 /// # Errors
 /// `Shape` when a shape does not fit its input or an input is left without one; `NotFound` for
@@ -39,6 +40,7 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     let place = || format!("model '{}'", graph.name);
     let mut work = graph.clone();
     raise_opset(&mut work)?;
+    work.inline_functions().context(place)?;
     work.fix_input_shapes(shapes).context(place)?;
     check_inputs(&work).context(place)?;
     work.prune();
@@ -48,13 +50,46 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
         lower_sequences(&mut work).context(place)?;
+        if work.inline_branches().context(place)? {
+            work.inline_functions().context(place)?;
+            unknown = usize::MAX;
+            continue;
+        }
         let now = count_unknown(&work);
         if now == 0 || now >= unknown {
             break;
         }
         unknown = now;
     }
+    type_branches(&mut work).context(place)?;
     Ok(work)
+}
+
+/// Makes the types of what the branches of each `If` hold known.
+fn type_branches(graph: &mut Graph) -> Result<()> {
+    for id in graph.node_ids() {
+        let node = graph.node(id).clone();
+        if node.op != "If" || !node.domain.is_empty() {
+            continue;
+        }
+        let names = ["then_branch", "else_branch"];
+        for (name, body) in names.into_iter().zip(graph.branches(&node)?) {
+            let names = captures(body);
+            let known = |n: &String| {
+                let v = graph.find(n).map(|v| &graph.value(v).ty);
+                v.is_some_and(|ty| ty.dtype.is_some() && ty.static_shape().is_some())
+            };
+            if !names.iter().all(known) {
+                continue;
+            }
+            let branch = graph.branch(body)?;
+            let place = || format!("{}: {name}", graph.describe(id));
+            let typed = fix_shapes_and_types(&branch, &BTreeMap::new()).context(place)?;
+            let body = Attribute::Graph(Box::new(typed.to_branch(&names)));
+            graph.node_mut(id).attributes.insert(name.to_owned(), body);
+        }
+    }
+    Ok(())
 }
 
 /// Number of values that nodes make and whose type is not fully known.
@@ -96,6 +131,12 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
     let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
     let values: Vec<ValueId> = values.collect();
     values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
+    // Of this one the runtime knows no shape; it is the input's.
+    for node in graph.nodes().iter().filter(|n| n.op == "MeanVarianceNormalization") {
+        if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
+            probe.set_type(y, graph.value(x).ty.clone());
+        }
+    }
     probe.set_outputs(values);
     for info in Session::probe_types(&probe.to_bytes()?)? {
         let Some(v) = graph.find(&info.name) else { continue };

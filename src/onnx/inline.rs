@@ -1,0 +1,263 @@
+//! Putting bodies into the graph that uses them: model-local functions where they are called, and
+//! the branch of an `If` whose condition is known.
+//!
+//! Names inside a body mean something only there. In the graph they get fresh ones, but for the
+//! body's inputs and outputs, which become the values at the place of use.
+
+use std::collections::{HashMap, HashSet};
+
+use super::graph::{Attribute, Graph, Node, NodeId};
+use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto};
+use super::{read, write};
+use crate::error::{Context, Error, Result};
+
+/// More nodes than any real model has: functions that call each other can grow without bound.
+const MAX_NODES: usize = 1 << 20;
+/// Opsets from 13 to this one differ in no operator that a function may hold.
+const SAME_MEANING: std::ops::RangeInclusive<i64> = 13..=17;
+
+/// Nodes and constants under the names that they shall have.
+struct Body {
+    initializers: Vec<TensorProto>,
+    nodes: Vec<NodeProto>,
+    outputs: Vec<String>,
+}
+
+impl Graph {
+    /// Puts the nodes of model-local functions where they are called, functions in functions too.
+    /// Values keep their ids. Calls inside bodies of `If`, `Loop` and `Scan` stay.
+    ///
+    /// # Errors
+    /// `Unsupported` when a function imports another opset than the model in which operators may
+    /// mean something else; `InvalidData` for functions that call themselves or are not well
+    /// formed.
+    pub fn inline_functions(&mut self) -> Result<()> {
+        for _ in 0..=self.functions.len() {
+            let calls: Vec<NodeId> =
+                self.node_ids().filter(|&id| self.callee(self.node(id)).is_some()).collect();
+            if calls.is_empty() {
+                // Bodies may still call some.
+                let body = |a: &Attribute| matches!(a, Attribute::Graph(_));
+                if !self.nodes().iter().any(|n| n.attributes.values().any(body)) {
+                    self.functions.clear();
+                }
+                return Ok(());
+            }
+            self.inline(&calls, |graph, node| {
+                let function = graph.callee(node).cloned();
+                let function = function.ok_or_else(|| Error::internal("a call of nothing"))?;
+                graph.import(&function)?;
+                graph.function_body(node, function)
+            })?;
+        }
+        Err(Error::data("its functions call themselves"))
+    }
+
+    /// Puts the branch that is taken in the place of each `If` whose condition is an initializer.
+    /// Values keep their ids. Tells whether there was any.
+    pub fn inline_branches(&mut self) -> Result<bool> {
+        let known: Vec<NodeId> =
+            self.node_ids().filter(|&id| self.taken(self.node(id)).is_some()).collect();
+        self.inline(&known, |graph, node| {
+            let branch = graph.taken(node).cloned();
+            let branch = branch.ok_or_else(|| Error::internal("an If without a branch"))?;
+            graph.branch_body(node, branch)
+        })?;
+        Ok(!known.is_empty())
+    }
+
+    fn callee(&self, node: &Node) -> Option<&FunctionProto> {
+        let domain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
+        self.functions.iter().find(|f| {
+            f.name == node.op && domain(&f.domain) == node.domain && f.overload.is_empty()
+        })
+    }
+
+    fn taken<'a>(&self, node: &'a Node) -> Option<&'a GraphProto> {
+        if node.op != "If" || !node.domain.is_empty() {
+            return None;
+        }
+        let condition = self.initializer(node.input(0)?)?.to_i64s().ok()?;
+        let name = if *condition.first()? != 0 { "then_branch" } else { "else_branch" };
+        match node.attributes.get(name) {
+            Some(Attribute::Graph(body)) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// Replaces nodes by the bodies that `of` gives.
+    fn inline(
+        &mut self,
+        ids: &[NodeId],
+        of: impl Fn(&mut Self, &Node) -> Result<Body>,
+    ) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut bodies = Vec::new();
+        let mut n_nodes = self.nodes().len();
+        for &id in ids {
+            let place = self.describe(id);
+            let node = self.node(id).clone();
+            let body = of(self, &node).context(|| place)?;
+            n_nodes += body.nodes.len();
+            if n_nodes > MAX_NODES {
+                return Err(Error::data(format!("its functions make over {MAX_NODES} nodes")));
+            }
+            bodies.push(body);
+        }
+        self.retain_nodes(|id, _| !ids.contains(&id));
+        for body in bodies {
+            read::append(self, &body.initializers, body.nodes)?;
+        }
+        self.sort()
+    }
+
+    /// Makes the graph import what the function does.
+    fn import(&mut self, function: &FunctionProto) -> Result<()> {
+        for import in &function.opset_import {
+            let domain = if import.domain == "ai.onnx" { "" } else { import.domain.as_str() };
+            let own = *self.opsets.entry(domain.to_owned()).or_insert(import.version);
+            let same = |v| domain.is_empty() && SAME_MEANING.contains(&v);
+            if own != import.version && !(same(own) && same(import.version)) {
+                return Err(Error::unsupported(format!(
+                    "the function imports version {} of '{domain}', the model {own}; export both \
+                     at the same version",
+                    import.version
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn function_body(&mut self, call: &Node, function: FunctionProto) -> Result<Body> {
+        let given = call.attributes.iter().map(|(k, v)| write::attribute_proto(k, v));
+        let mut attributes: HashMap<String, AttributeProto> =
+            function.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
+        attributes.extend(given.map(|a| (a.name.clone(), a)));
+        let mut nodes = function.node;
+        fill_attributes(&mut nodes, &attributes);
+        let name = |v: Option<_>| v.map_or(String::new(), |v| self.value_name(v).to_owned());
+        let mut names: HashMap<String, String> = HashMap::new();
+        for (slot, inner) in function.input.iter().enumerate() {
+            names.insert(inner.clone(), name(call.input(slot)));
+        }
+        let body = Body { initializers: Vec::new(), nodes, outputs: function.output };
+        self.place(call, body, names)
+    }
+
+    fn branch_body(&mut self, node: &Node, branch: GraphProto) -> Result<Body> {
+        if !branch.input.is_empty() || !branch.sparse_initializer.is_empty() {
+            return Err(Error::unsupported("a branch with inputs or sparse constants"));
+        }
+        let outputs = branch.output.into_iter().map(|o| o.name).collect();
+        let body = Body { initializers: branch.initializer, nodes: branch.node, outputs };
+        self.place(node, body, HashMap::new())
+    }
+
+    /// Gives what the body makes fresh names, and what it puts out the names at the place of use.
+    fn place(
+        &mut self,
+        node: &Node,
+        mut body: Body,
+        mut names: HashMap<String, String>,
+    ) -> Result<Body> {
+        let mut made: HashSet<String> = HashSet::new();
+        for name in body
+            .initializers
+            .iter()
+            .map(|t| &t.name)
+            .chain(body.nodes.iter().flat_map(|n| &n.output).filter(|n| !n.is_empty()))
+        {
+            if !made.insert(name.clone()) || names.contains_key(name) {
+                return Err(Error::data(format!("its body defines '{name}' twice")));
+            }
+        }
+        let of_nodes: HashSet<String> =
+            body.nodes.iter().flat_map(|n| n.output.iter().cloned()).collect();
+        // A value that the body passes through, or puts out twice, goes through an Identity.
+        let mut copies: Vec<(String, String)> = Vec::new();
+        for (slot, inner) in body.outputs.iter().enumerate() {
+            let Some(outer) = node.output(slot) else { continue };
+            let outer = self.value_name(outer).to_owned();
+            if of_nodes.contains(inner) && !names.contains_key(inner) {
+                names.insert(inner.clone(), outer);
+            } else {
+                copies.push((inner.clone(), outer));
+            }
+        }
+        for name in made {
+            if let std::collections::hash_map::Entry::Vacant(entry) = names.entry(name) {
+                let fresh = self.fresh_name(entry.key());
+                entry.insert(fresh);
+            }
+        }
+        body.initializers.iter_mut().for_each(|t| rename(&mut t.name, &names));
+        rename_nodes(&mut body.nodes, &names);
+        let label = if node.name.is_empty() { &node.op } else { &node.name };
+        // The runtime wants node names that differ; values' names do.
+        for inner in &mut body.nodes {
+            let made = inner.output.iter().find(|n| !n.is_empty());
+            inner.name = format!("{label}/{}", made.unwrap_or(&inner.op_type));
+        }
+        for (inner, outer) in copies {
+            let mut source = inner;
+            rename(&mut source, &names);
+            body.nodes.push(NodeProto {
+                op_type: "Identity".into(),
+                input: vec![source],
+                output: vec![outer],
+                ..NodeProto::default()
+            });
+        }
+        Ok(body)
+    }
+}
+
+fn rename(name: &mut String, names: &HashMap<String, String>) {
+    if let Some(new) = names.get(name) {
+        name.clone_from(new);
+    }
+}
+
+/// Renames what nodes read and make, in their bodies too.
+fn rename_nodes(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
+    for node in nodes {
+        node.input.iter_mut().chain(&mut node.output).for_each(|n| rename(n, names));
+        for attribute in &mut node.attribute {
+            let bodies = attribute.g.iter_mut().chain(&mut attribute.graphs);
+            bodies.for_each(|g| rename_body(g, names));
+        }
+    }
+}
+
+/// Renames what a body reads from outside; what it defines itself keeps its name.
+pub(super) fn rename_body(body: &mut GraphProto, names: &HashMap<String, String>) {
+    let mut seen = names.clone();
+    body.input.iter().for_each(|v| drop(seen.remove(&v.name)));
+    body.initializer.iter().for_each(|t| drop(seen.remove(&t.name)));
+    body.node.iter().flat_map(|n| &n.output).for_each(|n| drop(seen.remove(n)));
+    if !seen.is_empty() {
+        rename_nodes(&mut body.node, &seen);
+        body.output.iter_mut().for_each(|v| rename(&mut v.name, &seen));
+    }
+}
+
+/// Puts the call's attributes where the function's nodes refer to them; a reference to one that is
+/// neither given nor has a default goes, as if the node had not set it.
+fn fill_attributes(nodes: &mut [NodeProto], given: &HashMap<String, AttributeProto>) {
+    for node in nodes {
+        node.attribute.retain_mut(|attribute| {
+            if attribute.ref_attr_name.is_empty() {
+                attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|g| {
+                    fill_attributes(&mut g.node, given);
+                });
+                return true;
+            }
+            let Some(value) = given.get(&attribute.ref_attr_name) else { return false };
+            let name = std::mem::take(&mut attribute.name);
+            *attribute = AttributeProto { name, ..value.clone() };
+            true
+        });
+    }
+}
