@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::autodiff::{lower_sequences, raise_opset};
+use crate::autodiff::{einsum_shape, lower_sequences, raise_opset};
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
 use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
@@ -15,7 +15,7 @@ const MAX_SHAPE_DATA: usize = 16;
 /// Constants with more elements than this are left to be computed in each run.
 const MAX_FOLDED: usize = 1 << 22;
 /// Rounds of asking the runtime and folding; two serve the usual exports.
-const MAX_ROUNDS: usize = 6;
+const MAX_ROUNDS: usize = 64;
 /// Operators whose result is another one in each run.
 const RANDOM: &[&str] = &[
     "Bernoulli",
@@ -131,11 +131,8 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
     let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
     let values: Vec<ValueId> = values.collect();
     values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
-    // Of this one the runtime knows no shape; it is the input's.
-    for node in graph.nodes().iter().filter(|n| n.op == "MeanVarianceNormalization") {
-        if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
-            probe.set_type(y, graph.value(x).ty.clone());
-        }
+    for (y, ty) in untold(graph) {
+        probe.set_type(y, ty);
     }
     probe.set_outputs(values);
     for info in Session::probe_types(&probe.to_bytes()?)? {
@@ -149,6 +146,27 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
         graph.set_type(v, ty);
     }
     Ok(())
+}
+
+/// Types of results that runtimes do not tell: of `MeanVarianceNormalization`, and in older ones
+/// of `Einsum`.
+fn untold(graph: &Graph) -> Vec<(ValueId, ValueType)> {
+    let of = |node: &Node| {
+        let (x, y) = (node.input(0)?, node.output(0)?);
+        let ty = match node.op.as_str() {
+            "MeanVarianceNormalization" => graph.value(x).ty.clone(),
+            "Einsum" => {
+                let shapes =
+                    node.inputs.iter().flatten().map(|v| graph.value(*v).ty.static_shape());
+                let shapes: Option<Vec<Vec<usize>>> = shapes.collect();
+                let shape = einsum_shape(node.string("equation")?, &shapes?).ok()?;
+                ValueType::known(graph.value(x).ty.dtype?, &shape)
+            }
+            _ => return None,
+        };
+        Some((y, ty))
+    };
+    graph.nodes().iter().filter(|n| n.domain.is_empty()).filter_map(of).collect()
 }
 
 /// Replaces `Shape` and `Size` by their values, and what follows from them by constants.
