@@ -49,9 +49,12 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     for _ in 0..MAX_ROUNDS {
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
+        let had_sequences = holds_sequences(&work);
         lower_sequences(&mut work).context(place)?;
-        if work.inline_branches().context(place)? {
-            work.inline_functions().context(place)?;
+        let inlined = work.inline_branches().context(place)?;
+        work.inline_functions().context(place)?;
+        // What took their place has no types yet.
+        if inlined || had_sequences && !holds_sequences(&work) {
             unknown = usize::MAX;
             continue;
         }
@@ -63,6 +66,10 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     }
     type_branches(&mut work).context(place)?;
     Ok(work)
+}
+
+fn holds_sequences(graph: &Graph) -> bool {
+    graph.nodes().iter().any(|n| n.op == "SequenceAt" && n.domain.is_empty())
 }
 
 /// Makes the types of what the branches of each `If` hold known.
