@@ -1,6 +1,8 @@
 //! Graphs around differentiation: gradients that a model brings itself, and the finder of values
 //! that are not finite.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 
 use mmopt::autodiff::{LossKind, LossSpec};

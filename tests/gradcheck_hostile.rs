@@ -4,6 +4,8 @@
 //! exchanged, operators renamed, constants replaced. Some runs ask the runtime for types as
 //! training does; others skip it and make types up, so that rules meet shapes that cannot be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! docs/operators.md is what the rule table says. `UPDATE_DOCS=1` writes it again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use mmopt::autodiff::operators_markdown;
 
 #[test]

@@ -1,6 +1,8 @@
 //! Gradients of exported models against reference gradients, as the example `check_gradients`
 //! compares them: the models in tests/data, and all of ../shared/oracle where that is present.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../examples/check_gradients/oracle.rs"]
 mod oracle;
 
