@@ -106,7 +106,8 @@ impl Graph {
             }
             bodies.push(body);
         }
-        self.retain_nodes(|id, _| !ids.contains(&id));
+        let gone: HashSet<NodeId> = ids.iter().copied().collect();
+        self.retain_nodes(|id, _| !gone.contains(&id));
         for body in bodies {
             read::append(self, &body.initializers, body.nodes)?;
         }
