@@ -190,7 +190,7 @@ fn rules_alone() {
         let mut graph = Graph::new("made up", random.pick(&[17, 18, 20, 23, 24]));
         graph.opsets.insert("mmopt".into(), 1);
         let sizes = [0, 1, 2, 2, 3, 3, 4, 6, usize::MAX >> 3];
-        let mut shape = |random: &mut Random| -> Vec<usize> {
+        let shape = |random: &mut Random| -> Vec<usize> {
             (0..random.below(6)).map(|_| random.pick(&sizes)).collect()
         };
         let common = shape(random);

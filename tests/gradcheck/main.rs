@@ -5,6 +5,8 @@
 //! four-point difference. Cases run in f64 where the runtime has the kernel, else in f32.
 //! The test walks the rule table: a row without a case fails.
 
+#![allow(clippy::unwrap_used)]
+
 mod bodies;
 mod case;
 mod data;

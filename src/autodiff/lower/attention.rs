@@ -86,7 +86,7 @@ pub(super) fn repeat_heads(g: &mut Build, k: ValueId, heads: usize) -> Result<Va
     let shape = g.shape(k)?;
     match shape[..] {
         [_, own, _, _] if own == heads => Ok(k),
-        [batch, own, length, d] if own > 0 && heads % own == 0 => {
+        [batch, own, length, d] if own > 0 && heads.is_multiple_of(own) => {
             let apart = g.reshape(k, &[batch, own, 1, length, d])?;
             let all = g.expand(apart, &[batch, own, heads / own, length, d])?;
             g.reshape(all, &[batch, heads, length, d])

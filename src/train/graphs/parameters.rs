@@ -241,7 +241,7 @@ mod tests {
         let gain = g.add_initializer("gain", floats(&[3], |_| 1.0)).unwrap();
         let weight = g.add_initializer("weight", floats(&[3, 3], |i| i as f32)).unwrap();
         let frequency = g.add_initializer("frequency", floats(&[3], |i| 0.5 + i as f32)).unwrap();
-        let low = |i: usize| if i % 4 == 0 { 0.0 } else { f32::MIN };
+        let low = |i: usize| if i.is_multiple_of(4) { 0.0 } else { f32::MIN };
         let mask = g.add_initializer("mask", floats(&[3, 3], low)).unwrap();
         let scale = g.add_initializer("scale", floats(&[], |_| 0.7)).unwrap();
         let dims = g.add_initializer("dims", TensorData::ints(&[3, 3])).unwrap();
