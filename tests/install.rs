@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/c_program.rs"]
-#[allow(dead_code)] // each test program uses a part
 mod c_program;
 
 use std::path::{Path, PathBuf};
