@@ -184,6 +184,7 @@ fn narrow_gradients_equal_their_f32_values() {
         let options = Options { clip: Clip::Norm(0.05), rule: Rule::Mean, ..Options::default() };
         let mut narrow = optimizer(options.clone(), &specs);
         let mut wide = optimizer(options, &specs);
+        #[allow(clippy::needless_range_loop)] // m names the model too
         for m in 0..3 {
             let values: Vec<Vec<f32>> =
                 (0..specs[m].params.len()).map(|p| wide.values(m, p).unwrap().to_vec()).collect();

@@ -87,3 +87,24 @@ fn json_says_the_same_as_the_text() {
         assert!(!left["reason"].as_str().unwrap().is_empty());
     }
 }
+
+/// Every parameter of the state dicts at hand has a role.
+#[test]
+fn published_state_dicts_have_roles() {
+    let Ok(folders) = std::fs::read_dir("../shared/oracle") else {
+        println!("not run: no folder ../shared/oracle");
+        return;
+    };
+    for folder in folders {
+        let Ok(bytes) = std::fs::read(folder.unwrap().path().join("params.safetensors")) else {
+            continue;
+        };
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for (name, view) in tensors.tensors() {
+            let spec = mmopt::optim::ParamSpec::new(name.clone(), view.shape());
+            let placed = mmopt::optim::classify(&spec, 0);
+            let size: usize = placed.iter().map(|p| p.view.len()).sum();
+            assert_eq!(size, view.shape().iter().product::<usize>(), "{name}");
+        }
+    }
+}

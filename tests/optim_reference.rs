@@ -296,6 +296,7 @@ fn rules_and_synchronisation_over_views() {
             if t % 3 == 0 {
                 let p: Vec<_> = r.iter().map(|r| r.p.clone()).collect();
                 let p = logical(&p);
+                #[allow(clippy::needless_range_loop)] // i counts in several arrays
                 for i in 0..40 * 56 {
                     let mean = p[0][i] / 3.0 + p[1][i] * 0.5 / 3.0 + p[2][i] * 0.5;
                     for (m, r) in r.iter_mut().enumerate() {

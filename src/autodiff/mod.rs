@@ -24,4 +24,5 @@ pub use mutual::{PEERS_INPUT, PEERS_WEIGHT_INPUT, attach_mutual};
 pub use opset::{OLDEST_OPSET, raise_opset};
 pub use page::operators_markdown;
 pub use rule::RuleCx;
+pub(crate) use rules::einsum_shape;
 pub use table::{Entry, Row, rows};

@@ -309,3 +309,23 @@ fn branches_without_gradients_are_named() {
     assert_eq!(e.kind(), Kind::Unsupported);
     assert!(e.message().contains("Det") && e.message().contains("If"), "{e}");
 }
+
+/// A part of a sequence has a type only once the sequence is gone; that takes a round of its own
+/// where everything else is known at once.
+#[test]
+fn parts_of_sequences_have_types() {
+    if !runtime() {
+        return;
+    }
+    let (mut g, x, w) = start();
+    let product = g.op("Mul", &[x, w], []);
+    let one = TensorData::scalar(DType::I64, 1.0).unwrap();
+    let one = g.add_initializer("", one).unwrap();
+    let parts = g.op("SplitToSequence", &[product, one], [("axis", Attribute::Int(0))]);
+    let middle = g.op("SequenceAt", &[parts, one], []);
+    finish(&mut g, middle);
+    let x = [2.0, 5.0, -3.0];
+    let (loss, gradient) = run(&g, w, &x).unwrap();
+    assert!((loss - x[1] * W[1]).abs() < 1e-12, "{loss}");
+    assert_eq!(gradient, [0.0, x[1], 0.0]);
+}

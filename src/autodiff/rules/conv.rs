@@ -58,11 +58,11 @@ impl Window {
         if wide.len() != n || steps.len() != n {
             return Err(Error::shape(format!("a window {kernel:?} over {wide:?}")));
         }
-        // An output shape (of a transposed convolution) leaves the pads to be found.
-        let shaped = cx.node().ints("output_shape").is_some();
         let none = vec![0; n];
         let kernel = kernel.to_vec();
         let mut window = Self { kernel, strides, dilations, before: none.clone(), after: none };
+        // An output shape (of a transposed convolution) leaves the pads to be found.
+        let shaped = cx.node().ints("output_shape").is_some();
         let pads = match cx.node().string("auto_pad").unwrap_or("NOTSET") {
             "NOTSET" if !shaped => {
                 cx.node().ints("pads").map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec)

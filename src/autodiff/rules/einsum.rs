@@ -83,6 +83,12 @@ impl Equation {
     }
 }
 
+/// The shape of what `equation` makes of tensors of the given shapes.
+pub(crate) fn einsum_shape(equation: &str, shapes: &[Vec<usize>]) -> Result<Vec<usize>> {
+    let equation = Equation::read(equation, shapes)?;
+    Ok(equation.shape(&equation.output))
+}
+
 /// The labels of a term with `dots` in the place of its ellipsis.
 fn spelled(part: &str, dots: &[char]) -> Result<Vec<char>> {
     let term = match part.split_once("...") {

@@ -15,6 +15,8 @@ mod resize;
 mod shape;
 mod stops;
 
+pub(crate) use einsum::einsum_shape;
+
 use super::table::Row;
 
 /// The families: a title for the documentation, and their rows.

@@ -88,7 +88,13 @@ impl Axis<'_> {
 
 /// y = R₀ ⊗ R₁ … x, one R for each axis        dx = R₀ᵀ ⊗ R₁ᵀ … dy
 fn resize(cx: &mut RuleCx) -> Result<()> {
-    let (dy, x_shape, y_shape) = (cx.dy()?, cx.x_shape(0)?, cx.shape(cx.y(0)?)?);
+    let (x, dy, x_shape, y_shape) = (cx.x(0)?, cx.dy()?, cx.x_shape(0)?, cx.shape(cx.y(0)?)?);
+    if x_shape.len() != y_shape.len() {
+        return Err(Error::shape(format!("{x_shape:?} resized to {y_shape:?}")));
+    }
+    if x_shape.contains(&0) || y_shape.contains(&0) {
+        return cx.give(0, |g| g.zeros_like(x));
+    }
     let scales = scales(cx, &x_shape, &y_shape)?;
     let stretches = cx.node().string("keep_aspect_ratio_policy").is_none_or(|p| p == "stretch");
     if cx.node().int("antialias").unwrap_or(0) != 0 || !stretches {
@@ -99,7 +105,7 @@ fn resize(cx: &mut RuleCx) -> Result<()> {
     let mut matrices = Vec::new();
     for (i, &scale) in scales.iter().enumerate() {
         let whole = scale == 1.0 && x_shape[i] == y_shape[i];
-        if !whole && element_count(&y_shape)? != 0 {
+        if !whole {
             matrices.push((i, transposed(cx, (x_shape[i], y_shape[i]), scale)?));
         }
     }

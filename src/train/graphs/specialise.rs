@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::autodiff::{lower_sequences, raise_opset};
+use crate::autodiff::{einsum_shape, lower_sequences, raise_opset};
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
 use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
@@ -15,7 +15,7 @@ const MAX_SHAPE_DATA: usize = 16;
 /// Constants with more elements than this are left to be computed in each run.
 const MAX_FOLDED: usize = 1 << 22;
 /// Rounds of asking the runtime and folding; two serve the usual exports.
-const MAX_ROUNDS: usize = 6;
+const MAX_ROUNDS: usize = 64;
 /// Operators whose result is another one in each run.
 const RANDOM: &[&str] = &[
     "Bernoulli",
@@ -49,9 +49,12 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     for _ in 0..MAX_ROUNDS {
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
+        let had_sequences = holds_sequences(&work);
         lower_sequences(&mut work).context(place)?;
-        if work.inline_branches().context(place)? {
-            work.inline_functions().context(place)?;
+        let inlined = work.inline_branches().context(place)?;
+        work.inline_functions().context(place)?;
+        // What took their place has no types yet.
+        if inlined || had_sequences && !holds_sequences(&work) {
             unknown = usize::MAX;
             continue;
         }
@@ -63,6 +66,10 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     }
     type_branches(&mut work).context(place)?;
     Ok(work)
+}
+
+fn holds_sequences(graph: &Graph) -> bool {
+    graph.nodes().iter().any(|n| n.op == "SequenceAt" && n.domain.is_empty())
 }
 
 /// Makes the types of what the branches of each `If` hold known.
@@ -131,11 +138,8 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
     let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
     let values: Vec<ValueId> = values.collect();
     values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
-    // Of this one the runtime knows no shape; it is the input's.
-    for node in graph.nodes().iter().filter(|n| n.op == "MeanVarianceNormalization") {
-        if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
-            probe.set_type(y, graph.value(x).ty.clone());
-        }
+    for (y, ty) in untold(graph) {
+        probe.set_type(y, ty);
     }
     probe.set_outputs(values);
     for info in Session::probe_types(&probe.to_bytes()?)? {
@@ -149,6 +153,27 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
         graph.set_type(v, ty);
     }
     Ok(())
+}
+
+/// Types of results that runtimes do not tell: of `MeanVarianceNormalization`, and in older ones
+/// of `Einsum`.
+fn untold(graph: &Graph) -> Vec<(ValueId, ValueType)> {
+    let of = |node: &Node| {
+        let (x, y) = (node.input(0)?, node.output(0)?);
+        let ty = match node.op.as_str() {
+            "MeanVarianceNormalization" => graph.value(x).ty.clone(),
+            "Einsum" => {
+                let shapes =
+                    node.inputs.iter().flatten().map(|v| graph.value(*v).ty.static_shape());
+                let shapes: Option<Vec<Vec<usize>>> = shapes.collect();
+                let shape = einsum_shape(node.string("equation")?, &shapes?).ok()?;
+                ValueType::known(graph.value(x).ty.dtype?, &shape)
+            }
+            _ => return None,
+        };
+        Some((y, ty))
+    };
+    graph.nodes().iter().filter(|n| n.domain.is_empty()).filter_map(of).collect()
 }
 
 /// Replaces `Shape` and `Size` by their values, and what follows from them by constants.
