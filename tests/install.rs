@@ -121,14 +121,15 @@ fn through_go() {
         println!("not run: no go");
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let prefix = install(dir.path());
+    // Always the same place, so that Go's build cache serves. The cache does not see what
+    // pkg-config says, but it does see CGO_LDFLAGS: naming the place there keeps copies apart.
+    let prefix = install(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let libraries = prefix.join("lib");
     let go = |folder: &str, arguments: &[&str]| {
         let mut go = with(&root().join(folder));
         go.args(arguments)
             .env("PKG_CONFIG_PATH", libraries.join("pkgconfig"))
-            .env("LD_LIBRARY_PATH", &libraries);
+            .env("CGO_LDFLAGS", format!("-Wl,-rpath,{}", libraries.display()));
         if let Some(runtime) = c_program::runtime() {
             go.env("MMOPT_ORT_LIB", runtime);
         }

@@ -54,6 +54,7 @@ pub(super) unsafe fn slice<'a, T>(pointer: *const T, n: usize, name: &str) -> Re
 ///
 /// # Safety
 /// As for [`slice`], and each element as for [`text`].
+#[cfg(feature = "text")]
 pub(super) unsafe fn texts<'a>(
     pointer: *const *const c_char,
     n: usize,

@@ -9,6 +9,8 @@ use crate::tensor::Tensor;
 
 /// Owned tensors with views of them that C can read; what the views point to never moves.
 pub(super) struct Tensors {
+    /// Read through the views, and by other calls of the library where there is text.
+    #[cfg_attr(not(feature = "text"), allow(dead_code))]
     owned: Vec<(String, Tensor)>,
     views: Vec<mmopt_tensor>,
     _names: Vec<CString>,
@@ -41,6 +43,7 @@ impl Tensors {
         Ok(Self { owned, views, _names: names, _shapes: shapes })
     }
 
+    #[cfg(feature = "text")]
     pub(super) fn owned(&self) -> &[(String, Tensor)] {
         &self.owned
     }
