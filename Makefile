@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples demo test lint format header clean bench bench-step
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step
 
 all: lib runtime
 
@@ -31,6 +31,14 @@ examples: lib $(C_EXAMPLES)
 $(BUILD)/examples/%: examples/c/%.c include/mmopt.h $(wildcard examples/c/*.h) | lib
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $< -o $@ $(LINK)
+
+# To where programs find it with pkg-config or CMake; DESTDIR stands for / while packaging.
+PREFIX ?= /usr/local
+install: lib
+	scripts/install.sh $(TARGET) $(PREFIX) $(DESTDIR)
+
+uninstall:
+	scripts/install.sh --uninstall $(TARGET) $(PREFIX) $(DESTDIR)
 
 # Trains a BERT-, a GPT-2- and a RoBERTa-style model together on real sentences.
 demo: runtime examples

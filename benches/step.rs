@@ -5,6 +5,8 @@
 //! machine hits both; the ratio is that of their medians. The last line is one JSON object,
 //! medians in milliseconds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../tests/base_models/mod.rs"]
 mod base_models;
 

@@ -2,6 +2,8 @@
 //! as a multiple of the tolerance; ends with status 1 when one exceeds it.
 //! `cargo run --release --example replay_golden -- tests/data/golden`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../tests/golden_replay/mod.rs"]
 mod golden_replay;
 

@@ -2444,6 +2444,45 @@ struct mmopt_error *mmopt_canceller_reset(const struct mmopt_canceller *cancelle
 MMOPT_API void mmopt_canceller_free(struct mmopt_canceller *canceller);
 
 /**
+ * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
+ * It and name stay the caller's and must stay valid as long as the view is used; its deleter is
+ * not called.
+ *
+ * Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
+ * unknown element type, or elements that are not dense and row-major.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tensor_from_dlpack(const char *name,
+                                             const void *managed,
+                                             struct mmopt_tensor *tensor);
+
+/**
+ * Describes a parameter by two DLManagedTensorVersioned: its value, f32, and its gradient (NULL:
+ * none), f32, bf16 or f16. They and name stay the caller's and must stay valid until the optimizer
+ * that gets the parameter is freed; their deleters are not called. The parameter is trainable,
+ * and its role follows from its name; both can be changed afterwards.
+ *
+ * Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
+ * SHAPE for a gradient of another shape.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
+                                                const void *value,
+                                                const void *gradient,
+                                                struct mmopt_parameter *parameter);
+
+/**
+ * Copies a tensor into a new DLManagedTensorVersioned. The caller owns it and calls its deleter
+ * once; it depends on nothing else.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
+                                           void **managed);
+
+/**
  * Plans what n_models models share and takes hold of their memory. Texts and arrays are copied;
  * values and gradients must stay where they are, and each must be apart from all others, until the
  * optimizer is freed. They are read and written by mmopt_optimizer_accumulate and

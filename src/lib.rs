@@ -1,10 +1,21 @@
-//! libmmopt: joint training of several transformers, on stock ONNX Runtime.
+//! The Rust API of libmmopt. How the parts fit:
+//!
+#![doc = include_str!("../docs/architecture.md")]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
 
 pub mod autodiff;
 pub mod checkpoint;
 pub mod error;
 pub mod file;
-pub mod metrics;
 pub mod models;
 pub mod onnx;
 pub mod optim;

@@ -1,5 +1,5 @@
-//! The C and C++ examples do what they say: they learn, what they write can be read, and an interrupted
-//! training goes on bit by bit.
+//! The C and C++ examples do what they say: they learn, what they write can be read, and an
+//! interrupted training goes on bit by bit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,6 @@
-//! The C and C++ tests: each program of `tests/c` and `tests/cpp` is compiled against the shared library and run. It gets
-//! an empty folder as its argument, prints what failed, and ends with 0 when nothing did.
+//! The C and C++ tests: each program of `tests/c` and `tests/cpp` is compiled against the shared
+//! library and run. It gets an empty folder as its argument, prints what failed, and ends with 0
+//! when nothing did.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -53,4 +54,21 @@ fn optimizer() {
 #[cfg(feature = "text")]
 fn cpp_wrapper() {
     check("cpp/wrapper.cpp");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn random_sequences_and_growth() {
+    check("c/sequences.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn bad_input_and_files() {
+    check("c/bad_input.c");
+}
+
+#[test]
+fn dlpack() {
+    check("c/dlpack.c");
 }

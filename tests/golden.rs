@@ -1,5 +1,7 @@
 //! The paper preset against recorded numbers, element by element.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod golden_replay;
 
 use std::path::Path;

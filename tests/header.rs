@@ -6,13 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const GENERATED: &str = include_str!(concat!(env!("OUT_DIR"), "/mmopt.h"));
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]
 fn is_fresh() {
-    let generated = include_str!(concat!(env!("OUT_DIR"), "/mmopt.h"));
+    let generated = GENERATED;
     let path = root().join("include/mmopt.h");
     assert!(generated.contains("mmopt_error_free"), "the header was not generated");
     if std::env::var_os("MMOPT_UPDATE_HEADER").is_some() {
@@ -25,8 +27,7 @@ fn is_fresh() {
 /// Every function that the shared library exports is declared, and every declared one exported.
 #[test]
 fn declares_what_is_exported() {
-    let header = std::fs::read_to_string(root().join("include/mmopt.h")).unwrap();
-    let mut declared = names_before_parenthesis(&header);
+    let mut declared = names_before_parenthesis(GENERATED);
     let mut exported: Vec<String> = sources()
         .iter()
         .flat_map(|text| {
@@ -46,10 +47,9 @@ fn declares_what_is_exported() {
 /// Each exported function is called by a C test, with NULL or for real.
 #[test]
 fn each_function_has_a_test() {
-    let header = std::fs::read_to_string(root().join("include/mmopt.h")).unwrap();
     let tests = std::fs::read_dir(root().join("tests/c")).unwrap();
     let text: String = tests.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
-    let declared = names_before_parenthesis(&header);
+    let declared = names_before_parenthesis(GENERATED);
     let missing: Vec<_> =
         declared.iter().filter(|name| !text.contains(&format!("{name}("))).collect();
     assert!(missing.is_empty(), "without a test: {missing:?}");

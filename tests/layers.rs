@@ -14,14 +14,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("autodiff", &["tensor", "onnx"]),
     ("models", &["tensor", "onnx", "checkpoint"]),
     ("runtime", &["tensor", "onnx"]),
-    ("optim", &["tensor", "metrics"]),
-    ("metrics", &["tensor"]),
+    ("optim", &["tensor"]),
     ("checkpoint", &["tensor", "optim"]),
     ("text", &["tensor"]),
-    (
-        "train",
-        &["tensor", "onnx", "autodiff", "models", "runtime", "optim", "metrics", "checkpoint"],
-    ),
+    ("train", &["tensor", "onnx", "autodiff", "models", "runtime", "optim", "checkpoint"]),
 ];
 
 /// Where `unsafe` may stand.

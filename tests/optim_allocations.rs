@@ -1,5 +1,7 @@
 //! A step allocates nothing after the first, and sharing needs no buffer of a parameter's size.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod optim_common;
 
 use mmopt::optim::{Clip, Options, Policy, Rule};

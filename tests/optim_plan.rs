@@ -1,6 +1,8 @@
 //! The sharing plan of the three base configurations: its text, and that every matrix of every
 //! block has a partner in each model.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod base_models;
 
 use mmopt::optim::{Optimizer, Options, Plan, Policy};

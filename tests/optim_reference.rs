@@ -1,5 +1,7 @@
 //! The default preset's variants against an independent f64 model, element by element.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod optim_common;
 
 use mmopt::optim::{

@@ -281,9 +281,10 @@ fn frozen_parameters_stay_and_the_rest_moves() {
 #[test]
 fn accumulation_equals_one_large_batch() {
     let run = |micro: bool| {
-        let mut options = TrainerOptions::default();
-        options.optimizer = optim::Options { learning_rate: 1e-3, ..optim::Options::plain() };
-        options.optimizer.accumulation = if micro { 2 } else { 1 };
+        let accumulation = if micro { 2 } else { 1 };
+        let optimizer =
+            optim::Options { learning_rate: 1e-3, accumulation, ..optim::Options::plain() };
+        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
         let mut trainer = Trainer::new(options, vec![model("gpt2", 0.0)]).unwrap();
         let parts = [Example::new(1, false), Example::new(2, false)];
         if micro {

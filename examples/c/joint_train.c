@@ -4,6 +4,7 @@
 #include "joint_options.h"
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* Sums over the batches of an epoch, for one model. */
@@ -23,6 +24,7 @@ struct job {
     char *records;               /* one JSON object a line for each epoch */
     unsigned long long step, last_step, n_samples;
     double started, shown;
+    int line_is_open; /* progress on a terminal that the next text must not follow */
 };
 
 static volatile sig_atomic_t interrupted = 0;
@@ -183,33 +185,64 @@ static double ratio(unsigned long long a, unsigned long long b)
     return b == 0 ? 0.0 : (double)a / (double)b;
 }
 
-/* One line: on a terminal it is overwritten, elsewhere one appears every five seconds. */
-static void show_progress(struct job *job, unsigned long long epoch)
+/* The columns of the terminal; 80 where they are not known. */
+static size_t terminal_width(void)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return 80;
+}
+
+/* Ends a line that would have been overwritten. */
+static void end_line(struct job *job)
+{
+    if (job->line_is_open)
+        putchar('\n');
+    job->line_is_open = 0;
+}
+
+/* Where training stands, in at most n characters: step, losses and accuracies, rate, speed, time
+ * left. */
+static void describe_progress(const struct job *job, unsigned long long epoch, char *line, size_t n)
 {
     const struct settings *s = &job->settings;
-    int terminal = isatty(STDOUT_FILENO);
-    double time = now(), elapsed = time - job->started;
-    int last = job->step == job->last_step;
+    double elapsed = now() - job->started;
+    double speed = elapsed > 0 ? (double)job->n_samples / elapsed : 0;
+    double n_left = (double)(job->last_step - job->step) * (double)s->batch;
+    int left = speed > 0 ? (int)(n_left / speed) : 0;
+    mmopt_rates rates;
+    size_t used;
 
-    if (s->quiet || (!last && time - job->shown < (terminal ? 0.2 : 5.0)))
+    check(mmopt_trainer_rates(job->trainer, 0, &rates));
+    used = (size_t)snprintf(line, n, "epoch %llu/%llu step %llu/%llu %d:%02d left", epoch + 1,
+                            s->epochs, job->step, job->last_step, left / 60, left % 60);
+    for (size_t i = 0; i < s->n_models && used < n; i++) {
+        const struct sums *sums = &job->sums[i];
+        double loss = sums->n_batches == 0 ? 0.0 : sums->loss / (double)sums->n_batches;
+        used += (size_t)snprintf(line + used, n - used, " | %s %.3f %.1f%%", s->models[i], loss,
+                                 100 * ratio(sums->n_correct, sums->n_labels));
+    }
+    if (used < n)
+        snprintf(line + used, n - used, " | lr %.1e | %.0f/s", rates.effective, speed);
+}
+
+/* On a terminal one line that is overwritten, elsewhere a line every five seconds. */
+static void show_progress(struct job *job, unsigned long long epoch)
+{
+    int terminal = isatty(STDOUT_FILENO);
+    double time = now();
+    char line[1024];
+    size_t width = terminal ? terminal_width() : sizeof line;
+
+    if (job->settings.quiet)
+        return;
+    if (job->step != job->last_step && time - job->shown < (terminal ? 0.2 : 5.0))
         return;
     job->shown = time;
-    mmopt_rates rates;
-    check(mmopt_trainer_rates(job->trainer, 0, &rates));
-    double rate = elapsed > 0 ? (double)job->n_samples / elapsed : 0;
-    double left = rate > 0 ? (double)(job->last_step - job->step) * (double)s->batch / rate : 0;
-    printf("%sepoch %llu/%llu step %llu/%llu", terminal ? "\r" : "", epoch + 1, s->epochs,
-           job->step, job->last_step);
-    for (size_t i = 0; i < s->n_models; i++) {
-        const struct sums *sums = &job->sums[i];
-        printf(" | %s loss %.3f acc %.3f", s->models[i],
-               sums->n_batches == 0 ? 0.0 : sums->loss / (double)sums->n_batches,
-               ratio(sums->n_correct, sums->n_labels));
-    }
-    printf(" | lr %.2e | %.0f samples/s | %d:%02d left%s", rates.effective, rate,
-           (int)left / 60, (int)left % 60, terminal ? "\033[K" : "\n");
-    if (terminal && last)
-        putchar('\n');
+    describe_progress(job, epoch, line, width < sizeof line ? width : sizeof line);
+    printf(terminal ? "\r%s\033[K" : "%s\n", line);
+    job->line_is_open = terminal;
     fflush(stdout);
 }
 
@@ -243,6 +276,7 @@ static void evaluate(struct job *job, unsigned long long epoch)
         evaluate_batch(job, batch, sums);
         mmopt_batch_free(batch);
     }
+    end_line(job);
     size_t old = strlen(job->records), room = old + 64 + 256 * s->n_models;
     char *records = allocate(room, 1);
     size_t used = (size_t)snprintf(records, room, "%s{\"epoch\": %llu, \"step\": %llu",
@@ -310,6 +344,7 @@ static void train(struct job *job)
     }
     if (s->checkpoint != NULL)
         save_checkpoint(job);
+    end_line(job);
     if (interrupted)
         die("interrupted%s", s->checkpoint == NULL ? "" : "; --resume goes on from here");
 }

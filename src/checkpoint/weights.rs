@@ -331,6 +331,30 @@ mod tests {
         assert!(Weights::from_bytes(bytes.into()).is_ok());
     }
 
+    /// A flipped bit in the header gives an error or other names, never views out of bounds.
+    #[test]
+    fn flipped_bits_do_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = std::fs::read(write_sample(dir.path())).unwrap();
+        let n_header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let mut refused = 0;
+        for bit in 0..8 * n_header {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let Ok(weights) = Weights::from_bytes(flipped.into()) else {
+                refused += 1;
+                continue;
+            };
+            for name in weights.names() {
+                let view = weights.find(name).unwrap();
+                let n: usize = view.shape.iter().product();
+                assert_eq!(view.bytes.len(), n * view.dtype.size(), "bit {bit}");
+                let _ = weights.f32_bytes(name);
+            }
+        }
+        assert!(refused > 4 * n_header, "{refused} of {} bits", 8 * n_header);
+    }
+
     #[test]
     fn headers_that_lie_are_errors() {
         let lie = |header: &str, n_data: usize| {

@@ -142,6 +142,14 @@ pub(super) fn flag(value: u32, name: &str) -> Result<bool> {
     }
 }
 
+/// Refuses what a later version may give a meaning to: it must not be passed over here.
+pub(super) fn reserved(is_zero: bool, name: &str) -> Result<()> {
+    if is_zero {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("{name} is not 0; this version of the library reserves it")))
+}
+
 /// A text without NUL for C; one inside is an error that names the text.
 pub(super) fn c_string(text: &str, name: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid(format!("{name} holds a NUL character")))

@@ -4,7 +4,9 @@ use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::args::{c_string, choice, flag, optional_text, output, owned_text, text, texts};
+use super::args::{
+    c_string, choice, flag, optional_text, output, owned_text, reserved, text, texts,
+};
 use super::error::mmopt_error;
 use super::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
 use super::structs::{Options, init, options};
@@ -124,6 +126,7 @@ unsafe fn column(name: *const c_char, what: &str) -> Result<Option<Column>> {
 }
 
 unsafe fn columns(o: &mmopt_corpus_options) -> Result<Columns> {
+    reserved(o.reserved == 0, "reserved")?;
     let formats = [(0, Format::Auto), (1, Format::Tsv), (2, Format::Csv), (3, Format::Jsonl)];
     let headers = [(0, Header::Auto), (1, Header::Yes), (2, Header::No)];
     // SAFETY: the caller's texts, by the header's contract.

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use super::args::{choice, flag, output, owned_text, text, texts};
+use super::args::{choice, flag, output, owned_text, reserved, text, texts};
 use super::batch::{Batches, mmopt_batch};
 use super::corpus::mmopt_corpus;
 use super::error::mmopt_error;
@@ -92,6 +92,7 @@ unsafe impl Options for mmopt_loader_options {
 
 impl mmopt_loader_options {
     fn walk(&self) -> Result<LoaderOptions> {
+        reserved(self.reserved == 0, "reserved")?;
         Ok(LoaderOptions {
             batch_size: self.batch_size,
             shuffle: flag(self.shuffle, "shuffle")?,

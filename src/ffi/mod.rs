@@ -39,10 +39,12 @@ mod trainer_options;
 mod trainer_parameters;
 mod trainer_state;
 
+mod dlpack;
 mod optimizer;
 
 pub use args::mmopt_text_free;
 pub use callback::*;
+pub use dlpack::*;
 pub use error::*;
 pub use evaluation::*;
 pub use model::*;

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 
-use super::args::{choice, optional_text, output, owned_text, slice, text};
+use super::args::{choice, optional_text, output, owned_text, reserved, slice, text};
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, handle, into_raw, shared};
 use super::structs::{Options, init, options};
@@ -106,6 +106,7 @@ pub unsafe extern "C" fn mmopt_loss_options_init(options: *mut mmopt_loss_option
 }
 
 unsafe fn loss_spec(o: &mmopt_loss_options) -> Result<LossSpec> {
+    reserved(o.reserved == 0, "reserved")?;
     // SAFETY: the caller's text and array, by the header's contract.
     let (output, weights) = unsafe {
         let weights = slice(o.class_weights, o.n_class_weights, "class_weights")?;

@@ -30,12 +30,18 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
     guard(|| unsafe {
         let name = text(name, "name")?;
         let mut sizes = options(sizes)?;
-        fit_tokenizer(&mut sizes, &*shared(tokenizer)?);
+        let tokenizer = shared(tokenizer)?;
+        fit_tokenizer(&mut sizes, &tokenizer);
         let corpus = shared(corpus)?.corpus.clone();
         fit_corpus(&mut sizes, &corpus);
         let model = output(model, "model")?;
         let labels = corpus.labels().names().to_vec();
-        let (config, task) = sizes.config(labels).context(|| format!("model '{name}'"))?;
+        let (mut config, task) = sizes.config(labels).context(|| format!("model '{name}'"))?;
+        for (key, special) in [("bos_token_id", Special::Bos), ("eos_token_id", Special::Eos)] {
+            if let Some(id) = tokenizer.special_id(special) {
+                config.other.insert(key.to_owned(), id.into());
+            }
+        }
         model.set(give(name, Source::Config(Box::new(config)), Some(task)));
         Ok(())
     })

@@ -5,7 +5,8 @@ use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
 
 use super::args::{
-    c_string, choice, flag, optional_output, optional_text, output, owned_text, slice, text,
+    c_string, choice, flag, optional_output, optional_text, output, owned_text, reserved, slice,
+    text,
 };
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
@@ -99,6 +100,7 @@ unsafe fn param_spec(p: &mmopt_parameter) -> Result<(ParamSpec, Buffers)> {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|e| Error::invalid(format!("role_json: {e}")).with_source(e))?;
+        reserved(p.reserved == [0; 2], "reserved")?;
         let trainable = flag(p.trainable, "trainable")?;
         let grad_dtype = choice(p.gradient_dtype, "gradient_dtype", &DTYPES)?;
         let spec = ParamSpec { trainable, role, ..ParamSpec::new(name, &shape) };
@@ -114,6 +116,7 @@ unsafe fn model_spec(m: &mmopt_parameters) -> Result<(ModelSpec, Vec<Buffers>)> 
         let owned = |t: *const c_char, what| -> Result<Option<String>> {
             Ok(optional_text(t, what)?.map(str::to_owned))
         };
+        reserved(m.reserved == [0; 2], "model.reserved")?;
         let parameters = slice(m.parameters, m.n_parameters, "model.parameters")?;
         let read = |p| param_spec(p).context(|| format!("model '{name}'"));
         let all = parameters.iter().map(read).collect::<Result<Vec<_>>>()?;

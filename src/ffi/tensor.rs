@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::ffi::c_void;
 
-use super::args::{choice, slice, text};
+use super::args::{choice, reserved, slice, text};
 use crate::error::{Context, Error, Result};
 use crate::tensor::{DType, element_count};
 
@@ -101,6 +101,7 @@ pub(super) unsafe fn view<'a>(tensor: &mmopt_tensor) -> Result<View<'a>> {
 
 unsafe fn view_named<'a>(tensor: &mmopt_tensor, name: &'a str) -> Result<View<'a>> {
     let dtype = choice(tensor.dtype, "dtype", &DTYPES)?;
+    reserved(tensor.reserved == 0, "reserved")?;
     // SAFETY: by the contract of `view`.
     let dims = unsafe { slice(tensor.shape, tensor.n_dims, "shape") }?;
     let shape = dims
@@ -167,6 +168,7 @@ mod tests {
         assert_eq!(message(|_| ()), "x f32[2, 3] 24");
         assert!(message(|t| t.name = std::ptr::null()).contains("tensor.name is NULL"));
         assert!(message(|t| t.dtype = 8).contains("tensor 'x': dtype is 8"));
+        assert!(message(|t| t.reserved = 1).contains("reserved is not 0"));
         assert!(message(|t| t.n_bytes = 20).contains("f32[2, 3] has 24 bytes"));
         assert!(message(|t| t.data = std::ptr::null()).contains("data is NULL"));
         assert!(message(|t| t.shape = std::ptr::null()).contains("shape is NULL"));

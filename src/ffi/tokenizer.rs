@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::architecture::mmopt_architecture;
-use super::args::{choice, flag, optional_text, output, owned_text, slice, text};
+use super::args::{choice, flag, optional_text, output, owned_text, reserved, slice, text};
 use super::corpus::mmopt_corpus;
 use super::error::mmopt_error;
 use super::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
@@ -96,6 +96,7 @@ unsafe impl Options for mmopt_tokenizer_options {
 
 impl mmopt_tokenizer_options {
     fn checked(&self) -> Result<TrainOptions> {
+        reserved(self.reserved == 0, "reserved")?;
         let flavours =
             [(1, Flavour::Bert), (2, Flavour::Gpt2), (3, Flavour::Roberta), (4, Flavour::Bert)];
         let kinds = [(0, None), (1, Some(Kind::WordPiece)), (2, Some(Kind::ByteLevelBpe))];

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::path::PathBuf;
 
-use super::args::{choice, flag, optional_text};
+use super::args::{choice, flag, optional_text, reserved};
 use super::guard::guard_or;
 use crate::error::{Error, Result};
 use crate::optim::{self, Clip, Convergence, Decay, NonFinite, Policy, Rule};
@@ -249,6 +249,7 @@ impl mmopt_trainer_options {
     /// # Safety
     /// The texts inside are NULL or what the header says.
     pub(super) unsafe fn checked(&self) -> Result<TrainerOptions> {
+        reserved(self.reserved == 0, "reserved")?;
         // SAFETY: by this function's contract.
         let (json, path) = unsafe {
             (

@@ -139,6 +139,11 @@ impl Tracker {
         }
     }
 
+    /// A model's last losses.
+    pub fn losses(&self, model: usize) -> &VecDeque<f64> {
+        &self.losses[model]
+    }
+
     /// The factor in force.
     pub fn factor(&self, model: usize) -> f64 {
         self.factor[model]

@@ -4,8 +4,11 @@
 //! It works on raw host memory and knows neither graphs nor runtimes. docs/optimizer.md holds
 //! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
 
+mod admit;
+mod coefficient;
 mod converge;
 mod kernel;
+mod lane;
 mod layout;
 mod memory;
 mod metrics;
@@ -17,6 +20,7 @@ mod paper;
 mod pattern;
 mod plan;
 mod pool;
+mod rates;
 mod role;
 mod schedule;
 mod spec;
@@ -24,6 +28,7 @@ mod state;
 mod step;
 mod sweep;
 mod synchronise;
+mod validate;
 mod validation;
 mod view;
 

@@ -4,23 +4,24 @@
 //! Models are kept in order of name, whatever order they were given in; `order` maps the
 //! caller's indices.
 
+use super::admit::{admit_param, check_buffers, check_names, influence, not_trainable};
 use super::converge::Tracker;
 use super::kernel::Build;
 use super::kernel::update::Coef;
+use super::lane::{Lane, Scratches};
 use super::layout::{Layout, TILE_FLOATS};
 use super::memory::Owned;
 use super::metrics::Metrics;
 use super::mixing;
-use super::options::{Isa, Method, MomentType, Options, ParamGroup, Policy, Rule};
+use super::options::{Isa, Method, MomentType, Options, ParamGroup, Policy};
 use super::pattern::matches;
 use super::plan::Plan;
 use super::pool::Pool;
-use super::role::classify;
 use super::schedule::PlateauState;
 use super::spec::ModelSpec;
-use super::sweep::{Lane, Own, Scratches};
+use super::sweep::Own;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor, element_count};
+use crate::tensor::{DType, Tensor};
 
 /// Where one parameter lies in the host's memory, dense and row-major.
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +308,7 @@ impl Optimizer {
         self.dense = vec![0.0; if dense { layout.n_squares() } else { 0 }];
         self.work = super::step::Work::new(layout.largest);
         self.own = vec![Own { active: false, synced: false, scale: 1.0, bound: f32::INFINITY }; n];
-        self.coefs = vec![super::step::idle(); n];
+        self.coefs = vec![super::coefficient::idle(); n];
         if self.bound.len() != n {
             self.bound = self.params.iter().map(|p| no_memory(p.len)).collect();
         }
@@ -484,76 +485,6 @@ impl Optimizer {
         }
     }
 
-    /// Factors and effective rate of a model: those of the last step, before it those of the
-    /// first.
-    pub fn rates(&self, model: usize) -> Result<Rates> {
-        Ok(self.models[self.index(model)?].rates)
-    }
-
-    /// Effective rates of all models, in the caller's order.
-    pub fn learning_rates(&self) -> Vec<f64> {
-        self.order.iter().map(|&m| self.models[m].rates.effective).collect()
-    }
-
-    /// State of the convergence rule: the published r, or the project's smoothed factor; 1 at
-    /// the start.
-    pub fn convergence_state(&self, model: usize) -> Result<f64> {
-        Ok(self.tracker.state(self.index(model)?))
-    }
-
-    /// Sets the base rate for the coming steps, finite and ≥ 0.
-    pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
-        if !(rate.is_finite() && rate >= 0.0) {
-            return Err(Error::invalid(format!("learning rate {rate} must be finite and >= 0")));
-        }
-        self.options.learning_rate = rate;
-        Ok(())
-    }
-
-    /// A callback that sees (model's name, step, rate) and returns the rate to use; `None`
-    /// removes it. A result that is negative or not finite fails the step.
-    pub fn set_rate_callback(&mut self, callback: Option<RateCallback>) {
-        self.callback = callback;
-    }
-
-    /// Sets a model's weight, finite and ≥ 0; the sum of all must stay positive.
-    pub fn set_model_weight(&mut self, model: usize, weight: f64) -> Result<()> {
-        let model = self.index(model)?;
-        let others: f64 = self
-            .models
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i != model)
-            .map(|(_, m)| m.weight)
-            .sum();
-        if !(weight.is_finite() && weight >= 0.0 && weight + others > 0.0) {
-            return Err(Error::invalid(format!(
-                "model '{}': weight {weight} must be finite and >= 0, and the sum of all > 0",
-                self.models[model].spec.name
-            )));
-        }
-        self.models[model].base_weight = weight;
-        self.models[model].weight = weight;
-        self.normalise()
-    }
-
-    /// Normalised weight of a model.
-    pub fn model_share(&self, model: usize) -> Result<f64> {
-        Ok(self.models[self.index(model)?].share)
-    }
-
-    pub(super) fn normalise(&mut self) -> Result<()> {
-        let total: f64 = self.models.iter().map(|m| m.weight).sum();
-        if self.models.is_empty() {
-            return Ok(());
-        }
-        if total <= 0.0 || !total.is_finite() {
-            return Err(Error::invalid("the models' weights sum to 0; one must be positive"));
-        }
-        self.models.iter_mut().for_each(|m| m.share = m.weight / total);
-        Ok(())
-    }
-
     /// Freezes or trains all parameters whose name matches `pattern` in models whose name
     /// matches `model`; returns how many changed. Moments of frozen parameters are kept.
     pub fn set_trainable(&mut self, model: &str, pattern: &str, trainable: bool) -> Result<usize> {
@@ -666,120 +597,4 @@ pub(super) fn no_memory(len: usize) -> Lane {
         x: std::ptr::null_mut(),
         len,
     }
-}
-
-fn not_trainable(model: &str, param: &str, dtype: DType) -> Error {
-    Error::unsupported(format!(
-        "model '{model}', parameter '{param}' has element type {dtype}; only f32 can be trained, \
-         freeze it"
-    ))
-}
-
-fn check_names(specs: &[ModelSpec]) -> Result<()> {
-    if let Some(pair) = specs.windows(2).find(|w| w[0].name == w[1].name) {
-        return Err(Error::invalid(format!("two models are named '{}'", pair[0].name)));
-    }
-    for spec in specs {
-        let mut names: Vec<&str> = spec.params.iter().map(|p| p.name.as_str()).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
-            return Err(Error::invalid(format!(
-                "model '{}': two parameters are named '{}'",
-                spec.name, pair[0]
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Applies the pattern groups to one parameter; writes `trainable` back to its spec.
-fn admit_param(
-    options: &Options,
-    model: usize,
-    index: usize,
-    spec: &mut ModelSpec,
-) -> Result<ParamState> {
-    let p = &spec.params[index];
-    let bare = options.decay_matrices_only && p.shape.len() < 2;
-    let mut state = ParamState {
-        model,
-        index,
-        len: element_count(&p.shape)?,
-        trainable: p.trainable,
-        lr_scale: 1.0,
-        weight_decay: if bare { 0.0 } else { options.weight_decay },
-        muon: false,
-        steps: 0,
-        m: None,
-        v: None,
-        x: None,
-        sum: None,
-        summed: false,
-    };
-    let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
-    for group in options.groups.iter().filter(hits) {
-        state.trainable = group.trainable.unwrap_or(state.trainable);
-        state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
-        state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
-    }
-    if state.trainable && p.dtype != DType::F32 {
-        return Err(not_trainable(&spec.name, &p.name, p.dtype));
-    }
-    let hidden = |p: &super::spec::ParamSpec| {
-        let placed = classify(p, 0);
-        !placed.is_empty() && placed.iter().all(|p| p.role.is_hidden_matrix())
-    };
-    state.muon = options.method == Method::Muon && p.shape.len() == 2 && hidden(p);
-    spec.params[index].trainable = state.trainable;
-    Ok(state)
-}
-
-fn check_buffers(b: &Buffers, trainable: bool) -> Result<()> {
-    if trainable && b.param.is_null() {
-        return Err(Error::invalid("its value pointer is null"));
-    }
-    if !(b.param as usize).is_multiple_of(4) {
-        return Err(Error::invalid("its value pointer is not aligned to 4 bytes"));
-    }
-    if !matches!(b.grad_dtype, DType::F32 | DType::BF16 | DType::F16) {
-        let text = format!("gradients of type {}; f32, bf16 and f16 are", b.grad_dtype);
-        return Err(Error::unsupported(text));
-    }
-    if !(b.grad as usize).is_multiple_of(b.grad_dtype.size()) {
-        return Err(Error::invalid("its gradient pointer is not aligned to its elements"));
-    }
-    Ok(())
-}
-
-/// The influence matrix by model, row = influenced.
-fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
-    let Rule::Influence(entries) = rule else { return Ok(Vec::new()) };
-    let n = specs.len();
-    let mut matrix = vec![0.0; n * n];
-    let find = |name: &str| {
-        specs
-            .iter()
-            .position(|s| s.name == name)
-            .ok_or_else(|| Error::not_found(format!("rule influence: no model is named '{name}'")))
-    };
-    for e in entries {
-        let (to, from) = (find(&e.to)?, find(&e.from)?);
-        if to == from || !(0.0..=1.0).contains(&e.amount) {
-            return Err(Error::invalid(format!(
-                "rule influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
-                e.to, e.from, e.amount
-            )));
-        }
-        matrix[to * n + from] = e.amount;
-    }
-    for (row, spec) in matrix.chunks(n.max(1)).zip(specs) {
-        let total: f64 = row.iter().sum();
-        if total > 1.0 + 1e-12 {
-            return Err(Error::invalid(format!(
-                "rule influence: the amounts for '{}' sum to {total}, more than 1",
-                spec.name
-            )));
-        }
-    }
-    Ok(matrix)
 }

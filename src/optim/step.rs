@@ -1,14 +1,14 @@
 //! One step: look at the gradients, decide who takes part, compute all coefficients, sweep.
 
+use super::coefficient::coefficient;
 use super::kernel::reduce;
-use super::kernel::update::{Coef, Formula};
+use super::lane::{Lane, Scratch, gradient, is_direct};
 use super::mixing::{self, Members};
 use super::optimizer::{Optimizer, Rates, StepReport};
-use super::options::RateScale;
-use super::options::{Accumulate, Clip, EpsForm, Method, MomentType, NonFinite, Policy, Rule};
+use super::options::{Accumulate, Clip, MomentType, NonFinite, Policy, RateScale, Rule};
 use super::paper::paper_multiplier;
 use super::schedule;
-use super::sweep::{Bundle, Item, Lane, Mix, Scratch, Sweep, gradient, is_direct};
+use super::sweep::{Bundle, Item, Mix, Sweep};
 use super::view::BLOCK;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{DType, Tensor};
@@ -35,21 +35,6 @@ impl Work {
             work: vec![0.0; k * k],
             matrix: vec![0.0; k * k],
         }
-    }
-}
-
-/// A coefficient that moves nothing.
-pub(super) fn idle() -> Coef {
-    Coef {
-        formula: Formula::AdamW,
-        beta1: 0.0,
-        rest1: 0.0,
-        beta2: 0.0,
-        rest2: 0.0,
-        step: 0.0,
-        decay: 0.0,
-        root: 1.0,
-        eps: 1.0,
     }
 }
 
@@ -167,6 +152,8 @@ impl Optimizer {
                 };
             }
             let takes_part = !counted || model.window > 0;
+            // The gradients are looked at as they are; `scale_gradients` sets the bound.
+            self.own[i].bound = f32::INFINITY;
             self.own[i].active = takes_part && p.trainable && !lane.g.is_null();
             self.own[i].synced = !lane.p.is_null() && (paper || (takes_part && p.trainable));
         }
@@ -263,16 +250,13 @@ impl Optimizer {
                 m.grad_norm += self.squares[i];
             }
         }
-        if self.options.non_finite == NonFinite::Fail {
-            if let Some(m) = self.models.iter().find(|m| m.bad) {
-                return Err(Error::new(
-                    Kind::NonFinite,
-                    format!(
-                        "model '{}': a loss or gradient is NaN or infinite; nothing was changed",
-                        m.spec.name
-                    ),
-                ));
-            }
+        let fails = self.options.non_finite == NonFinite::Fail;
+        if let Some(m) = self.models.iter().find(|m| fails && m.bad) {
+            let name = &m.spec.name;
+            let text = format!(
+                "model '{name}': a loss or gradient is NaN or infinite; nothing was changed"
+            );
+            return Err(Error::new(Kind::NonFinite, text));
         }
         for (i, p) in self.params.iter().enumerate() {
             let good = !self.models[p.model].bad;
@@ -559,51 +543,5 @@ unsafe fn look(sweep: &Sweep<'_>, s: &mut Scratch, item: &Item, at: usize, out: 
             // SAFETY: the caller's promise.
             unsafe { sweep.products(s, bundle, &tile, out.at(at, n * n)) };
         }
-    }
-}
-
-/// The coefficients of a parameter at its own step `n` ≥ 1, computed in f64, rounded once.
-fn coefficient(
-    o: &super::options::Options,
-    rate: f64,
-    weight_decay: f64,
-    n: u64,
-    muon: bool,
-) -> Coef {
-    let exponent = i32::try_from(n).unwrap_or(i32::MAX);
-    let (b1, b2) = (o.beta1, o.beta2);
-    let (fix1, root) = (1.0 - b1.powi(exponent), (1.0 - b2.powi(exponent)).sqrt());
-    let adam = Coef {
-        formula: if o.amsgrad { Formula::AmsGrad } else { Formula::AdamW },
-        beta1: b1 as f32,
-        rest1: (1.0 - b1) as f32,
-        beta2: b2 as f32,
-        rest2: (1.0 - b2) as f32,
-        step: match o.eps_form {
-            EpsForm::Corrected => (rate / fix1) as f32,
-            EpsForm::Raw => (rate * root / fix1) as f32,
-        },
-        decay: (rate * weight_decay) as f32,
-        root: match o.eps_form {
-            EpsForm::Corrected => (1.0 / root) as f32,
-            EpsForm::Raw => 1.0,
-        },
-        eps: o.eps as f32,
-    };
-    let momentum = o.momentum as f32;
-    match o.method {
-        Method::AdamW => adam,
-        Method::Muon if !muon => adam,
-        Method::Muon => {
-            Coef { formula: Formula::Muon { nesterov: o.nesterov }, beta1: momentum, ..adam }
-        }
-        Method::Lion => Coef { formula: Formula::Lion, step: rate as f32, ..adam },
-        Method::Sgd => Coef {
-            formula: Formula::Sgd { nesterov: o.nesterov },
-            beta1: momentum,
-            step: rate as f32,
-            decay: weight_decay as f32,
-            ..adam
-        },
     }
 }

@@ -8,27 +8,8 @@ use super::kernel::runs::{Runs, adamw_runs, sum_runs};
 use super::kernel::update::Formula;
 use super::kernel::update::{Coef, Gradient, Stretch, update};
 use super::kernel::{Build, convert, mix, prefetch, reduce};
+use super::lane::{Lane, Scratch, gradient, is_direct, wide};
 use super::view::{BLOCK, Tile, View};
-use crate::tensor::DType;
-use std::cell::UnsafeCell;
-
-/// Raw memory of one parameter; null where there is none. Elements of `m`, `v`, `x` are f32 or,
-/// with narrow moments, bfloat16.
-#[derive(Clone, Copy)]
-pub(crate) struct Lane {
-    pub p: *mut f32,
-    pub g: *const u8,
-    pub g_type: DType,
-    pub m: *mut u8,
-    pub v: *mut u8,
-    pub x: *mut u8,
-    pub len: usize,
-}
-
-// SAFETY: the pointers are used only in unsafe functions whose callers vouch for the memory.
-unsafe impl Send for Lane {}
-// SAFETY: as above.
-unsafe impl Sync for Lane {}
 
 /// What one parameter does in this step.
 #[derive(Clone, Copy)]
@@ -86,48 +67,6 @@ pub(crate) enum Item {
     Tile { bundle: usize, tile: Tile },
 }
 
-/// A worker's own memory. `tiles` holds gradient tiles, the rest one block each.
-pub(crate) struct Scratch {
-    tiles: Vec<f32>,
-    load: Vec<f32>,
-    m: Vec<f32>,
-    v: Vec<f32>,
-    x: Vec<f32>,
-}
-
-impl Scratch {
-    pub fn new(tile_floats: usize) -> Self {
-        let block = || vec![0.0; BLOCK];
-        Self { tiles: vec![0.0; tile_floats], load: block(), m: block(), v: block(), x: block() }
-    }
-}
-
-impl Scratch {
-    /// One block, for converted gradients.
-    pub fn load(&mut self) -> &mut [f32] {
-        &mut self.load
-    }
-}
-
-/// One scratch per worker.
-pub(crate) struct Scratches(Vec<UnsafeCell<Scratch>>);
-// SAFETY: each worker uses only the element of its own number, see `Scratches::of`.
-unsafe impl Sync for Scratches {}
-
-impl Scratches {
-    pub fn new(workers: usize, tile_floats: usize) -> Self {
-        Self((0..workers).map(|_| UnsafeCell::new(Scratch::new(tile_floats))).collect())
-    }
-
-    /// # Safety
-    /// No other reference to this worker's scratch may live.
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn of(&self, worker: usize) -> &mut Scratch {
-        // SAFETY: the caller's promise.
-        unsafe { &mut *self.0[worker].get() }
-    }
-}
-
 /// Everything a worker needs, read-only but for the lanes' memory.
 pub(crate) struct Sweep<'a> {
     pub build: Build,
@@ -141,60 +80,6 @@ pub(crate) struct Sweep<'a> {
     pub narrow: Option<u32>,
     /// False walks without updating: synchronisation alone.
     pub updates: bool,
-}
-
-/// `n` elements of a lane's gradient from `offset`: the memory itself, or its conversion in
-/// `load`, for which `n` must not exceed a block.
-///
-/// # Safety
-/// The lane's gradient must be readable for `offset + n` elements.
-pub(crate) unsafe fn gradient<'s>(
-    build: Build,
-    lane: &Lane,
-    bound: f32,
-    offset: usize,
-    n: usize,
-    load: &'s mut [f32],
-) -> &'s [f32] {
-    match lane.g_type {
-        DType::BF16 => {
-            // SAFETY: the caller's promise.
-            let raw = unsafe { std::slice::from_raw_parts(lane.g.cast::<u16>().add(offset), n) };
-            convert::from_bf16(build, raw, &mut load[..n]);
-        }
-        DType::F16 => {
-            // SAFETY: the caller's promise.
-            let raw =
-                unsafe { std::slice::from_raw_parts(lane.g.cast::<half::f16>().add(offset), n) };
-            convert::from_f16(raw, &mut load[..n]);
-        }
-        _ => {
-            // SAFETY: the caller's promise.
-            let raw = unsafe { std::slice::from_raw_parts(lane.g.cast::<f32>().add(offset), n) };
-            if bound == f32::INFINITY {
-                return raw;
-            }
-            convert::clamp(build, raw, bound, &mut load[..n]);
-            return &load[..n];
-        }
-    }
-    if bound != f32::INFINITY {
-        for x in &mut load[..n] {
-            *x = if *x > bound {
-                bound
-            } else if *x < -bound {
-                -bound
-            } else {
-                *x
-            };
-        }
-    }
-    &load[..n]
-}
-
-/// Whether a gradient can be read in place.
-pub(crate) fn is_direct(lane: &Lane, bound: f32) -> bool {
-    lane.g_type == DType::F32 && bound == f32::INFINITY
 }
 
 impl Sweep<'_> {
@@ -483,8 +368,7 @@ impl Sweep<'_> {
     unsafe fn load_tiles(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, k: usize) -> usize {
         let n_tile = tile.rows * tile.cols;
         let (slots, spare) = s.tiles.split_at_mut(k * n_tile);
-        let mut i = 0;
-        for part in parts.iter().filter(|p| self.own[p.param].active) {
+        for (i, part) in parts.iter().filter(|p| self.own[p.param].active).enumerate() {
             let lane = &self.lanes[part.param];
             let slot = &mut slots[i * n_tile..(i + 1) * n_tile];
             let turned = part.view.transposed;
@@ -499,7 +383,6 @@ impl Sweep<'_> {
                 let spare = &spare[..n_tile];
                 mix::transpose(self.build, spare, tile.cols, tile.rows, slot, false);
             }
-            i += 1;
         }
         n_tile
     }
@@ -594,18 +477,6 @@ impl Sweep<'_> {
             }
         }
     }
-}
-
-/// A stretch of moments as f32; empty where there is none.
-///
-/// # Safety
-/// `from` must be null or valid for `at + n` floats that nobody else uses meanwhile.
-unsafe fn wide<'a>(from: *mut u8, at: usize, n: usize) -> &'a mut [f32] {
-    if from.is_null() {
-        return &mut [];
-    }
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(from.cast::<f32>().add(at), n) }
 }
 
 /// Elements at a run's start that are asked for early; the processor finds the rest itself.

@@ -47,8 +47,9 @@ static inline void check_code(mmopt_error *error, uint32_t code, const char *par
 /* The path of a file in the folder that the test was given. Use one at a time. */
 static inline const char *in_folder(const char *folder, const char *name)
 {
-    static char path[4096];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    static char path[8192];
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+        exit(2);
     return path;
 }
 

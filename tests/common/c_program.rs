@@ -1,6 +1,7 @@
 //! C programs against the shared library that belongs to this test run.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Each test file uses its part of this.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

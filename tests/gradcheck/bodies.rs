@@ -195,7 +195,7 @@ fn two(name: &str) -> TensorProto {
     }
 }
 
-/// y = condition ? x w : sin(w) + 2 v with v = x w²; both branches use the same inner names, and
+/// y = condition ? x w : exp(w) + 2 v with v = x w²; both branches use the same inner names, and
 /// read what the model makes.
 fn conditional(g: &mut Graph, x: ValueId, w: ValueId, condition: ValueId) -> ValueId {
     let square = g.op("Mul", &[w, w], []);
@@ -203,7 +203,7 @@ fn conditional(g: &mut Graph, x: ValueId, w: ValueId, condition: ValueId) -> Val
     g.rename(v, "v").unwrap();
     let yes = branch(vec![node("Mul", &["x", "w"], &["inner"])], Vec::new(), "inner");
     let no = vec![
-        node("Sin", &["w"], &["inner"]),
+        node("Exp", &["w"], &["inner"]),
         node("Mul", &["c", "v"], &["twice"]),
         node("Add", &["inner", "twice"], &["sum"]),
     ];
@@ -216,7 +216,7 @@ fn conditional(g: &mut Graph, x: ValueId, w: ValueId, condition: ValueId) -> Val
 }
 
 fn when(holds: bool, x: f64, w: f64) -> (f64, f64) {
-    if holds { (x * w, x) } else { (w.sin() + 2.0 * x * w * w, w.cos() + 4.0 * x * w) }
+    if holds { (x * w, x) } else { (w.exp() + 2.0 * x * w * w, w.exp() + 4.0 * x * w) }
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn gradients_go_through_branches_in_branches() {
     let condition = positive_sum(&mut g, x);
     g.rename(condition, "holds").unwrap();
     let mut inner = node("If", &["holds"], &["y"]);
-    for (name, op) in [("then_branch", "Exp"), ("else_branch", "Sin")] {
+    for (name, op) in [("then_branch", "Exp"), ("else_branch", "Neg")] {
         inner.attribute.push(AttributeProto {
             name: name.into(),
             g: Some(branch(vec![node(op, &["product"], &["inner"])], Vec::new(), "inner")),

@@ -1,0 +1,105 @@
+#!/bin/sh
+# Installs the library, its headers, and the files by which pkg-config and CMake find it; or removes
+# exactly those files again.
+#
+#   scripts/install.sh [--uninstall] LIBRARIES PREFIX [DESTDIR]
+#
+# LIBRARIES: the folder with libmmopt.so and libmmopt.a that was built. PREFIX: where it will be
+# used. DESTDIR: a folder that stands for / while packaging.
+set -eu
+
+remove=no
+if [ "${1:-}" = --uninstall ]; then
+    remove=yes
+    shift
+fi
+if [ $# -lt 2 ]; then
+    echo "usage: scripts/install.sh [--uninstall] LIBRARIES PREFIX [DESTDIR]" >&2
+    exit 2
+fi
+built=$1
+prefix=$2
+root=${3:-}$prefix
+source=$(dirname "$0")/..
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$source/Cargo.toml" | head -n 1)
+major=${version%%.*}
+
+files="lib/libmmopt.so lib/libmmopt.so.$major lib/libmmopt.so.$version lib/libmmopt.a
+include/mmopt.h include/mmopt.hpp lib/pkgconfig/mmopt.pc
+lib/cmake/mmopt/mmoptConfig.cmake lib/cmake/mmopt/mmoptConfigVersion.cmake
+share/licenses/mmopt/LICENSE"
+
+if [ "$remove" = yes ]; then
+    for file in $files; do
+        rm -f "$root/$file"
+    done
+    rmdir "$root/lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
+    echo "removed libmmopt $version from $root"
+    exit 0
+fi
+for file in libmmopt.so libmmopt.a; do
+    if [ ! -f "$built/$file" ]; then
+        echo "install: $built/$file is missing; build the library first" >&2
+        exit 1
+    fi
+done
+
+mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include" \
+    "$root/share/licenses/mmopt"
+# Copied beside their places and renamed: a running program keeps the file that it has open.
+put() {
+    cp "$1" "$root/$2.new"
+    chmod "$3" "$root/$2.new"
+    mv -f "$root/$2.new" "$root/$2"
+}
+put "$built/libmmopt.so" "lib/libmmopt.so.$version" 755
+put "$built/libmmopt.a" lib/libmmopt.a 644
+ln -sf "libmmopt.so.$version" "$root/lib/libmmopt.so.$major"
+ln -sf "libmmopt.so.$major" "$root/lib/libmmopt.so"
+put "$source/include/mmopt.h" include/mmopt.h 644
+put "$source/bindings/cpp/mmopt.hpp" include/mmopt.hpp 644
+put "$source/LICENSE" share/licenses/mmopt/LICENSE 644
+
+cat > "$root/lib/pkgconfig/mmopt.pc" <<END
+prefix=$prefix
+libdir=\${prefix}/lib
+includedir=\${prefix}/include
+
+Name: mmopt
+Description: Joint training of several transformers on stock ONNX Runtime
+Version: $version
+Cflags: -I\${includedir}
+Libs: -L\${libdir} -lmmopt
+Libs.private: -lpthread -ldl -lm
+END
+
+cat > "$root/lib/cmake/mmopt/mmoptConfig.cmake" <<'END'
+# Defines mmopt::mmopt (shared) and mmopt::static.
+get_filename_component(_mmopt "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+if(NOT TARGET mmopt::mmopt)
+    add_library(mmopt::mmopt SHARED IMPORTED)
+    set_target_properties(mmopt::mmopt PROPERTIES
+        IMPORTED_LOCATION "${_mmopt}/lib/libmmopt.so"
+        INTERFACE_INCLUDE_DIRECTORIES "${_mmopt}/include")
+    add_library(mmopt::static STATIC IMPORTED)
+    set_target_properties(mmopt::static PROPERTIES
+        IMPORTED_LOCATION "${_mmopt}/lib/libmmopt.a"
+        INTERFACE_INCLUDE_DIRECTORIES "${_mmopt}/include"
+        INTERFACE_LINK_LIBRARIES "pthread;dl;m")
+endif()
+unset(_mmopt)
+END
+
+cat > "$root/lib/cmake/mmopt/mmoptConfigVersion.cmake" <<END
+set(PACKAGE_VERSION "$version")
+if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION
+        OR NOT PACKAGE_FIND_VERSION_MAJOR STREQUAL "$major")
+    set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+    if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+        set(PACKAGE_VERSION_EXACT TRUE)
+    endif()
+endif()
+END
+echo "installed libmmopt $version in $root"
