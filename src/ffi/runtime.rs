@@ -1,8 +1,8 @@
 //! ONNX Runtime: loaded once per process, on request or with the first trainer.
 
+use once_cell::sync::OnceCell;
 use std::ffi::{CString, c_char};
 use std::path::Path;
-use std::sync::OnceLock;
 
 use super::args::optional_text;
 use super::error::mmopt_error;
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn mmopt_runtime_load(path: *const c_char) -> *mut mmopt_e
 /// Static, never freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn mmopt_runtime_version() -> *const c_char {
-    static TEXT: OnceLock<CString> = OnceLock::new();
+    static TEXT: OnceCell<CString> = OnceCell::new();
     loaded(&TEXT, |library| {
         let (major, minor, patch) = library.version();
         format!("{major}.{minor}.{patch}")
@@ -41,12 +41,12 @@ pub extern "C" fn mmopt_runtime_version() -> *const c_char {
 /// The file of the loaded ONNX Runtime; empty before it is loaded. Static, never freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn mmopt_runtime_path() -> *const c_char {
-    static TEXT: OnceLock<CString> = OnceLock::new();
+    static TEXT: OnceCell<CString> = OnceCell::new();
     loaded(&TEXT, |library| library.path().display().to_string())
 }
 
 fn loaded(
-    cache: &'static OnceLock<CString>,
+    cache: &'static OnceCell<CString>,
     text: impl FnOnce(&crate::runtime::Library) -> String,
 ) -> *const c_char {
     guard_or(c"".as_ptr(), || {

@@ -7,7 +7,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use once_cell::sync::OnceCell;
 
 use ort::AsPointer;
 use ort::environment::{Environment, EnvironmentBuilder};
@@ -29,7 +31,7 @@ const NAMES: &[&str] = if cfg!(target_os = "macos") {
 const SYSTEM_DIRS: &[&str] =
     &["/usr/local/lib", "/usr/local/lib64", "/usr/lib64", "/usr/lib", "/opt/onnxruntime/lib"];
 
-static LIBRARY: OnceLock<Library> = OnceLock::new();
+static LIBRARY: OnceCell<Library> = OnceCell::new();
 /// Held while loading; what it holds is the file that this process is bound to from then on.
 static LOADING: Mutex<Option<Found>> = Mutex::new(None);
 
