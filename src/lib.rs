@@ -16,6 +16,7 @@ pub mod autodiff;
 pub mod checkpoint;
 pub mod error;
 pub mod file;
+mod memory;
 pub mod models;
 pub mod onnx;
 pub mod optim;

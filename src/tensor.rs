@@ -152,7 +152,8 @@ impl Tensor {
             return Err(Error::unsupported("tensors of strings"));
         }
         let n_bytes = element_count(shape)? * dtype.size();
-        let lines = bytemuck::allocation::zeroed_vec(n_bytes.div_ceil(64));
+        let mut lines: Vec<Line> = bytemuck::allocation::zeroed_vec(n_bytes.div_ceil(64));
+        crate::memory::prefer_large_pages(bytemuck::cast_slice_mut(&mut lines));
         Ok(Self { dtype, shape: shape.to_vec(), n_bytes, lines })
     }
 
