@@ -63,6 +63,7 @@ bench-step: runtime
 	$(CARGO) bench --locked --bench step
 
 bench: bench-step
+	$(CARGO) bench --locked --bench kernels
 
 clean:
 	$(CARGO) clean
