@@ -387,3 +387,16 @@ fn a_harmful_synchronisation_is_taken_back() {
     let (synced, refused) = run(0.0);
     assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
 }
+
+#[test]
+fn padding_rows_get_no_gradient() {
+    let mut trainer = trainer(&["bert"], 0.0);
+    let mut example = Example::new(1, true);
+    // Padding that the mask does not hide: its embedding takes part in the loss.
+    example.tensors[0].1.as_mut_slice::<i64>().unwrap()[3] = 0;
+    trainer.forward_backward(0, &example.views()).unwrap();
+    let name = "bert.embeddings.word_embeddings.weight";
+    let gradient = trainer.gradient(0, name).unwrap().unwrap().as_slice::<f32>().unwrap();
+    assert!(gradient[..16].iter().all(|&g| g == 0.0));
+    assert!(gradient[5 * 16..7 * 16].iter().any(|&g| g != 0.0));
+}
