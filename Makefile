@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz
 
 all: lib runtime
 
@@ -61,6 +61,10 @@ header:
 
 bench-step: runtime
 	$(CARGO) bench --locked --bench step
+
+# From an exported BERT-base to a training session: seconds and memory.
+bench-load: runtime
+	$(CARGO) run --release --locked --example load_base -- $(or $(ROUNDS),5)
 
 bench: bench-step
 	$(CARGO) bench --locked --bench kernels

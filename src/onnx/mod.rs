@@ -3,6 +3,7 @@
 mod branch;
 pub mod build;
 mod build_data;
+mod detach;
 mod edit;
 mod graph;
 mod inline;

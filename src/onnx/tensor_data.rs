@@ -76,6 +76,11 @@ impl TensorData {
         Self::new(self.dtype, shape, self.bytes)
     }
 
+    /// Copies the bytes, so that they refer to no file.
+    pub(super) fn detach(&mut self) {
+        self.bytes = Bytes::copy_from_slice(&self.bytes);
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype

@@ -130,6 +130,21 @@ impl Model {
         self.signature.check(batch, true).map(|_| ())
     }
 
+    /// Opens the session that training on batches of these shapes needs, if it is not open.
+    pub fn prepare(&mut self, batch: Batch) -> Result<()> {
+        let context = &mut Sources {
+            graph: &self.graph,
+            ids: &self.ids,
+            parameters: &mut self.parameters,
+            spec: &self.spec,
+            signature: &self.signature,
+            mutual: self.mutual,
+            canceller: self.canceller.as_ref(),
+        };
+        let (key, options) = (self.signature.key(batch), &self.train_session);
+        self.training.get_or_make(key, |_| context.training(batch, options)).map(|_| ())
+    }
+
     /// Loss and gradients of a batch that passed [`Model::check_training`].
     pub fn forward_backward(&mut self, batch: Batch) -> Result<Run> {
         self.learn(batch, None).map(|(run, _)| run)
@@ -367,6 +382,8 @@ fn take_parameters(
     }
     make_inputs(graph, &ids)?;
     graph.prune();
+    // The weights were copied; what is left must not keep their file in memory.
+    graph.detach();
     if !parameters.iter().any(|p| p.trainable) {
         return Err(Error::invalid("the model has no trainable parameter"));
     }

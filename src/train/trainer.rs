@@ -138,6 +138,14 @@ impl Trainer {
         self.n_pending = 0;
     }
 
+    /// Opens the session that training on batches of these shapes needs and runs nothing, so that
+    /// the first pass takes no longer than the others. Only the shapes of `batch` count.
+    pub fn prepare(&mut self, model: usize, batch: Batch) -> Result<()> {
+        let one = self.model_mut(model)?;
+        let opened = one.check_training(batch).and_then(|()| one.prepare(batch));
+        opened.map_err(|e| in_model(e, &one.name))
+    }
+
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
     pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<Outcome> {

@@ -1,0 +1,116 @@
+//! Letting go of the files that a graph was read from.
+
+use bytes::Bytes;
+
+use super::graph::{Attribute, Graph};
+use super::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto};
+use super::tensor_data::TensorData;
+
+impl Graph {
+    /// Copies all data that the graph still holds into memory of its own, so that mapped files it
+    /// was read from are closed once nothing else refers to them. One small constant keeps a file
+    /// of weights in memory, as far as its pages were read.
+    pub fn detach(&mut self) {
+        self.initializers_mut().values_mut().for_each(TensorData::detach);
+        for node in self.nodes_mut() {
+            for attribute in node.attributes.values_mut() {
+                match attribute {
+                    Attribute::Tensor(data) => data.detach(),
+                    Attribute::Graph(body) => detach_graph(body),
+                    Attribute::Opaque(proto) => detach_attribute(proto),
+                    _ => {}
+                }
+            }
+        }
+        for function in &mut self.functions {
+            detach_nodes(&mut function.node);
+            function.attribute_proto.iter_mut().for_each(detach_attribute);
+        }
+    }
+}
+
+fn own(bytes: &mut Bytes) {
+    *bytes = Bytes::copy_from_slice(bytes);
+}
+
+fn detach_graph(graph: &mut GraphProto) {
+    graph.initializer.iter_mut().for_each(detach_tensor);
+    graph.sparse_initializer.iter_mut().for_each(detach_sparse);
+    detach_nodes(&mut graph.node);
+}
+
+fn detach_nodes(nodes: &mut [NodeProto]) {
+    nodes.iter_mut().flat_map(|n| &mut n.attribute).for_each(detach_attribute);
+}
+
+fn detach_attribute(attribute: &mut AttributeProto) {
+    attribute.s.iter_mut().chain(&mut attribute.strings).for_each(own);
+    attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(detach_tensor);
+    attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(detach_graph);
+}
+
+fn detach_sparse(tensor: &mut SparseTensorProto) {
+    tensor.values.iter_mut().chain(&mut tensor.indices).for_each(detach_tensor);
+}
+
+fn detach_tensor(tensor: &mut TensorProto) {
+    tensor.raw_data.iter_mut().chain(&mut tensor.string_data).for_each(own);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::onnx::proto::FunctionProto;
+    use crate::onnx::{Node, ValueType};
+
+    /// Bytes that tell, through the count of their owner, whether anything refers to them.
+    struct Watched(Arc<()>);
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            &[1, 0, 0, 0, 0, 0, 0, 0]
+        }
+    }
+
+    #[test]
+    fn nothing_refers_to_the_file_any_more() {
+        let file = Arc::new(());
+        let bytes = Bytes::from_owner(Watched(file.clone()));
+        let tensor = TensorProto { raw_data: Some(bytes.clone()), ..Default::default() };
+        let attribute = AttributeProto {
+            s: Some(bytes.slice(..3)),
+            t: Some(tensor.clone()),
+            tensors: vec![tensor.clone()],
+            ..Default::default()
+        };
+        let nodes = vec![NodeProto { attribute: vec![attribute.clone()], ..Default::default() }];
+        let body = GraphProto {
+            initializer: vec![tensor.clone()],
+            node: nodes.clone(),
+            ..Default::default()
+        };
+        let mut g = Graph::new("detached", 17);
+        let x = g.add_input("x", ValueType::default()).unwrap();
+        let data = TensorData::new(crate::tensor::DType::I64, &[1], bytes).unwrap();
+        let c = g.add_initializer("c", data.clone()).unwrap();
+        let y = g.op("Add", &[x, c], []);
+        let attributes = [
+            ("tensor", Attribute::Tensor(data.clone())),
+            ("body", Attribute::Graph(Box::new(body))),
+            ("other", Attribute::Opaque(Box::new(attribute))),
+        ];
+        g.push_node(Node {
+            attributes: attributes.map(|(k, v)| (k.to_owned(), v)).into(),
+            ..g.nodes()[0].clone()
+        });
+        g.functions.push(FunctionProto { node: nodes, ..Default::default() });
+        g.add_output(y);
+        drop((data, tensor));
+        assert!(Arc::strong_count(&file) > 1);
+        g.detach();
+        assert_eq!(Arc::strong_count(&file), 1);
+        assert_eq!(g.initializer(c).unwrap().to_i64s().unwrap(), [1]);
+    }
+}
