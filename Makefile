@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-abi
 
 all: lib runtime
 
@@ -62,7 +62,11 @@ header:
 bench-step: runtime
 	$(CARGO) bench --locked --bench step
 
-bench: bench-step
+# A step of a tiny model through C, C++ and Go against Rust.
+bench-abi: lib
+	$(CARGO) bench --locked --bench abi
+
+bench: bench-step bench-abi
 	$(CARGO) bench --locked --bench kernels
 
 clean:

@@ -127,7 +127,7 @@ fn cpp_wrapper_compiles_in_every_mode() {
     assert!(n_run > 0, "no C++ compiler found");
 }
 
-/// Compiles and links a C++ program with more arguments; nothing where GoogleTest is not there.
+/// Compiles and links a C++ program with more arguments.
 fn link(source: &Path, standard: &str, dir: &Path, more: &[&str]) -> PathBuf {
     let major = env!("CARGO_PKG_VERSION_MAJOR");
     for name in ["libmmopt.so".to_owned(), format!("libmmopt.so.{major}")] {
@@ -165,4 +165,46 @@ fn cpp_wrapper_passes_its_tests() {
     assert!(text.contains("[  PASSED  ]"), "{text}");
     let skipped = text.lines().find(|l| l.contains("not run")).unwrap_or("");
     println!("{}\n{skipped}", text.lines().last().unwrap_or(""));
+}
+
+/// The blocks of a language on a page, one after another.
+fn blocks(page: &str, language: &str) -> String {
+    let text = read(page);
+    let parts = text.split(&format!("```{language}\n")).skip(1);
+    let blocks: Vec<&str> = parts.map(|p| p.split("```").next().unwrap_or_default()).collect();
+    assert!(blocks.len() > 3, "{page} has only {} blocks of {language}", blocks.len());
+    blocks.join("\n")
+}
+
+/// Runs a guide's program twice, the second time from the first one's checkpoint.
+fn check_guide(program: &Path, dir: &Path) -> String {
+    if c_program::runtime().is_none() {
+        println!("not run: no ONNX Runtime");
+        return String::new();
+    }
+    let first = run(Command::new(program).current_dir(dir));
+    assert!(first.contains("epoch 1: bert 0.") && first.contains("epoch 2: bert 0."), "{first}");
+    for file in ["bert/model.safetensors", "gpt2/tokenizer.json", "checkpoint/latest"] {
+        assert!(dir.join(file).exists(), "{file} was not written");
+    }
+    let second = run(Command::new(program).current_dir(dir));
+    assert!(first.lines().next() != second.lines().next(), "it did not go on:\n{second}");
+    first
+}
+
+#[test]
+fn the_program_of_the_c_guide_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("guide.c");
+    std::fs::write(&source, blocks("docs/guide_c.md", "c")).unwrap();
+    check_guide(&c_program::compile(&source, dir.path()), dir.path());
+}
+
+#[test]
+fn the_program_of_the_cpp_guide_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("guide.cpp");
+    std::fs::write(&source, blocks("docs/guide_cpp.md", "cpp")).unwrap();
+    let text = check_guide(&link(&source, "c++17", dir.path(), &[]), dir.path());
+    assert!(text.is_empty() || text.contains("gradient mode: 3.0"), "{text}");
 }

@@ -217,3 +217,26 @@ fn through_a_go_module() {
         assert!(text.contains("two_models: bert 0."), "{text}");
     }
 }
+
+/// The pieces of Go in its guide, one after another, are a program.
+#[test]
+fn the_program_of_the_go_guide_runs() {
+    let Some(go) = Go::new() else { return };
+    if c_program::runtime().is_none() {
+        println!("not run: no ONNX Runtime");
+        return;
+    }
+    let module = tempfile::tempdir().unwrap();
+    let text = format!("{MODULE}{}\n", root().join("bindings/go").display());
+    std::fs::write(module.path().join("go.mod"), text).unwrap();
+    let guide = std::fs::read_to_string(root().join("docs/guide_go.md")).unwrap();
+    let parts = guide.split("```go\n").skip(1);
+    let blocks: Vec<&str> = parts.map(|p| p.split("```").next().unwrap()).collect();
+    std::fs::write(module.path().join("main.go"), blocks.join("\n")).unwrap();
+    run(&mut go.command(module.path(), &["vet", "."]));
+    let first = run(&mut go.command(module.path(), &["run", "."]));
+    assert!(first.contains("epoch 2: bert 0."), "{first}");
+    assert!(module.path().join("gpt2/model.safetensors").exists());
+    let second = run(&mut go.command(module.path(), &["run", "."]));
+    assert!(first.lines().next() != second.lines().next(), "it did not go on:\n{second}");
+}
