@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi
 
 all: lib runtime
 
@@ -66,7 +66,11 @@ bench-step: runtime
 bench-load: runtime
 	$(CARGO) run --release --locked --example load_base -- $(or $(ROUNDS),5)
 
-bench: bench-step
+# A step of a tiny model through C, C++ and Go against Rust.
+bench-abi: lib
+	$(CARGO) bench --locked --bench abi
+
+bench: bench-step bench-abi
 	$(CARGO) bench --locked --bench kernels
 
 clean:

@@ -13,3 +13,15 @@ done
 python3 -m pip --version >/dev/null 2>&1 || echo "setup: python3 has no pip; downloads will fail" >&2
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+# What tests of the C++ and Go wrappers need; without it they print "not run".
+gtest() { echo '#include <gtest/gtest.h>' | c++ -E -xc++ - >/dev/null 2>&1; }
+if ! gtest && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    add="apt-get install -y -q --no-install-recommends libgtest-dev"
+    $add >/dev/null 2>&1 || { apt-get update -q && $add; } >/dev/null 2>&1 || true
+fi
+gtest || echo "setup: no GoogleTest; please install libgtest-dev (Debian) for the C++ tests" >&2
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+if command -v go >/dev/null 2>&1 && [ ! -x "$(go env GOPATH)/bin/staticcheck" ]; then
+    go install "$staticcheck" || echo "setup: $staticcheck could not be installed" >&2
+fi

@@ -1,6 +1,5 @@
-//! The C and C++ tests: each program of `tests/c` and `tests/cpp` is compiled against the shared
-//! library and run. It gets an empty folder as its argument, prints what failed, and ends with 0
-//! when nothing did.
+//! The C tests: each program of `tests/c` is compiled against the shared library and run. It gets
+//! an empty folder as its argument, prints what failed, and ends with 0 when nothing did.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -48,12 +47,6 @@ fn trainer() {
 #[test]
 fn optimizer() {
     check("c/optimizer.c");
-}
-
-#[test]
-#[cfg(feature = "text")]
-fn cpp_wrapper() {
-    check("cpp/wrapper.cpp");
 }
 
 #[test]

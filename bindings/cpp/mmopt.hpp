@@ -3,10 +3,15 @@
  * libmmopt for C++17: a thin layer over mmopt.h in this one file.
  *
  * Each class owns one object of the C library, can be moved but not copied, and frees it. get()
- * gives the C pointer, release() gives it away. Errors are thrown as mmopt::error, whose code() is an
- * mmopt_code. What a method returns as a pointer, view or span belongs to the object it was asked
- * of, for as long as mmopt.h says. Threads: const methods may run at the same time, others need the
- * object alone.
+ * gives the C pointer, release() gives it away, so whatever the C library has is within reach.
+ * Errors are thrown as mmopt::error, whose code() is an mmopt_code. Options are the C structs: the
+ * functions corpus_options(), trainer_options() and so on fill them with the defaults.
+ *
+ * Views (span, tensor, pointers) point into the object that they were asked of, for as long as
+ * mmopt.h says. Threads: const methods may run at the same time, others need the object alone.
+ *
+ * Callbacks are std::functions. What they throw does not pass through the C library: it is kept,
+ * the call is made to fail where it can be, and the call's C++ method throws it on.
  */
 #ifndef MMOPT_HPP
 #define MMOPT_HPP
@@ -15,14 +20,27 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <initializer_list>
 #include <iterator>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
+#if __cplusplus >= 202002L
+#include <ranges>
+#endif
+
+/// As in dlpack.h, version 1; only its address passes through here.
+struct DLManagedTensorVersioned;
 
 namespace mmopt {
 
@@ -59,9 +77,65 @@ inline std::string take(char *text) {
     return std::string(text == nullptr ? "" : text);
 }
 
+/// The C text of a string, which must have no NUL inside.
+inline const char *text(const std::string &string) {
+    if (string.find('\0') != std::string::npos)
+        throw error(MMOPT_CODE_INVALID_ARGUMENT, "a text has a NUL inside");
+    return string.c_str();
+}
+
+/// C texts of a vector of strings, which they belong to.
+inline std::vector<const char *> c_strings(const std::vector<std::string> &texts) {
+    std::vector<const char *> all;
+    all.reserve(texts.size());
+    for (const auto &one : texts)
+        all.push_back(text(one));
+    return all;
+}
+
+/// The C text of an optional string, NULL for none.
+inline const char *c_string(const std::optional<std::string> &string) {
+    return string ? text(*string) : nullptr;
+}
+
+/// Walks anything with size() and operator[] by value.
+template <class Range> class index_iterator {
+  public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = decltype(std::declval<const Range &>()[0]);
+    using difference_type = std::ptrdiff_t;
+    using pointer = void;
+    using reference = value_type;
+
+    index_iterator() noexcept = default;
+    index_iterator(Range range, std::size_t at) noexcept : range_(range), at_(at) {}
+    [[nodiscard]] value_type operator*() const { return range_[at_]; }
+    index_iterator &operator++() noexcept {
+        at_++;
+        return *this;
+    }
+    index_iterator operator++(int) noexcept {
+        const auto old = *this;
+        at_++;
+        return old;
+    }
+    [[nodiscard]] friend bool operator==(const index_iterator &a,
+                                         const index_iterator &b) noexcept {
+        return a.at_ == b.at_;
+    }
+    [[nodiscard]] friend bool operator!=(const index_iterator &a,
+                                         const index_iterator &b) noexcept {
+        return a.at_ != b.at_;
+    }
+
+  private:
+    Range range_{};
+    std::size_t at_ = 0;
+};
+
 } // namespace detail
 
-/// One object of the C library.
+/// One object of the C library; empty after it was moved from or released.
 template <class T, void (*Free)(T *)> class handle {
   public:
     /// Takes over an object.
@@ -73,22 +147,46 @@ template <class T, void (*Free)(T *)> class handle {
     /// The object, to be freed by the caller; this one is empty then.
     [[nodiscard]] T *release() noexcept { return object_.release(); }
 
+    /// Frees the object now.
+    void free() noexcept { object_.reset(); }
+
+    /// Whether there is an object.
+    [[nodiscard]] explicit operator bool() const noexcept { return object_ != nullptr; }
+
   private:
     std::unique_ptr<T, detail::deleter<T, Free>> object_;
 };
 
-/// A view of consecutive elements that something else owns.
+/// A view of consecutive elements that something else owns. Vectors, arrays and std::span convert
+/// to it, and in C++20 it converts to std::span.
 template <class T> class span {
+    template <class C>
+    using element = std::remove_pointer_t<decltype(std::data(std::declval<C &>()))>;
+
   public:
+    using element_type = T;
+    using value_type = std::remove_cv_t<T>;
+    using size_type = std::size_t;
+    using difference_type = std::ptrdiff_t;
+    using pointer = T *;
+    using reference = T &;
+    using iterator = T *;
+
     constexpr span() noexcept = default;
     constexpr span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    template <class C, std::enable_if_t<!std::is_same_v<std::decay_t<C>, span> &&
+                                            std::is_convertible_v<element<C> (*)[], T (*)[]>,
+                                        int> = 0>
+    constexpr span(C &&elements) noexcept
+        : data_(std::data(elements)), size_(std::size(elements)) {}
 
     [[nodiscard]] constexpr T *data() const noexcept { return data_; }
     [[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] constexpr std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }
     [[nodiscard]] constexpr bool empty() const noexcept { return size_ == 0; }
     [[nodiscard]] constexpr T *begin() const noexcept { return data_; }
     [[nodiscard]] constexpr T *end() const noexcept { return data_ + size_; }
-    constexpr T &operator[](std::size_t i) const noexcept { return data_[i]; }
+    [[nodiscard]] constexpr T &operator[](std::size_t i) const noexcept { return data_[i]; }
 
   private:
     T *data_ = nullptr;
@@ -96,7 +194,7 @@ template <class T> class span {
 };
 
 /// The element type of a C++ type, an mmopt_dtype.
-template <class T> constexpr std::uint32_t dtype_of() noexcept {
+template <class T> [[nodiscard]] constexpr std::uint32_t dtype_of() noexcept {
     if constexpr (std::is_same_v<T, float>)
         return MMOPT_DTYPE_F32;
     else if constexpr (std::is_same_v<T, double>)
@@ -105,34 +203,104 @@ template <class T> constexpr std::uint32_t dtype_of() noexcept {
         return MMOPT_DTYPE_I64;
     else if constexpr (std::is_same_v<T, std::int32_t>)
         return MMOPT_DTYPE_I32;
+    else if constexpr (std::is_same_v<T, std::int16_t>)
+        return MMOPT_DTYPE_I16;
+    else if constexpr (std::is_same_v<T, std::int8_t>)
+        return MMOPT_DTYPE_I8;
+    else if constexpr (std::is_same_v<T, std::uint64_t>)
+        return MMOPT_DTYPE_U64;
+    else if constexpr (std::is_same_v<T, std::uint32_t>)
+        return MMOPT_DTYPE_U32;
+    else if constexpr (std::is_same_v<T, std::uint16_t>)
+        return MMOPT_DTYPE_U16;
     else if constexpr (std::is_same_v<T, std::uint8_t>)
         return MMOPT_DTYPE_U8;
+    else if constexpr (std::is_same_v<T, bool>)
+        return MMOPT_DTYPE_BOOL;
     else
         static_assert(!sizeof(T), "no element type of the library");
 }
 
-/// A view of a tensor; it owns nothing.
+/// A DLManagedTensorVersioned that is owned here: its deleter is called once.
+class managed_tensor {
+  public:
+    explicit managed_tensor(void *managed) noexcept
+        : managed_(static_cast<DLManagedTensorVersioned *>(managed)) {}
+    [[nodiscard]] DLManagedTensorVersioned *get() const noexcept { return managed_.get(); }
+    [[nodiscard]] DLManagedTensorVersioned *release() noexcept { return managed_.release(); }
+
+  private:
+    struct deleter {
+        /// What DLManagedTensorVersioned begins with in every 1.x version.
+        struct head {
+            std::uint32_t version[2];
+            void *context;
+            void (*free)(DLManagedTensorVersioned *);
+        };
+        void operator()(DLManagedTensorVersioned *managed) const noexcept {
+            head start;
+            std::memcpy(&start, static_cast<const void *>(managed), sizeof start);
+            if (start.free != nullptr)
+                start.free(managed);
+        }
+    };
+    std::unique_ptr<DLManagedTensorVersioned, deleter> managed_;
+};
+
+/// A view of a dense, row-major tensor; it owns nothing.
 class tensor {
+    template <class C>
+    using element =
+        std::remove_cv_t<std::remove_pointer_t<decltype(std::data(std::declval<const C &>()))>>;
+
   public:
     explicit tensor(const mmopt_tensor &raw) noexcept : raw_(raw) {}
 
-    /// A view of host memory; name and shape must live as long as the view.
-    template <class T>
-    tensor(const char *name, const std::vector<std::int64_t> &shape, span<const T> data) noexcept
-        : raw_{name, dtype_of<T>(), 0, shape.data(), shape.size(), data.data(),
-               data.size() * sizeof(T)} {}
+    /// A view of host memory; name, shape and elements must live as long as the view is used.
+    template <class C, class T = element<C>>
+    tensor(const char *name, span<const std::int64_t> shape, const C &elements) noexcept
+        : raw_{name,         dtype_of<T>(),       0,
+               shape.data(), shape.size(),        std::data(elements),
+               std::size(elements) * sizeof(T)} {}
 
-    [[nodiscard]] std::string name() const { return raw_.name; }
+    /// A view of n_bytes of host memory with elements of any mmopt_dtype.
+    tensor(const char *name, std::uint32_t dtype, span<const std::int64_t> shape, const void *data,
+           std::size_t n_bytes) noexcept
+        : raw_{name, dtype, 0, shape.data(), shape.size(), data, n_bytes} {}
+
+    /// A view of a versioned DLPack tensor, which stays the host's; so does name.
+    [[nodiscard]] static tensor from_dlpack(const char *name, const void *managed) {
+        mmopt_tensor raw{};
+        detail::check(mmopt_tensor_from_dlpack(name, managed, &raw));
+        return tensor(raw);
+    }
+
+    [[nodiscard]] std::string_view name() const noexcept {
+        return raw_.name == nullptr ? std::string_view() : raw_.name;
+    }
+    /// An mmopt_dtype.
     [[nodiscard]] std::uint32_t dtype() const noexcept { return raw_.dtype; }
     [[nodiscard]] span<const std::int64_t> shape() const noexcept {
         return {raw_.shape, raw_.n_dims};
     }
+    [[nodiscard]] std::size_t n_bytes() const noexcept { return raw_.n_bytes; }
 
     /// The elements; throws when they are of another type.
     template <class T> [[nodiscard]] span<const T> data() const {
         if (raw_.dtype != dtype_of<T>())
-            throw error(MMOPT_CODE_INVALID_ARGUMENT, name() + ": elements of another type");
+            throw error(MMOPT_CODE_INVALID_ARGUMENT,
+                        std::string(name()) + ": elements of another type");
         return {static_cast<const T *>(raw_.data), raw_.n_bytes / sizeof(T)};
+    }
+
+    /// The elements of any type.
+    [[nodiscard]] const void *bytes() const noexcept { return raw_.data; }
+
+    /// A copy as a versioned DLPack tensor that depends on nothing else.
+    [[nodiscard]] managed_tensor to_dlpack() const {
+        void *managed = nullptr;
+        detail::check(mmopt_tensor_to_dlpack(&raw_, &managed));
+        return managed_tensor(managed);
     }
 
     [[nodiscard]] const mmopt_tensor &raw() const noexcept { return raw_; }
@@ -141,23 +309,58 @@ class tensor {
     mmopt_tensor raw_;
 };
 
-/// The version of the loaded library.
+/// Tensors that an object owns, as a range of views.
+class tensor_list {
+  public:
+    tensor_list() noexcept = default;
+    explicit tensor_list(span<const mmopt_tensor> raw) noexcept : raw_(raw) {}
+
+    [[nodiscard]] std::size_t size() const noexcept { return raw_.size(); }
+    [[nodiscard]] bool empty() const noexcept { return raw_.empty(); }
+    [[nodiscard]] tensor operator[](std::size_t i) const noexcept { return tensor(raw_[i]); }
+    [[nodiscard]] auto begin() const noexcept { return iterator(*this, 0); }
+    [[nodiscard]] auto end() const noexcept { return iterator(*this, size()); }
+
+    /// The tensor of that name; throws when there is none.
+    [[nodiscard]] tensor operator[](std::string_view name) const {
+        for (std::size_t i = 0; i < size(); i++)
+            if ((*this)[i].name() == name)
+                return (*this)[i];
+        throw error(MMOPT_CODE_NOT_FOUND, "no tensor '" + std::string(name) + "'");
+    }
+
+    [[nodiscard]] span<const mmopt_tensor> raw() const noexcept { return raw_; }
+
+  private:
+    using iterator = detail::index_iterator<tensor_list>;
+    span<const mmopt_tensor> raw_;
+};
+
+/// The version of the loaded library as text and as a number, to be compared with MMOPT_VERSION
+/// and MMOPT_VERSION_NUMBER.
 [[nodiscard]] inline std::string version() { return mmopt_version(); }
+[[nodiscard]] inline std::uint32_t version_number() noexcept { return mmopt_version_number(); }
 
 /// Loads ONNX Runtime; without a path from the usual places.
 inline void load_runtime(const std::optional<std::string> &path = std::nullopt) {
-    detail::check(mmopt_runtime_load(path ? path->c_str() : nullptr));
+    detail::check(mmopt_runtime_load(detail::c_string(path)));
 }
 
-/// The version of the loaded ONNX Runtime; empty before it is loaded.
+/// The version and the file of the loaded ONNX Runtime; empty before it is loaded.
 [[nodiscard]] inline std::string runtime_version() { return mmopt_runtime_version(); }
+[[nodiscard]] inline std::string runtime_path() { return mmopt_runtime_path(); }
 
 /// An mmopt_architecture by its published name; throws for an unknown one.
 [[nodiscard]] inline std::uint32_t architecture(const std::string &name) {
-    const std::uint32_t found = mmopt_architecture_from_name(name.c_str());
+    const std::uint32_t found = mmopt_architecture_from_name(detail::text(name));
     if (found == 0)
         throw error(MMOPT_CODE_NOT_FOUND, "no architecture '" + name + "'");
     return found;
+}
+
+/// The published name of an mmopt_architecture; empty for any other number.
+[[nodiscard]] inline std::string architecture_name(std::uint32_t architecture) {
+    return mmopt_architecture_name(architecture);
 }
 
 /// A struct of options, filled with its defaults.
@@ -182,6 +385,7 @@ template <class T, void (*Init)(T *)> [[nodiscard]] T defaults() noexcept {
 [[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
     return defaults<mmopt_loss_options, mmopt_loss_options_init>();
 }
+/// The options of a preset, an mmopt_preset.
 [[nodiscard]] inline mmopt_trainer_options
 trainer_options(std::uint32_t preset = MMOPT_PRESET_DEFAULT) noexcept {
     mmopt_trainer_options options;
@@ -189,18 +393,45 @@ trainer_options(std::uint32_t preset = MMOPT_PRESET_DEFAULT) noexcept {
     return options;
 }
 
-/// The examples of one task.
+/// The examples of one task. It never changes.
 class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
   public:
     using handle::handle;
 
+    /// Texts with one class each: tab-separated, comma-separated or JSON lines.
     [[nodiscard]] static corpus read_classification(
         const std::string &path, const mmopt_corpus_options &options = corpus_options()) {
         mmopt_corpus *made = nullptr;
-        detail::check(mmopt_corpus_read_classification(path.c_str(), &options, &made));
+        detail::check(mmopt_corpus_read_classification(detail::text(path), &options, &made));
         return corpus(made);
     }
 
+    /// Words with one tag each. labels_of gives the tags, for evaluation data those of the training
+    /// data.
+    [[nodiscard]] static corpus read_tagged_words(const std::string &path,
+                                                  const corpus *labels_of = nullptr) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_tagged_words(detail::text(path), raw(labels_of), &made));
+        return corpus(made);
+    }
+
+    /// Questions about contexts.
+    [[nodiscard]] static corpus read_questions(const std::string &path) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_questions(detail::text(path), &made));
+        return corpus(made);
+    }
+
+    /// Plain text for language modelling; documents is an mmopt_documents.
+    [[nodiscard]] static corpus
+    read_plain_text(const std::string &path,
+                    std::uint32_t documents = MMOPT_DOCUMENTS_PARAGRAPHS) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_plain_text(detail::text(path), documents, &made));
+        return corpus(made);
+    }
+
+    /// n generated sentences of two classes.
     [[nodiscard]] static corpus synthetic(std::size_t n, std::uint64_t seed = 0,
                                           double label_noise = 0.03) {
         mmopt_corpus *made = nullptr;
@@ -210,17 +441,14 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
 
     /// Texts with the names of their classes (as many, or none).
     [[nodiscard]] static corpus from_texts(const std::vector<std::string> &texts,
-                                           const std::vector<std::string> &labels = {}) {
+                                           const std::vector<std::string> &labels = {},
+                                           const corpus *labels_of = nullptr) {
         if (!labels.empty() && labels.size() != texts.size())
             throw error(MMOPT_CODE_INVALID_ARGUMENT, "texts and labels differ in number");
-        std::vector<const char *> t, l;
-        for (const auto &text : texts)
-            t.push_back(text.c_str());
-        for (const auto &label : labels)
-            l.push_back(label.c_str());
+        const auto t = detail::c_strings(texts), l = detail::c_strings(labels);
         mmopt_corpus *made = nullptr;
         detail::check(mmopt_corpus_from_texts(t.data(), l.empty() ? nullptr : l.data(), t.size(),
-                                              nullptr, &made));
+                                              raw(labels_of), &made));
         return corpus(made);
     }
 
@@ -232,30 +460,74 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
+    /// The accuracy of always answering the most frequent class.
     [[nodiscard]] double majority_share() const noexcept {
         return mmopt_corpus_majority_share(get());
     }
+    /// The names of the classes or tags, by id.
     [[nodiscard]] std::vector<std::string> labels() const {
         std::vector<std::string> all;
         for (std::size_t i = 0; i < mmopt_corpus_n_labels(get()); i++)
             all.emplace_back(mmopt_corpus_label_name(get(), i));
         return all;
     }
+    /// How many examples have a class, or words a tag.
+    [[nodiscard]] std::size_t label_count(std::size_t label) const noexcept {
+        return mmopt_corpus_label_count(get(), label);
+    }
     [[nodiscard]] std::string text(std::size_t example) const {
         char *text = nullptr;
         detail::check(mmopt_corpus_text(get(), example, &text));
         return detail::take(text);
     }
+    /// The class of an example; -1 when it has none.
+    [[nodiscard]] std::int64_t label(std::size_t example) const {
+        std::int64_t label = -1;
+        detail::check(mmopt_corpus_label(get(), example, &label));
+        return label;
+    }
+
+  private:
+    static const mmopt_corpus *raw(const corpus *of) noexcept {
+        return of == nullptr ? nullptr : of->get();
+    }
 };
 
-/// Turns text into ids and back.
+/// An encoded text. It never changes.
+class encoding : public handle<mmopt_encoding, mmopt_encoding_free> {
+  public:
+    using handle::handle;
+
+    /// How many tokens.
+    [[nodiscard]] std::size_t size() const noexcept { return mmopt_encoding_length(get()); }
+    [[nodiscard]] span<const std::uint32_t> ids() const & noexcept {
+        return {mmopt_encoding_ids(get()), size()};
+    }
+    /// 0 for the first text, 1 for the second of a pair.
+    [[nodiscard]] span<const std::uint32_t> type_ids() const & noexcept {
+        return {mmopt_encoding_type_ids(get()), size()};
+    }
+    /// Start and end of each token in its text, in bytes: twice as many as tokens.
+    [[nodiscard]] span<const std::size_t> offsets() const & noexcept {
+        return {mmopt_encoding_offsets(get()), 2 * size()};
+    }
+    span<const std::uint32_t> ids() const && = delete;
+    span<const std::uint32_t> type_ids() const && = delete;
+    span<const std::size_t> offsets() const && = delete;
+    /// How many tokens were cut off.
+    [[nodiscard]] std::size_t n_truncated() const noexcept {
+        return mmopt_encoding_n_truncated(get());
+    }
+};
+
+/// Turns text into ids and back. It never changes.
 class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
   public:
     using handle::handle;
 
     [[nodiscard]] static tokenizer load(const std::string &path) {
         mmopt_tokenizer *made = nullptr;
-        detail::check(mmopt_tokenizer_load(path.c_str(), &made));
+        detail::check(mmopt_tokenizer_load(detail::text(path), &made));
         return tokenizer(made);
     }
 
@@ -266,53 +538,73 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
         return tokenizer(made);
     }
 
+    /// Into an existing directory, in published form.
     void save(const std::string &directory) const {
-        detail::check(mmopt_tokenizer_save(get(), directory.c_str()));
+        detail::check(mmopt_tokenizer_save(get(), detail::text(directory)));
     }
     [[nodiscard]] std::size_t vocab_size() const noexcept {
         return mmopt_tokenizer_vocab_size(get());
     }
-    [[nodiscard]] std::vector<std::uint32_t> encode(const std::string &text,
-                                                    std::size_t max_length = 0) const {
-        mmopt_encoding *raw = nullptr;
-        detail::check(mmopt_tokenizer_encode(get(), text.c_str(), nullptr, max_length, &raw));
-        const handle<mmopt_encoding, mmopt_encoding_free> made(raw);
-        const std::uint32_t *ids = mmopt_encoding_ids(raw);
-        return {ids, ids + mmopt_encoding_length(raw)};
+    [[nodiscard]] std::size_t max_length() const noexcept {
+        return mmopt_tokenizer_max_length(get());
     }
-    [[nodiscard]] std::string decode(const std::vector<std::uint32_t> &ids,
+    /// The id of a special token, an mmopt_special; nothing when there is none.
+    [[nodiscard]] std::optional<std::uint32_t> special_id(std::uint32_t special) const noexcept {
+        const std::int64_t id = mmopt_tokenizer_special_id(get(), special);
+        if (id < 0)
+            return std::nullopt;
+        return static_cast<std::uint32_t>(id);
+    }
+    /// At most max_length tokens; 0 takes the tokenizer's limit.
+    [[nodiscard]] encoding encode(const std::string &text, std::size_t max_length = 0) const {
+        return encode_raw(detail::text(text), nullptr, max_length);
+    }
+    /// A pair of texts.
+    [[nodiscard]] encoding encode_pair(const std::string &text, const std::string &pair,
+                                       std::size_t max_length = 0) const {
+        return encode_raw(detail::text(text), detail::text(pair), max_length);
+    }
+    [[nodiscard]] std::string decode(span<const std::uint32_t> ids,
                                      bool skip_special = true) const {
         char *text = nullptr;
         detail::check(
             mmopt_tokenizer_decode(get(), ids.data(), ids.size(), skip_special ? 1 : 0, &text));
         return detail::take(text);
     }
+
+  private:
+    [[nodiscard]] encoding encode_raw(const char *text, const char *pair, std::size_t max) const {
+        mmopt_encoding *made = nullptr;
+        detail::check(mmopt_tokenizer_encode(get(), text, pair, max, &made));
+        return encoding(made);
+    }
 };
 
 namespace detail {
-inline std::vector<const mmopt_tokenizer *> pointers(const std::vector<tokenizer> &all) {
-    std::vector<const mmopt_tokenizer *> raw;
+template <class T> auto pointers(span<const T> all) {
+    std::vector<std::add_pointer_t<std::add_const_t<std::remove_pointer_t<decltype(all[0].get())>>>>
+        raw;
+    raw.reserve(all.size());
     for (const auto &one : all)
         raw.push_back(one.get());
     return raw;
 }
 } // namespace detail
 
-/// The tensors of one step, a part for each model.
+/// The tensors of one step, a part for each model. It never changes.
 class batch : public handle<mmopt_batch, mmopt_batch_free> {
   public:
     using handle::handle;
 
-    /// Unlabelled texts for predictions.
-    [[nodiscard]] static batch encode(const std::vector<tokenizer> &tokenizers,
-                                      const std::vector<std::string> &texts) {
+    /// Unlabelled texts for predictions; max_length 0 takes each tokenizer's limit.
+    [[nodiscard]] static batch encode(span<const tokenizer> tokenizers,
+                                      const std::vector<std::string> &texts,
+                                      std::size_t max_length = 0) {
         const auto raw = detail::pointers(tokenizers);
-        std::vector<const char *> t;
-        for (const auto &text : texts)
-            t.push_back(text.c_str());
+        const auto t = detail::c_strings(texts);
         mmopt_batch *made = nullptr;
-        detail::check(
-            mmopt_batch_encode(raw.data(), raw.size(), t.data(), t.size(), 0, &made));
+        detail::check(mmopt_batch_encode(raw.data(), raw.size(), t.data(), t.size(), max_length,
+                                         &made));
         return batch(made);
     }
 
@@ -322,12 +614,22 @@ class batch : public handle<mmopt_batch, mmopt_batch_free> {
     }
 
     /// One model's tensors.
-    [[nodiscard]] span<const mmopt_tensor> tensors(std::size_t model) const {
+    [[nodiscard]] tensor_list tensors(std::size_t model) const & {
         const mmopt_tensor *all = nullptr;
         std::size_t n = 0;
         detail::check(mmopt_batch_tensors(get(), model, &all, &n));
+        return tensor_list({all, n});
+    }
+    tensor_list tensors(std::size_t model) const && = delete;
+
+    /// Which example stands behind each row of one model's part.
+    [[nodiscard]] span<const std::size_t> examples(std::size_t model) const & {
+        const std::size_t *all = nullptr;
+        std::size_t n = 0;
+        detail::check(mmopt_batch_examples(get(), model, &all, &n));
         return {all, n};
     }
+    span<const std::size_t> examples(std::size_t model) const && = delete;
 };
 
 /// Walks a corpus in batches.
@@ -335,7 +637,7 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
   public:
     using handle::handle;
 
-    loader(const corpus &from, const std::vector<tokenizer> &tokenizers,
+    loader(const corpus &from, span<const tokenizer> tokenizers,
            const mmopt_loader_options &options = loader_options())
         : handle(make(from, tokenizers, options)) {}
 
@@ -348,19 +650,57 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
         return batch(made);
     }
 
+    /// Walks to the end of the epoch: for (const auto &batch : loader) { ... }
+    class iterator {
+      public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = batch;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const batch *;
+        using reference = const batch &;
+
+        explicit iterator(loader *of) : of_(of) { ++*this; }
+        iterator &operator++() {
+            now_ = of_->next();
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+        [[nodiscard]] const batch &operator*() const noexcept { return *now_; }
+        [[nodiscard]] const batch *operator->() const noexcept { return &*now_; }
+        struct sentinel {};
+        [[nodiscard]] friend bool operator!=(const iterator &a, sentinel) noexcept {
+            return a.now_.has_value();
+        }
+        [[nodiscard]] friend bool operator==(const iterator &a, sentinel) noexcept {
+            return !a.now_.has_value();
+        }
+
+      private:
+        loader *of_;
+        std::optional<batch> now_;
+    };
+    [[nodiscard]] iterator begin() { return iterator(this); }
+    [[nodiscard]] iterator::sentinel end() noexcept { return {}; }
+
+    /// The batches of an epoch.
     [[nodiscard]] std::size_t n_batches() const noexcept { return mmopt_loader_n_batches(get()); }
+    /// Epochs done, and batches of the current one done.
     [[nodiscard]] std::uint64_t epoch() const noexcept { return mmopt_loader_epoch(get()); }
+    [[nodiscard]] std::size_t position() const noexcept { return mmopt_loader_position(get()); }
+    /// Goes to the start of an epoch; 0 is the first.
+    void set_epoch(std::uint64_t epoch) { detail::check(mmopt_loader_set_epoch(get(), epoch)); }
+    /// Where the loader stands, for restore().
     [[nodiscard]] std::string state() const {
         char *json = nullptr;
         detail::check(mmopt_loader_state(get(), &json));
         return detail::take(json);
     }
     void restore(const std::string &json) {
-        detail::check(mmopt_loader_restore(get(), json.c_str()));
+        detail::check(mmopt_loader_restore(get(), detail::text(json)));
     }
 
   private:
-    static mmopt_loader *make(const corpus &from, const std::vector<tokenizer> &tokenizers,
+    static mmopt_loader *make(const corpus &from, span<const tokenizer> tokenizers,
                               const mmopt_loader_options &options) {
         const auto raw = detail::pointers(tokenizers);
         mmopt_loader *made = nullptr;
@@ -375,30 +715,62 @@ class model : public handle<mmopt_model, mmopt_model_free> {
   public:
     using handle::handle;
 
+    /// Published form: config.json and model.safetensors.
     [[nodiscard]] static model from_directory(const std::string &name,
                                               const std::string &directory) {
         mmopt_model *made = nullptr;
-        detail::check(mmopt_model_from_directory(name.c_str(), directory.c_str(), &made));
+        detail::check(
+            mmopt_model_from_directory(detail::text(name), detail::text(directory), &made));
         return model(made);
     }
+    /// The file of a forward ONNX graph, and its loss.
     [[nodiscard]] static model from_onnx(const std::string &name, const std::string &path,
                                          const mmopt_loss_options &loss = loss_options()) {
         mmopt_model *made = nullptr;
-        detail::check(mmopt_model_from_onnx(name.c_str(), path.c_str(), &made));
+        detail::check(mmopt_model_from_onnx(detail::text(name), detail::text(path), &made));
         model owned(made);
-        detail::check(mmopt_model_set_loss(made, &loss));
+        owned.set_loss(loss);
         return owned;
     }
+    /// A forward ONNX graph in memory, copied, and its loss.
+    [[nodiscard]] static model from_onnx_bytes(const std::string &name, const void *bytes,
+                                               std::size_t n_bytes,
+                                               const mmopt_loss_options &loss = loss_options()) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_from_onnx_bytes(detail::text(name), bytes, n_bytes, &made));
+        model owned(made);
+        owned.set_loss(loss);
+        return owned;
+    }
+    /// Fresh, from the text of a published config.json.
+    [[nodiscard]] static model from_config(const std::string &name, const std::string &json) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_from_config(detail::text(name), detail::text(json), &made));
+        return model(made);
+    }
+    /// Fresh, of a known architecture.
+    [[nodiscard]] static model from_sizes(const std::string &name,
+                                          const mmopt_model_sizes &sizes = model_sizes()) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_from_sizes(detail::text(name), &sizes, &made));
+        return model(made);
+    }
+    /// Fresh, fitting a tokenizer and a corpus.
     [[nodiscard]] static model for_corpus(const std::string &name, const mmopt_model_sizes &sizes,
                                           const tokenizer &words, const corpus &data) {
         mmopt_model *made = nullptr;
         detail::check(
-            mmopt_model_for_corpus(name.c_str(), &sizes, words.get(), data.get(), &made));
+            mmopt_model_for_corpus(detail::text(name), &sizes, words.get(), data.get(), &made));
         return model(made);
     }
 
+    /// task is an mmopt_task.
     model &set_task(std::uint32_t task, std::size_t n_labels) {
         detail::check(mmopt_model_set_task(get(), task, n_labels));
+        return *this;
+    }
+    model &set_loss(const mmopt_loss_options &loss) {
+        detail::check(mmopt_model_set_loss(get(), &loss));
         return *this;
     }
     model &set_weight(double weight) {
@@ -413,10 +785,17 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         detail::check(mmopt_model_set_seed(get(), seed));
         return *this;
     }
+    /// Leaves parameters as they are whose name matches the pattern (* and ?).
     model &freeze(const std::string &pattern) {
-        detail::check(mmopt_model_freeze(get(), pattern.c_str()));
+        detail::check(mmopt_model_freeze(get(), detail::text(pattern)));
         return *this;
     }
+    /// Trains only parameters whose name matches this pattern, or that of another call.
+    model &train_only(const std::string &pattern) {
+        detail::check(mmopt_model_train_only(get(), detail::text(pattern)));
+        return *this;
+    }
+    /// The name of a class.
     [[nodiscard]] std::string label(std::size_t label) const {
         char *name = nullptr;
         detail::check(mmopt_model_label(get(), label, &name));
@@ -424,11 +803,12 @@ class model : public handle<mmopt_model, mmopt_model_free> {
     }
 };
 
-/// Loss, score and outputs of a model that was not trained by the call.
+/// Loss, score and outputs of a model that was not trained by the call. It never changes.
 class evaluation : public handle<mmopt_evaluation, mmopt_evaluation_free> {
   public:
     using handle::handle;
 
+    /// NaN without labels.
     [[nodiscard]] double loss() const noexcept { return mmopt_evaluation_loss(get()); }
     [[nodiscard]] std::uint64_t n_correct() const noexcept {
         return mmopt_evaluation_n_correct(get());
@@ -436,121 +816,586 @@ class evaluation : public handle<mmopt_evaluation, mmopt_evaluation_free> {
     [[nodiscard]] std::uint64_t n_labels() const noexcept {
         return mmopt_evaluation_n_labels(get());
     }
-    [[nodiscard]] std::vector<tensor> outputs() const {
+    /// The outputs by the model's names.
+    [[nodiscard]] tensor_list outputs() const & {
         const mmopt_tensor *all = nullptr;
         std::size_t n = 0;
         detail::check(mmopt_evaluation_tensors(get(), &all, &n));
-        std::vector<tensor> views;
-        for (std::size_t i = 0; i < n; i++)
-            views.emplace_back(all[i]);
-        return views;
+        return tensor_list({all, n});
     }
+    tensor_list outputs() const && = delete;
+};
+
+/// Ends a running pass of a trainer from another thread.
+class canceller : public handle<mmopt_canceller, mmopt_canceller_free> {
+  public:
+    using handle::handle;
+
+    /// Makes passes that run, and all later ones, throw MMOPT_CODE_CANCELLED.
+    void cancel() const { detail::check(mmopt_canceller_cancel(get())); }
+    /// Lets passes run again.
+    void reset() const { detail::check(mmopt_canceller_reset(get())); }
+};
+
+/// Receives a message and its mmopt_log_level.
+using log_function = std::function<void(std::uint32_t level, std::string_view message)>;
+/// Asked before each pass and step: true goes on, false cancels it.
+using progress_function = std::function<bool(const mmopt_progress &progress)>;
+/// Gives the learning rate that a model is to use at a step, counted from 1.
+using rate_function =
+    std::function<double(std::string_view model, std::uint64_t step, double rate)>;
+
+namespace detail {
+
+/// The host's callbacks of one trainer, at an address that does not change, and what they threw.
+class callbacks {
+  public:
+    log_function log;
+    progress_function progress;
+    rate_function rate;
+
+    /// Runs a callback; keeps what it throws and gives `otherwise` then.
+    template <class R, class F> R run(R otherwise, F &&call) noexcept {
+        try {
+            return call();
+        } catch (...) {
+            const std::lock_guard<std::mutex> held(lock_);
+            if (!thrown_)
+                thrown_ = std::current_exception();
+        }
+        return otherwise;
+    }
+
+    /// Throws on what a callback threw since the last call.
+    void rethrow() {
+        std::exception_ptr thrown;
+        {
+            const std::lock_guard<std::mutex> held(lock_);
+            std::swap(thrown, thrown_);
+        }
+        if (thrown)
+            std::rethrow_exception(thrown);
+    }
+
+  private:
+    std::mutex lock_;
+    std::exception_ptr thrown_;
+};
+
+} // namespace detail
+
+extern "C" {
+/// What the C library calls; user is a detail::callbacks.
+inline void mmopt_cpp_log(void *user, std::uint32_t level, const char *message) {
+    auto *all = static_cast<detail::callbacks *>(user);
+    all->run(0, [&] {
+        all->log(level, message);
+        return 0;
+    });
+}
+inline std::uint32_t mmopt_cpp_progress(void *user, const mmopt_progress *progress) {
+    auto *all = static_cast<detail::callbacks *>(user);
+    return all->run(std::uint32_t{1},
+                    [&] { return all->progress(*progress) ? std::uint32_t{0} : 1; });
+}
+/// NaN fails the step.
+inline double mmopt_cpp_rate(void *user, const char *model, std::uint64_t step, double rate) {
+    auto *all = static_cast<detail::callbacks *>(user);
+    return all->run(std::numeric_limits<double>::quiet_NaN(),
+                    [&] { return all->rate(model, step, rate); });
+}
+}
+
+/// A parameter of a trainer, as models() and parameters() show it; valid as long as the trainer.
+class parameter {
+  public:
+    parameter(const mmopt_trainer *trainer, std::size_t model, std::size_t index)
+        : trainer_(trainer), model_(model), index_(index), value_(mmopt_tensor{}) {
+        mmopt_tensor raw{};
+        std::uint32_t trainable = 0;
+        detail::check(mmopt_trainer_parameter(trainer, model, index, &raw, &trainable));
+        value_ = tensor(raw);
+        trainable_ = trainable != 0;
+    }
+
+    /// Its number within the model.
+    [[nodiscard]] std::size_t index() const noexcept { return index_; }
+    [[nodiscard]] std::string_view name() const noexcept { return value_.name(); }
+    [[nodiscard]] span<const std::int64_t> shape() const noexcept { return value_.shape(); }
+    [[nodiscard]] bool trainable() const noexcept { return trainable_; }
+    /// The elements, which change with each step.
+    [[nodiscard]] const tensor &value() const noexcept { return value_; }
+    template <class T> [[nodiscard]] span<const T> data() const { return value_.data<T>(); }
+    /// The gradient of the last backward pass; throws MMOPT_CODE_STATE where there is none.
+    [[nodiscard]] tensor gradient() const {
+        mmopt_tensor raw{};
+        detail::check(mmopt_trainer_gradient(trainer_, model_, index_, &raw));
+        return tensor(raw);
+    }
+
+  private:
+    const mmopt_trainer *trainer_;
+    std::size_t model_, index_;
+    tensor value_;
+    bool trainable_ = false;
+};
+
+/// A model's parameters in graph order.
+class parameter_list {
+  public:
+    parameter_list() noexcept = default;
+    parameter_list(const mmopt_trainer *trainer, std::size_t model) noexcept
+        : trainer_(trainer), model_(model) {}
+
+    [[nodiscard]] std::size_t size() const noexcept {
+        return mmopt_trainer_n_parameters(trainer_, model_);
+    }
+    [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    [[nodiscard]] parameter operator[](std::size_t index) const {
+        return parameter(trainer_, model_, index);
+    }
+    /// The parameter of that name; throws MMOPT_CODE_NOT_FOUND.
+    [[nodiscard]] parameter operator[](const std::string &name) const {
+        return parameter(trainer_, model_, index(name));
+    }
+    [[nodiscard]] std::size_t index(const std::string &name) const {
+        std::size_t found = 0;
+        detail::check(mmopt_trainer_parameter_index(trainer_, model_, detail::text(name), &found));
+        return found;
+    }
+    [[nodiscard]] auto begin() const noexcept { return iterator(*this, 0); }
+    [[nodiscard]] auto end() const noexcept { return iterator(*this, size()); }
+
+  private:
+    using iterator = detail::index_iterator<parameter_list>;
+    const mmopt_trainer *trainer_ = nullptr;
+    std::size_t model_ = 0;
+};
+
+/// A model inside a trainer; valid as long as the trainer.
+class trained_model {
+  public:
+    trained_model(const mmopt_trainer *trainer, std::size_t index) noexcept
+        : trainer_(trainer), index_(index) {}
+
+    /// Its number within the trainer.
+    [[nodiscard]] std::size_t index() const noexcept { return index_; }
+    [[nodiscard]] std::string_view name() const noexcept {
+        const char *name = mmopt_trainer_model_name(trainer_, index_);
+        return name == nullptr ? std::string_view() : name;
+    }
+    [[nodiscard]] parameter_list parameters() const noexcept { return {trainer_, index_}; }
+
+  private:
+    const mmopt_trainer *trainer_;
+    std::size_t index_;
+};
+
+/// The models of a trainer.
+class model_list {
+  public:
+    model_list() noexcept = default;
+    explicit model_list(const mmopt_trainer *trainer) noexcept : trainer_(trainer) {}
+
+    [[nodiscard]] std::size_t size() const noexcept { return mmopt_trainer_n_models(trainer_); }
+    [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    [[nodiscard]] trained_model operator[](std::size_t index) const noexcept {
+        return {trainer_, index};
+    }
+    [[nodiscard]] auto begin() const noexcept { return iterator(*this, 0); }
+    [[nodiscard]] auto end() const noexcept { return iterator(*this, size()); }
+
+  private:
+    using iterator = detail::index_iterator<model_list>;
+    const mmopt_trainer *trainer_ = nullptr;
 };
 
 /// Several models and the optimizer that trains them together.
 class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
+    using owner = handle<mmopt_trainer, mmopt_trainer_free>;
+
   public:
     using handle::handle;
 
-    explicit trainer(const std::vector<model> &models,
+    explicit trainer(span<const model> models,
                      const mmopt_trainer_options &options = trainer_options())
         : handle(make(models, options)) {}
 
-    void zero_grad() { detail::check(mmopt_trainer_zero_grad(get())); }
+    trainer(trainer &&) noexcept = default;
+    trainer &operator=(trainer &&) noexcept = default;
+    /// The object goes before the callbacks that it knows.
+    ~trainer() { owner::free(); }
+
+    /// The C object, to be freed by the caller. It has no callbacks any more; so call it when no
+    /// other call runs.
+    [[nodiscard]] mmopt_trainer *release() noexcept {
+        if (callbacks_ != nullptr) {
+            for (mmopt_error *failed : {mmopt_trainer_set_log(get(), 0, nullptr, nullptr),
+                                        mmopt_trainer_set_progress(get(), nullptr, nullptr),
+                                        mmopt_trainer_set_rate_callback(get(), nullptr, nullptr)})
+                mmopt_error_free(failed);
+            callbacks_.reset();
+        }
+        return owner::release();
+    }
+
+    /// Forgets gradients that were accumulated since the last step.
+    void zero_grad() { done(mmopt_trainer_zero_grad(get())); }
 
     /// Loss and gradients of one micro-batch of one model.
     mmopt_outcome forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
-        mmopt_outcome outcome;
-        detail::check(mmopt_trainer_forward_backward(get(), model, tensors.data(), tensors.size(),
-                                                     &outcome));
+        mmopt_outcome outcome{};
+        done(mmopt_trainer_forward_backward(get(), model, tensors.data(), tensors.size(),
+                                            &outcome));
         return outcome;
     }
+    mmopt_outcome forward_backward(std::size_t model, std::initializer_list<tensor> tensors) {
+        return forward_backward(model, raw({tensors.begin(), tensors.size()}));
+    }
+    mmopt_outcome forward_backward(std::size_t model, const tensor_list &tensors) {
+        return forward_backward(model, tensors.raw());
+    }
 
-    /// Loss and gradients of one micro-batch for every model.
-    std::vector<mmopt_outcome> forward_backward(const batch &all) {
+    /// Loss and gradients of one micro-batch for every model, side by side: the tensors of each.
+    std::vector<mmopt_outcome>
+    forward_backward(const std::vector<std::vector<tensor>> &tensors) {
+        std::vector<std::vector<mmopt_tensor>> all;
+        std::vector<const mmopt_tensor *> arrays;
+        std::vector<std::size_t> lengths;
+        all.reserve(tensors.size());
+        for (const auto &one : tensors) {
+            all.push_back(raw(one));
+            arrays.push_back(all.back().data());
+            lengths.push_back(one.size());
+        }
         std::vector<mmopt_outcome> outcomes(n_models());
-        detail::check(mmopt_trainer_forward_backward_batch(get(), all.get(), outcomes.data()));
+        done(mmopt_trainer_forward_backward_all(get(), arrays.data(), lengths.data(),
+                                                arrays.size(), outcomes.data()));
         return outcomes;
     }
 
-    void log_metrics(const std::vector<double> &losses) {
-        detail::check(mmopt_trainer_log_metrics(get(), losses.data(), losses.size()));
+    /// The same with the parts of a loader's batch.
+    std::vector<mmopt_outcome> forward_backward(const batch &all) {
+        std::vector<mmopt_outcome> outcomes(n_models());
+        done(mmopt_trainer_forward_backward_batch(get(), all.get(), outcomes.data()));
+        return outcomes;
     }
 
+    /// Losses that the host computed, one for each model.
+    void log_metrics(span<const double> losses) {
+        done(mmopt_trainer_log_metrics(get(), losses.data(), losses.size()));
+    }
+
+    /// One coordinated step over the gradients since the last one.
     mmopt_step_report step() {
-        mmopt_step_report report;
-        detail::check(mmopt_trainer_step(get(), &report));
+        mmopt_step_report report{};
+        done(mmopt_trainer_step(get(), &report));
         return report;
     }
 
+    /// Runs one model without dropout and gradients.
     [[nodiscard]] evaluation evaluate(std::size_t model, span<const mmopt_tensor> tensors) {
         mmopt_evaluation *made = nullptr;
-        detail::check(
-            mmopt_trainer_evaluate(get(), model, tensors.data(), tensors.size(), &made));
-        return evaluation(made);
+        mmopt_error *failed =
+            mmopt_trainer_evaluate(get(), model, tensors.data(), tensors.size(), &made);
+        evaluation owned(made);
+        done(failed);
+        return owned;
+    }
+    [[nodiscard]] evaluation evaluate(std::size_t model, std::initializer_list<tensor> tensors) {
+        return evaluate(model, raw({tensors.begin(), tensors.size()}));
+    }
+    [[nodiscard]] evaluation evaluate(std::size_t model, const tensor_list &tensors) {
+        return evaluate(model, tensors.raw());
     }
 
     [[nodiscard]] std::size_t n_models() const noexcept { return mmopt_trainer_n_models(get()); }
     [[nodiscard]] std::uint64_t n_steps() const noexcept { return mmopt_trainer_n_steps(get()); }
-    [[nodiscard]] std::vector<std::string> model_names() const {
-        std::vector<std::string> names;
-        for (std::size_t i = 0; i < n_models(); i++)
-            names.emplace_back(mmopt_trainer_model_name(get(), i));
-        return names;
+    [[nodiscard]] model_list models() const noexcept { return model_list(get()); }
+    [[nodiscard]] std::size_t model_index(const std::string &name) const {
+        std::size_t found = 0;
+        done(mmopt_trainer_model_index(get(), detail::text(name), &found));
+        return found;
     }
-
     /// A model's parameters; views into the trainer's memory.
-    [[nodiscard]] std::vector<tensor> parameters(std::size_t model) const {
-        std::vector<tensor> all;
-        for (std::size_t i = 0; i < mmopt_trainer_n_parameters(get(), model); i++) {
-            mmopt_tensor raw;
-            detail::check(mmopt_trainer_parameter(get(), model, i, &raw, nullptr));
-            all.emplace_back(raw);
-        }
-        return all;
+    [[nodiscard]] parameter_list parameters(std::size_t model) const noexcept {
+        return {get(), model};
+    }
+    /// Replaces a parameter's value; elements must be of its type and as many.
+    template <class C>
+    void set_parameter(std::size_t model, std::size_t index, const C &elements) {
+        const std::size_t n_bytes = checked_bytes(model, index, elements);
+        done(mmopt_trainer_set_parameter(get(), model, index, std::data(elements), n_bytes));
+    }
+    /// Replaces a gradient between the backward pass and the step.
+    template <class C>
+    void set_gradient(std::size_t model, std::size_t index, const C &elements) {
+        const std::size_t n_bytes = checked_bytes(model, index, elements);
+        done(mmopt_trainer_set_gradient(get(), model, index, std::data(elements), n_bytes));
+    }
+    /// Freezes or trains the parameters that match both patterns; how many changed.
+    std::size_t set_trainable(const std::string &model_pattern, const std::string &pattern,
+                              bool trainable) {
+        std::size_t n_changed = 0;
+        done(mmopt_trainer_set_trainable(get(), detail::text(model_pattern), detail::text(pattern),
+                                         trainable ? 1 : 0, &n_changed));
+        return n_changed;
     }
 
     [[nodiscard]] mmopt_rates rates(std::size_t model) const {
-        mmopt_rates rates;
-        detail::check(mmopt_trainer_rates(get(), model, &rates));
+        mmopt_rates rates{};
+        done(mmopt_trainer_rates(get(), model, &rates));
         return rates;
     }
-    void set_learning_rate(double rate) {
-        detail::check(mmopt_trainer_set_learning_rate(get(), rate));
+    void set_learning_rate(double rate) { done(mmopt_trainer_set_learning_rate(get(), rate)); }
+    void set_model_weight(std::size_t model, double weight) {
+        done(mmopt_trainer_set_model_weight(get(), model, weight));
     }
+    /// What is shared with what and why, for people and as JSON.
     [[nodiscard]] std::string plan() const {
         char *text = nullptr;
-        detail::check(mmopt_trainer_plan(get(), &text));
+        done(mmopt_trainer_plan(get(), &text));
         return detail::take(text);
     }
+    [[nodiscard]] std::string plan_json() const {
+        char *json = nullptr;
+        done(mmopt_trainer_plan_json(get(), &json));
+        return detail::take(json);
+    }
+
+    /// Sends messages up to a level to a function; an empty one ends that. What it throws comes out
+    /// of the call that logged, which has done its work by then.
+    void set_log(std::uint32_t level, log_function function) {
+        const bool wanted = static_cast<bool>(function);
+        auto &all = callbacks();
+        done(mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, &all));
+        all.log = std::move(function);
+    }
+    /// Asks a function before each pass and step whether to go on; an empty one ends that. What it
+    /// throws cancels the call and comes out of it.
+    void set_progress(progress_function function) {
+        const bool wanted = static_cast<bool>(function);
+        auto &all = callbacks();
+        done(mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, &all));
+        all.progress = std::move(function);
+    }
+    /// Lets a function decide each model's learning rate at each step; an empty one ends that. What
+    /// it throws fails the step, which has changed nothing then, and comes out of it.
+    void set_rate_callback(rate_function function) {
+        const bool wanted = static_cast<bool>(function);
+        auto &all = callbacks();
+        done(mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, &all));
+        all.rate = std::move(function);
+    }
+    /// A switch that ends passes from another thread.
+    [[nodiscard]] mmopt::canceller canceller() const {
+        mmopt_canceller *made = nullptr;
+        done(mmopt_trainer_canceller(get(), &made));
+        return mmopt::canceller(made);
+    }
+
     void save_model(std::size_t model, const std::string &directory) const {
-        detail::check(mmopt_trainer_save_model(get(), model, directory.c_str()));
+        done(mmopt_trainer_save_model(get(), model, detail::text(directory)));
     }
     void save_onnx(std::size_t model, const std::string &path) const {
-        detail::check(mmopt_trainer_save_onnx(get(), model, path.c_str()));
+        done(mmopt_trainer_save_onnx(get(), model, detail::text(path)));
     }
+    /// Everything that training depends on, and a text of the host's.
     void checkpoint(const std::string &directory, const std::string &host_text = "") const {
-        detail::check(mmopt_trainer_checkpoint(get(), directory.c_str(), host_text.c_str()));
+        done(mmopt_trainer_checkpoint(get(), detail::text(directory), detail::text(host_text)));
     }
     /// Goes to the last checkpoint; gives back the host's text.
     std::string resume(const std::string &directory) {
         char *text = nullptr;
-        detail::check(mmopt_trainer_resume(get(), directory.c_str(), &text));
+        done(mmopt_trainer_resume(get(), detail::text(directory), &text));
         return detail::take(text);
     }
 
   private:
-    static mmopt_trainer *make(const std::vector<model> &models,
-                               const mmopt_trainer_options &options) {
-        std::vector<const mmopt_model *> raw;
-        for (const auto &one : models)
-            raw.push_back(one.get());
+    std::unique_ptr<detail::callbacks> callbacks_;
+
+    detail::callbacks &callbacks() {
+        if (callbacks_ == nullptr)
+            callbacks_ = std::make_unique<detail::callbacks>();
+        return *callbacks_;
+    }
+
+    /// Throws what a callback threw during a call, else what the call returned.
+    void done(mmopt_error *raw) const {
+        if (callbacks_ != nullptr) {
+            try {
+                callbacks_->rethrow();
+            } catch (...) {
+                mmopt_error_free(raw);
+                throw;
+            }
+        }
+        detail::check(raw);
+    }
+
+    /// The size of elements in bytes; throws unless they are of the parameter's type.
+    template <class C>
+    std::size_t checked_bytes(std::size_t model, std::size_t index, const C &elements) const {
+        using element = std::remove_cv_t<std::remove_pointer_t<decltype(std::data(elements))>>;
+        (void)parameter(get(), model, index).data<element>();
+        return std::size(elements) * sizeof(element);
+    }
+
+    static std::vector<mmopt_tensor> raw(span<const tensor> tensors) {
+        std::vector<mmopt_tensor> all;
+        all.reserve(tensors.size());
+        for (const auto &one : tensors)
+            all.push_back(one.raw());
+        return all;
+    }
+
+    static mmopt_trainer *make(span<const model> models, const mmopt_trainer_options &options) {
+        const auto raw = detail::pointers(models);
         mmopt_trainer *made = nullptr;
         detail::check(mmopt_trainer_create(&options, raw.data(), raw.size(), &made));
         return made;
     }
 };
 
+/// One parameter of the host, for an optimizer: dense, row-major, in the host's memory.
+struct host_parameter {
+    /// The published name where there is one, as it decides the role.
+    std::string name;
+    std::vector<std::int64_t> shape;
+    /// Updated in place.
+    float *data = nullptr;
+    /// Of the same shape; null: none.
+    void *gradient = nullptr;
+    /// MMOPT_DTYPE_F32, MMOPT_DTYPE_BF16 or MMOPT_DTYPE_F16.
+    std::uint32_t gradient_dtype = MMOPT_DTYPE_F32;
+    bool trainable = true;
+    /// As in mmopt_parameter.
+    std::optional<std::string> role_json = std::nullopt;
+
+    /// From versioned DLPack tensors, which stay the host's; gradient may be null.
+    [[nodiscard]] static host_parameter from_dlpack(const std::string &name, const void *value,
+                                                    const void *gradient) {
+        mmopt_parameter raw{};
+        detail::check(mmopt_parameter_from_dlpack(detail::text(name), value, gradient, &raw));
+        std::vector<std::int64_t> shape;
+        if (raw.n_dims > 0)
+            shape.assign(raw.shape, raw.shape + raw.n_dims);
+        return {name, std::move(shape), raw.data, raw.gradient, raw.gradient_dtype,
+                raw.trainable != 0, std::nullopt};
+    }
+};
+
+/// One model of the host, for an optimizer.
+struct host_model {
+    std::string name;
+    std::vector<host_parameter> parameters;
+    /// Finite and at least 0; only ratios matter.
+    double weight = 1;
+    /// The published model_type, for reports.
+    std::optional<std::string> architecture = std::nullopt;
+    /// Token tables share only between models of the same vocabulary, heads of the same task.
+    std::optional<std::string> vocabulary = std::nullopt;
+    std::optional<std::string> task = std::nullopt;
+};
+
+/// Gradient mode: updates the parameters of several models together, in the host's memory, which
+/// must stay where it is as long as the optimizer lives.
+class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
+  public:
+    using handle::handle;
+
+    explicit optimizer(span<const host_model> models,
+                       const mmopt_trainer_options &options = trainer_options())
+        : handle(make(models, options)) {}
+
+    [[nodiscard]] std::size_t n_models() const noexcept {
+        return mmopt_optimizer_n_models(get());
+    }
+    /// Gives a parameter another gradient (null: none) for the coming steps.
+    void set_gradient(std::size_t model, std::size_t parameter, void *gradient,
+                      std::uint32_t gradient_dtype = MMOPT_DTYPE_F32) {
+        detail::check(
+            mmopt_optimizer_set_gradient(get(), model, parameter, gradient, gradient_dtype));
+    }
+    /// Forgets micro-batches that were accumulated since the last step.
+    void zero_grad() { detail::check(mmopt_optimizer_zero_grad(get())); }
+    /// Tells that the gradients of one model's micro-batch lie in its memory, and its loss.
+    void accumulate(std::size_t model, double loss) {
+        detail::check(mmopt_optimizer_accumulate(get(), model, loss));
+    }
+    /// One coordinated step.
+    mmopt_step_report step() {
+        mmopt_step_report report{};
+        detail::check(mmopt_optimizer_step(get(), &report));
+        return report;
+    }
+    [[nodiscard]] mmopt_rates rates(std::size_t model) const {
+        mmopt_rates rates{};
+        detail::check(mmopt_optimizer_rates(get(), model, &rates));
+        return rates;
+    }
+    void set_learning_rate(double rate) {
+        detail::check(mmopt_optimizer_set_learning_rate(get(), rate));
+    }
+    void set_model_weight(std::size_t model, double weight) {
+        detail::check(mmopt_optimizer_set_model_weight(get(), model, weight));
+    }
+    [[nodiscard]] std::string plan() const {
+        char *text = nullptr;
+        detail::check(mmopt_optimizer_plan(get(), &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string plan_json() const {
+        char *json = nullptr;
+        detail::check(mmopt_optimizer_plan_json(get(), &json));
+        return detail::take(json);
+    }
+    /// Moments and counters, not the host's values.
+    void save(const std::string &directory) const {
+        detail::check(mmopt_optimizer_save(get(), detail::text(directory)));
+    }
+    void load(const std::string &directory) {
+        detail::check(mmopt_optimizer_load(get(), detail::text(directory)));
+    }
+
+  private:
+    static mmopt_optimizer *make(span<const host_model> models,
+                                 const mmopt_trainer_options &options) {
+        std::vector<std::vector<mmopt_parameter>> parameters;
+        std::vector<mmopt_parameters> raw;
+        parameters.reserve(models.size());
+        for (const auto &one : models) {
+            parameters.emplace_back();
+            for (const auto &p : one.parameters)
+                parameters.back().push_back(describe(p));
+            const auto &of = parameters.back();
+            raw.push_back({detail::text(one.name), of.data(), of.size(), one.weight,
+                           detail::c_string(one.architecture), detail::c_string(one.vocabulary),
+                           detail::c_string(one.task), {0, 0}});
+        }
+        mmopt_optimizer *made = nullptr;
+        detail::check(mmopt_optimizer_create(&options, raw.data(), raw.size(), &made));
+        return made;
+    }
+
+    static mmopt_parameter describe(const host_parameter &p) {
+        mmopt_parameter raw{};
+        raw.name = detail::text(p.name);
+        raw.shape = p.shape.data();
+        raw.n_dims = p.shape.size();
+        raw.data = p.data;
+        raw.gradient = p.gradient;
+        raw.gradient_dtype = p.gradient_dtype;
+        raw.trainable = p.trainable ? 1 : 0;
+        raw.role_json = detail::c_string(p.role_json);
+        return raw;
+    }
+};
+
 } // namespace mmopt
+
+#if __cplusplus >= 202002L && defined(__cpp_lib_ranges)
+template <class T> inline constexpr bool std::ranges::enable_borrowed_range<mmopt::span<T>> = true;
+#endif
 
 #endif

@@ -25,6 +25,23 @@ const (
 	Internal           Code = C.MMOPT_CODE_INTERNAL
 )
 
+// For errors.Is: each stands for all errors of its code.
+var (
+	ErrInvalidArgument    error = &Error{Code: InvalidArgument}
+	ErrNotFound           error = &Error{Code: NotFound}
+	ErrIO                 error = &Error{Code: IO}
+	ErrInvalidData        error = &Error{Code: InvalidData}
+	ErrUnsupported        error = &Error{Code: Unsupported}
+	ErrShape              error = &Error{Code: Shape}
+	ErrRuntimeUnavailable error = &Error{Code: RuntimeUnavailable}
+	ErrRuntime            error = &Error{Code: Runtime}
+	ErrNonFinite          error = &Error{Code: NonFinite}
+	ErrState              error = &Error{Code: State}
+	ErrCancelled          error = &Error{Code: Cancelled}
+	ErrPoisoned           error = &Error{Code: Poisoned}
+	ErrInternal           error = &Error{Code: Internal}
+)
+
 // Error is why a call failed.
 type Error struct {
 	// Code is what a program branches on.
@@ -33,9 +50,14 @@ type Error struct {
 	Message string
 }
 
-func (e *Error) Error() string { return "mmopt: " + e.Message }
+func (e *Error) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("mmopt: code %d", e.Code)
+	}
+	return "mmopt: " + e.Message
+}
 
-// Is makes errors.Is(err, &Error{Code: NotFound}) true for every error of that code.
+// Is makes errors.Is(err, ErrNotFound) true for every error of that code.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code && (t.Message == "" || t.Message == e.Message)
@@ -53,6 +75,6 @@ func take(raw *C.mmopt_error) error {
 	}
 }
 
-func closed(what string) error {
-	return &Error{Code: State, Message: fmt.Sprintf("%s is closed", what)}
+func invalid(format string, args ...any) error {
+	return &Error{Code: InvalidArgument, Message: fmt.Sprintf(format, args...)}
 }

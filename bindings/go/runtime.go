@@ -1,84 +1,52 @@
 package mmopt
 
 // #include <mmopt.h>
-// #include <stdlib.h>
 import "C"
 
-import (
-	"runtime"
-	"unsafe"
-)
-
-// Version is the version of the loaded library.
+// Version is the version of the loaded library, for example "0.1.0".
 func Version() string { return C.GoString(C.mmopt_version()) }
+
+// VersionNumber is major * 10000 + minor * 100 + patch of the loaded library.
+func VersionNumber() uint32 { return uint32(C.mmopt_version_number()) }
 
 // LoadRuntime loads ONNX Runtime from a file or directory; an empty path looks where the library
 // usually lies. Creating a trainer does it too.
 func LoadRuntime(path string) error {
-	p, free := optional(path)
-	defer free()
-	return take(C.mmopt_runtime_load(p))
+	var a arena
+	defer a.free()
+	p := a.optional(path)
+	return a.call(func() *C.mmopt_error { return C.mmopt_runtime_load(p) })
 }
 
 // RuntimeVersion is the version of the loaded ONNX Runtime, empty before it is loaded.
 func RuntimeVersion() string { return C.GoString(C.mmopt_runtime_version()) }
 
-// optional is a C copy of a text, NULL for an empty one, and what frees it.
-func optional(text string) (*C.char, func()) {
-	if text == "" {
-		return nil, func() {}
+// RuntimePath is the file of the loaded ONNX Runtime, empty before it is loaded.
+func RuntimePath() string { return C.GoString(C.mmopt_runtime_path()) }
+
+// Architecture is a family of models that the library can build, with its tokenizer.
+type Architecture uint32
+
+// The architectures.
+const (
+	BERT       Architecture = C.MMOPT_ARCHITECTURE_BERT
+	GPT2       Architecture = C.MMOPT_ARCHITECTURE_GPT2
+	RoBERTa    Architecture = C.MMOPT_ARCHITECTURE_ROBERTA
+	DistilBERT Architecture = C.MMOPT_ARCHITECTURE_DISTILBERT
+)
+
+// ParseArchitecture finds an architecture by its published name, for example "gpt2".
+func ParseArchitecture(name string) (Architecture, error) {
+	var a arena
+	defer a.free()
+	found := Architecture(C.mmopt_architecture_from_name(a.text(name)))
+	if a.err != nil || found == 0 {
+		return 0, &Error{Code: NotFound, Message: "no architecture '" + name + "'"}
 	}
-	return cstring(text)
+	return found, nil
 }
 
-func cstring(text string) (*C.char, func()) {
-	p := C.CString(text)
-	return p, func() { C.free(unsafe.Pointer(p)) }
-}
-
-// cstrings is a C array of C copies of texts, and what frees all of it.
-func cstrings(texts []string) (**C.char, func()) {
-	if len(texts) == 0 {
-		return nil, func() {}
-	}
-	array := (**C.char)(C.malloc(C.size_t(len(texts)) * C.size_t(unsafe.Sizeof(uintptr(0)))))
-	all := unsafe.Slice(array, len(texts))
-	for i, text := range texts {
-		all[i] = C.CString(text)
-	}
-	return array, func() {
-		for _, p := range all {
-			C.free(unsafe.Pointer(p))
-		}
-		C.free(unsafe.Pointer(array))
-	}
-}
-
-// takeText turns an owned text of the C library into a Go string.
-func takeText(p *C.char) string {
-	defer C.mmopt_text_free(p)
-	return C.GoString(p)
-}
-
-// object is a pointer of the C library that is freed once: by Close, or when it is unreachable.
-type object struct {
-	pointer unsafe.Pointer
-	cleanup runtime.Cleanup
-	free    func(unsafe.Pointer)
-}
-
-// own hands p to o; free must not refer to o.
-func (o *object) own(p unsafe.Pointer, free func(unsafe.Pointer)) {
-	o.pointer, o.free = p, free
-	o.cleanup = runtime.AddCleanup(o, free, p)
-}
-
-// Close frees the object. Closing it again does nothing.
-func (o *object) Close() {
-	if o.pointer == nil {
-		return
-	}
-	o.cleanup.Stop()
-	o.free(o.pointer)
-	o.pointer = nil
+// String is the published name.
+func (a Architecture) String() string {
+	return C.GoString(C.mmopt_architecture_name(C.uint32_t(a)))
 }

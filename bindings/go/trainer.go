@@ -1,280 +1,359 @@
 package mmopt
 
 // #include <mmopt.h>
-// #include <stdlib.h>
 import "C"
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"runtime"
+	"runtime/cgo"
+	"sync/atomic"
 	"unsafe"
 )
 
-// Preset is a set of options to start from.
-type Preset uint32
-
-// The presets.
-const (
-	Joint       Preset = C.MMOPT_PRESET_DEFAULT
-	Paper       Preset = C.MMOPT_PRESET_PAPER
-	Independent Preset = C.MMOPT_PRESET_INDEPENDENT
-)
-
-// Model says what a trainer needs to know of one model.
-type Model struct{ object }
-
-func (m *Model) c() *C.mmopt_model { return (*C.mmopt_model)(m.pointer) }
-
-func newModel(p *C.mmopt_model) *Model {
-	m := &Model{}
-	m.own(unsafe.Pointer(p), func(p unsafe.Pointer) { C.mmopt_model_free((*C.mmopt_model)(p)) })
-	return m
-}
-
-// Sizes of a fresh model. Zero fields take the library's defaults.
-type Sizes struct {
-	Architecture          Architecture
-	Layers, Hidden, Heads int
-	// Dropout replaces the default when it is not nil.
-	Dropout *float64
-}
-
-// ModelForCorpus makes a fresh model that fits a tokenizer and a corpus.
-func ModelForCorpus(name string, sizes Sizes, tokenizer *Tokenizer, corpus *Corpus) (*Model, error) {
-	var s C.mmopt_model_sizes
-	C.mmopt_model_sizes_init(&s)
-	if sizes.Architecture != 0 {
-		s.architecture = C.uint32_t(sizes.Architecture)
-	}
-	for to, from := range map[*C.size_t]int{
-		&s.layers: sizes.Layers, &s.hidden: sizes.Hidden, &s.heads: sizes.Heads,
-	} {
-		if from != 0 {
-			*to = C.size_t(from)
-		}
-	}
-	if sizes.Dropout != nil {
-		s.dropout = C.double(*sizes.Dropout)
-	}
-	n, free := cstring(name)
-	defer free()
-	var made *C.mmopt_model
-	err := take(C.mmopt_model_for_corpus(n, &s, tokenizer.c(), corpus.c(), &made))
-	runtime.KeepAlive(tokenizer)
-	runtime.KeepAlive(corpus)
-	if err != nil {
-		return nil, err
-	}
-	return newModel(made), nil
-}
-
-// ModelFromDirectory is a model of published form: config.json and model.safetensors.
-func ModelFromDirectory(name, directory string) (*Model, error) {
-	n, freeName := cstring(name)
-	defer freeName()
-	d, freeDirectory := cstring(directory)
-	defer freeDirectory()
-	var made *C.mmopt_model
-	if err := take(C.mmopt_model_from_directory(n, d, &made)); err != nil {
-		return nil, err
-	}
-	return newModel(made), nil
-}
-
-// SetWeight sets the weight among the models; only ratios matter.
-func (m *Model) SetWeight(weight float64) error {
-	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_set_weight(m.c(), C.double(weight)))
-}
-
-// SetSeed sets the seed of fresh weights and of dropout.
-func (m *Model) SetSeed(seed uint64) error {
-	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_set_seed(m.c(), C.uint64_t(seed)))
-}
-
-// Freeze leaves parameters as they are whose name matches the pattern (* and ?).
-func (m *Model) Freeze(pattern string) error {
-	p, free := cstring(pattern)
-	defer free()
-	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_freeze(m.c(), p))
-}
-
-// Label is the name of a class.
-func (m *Model) Label(label int) (string, error) {
-	defer runtime.KeepAlive(m)
-	var name *C.char
-	if err := take(C.mmopt_model_label(m.c(), C.size_t(label), &name)); err != nil {
-		return "", err
-	}
-	return takeText(name), nil
-}
-
-// TrainerOptions say how models are trained together.
-type TrainerOptions struct {
-	Preset Preset
-	// LearningRate is the base rate; 0 takes the preset's.
-	LearningRate float64
-	// Threads in all; 0 takes every core.
-	Threads int
-	// WarmupSteps rise in a straight line; with TotalSteps the rate then falls to zero.
-	WarmupSteps, TotalSteps uint64
-	// Optimizer is a JSON object with further options, or empty.
-	Optimizer string
-}
-
 // Trainer holds several models and the optimizer that trains them together. It belongs to one
 // goroutine at a time.
+//
+// A callback that refers to its trainer keeps it reachable: such a trainer must be closed.
 type Trainer struct {
 	object
-	nModels int
+	nModels   int
+	callbacks *callbacks
+	handle    cgo.Handle
+	switched  *cancelSwitch
 }
 
-func (t *Trainer) c() *C.mmopt_trainer { return (*C.mmopt_trainer)(t.pointer) }
+func (t *Trainer) c() *C.mmopt_trainer {
+	if t == nil {
+		return nil
+	}
+	return (*C.mmopt_trainer)(t.address())
+}
 
-// NewTrainer reads the models and plans what they share. The models may be closed afterwards.
-func NewTrainer(models []*Model, options TrainerOptions) (*Trainer, error) {
-	var o C.mmopt_trainer_options
-	C.mmopt_trainer_options_init(&o, C.uint32_t(options.Preset))
-	if options.LearningRate != 0 {
-		o.learning_rate = C.double(options.LearningRate)
-	}
-	o.n_threads = C.size_t(options.Threads)
-	if options.TotalSteps != 0 {
-		o.schedule = C.MMOPT_SCHEDULE_LINEAR
-		o.total_steps = C.uint64_t(options.TotalSteps)
-		o.warmup_steps = C.uint64_t(options.WarmupSteps)
-	}
-	json, freeJSON := optional(options.Optimizer)
-	defer freeJSON()
-	o.optimizer_json = json
-	array := (**C.mmopt_model)(C.calloc(C.size_t(len(models)+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
-	defer C.free(unsafe.Pointer(array))
+func freeTrainer(p unsafe.Pointer) { C.mmopt_trainer_free((*C.mmopt_trainer)(p)) }
+
+// NewTrainer reads the models and plans what they share; nil options: the defaults. The models may
+// be closed afterwards.
+func NewTrainer(models []*Model, options *TrainerOptions) (*Trainer, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(models)
+	o, all := options.c(&a), array[*C.mmopt_model](&a, len(models))
 	for i, m := range models {
-		unsafe.Slice(array, len(models))[i] = m.c()
+		unsafe.Slice(all, len(models))[i] = m.c()
 	}
 	var made *C.mmopt_trainer
-	err := take(C.mmopt_trainer_create(&o, array, C.size_t(len(models)), &made))
-	runtime.KeepAlive(models)
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_trainer_create(o, all, C.size_t(len(models)), &made)
+	})
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{nModels: len(models)}
-	t.own(unsafe.Pointer(made), func(p unsafe.Pointer) { C.mmopt_trainer_free((*C.mmopt_trainer)(p)) })
+	t := &Trainer{nModels: len(models), callbacks: &callbacks{}}
+	t.handle = cgo.NewHandle(t.callbacks)
+	t.own(unsafe.Pointer(made), freeTrainer, t.handle.Delete)
+	canceller, err := t.newCanceller()
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	t.switched = &cancelSwitch{canceller: canceller}
 	return t, nil
+}
+
+// done turns the error of a call into Go's, and goes on with what its callbacks left.
+func (t *Trainer) done(raw *C.mmopt_error) error {
+	err := take(raw)
+	if t.resource == nil {
+		return err
+	}
+	return t.callbacks.settle(err)
 }
 
 // Outcome is what a forward and backward pass of one model gave.
 type Outcome struct {
-	Loss            float64
+	Loss float64
+	// Correct predictions, and Labels that count.
 	Correct, Labels uint64
 }
 
 // Report is what a step did.
 type Report struct {
-	Step             uint64
+	// Step is its number, from 1.
+	Step uint64
+	// Updated models, and those Skipped for a non-finite loss or gradient.
 	Updated, Skipped int
-	Shared, Synced   bool
+	// Shared gradients, and Synced parameters.
+	Shared, Synced bool
 }
 
-// watch cancels running passes when ctx is done. The result stops watching, and turns a
-// cancellation of the library into that of the context.
-func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
-	if t.pointer == nil {
-		return nil, closed("the trainer")
+func report(r *C.mmopt_step_report) Report {
+	return Report{
+		Step: uint64(r.step), Updated: int(r.n_updated), Skipped: int(r.n_skipped),
+		Shared: r.shared != 0, Synced: r.synced != 0,
 	}
+}
+
+// Rates are a model's learning rate, the factors it is made of, and other numbers of its last step.
+type Rates struct {
+	Base, Schedule, Convergence, Scale, Multiplier, Effective float64
+	// GradientNorm before clipping; 0 where nothing needed it.
+	GradientNorm float64
+	// Share is the model's weight over the sum of all.
+	Share float64
+	// Skipped steps.
+	Skipped uint64
+}
+
+func rates(r *C.mmopt_rates) Rates {
+	return Rates{
+		float64(r.base), float64(r.schedule), float64(r.convergence), float64(r.scale),
+		float64(r.multiplier), float64(r.effective), float64(r.gradient_norm), float64(r.share),
+		uint64(r.n_skipped),
+	}
+}
+
+// cancelSwitch is a trainer's canceller, and whether the host has thrown it.
+type cancelSwitch struct {
+	canceller *Canceller
+	thrown    atomic.Bool
+}
+
+// Canceller ends passes of a trainer from any goroutine. It keeps working after the trainer is
+// closed, and then does nothing. Most programs use a context instead.
+type Canceller struct {
+	object
+	switched *cancelSwitch
+}
+
+func (c *Canceller) c() *C.mmopt_canceller {
+	if c == nil {
+		return nil
+	}
+	return (*C.mmopt_canceller)(c.address())
+}
+
+func freeCanceller(p unsafe.Pointer) { C.mmopt_canceller_free((*C.mmopt_canceller)(p)) }
+
+func (t *Trainer) newCanceller() (*Canceller, error) {
+	defer runtime.KeepAlive(t)
+	var made *C.mmopt_canceller
+	if err := t.done(C.mmopt_trainer_canceller(t.c(), &made)); err != nil {
+		return nil, err
+	}
+	c := &Canceller{switched: t.switched}
+	c.own(unsafe.Pointer(made), freeCanceller)
+	return c, nil
+}
+
+// Canceller is a switch that ends passes.
+func (t *Trainer) Canceller() (*Canceller, error) { return t.newCanceller() }
+
+func (c *Canceller) cancel() error {
+	defer runtime.KeepAlive(c)
+	return take(C.mmopt_canceller_cancel(c.c()))
+}
+
+func (c *Canceller) reset() error {
+	defer runtime.KeepAlive(c)
+	return take(C.mmopt_canceller_reset(c.c()))
+}
+
+// Cancel makes passes that run, and all later ones, fail with ErrCancelled.
+func (c *Canceller) Cancel() error {
+	c.switched.thrown.Store(true)
+	return c.cancel()
+}
+
+// Reset lets passes run again.
+func (c *Canceller) Reset() error {
+	c.switched.thrown.Store(false)
+	return c.reset()
+}
+
+// watch cancels running passes when ctx is done. The result ends that; it turns a cancellation of
+// the library into that of the context.
+func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	if ctx.Done() == nil {
+	if ctx.Done() == nil || t == nil || t.resource == nil {
 		return func(err error) error { return err }, nil
 	}
-	var canceller *C.mmopt_canceller
-	if err := take(C.mmopt_trainer_canceller(t.c(), &canceller)); err != nil {
-		return nil, err
-	}
+	s := t.switched
 	ran := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		_ = take(C.mmopt_canceller_cancel(canceller))
+		_ = s.canceller.cancel()
 		close(ran)
 	})
 	return func(err error) error {
-		if !stop() {
-			<-ran
-			_ = take(C.mmopt_canceller_reset(canceller))
+		if stop() {
+			return err
 		}
-		C.mmopt_canceller_free(canceller)
-		if e, ok := err.(*Error); ok && e.Code == Cancelled && ctx.Err() != nil {
+		<-ran
+		_ = s.canceller.reset()
+		if s.thrown.Load() {
+			_ = s.canceller.cancel()
+		}
+		if errors.Is(err, ErrCancelled) {
 			return context.Cause(ctx)
 		}
 		return err
 	}, nil
 }
 
+// pass makes a call that ends early with the context's error when ctx is done.
+func (t *Trainer) pass(ctx context.Context, a *arena, f func() *C.mmopt_error) error {
+	defer runtime.KeepAlive(t)
+	if a.err != nil {
+		return a.err
+	}
+	finish, err := t.watch(ctx)
+	if err != nil {
+		return err
+	}
+	err = take(f())
+	if t.resource == nil {
+		return err
+	}
+	// Before a panic of a callback goes on, the context must be let go.
+	return t.callbacks.settle(finish(err))
+}
+
 // ZeroGrad forgets gradients that were accumulated since the last step.
 func (t *Trainer) ZeroGrad() error {
 	defer runtime.KeepAlive(t)
-	return take(C.mmopt_trainer_zero_grad(t.c()))
+	return t.done(C.mmopt_trainer_zero_grad(t.c()))
+}
+
+func outcomes(raw []C.mmopt_outcome) []Outcome {
+	all := make([]Outcome, len(raw))
+	for i, o := range raw {
+		all[i] = Outcome{float64(o.loss), uint64(o.n_correct), uint64(o.n_labels)}
+	}
+	return all
 }
 
 // ForwardBackward computes losses and gradients of one batch for every model. When ctx is done
 // while it runs, it ends early with the context's error, and the batch does not count.
 func (t *Trainer) ForwardBackward(ctx context.Context, batch *Batch) ([]Outcome, error) {
-	finish, err := t.watch(ctx)
+	defer runtime.KeepAlive(batch)
+	var a arena
+	raw := make([]C.mmopt_outcome, max(t.nModels, 1))
+	err := t.pass(ctx, &a, func() *C.mmopt_error {
+		return C.mmopt_trainer_forward_backward_batch(t.c(), batch.c(), &raw[0])
+	})
 	if err != nil {
 		return nil, err
 	}
-	raw := make([]C.mmopt_outcome, t.nModels)
-	err = take(C.mmopt_trainer_forward_backward_batch(t.c(), batch.c(), &raw[0]))
-	runtime.KeepAlive(batch)
-	runtime.KeepAlive(t)
-	if err = finish(err); err != nil {
-		return nil, err
-	}
-	outcomes := make([]Outcome, len(raw))
-	for i, o := range raw {
-		outcomes[i] = Outcome{float64(o.loss), uint64(o.n_correct), uint64(o.n_labels)}
-	}
-	return outcomes, nil
+	return outcomes(raw), nil
 }
 
-// Step updates all models from the gradients since the last step.
-func (t *Trainer) Step() (Report, error) {
+// ForwardBackwardAll is ForwardBackward with the host's tensors of each model.
+func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([]Outcome, error) {
+	var a arena
+	defer a.free()
+	n := len(tensors)
+	arrays, lengths := array[*C.mmopt_tensor](&a, n), array[C.size_t](&a, n)
+	for i, one := range tensors {
+		unsafe.Slice(arrays, n)[i] = a.tensors(one)
+		unsafe.Slice(lengths, n)[i] = C.size_t(len(one))
+	}
+	raw := make([]C.mmopt_outcome, max(t.nModels, 1))
+	err := t.pass(ctx, &a, func() *C.mmopt_error {
+		return C.mmopt_trainer_forward_backward_all(t.c(), arrays, lengths, C.size_t(n), &raw[0])
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outcomes(raw), nil
+}
+
+// ForwardBackwardModel computes loss and gradients of one micro-batch of one model.
+func (t *Trainer) ForwardBackwardModel(
+	ctx context.Context, model int, tensors []Tensor,
+) (Outcome, error) {
+	var a arena
+	defer a.free()
+	all, n := a.tensors(tensors), C.size_t(len(tensors))
+	raw := make([]C.mmopt_outcome, 1)
+	err := t.pass(ctx, &a, func() *C.mmopt_error {
+		return C.mmopt_trainer_forward_backward(t.c(), C.size_t(model), all, n, &raw[0])
+	})
+	return outcomes(raw)[0], err
+}
+
+// LogMetrics tells the rates that follow convergence the losses that the host computed, one for
+// each model.
+func (t *Trainer) LogMetrics(losses []float64) error {
 	defer runtime.KeepAlive(t)
+	p := (*C.double)(unsafe.SliceData(losses))
+	return t.done(C.mmopt_trainer_log_metrics(t.c(), p, C.size_t(len(losses))))
+}
+
+// Step updates all models from the gradients since the last step. It is not begun when ctx is done;
+// once begun, it is done as a whole.
+func (t *Trainer) Step(ctx context.Context) (Report, error) {
+	defer runtime.KeepAlive(t)
+	if err := ctx.Err(); err != nil {
+		return Report{}, context.Cause(ctx)
+	}
 	var r C.mmopt_step_report
-	if err := take(C.mmopt_trainer_step(t.c(), &r)); err != nil {
+	if err := t.done(C.mmopt_trainer_step(t.c(), &r)); err != nil {
 		return Report{}, err
 	}
-	return Report{
-		Step: uint64(r.step), Updated: int(r.n_updated), Skipped: int(r.n_skipped),
-		Shared: r.shared != 0, Synced: r.synced != 0,
-	}, nil
+	return report(&r), nil
 }
 
 // Evaluation is what a model made of a batch without being trained.
 type Evaluation struct {
+	// The loss is NaN without labels.
 	Outcome
-	// Logits are the rows of the first output.
-	Logits [][]float32
+	// Outputs of the model, by its names.
+	Outputs []Tensor
 }
 
-// Evaluate runs one model on its part of a batch. Without labels the outcome's loss is NaN.
-func (t *Trainer) Evaluate(ctx context.Context, model int, batch *Batch) (*Evaluation, error) {
-	finish, err := t.watch(ctx)
-	if err != nil {
-		return nil, err
+// Output is the output of that name; false when there is none.
+func (e *Evaluation) Output(name string) (Tensor, bool) {
+	for _, t := range e.Outputs {
+		if t.Name == name {
+			return t, true
+		}
 	}
+	return Tensor{}, false
+}
+
+// Evaluate runs one model on its part of a batch, without dropout and gradients.
+func (t *Trainer) Evaluate(ctx context.Context, model int, batch *Batch) (*Evaluation, error) {
+	defer runtime.KeepAlive(batch)
 	var tensors *C.mmopt_tensor
 	var n C.size_t
-	var made *C.mmopt_evaluation
-	err = take(C.mmopt_batch_tensors(batch.c(), C.size_t(model), &tensors, &n))
-	if err == nil {
-		err = take(C.mmopt_trainer_evaluate(t.c(), C.size_t(model), tensors, n, &made))
+	if err := take(C.mmopt_batch_tensors(batch.c(), C.size_t(model), &tensors, &n)); err != nil {
+		return nil, err
 	}
-	runtime.KeepAlive(batch)
-	runtime.KeepAlive(t)
-	if err = finish(err); err != nil {
+	var a arena
+	return t.evaluate(ctx, &a, model, tensors, n)
+}
+
+// EvaluateTensors runs one model on the host's tensors.
+func (t *Trainer) EvaluateTensors(
+	ctx context.Context, model int, tensors []Tensor,
+) (*Evaluation, error) {
+	var a arena
+	defer a.free()
+	return t.evaluate(ctx, &a, model, a.tensors(tensors), C.size_t(len(tensors)))
+}
+
+func (t *Trainer) evaluate(
+	ctx context.Context, a *arena, model int, tensors *C.mmopt_tensor, n C.size_t,
+) (*Evaluation, error) {
+	var made *C.mmopt_evaluation
+	err := t.pass(ctx, a, func() *C.mmopt_error {
+		return C.mmopt_trainer_evaluate(t.c(), C.size_t(model), tensors, n, &made)
+	})
+	if err != nil {
 		return nil, err
 	}
 	defer C.mmopt_evaluation_free(made)
@@ -283,64 +362,137 @@ func (t *Trainer) Evaluate(ctx context.Context, model int, batch *Batch) (*Evalu
 		uint64(C.mmopt_evaluation_n_correct(made)),
 		uint64(C.mmopt_evaluation_n_labels(made)),
 	}}
-	if err := take(C.mmopt_evaluation_tensors(made, &tensors, &n)); err != nil {
+	var outputs *C.mmopt_tensor
+	var nOutputs C.size_t
+	if err := take(C.mmopt_evaluation_tensors(made, &outputs, &nOutputs)); err != nil {
 		return nil, err
 	}
-	if n > 0 && tensors.n_bytes > 0 {
-		e.Logits = rows(tensors)
-	}
-	return e, nil
+	e.Outputs, err = clonedAll(outputs, nOutputs)
+	return e, err
 }
 
-// rows copies a float tensor as rows along its last dimension.
-func rows(t *C.mmopt_tensor) [][]float32 {
-	all := unsafe.Slice((*float32)(t.data), int(t.n_bytes)/4)
-	width := len(all)
-	if t.n_dims > 0 {
-		width = int(unsafe.Slice(t.shape, int(t.n_dims))[t.n_dims-1])
-	}
-	var out [][]float32
-	for ; len(all) >= width && width > 0; all = all[width:] {
-		out = append(out, append([]float32(nil), all[:width]...))
-	}
-	return out
+// Steps taken, those before a resume included.
+func (t *Trainer) Steps() uint64 {
+	defer runtime.KeepAlive(t)
+	return uint64(C.mmopt_trainer_n_steps(t.c()))
 }
 
-// Plan tells what is shared with what, and why.
+// Len is the number of models.
+func (t *Trainer) Len() int {
+	defer runtime.KeepAlive(t)
+	return int(C.mmopt_trainer_n_models(t.c()))
+}
+
+// ModelName is the name of a model by its number; empty for any other number.
+func (t *Trainer) ModelName(model int) string {
+	defer runtime.KeepAlive(t)
+	return C.GoString(C.mmopt_trainer_model_name(t.c(), C.size_t(model)))
+}
+
+// ModelIndex is the number of the model of that name.
+func (t *Trainer) ModelIndex(name string) (int, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(t)
+	n := a.text(name)
+	var model C.size_t
+	err := a.call(func() *C.mmopt_error { return C.mmopt_trainer_model_index(t.c(), n, &model) })
+	return int(model), err
+}
+
+// Models are the numbers and names of the models.
+func (t *Trainer) Models() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		for i := range t.Len() {
+			if !yield(i, t.ModelName(i)) {
+				return
+			}
+		}
+	}
+}
+
+// Rates of one model, as of the last step.
+func (t *Trainer) Rates(model int) (Rates, error) {
+	defer runtime.KeepAlive(t)
+	var r C.mmopt_rates
+	if err := t.done(C.mmopt_trainer_rates(t.c(), C.size_t(model), &r)); err != nil {
+		return Rates{}, err
+	}
+	return rates(&r), nil
+}
+
+// SetLearningRate sets the base rate of the coming steps.
+func (t *Trainer) SetLearningRate(rate float64) error {
+	defer runtime.KeepAlive(t)
+	return t.done(C.mmopt_trainer_set_learning_rate(t.c(), C.double(rate)))
+}
+
+// SetModelWeight sets a model's weight for the coming steps.
+func (t *Trainer) SetModelWeight(model int, weight float64) error {
+	defer runtime.KeepAlive(t)
+	return t.done(C.mmopt_trainer_set_model_weight(t.c(), C.size_t(model), C.double(weight)))
+}
+
+// Plan tells people what is shared with what, and why.
 func (t *Trainer) Plan() (string, error) {
 	defer runtime.KeepAlive(t)
 	var text *C.char
-	if err := take(C.mmopt_trainer_plan(t.c(), &text)); err != nil {
+	if err := t.done(C.mmopt_trainer_plan(t.c(), &text)); err != nil {
 		return "", err
 	}
 	return takeText(text), nil
 }
 
+// PlanJSON is the plan as one JSON object.
+func (t *Trainer) PlanJSON() (string, error) {
+	defer runtime.KeepAlive(t)
+	var json *C.char
+	if err := t.done(C.mmopt_trainer_plan_json(t.c(), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
 // SaveModel writes one model into a directory, in published form.
 func (t *Trainer) SaveModel(model int, directory string) error {
-	p, free := cstring(directory)
-	defer free()
+	var a arena
+	defer a.free()
 	defer runtime.KeepAlive(t)
-	return take(C.mmopt_trainer_save_model(t.c(), C.size_t(model), p))
+	d := a.text(directory)
+	return a.call(func() *C.mmopt_error {
+		return C.mmopt_trainer_save_model(t.c(), C.size_t(model), d)
+	})
+}
+
+// SaveONNX writes one model's forward graph with its present weights, ready for inference.
+func (t *Trainer) SaveONNX(model int, path string) error {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(t)
+	p := a.text(path)
+	return a.call(func() *C.mmopt_error {
+		return C.mmopt_trainer_save_onnx(t.c(), C.size_t(model), p)
+	})
 }
 
 // Checkpoint writes everything that training depends on, with a text of the host's.
 func (t *Trainer) Checkpoint(directory, hostText string) error {
-	p, free := cstring(directory)
-	defer free()
-	h, freeText := cstring(hostText)
-	defer freeText()
+	var a arena
+	defer a.free()
 	defer runtime.KeepAlive(t)
-	return take(C.mmopt_trainer_checkpoint(t.c(), p, h))
+	d, h := a.text(directory), a.text(hostText)
+	return a.call(func() *C.mmopt_error { return C.mmopt_trainer_checkpoint(t.c(), d, h) })
 }
 
 // Resume goes to the last checkpoint and gives back the host's text.
 func (t *Trainer) Resume(directory string) (string, error) {
-	p, free := cstring(directory)
-	defer free()
+	var a arena
+	defer a.free()
 	defer runtime.KeepAlive(t)
+	d := a.text(directory)
 	var text *C.char
-	if err := take(C.mmopt_trainer_resume(t.c(), p, &text)); err != nil {
+	err := a.call(func() *C.mmopt_error { return C.mmopt_trainer_resume(t.c(), d, &text) })
+	if err != nil {
 		return "", err
 	}
 	return takeText(text), nil

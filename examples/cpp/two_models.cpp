@@ -16,7 +16,7 @@ static void train(const mmopt::corpus &corpus) {
         auto sizes = mmopt::model_sizes();
         sizes.architecture = architecture;
         sizes.hidden = 64;
-        models.push_back(mmopt::model::for_corpus(mmopt_architecture_name(architecture), sizes,
+        models.push_back(mmopt::model::for_corpus(mmopt::architecture_name(architecture), sizes,
                                                   tokenizers.back(), corpus));
     }
     mmopt::loader loader(corpus, tokenizers);
@@ -24,8 +24,8 @@ static void train(const mmopt::corpus &corpus) {
     options.learning_rate = 1e-3;
     mmopt::trainer trainer(models, options);
     std::vector<mmopt_outcome> outcomes;
-    while (const auto batch = loader.next()) {
-        outcomes = trainer.forward_backward(*batch);
+    for (const auto &batch : loader) {
+        outcomes = trainer.forward_backward(batch);
         trainer.step();
     }
     std::printf("two_models: bert %.3f gpt2 %.3f\n", outcomes[0].loss, outcomes[1].loss);

@@ -36,26 +36,30 @@ func run(ctx context.Context) error {
 	var tokenizers []*mmopt.Tokenizer
 	var models []*mmopt.Model
 	for _, a := range []mmopt.Architecture{mmopt.BERT, mmopt.GPT2} {
-		options := mmopt.TokenizerOptions{Architecture: a, VocabSize: 2000, MaxLength: 64}
-		tokenizer, err := mmopt.TrainTokenizer(corpus, options)
+		words := mmopt.DefaultTokenizerOptions()
+		words.Architecture, words.VocabSize, words.MaxLength = a, 2000, 64
+		tokenizer, err := mmopt.TrainTokenizer(corpus, &words)
 		if err != nil {
 			return err
 		}
 		defer tokenizer.Close()
-		sizes := mmopt.Sizes{Architecture: a, Hidden: 64}
-		model, err := mmopt.ModelForCorpus(a.String(), sizes, tokenizer, corpus)
+		sizes := mmopt.DefaultSizes()
+		sizes.Architecture, sizes.Hidden = a, 64
+		model, err := mmopt.ModelForCorpus(a.String(), &sizes, tokenizer, corpus)
 		if err != nil {
 			return err
 		}
 		defer model.Close()
 		tokenizers, models = append(tokenizers, tokenizer), append(models, model)
 	}
-	loader, err := mmopt.NewLoader(corpus, tokenizers, mmopt.LoaderOptions{})
+	loader, err := mmopt.NewLoader(corpus, tokenizers, nil)
 	if err != nil {
 		return err
 	}
 	defer loader.Close()
-	trainer, err := mmopt.NewTrainer(models, mmopt.TrainerOptions{LearningRate: 1e-3})
+	options := mmopt.DefaultTrainerOptions(mmopt.Joint)
+	options.LearningRate = 1e-3
+	trainer, err := mmopt.NewTrainer(models, &options)
 	if err != nil {
 		return err
 	}
@@ -65,21 +69,16 @@ func run(ctx context.Context) error {
 
 func train(ctx context.Context, trainer *mmopt.Trainer, loader *mmopt.Loader) error {
 	var outcomes []mmopt.Outcome
-	for {
-		batch, err := loader.Next()
+	for batch, err := range loader.Batches() {
 		if err != nil {
 			return err
-		}
-		if batch == nil {
-			break
 		}
 		if outcomes, err = trainer.ForwardBackward(ctx, batch); err != nil {
 			return err
 		}
-		if _, err = trainer.Step(); err != nil {
+		if _, err = trainer.Step(ctx); err != nil {
 			return err
 		}
-		batch.Close()
 	}
 	fmt.Printf("two_models: bert %.3f gpt2 %.3f\n", outcomes[0].Loss, outcomes[1].Loss)
 	return nil

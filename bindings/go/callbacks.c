@@ -1,0 +1,33 @@
+#include "callbacks.h"
+#include "_cgo_export.h"
+
+static void on_log(void *user, uint32_t level, const char *message)
+{
+    mmoptGoLog((uintptr_t)user, level, (char *)message);
+}
+
+static uint32_t on_progress(void *user, const mmopt_progress *progress)
+{
+    return mmoptGoProgress((uintptr_t)user, progress->phase, progress->model, progress->n_steps);
+}
+
+static double on_rate(void *user, const char *model, uint64_t step, double rate)
+{
+    return mmoptGoRate((uintptr_t)user, (char *)model, step, rate);
+}
+
+// A handle of 0 ends the calls.
+mmopt_error *mmopt_go_set_log(mmopt_trainer *trainer, uint32_t level, uintptr_t handle)
+{
+    return mmopt_trainer_set_log(trainer, level, handle ? on_log : NULL, (void *)handle);
+}
+
+mmopt_error *mmopt_go_set_progress(mmopt_trainer *trainer, uintptr_t handle)
+{
+    return mmopt_trainer_set_progress(trainer, handle ? on_progress : NULL, (void *)handle);
+}
+
+mmopt_error *mmopt_go_set_rate_callback(mmopt_trainer *trainer, uintptr_t handle)
+{
+    return mmopt_trainer_set_rate_callback(trainer, handle ? on_rate : NULL, (void *)handle);
+}

@@ -1,0 +1,11 @@
+// Callbacks of the C library that lead to Go: a handle goes along as the user pointer.
+#ifndef MMOPT_GO_CALLBACKS_H
+#define MMOPT_GO_CALLBACKS_H
+
+#include <mmopt.h>
+
+mmopt_error *mmopt_go_set_log(mmopt_trainer *trainer, uint32_t level, uintptr_t handle);
+mmopt_error *mmopt_go_set_progress(mmopt_trainer *trainer, uintptr_t handle);
+mmopt_error *mmopt_go_set_rate_callback(mmopt_trainer *trainer, uintptr_t handle);
+
+#endif

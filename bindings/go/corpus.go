@@ -1,0 +1,227 @@
+package mmopt
+
+// #include <mmopt.h>
+import "C"
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+// Format is how a file of labelled texts is laid out.
+type Format uint32
+
+// The formats.
+const (
+	// FormatAuto goes by the ending: .csv, .jsonl or .json, else tabs.
+	FormatAuto  Format = C.MMOPT_FORMAT_AUTO
+	FormatTSV   Format = C.MMOPT_FORMAT_TSV
+	FormatCSV   Format = C.MMOPT_FORMAT_CSV
+	FormatJSONL Format = C.MMOPT_FORMAT_JSONL
+)
+
+// Header says whether the first line of a table names its columns.
+type Header uint32
+
+// What a first line may be.
+const (
+	HeaderAuto Header = C.MMOPT_HEADER_AUTO
+	HeaderYes  Header = C.MMOPT_HEADER_YES
+	HeaderNo   Header = C.MMOPT_HEADER_NO
+)
+
+// Documents is how plain text is cut.
+type Documents uint32
+
+// The ways.
+const (
+	// Paragraphs are lines up to a blank one.
+	Paragraphs Documents = C.MMOPT_DOCUMENTS_PARAGRAPHS
+	// Lines are those that are not blank.
+	Lines Documents = C.MMOPT_DOCUMENTS_LINES
+	// WholeFile is one document.
+	WholeFile Documents = C.MMOPT_DOCUMENTS_FILE
+)
+
+// CorpusOptions say how labelled texts are read; their zero value is the default.
+type CorpusOptions struct {
+	Format Format
+	Header Header
+	// TextColumn, PairColumn and LabelColumn are names, or numbers from "0". Empty: the first
+	// column (in JSON the keys text or sentence), none, the second (in JSON label).
+	TextColumn, PairColumn, LabelColumn string
+	// Unlabelled files have no labels.
+	Unlabelled bool
+	// LabelsOf gives the classes, for evaluation data those of the training data; nil takes those
+	// seen.
+	LabelsOf *Corpus
+}
+
+func (o *CorpusOptions) c(a *arena) *C.mmopt_corpus_options {
+	raw := array[C.mmopt_corpus_options](a, 1)
+	C.mmopt_corpus_options_init(raw)
+	if o == nil {
+		return raw
+	}
+	raw.format, raw.header = C.uint32_t(o.Format), C.uint32_t(o.Header)
+	raw.text_column = a.optional(o.TextColumn)
+	raw.pair_column = a.optional(o.PairColumn)
+	raw.label_column = a.optional(o.LabelColumn)
+	raw.unlabelled = flag(o.Unlabelled)
+	raw.labels_of = o.LabelsOf.c()
+	return raw
+}
+
+// Corpus holds the examples of one task. It never changes and may be shared.
+type Corpus struct{ object }
+
+func (c *Corpus) c() *C.mmopt_corpus {
+	if c == nil {
+		return nil
+	}
+	return (*C.mmopt_corpus)(c.address())
+}
+
+func freeCorpus(p unsafe.Pointer) { C.mmopt_corpus_free((*C.mmopt_corpus)(p)) }
+
+func newCorpus(p *C.mmopt_corpus) *Corpus {
+	c := &Corpus{}
+	c.own(unsafe.Pointer(p), freeCorpus)
+	return c
+}
+
+// makeCorpus runs a call that makes a corpus.
+func makeCorpus(a *arena, f func(**C.mmopt_corpus) *C.mmopt_error) (*Corpus, error) {
+	var made *C.mmopt_corpus
+	if err := a.call(func() *C.mmopt_error { return f(&made) }); err != nil {
+		return nil, err
+	}
+	return newCorpus(made), nil
+}
+
+// ReadClassification reads texts with one class each: lines of the form text TAB label, or .csv,
+// or .jsonl.
+func ReadClassification(path string, options *CorpusOptions) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(options)
+	p, o := a.text(path), options.c(&a)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_read_classification(p, o, made)
+	})
+}
+
+// ReadTaggedWords reads lines with a word first and its tag last, blank lines between sentences.
+// labelsOf gives the tags; nil takes those of the file.
+func ReadTaggedWords(path string, labelsOf *Corpus) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(labelsOf)
+	p := a.text(path)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_read_tagged_words(p, labelsOf.c(), made)
+	})
+}
+
+// ReadQuestions reads questions about contexts, of the SQuAD form or one object a line.
+func ReadQuestions(path string) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	p := a.text(path)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_read_questions(p, made)
+	})
+}
+
+// ReadPlainText reads text for language modelling.
+func ReadPlainText(path string, documents Documents) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	p := a.text(path)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_read_plain_text(p, C.uint32_t(documents), made)
+	})
+}
+
+// FromTexts makes a corpus from texts and the names of their classes, or nil for none. labelsOf is
+// as in CorpusOptions.
+func FromTexts(texts, labels []string, labelsOf *Corpus) (*Corpus, error) {
+	if labels != nil && len(labels) != len(texts) {
+		return nil, invalid("%d texts and %d labels", len(texts), len(labels))
+	}
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(labelsOf)
+	t, l := a.texts(texts), a.texts(labels)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_from_texts(t, l, C.size_t(len(texts)), labelsOf.c(), made)
+	})
+}
+
+// Synthetic generates n labelled sentences of two classes. labelNoise is the share of wrong labels.
+func Synthetic(n int, seed uint64, labelNoise float64) (*Corpus, error) {
+	var a arena
+	size := a.size("n", n)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_synthetic(size, C.uint64_t(seed), C.double(labelNoise), made)
+	})
+}
+
+// Split divides a corpus in training and evaluation; equal texts stay on one side.
+func (c *Corpus) Split(evalShare float64, seed uint64) (train, eval *Corpus, err error) {
+	defer runtime.KeepAlive(c)
+	var first, second *C.mmopt_corpus
+	err = take(C.mmopt_corpus_split(c.c(), C.double(evalShare), C.uint64_t(seed), &first, &second))
+	if err != nil {
+		return nil, nil, err
+	}
+	return newCorpus(first), newCorpus(second), nil
+}
+
+// Len is the number of examples.
+func (c *Corpus) Len() int {
+	defer runtime.KeepAlive(c)
+	return int(C.mmopt_corpus_n_examples(c.c()))
+}
+
+// MajorityShare is the accuracy of always answering the most frequent class.
+func (c *Corpus) MajorityShare() float64 {
+	defer runtime.KeepAlive(c)
+	return float64(C.mmopt_corpus_majority_share(c.c()))
+}
+
+// Labels are the names of the classes or tags, by id.
+func (c *Corpus) Labels() []string {
+	defer runtime.KeepAlive(c)
+	labels := make([]string, int(C.mmopt_corpus_n_labels(c.c())))
+	for i := range labels {
+		labels[i] = C.GoString(C.mmopt_corpus_label_name(c.c(), C.size_t(i)))
+	}
+	return labels
+}
+
+// LabelCount is how many examples have a class, or words a tag; 0 for an id that there is not.
+func (c *Corpus) LabelCount(label int) int {
+	defer runtime.KeepAlive(c)
+	return int(C.mmopt_corpus_label_count(c.c(), C.size_t(label)))
+}
+
+// Text is the text of an example.
+func (c *Corpus) Text(example int) (string, error) {
+	defer runtime.KeepAlive(c)
+	var text *C.char
+	if err := take(C.mmopt_corpus_text(c.c(), C.size_t(example), &text)); err != nil {
+		return "", err
+	}
+	return takeText(text), nil
+}
+
+// Label is the class of an example; -1 when it has none.
+func (c *Corpus) Label(example int) (int, error) {
+	defer runtime.KeepAlive(c)
+	var label C.int64_t
+	if err := take(C.mmopt_corpus_label(c.c(), C.size_t(example), &label)); err != nil {
+		return 0, err
+	}
+	return int(label), nil
+}

@@ -1,0 +1,5 @@
+//go:build !mmopt_gc
+
+package mmopt
+
+func collectGarbage() {}

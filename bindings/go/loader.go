@@ -1,0 +1,267 @@
+package mmopt
+
+// #include <mmopt.h>
+import "C"
+
+import (
+	"iter"
+	"runtime"
+	"unsafe"
+)
+
+// Objective is what a language model learns from plain text.
+type Objective uint32
+
+// The objectives.
+const (
+	// Causal learns the next token.
+	Causal Objective = C.MMOPT_OBJECTIVE_CAUSAL
+	// Masked learns hidden tokens.
+	Masked Objective = C.MMOPT_OBJECTIVE_MASKED
+)
+
+// LoaderOptions say how a corpus is encoded and walked. Start from DefaultLoaderOptions.
+type LoaderOptions struct {
+	defaulted bool
+	// BatchSize in rows; default 16.
+	BatchSize int
+	// MaxLength of a sequence in tokens; 0 (default): each tokenizer's.
+	MaxLength int
+	// Shuffle: a new order in each epoch; default true.
+	Shuffle bool
+	// DropLast leaves out a last batch that is not full.
+	DropLast bool
+	// Seed decides every order and every hidden token.
+	Seed uint64
+	// BucketBatches are sorted by length together; 0: none; default 32.
+	BucketBatches int
+	// PadToMultiple: padded lengths are multiples of this; default 8.
+	PadToMultiple int
+	// Aligned models see the same examples at the same step; default true.
+	Aligned bool
+	// Objective for plain text.
+	Objective Objective
+	// MaskShare of hidden tokens; default 0.15.
+	MaskShare float64
+	// AllWindows makes several rows of a long context.
+	AllWindows bool
+}
+
+// DefaultLoaderOptions are the library's defaults.
+func DefaultLoaderOptions() LoaderOptions {
+	var raw C.mmopt_loader_options
+	C.mmopt_loader_options_init(&raw)
+	return LoaderOptions{
+		defaulted:     true,
+		BatchSize:     int(raw.batch_size),
+		MaxLength:     int(raw.max_length),
+		Shuffle:       raw.shuffle != 0,
+		DropLast:      raw.drop_last != 0,
+		Seed:          uint64(raw.seed),
+		BucketBatches: int(raw.bucket_batches),
+		PadToMultiple: int(raw.pad_to_multiple),
+		Aligned:       raw.aligned != 0,
+		Objective:     Objective(raw.objective),
+		MaskShare:     float64(raw.mask_share),
+		AllWindows:    raw.all_windows != 0,
+	}
+}
+
+func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
+	raw := array[C.mmopt_loader_options](a, 1)
+	C.mmopt_loader_options_init(raw)
+	if o == nil {
+		return raw
+	}
+	a.defaulted(o.defaulted, "LoaderOptions")
+	raw.batch_size = a.size("BatchSize", o.BatchSize)
+	raw.max_length = a.size("MaxLength", o.MaxLength)
+	raw.shuffle, raw.drop_last = flag(o.Shuffle), flag(o.DropLast)
+	raw.seed = C.uint64_t(o.Seed)
+	raw.bucket_batches = a.size("BucketBatches", o.BucketBatches)
+	raw.pad_to_multiple = a.size("PadToMultiple", o.PadToMultiple)
+	raw.aligned, raw.all_windows = flag(o.Aligned), flag(o.AllWindows)
+	raw.objective = C.uint32_t(o.Objective)
+	raw.mask_share = C.double(o.MaskShare)
+	return raw
+}
+
+// Loader walks a corpus in batches. It belongs to one goroutine at a time.
+type Loader struct{ object }
+
+func (l *Loader) c() *C.mmopt_loader {
+	if l == nil {
+		return nil
+	}
+	return (*C.mmopt_loader)(l.address())
+}
+
+func freeLoader(p unsafe.Pointer) { C.mmopt_loader_free((*C.mmopt_loader)(p)) }
+
+// NewLoader encodes a corpus with one tokenizer for each model.
+func NewLoader(corpus *Corpus, tokenizers []*Tokenizer, options *LoaderOptions) (*Loader, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(corpus)
+	defer runtime.KeepAlive(tokenizers)
+	o, all, n := options.c(&a), a.tokenizers(tokenizers), C.size_t(len(tokenizers))
+	var made *C.mmopt_loader
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_loader_create(corpus.c(), all, n, o, &made)
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Loader{}
+	l.own(unsafe.Pointer(made), freeLoader)
+	return l, nil
+}
+
+// Next gives the next batch, or nil at the end of an epoch; the call after that begins the next.
+func (l *Loader) Next() (*Batch, error) {
+	defer runtime.KeepAlive(l)
+	var made *C.mmopt_batch
+	if err := take(C.mmopt_loader_next(l.c(), &made)); err != nil || made == nil {
+		return nil, err
+	}
+	return newBatch(made), nil
+}
+
+// Batches walks to the end of the epoch. Each batch is closed when the loop goes on; an error ends
+// the walk.
+func (l *Loader) Batches() iter.Seq2[*Batch, error] {
+	return func(yield func(*Batch, error) bool) {
+		for {
+			batch, err := l.Next()
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if batch == nil {
+				return
+			}
+			more := yield(batch, nil)
+			batch.Close()
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Len is the number of batches of an epoch.
+func (l *Loader) Len() int {
+	defer runtime.KeepAlive(l)
+	return int(C.mmopt_loader_n_batches(l.c()))
+}
+
+// Epoch is the number of epochs done.
+func (l *Loader) Epoch() uint64 {
+	defer runtime.KeepAlive(l)
+	return uint64(C.mmopt_loader_epoch(l.c()))
+}
+
+// Position is the number of batches of the current epoch that are done.
+func (l *Loader) Position() int {
+	defer runtime.KeepAlive(l)
+	return int(C.mmopt_loader_position(l.c()))
+}
+
+// SetEpoch goes to the start of an epoch; 0 is the first.
+func (l *Loader) SetEpoch(epoch uint64) error {
+	defer runtime.KeepAlive(l)
+	return take(C.mmopt_loader_set_epoch(l.c(), C.uint64_t(epoch)))
+}
+
+// State is where the loader stands, for Restore.
+func (l *Loader) State() (string, error) {
+	defer runtime.KeepAlive(l)
+	var json *C.char
+	if err := take(C.mmopt_loader_state(l.c(), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
+// Restore goes to where State was taken.
+func (l *Loader) Restore(state string) error {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(l)
+	p := a.text(state)
+	return a.call(func() *C.mmopt_error { return C.mmopt_loader_restore(l.c(), p) })
+}
+
+// Batch holds the tensors of one step, a part for each model. It never changes and may be shared.
+type Batch struct{ object }
+
+func (b *Batch) c() *C.mmopt_batch {
+	if b == nil {
+		return nil
+	}
+	return (*C.mmopt_batch)(b.address())
+}
+
+func freeBatch(p unsafe.Pointer) { C.mmopt_batch_free((*C.mmopt_batch)(p)) }
+
+func newBatch(p *C.mmopt_batch) *Batch {
+	b := &Batch{}
+	b.own(unsafe.Pointer(p), freeBatch)
+	return b
+}
+
+// EncodeBatch makes a batch of unlabelled texts, for predictions. maxLength is the greatest length
+// in tokens, 0 for each tokenizer's.
+func EncodeBatch(tokenizers []*Tokenizer, texts []string, maxLength int) (*Batch, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(tokenizers)
+	all, n := a.tokenizers(tokenizers), C.size_t(len(tokenizers))
+	t, m, max := a.texts(texts), C.size_t(len(texts)), a.size("maxLength", maxLength)
+	var made *C.mmopt_batch
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_batch_encode(all, n, t, m, max, &made)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newBatch(made), nil
+}
+
+// Models is the number of models that the batch has parts for.
+func (b *Batch) Models() int {
+	defer runtime.KeepAlive(b)
+	return int(C.mmopt_batch_n_models(b.c()))
+}
+
+// Rows is the number of rows of one model's part.
+func (b *Batch) Rows(model int) int {
+	defer runtime.KeepAlive(b)
+	return int(C.mmopt_batch_n_rows(b.c(), C.size_t(model)))
+}
+
+// Tensors are copies of one model's tensors.
+func (b *Batch) Tensors(model int) ([]Tensor, error) {
+	defer runtime.KeepAlive(b)
+	var all *C.mmopt_tensor
+	var n C.size_t
+	if err := take(C.mmopt_batch_tensors(b.c(), C.size_t(model), &all, &n)); err != nil {
+		return nil, err
+	}
+	return clonedAll(all, n)
+}
+
+// Examples are the examples of the corpus behind each row of one model's part.
+func (b *Batch) Examples(model int) ([]int, error) {
+	defer runtime.KeepAlive(b)
+	var all *C.size_t
+	var n C.size_t
+	if err := take(C.mmopt_batch_examples(b.c(), C.size_t(model), &all, &n)); err != nil {
+		return nil, err
+	}
+	examples := make([]int, int(n))
+	for i := range examples {
+		examples[i] = int(unsafe.Slice(all, int(n))[i])
+	}
+	return examples, nil
+}

@@ -1,0 +1,130 @@
+package mmopt
+
+import (
+	"math"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// host is two models that pull their weights towards 1.
+type host struct{ weights, gradients [2][]float32 }
+
+func newHost() *host {
+	h := &host{}
+	for i := range 2 {
+		h.weights[i], h.gradients[i] = make([]float32, 12), make([]float32, 12)
+	}
+	return h
+}
+
+func (h *host) describe() []HostModel {
+	var models []HostModel
+	for i, name := range []string{"one", "two"} {
+		models = append(models, HostModel{Name: name, Parameters: []HostParameter{{
+			Name:  "encoder.layer.0.attention.self.query.weight",
+			Shape: []int64{3, 4}, Value: h.weights[i], Gradient: h.gradients[i],
+		}}})
+	}
+	return models
+}
+
+func (h *host) train(t testing.TB, o *Optimizer, steps int) (loss float64) {
+	for range steps {
+		loss = 0
+		for i := range 2 {
+			one := 0.0
+			for j, w := range h.weights[i] {
+				h.gradients[i][j] = w - 1
+				one += 0.5 * float64((w-1)*(w-1))
+			}
+			ok(t, o.Accumulate(i, one))
+			loss += one
+		}
+		equal(t, must(o.Step())(t).Updated, 2)
+	}
+	return loss
+}
+
+func TestGradientMode(t *testing.T) {
+	options := DefaultTrainerOptions(Joint)
+	options.LearningRate = 0.05
+	h := newHost()
+	o := must(NewOptimizer(h.describe(), &options))(t)
+	defer o.Close()
+	equal(t, o.Len(), 2)
+	if plan := must(o.Plan())(t); !strings.Contains(plan, "attention query") {
+		t.Fatal(plan)
+	}
+	equal(t, must(o.PlanJSON())(t)[0], '{')
+	_, err := o.Step()
+	wants(t, err, ErrState)
+	first, last := h.train(t, o, 1), h.train(t, o, 100)
+	if last > first/10 {
+		t.Fatalf("losses %v and %v", first, last)
+	}
+	if must(o.Rates(1))(t).Effective <= 0 {
+		t.Fatal("no rate")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	ok(t, o.Save(dir))
+	other := newHost()
+	copy(other.weights[0], h.weights[0])
+	copy(other.weights[1], h.weights[1])
+	again := must(NewOptimizer(other.describe(), &options))(t)
+	defer again.Close()
+	ok(t, again.Load(dir))
+	equal(t, h.train(t, o, 5), other.train(t, again, 5))
+	wants(t, again.Load("/none"), ErrNotFound)
+}
+
+func TestGradientModeSettersAndRefusals(t *testing.T) {
+	h := newHost()
+	o := must(NewOptimizer(h.describe(), nil))(t)
+	defer o.Close()
+	ok(t, o.Accumulate(0, 1))
+	ok(t, o.ZeroGrad())
+	_, err := o.Step()
+	wants(t, err, ErrState)
+	ok(t, o.SetLearningRate(0.1))
+	ok(t, o.SetModelWeight(0, 2))
+	gradient := make(BF16, 12)
+	for i := range gradient {
+		gradient[i] = uint16(math.Float32bits(1) >> 16)
+	}
+	ok(t, o.SetGradient(0, 0, gradient))
+	gradient = nil
+	runtime.GC()
+	ok(t, o.Accumulate(0, 1))
+	must(o.Step())(t)
+	if h.weights[0][0] >= 0 || h.weights[1][0] != 0 {
+		t.Fatal(h.weights)
+	}
+	wants(t, o.SetGradient(0, 1, nil), ErrInvalidArgument)
+	wants(t, o.SetGradient(0, 0, []float32{1}), ErrShape)
+	wants(t, o.SetGradient(0, 0, []int64{1}), ErrInvalidArgument)
+	wants(t, o.SetLearningRate(-1), ErrInvalidArgument)
+	models := h.describe()
+	models[0].Parameters[0].Shape = []int64{5, 5}
+	_, err = NewOptimizer(models, nil)
+	wants(t, err, ErrShape)
+	models = h.describe()
+	models[1].Name = "one"
+	_, err = NewOptimizer(models, nil)
+	wants(t, err, ErrInvalidArgument)
+}
+
+// What only the optimizer and the test hold stays where it is.
+func TestGradientModeUnderGarbageCollection(t *testing.T) {
+	for range 20 {
+		h := newHost()
+		o := must(NewOptimizer(h.describe(), nil))(t)
+		for range 5 {
+			runtime.GC()
+			h.train(t, o, 1)
+		}
+		// Left to the clean-up, which unpins.
+	}
+	runtime.GC()
+}

@@ -1,0 +1,258 @@
+package mmopt
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/fstest"
+)
+
+func TestErrors(t *testing.T) {
+	_, err := ReadClassification("/none.tsv", nil)
+	wants(t, err, ErrNotFound)
+	_, err = ReadTaggedWords("/none.txt", nil)
+	wants(t, err, ErrNotFound)
+	_, err = ReadQuestions("/none.json")
+	wants(t, err, ErrNotFound)
+	_, err = ReadPlainText("/none.txt", Lines)
+	wants(t, err, ErrNotFound)
+	_, err = ParseArchitecture("yak")
+	wants(t, err, ErrNotFound)
+	_, err = FromTexts([]string{"a"}, []string{"x", "y"}, nil)
+	wants(t, err, ErrInvalidArgument)
+	_, err = FromTexts([]string{"a\x00b"}, nil, nil)
+	wants(t, err, ErrInvalidArgument)
+	_, err = Synthetic(-1, 0, 0)
+	wants(t, err, ErrInvalidArgument)
+	_, err = LoadTokenizer("/none")
+	wants(t, err, ErrNotFound)
+	_, err = TrainTokenizer(nil, nil)
+	wants(t, err, ErrInvalidArgument)
+	_, err = NewTrainer(nil, nil)
+	wants(t, err, ErrInvalidArgument)
+	_, err = ModelFromConfig("m", "{")
+	wants(t, err, ErrInvalidData)
+	if LoadRuntime("/none/libonnxruntime.so") == nil {
+		t.Fatal("no error for a file that is missing")
+	}
+	equal(t, GPT2.String(), "gpt2")
+	equal(t, must(ParseArchitecture("roberta"))(t), RoBERTa)
+	if VersionNumber() == 0 || Version() == "" {
+		t.Fatal("no version")
+	}
+}
+
+func TestOptionsStartFromTheirDefaults(t *testing.T) {
+	corpus := must(Synthetic(8, 1, 0))(t)
+	defer corpus.Close()
+	_, err := TrainTokenizer(corpus, &TokenizerOptions{VocabSize: 100})
+	wants(t, err, ErrInvalidArgument)
+	_, err = NewLoader(corpus, nil, &LoaderOptions{})
+	wants(t, err, ErrInvalidArgument)
+	_, err = ModelFromSizes("m", &Sizes{Layers: 1})
+	wants(t, err, ErrInvalidArgument)
+	_, err = NewTrainer(nil, &TrainerOptions{LearningRate: 1})
+	wants(t, err, ErrInvalidArgument)
+	model := must(ModelFromSizes("m", nil))(t)
+	defer model.Close()
+	wants(t, model.SetLoss(&Loss{}), ErrInvalidArgument)
+	options := DefaultLoaderOptions()
+	options.BatchSize = -1
+	_, err = NewLoader(corpus, nil, &options)
+	wants(t, err, ErrInvalidArgument)
+}
+
+func TestCorpora(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		ok(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	tagged := must(ReadTaggedWords(write("t.txt", "a X\nb Y\n\nc X\n"), nil))(t)
+	defer tagged.Close()
+	equal(t, fmt.Sprint(tagged.Len(), tagged.Labels(), tagged.LabelCount(0)), "2 [X Y] 2")
+	heldOut := must(ReadTaggedWords(write("h.txt", "a Y\n"), tagged))(t)
+	defer heldOut.Close()
+	equal(t, len(heldOut.Labels()), 2)
+	questions := must(ReadQuestions(write("q.jsonl", `{"context": "It is red.", "question": "What?",`+
+		` "answers": {"text": ["red"], "answer_start": [6]}}`)))(t)
+	defer questions.Close()
+	equal(t, must(questions.Text(0))(t), "It is red.")
+	lines := must(ReadPlainText(write("p.txt", "one\ntwo\n"), Lines))(t)
+	defer lines.Close()
+	equal(t, lines.Len(), 2)
+	table := write("c.csv", "kind,words\nx,one\ny,two\n")
+	options := CorpusOptions{TextColumn: "words", LabelColumn: "kind"}
+	classes := must(ReadClassification(table, &options))(t)
+	defer classes.Close()
+	equal(t, must(classes.Label(1))(t), 1)
+	again := must(FromTexts([]string{"z"}, []string{"y"}, classes))(t)
+	defer again.Close()
+	equal(t, must(again.Label(0))(t), 1)
+	unlabelled := must(ReadClassification(write("u.tsv", "x\ny\n"), &CorpusOptions{Unlabelled: true}))(t)
+	defer unlabelled.Close()
+	equal(t, must(unlabelled.Label(0))(t), -1)
+	_, err := classes.Text(2)
+	wants(t, err, ErrInvalidArgument)
+	all := must(Synthetic(40, 1, 0))(t)
+	defer all.Close()
+	train, eval, err := all.Split(0.25, 2)
+	ok(t, err)
+	defer train.Close()
+	defer eval.Close()
+	equal(t, train.Len()+eval.Len(), 40)
+}
+
+func smallTokenizer(t testing.TB) *Tokenizer {
+	corpus := must(FromTexts([]string{"low lower lowest", "low low lower"}, nil, nil))(t)
+	defer corpus.Close()
+	options := DefaultTokenizerOptions()
+	options.VocabSize, options.MaxLength = 60, 16
+	return must(TrainTokenizer(corpus, &options))(t)
+}
+
+func TestTokenizers(t *testing.T) {
+	tokenizer := smallTokenizer(t)
+	defer tokenizer.Close()
+	one := must(tokenizer.Encode("low lower", 0))(t)
+	equal(t, len(one.IDs), 4)
+	equal(t, one.Offsets[2], [2]int{4, 9})
+	equal(t, must(tokenizer.Decode(one.IDs, true))(t), "low lower")
+	cls, found := tokenizer.SpecialID(ClsToken)
+	equal(t, found && cls == one.IDs[0], true)
+	_, found = tokenizer.SpecialID(BosToken)
+	equal(t, found, false)
+	pair := must(tokenizer.EncodePair("low", "lower", 0))(t)
+	equal(t, pair.TypeIDs[len(pair.TypeIDs)-1], 1)
+	equal(t, must(tokenizer.Encode("low low low", 4))(t).Truncated, 1)
+	equal(t, tokenizer.MaxLength(), 16)
+	dir := t.TempDir()
+	ok(t, tokenizer.Save(dir))
+	again := must(LoadTokenizer(dir))(t)
+	defer again.Close()
+	equal(t, again.VocabSize(), tokenizer.VocabSize())
+	_, err := tokenizer.Encode("a\x00b", 0)
+	wants(t, err, ErrInvalidArgument)
+}
+
+func TestFileSystems(t *testing.T) {
+	dir := t.TempDir()
+	tokenizer := smallTokenizer(t)
+	defer tokenizer.Close()
+	ok(t, tokenizer.Save(dir))
+	again := must(LoadTokenizerFS(os.DirFS(filepath.Dir(dir)), filepath.Base(dir)))(t)
+	defer again.Close()
+	equal(t, again.VocabSize(), tokenizer.VocabSize())
+	question := `{"context": "a b", "question": "c", "answers": {"text": ["b"], "answer_start": [2]}}`
+	files := fstest.MapFS{
+		"in/c.csv":    {Data: []byte("text,label\nx,1\ny,0\n")},
+		"in/t.txt":    {Data: []byte("a X\n")},
+		"in/q.jsonl":  {Data: []byte(question)},
+		"in/p.txt":    {Data: []byte("one\ntwo\n")},
+		"bad.tsv":     {Data: []byte("no label\n")},
+		"m/w/x.json":  {Data: []byte("{}")},
+		"m/yak.onnx":  {Data: []byte("no graph")},
+		"m/empty.txt": {},
+	}
+	for name, read := range map[string]func() (*Corpus, error){
+		"c": func() (*Corpus, error) { return ReadClassificationFS(files, "in/c.csv", nil) },
+		"t": func() (*Corpus, error) { return ReadTaggedWordsFS(files, "in/t.txt", nil) },
+		"q": func() (*Corpus, error) { return ReadQuestionsFS(files, "in/q.jsonl") },
+		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", Lines) },
+	} {
+		corpus, err := read()
+		if err != nil || corpus.Len() == 0 {
+			t.Fatal(name, err)
+		}
+		corpus.Close()
+	}
+	_, err := ReadClassificationFS(files, "bad.tsv", nil)
+	wants(t, err, ErrInvalidData)
+	var e *Error
+	if _ = asError(err, &e); e.Message[:7] != "bad.tsv" {
+		t.Fatal(err)
+	}
+	_, err = ReadQuestionsFS(files, "none.json")
+	if err == nil || !isNotExist(err) {
+		t.Fatal(err)
+	}
+	_, err = LoadTokenizerFS(files, "m")
+	wants(t, err, ErrNotFound)
+	_, err = ModelFromDirectoryFS("m", files, "none")
+	equal(t, isNotExist(err), true)
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "mmopt-*"))
+	if err != nil || len(left) > 0 {
+		t.Fatal(left, err)
+	}
+}
+
+func TestTextFromSeveralGoroutines(t *testing.T) {
+	tokenizer := smallTokenizer(t)
+	defer tokenizer.Close()
+	want := fmt.Sprint(must(tokenizer.Encode("low lowest", 0))(t))
+	var group sync.WaitGroup
+	for range 4 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for range 50 {
+				got, err := tokenizer.Encode("low lowest", 0)
+				if err != nil || fmt.Sprint(got) != want {
+					t.Errorf("%v %v", got, err)
+				}
+			}
+		}()
+	}
+	group.Wait()
+}
+
+func TestCloseTwiceAndCleanUp(t *testing.T) {
+	for range 20 {
+		corpus := must(Synthetic(10, 1, 0))(t)
+		if corpus.Len()%2 == 0 {
+			runtime.GC()
+		}
+		corpus.Close()
+		corpus.Close()
+		equal(t, corpus.Len(), 0)
+		_, _, err := corpus.Split(0.5, 0)
+		wants(t, err, ErrInvalidArgument)
+		// This one is left to the clean-up.
+		_ = must(Synthetic(10, 2, 0))(t)
+	}
+	runtime.GC()
+}
+
+func TestTensorsAndDLPack(t *testing.T) {
+	for _, data := range []any{
+		[]float32{1, 2}, []float64{1, 2}, []int64{1, 2}, []int32{1, 2}, []int16{1, 2}, []int8{1, 2},
+		[]uint64{1, 2}, []uint32{1, 2}, []uint16{1, 2}, []uint8{1, 2}, []bool{true, false},
+		F16{1, 2}, BF16{1, 2},
+	} {
+		managed := must(Tensor{Shape: []int64{1, 2}, Data: data}.ToDLPack())(t)
+		back := must(FromDLPack("back", managed))(t)
+		want := fmt.Sprintf("%T back [1 2] %v", data, data)
+		equal(t, fmt.Sprintf("%T %s %v %v", back.Data, back.Name, back.Shape, back.Data), want)
+		FreeDLPack(managed)
+	}
+	managed := must(Tensor{Shape: []int64{2}, Data: []float32{3, 4}}.ToDLPack())(t)
+	defer FreeDLPack(managed)
+	parameter := must(HostParameterFromDLPack("p", managed, nil))(t)
+	equal(t, fmt.Sprint(parameter.Shape, parameter.Value, parameter.Gradient), "[2] [3 4] <nil>")
+	_, err := Tensor{Data: []string{"x"}}.ToDLPack()
+	wants(t, err, ErrInvalidArgument)
+	_, err = Tensor{Shape: []int64{3}, Data: []float32{1}}.ToDLPack()
+	if err == nil {
+		t.Fatal("a shape that does not fit")
+	}
+	_, err = FromDLPack("x", nil)
+	wants(t, err, ErrInvalidArgument)
+	rows := Tensor{Shape: []int64{2, 2}, Data: []float32{1, 2, 3, 4}}.Rows()
+	equal(t, fmt.Sprint(rows), "[[1 2] [3 4]]")
+	equal(t, math.IsNaN(float64(rows[0][0])), false)
+}

@@ -1,0 +1,229 @@
+package mmopt
+
+// #include <mmopt.h>
+import "C"
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+// TokenizerKind is how words are cut into pieces.
+type TokenizerKind uint32
+
+// The kinds.
+const (
+	// UsualKind is what the architecture's published models use.
+	UsualKind    TokenizerKind = C.MMOPT_TOKENIZER_KIND_USUAL
+	WordPiece    TokenizerKind = C.MMOPT_TOKENIZER_KIND_WORD_PIECE
+	ByteLevelBPE TokenizerKind = C.MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE
+)
+
+// Special is the role of a special token.
+type Special uint32
+
+// The roles.
+const (
+	PadToken  Special = C.MMOPT_SPECIAL_PAD
+	UnkToken  Special = C.MMOPT_SPECIAL_UNK
+	ClsToken  Special = C.MMOPT_SPECIAL_CLS
+	SepToken  Special = C.MMOPT_SPECIAL_SEP
+	MaskToken Special = C.MMOPT_SPECIAL_MASK
+	BosToken  Special = C.MMOPT_SPECIAL_BOS
+	EosToken  Special = C.MMOPT_SPECIAL_EOS
+)
+
+// TokenizerOptions say how a vocabulary is learned. Start from DefaultTokenizerOptions.
+type TokenizerOptions struct {
+	defaulted bool
+	// Architecture decides special tokens and framing; default BERT.
+	Architecture Architecture
+	Kind         TokenizerKind
+	// VocabSize is the greatest number of ids; default 8000.
+	VocabSize int
+	// MinFrequency of a pair of pieces that is merged; default 2.
+	MinFrequency uint64
+	// Lowercase words and strip accents first (WordPiece only); default true.
+	Lowercase bool
+	// MaxLength of a sequence in tokens; default 512.
+	MaxLength int
+}
+
+// DefaultTokenizerOptions are the library's defaults.
+func DefaultTokenizerOptions() TokenizerOptions {
+	var raw C.mmopt_tokenizer_options
+	C.mmopt_tokenizer_options_init(&raw)
+	return TokenizerOptions{
+		defaulted:    true,
+		Architecture: Architecture(raw.architecture),
+		Kind:         TokenizerKind(raw.kind),
+		VocabSize:    int(raw.vocab_size),
+		MinFrequency: uint64(raw.min_frequency),
+		Lowercase:    raw.lowercase != 0,
+		MaxLength:    int(raw.max_length),
+	}
+}
+
+func (o *TokenizerOptions) c(a *arena) *C.mmopt_tokenizer_options {
+	raw := array[C.mmopt_tokenizer_options](a, 1)
+	C.mmopt_tokenizer_options_init(raw)
+	if o == nil {
+		return raw
+	}
+	a.defaulted(o.defaulted, "TokenizerOptions")
+	raw.architecture, raw.kind = C.uint32_t(o.Architecture), C.uint32_t(o.Kind)
+	raw.vocab_size = a.size("VocabSize", o.VocabSize)
+	raw.min_frequency = C.uint64_t(o.MinFrequency)
+	raw.lowercase = flag(o.Lowercase)
+	raw.max_length = a.size("MaxLength", o.MaxLength)
+	return raw
+}
+
+// Tokenizer turns text into ids and back. It never changes and may be shared.
+type Tokenizer struct{ object }
+
+func (t *Tokenizer) c() *C.mmopt_tokenizer {
+	if t == nil {
+		return nil
+	}
+	return (*C.mmopt_tokenizer)(t.address())
+}
+
+func freeTokenizer(p unsafe.Pointer) { C.mmopt_tokenizer_free((*C.mmopt_tokenizer)(p)) }
+
+func newTokenizer(p *C.mmopt_tokenizer) *Tokenizer {
+	t := &Tokenizer{}
+	t.own(unsafe.Pointer(p), freeTokenizer)
+	return t
+}
+
+// LoadTokenizer loads a tokenizer from a directory or file of published form.
+func LoadTokenizer(path string) (*Tokenizer, error) {
+	var a arena
+	defer a.free()
+	p := a.text(path)
+	var made *C.mmopt_tokenizer
+	if err := a.call(func() *C.mmopt_error { return C.mmopt_tokenizer_load(p, &made) }); err != nil {
+		return nil, err
+	}
+	return newTokenizer(made), nil
+}
+
+// TrainTokenizer learns a vocabulary from all texts of a corpus.
+func TrainTokenizer(corpus *Corpus, options *TokenizerOptions) (*Tokenizer, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(corpus)
+	o := options.c(&a)
+	var made *C.mmopt_tokenizer
+	err := a.call(func() *C.mmopt_error { return C.mmopt_tokenizer_train(corpus.c(), o, &made) })
+	if err != nil {
+		return nil, err
+	}
+	return newTokenizer(made), nil
+}
+
+// Save writes the tokenizer into an existing directory, in published form.
+func (t *Tokenizer) Save(directory string) error {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(t)
+	p := a.text(directory)
+	return a.call(func() *C.mmopt_error { return C.mmopt_tokenizer_save(t.c(), p) })
+}
+
+// VocabSize is the number of ids.
+func (t *Tokenizer) VocabSize() int {
+	defer runtime.KeepAlive(t)
+	return int(C.mmopt_tokenizer_vocab_size(t.c()))
+}
+
+// MaxLength is the greatest length of a sequence in tokens.
+func (t *Tokenizer) MaxLength() int {
+	defer runtime.KeepAlive(t)
+	return int(C.mmopt_tokenizer_max_length(t.c()))
+}
+
+// SpecialID is the id of a special token; false when there is none.
+func (t *Tokenizer) SpecialID(special Special) (uint32, bool) {
+	defer runtime.KeepAlive(t)
+	id := int64(C.mmopt_tokenizer_special_id(t.c(), C.uint32_t(special)))
+	if id < 0 {
+		return 0, false
+	}
+	return uint32(id), true
+}
+
+// Encoding is an encoded text.
+type Encoding struct {
+	// IDs of the tokens.
+	IDs []uint32
+	// TypeIDs are 0 for the first text and 1 for the second of a pair.
+	TypeIDs []uint32
+	// Offsets are start and end of each token in its text, in bytes.
+	Offsets [][2]int
+	// Truncated tokens were cut off.
+	Truncated int
+}
+
+// Encode turns a text into at most maxLength ids; 0 takes the tokenizer's own limit.
+func (t *Tokenizer) Encode(text string, maxLength int) (*Encoding, error) {
+	return t.encode(text, nil, maxLength)
+}
+
+// EncodePair encodes a pair of texts.
+func (t *Tokenizer) EncodePair(text, pair string, maxLength int) (*Encoding, error) {
+	return t.encode(text, &pair, maxLength)
+}
+
+func (t *Tokenizer) encode(text string, pair *string, maxLength int) (*Encoding, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(t)
+	first, n := a.text(text), a.size("maxLength", maxLength)
+	var second *C.char
+	if pair != nil {
+		second = a.text(*pair)
+	}
+	var made *C.mmopt_encoding
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_tokenizer_encode(t.c(), first, second, n, &made)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer C.mmopt_encoding_free(made)
+	length := C.mmopt_encoding_length(made)
+	e := &Encoding{
+		IDs:       copied((*uint32)(C.mmopt_encoding_ids(made)), length),
+		TypeIDs:   copied((*uint32)(C.mmopt_encoding_type_ids(made)), length),
+		Offsets:   make([][2]int, int(length)),
+		Truncated: int(C.mmopt_encoding_n_truncated(made)),
+	}
+	offsets := unsafe.Slice(C.mmopt_encoding_offsets(made), 2*int(length))
+	for i := range e.Offsets {
+		e.Offsets[i] = [2]int{int(offsets[2*i]), int(offsets[2*i+1])}
+	}
+	return e, nil
+}
+
+// Decode is the text of ids, with or without special tokens.
+func (t *Tokenizer) Decode(ids []uint32, skipSpecial bool) (string, error) {
+	defer runtime.KeepAlive(t)
+	p := (*C.uint32_t)(unsafe.SliceData(ids))
+	var text *C.char
+	err := take(C.mmopt_tokenizer_decode(t.c(), p, C.size_t(len(ids)), flag(skipSpecial), &text))
+	if err != nil {
+		return "", err
+	}
+	return takeText(text), nil
+}
+
+// tokenizers is a C array of the tokenizers' addresses.
+func (a *arena) tokenizers(tokenizers []*Tokenizer) **C.mmopt_tokenizer {
+	all := array[*C.mmopt_tokenizer](a, len(tokenizers))
+	for i, t := range tokenizers {
+		unsafe.Slice(all, len(tokenizers))[i] = t.c()
+	}
+	return all
+}

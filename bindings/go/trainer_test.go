@@ -1,0 +1,373 @@
+package mmopt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// joint is two tiny models and a loader over generated sentences.
+type joint struct {
+	*Trainer
+	loader     *Loader
+	tokenizers []*Tokenizer
+	corpus     *Corpus
+}
+
+func setUp(t testing.TB) *joint {
+	if os.Getenv("MMOPT_ORT_LIB") == "" {
+		t.Skip("not run: no ONNX Runtime")
+	}
+	j := &joint{corpus: must(Synthetic(64, 1, 0))(t)}
+	t.Cleanup(j.corpus.Close)
+	var models []*Model
+	for _, a := range []Architecture{BERT, GPT2} {
+		words := DefaultTokenizerOptions()
+		words.Architecture, words.VocabSize, words.MaxLength = a, 400, 32
+		tokenizer := must(TrainTokenizer(j.corpus, &words))(t)
+		t.Cleanup(tokenizer.Close)
+		sizes := DefaultSizes()
+		sizes.Architecture, sizes.Layers, sizes.Hidden, sizes.Heads = a, 1, 16, 2
+		model := must(ModelForCorpus(a.String(), &sizes, tokenizer, j.corpus))(t)
+		defer model.Close()
+		j.tokenizers, models = append(j.tokenizers, tokenizer), append(models, model)
+	}
+	ok(t, models[0].SetWeight(2))
+	ok(t, models[0].SetSeed(7))
+	ok(t, models[0].SetDropout(0.05))
+	ok(t, models[0].Freeze("*.token_type_embeddings.*"))
+	equal(t, must(models[0].Label(1))(t), "1")
+	walk := DefaultLoaderOptions()
+	walk.BatchSize, walk.Seed, walk.PadToMultiple = 8, 3, 32
+	j.loader = must(NewLoader(j.corpus, j.tokenizers, &walk))(t)
+	t.Cleanup(j.loader.Close)
+	options := DefaultTrainerOptions(Joint)
+	options.LearningRate = 3e-3
+	j.Trainer = must(NewTrainer(models, &options))(t)
+	t.Cleanup(j.Close)
+	return j
+}
+
+func (j *joint) batch(t testing.TB) *Batch {
+	batch := must(j.loader.Next())(t)
+	t.Cleanup(batch.Close)
+	return batch
+}
+
+var background = context.Background()
+
+func TestTraining(t *testing.T) {
+	j := setUp(t)
+	_, err := j.Step(background)
+	wants(t, err, ErrState)
+	var losses []float64
+	for range 5 {
+		sum := 0.0
+		for batch, err := range j.loader.Batches() {
+			ok(t, err)
+			outcomes := must(j.ForwardBackward(background, batch))(t)
+			report := must(j.Step(background))(t)
+			equal(t, report.Updated, 2)
+			equal(t, outcomes[0].Labels, 8)
+			sum += outcomes[0].Loss + outcomes[1].Loss
+		}
+		losses = append(losses, sum)
+	}
+	if losses[4] >= losses[0] {
+		t.Fatalf("losses %v", losses)
+	}
+	equal(t, j.Steps(), 40)
+	equal(t, j.loader.Epoch(), 5)
+	equal(t, j.loader.Len(), 8)
+	rates := must(j.Rates(0))(t)
+	if rates.Share < 0.6 || rates.Base != 3e-3 {
+		t.Fatalf("%+v", rates)
+	}
+	if plan := must(j.Plan())(t); !strings.Contains(plan, "attention query") {
+		t.Fatal(plan)
+	}
+	equal(t, must(j.PlanJSON())(t)[0], '{')
+
+	dir := t.TempDir()
+	state := must(j.loader.State())(t)
+	ok(t, j.Checkpoint(filepath.Join(dir, "c"), state))
+	equal(t, must(j.Resume(filepath.Join(dir, "c")))(t), state)
+	ok(t, j.loader.SetEpoch(0))
+	ok(t, j.loader.Restore(state))
+	equal(t, j.loader.Epoch(), 5)
+	ok(t, j.SaveModel(0, filepath.Join(dir, "bert")))
+	ok(t, j.SaveONNX(0, filepath.Join(dir, "bert.onnx")))
+	texts := must(EncodeBatch(j.tokenizers[:1], []string{"a splendid film", "dull"}, 0))(t)
+	defer texts.Close()
+	a := must(j.Evaluate(background, 0, texts))(t)
+	logits, found := a.Output("logits")
+	if !found || len(logits.Rows()) != 2 || !math.IsNaN(a.Loss) {
+		t.Fatalf("%+v", a)
+	}
+	loss := DefaultLoss()
+	loss.LabelSmoothing, loss.ClassWeights = 0.1, []float32{1, 2}
+	files, onnx := os.DirFS(dir), filepath.Join(dir, "bert.onnx")
+	for name, model := range map[string]*Model{
+		"directory":  must(ModelFromDirectory("again", filepath.Join(dir, "bert")))(t),
+		"fs":         must(ModelFromDirectoryFS("again", files, "bert"))(t),
+		"onnx":       must(ModelFromONNX("again", onnx, &loss))(t),
+		"onnx in fs": must(ModelFromONNXFS("again", files, "bert.onnx", nil))(t),
+	} {
+		again := must(NewTrainer([]*Model{model}, nil))(t)
+		model.Close()
+		b := must(again.Evaluate(background, 0, texts))(t)
+		other, _ := b.Output("logits")
+		if name != "onnx" && name != "onnx in fs" {
+			equal(t, fmt.Sprint(other.Data), fmt.Sprint(logits.Data))
+		}
+		for i, x := range other.Float32s() {
+			if math.Abs(float64(x-logits.Float32s()[i])) > 1e-4 {
+				t.Fatal(name, other.Data, logits.Data)
+			}
+		}
+		again.Close()
+	}
+	_, err = ModelFromONNXBytes("again", []byte("no graph"), &Loss{})
+	wants(t, err, ErrInvalidArgument)
+}
+
+func TestParameters(t *testing.T) {
+	j := setUp(t)
+	names := ""
+	n := 0
+	for i, name := range j.Models() {
+		names += name + " "
+		for p, err := range j.Parameters(i) {
+			ok(t, err)
+			n++
+			ok(t, p.View(func(value Tensor) {
+				equal(t, value.Name, p.Name)
+				equal(t, fmt.Sprint(value.Shape), fmt.Sprint(p.Shape))
+			}))
+		}
+	}
+	equal(t, names, "bert gpt2 ")
+	equal(t, must(j.ModelIndex("gpt2"))(t), 1)
+	if n < 20 {
+		t.Fatalf("%d parameters", n)
+	}
+	p := must(j.Parameter(1, "transformer.ln_f.bias"))(t)
+	_, err := p.Gradient()
+	wants(t, err, ErrState)
+	_, err = j.Parameter(1, "yak")
+	wants(t, err, ErrNotFound)
+	must(j.ForwardBackward(background, j.batch(t)))(t)
+	gradient := must(p.Gradient())(t)
+	equal(t, len(gradient.Float32s()), 16)
+	ones := make([]float32, 16)
+	for i := range ones {
+		ones[i] = 1
+	}
+	ok(t, p.SetGradient(ones))
+	ok(t, p.ViewGradient(func(g Tensor) { equal(t, g.Float32s()[5], 1) }))
+	ok(t, p.SetValue(ones))
+	if p.SetValue(ones[:3]) == nil {
+		t.Fatal("three elements for sixteen")
+	}
+	equal(t, must(j.SetTrainable("gpt2", "*.ln_f.*", false))(t), 2)
+	must(j.Step(background))(t)
+	equal(t, must(p.Value())(t).Float32s()[5], 1)
+	ok(t, j.SetLearningRate(1e-4))
+	ok(t, j.SetModelWeight(0, 3))
+	ok(t, j.LogMetrics([]float64{1, 2}))
+	wants(t, j.SetModelWeight(-1, 3), ErrInvalidArgument)
+}
+
+func TestHostTensors(t *testing.T) {
+	j := setUp(t)
+	batch := j.batch(t)
+	equal(t, batch.Models(), 2)
+	equal(t, batch.Rows(1), 8)
+	equal(t, len(must(batch.Examples(1))(t)), 8)
+	bert, gpt2 := must(batch.Tensors(0))(t), must(batch.Tensors(1))(t)
+	one := must(j.ForwardBackwardModel(background, 1, gpt2))(t)
+	equal(t, one.Labels, 8)
+	ok(t, j.ZeroGrad())
+	all := must(j.ForwardBackwardAll(background, [][]Tensor{bert, gpt2}))(t)
+	equal(t, len(all), 2)
+	must(j.Step(background))(t)
+	first := must(j.Evaluate(background, 0, batch))(t)
+	second := must(j.EvaluateTensors(background, 0, bert))(t)
+	equal(t, first.Loss, second.Loss)
+	gpt2[0].Data = []string{"x"}
+	_, err := j.ForwardBackwardModel(background, 1, gpt2)
+	wants(t, err, ErrInvalidArgument)
+	_, err = j.ForwardBackwardAll(background, nil)
+	wants(t, err, ErrInvalidArgument)
+}
+
+func TestContextCancels(t *testing.T) {
+	j := setUp(t)
+	batch := j.batch(t)
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(background)
+	cancel(cause)
+	_, err := j.ForwardBackward(ctx, batch)
+	equal(t, err, cause)
+	_, err = j.Step(ctx)
+	equal(t, err, cause)
+	// Cancelled at some moment of a run or after it; the trainer works afterwards either way.
+	for range 10 {
+		ctx, cancel := context.WithCancel(background)
+		go cancel()
+		_, err := j.ForwardBackward(ctx, batch)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	ok(t, j.ZeroGrad())
+	must(j.ForwardBackward(background, batch))(t)
+	must(j.Step(background))(t)
+}
+
+func TestCanceller(t *testing.T) {
+	j := setUp(t)
+	batch := j.batch(t)
+	canceller := must(j.Canceller())(t)
+	defer canceller.Close()
+	done := make(chan error)
+	go func() { done <- canceller.Cancel() }()
+	ok(t, <-done)
+	_, err := j.ForwardBackward(background, batch)
+	wants(t, err, ErrCancelled)
+	// A context that ends meanwhile does not undo it.
+	ctx, cancel := context.WithCancel(background)
+	ok(t, j.SetProgress(func(Progress) error { cancel(); return nil }))
+	_, err = j.ForwardBackward(ctx, batch)
+	if err == nil {
+		t.Fatal("a cancelled pass succeeded")
+	}
+	ok(t, j.SetProgress(nil))
+	_, err = j.ForwardBackward(background, batch)
+	wants(t, err, ErrCancelled)
+	ok(t, canceller.Reset())
+	must(j.ForwardBackward(background, batch))(t)
+	j.Close()
+	ok(t, canceller.Cancel())
+}
+
+func TestCallbacks(t *testing.T) {
+	j := setUp(t)
+	batch := j.batch(t)
+	var phases []Progress
+	ok(t, j.SetProgress(func(p Progress) error { phases = append(phases, p); return nil }))
+	var rated []string
+	ok(t, j.SetRateCallback(func(model string, step uint64, rate float64) float64 {
+		rated = append(rated, fmt.Sprint(model, step))
+		return 1e-5
+	}))
+	var messages []string
+	ok(t, j.SetLog(LogWarning, func(level LogLevel, message string) {
+		messages = append(messages, fmt.Sprint(level, message))
+	}))
+	must(j.ForwardBackward(background, batch))(t)
+	p := must(j.Parameter(0, "classifier.bias"))(t)
+	nan := float32(math.NaN())
+	ok(t, p.SetGradient([]float32{nan, nan}))
+	equal(t, must(j.Step(background))(t).Skipped, 1)
+	equal(t, fmt.Sprint(phases), "[{1 -1 0} {2 -1 0}]")
+	equal(t, fmt.Sprint(rated), "[bert1 gpt21]")
+	equal(t, must(j.Rates(1))(t).Effective, 1e-5)
+	if len(messages) != 1 || !strings.Contains(messages[0], "skipped") {
+		t.Fatal(messages)
+	}
+	stop := errors.New("stop")
+	ok(t, j.SetProgress(func(Progress) error { return stop }))
+	_, err := j.ForwardBackward(background, batch)
+	equal(t, err, stop)
+	_, err = j.Evaluate(background, 0, batch)
+	equal(t, err, stop)
+	ok(t, j.SetProgress(nil))
+	ok(t, j.SetRateCallback(nil))
+	ok(t, j.SetLog(LogOff, nil))
+	must(j.ForwardBackward(background, batch))(t)
+	must(j.Step(background))(t)
+	equal(t, len(rated), 2)
+}
+
+// panics gives what f panics with.
+func panics(f func()) (with any) {
+	defer func() { with = recover() }()
+	f()
+	return nil
+}
+
+func TestPanicsOfCallbacksGoOn(t *testing.T) {
+	j := setUp(t)
+	batch := j.batch(t)
+	ok(t, j.SetProgress(func(Progress) error { panic("progress") }))
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	equal(t, panics(func() { _, _ = j.ForwardBackward(ctx, batch) }), "progress")
+	ok(t, j.SetProgress(nil))
+	_, err := j.Step(background)
+	wants(t, err, ErrState)
+
+	must(j.ForwardBackward(background, batch))(t)
+	p := must(j.Parameter(1, "transformer.ln_f.bias"))(t)
+	before := must(p.Value())(t).Float32s()[0]
+	ok(t, j.SetRateCallback(func(string, uint64, float64) float64 { panic("rate") }))
+	equal(t, panics(func() { _, _ = j.Step(background) }), "rate")
+	equal(t, must(p.Value())(t).Float32s()[0], before)
+	ok(t, j.SetRateCallback(nil))
+	must(j.Step(background))(t)
+
+	ok(t, j.SetLog(LogDebug, func(LogLevel, string) { panic("log") }))
+	must(j.ForwardBackward(background, batch))(t)
+	inf := make([]float32, 16)
+	inf[0] = float32(math.Inf(1))
+	ok(t, p.SetGradient(inf))
+	equal(t, panics(func() { _, _ = j.Step(background) }), "log")
+	equal(t, j.Steps(), 2)
+}
+
+func TestClosedTrainers(t *testing.T) {
+	j := setUp(t)
+	batch := j.batch(t)
+	j.Close()
+	_, err := j.ForwardBackward(background, batch)
+	wants(t, err, ErrInvalidArgument)
+	_, err = j.Step(background)
+	wants(t, err, ErrInvalidArgument)
+	wants(t, j.SetProgress(func(Progress) error { return nil }), ErrInvalidArgument)
+	equal(t, j.Len(), 0)
+}
+
+func TestFreshModels(t *testing.T) {
+	j := setUp(t)
+	sizes := DefaultSizes()
+	sizes.Layers, sizes.VocabSize = 1, 400
+	config := `{"model_type": "bert", "architectures": ["BertForSequenceClassification"],
+		"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+		"intermediate_size": 32, "max_position_embeddings": 64}`
+	first, second := must(ModelFromSizes("sizes", &sizes))(t), must(ModelFromConfig("config", config))(t)
+	ok(t, first.SetTask(SequenceClassification, 2))
+	ok(t, first.SetLoss(nil))
+	ok(t, second.TrainOnly("classifier.*"))
+	trainer := must(NewTrainer([]*Model{first, second}, nil))(t)
+	defer trainer.Close()
+	tensors := must(j.batch(t).Tensors(0))(t)
+	must(trainer.ForwardBackwardAll(background, [][]Tensor{tensors, tensors}))(t)
+	equal(t, must(trainer.Step(background))(t).Updated, 2)
+	trainable := 0
+	for p, err := range trainer.Parameters(1) {
+		ok(t, err)
+		if p.Trainable {
+			trainable++
+		}
+	}
+	equal(t, trainable, 2)
+	if RuntimeVersion() == "" || RuntimePath() == "" {
+		t.Fatal("no runtime")
+	}
+}

@@ -1,0 +1,537 @@
+// The C++ wrapper: ownership, errors, views, callbacks, training, gradient mode.
+#include <mmopt.hpp>
+#include <mmopt.hpp>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <thread>
+#if __cplusplus >= 202002L
+#include <span>
+#endif
+
+namespace {
+
+/// The code of the mmopt::error that a call throws; MMOPT_CODE_OK when it throws none.
+template <class F> std::uint32_t code_of(F &&call) {
+    try {
+        call();
+    } catch (const mmopt::error &e) {
+        EXPECT_STRNE(e.what(), "");
+        return e.code();
+    }
+    return MMOPT_CODE_OK;
+}
+
+std::string scratch(const std::string &name) { return testing::TempDir() + name; }
+
+std::string write_file(const std::string &name, const std::string &text) {
+    const std::string path = scratch(name);
+    std::ofstream(path, std::ios::binary) << text;
+    return path;
+}
+
+template <class T> constexpr bool is_owner() {
+    return !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T> &&
+           std::is_nothrow_move_constructible_v<T> && std::is_nothrow_move_assignable_v<T>;
+}
+static_assert(is_owner<mmopt::corpus>() && is_owner<mmopt::tokenizer>());
+static_assert(is_owner<mmopt::encoding>() && is_owner<mmopt::batch>());
+static_assert(is_owner<mmopt::loader>() && is_owner<mmopt::model>());
+static_assert(is_owner<mmopt::evaluation>() && is_owner<mmopt::canceller>());
+static_assert(is_owner<mmopt::trainer>() && is_owner<mmopt::optimizer>());
+static_assert(is_owner<mmopt::managed_tensor>());
+
+static_assert(std::is_convertible_v<std::vector<float> &, mmopt::span<float>>);
+static_assert(std::is_convertible_v<const std::array<float, 2> &, mmopt::span<const float>>);
+static_assert(!std::is_convertible_v<const std::vector<float> &, mmopt::span<float>>);
+static_assert(!std::is_convertible_v<std::vector<double> &, mmopt::span<float>>);
+#if __cplusplus >= 202002L
+static_assert(std::is_convertible_v<std::span<const float>, mmopt::span<const float>>);
+static_assert(std::is_convertible_v<mmopt::span<const float>, std::span<const float>>);
+static_assert(std::ranges::contiguous_range<mmopt::span<float>>);
+#endif
+
+TEST(Ownership, MovesReleasesAndFrees) {
+    auto corpus = mmopt::corpus::from_texts({"one two", "two three"}, {"a", "b"});
+    const mmopt_corpus *raw = corpus.get();
+    auto moved = std::move(corpus);
+    EXPECT_EQ(moved.get(), raw);
+    EXPECT_FALSE(corpus);
+    EXPECT_EQ(corpus.size(), 0U);
+    EXPECT_TRUE(moved);
+    moved = mmopt::corpus::from_texts({"x"});
+    EXPECT_EQ(moved.size(), 1U);
+    mmopt_corpus_free(moved.release());
+    EXPECT_EQ(moved.get(), nullptr);
+    auto again = mmopt::corpus::from_texts({"x"});
+    again.free();
+    EXPECT_FALSE(again);
+}
+
+TEST(Errors, HaveCodes) {
+    using mmopt::corpus;
+    EXPECT_EQ(code_of([] { (void)corpus::read_classification("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)corpus::read_tagged_words("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)corpus::read_questions("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)corpus::read_plain_text("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)corpus::from_texts({"a"}, {"x", "y"}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([] { (void)mmopt::tokenizer::load("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)mmopt::architecture("yak"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)mmopt::model::from_config("m", "{"); }),
+              MMOPT_CODE_INVALID_DATA);
+    EXPECT_EQ(code_of([] { (void)mmopt::architecture(std::string("gpt2\0x", 6)); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_NE(code_of([] { mmopt::load_runtime("/none/libonnxruntime.so"); }), MMOPT_CODE_OK);
+    EXPECT_EQ(mmopt::architecture_name(mmopt::architecture("gpt2")), "gpt2");
+    EXPECT_EQ(mmopt::version(), MMOPT_VERSION);
+    EXPECT_EQ(mmopt::version_number(), static_cast<std::uint32_t>(MMOPT_VERSION_NUMBER));
+}
+
+TEST(Text, CorporaAreRead) {
+    const auto tagged = mmopt::corpus::read_tagged_words(write_file("t.txt", "a X\nb Y\n\nc X\n"));
+    EXPECT_EQ(tagged.size(), 2U);
+    EXPECT_EQ(tagged.labels(), std::vector<std::string>({"X", "Y"}));
+    const auto held_out = mmopt::corpus::read_tagged_words(write_file("h.txt", "a Y\n"), &tagged);
+    EXPECT_EQ(held_out.labels().size(), 2U);
+    EXPECT_EQ(held_out.label_count(1), 1U);
+    const auto questions = mmopt::corpus::read_questions(write_file(
+        "q.jsonl", R"({"context": "It is red.", "question": "What?", "answers": {"text": ["red"],)"
+                   R"( "answer_start": [6]}})"
+                   "\n"));
+    EXPECT_EQ(questions.text(0), "It is red.");
+    const auto lines = mmopt::corpus::read_plain_text(write_file("p.txt", "one\ntwo\n"),
+                                                      MMOPT_DOCUMENTS_LINES);
+    EXPECT_EQ(lines.size(), 2U);
+    const auto classes = mmopt::corpus::read_classification(write_file("c.tsv", "x\t1\ny\t0\n"));
+    EXPECT_EQ(classes.label(0), 1);
+    EXPECT_EQ(mmopt::corpus::from_texts({"z"}, {"0"}, &classes).label(0), 0);
+    EXPECT_EQ(mmopt::corpus::from_texts({"z"}).label(0), -1);
+    const auto [train, eval] = mmopt::corpus::synthetic(40, 1).split(0.25, 2);
+    EXPECT_EQ(train.size() + eval.size(), 40U);
+    EXPECT_GE(train.majority_share(), 0.5);
+}
+
+TEST(Text, TokenizersEncode) {
+    const auto corpus = mmopt::corpus::from_texts({"low lower lowest", "low low lower"});
+    auto options = mmopt::tokenizer_options();
+    options.vocab_size = 60;
+    options.max_length = 16;
+    const auto words = mmopt::tokenizer::train(corpus, options);
+    const auto one = words.encode("low lower");
+    EXPECT_EQ(one.size(), 4U);
+    EXPECT_EQ(one.ids()[0], words.special_id(MMOPT_SPECIAL_CLS));
+    EXPECT_EQ(words.decode(one.ids()), "low lower");
+    EXPECT_EQ(one.offsets().size(), 8U);
+    EXPECT_EQ(one.offsets()[4], 4U);
+    const auto pair = words.encode_pair("low", "lower");
+    EXPECT_EQ(pair.type_ids()[pair.size() - 1], 1U);
+    EXPECT_EQ(words.encode("low low low", 4).n_truncated(), 1U);
+    EXPECT_FALSE(words.special_id(MMOPT_SPECIAL_BOS).has_value());
+    EXPECT_EQ(words.max_length(), 16U);
+    words.save(testing::TempDir());
+    EXPECT_EQ(mmopt::tokenizer::load(testing::TempDir()).vocab_size(), words.vocab_size());
+}
+
+TEST(Views, LookAtHostMemoryAndDlpack) {
+    const std::vector<float> values = {1, 2, 3, 4};
+    const std::array<std::int64_t, 2> shape = {2, 2};
+    const mmopt::tensor view("x", shape, values);
+    EXPECT_EQ(view.data<float>()[3], 4);
+    EXPECT_EQ(code_of([&] { (void)view.data<double>(); }), MMOPT_CODE_INVALID_ARGUMENT);
+    const auto managed = view.to_dlpack();
+    const auto back = mmopt::tensor::from_dlpack("y", managed.get());
+    EXPECT_EQ(back.name(), "y");
+    EXPECT_EQ(back.shape()[1], 2);
+    EXPECT_EQ(back.data<float>()[2], 3);
+    EXPECT_NE(back.bytes(), view.bytes());
+    const auto parameter = mmopt::host_parameter::from_dlpack("p", managed.get(), nullptr);
+    EXPECT_EQ(parameter.data, back.data<float>().data());
+    EXPECT_EQ(parameter.shape, std::vector<std::int64_t>({2, 2}));
+    EXPECT_EQ(code_of([&] { (void)mmopt::tensor::from_dlpack("z", nullptr); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+/// Two tiny models over generated sentences.
+struct Joint : testing::Test {
+    mmopt::corpus corpus = mmopt::corpus::synthetic(64, 1, 0.0);
+    std::vector<mmopt::tokenizer> tokenizers;
+    std::vector<mmopt::model> models;
+
+    void SetUp() override {
+        if (std::getenv("MMOPT_ORT_LIB") == nullptr)
+            GTEST_SKIP() << "not run: no ONNX Runtime";
+        for (const char *name : {"bert", "gpt2"}) {
+            auto words = mmopt::tokenizer_options();
+            words.architecture = mmopt::architecture(name);
+            words.vocab_size = 400;
+            words.max_length = 32;
+            tokenizers.push_back(mmopt::tokenizer::train(corpus, words));
+            auto sizes = mmopt::model_sizes();
+            sizes.architecture = words.architecture;
+            sizes.layers = 1;
+            sizes.hidden = 16;
+            sizes.heads = 2;
+            models.push_back(mmopt::model::for_corpus(name, sizes, tokenizers.back(), corpus));
+        }
+    }
+
+    mmopt::loader loader() const {
+        auto options = mmopt::loader_options();
+        options.seed = 3;
+        return mmopt::loader(corpus, tokenizers, options);
+    }
+
+    mmopt::trainer trainer() const {
+        auto options = mmopt::trainer_options();
+        options.learning_rate = 3e-3;
+        return mmopt::trainer(models, options);
+    }
+
+    mmopt::batch batch() const { return std::move(*loader().next()); }
+};
+
+TEST_F(Joint, LoaderWalksEpochs) {
+    auto walk = loader();
+    std::size_t n = 0;
+    for (const auto &batch : walk) {
+        EXPECT_EQ(batch.n_models(), 2U);
+        EXPECT_EQ(batch.examples(0).size(), batch.n_rows(0));
+        EXPECT_EQ(walk.position(), ++n);
+    }
+    EXPECT_EQ(n, walk.n_batches());
+    EXPECT_EQ(walk.epoch(), 1U);
+    walk.set_epoch(0);
+    const auto state = walk.state();
+    const auto first = walk.next();
+    walk.restore(state);
+    const auto again = walk.next();
+    EXPECT_EQ(first->tensors(1)["input_ids"].data<std::int64_t>()[0],
+              again->tensors(1)["input_ids"].data<std::int64_t>()[0]);
+    EXPECT_EQ(code_of([&] { (void)first->tensors(0)["yak"]; }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
+}
+
+TEST_F(Joint, TrainsSavesAndResumes) {
+    models[0].set_weight(2).set_seed(7).set_dropout(0.05).freeze("*.token_type_embeddings.*");
+    models[1].train_only("transformer.*").train_only("score.*");
+    EXPECT_EQ(models[0].label(1), "1");
+    auto joint = trainer();
+    models.clear();
+    EXPECT_EQ(joint.model_index("gpt2"), 1U);
+    EXPECT_NE(joint.plan().find("attention query"), std::string::npos);
+    EXPECT_EQ(joint.plan_json()[0], '{');
+    auto walk = loader();
+    EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
+    for (const auto &batch : walk) {
+        joint.zero_grad();
+        const auto outcomes = joint.forward_backward(batch);
+        EXPECT_EQ(outcomes.size(), 2U);
+        EXPECT_TRUE(std::isfinite(outcomes[1].loss));
+        EXPECT_EQ(joint.step().n_updated, 2U);
+    }
+    EXPECT_EQ(joint.n_steps(), walk.n_batches());
+    EXPECT_GT(joint.rates(0).share, 0.6);
+
+    const auto folder = scratch("joint");
+    joint.save_model(0, folder + "/bert");
+    joint.checkpoint(folder + "/c", walk.state());
+    EXPECT_EQ(joint.resume(folder + "/c"), walk.state());
+    std::vector<mmopt::model> again;
+    again.push_back(mmopt::model::from_directory("again", folder + "/bert"));
+    mmopt::trainer reader(again);
+    tokenizers.pop_back();
+    const auto texts = mmopt::batch::encode(tokenizers, {"a fine film", "dull"});
+    const auto a = joint.evaluate(0, texts.tensors(0)), b = reader.evaluate(0, texts.tensors(0));
+    EXPECT_TRUE(std::isnan(a.loss()));
+    EXPECT_EQ(a.n_labels() + a.n_correct(), 0U);
+    EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
+}
+
+TEST_F(Joint, ModelsAndParametersAreRanges) {
+    auto joint = trainer();
+    const auto batch = this->batch();
+    std::vector<std::string> names;
+    std::size_t n_elements = 0;
+    for (const auto model : joint.models()) {
+        names.emplace_back(model.name());
+        for (const auto parameter : model.parameters()) {
+            EXPECT_TRUE(parameter.trainable()) << parameter.name();
+            n_elements += parameter.data<float>().size();
+        }
+    }
+    EXPECT_EQ(names, std::vector<std::string>({"bert", "gpt2"}));
+    EXPECT_GT(n_elements, 1000U);
+    const auto all = joint.parameters(1);
+    const auto parameter = all["transformer.ln_f.bias"];
+    EXPECT_EQ(parameter.index(), all.index("transformer.ln_f.bias"));
+    EXPECT_EQ(parameter.shape()[0], 16);
+    EXPECT_EQ(std::distance(all.begin(), all.end()), static_cast<std::ptrdiff_t>(all.size()));
+    EXPECT_EQ(code_of([&] { (void)all["yak"]; }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([&] { (void)all[all.size()]; }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)parameter.gradient(); }), MMOPT_CODE_STATE);
+
+    joint.forward_backward(batch);
+    EXPECT_EQ(parameter.gradient().data<float>().size(), 16U);
+    const std::vector<float> ones(16, 1.0F);
+    joint.set_gradient(1, parameter.index(), ones);
+    EXPECT_EQ(parameter.gradient().data<float>()[7], 1);
+    joint.set_parameter(1, parameter.index(), ones);
+    EXPECT_EQ(parameter.data<float>()[7], 1);
+    const std::vector<double> wrong_type(8, 1.0);
+    EXPECT_EQ(code_of([&] { joint.set_parameter(1, parameter.index(), wrong_type); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    const std::vector<float> too_few(3, 1.0F);
+    EXPECT_NE(code_of([&] { joint.set_gradient(1, parameter.index(), too_few); }), MMOPT_CODE_OK);
+    EXPECT_EQ(joint.set_trainable("gpt2", "*.ln_f.*", false), 2U);
+    joint.step();
+    EXPECT_EQ(parameter.data<float>()[7], 1);
+    joint.set_model_weight(0, 3);
+    joint.set_learning_rate(1e-4);
+    joint.log_metrics(std::vector<double>{1.0, 2.0});
+}
+
+TEST_F(Joint, HostTensorsGoIn) {
+    auto joint = trainer();
+    const std::vector<std::int64_t> ids = {2, 9, 10, 3}, mask = {1, 1, 1, 1}, types(4, 0),
+                                    labels = {1};
+    const std::array<std::int64_t, 2> shape = {1, 4};
+    const std::array<std::int64_t, 1> rows = {1};
+    const mmopt::tensor input("input_ids", shape, ids), seen("attention_mask", shape, mask),
+        kinds("token_type_ids", shape, types), wanted("labels", rows, labels);
+    const auto one = joint.forward_backward(1, {input, seen, wanted});
+    EXPECT_EQ(one.n_labels, 1U);
+    joint.zero_grad();
+    const std::vector<std::vector<mmopt::tensor>> both = {{input, seen, kinds, wanted},
+                                                          {input, seen, wanted}};
+    EXPECT_EQ(joint.forward_backward(both)[1].n_labels, 1U);
+    joint.step();
+    EXPECT_EQ(joint.evaluate(1, {input, seen, wanted}).n_labels(), 1U);
+    EXPECT_EQ(code_of([&] { joint.forward_backward(1, {input, seen}); }), MMOPT_CODE_NOT_FOUND);
+}
+
+TEST_F(Joint, CallbacksAreAsked) {
+    auto first = trainer();
+    std::vector<std::uint32_t> phases;
+    std::vector<std::string> rated, messages;
+    first.set_progress([&](const mmopt_progress &progress) {
+        phases.push_back(progress.phase);
+        return true;
+    });
+    first.set_rate_callback([&](std::string_view model, std::uint64_t step, double) {
+        rated.push_back(std::string(model) + std::to_string(step));
+        return 1e-5;
+    });
+    first.set_log(MMOPT_LOG_LEVEL_WARNING, [&](std::uint32_t level, std::string_view text) {
+        EXPECT_EQ(level, MMOPT_LOG_LEVEL_WARNING);
+        messages.emplace_back(text);
+    });
+    // The callbacks stay with the object as it moves.
+    auto joint = std::move(first);
+    const auto batch = this->batch();
+    joint.forward_backward(batch);
+    const auto weight = joint.parameters(0)["classifier.weight"];
+    joint.set_gradient(0, weight.index(),
+                       std::vector<float>(weight.data<float>().size(), std::nanf("")));
+    EXPECT_EQ(joint.step().n_skipped, 1U);
+    EXPECT_EQ(phases, std::vector<std::uint32_t>({MMOPT_PHASE_FORWARD_BACKWARD, MMOPT_PHASE_STEP}));
+    EXPECT_EQ(rated, std::vector<std::string>({"bert1", "gpt21"}));
+    EXPECT_EQ(joint.rates(1).effective, 1e-5);
+    ASSERT_EQ(messages.size(), 1U);
+    EXPECT_NE(messages[0].find("skipped"), std::string::npos);
+
+    joint.set_progress([](const mmopt_progress &) { return false; });
+    EXPECT_EQ(code_of([&] { joint.forward_backward(batch); }), MMOPT_CODE_CANCELLED);
+    joint.set_progress({});
+    joint.set_rate_callback({});
+    joint.set_log(MMOPT_LOG_LEVEL_OFF, {});
+    joint.forward_backward(batch);
+    joint.step();
+    EXPECT_EQ(rated.size(), 2U);
+}
+
+TEST_F(Joint, ExceptionsOfCallbacksComeOutOfTheCall) {
+    struct stop {};
+    auto joint = trainer();
+    const auto batch = this->batch();
+    joint.set_progress([](const mmopt_progress &) -> bool { throw stop(); });
+    EXPECT_THROW(joint.forward_backward(batch), stop);
+    EXPECT_THROW((void)joint.evaluate(0, batch.tensors(0)), stop);
+    joint.set_progress({});
+    EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE) << "the pass must not count";
+
+    joint.forward_backward(batch);
+    const auto bias = joint.parameters(1)["transformer.ln_f.bias"];
+    const float before = bias.data<float>()[0];
+    joint.set_rate_callback(
+        [](std::string_view, std::uint64_t, double) -> double { throw stop(); });
+    EXPECT_THROW(joint.step(), stop);
+    EXPECT_EQ(bias.data<float>()[0], before);
+    EXPECT_EQ(joint.n_steps(), 0U);
+    joint.set_rate_callback({});
+    EXPECT_EQ(joint.step().n_updated, 2U) << "the step can be taken later";
+
+    joint.set_log(MMOPT_LOG_LEVEL_DEBUG, [](std::uint32_t, std::string_view) { throw stop(); });
+    joint.forward_backward(batch);
+    joint.set_gradient(1, bias.index(), std::vector<float>(16, INFINITY));
+    EXPECT_THROW(joint.step(), stop);
+    EXPECT_EQ(joint.n_steps(), 2U) << "the step that was logged is done";
+
+    // A callback that calls the object it is set on gets an error, which comes out too.
+    joint.set_log(MMOPT_LOG_LEVEL_OFF, {});
+    joint.set_progress([&](const mmopt_progress &) {
+        joint.zero_grad();
+        return true;
+    });
+    EXPECT_EQ(code_of([&] { joint.forward_backward(batch); }), MMOPT_CODE_STATE);
+}
+
+TEST_F(Joint, ReleasedTrainersHaveNoCallbacks) {
+    auto joint = trainer();
+    joint.set_progress([](const mmopt_progress &) { return false; });
+    mmopt::trainer again(joint.release());
+    EXPECT_EQ(again.forward_backward(batch()).size(), 2U);
+}
+
+TEST_F(Joint, AnotherThreadCancels) {
+    auto joint = trainer();
+    const auto batch = this->batch();
+    const auto canceller = joint.canceller();
+    std::thread([&] { canceller.cancel(); }).join();
+    EXPECT_EQ(code_of([&] { joint.forward_backward(batch); }), MMOPT_CODE_CANCELLED);
+    canceller.reset();
+    EXPECT_EQ(joint.forward_backward(batch).size(), 2U);
+}
+
+TEST_F(Joint, ModelsComeFromEverywhere) {
+    auto joint = trainer();
+    const auto path = scratch("bert.onnx");
+    joint.save_onnx(0, path);
+    std::ifstream file(path, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    auto loss = mmopt::loss_options();
+    loss.label_smoothing = 0.1;
+    std::vector<mmopt::model> all;
+    all.push_back(mmopt::model::from_onnx("file", path, loss));
+    all.push_back(mmopt::model::from_onnx_bytes("bytes", bytes.data(), bytes.size(), loss));
+    auto sizes = mmopt::model_sizes();
+    sizes.layers = 1;
+    sizes.vocab_size = 400;
+    sizes.n_labels = 3;
+    all.push_back(mmopt::model::from_sizes("sizes", sizes));
+    all.back().set_task(MMOPT_TASK_SEQUENCE_CLASSIFICATION, 2).set_loss(loss);
+    all.push_back(mmopt::model::from_config(
+        "config", R"({"model_type": "bert", "architectures": ["BertForSequenceClassification"],
+                      "vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1,
+                      "num_attention_heads": 2, "intermediate_size": 32,
+                      "max_position_embeddings": 64})"));
+    mmopt::trainer four(all);
+    const auto batch = this->batch();
+    const auto tensors = batch.tensors(0);
+    std::vector<double> losses;
+    for (std::size_t i = 0; i < 4; i++)
+        losses.push_back(four.forward_backward(i, tensors).loss);
+    EXPECT_EQ(losses[0], losses[1]);
+    EXPECT_NE(losses[0], losses[3]);
+    EXPECT_EQ(four.step().n_updated, 4U);
+    EXPECT_FALSE(mmopt::runtime_version().empty());
+    EXPECT_FALSE(mmopt::runtime_path().empty());
+}
+
+/// Two models of the host that pull their weights towards 1.
+struct Host {
+    std::array<std::vector<float>, 2> weights = {std::vector<float>(12), std::vector<float>(12)};
+    std::array<std::vector<float>, 2> gradients = weights;
+
+    std::vector<mmopt::host_model> describe() {
+        std::vector<mmopt::host_model> models;
+        for (std::size_t i = 0; i < 2; i++) {
+            mmopt::host_parameter query;
+            query.name = "encoder.layer.0.attention.self.query.weight";
+            query.shape = {3, 4};
+            query.data = weights[i].data();
+            query.gradient = gradients[i].data();
+            mmopt::host_model model;
+            model.name = i == 0 ? "one" : "two";
+            model.parameters.push_back(std::move(query));
+            models.push_back(std::move(model));
+        }
+        return models;
+    }
+
+    double backward(std::size_t i) {
+        double loss = 0;
+        for (std::size_t j = 0; j < weights[i].size(); j++) {
+            gradients[i][j] = weights[i][j] - 1;
+            loss += 0.5 * static_cast<double>(gradients[i][j] * gradients[i][j]);
+        }
+        return loss;
+    }
+
+    double train(mmopt::optimizer &optimizer, int n_steps) {
+        double loss = 0;
+        for (int step = 0; step < n_steps; step++) {
+            loss = 0;
+            for (std::size_t i = 0; i < 2; i++) {
+                const double one = backward(i);
+                optimizer.accumulate(i, one);
+                loss += one;
+            }
+            EXPECT_EQ(optimizer.step().n_updated, 2U);
+        }
+        return loss;
+    }
+};
+
+TEST(GradientMode, LearnsAndGoesOn) {
+    auto options = mmopt::trainer_options();
+    options.learning_rate = 0.05;
+    Host host;
+    mmopt::optimizer optimizer(host.describe(), options);
+    EXPECT_EQ(optimizer.n_models(), 2U);
+    EXPECT_NE(optimizer.plan().find("attention query"), std::string::npos);
+    EXPECT_EQ(optimizer.plan_json()[0], '{');
+    EXPECT_EQ(code_of([&] { optimizer.step(); }), MMOPT_CODE_STATE);
+    const double first = host.train(optimizer, 1), last = host.train(optimizer, 100);
+    EXPECT_LT(last, first / 10);
+    EXPECT_GT(optimizer.rates(1).effective, 0);
+
+    optimizer.save(scratch("state"));
+    Host copy = host;
+    mmopt::optimizer again(copy.describe(), options);
+    again.load(scratch("state"));
+    EXPECT_EQ(host.train(optimizer, 5), copy.train(again, 5));
+    EXPECT_EQ(host.weights[1], copy.weights[1]);
+    EXPECT_EQ(code_of([&] { again.load("/none"); }), MMOPT_CODE_NOT_FOUND);
+}
+
+TEST(GradientMode, SettersAndRefusals) {
+    Host host;
+    mmopt::optimizer optimizer(host.describe());
+    optimizer.accumulate(0, 1.0);
+    optimizer.zero_grad();
+    EXPECT_EQ(code_of([&] { optimizer.step(); }), MMOPT_CODE_STATE);
+    optimizer.set_learning_rate(0);
+    optimizer.set_model_weight(0, 2);
+    host.train(optimizer, 1);
+    EXPECT_EQ(host.weights[0], std::vector<float>(12));
+    EXPECT_EQ(code_of([&] { optimizer.set_learning_rate(-1); }), MMOPT_CODE_INVALID_ARGUMENT);
+    std::vector<float> other(12, 1.0F);
+    optimizer.set_learning_rate(0.1);
+    optimizer.set_gradient(0, 0, other.data());
+    optimizer.accumulate(0, 1.0);
+    optimizer.step();
+    EXPECT_LT(host.weights[0][0], 0);
+    EXPECT_EQ(host.weights[1][0], 0);
+    auto twice = host.describe();
+    twice[1].name = "one";
+    EXPECT_EQ(code_of([&] { mmopt::optimizer refused(twice); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+} // namespace
