@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump
 
 all: lib runtime
 
@@ -58,6 +58,16 @@ lint:
 # Regenerates include/mmopt.h from src/ffi; a test fails when it is stale.
 header:
 	MMOPT_UPDATE_HEADER=1 $(CARGO) test --release --locked --test header
+
+# The exported symbols, types and signatures against tests/data/abi; the header in every mode of
+# gcc and clang; each function's calls and comment. A part of `make test`.
+test-abi: runtime
+	$(CARGO) test --release --locked --test abi --test abi_calls --test header -- --nocapture
+
+# After a deliberate change of src/ffi: writes the header, tests/data/abi and docs/abi_coverage.md
+# anew, and prints what breaks programs that exist.
+abi-dump: runtime header
+	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi --test abi_calls -- --nocapture
 
 bench-step: runtime
 	$(CARGO) bench --locked --bench step
