@@ -1,24 +1,103 @@
-//! Advice to the system about large memory.
+//! Zeroed host memory for tensors. Large blocks come straight from the system: their pages cost
+//! nothing until they are written, and are asked to be large ones.
 
-/// Allocations from this many bytes on are worth large pages.
-const LARGE: usize = 4 << 20;
-/// A large page; also a multiple of every small page's size.
+use crate::error::{Error, Kind, Result};
+use memmap2::MmapMut;
+
+/// A large page.
 const PAGE: usize = 2 << 20;
 
-/// Asks for large pages behind fresh, untouched memory of 4 MB or more, where the system offers
-/// them on request (Linux): walks with strides, as transposed views need, then miss the address
-/// cache less. Only advice: nothing happens elsewhere, or when it is refused.
-pub(crate) fn prefer_large_pages(memory: &mut [u8]) {
-    if memory.len() < LARGE {
-        return;
+/// One cache line; vectors of it give 64-byte alignment without unsafe code.
+#[derive(Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+enum Store {
+    Lines(Vec<Line>),
+    Map { map: MmapMut, start: usize },
+}
+
+/// Memory that begins as zeros, aligned to 64 bytes.
+pub(crate) struct Memory {
+    store: Store,
+    len: usize,
+}
+
+impl Memory {
+    /// `len` bytes of zeros; an error when the system has none left for a large block.
+    ///
+    /// From 2 MB on the block begins on a large page but for up to 62 KB, and the system is asked
+    /// to use such pages (Linux, where it offers them on request): walks with strides, as
+    /// transposed views need, then miss the address cache less. The few kilobytes differ from
+    /// block to block, so that arrays walked side by side do not meet in the same cache sets.
+    pub fn zeroed(len: usize) -> Result<Self> {
+        if len < PAGE {
+            let lines = bytemuck::allocation::zeroed_vec(len.div_ceil(64));
+            return Ok(Self { store: Store::Lines(lines), len });
+        }
+        let failed = |e: std::io::Error| {
+            let text = format!("the system gives no {len} bytes of memory: {e}");
+            Error::new(Kind::Internal, text).with_source(e)
+        };
+        let total = len.checked_add(2 * PAGE).ok_or_else(|| Error::shape("memory too large"))?;
+        let map = MmapMut::map_anon(total).map_err(failed)?;
+        let first = map.as_ptr().align_offset(PAGE);
+        let number = (map.as_ptr() as usize).wrapping_add(first) / PAGE;
+        // Only advice: memory is the same without it.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise_range(memmap2::Advice::HugePage, first, len - len % PAGE);
+        Ok(Self { store: Store::Map { map, start: first + number * 5 % 32 * 1984 }, len })
     }
-    #[cfg(target_os = "linux")]
-    {
-        let skip = memory.as_ptr().align_offset(PAGE).min(memory.len());
-        let inner = &mut memory[skip..];
-        let n = inner.len() - inner.len() % PAGE;
-        // SAFETY: whole pages inside memory that is exclusively ours; the advice changes how
-        // pages are backed, never what they hold.
-        unsafe { libc::madvise(inner.as_mut_ptr().cast(), n, libc::MADV_HUGEPAGE) };
+
+    /// The memory.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.store {
+            Store::Lines(lines) => &bytemuck::cast_slice(lines)[..self.len],
+            Store::Map { map, start } => &map[*start..start + self.len],
+        }
+    }
+
+    /// The memory, writable.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.store {
+            Store::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
+            Store::Map { map, start } => &mut map[*start..*start + self.len],
+        }
+    }
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        let lines = || Store::Lines(bytemuck::allocation::zeroed_vec(self.len.div_ceil(64)));
+        let mut copy =
+            Self::zeroed(self.len).unwrap_or_else(|_| Self { store: lines(), len: self.len });
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_any_size_are_zero_and_aligned() {
+        for len in [0, 1, 64, PAGE - 1, PAGE, PAGE + 1, 5 * PAGE + 77] {
+            let mut all: Vec<Memory> = (0..3).map(|_| Memory::zeroed(len).unwrap()).collect();
+            for memory in &mut all {
+                assert_eq!(memory.bytes().len(), len);
+                assert_eq!(memory.bytes().as_ptr() as usize % 64, 0);
+                assert!(memory.bytes().iter().all(|&b| b == 0));
+                memory.bytes_mut().fill(7);
+                assert_eq!(memory.clone().bytes(), memory.bytes());
+            }
+            assert!(all.iter().all(|m| m.bytes().iter().all(|&b| b == 7)));
+        }
+    }
+
+    #[test]
+    fn more_than_there_is_is_an_error() {
+        assert!(Memory::zeroed(usize::MAX / 4).is_err());
+        assert!(Memory::zeroed(usize::MAX - 100).is_err());
     }
 }

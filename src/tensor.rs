@@ -4,6 +4,7 @@
 //! against its [`DType`]. Address stability: the memory of a tensor never moves while it lives.
 
 use crate::error::{Error, Result};
+use crate::memory::Memory;
 
 /// The element types that cross this library's borders, with ONNX's numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,30 +132,24 @@ pub fn element_count(shape: &[usize]) -> Result<usize> {
         .ok_or_else(|| Error::shape(format!("shape {shape:?} is too large")))
 }
 
-/// One cache line; vectors of it give 64-byte alignment without unsafe code.
-#[derive(Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-struct Line([u64; 8]);
-
 /// Dense row-major host memory with dtype and shape.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     n_bytes: usize,
-    lines: Vec<Line>,
+    memory: Memory,
 }
 
 impl Tensor {
-    /// All-zero tensor. `String` has no memory form and is refused.
+    /// All-zero tensor. `String` has no memory form and is refused. The pages of 2 MB or more are
+    /// taken from the system only when they are first written.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Self> {
         if dtype == DType::String {
             return Err(Error::unsupported("tensors of strings"));
         }
         let n_bytes = element_count(shape)? * dtype.size();
-        let mut lines: Vec<Line> = bytemuck::allocation::zeroed_vec(n_bytes.div_ceil(64));
-        crate::memory::prefer_large_pages(bytemuck::cast_slice_mut(&mut lines));
-        Ok(Self { dtype, shape: shape.to_vec(), n_bytes, lines })
+        Ok(Self { dtype, shape: shape.to_vec(), n_bytes, memory: Memory::zeroed(n_bytes)? })
     }
 
     /// Copies `data`, which must have as many elements as `shape` says.
@@ -213,12 +208,12 @@ impl Tensor {
 
     /// The memory, in the machine's byte order.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.n_bytes]
+        self.memory.bytes()
     }
 
     /// The memory, writable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.n_bytes]
+        self.memory.bytes_mut()
     }
 
     /// Elements as `T`; an error when the dtype differs. Booleans read as `u8`.

@@ -26,7 +26,6 @@ const UNSAFE: &[&str] = &[
     "src/runtime/",
     "src/optim/",
     "src/file.rs",
-    "src/memory.rs",
     "src/train/bound.rs",
     "src/train/trainer.rs",
 ];

@@ -1,7 +1,7 @@
 //! Memory as the sweep sees it: the lanes of parameters and the workers' scratch.
 
 use super::kernel::{Build, convert};
-use super::view::BLOCK;
+use super::view::{BLOCK, MAX_ROWS, STRIP};
 use crate::tensor::DType;
 use std::cell::UnsafeCell;
 
@@ -23,9 +23,11 @@ unsafe impl Send for Lane {}
 // SAFETY: as above.
 unsafe impl Sync for Lane {}
 
-/// A worker's own memory. `tiles` holds gradient tiles, the rest one block each.
+/// A worker's own memory. `tiles` holds gradient tiles, `strip` some runs of a turned member, the
+/// rest one block each.
 pub(crate) struct Scratch {
     pub tiles: Vec<f32>,
+    pub strip: Vec<f32>,
     pub load: Vec<f32>,
     pub m: Vec<f32>,
     pub v: Vec<f32>,
@@ -35,7 +37,14 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub fn new(tile_floats: usize) -> Self {
         let block = || vec![0.0; BLOCK];
-        Self { tiles: vec![0.0; tile_floats], load: block(), m: block(), v: block(), x: block() }
+        Self {
+            tiles: vec![0.0; tile_floats],
+            strip: vec![0.0; STRIP * MAX_ROWS],
+            load: block(),
+            m: block(),
+            v: block(),
+            x: block(),
+        }
     }
 }
 

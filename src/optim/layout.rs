@@ -4,14 +4,18 @@
 use super::plan::Plan;
 use super::spec::ModelSpec;
 use super::sweep::{Bundle, Item, Mix, Part};
-use super::view::{View, matrix_shape, tiles};
+use super::view::{Tile, View, matrix_shape, tile_shape, whole};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, element_count};
 
 /// Elements of a flat item: four streams of a quarter megabyte.
 const CHUNK: usize = 65_536;
-/// Floats of tile memory per worker: what stays in the second-level cache beside the streams.
-pub(crate) const TILE_FLOATS: usize = 98_304;
+/// Elements of a tile with several rows. Its group's gradient spills from the second-level cache
+/// into the next one; that costs less than beginning more and shorter runs in main memory.
+pub(crate) const TILE_FLOATS: usize = 196_608;
+/// Elements of all tiles together where the members' tiles are kept side by side or follow each
+/// other closely: what stays in the second-level cache beside the streams.
+pub(crate) const CLOSE_FLOATS: usize = 98_304;
 
 /// The work of a step, without its numbers.
 pub(crate) struct Layout {
@@ -31,9 +35,19 @@ pub(crate) struct Layout {
     pub largest: usize,
 }
 
-/// Most elements of one tile in a bundle of `n`.
-fn tile_elements(n: usize) -> usize {
-    (TILE_FLOATS / (n + 1)).clamp(256, TILE_FLOATS / 4)
+/// Most elements of a tile where `n` + 1 of them are kept in the second-level cache.
+pub(crate) fn close_elements(n: usize) -> usize {
+    (CLOSE_FLOATS / (n + 1)).clamp(256, CLOSE_FLOATS / 4)
+}
+
+/// Rows and columns of a bundle's tiles.
+fn tile_of(members: &[(usize, usize, View)]) -> [usize; 2] {
+    let shape = members[0].2.shape();
+    if shape[0] <= 1 {
+        return [1, whole(close_elements(members.len()), 64)];
+    }
+    let turned = members.iter().filter(|m| m.2.transposed).count();
+    tile_shape(shape, [members.len() - turned, turned], TILE_FLOATS)
 }
 
 fn chunks(param: usize, len: usize, out: &mut Vec<Item>) {
@@ -141,9 +155,11 @@ impl Layout {
         let squares = self.squares.last().copied().unwrap_or(0);
         let before = self.bundles.len().checked_sub(2).map_or(0, |b| self.bundles[b].n.pow(2));
         self.squares.push(squares + before);
-        let mut all = Vec::new();
-        tiles(members[0].2.shape(), tile_elements(n), &mut all);
-        self.grouped.extend(all.into_iter().map(|tile| Item::Tile { bundle: index, tile }));
+        let [rows, cols] = members[0].2.shape();
+        let all = Tile { row: 0, rows, col: 0, cols };
+        let [tile_rows, tile_cols] = tile_of(members);
+        let tiles = all.cut(tile_rows, tile_cols);
+        self.grouped.extend(tiles.map(|tile| Item::Tile { bundle: index, tile }));
         self.largest = self.largest.max(n);
     }
 

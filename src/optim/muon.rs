@@ -4,7 +4,8 @@
 //! with Jordan's coefficients), on the side with fewer rows; then
 //! p ← p − η(λp + 0.2·√max(rows, cols)·s·X), which gives an update the size of AdamW's.
 
-use super::kernel::{Build, mix, reduce};
+use super::kernel::turn::Place;
+use super::kernel::{Build, mix, reduce, turn};
 use super::optimizer::Optimizer;
 use super::pool::Pool;
 use super::step::Slots;
@@ -66,7 +67,7 @@ fn orthogonalise(
     w.x[..m * n].iter_mut().for_each(|x| *x *= scale);
     for _ in 0..ROUNDS {
         let x = &w.x[..m * n];
-        mix::transpose(build, x, m, n, &mut w.turned[..m * n], false);
+        turn::transpose(build, x, Place::dense(m, n), &mut w.turned[..m * n], m, false);
         product(pool, build, [m, n, m], x, &w.turned[..m * n], &mut w.square[..m * m])?;
         let square = &w.square[..m * m];
         product(pool, build, [m, m, m], square, square, &mut w.poly[..m * m])?;
@@ -108,7 +109,8 @@ impl Optimizer {
         // SAFETY: the second moment's memory is the optimizer's own and as long as the parameter.
         let u = unsafe { std::slice::from_raw_parts(self.lanes[i].v.cast::<f32>(), rows * cols) };
         if rows > cols {
-            mix::transpose(self.build, u, rows, cols, &mut w.x[..rows * cols], false);
+            let to = &mut w.x[..rows * cols];
+            turn::transpose(self.build, u, Place::dense(rows, cols), to, rows, false);
         } else {
             w.x[..rows * cols].copy_from_slice(u);
         }
@@ -116,7 +118,8 @@ impl Optimizer {
         let size = 0.2 * (n as f64).sqrt() * self.options.muon_scale;
         let (step, decay) = ((rate * size) as f32, (rate * p.weight_decay) as f32);
         let x = if rows > cols {
-            mix::transpose(self.build, &w.x[..m * n], m, n, &mut w.next[..m * n], false);
+            let to = &mut w.next[..m * n];
+            turn::transpose(self.build, &w.x[..m * n], Place::dense(m, n), to, m, false);
             &w.next
         } else {
             &w.x

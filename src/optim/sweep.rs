@@ -4,12 +4,15 @@
 //! A *lane* is the memory of one parameter. An *item* is a piece of work whose edges depend on
 //! the parameters alone; items touch disjoint elements, so any thread may take any item.
 
-use super::kernel::runs::{Runs, adamw_runs, sum_runs};
+use super::kernel::runs::{Runs, adamw_runs, distance};
+use super::kernel::turn::Place;
 use super::kernel::update::Formula;
 use super::kernel::update::{Coef, Gradient, Stretch, update};
-use super::kernel::{Build, convert, mix, prefetch, reduce};
+use super::kernel::{Build, convert, mix, prefetch, reduce, turn};
 use super::lane::{Lane, Scratch, gradient, is_direct, wide};
-use super::view::{BLOCK, Tile, View};
+use super::layout::close_elements;
+use super::view::{BLOCK, STRIP, Tile, View, whole};
+use crate::tensor::DType;
 
 /// What one parameter does in this step.
 #[derive(Clone, Copy)]
@@ -177,12 +180,13 @@ impl Sweep<'_> {
         unsafe {
             if self.updates {
                 match bundle.mix {
-                    Mix::Apart => self.update_parts(s, parts, tile, None),
-                    Mix::Common { pull } => {
-                        self.group_gradient(s, parts, tile);
-                        self.update_parts(s, parts, tile, Some(pull));
+                    Mix::Apart => self.update_apart(s, parts, tile),
+                    Mix::Common { pull } => self.update_common(s, parts, tile, pull),
+                    Mix::Dense { at, k } => {
+                        for sub in close_tiles(tile, k) {
+                            self.update_dense(s, parts, &sub, at, k);
+                        }
                     }
-                    Mix::Dense { at, k } => self.update_dense(s, parts, tile, at, k),
                 }
             }
             if bundle.beta != 0.0 {
@@ -191,113 +195,150 @@ impl Sweep<'_> {
         }
     }
 
-    /// Leaves Σ weight·g in tile 0, and its transpose in tile 1 where a member needs it.
+    /// Adds one member's share of the group's gradient: `n` elements from `at`.
     ///
     /// # Safety
     /// As [`Sweep::run`].
-    unsafe fn group_gradient(&self, s: &mut Scratch, parts: &[Part], tile: &Tile) {
-        let read = |part: &Part, at: usize, n: usize, load: &mut [f32], out: &mut [f32], first| {
-            let bound = self.own[part.param].bound;
-            // SAFETY: the caller's promise.
-            let g = unsafe { gradient(self.build, &self.lanes[part.param], bound, at, n, load) };
-            if first {
-                mix::set_scaled(self.build, out, part.weight, g);
-            } else {
-                mix::add_scaled(self.build, out, part.weight, g);
-            }
-        };
-        let active = |p: &Part| self.own[p.param].active;
-        let direct = |p: &Part| {
-            let lane = &self.lanes[p.param];
-            let f32s = is_direct(lane, self.own[p.param].bound);
-            f32s.then_some((lane.g.cast::<f32>(), p.weight))
-        };
-        self.sum(&mut s.tiles, &mut s.load, parts, tile, active, direct, read);
+    unsafe fn add_gradient(
+        &self,
+        part: &Part,
+        at: usize,
+        n: usize,
+        load: &mut [f32],
+        out: &mut [f32],
+        first: bool,
+    ) {
+        let (lane, bound) = (&self.lanes[part.param], self.own[part.param].bound);
+        // SAFETY: the caller's promise.
+        let g = unsafe { gradient(self.build, lane, bound, at, n, load) };
+        if first {
+            mix::set_scaled(self.build, out, part.weight, g);
+        } else {
+            mix::add_scaled(self.build, out, part.weight, g);
+        }
+        glance(lane, at + distance(n) * part.view.ld, n);
     }
 
-    /// Sums something over the members into tile 0 (and 1, transposed): straight members first,
-    /// then transposed ones, each in the members' order.
-    #[allow(clippy::too_many_arguments)]
-    fn sum(
+    /// Sums something over the turned members into the tile, in the members' order; false when
+    /// there are none. `add(member, offset, n, block, out, first)` writes or adds `n` elements
+    /// from `offset`.
+    fn sum_turned<'p>(
         &self,
-        tiles: &mut [f32],
-        load: &mut [f32],
-        parts: &[Part],
+        s: &mut Scratch,
+        parts: impl Iterator<Item = &'p Part> + Clone,
         tile: &Tile,
-        takes_part: impl Fn(&Part) -> bool,
-        direct: impl Fn(&Part) -> Option<(*const f32, f32)>,
-        read: impl Fn(&Part, usize, usize, &mut [f32], &mut [f32], bool),
-    ) {
-        let n = tile.rows * tile.cols;
-        let (straight, turned) = tiles.split_at_mut(n);
-        let mut any = [false; 2];
-        for (i, part) in parts.iter().enumerate().filter(|(_, p)| takes_part(p)) {
-            let next = parts.get(i + 1).map(|p| (p, p.view.first(tile)));
-            if let Some((p, offset)) = next {
-                glance(&self.lanes[p.param], offset);
-            }
-            let side = usize::from(part.view.transposed);
-            let out: &mut [f32] = if side == 0 { straight } else { &mut turned[..n] };
-            if let Some((from, w)) = direct(part) {
-                let from = from.wrapping_add(part.view.first(tile));
-                let (_, len) = part.view.runs_of(tile);
-                let set = !any[side];
-                // SAFETY: `direct` gives memory that the lane's owner vouches for.
-                unsafe { sum_runs(self.build, &mut out[..n], w, from, part.view.ld, len, set) };
-            } else {
-                part.view.for_runs(tile, |offset, at, len| {
-                    read(part, offset, len, load, &mut out[at..at + len], !any[side]);
+        add: impl Fn(&Part, usize, usize, &mut [f32], &mut [f32], bool),
+    ) -> bool {
+        let Scratch { tiles, strip, load, .. } = s;
+        let turned = parts.filter(|p| p.view.transposed);
+        if turned.clone().next().is_none() {
+            return false;
+        }
+        for sub in tile.cut(tile.rows, STRIP) {
+            for (i, part) in turned.clone().enumerate() {
+                part.view.for_runs(&sub, |offset, at, n| {
+                    add(part, offset, n, load, &mut strip[at..at + n], i == 0);
                 });
             }
-            any[side] = true;
+            let strip = &strip[..sub.cols * tile.rows];
+            let (place, into) =
+                (Place::dense(sub.cols, tile.rows), &mut tiles[sub.col - tile.col..]);
+            turn::transpose(self.build, strip, place, into, tile.cols, false);
         }
-        if any[1] {
-            let turned = &mut turned[..n];
-            mix::transpose(self.build, turned, tile.cols, tile.rows, straight, any[0]);
-            mix::transpose(self.build, straight, tile.rows, tile.cols, turned, false);
+        true
+    }
+
+    /// Adds something over the straight members to the tile, in the members' order; `begun` when
+    /// it holds a sum already. `add` is as in [`Sweep::sum_turned`].
+    fn sum_straight<'p>(
+        s: &mut Scratch,
+        parts: impl Iterator<Item = &'p Part>,
+        tile: &Tile,
+        begun: bool,
+        add: impl Fn(&Part, usize, usize, &mut [f32], &mut [f32], bool),
+    ) {
+        for (i, part) in parts.filter(|p| !p.view.transposed).enumerate() {
+            part.view.for_runs(tile, |offset, at, n| {
+                add(part, offset, n, &mut s.load, &mut s.tiles[at..at + n], i == 0 && !begun);
+            });
         }
     }
 
-    /// Updates all active members, with the group's gradient from the tiles if there is a pull.
+    /// Mixes and updates a tile with one gradient for the whole group.
     ///
     /// # Safety
     /// As [`Sweep::run`].
-    unsafe fn update_parts(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, pull: Option<f32>) {
-        let n_tile = tile.rows * tile.cols;
-        let Scratch { tiles, load, m, v, x } = s;
+    unsafe fn update_common(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, pull: f32) {
+        let active = parts.iter().filter(|p| self.own[p.param].active);
+        let add = |part: &Part, at: usize, n: usize, load: &mut [f32], out: &mut [f32], first| {
+            // SAFETY: the caller's promise.
+            unsafe { self.add_gradient(part, at, n, load, out, first) };
+        };
+        let begun = self.sum_turned(s, active.clone(), tile, add);
+        Self::sum_straight(s, active.clone(), tile, begun, add);
+        let Scratch { tiles, strip, load, m, v, x } = s;
+        let mut buffers = [load, m, v, x];
         // Backwards: the gradients that were read last are still in the cache.
-        for (i, part) in parts.iter().enumerate().rev() {
-            let own = self.own[part.param];
-            if !own.active {
-                continue;
-            }
-            if let Some(next) = i.checked_sub(1).map(|i| &parts[i]) {
-                ahead(&self.lanes[next.param], next.view.first(tile), HEAD);
-            }
-            let start = if part.view.transposed { n_tile } else { 0 };
-            let lane = &self.lanes[part.param];
-            if self.is_fast(part.param) {
-                let group = pull.map(|pull| (&tiles[start..start + n_tile], pull));
-                let own = if pull.is_some() { part.own } else { own.scale };
-                // SAFETY: the caller's promise.
-                unsafe { self.update_runs(part, tile, lane.g.cast(), own, group) };
-                continue;
-            }
-            part.view.for_runs(tile, |offset, at, n| {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let g = gradient(self.build, lane, own.bound, offset, n, load);
-                    let g = match pull {
-                        None => Gradient { g, own: own.scale, group: None },
-                        Some(pull) => {
-                            let group = &tiles[start + at..start + at + n];
-                            Gradient { g, own: part.own, group: Some((group, pull)) }
-                        }
-                    };
-                    self.apply(part.param, offset, n, g, m, v, x);
-                }
-            });
+        for part in active.clone().rev().filter(|p| !p.view.transposed) {
+            // SAFETY: the caller's promise.
+            unsafe { self.update_tile(&mut buffers, part, tile, Some((tiles, pull))) };
         }
+        for part in active.rev().filter(|p| p.view.transposed) {
+            for sub in tile.cut(tile.rows, STRIP) {
+                let group = self.turn(tiles, tile, &sub, strip);
+                // SAFETY: the caller's promise.
+                unsafe { self.update_tile(&mut buffers, part, &sub, Some((group, pull))) };
+            }
+        }
+    }
+
+    /// A strip of the group's tile in a turned member's storage order.
+    fn turn<'s>(&self, tiles: &[f32], tile: &Tile, sub: &Tile, strip: &'s mut [f32]) -> &'s [f32] {
+        let strip = &mut strip[..sub.cols * tile.rows];
+        let place = Place { rows: tile.rows, cols: sub.cols, ld: tile.cols };
+        let from = &tiles[sub.col - tile.col..];
+        turn::transpose(self.build, from, place, strip, tile.rows, false);
+        strip
+    }
+
+    /// Updates a tile of every active member with its own gradient.
+    ///
+    /// # Safety
+    /// As [`Sweep::run`].
+    unsafe fn update_apart(&self, s: &mut Scratch, parts: &[Part], tile: &Tile) {
+        let mut buffers = [&mut s.load, &mut s.m, &mut s.v, &mut s.x];
+        for part in parts.iter().filter(|p| self.own[p.param].active) {
+            // SAFETY: the caller's promise.
+            unsafe { self.update_tile(&mut buffers, part, tile, None) };
+        }
+    }
+
+    /// Updates a tile of one member; `group` is in the storage's orientation, dense.
+    ///
+    /// # Safety
+    /// As [`Sweep::run`].
+    unsafe fn update_tile(
+        &self,
+        [load, m, v, x]: &mut [&mut Vec<f32>; 4],
+        part: &Part,
+        tile: &Tile,
+        group: Option<(&[f32], f32)>,
+    ) {
+        let (own, lane) = (self.own[part.param], &self.lanes[part.param]);
+        let factor = if group.is_some() { part.own } else { own.scale };
+        if self.is_fast(part.param) {
+            // SAFETY: the caller's promise.
+            unsafe { self.update_runs(part, tile, lane.g.cast(), factor, group) };
+            return;
+        }
+        part.view.for_runs(tile, |offset, at, n| {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let g = gradient(self.build, lane, own.bound, offset, n, load);
+                let group = group.map(|(group, pull)| (&group[at..at + n], pull));
+                self.apply(part.param, offset, n, Gradient { g, own: factor, group }, m, v, x);
+            }
+        });
     }
 
     /// Whether the runs kernel updates this parameter once its gradient is f32 in memory.
@@ -325,6 +366,7 @@ impl Sweep<'_> {
             group: std::ptr::null(),
             runs,
             len,
+            more: 0,
         }
     }
 
@@ -343,8 +385,9 @@ impl Sweep<'_> {
         let mut runs = self.runs(part, tile, g);
         let mut pull = 0.0;
         if let Some((group, p)) = group {
-            debug_assert_eq!(group.len(), runs.runs * runs.len);
+            debug_assert!(group.len() >= runs.runs * runs.len);
             (runs.group, pull) = (group.as_ptr(), p);
+            runs.more = if part.view.runs > 1 { STRIP } else { 0 };
         }
         // SAFETY: the caller's promise.
         unsafe { adamw_runs(self.build, &self.coefs[part.param], own, pull, &runs) };
@@ -381,7 +424,8 @@ impl Sweep<'_> {
             });
             if turned {
                 let spare = &spare[..n_tile];
-                mix::transpose(self.build, spare, tile.cols, tile.rows, slot, false);
+                let place = Place::dense(tile.cols, tile.rows);
+                turn::transpose(self.build, spare, place, slot, tile.cols, false);
             }
         }
         n_tile
@@ -407,7 +451,8 @@ impl Sweep<'_> {
             let slot = &slots[i * n_tile..(i + 1) * n_tile];
             let mixed = if part.view.transposed {
                 let spare = &mut spare[..n_tile];
-                mix::transpose(self.build, slot, tile.rows, tile.cols, spare, false);
+                let place = Place::dense(tile.rows, tile.cols);
+                turn::transpose(self.build, slot, place, spare, tile.rows, false);
                 &*spare
             } else {
                 slot
@@ -440,20 +485,26 @@ impl Sweep<'_> {
                 mix::add_scaled(self.build, out, part.anchor, p);
             }
         };
-        let direct = |p: &Part| Some((self.lanes[p.param].p.cast_const(), p.anchor));
-        self.sum(&mut s.tiles, &mut s.load, parts, tile, takes_part, direct, read);
-        let n_tile = tile.rows * tile.cols;
+        let taking = parts.iter().filter(|p| takes_part(p));
+        let begun = self.sum_turned(s, taking.clone(), tile, read);
+        Self::sum_straight(s, taking, tile, begun, read);
         let keep = (1.0 - f64::from(beta)) as f32;
-        for part in parts.iter().filter(|p| takes_part(p)) {
-            let start = if part.view.transposed { n_tile } else { 0 };
+        let pull = |part: &Part, tile: &Tile, average: &[f32]| {
             part.view.for_runs(tile, |offset, at, n| {
-                let average = &s.tiles[start + at..start + at + n];
+                let p = self.lanes[part.param].p.wrapping_add(offset);
                 // SAFETY: the caller's promise.
-                let p = unsafe {
-                    std::slice::from_raw_parts_mut(self.lanes[part.param].p.add(offset), n)
-                };
-                mix::pull(self.build, p, keep, beta, average);
+                let p = unsafe { std::slice::from_raw_parts_mut(p, n) };
+                mix::pull(self.build, p, keep, beta, &average[at..at + n]);
             });
+        };
+        for part in parts.iter().filter(|p| takes_part(p)) {
+            if !part.view.transposed {
+                pull(part, tile, &s.tiles);
+                continue;
+            }
+            for sub in tile.cut(tile.rows, STRIP) {
+                pull(part, &sub, self.turn(&s.tiles, tile, &sub, &mut s.strip));
+            }
         }
     }
 
@@ -466,33 +517,36 @@ impl Sweep<'_> {
         let bundle = self.bundles[bundle];
         let parts = &self.parts[bundle.first..bundle.first + bundle.n];
         let k = parts.iter().filter(|p| self.own[p.param].active).count();
-        // SAFETY: the caller's promise.
-        let n_tile = unsafe { self.load_tiles(s, parts, tile, k) };
-        let tile_of = |i: usize| &s.tiles[i * n_tile..(i + 1) * n_tile];
         out.fill(0.0);
         let active = |i: &usize| self.own[parts[*i].param].active;
-        for (a, i) in (0..bundle.n).filter(active).enumerate() {
-            for (b, j) in (0..bundle.n).filter(active).enumerate().skip(a) {
-                out[i * bundle.n + j] = reduce::dot(self.build, tile_of(a), tile_of(b));
+        for sub in close_tiles(tile, k) {
+            // SAFETY: the caller's promise.
+            let n_tile = unsafe { self.load_tiles(s, parts, &sub, k) };
+            let tile_of = |i: usize| &s.tiles[i * n_tile..(i + 1) * n_tile];
+            for (a, i) in (0..bundle.n).filter(active).enumerate() {
+                for (b, j) in (0..bundle.n).filter(active).enumerate().skip(a) {
+                    out[i * bundle.n + j] += reduce::dot(self.build, tile_of(a), tile_of(b));
+                }
             }
         }
     }
 }
 
-/// Elements at a run's start that are asked for early; the processor finds the rest itself.
-const HEAD: usize = 256;
-
-/// Asks for the memory of the next update while this one is worked on.
-#[inline(always)]
-fn ahead(lane: &Lane, offset: usize, n: usize) {
-    let n = n.min(HEAD);
-    prefetch(lane.p.wrapping_add(offset), n);
-    prefetch(lane.m.cast::<f32>().wrapping_add(offset), n);
-    prefetch(lane.v.cast::<f32>().wrapping_add(offset), n);
+/// Parts of a tile of which `k` + 1 stay in the second-level cache.
+fn close_tiles(tile: &Tile, k: usize) -> impl Iterator<Item = Tile> {
+    let elements = close_elements(k);
+    let cols = if tile.rows == 1 {
+        elements
+    } else {
+        (if elements >= 8192 { 128 } else { 16 }).min(tile.cols)
+    };
+    tile.cut(whole((elements / cols).max(1), 64), cols)
 }
 
-/// Asks for the start of a gradient run.
+/// Asks for a gradient run.
 #[inline(always)]
-fn glance(lane: &Lane, offset: usize) {
-    prefetch(lane.g.cast::<f32>().wrapping_add(offset), 128);
+fn glance(lane: &Lane, offset: usize, n: usize) {
+    if lane.g_type == DType::F32 && n < BLOCK {
+        prefetch(lane.g.cast::<f32>().wrapping_add(offset), n);
+    }
 }

@@ -33,6 +33,10 @@ pub(crate) struct Tile {
 
 /// Longest run handed to a kernel at once: small enough for the first-level cache.
 pub(crate) const BLOCK: usize = 4096;
+/// Runs of a turned member that are transposed at once: a cache line of logical columns.
+pub(crate) const STRIP: usize = 16;
+/// Most rows of a tile: the longest run of a turned member, of which a strip is kept.
+pub(crate) const MAX_ROWS: usize = 1024;
 
 /// Rows and columns of a shape seen as a matrix; vectors and scalars are one row.
 pub fn matrix_shape(shape: &[usize]) -> [usize; 2] {
@@ -138,30 +142,48 @@ impl View {
     }
 }
 
-/// Cuts a logical shape into tiles of at most `elements` elements.
-pub(crate) fn tiles(shape: [usize; 2], elements: usize, out: &mut Vec<Tile>) {
-    let [rows, cols] = shape;
-    if rows == 0 || cols == 0 {
-        return;
+impl Tile {
+    /// Cuts the tile into parts of at most `rows` × `cols`, row by row.
+    pub(crate) fn cut(self, rows: usize, cols: usize) -> impl Iterator<Item = Self> {
+        let (rows, cols) = (rows.max(1), cols.max(1));
+        (0..self.rows).step_by(rows).flat_map(move |r| {
+            (0..self.cols).step_by(cols).map(move |c| Self {
+                row: self.row + r,
+                rows: rows.min(self.rows - r),
+                col: self.col + c,
+                cols: cols.min(self.cols - c),
+            })
+        })
     }
-    // Whole vectors in either direction: runs of 128 and multiples of 64.
-    let whole = |n: usize, unit: usize| if n > unit { n - n % unit } else { n };
-    let (tile_rows, tile_cols) = if rows == 1 {
-        (1, whole(elements, 64))
-    } else {
-        let tile_cols = if elements >= 8192 { 128 } else { 16 }.min(cols);
-        (whole((elements / tile_cols).max(1), 64).min(rows), tile_cols)
+}
+
+/// `n` rounded down to a multiple of `unit`, unless it is smaller.
+pub(crate) fn whole(n: usize, unit: usize) -> usize {
+    if n > unit { n - n % unit } else { n }
+}
+
+/// Rows and columns of the tiles of a group with `straight` and `turned` members whose view has
+/// several rows: about `elements`, and shaped so that the fewest runs are begun. A straight
+/// member's runs are as long as a tile is wide, a turned member's as long as it is high, so the
+/// number of runs is least where width : height = straight : turned.
+pub(crate) fn tile_shape(
+    [rows, cols]: [usize; 2],
+    [straight, turned]: [usize; 2],
+    elements: usize,
+) -> [usize; 2] {
+    let best = match (straight, turned) {
+        (_, 0) => BLOCK as f64,
+        (0, _) => elements as f64 / rows.clamp(1, MAX_ROWS) as f64,
+        _ => (elements as f64 * straight as f64 / turned as f64).sqrt(),
     };
-    for row in (0..rows).step_by(tile_rows) {
-        for col in (0..cols).step_by(tile_cols) {
-            out.push(Tile {
-                row,
-                rows: tile_rows.min(rows - row),
-                col,
-                cols: tile_cols.min(cols - col),
-            });
-        }
-    }
+    let even = |total: usize, most: f64, unit: usize| {
+        let pieces = (total as f64 / most.max(1.0)).round().max(1.0);
+        ((total as f64 / pieces).ceil() as usize).next_multiple_of(unit).clamp(1, total.max(1))
+    };
+    let tile_cols = even(cols, best, 64).min(BLOCK);
+    let most = whole((elements / tile_cols).clamp(1, MAX_ROWS), STRIP);
+    let pieces = rows.div_ceil(most).max(1);
+    [rows.div_ceil(pieces).next_multiple_of(STRIP).min(most), tile_cols]
 }
 
 #[cfg(test)]
@@ -183,22 +205,34 @@ mod tests {
 
     #[test]
     fn tiles_visit_every_element_once_in_any_orientation() {
-        let check = |view: View, size: usize, elements: usize| {
-            let mut all = Vec::new();
-            tiles(view.shape(), elements, &mut all);
+        let check = |view: View, size: usize, members: [usize; 2], elements: usize| {
+            let [rows, cols] = view.shape();
+            let all = Tile { row: 0, rows, col: 0, cols };
+            let [tile_rows, tile_cols] = tile_shape(view.shape(), members, elements);
             let mut seen = vec![0; size];
-            for tile in &all {
-                assert!(tile.rows * tile.cols <= elements.max(256));
-                view.for_runs(tile, |offset, _, n| {
+            for tile in all.cut(tile_rows, tile_cols) {
+                assert!(tile.rows * tile.cols <= elements && tile.rows <= MAX_ROWS);
+                view.for_runs(&tile, |offset, _, n| {
                     seen[offset..offset + n].iter_mut().for_each(|s| *s += 1);
                 });
             }
             assert_eq!(seen.iter().sum::<usize>(), view.len());
             assert!(seen.iter().all(|&s| s <= 1));
         };
-        check(View::whole(&[37, 53]), 37 * 53, 300);
-        check(View::whole(&[37, 53]).transpose(), 37 * 53, 300);
-        check(View::slice(&[20, 60], 1, 20, 20).unwrap().transpose(), 1200, 64);
-        check(View::whole(&[100_000]), 100_000, 8192);
+        for members in [[1, 0], [2, 1], [0, 3], [1, 7]] {
+            check(View::whole(&[37, 53]), 37 * 53, members, 3000);
+            check(View::whole(&[37, 530]).transpose(), 37 * 530, members, 3000);
+            check(View::slice(&[20, 60], 1, 20, 20).unwrap().transpose(), 1200, members, 3000);
+            check(View::whole(&[5000, 70]), 5000 * 70, members, 30_000);
+        }
+    }
+
+    #[test]
+    fn tiles_are_as_wide_as_their_members_ask() {
+        let n = 196_608;
+        assert_eq!(tile_shape([768, 768], [2, 1], n), [256, 768]);
+        assert_eq!(tile_shape([768, 3072], [2, 1], n), [256, 640]);
+        assert_eq!(tile_shape([768, 768], [0, 2], n), [768, 256]);
+        assert_eq!(tile_shape([3072, 768], [1, 0], n), [256, 768]);
     }
 }

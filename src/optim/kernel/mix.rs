@@ -1,4 +1,4 @@
-//! Weighted sums, averages and transposes over cache-sized tiles.
+//! Weighted sums and averages over cache-sized tiles.
 
 use super::builds;
 
@@ -25,38 +25,6 @@ fn set_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
 fn pull_body(p: &mut [f32], keep: f32, beta: f32, average: &[f32]) {
     for (p, a) in p.iter_mut().zip(average) {
         *p = keep * *p + beta * a;
-    }
-}
-
-/// Rows and columns are those of `from`; `to` has `cols` rows of `rows`.
-#[inline(always)]
-fn transpose_body(from: &[f32], rows: usize, cols: usize, to: &mut [f32], add: bool) {
-    const B: usize = 8;
-    let (full_rows, full_cols) = (rows - rows % B, cols - cols % B);
-    for c in (0..full_cols).step_by(B) {
-        for r in (0..full_rows).step_by(B) {
-            let mut t = [[0.0f32; B]; B];
-            for i in 0..B {
-                let row = &from[(r + i) * cols + c..][..B];
-                for j in 0..B {
-                    t[j][i] = row[j];
-                }
-            }
-            for (j, line) in t.iter().enumerate() {
-                let out = &mut to[(c + j) * rows + r..][..B];
-                for i in 0..B {
-                    out[i] = if add { out[i] + line[i] } else { line[i] };
-                }
-            }
-        }
-    }
-    for r in 0..rows {
-        let start = if r < full_rows { full_cols } else { 0 };
-        for c in start..cols {
-            let out = &mut to[c * rows + r];
-            let x = from[r * cols + c];
-            *out = if add { *out + x } else { x };
-        }
     }
 }
 
@@ -92,10 +60,6 @@ builds!(
     /// p ← keep·p + beta·average.
     pull = pull_body, (p: &mut [f32], keep: f32, beta: f32, average: &[f32]));
 builds!(
-    /// to ← fromᵀ, or to ← to + fromᵀ; `rows` and `cols` are those of `from`.
-    transpose = transpose_body,
-    (from: &[f32], rows: usize, cols: usize, to: &mut [f32], add: bool));
-builds!(
     /// sᵢ ← Σⱼ Mᵢⱼ sⱼ over `k` tiles, `stride` elements apart, `len` elements each.
     mix_dense = mix_dense_body,
     (tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]));
@@ -104,25 +68,6 @@ builds!(
 mod tests {
     use super::*;
     use crate::optim::kernel::builds_here;
-
-    #[test]
-    fn transposes_of_any_shape() {
-        for build in builds_here() {
-            for (rows, cols) in [(1, 1), (8, 8), (17, 9), (3, 40), (64, 128)] {
-                let from: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
-                let mut to = vec![1.0; rows * cols];
-                transpose(build, &from, rows, cols, &mut to, false);
-                let mut sum = vec![1.0; rows * cols];
-                transpose(build, &from, rows, cols, &mut sum, true);
-                for r in 0..rows {
-                    for c in 0..cols {
-                        assert_eq!(to[c * rows + r], from[r * cols + c]);
-                        assert_eq!(sum[c * rows + r], from[r * cols + c] + 1.0);
-                    }
-                }
-            }
-        }
-    }
 
     #[test]
     fn dense_mixing_is_a_matrix_product() {

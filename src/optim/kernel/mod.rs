@@ -6,6 +6,7 @@ pub(crate) mod convert;
 pub(crate) mod mix;
 pub(crate) mod reduce;
 pub(crate) mod runs;
+pub(crate) mod turn;
 pub(crate) mod update;
 
 use super::options::Isa;
@@ -82,15 +83,16 @@ macro_rules! builds {
 }
 pub(crate) use builds;
 
-/// Asks for the cache lines of `n` elements from `p` on; never reads them.
+/// Asks for the cache lines of `n` elements from `p` on; never reads them. They go to the
+/// second-level cache: the first has too few places to wait in for the strides of turned views.
 #[inline(always)]
 pub(crate) fn prefetch(p: *const f32, n: usize) {
     #[cfg(target_arch = "x86_64")]
     for i in (0..n).step_by(16) {
         // SAFETY: a prefetch never faults, whatever the address.
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(i).cast());
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(i).cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

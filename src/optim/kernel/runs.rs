@@ -1,4 +1,4 @@
-//! AdamW and weighted sums over rectangles of runs: the paths that nearly every tile takes.
+//! AdamW over rectangles of runs: the path that nearly every tile takes.
 //! While one run is worked on, the same place of a run further on is asked for.
 
 use super::update::{Coef, adamw_one};
@@ -20,12 +20,14 @@ pub(crate) struct Runs {
     pub group: *const f32,
     pub runs: usize,
     pub len: usize,
+    /// Runs after these that are worked on next.
+    pub more: usize,
 }
 
-/// How many runs ahead to ask for: about a memory access's time.
+/// How many runs ahead to ask for: about a memory access's time, doubled for slow memory.
 #[inline(always)]
-fn distance(len: usize) -> usize {
-    (768 / len.max(1)).clamp(1, 8)
+pub(crate) fn distance(len: usize) -> usize {
+    (1536 / len.max(1)).clamp(1, 16)
 }
 
 /// # Safety
@@ -36,23 +38,24 @@ unsafe fn adamw_runs_body(c: &Coef, own: f32, pull: f32, r: &Runs) {
     let far = distance(r.len);
     for run in 0..r.runs {
         let at = run * r.ld;
-        let next = if run + far < r.runs { far * r.ld } else { 0 };
+        let next = if run + far < r.runs + r.more { far * r.ld } else { 0 };
+        let g_next = if next > 0 { far * r.g_ld } else { 0 };
         // SAFETY: the caller's promise.
         unsafe {
             let (p, m, v) = (r.p.add(at), r.m.add(at), r.v.add(at));
             let g = r.g.add(run * r.g_ld);
             if r.group.is_null() {
-                adamw_run::<false>(&c, own, pull, [p, m, v], g, g, r.len, next);
+                adamw_run::<false>(&c, own, pull, [p, m, v], g, g, r.len, [next, g_next]);
             } else {
                 let group = r.group.add(run * r.len);
-                adamw_run::<true>(&c, own, pull, [p, m, v], g, group, r.len, next);
+                adamw_run::<true>(&c, own, pull, [p, m, v], g, group, r.len, [next, g_next]);
             }
         }
     }
 }
 
 /// # Safety
-/// As [`adamw_runs_body`]; `next` is the offset to ask for, 0 for none.
+/// As [`adamw_runs_body`]; `next` and `g_next` are the offsets to ask for, 0 for none.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn adamw_run<const MIXED: bool>(
@@ -63,7 +66,7 @@ unsafe fn adamw_run<const MIXED: bool>(
     g: *const f32,
     group: *const f32,
     len: usize,
-    next: usize,
+    [next, g_next]: [usize; 2],
 ) {
     let mut i = 0;
     while i + LANES <= len {
@@ -71,6 +74,7 @@ unsafe fn adamw_run<const MIXED: bool>(
             prefetch(p.wrapping_add(next + i), 1);
             prefetch(m.wrapping_add(next + i), 1);
             prefetch(v.wrapping_add(next + i), 1);
+            prefetch(g.wrapping_add(g_next + i), 1);
         }
         // SAFETY: `i + LANES` elements lie in the run.
         unsafe {
@@ -99,48 +103,13 @@ unsafe fn adamw_run<const MIXED: bool>(
     }
 }
 
-/// # Safety
-/// `from` must be readable for the runs.
-#[inline(always)]
-unsafe fn sum_runs_body(
-    out: &mut [f32],
-    w: f32,
-    from: *const f32,
-    ld: usize,
-    len: usize,
-    set: bool,
-) {
-    let far = distance(len);
-    let runs = out.len() / len.max(1);
-    for (run, out) in out.chunks_exact_mut(len.max(1)).enumerate() {
-        // SAFETY: the caller's promise.
-        let x = unsafe { std::slice::from_raw_parts(from.add(run * ld), len) };
-        if run + far < runs {
-            prefetch(x.as_ptr().wrapping_add(far * ld), len);
-        }
-        if set {
-            out.iter_mut().zip(x).for_each(|(o, x)| *o = w * x);
-        } else {
-            out.iter_mut().zip(x).for_each(|(o, x)| *o += w * x);
-        }
-    }
-}
-
 #[inline(always)]
 fn adamw_checked(c: &Coef, own: f32, pull: f32, r: &Runs) {
     // SAFETY: `adamw_runs` is unsafe and passes its caller's promise on.
     unsafe { adamw_runs_body(c, own, pull, r) }
 }
 
-#[inline(always)]
-fn sum_checked(out: &mut [f32], w: f32, from: *const f32, ld: usize, len: usize, set: bool) {
-    // SAFETY: `sum_runs` is unsafe and passes its caller's promise on.
-    unsafe { sum_runs_body(out, w, from, ld, len, set) }
-}
-
 builds!(adamw_built = adamw_checked, (c: &Coef, own: f32, pull: f32, r: &Runs));
-builds!(sum_built = sum_checked,
-    (out: &mut [f32], w: f32, from: *const f32, ld: usize, len: usize, set: bool));
 
 /// AdamW with the gradient own·g, or own·g + pull·group.
 ///
@@ -148,20 +117,4 @@ builds!(sum_built = sum_checked,
 /// All memory of the runs must be valid and, where written, used by nobody else.
 pub(crate) unsafe fn adamw_runs(build: super::Build, c: &Coef, own: f32, pull: f32, r: &Runs) {
     adamw_built(build, c, own, pull, r);
-}
-
-/// out ← w·x (`set`) or out + w·x over runs of `len` elements, `ld` apart; `out` is dense.
-///
-/// # Safety
-/// `from` must be readable for `out.len() / len` runs.
-pub(crate) unsafe fn sum_runs(
-    build: super::Build,
-    out: &mut [f32],
-    w: f32,
-    from: *const f32,
-    ld: usize,
-    len: usize,
-    set: bool,
-) {
-    sum_built(build, out, w, from, ld, len, set);
 }
