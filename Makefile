@@ -83,6 +83,11 @@ bench-abi: lib
 bench: bench-step bench-abi
 	$(CARGO) bench --locked --bench kernels
 
+# Needs a nightly toolchain and cargo-fuzz, which it installs; SECONDS are shared by all targets.
+# (The shell sets a SECONDS of its own, so only the command line's counts.)
+fuzz: runtime
+	scripts/fuzz.sh $(if $(filter command line,$(origin SECONDS)),$(SECONDS),1800) $(TARGETS)
+
 clean:
 	$(CARGO) clean
 	rm -rf $(BUILD)

@@ -49,6 +49,18 @@ pub fn check_size(shape: &[usize]) -> Result<()> {
     if fits { Ok(()) } else { Err(Error::shape(format!("shape {shape:?} is too large"))) }
 }
 
+/// Most elements of a constant that is worked out while a graph is written.
+const MAX_CONSTANT: usize = 1 << 24;
+
+/// Refuses to work out a constant of more elements than any real model needs: shapes that a file
+/// claims must not cost the memory that they claim.
+pub(crate) fn check_constant(n: usize) -> Result<()> {
+    if n <= MAX_CONSTANT {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("a constant of {n} elements, over {MAX_CONSTANT}")))
+}
+
 fn as_ints(shape: &[usize]) -> Vec<i64> {
     shape.iter().map(|&d| d as i64).collect()
 }

@@ -1,6 +1,6 @@
 //! More builders: reductions, and moving data (concatenate, slice, gather, scatter, pad).
 
-use super::build::{Build, broadcast, positive_axis};
+use super::build::{Build, broadcast, check_constant, positive_axis};
 use super::graph::{Attribute, ValueId};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, element_count};
@@ -117,6 +117,10 @@ impl Build<'_> {
     /// Zeros put before and after along each axis; negative counts cut off.
     pub fn pad(&mut self, x: ValueId, before: &[i64], after: &[i64]) -> Result<ValueId> {
         let (dtype, shape) = (self.dtype(x)?, self.shape(x)?);
+        if before.len() != shape.len() || after.len() != shape.len() {
+            let n = before.len();
+            return Err(Error::shape(format!("{shape:?} padded along {n} axes")));
+        }
         let dims = shape.iter().zip(before).zip(after);
         let out = dims
             .map(|((&d, &b), &a)| usize::try_from((d as i64).saturating_add(b).saturating_add(a)))
@@ -215,6 +219,7 @@ impl Build<'_> {
 
     /// int64 positions `0..n`.
     pub fn positions(&mut self, n: usize) -> Result<ValueId> {
+        check_constant(n)?;
         self.ints(&(0..n as i64).collect::<Vec<_>>())
     }
 

@@ -1,6 +1,6 @@
 //! Reading ONNX files: memory-mapped, external data resolved below the file's folder.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -121,9 +121,12 @@ pub(super) fn append(
         named(&tensor.name, "an initializer")?;
         graph.add_initializer(&tensor.name, data)?;
     }
+    let mut made = HashSet::new();
     for name in nodes.iter().flat_map(|n| &n.output).filter(|n| !n.is_empty()) {
-        if graph.find(name).is_none() {
-            graph.add_value(name)?;
+        let id = graph.find(name).map_or_else(|| graph.add_value(name), Ok)?;
+        let given = graph.initializer(id).is_some() || graph.inputs().contains(&id);
+        if given || !made.insert(id) {
+            return Err(Error::data(format!("value '{name}' is defined twice")));
         }
     }
     let mut reader = Reader { graph, external: &external };

@@ -238,7 +238,7 @@ impl Model {
         for (&id, parameter) in self.ids.iter().zip(&self.parameters) {
             graph.set_initializer(id, TensorData::from_tensor(&parameter.value));
         }
-        switch_to_inference(&mut graph);
+        switch_to_inference(&mut graph)?;
         Ok(graph)
     }
 }

@@ -321,7 +321,7 @@ impl Case {
     }
 
     /// The graph of the case and its loss; a dummy input keeps it a model with data.
-    fn graph(&self, dtype: DType) -> Result<(Graph, Vec<ValueId>)> {
+    pub fn graph(&self, dtype: DType) -> Result<(Graph, Vec<ValueId>)> {
         let mut g = Graph::new("case", self.opset);
         if !self.domain.is_empty() {
             g.opsets.insert(self.domain.into(), 1);

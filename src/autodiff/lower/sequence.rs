@@ -65,9 +65,21 @@ fn split(g: &mut Build, node: &Node) -> Result<Vec<ValueId>> {
     parts.into_iter().map(|p| g.reshape(p, &flat)).collect()
 }
 
+/// Refuses sequences longer than any model has.
+fn check_pieces(n: usize) -> Result<()> {
+    const MOST: usize = 1 << 16;
+    if n <= MOST {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("a sequence of {n} pieces")))
+}
+
 fn sizes(given: Option<&TensorData>, n: usize) -> Result<Vec<usize>> {
     let wrong = || Error::data("the sizes of the pieces are not positive");
-    let Some(given) = given else { return Ok(vec![1; n]) };
+    let Some(given) = given else {
+        check_pieces(n)?;
+        return Ok(vec![1; n]);
+    };
     let sizes = given.to_i64s()?;
     let sizes: Vec<usize> = sizes
         .into_iter()
@@ -78,6 +90,7 @@ fn sizes(given: Option<&TensorData>, n: usize) -> Result<Vec<usize>> {
             if size == 0 {
                 return Err(wrong());
             }
+            check_pieces(n.div_ceil(size))?;
             Ok((0..n).step_by(size).map(|at| size.min(n - at)).collect())
         }
         _ => Ok(sizes),

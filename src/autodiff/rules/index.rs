@@ -5,6 +5,7 @@ use crate::autodiff::fused;
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
+use crate::onnx::build::check_constant;
 use crate::onnx::{Build, ValueId};
 use crate::tensor::DType;
 
@@ -94,6 +95,7 @@ fn flat_positions(
     let parts = g.mul(rows, strides)?;
     let flat = g.reduce("ReduceSum", parts, &[2], false)?;
     let step: usize = dims.iter().product();
+    check_constant(b)?;
     let offsets: Vec<i64> = (0..b).map(|i| (i * step) as i64).collect();
     let offsets = g.ints(&offsets)?;
     let offsets = g.reshape(offsets, &[b, 1])?;

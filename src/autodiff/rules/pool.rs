@@ -4,6 +4,7 @@ use super::conv::{Window, spread};
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
+use crate::onnx::build::check_constant;
 use crate::onnx::{Build, TensorData, ValueId};
 use crate::tensor::{DType, element_count};
 
@@ -90,6 +91,7 @@ fn average(cx: &mut RuleCx) -> Result<()> {
         let share = g.div(dy, counts)?;
         let planes = x_shape[0] * x_shape[1];
         let share = g.reshape(share, &[&[planes, 1], &y_shape[2..]].concat())?;
+        check_constant(element_count(&kernel)?)?;
         let ones: Vec<f64> = vec![1.0; element_count(&kernel)?];
         let ones = constant_like(g, dy, &[&[1, 1], &kernel[..]].concat(), &ones)?;
         let wide = [&[planes, 1], &x_shape[2..]].concat();
@@ -123,10 +125,12 @@ pub(super) fn constant_like(
 
 /// How many places each step of the window averages over.
 fn counts(window: &Window, wide: &[usize], steps: &[usize], whole: bool) -> Result<Vec<f64>> {
+    check_constant(element_count(steps)?)?;
     let mut counts = vec![1.0; element_count(steps)?];
     let mut inner = counts.len();
     for i in 0..steps.len() {
         inner /= steps[i].max(1);
+        check_constant(steps[i].saturating_mul(window.kernel[i]))?;
         let along: Vec<f64> = (0..steps[i])
             .map(|step| {
                 let start = (step * window.strides[i]) as i64 - window.before[i];

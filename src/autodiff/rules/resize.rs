@@ -6,8 +6,9 @@
 
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::onnx::TensorData;
+use crate::onnx::build::check_constant;
 use crate::tensor::element_count;
 
 pub(super) const ROWS: &[Row] = &[rule("Resize", 13, resize)];
@@ -155,11 +156,8 @@ fn scales(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> Result<Vec<f32>>
 
 /// The transposed matrix of weights of one axis, `[from, to]`.
 fn transposed(cx: &RuleCx, (from, to): (usize, usize), scale: f32) -> Result<Vec<f64>> {
-    const MOST: usize = 1 << 26;
     let n = element_count(&[from, to])?;
-    if n > MOST {
-        return Err(Error::unsupported(format!("resizing an axis from {from} to {to}")));
-    }
+    check_constant(n).context(|| format!("resizing an axis from {from} to {to}"))?;
     let text = |name: &str, default| cx.node().string(name).unwrap_or(default).to_owned();
     let position = text("coordinate_transformation_mode", "half_pixel");
     let rounding = text("nearest_mode", "round_prefer_floor");

@@ -3,7 +3,7 @@
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
-use crate::onnx::build::positive_axis;
+use crate::onnx::build::{check_constant, positive_axis};
 use crate::onnx::{Attribute, Build, ValueId};
 
 pub(super) const ROWS: &[Row] = &[
@@ -91,19 +91,23 @@ fn slice(cx: &mut RuleCx) -> Result<()> {
         let bound = |v: &[i64]| v.get(i).copied().ok_or_else(|| Error::data("Slice's lists"));
         let axis = positive_axis(axis, shape.len())?;
         let step = bound(&steps)?;
-        let taken = places(shape[axis], bound(&starts)?, bound(&ends)?, step)?;
+        let (start, end) = (bound(&starts)?, bound(&ends)?);
         if step == 1 {
-            let first = taken.first().copied().unwrap_or(0);
+            let n = shape[axis] as i64;
+            let (first, last) = (wrapped(start, n).clamp(0, n), wrapped(end, n).clamp(0, n));
             before[axis] = first;
-            after[axis] = shape[axis] as i64 - first - taken.len() as i64;
+            after[axis] = n - last.max(first);
         } else {
-            stepped.push((axis, taken));
+            stepped.push((axis, places(shape[axis], start, end, step)?));
         }
     }
     cx.give(0, |g| {
         let mut dx = g.pad(dy, &before, &after)?;
         for (axis, taken) in stepped {
             let mut full = g.shape(dx)?;
+            if full.len() != shape.len() {
+                return Err(Error::shape(format!("a slice of {shape:?} with shape {full:?}")));
+            }
             let mut flat = vec![1; full.len()];
             flat[axis] = taken.len();
             let indices = g.ints(&taken)?;
@@ -118,10 +122,16 @@ fn slice(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
+/// A place counted from the end where it is negative.
+fn wrapped(place: i64, n: i64) -> i64 {
+    if place < 0 { place.saturating_add(n) } else { place }
+}
+
 /// The positions that a slice of an axis of size `n` takes, in order.
 fn places(n: usize, start: i64, end: i64, step: i64) -> Result<Vec<i64>> {
+    check_constant(n)?;
     let n = n as i64;
-    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    let wrap = |v: i64| wrapped(v, n);
     let size = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
     match step {
         0 => Err(Error::data("a Slice with step 0")),
@@ -196,6 +206,8 @@ fn fold(
     };
     let early = usize::try_from(-before).unwrap_or(0);
     let late = whole - usize::try_from(-after).unwrap_or(0).min(whole);
+    check_constant(early)?;
+    check_constant(whole - late)?;
     for (start, end) in [(0, early), (late, whole)] {
         if start >= end {
             continue;

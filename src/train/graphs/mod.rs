@@ -22,7 +22,7 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Build, Graph, OWN_DOMAIN, ValueId};
+use crate::onnx::{Attributes, Build, Graph, Node, OWN_DOMAIN, ValueId};
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -138,10 +138,10 @@ pub fn evaluation_graph(
 ) -> Result<EvaluationGraph> {
     let mut graph = forward.clone();
     graph.inline_functions().context(|| format!("model '{}'", forward.name))?;
-    switch_to_inference(&mut graph);
+    switch_to_inference(&mut graph)?;
     let mut graph = fix_shapes_and_types(&graph, shapes)?;
     // What came out of a branch.
-    switch_to_inference(&mut graph);
+    switch_to_inference(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = match spec {
         Some(spec) => Some(autodiff::attach_loss(&mut graph, spec)?),
@@ -160,13 +160,16 @@ pub fn evaluation_graph(
     Ok(EvaluationGraph { bytes, data_inputs, params, loss, logits })
 }
 
-/// Dropout and batch normalisation as in inference.
-pub fn switch_to_inference(graph: &mut Graph) {
+/// Dropout and batch normalisation as in inference: running statistics stay what they are.
+pub fn switch_to_inference(graph: &mut Graph) -> Result<()> {
+    let mut kept = Vec::new();
     for id in graph.node_ids() {
         let node = graph.node(id);
         match (node.domain.as_str(), node.op.as_str()) {
             ("", "Dropout") => graph.node_mut(id).inputs.truncate(1),
             ("", "BatchNormalization") if node.int("training_mode") == Some(1) => {
+                let pair = |(x, y)| Some((node.input(x)?, node.output(y)?));
+                kept.extend([(3, 1), (4, 2)].into_iter().filter_map(pair));
                 let node = graph.node_mut(id);
                 node.attributes.remove("training_mode");
                 node.outputs.truncate(1);
@@ -174,6 +177,17 @@ pub fn switch_to_inference(graph: &mut Graph) {
             _ => {}
         }
     }
+    for (x, y) in kept {
+        graph.push_node(Node {
+            name: String::new(),
+            op: "Identity".into(),
+            domain: String::new(),
+            inputs: vec![Some(x)],
+            outputs: vec![Some(y)],
+            attributes: Attributes::new(),
+        });
+    }
+    graph.sort()
 }
 
 /// Names nodes without a name after their output: some runtimes derive names from them that must
