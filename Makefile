@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes
 
 all: lib runtime
 
@@ -48,6 +48,10 @@ demo: runtime examples
 test: runtime
 	$(CARGO) test --release --locked
 	$(MAKE) examples
+
+# The same gradients on the oldest, a middle and the newest supported ONNX Runtime; fetches them.
+test-runtimes:
+	CARGO="$(CARGO)" scripts/test_runtimes.sh $(RUNTIME)/versions $(BUILD)/runtimes
 
 format:
 	$(CARGO) fmt --all -- --check

@@ -3,7 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../examples/check_gradients/compare.rs"]
+#[allow(dead_code)]
+mod compare;
+#[path = "../examples/check_gradients/dump.rs"]
+#[allow(dead_code)]
+mod dump;
 #[path = "../examples/check_gradients/oracle.rs"]
+#[allow(dead_code)]
 mod oracle;
 
 use std::path::Path;
@@ -72,6 +79,39 @@ fn all_models() {
     }
     if runtime() {
         assert!(check(root) > 100);
+    }
+}
+
+/// Operators that exports meet and that have no rule come with what to do instead.
+#[test]
+fn what_has_no_rule_comes_with_advice() {
+    use mmopt::autodiff::check_operators;
+    use mmopt::onnx::{Graph, Node, TensorData};
+    for (op, part) in [
+        ("LSTM", "recurrence written out"),
+        ("GridSample", "use Resize"),
+        ("Col2Im", "ConvTranspose"),
+        ("DequantizeLinear", "quantised weights are not trainable"),
+        ("RoiAlign", "freeze what is before it"),
+        ("Loop", "loop written out"),
+    ] {
+        let mut g = Graph::new("odd", 17);
+        let w = TensorData::from_slice(&[2], &[1f32, 2.0]).unwrap();
+        let w = g.add_initializer("w", w).unwrap();
+        let y = g.add_value("y").unwrap();
+        g.push_node(Node {
+            name: "here".into(),
+            op: op.into(),
+            domain: String::new(),
+            inputs: vec![Some(w)],
+            outputs: vec![Some(y)],
+            attributes: Default::default(),
+        });
+        let e = check_operators(&g, y, &[w]).unwrap_err();
+        assert_eq!(e.kind(), Kind::Unsupported);
+        for part in [part, op, "node 0 'here'"] {
+            assert!(e.message().contains(part), "{part}: {e}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! every tensor of the file that holds a copy of it. Parameters that the exporter merged, because
 //! they were equal, are one group: their gradients add up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use mmopt::autodiff::{LossKind, LossSpec};
@@ -19,7 +19,7 @@ use safetensors::SafeTensors;
 use serde_json::Value as Json;
 
 /// Gradients that are zero in truth are compared against this norm instead of their own.
-const NEAR_ZERO_NORM: f64 = 1e-2;
+pub const NEAR_ZERO_NORM: f64 = 1e-2;
 
 /// A folder: its description, inputs, labels and reference gradients.
 pub struct Oracle {
@@ -40,6 +40,12 @@ pub struct Outcome {
     pub worst_error: f64,
     /// Number of groups compared.
     pub compared: usize,
+    /// The loss.
+    pub loss: f64,
+    /// Every gradient by its tensor's name in the file.
+    pub gradients: BTreeMap<String, Tensor>,
+    /// Those among them that are zero in truth.
+    pub near_zero: BTreeSet<String>,
 }
 
 fn json(path: &Path) -> Result<Json> {
@@ -133,8 +139,14 @@ impl Oracle {
             worst: String::new(),
             worst_error: 0.0,
             compared: groups.len(),
+            loss,
+            gradients: BTreeMap::new(),
+            near_zero: BTreeSet::new(),
         };
         for group in &groups {
+            if self.is_near_zero(&group.names[0]) {
+                outcome.near_zero.extend(group.copies.iter().map(|c| c.name.clone()));
+            }
             let error = self.error(group, &params, &gradients)?;
             if error.is_nan() || error >= outcome.worst_error {
                 (outcome.worst, outcome.worst_error) = (group.names.join(" + "), error);
@@ -143,6 +155,7 @@ impl Oracle {
                 }
             }
         }
+        outcome.gradients = gradients;
         Ok(outcome)
     }
 
@@ -151,7 +164,7 @@ impl Oracle {
         graph: &Graph,
         params: &[Parameter],
         training: &TrainingGraph,
-    ) -> Result<(f64, HashMap<String, Tensor>)> {
+    ) -> Result<(f64, BTreeMap<String, Tensor>)> {
         let mut feeds: Vec<(&str, Tensor)> = Vec::new();
         for (name, dtype, _) in &training.data_inputs {
             let label = self.tensors.get(&format!("label:{name}"));
@@ -285,7 +298,7 @@ impl Oracle {
         &self,
         group: &Group,
         params: &[Parameter],
-        gradients: &HashMap<String, Tensor>,
+        gradients: &BTreeMap<String, Tensor>,
     ) -> Result<f64> {
         let first = &group.names[0];
         let shape = self.tensor(first)?.shape().to_vec();
@@ -305,12 +318,16 @@ impl Oracle {
             add(&mut actual, &shape, copy, gradient).context(|| copy.name.clone())?;
         }
         self.clear_padding(first, &shape, [&mut expected, &mut actual]);
-        let near_zero = self.about["near_zero_grads"].as_array();
-        let near_zero = near_zero.is_some_and(|n| n.iter().any(|n| n == first));
+        let near_zero = self.is_near_zero(first);
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
         let difference = norm(&mut actual.iter().zip(&expected).map(|(a, e)| a - e));
         let size = norm(&mut expected.iter().copied());
         Ok(difference / if near_zero { size.max(NEAR_ZERO_NORM) } else { size.max(1e-12) })
+    }
+
+    fn is_near_zero(&self, name: &str) -> bool {
+        let names = self.about["near_zero_grads"].as_array();
+        names.is_some_and(|names| names.iter().any(|n| n == name))
     }
 
     /// The framework leaves the pad row of an embedding without gradient; the graph cannot know.

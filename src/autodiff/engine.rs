@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::advice::advice;
 use super::branch;
 use super::lower;
 use super::rule::RuleCx;
@@ -219,7 +220,7 @@ impl Path {
                 }
                 Some(Entry::Rule(_)) => narrow(graph, node),
                 Some(Entry::Stop) => None,
-                None => Some(format!("no gradient rule for the operator {}", node.op)),
+                None => Some(no_rule(node)),
             };
             if let Some(problem) = problem {
                 return Err(Error::unsupported(format!("{}: {problem}", graph.describe(id))));
@@ -227,6 +228,11 @@ impl Path {
         }
         Ok(())
     }
+}
+
+fn no_rule(node: &Node) -> String {
+    let text = format!("no gradient rule for the operator {}", node.op);
+    advice(node).map_or_else(|| text.clone(), |advice| format!("{text}; {advice}"))
 }
 
 fn bodies(node: &Node) -> bool {

@@ -5,6 +5,7 @@
 //! cotangents of a node's outputs into those of its inputs. *rule*: a function that writes the
 //! VJP of one operator. *path*: the nodes through which the loss depends on a parameter.
 
+mod advice;
 mod branch;
 mod engine;
 mod fused;
@@ -13,6 +14,7 @@ mod lower;
 mod mutual;
 mod opset;
 mod page;
+mod portable;
 mod rule;
 mod rules;
 mod table;
@@ -23,6 +25,7 @@ pub use lower::{lower, lower_sequences};
 pub use mutual::{PEERS_INPUT, PEERS_WEIGHT_INPUT, attach_mutual};
 pub use opset::{OLDEST_OPSET, raise_opset};
 pub use page::operators_markdown;
+pub use portable::{fold_empty, make_portable, must_wait};
 pub use rule::RuleCx;
 pub(crate) use rules::einsum_shape;
 pub use table::{Entry, Row, rows};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::advice::ADVICE;
 use super::lower;
 use super::rules::FAMILIES;
 use super::table::Entry;
@@ -25,6 +26,12 @@ pub fn operators_markdown() -> String {
     for (domain, op) in lower::rewritten() {
         let domain = if domain.is_empty() { "ai.onnx" } else { domain };
         let _ = writeln!(page, "| {op} | {domain} |");
+    }
+    page.push_str(
+        "\n## No gradient, and what to do instead\n\n| operators | instead |\n|---|---|\n",
+    );
+    for (ops, text) in ADVICE {
+        let _ = writeln!(page, "| {} | {text} |", ops.join(", "));
     }
     page
 }

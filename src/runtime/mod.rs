@@ -13,6 +13,7 @@ pub mod kernels;
 mod library;
 mod options;
 mod probe;
+mod refusal;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,17 @@ pub enum Input {
     None,
 }
 
+/// What a check that succeeded saw.
+#[derive(Debug)]
+pub struct Checked {
+    /// The element type that it ran in.
+    pub dtype: DType,
+    /// The loss.
+    pub forward: f64,
+    /// The gradients that the rule gave.
+    pub gradients: Vec<Vec<f64>>,
+}
+
 /// An operator with inputs and attributes.
 #[derive(Clone)]
 pub struct Case {
@@ -226,10 +237,65 @@ impl Case {
         self
     }
 
-    /// Whether some input has no elements.
+    /// Leaves the runtime's own kernel out of the comparison.
+    pub fn not_rewritten(mut self) -> Self {
+        self.rewritten = false;
+        self
+    }
+
+    /// Input `i`, unless it is left out.
+    pub fn has(&self, i: usize) -> bool {
+        self.inputs.get(i).is_some_and(|i| !matches!(i, Input::None))
+    }
+
+    /// Whether output `i` enters the loss.
+    pub fn uses(&self, i: usize) -> bool {
+        self.used.contains(&i)
+    }
+
+    /// Shapes of the float inputs, those given again included.
+    pub fn float_shapes(&self) -> Vec<Vec<usize>> {
+        let shape = |i: &Input| match i {
+            Input::Param(s) | Input::Values(s, _) | Input::Fixed(s, _) => Some(s.clone()),
+            _ => None,
+        };
+        let of = |i: &Input| match i {
+            Input::Again(i) => shape(&self.inputs[*i]),
+            other => shape(other),
+        };
+        self.inputs.iter().filter_map(of).collect()
+    }
+
+    /// Number of inputs that are differentiated.
+    pub fn n_params(&self) -> usize {
+        let counts =
+            |i: &&Input| matches!(i, Input::Param(_) | Input::Again(_) | Input::Values(..));
+        self.inputs.iter().filter(counts).count()
+    }
+
+    /// Whether an input is given again.
+    pub fn repeats(&self) -> bool {
+        self.inputs.iter().any(|i| matches!(i, Input::Again(_)))
+    }
+
+    /// Whether an axis is counted from the end; `slot` is the input that holds axes, if any.
+    pub fn counts_from_end(&self, slot: Option<usize>) -> bool {
+        let named = self.attributes.iter().any(|(name, a)| match a {
+            Attribute::Int(a) => *name == "axis" && *a < 0,
+            Attribute::Ints(a) => *name == "axes" && a.iter().any(|&a| a < 0),
+            _ => false,
+        });
+        let given = slot.and_then(|i| self.inputs.get(i)).is_some_and(|i| match i {
+            Input::Constant(d) => d.to_i64s().unwrap().iter().any(|&a| a < 0),
+            _ => false,
+        });
+        named || given || self.axes.iter().flatten().any(|&a| a < 0)
+    }
+
+    /// Whether an input that the operator works on has no elements.
     pub fn is_empty(&self) -> bool {
-        let empty = |i: &Input| matches!(i, Input::Param(s) if s.contains(&0));
-        self.inputs.iter().any(empty)
+        let none = |i: &Input| matches!(i, Input::Constant(d) if d.is_empty());
+        self.float_shapes().iter().any(|s| s.contains(&0)) || self.inputs.iter().any(none)
     }
 
     /// Checks in f32 only.
@@ -238,18 +304,18 @@ impl Case {
         self
     }
 
-    /// Checks in f64, or in f32 where the runtime lacks the f64 kernel; tells which it was.
-    pub fn check(&self) -> Result<DType> {
+    /// Checks in f64, or in f32 where the runtime lacks the f64 kernel.
+    pub fn check(&self) -> Result<Checked> {
         if self.narrow {
-            return self.check_in(DType::F32).map(|()| DType::F32);
+            return self.check_in(DType::F32);
         }
         match self.check_in(DType::F64) {
-            Err(e) if lacks_kernel(&e) => self.check_in(DType::F32).map(|()| DType::F32),
-            other => other.map(|()| DType::F64),
+            Err(e) if lacks_kernel(&e) => self.check_in(DType::F32),
+            other => other,
         }
     }
 
-    fn check_in(&self, dtype: DType) -> Result<()> {
+    fn check_in(&self, dtype: DType) -> Result<Checked> {
         let (graph, params) = self.graph(dtype)?;
         let spec = LossSpec::new(LossKind::Output("loss".into()));
         let training = training_graph(&graph, &params, &spec, &BTreeMap::new())?;
@@ -287,14 +353,17 @@ impl Case {
                 return Err(Error::internal(text));
             }
         }
-        let analytic = along(&training, &direction, &shapes, |names| at(0.0, names))?;
+        let names: Vec<&str> = training.grads.iter().flatten().map(String::as_str).collect();
+        let gradients = at(0.0, &names)?;
+        let analytic = along(&training, &direction, &shapes, &gradients)?;
         let h = if dtype == DType::F64 { 1e-3 } else { 4e-2 };
         let mut loss = |k: f64| at(k * h, &[training.loss.as_str()]).map(|r| r[0][0]);
+        let forward = loss(0.0)?;
         let numeric = (8.0 * (loss(1.0)? - loss(-1.0)?) - (loss(2.0)? - loss(-2.0)?)) / (12.0 * h);
         let bound = if dtype == DType::F64 { 1e-7 } else { 1e-3 } * self.tolerance;
         let scale = analytic.abs().max(numeric.abs()).max(1.0);
         if (analytic - numeric).abs() <= bound * scale {
-            return Ok(());
+            return Ok(Checked { dtype, forward, gradients });
         }
         Err(Error::internal(format!("rule gives {analytic}, differences {numeric} ({dtype})")))
     }
@@ -437,9 +506,10 @@ fn lacks_kernel(e: &Error) -> bool {
     let text = e.message();
     [
         "NOT_IMPLEMENTED",
-        "Could not find an implementation",
+        "has no kernel for this form",
         "Failed to find kernel",
         "Type 'tensor(double)'",
+        "different types (tensor(double) and tensor(float)",
     ]
     .iter()
     .any(|t| text.contains(t))
@@ -450,10 +520,8 @@ fn along(
     training: &TrainingGraph,
     direction: &[Vec<f64>],
     shapes: &[Vec<usize>],
-    run: impl FnOnce(&[&str]) -> Result<Vec<Vec<f64>>>,
+    gradients: &[Vec<f64>],
 ) -> Result<f64> {
-    let names: Vec<&str> = training.grads.iter().flatten().map(String::as_str).collect();
-    let gradients = run(&names)?;
     let with = training.grads.iter().zip(direction).zip(shapes).filter(|((g, _), _)| g.is_some());
     let mut sum = 0.0;
     for (gradient, ((_, direction), shape)) in gradients.iter().zip(with) {

@@ -1,6 +1,7 @@
 //! Pooling. The largest of a window passes its gradient on; a mean spreads it.
 
 use super::conv::{Window, spread};
+use crate::autodiff::portable;
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
@@ -71,9 +72,10 @@ pub(super) fn pool_window(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> 
         return Err(Error::data(format!("a window {kernel:?} over {x_shape:?}")));
     }
     let window = Window::read(cx, &kernel, &x_shape[2..], &y_shape[2..])?;
-    // Of a step that starts beyond the input the runtime's kernels know nothing.
+    // Of a step that starts beyond the input some runtimes' kernels know nothing.
     let last = |i: usize| (y_shape[i + 2] as i64 - 1) * window.strides[i] as i64;
-    if (0..n).any(|i| last(i) >= x_shape[i + 2] as i64 + window.before[i]) {
+    let beyond = |i: usize| last(i) >= x_shape[i + 2] as i64 + window.before[i];
+    if (0..n).any(beyond) || portable::overruns(cx.node(), x_shape) {
         return Err(Error::unsupported("ceil_mode with a last step that lies in the padding"));
     }
     Ok(window)

@@ -259,6 +259,8 @@ impl<'g> Writer<'g> {
         graph.prune();
         graph.prune_inputs(params);
         graph.sort()?;
+        autodiff::fold_empty(graph)?;
+        graph.prune();
         name_nodes(graph);
         let kept: Vec<ValueId> = data
             .iter()

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::autodiff::{einsum_shape, lower_sequences, raise_opset};
+use crate::autodiff::{einsum_shape, lower_sequences, make_portable, must_wait, raise_opset};
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
 use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
@@ -14,6 +14,8 @@ use crate::tensor::{DType, element_count};
 const MAX_SHAPE_DATA: usize = 16;
 /// Constants with more elements than this are left to be computed in each run.
 const MAX_FOLDED: usize = 1 << 22;
+/// The ONNX format version that graphs are written in.
+const IR_VERSION: i64 = 8;
 /// Rounds of asking the runtime and folding; two serve the usual exports.
 const MAX_ROUNDS: usize = 64;
 /// Operators whose result is another one in each run.
@@ -41,11 +43,14 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     let mut work = graph.clone();
     raise_opset(&mut work)?;
     work.inline_functions().context(place)?;
+    // Nothing that a graph says here is newer; an older runtime refuses a newer stamp.
+    work.ir_version = IR_VERSION;
     work.fix_input_shapes(shapes).context(place)?;
     check_inputs(&work).context(place)?;
     work.prune();
     // What one round makes constant lets the runtime see further in the next.
     let mut unknown = usize::MAX;
+    make_portable(&mut work).context(place)?;
     for _ in 0..MAX_ROUNDS {
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
@@ -53,8 +58,9 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
         lower_sequences(&mut work).context(place)?;
         let inlined = work.inline_branches().context(place)?;
         work.inline_functions().context(place)?;
+        let rewritten = make_portable(&mut work).context(place)?;
         // What took their place has no types yet.
-        if inlined || had_sequences && !holds_sequences(&work) {
+        if inlined || rewritten || had_sequences && !holds_sequences(&work) {
             unknown = usize::MAX;
             continue;
         }
@@ -131,11 +137,13 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
         .iter()
         .filter(|(_, d)| d.dtype().is_float() && d.len() > MAX_SHAPE_DATA)
         .map(|(&v, _)| v)
+        .chain(empty_parameters(graph))
         .collect();
     weights.into_iter().for_each(|v| {
         probe.make_input(v);
     });
-    let values = graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
+    hold_back(&mut probe);
+    let values = probe.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied());
     let values: Vec<ValueId> = values.collect();
     values.iter().for_each(|&v| probe.set_type(v, ValueType::default()));
     for (y, ty) in untold(graph) {
@@ -155,13 +163,48 @@ fn ask_runtime(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
+/// Float initializers without elements, which the runtime would compute with while it optimises;
+/// but for those that stand for an input that was left out.
+fn empty_parameters(graph: &Graph) -> Vec<ValueId> {
+    let optional: HashSet<ValueId> = graph
+        .nodes()
+        .iter()
+        .filter(|n| n.op == "Resize")
+        .flat_map(|n| n.inputs.iter().skip(1).flatten().copied())
+        .collect();
+    let empty =
+        |v: &ValueId, d: &TensorData| d.dtype().is_float() && d.is_empty() && !optional.contains(v);
+    graph.initializers().iter().filter(|(v, d)| empty(v, d)).map(|(&v, _)| v).collect()
+}
+
+/// Drops the nodes that may not be handed to the runtime before more is known, and all that
+/// follows from them.
+fn hold_back(graph: &mut Graph) {
+    let mut held: HashSet<ValueId> = HashSet::new();
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        let captured = node.captures();
+        let mut reads = node.inputs.iter().flatten().copied();
+        let waits = must_wait(node)
+            || reads.any(|v| held.contains(&v))
+            || captured.iter().filter_map(|n| graph.find(n)).any(|v| held.contains(&v));
+        if waits {
+            held.extend(node.outputs.iter().flatten());
+        }
+    }
+    if !held.is_empty() {
+        graph.retain_nodes(|_, n| !n.outputs.iter().flatten().any(|v| held.contains(v)));
+        graph.prune_inputs(&[]);
+    }
+}
+
 /// Types of results that runtimes do not tell: of `MeanVarianceNormalization`, and in older ones
-/// of `Einsum`.
+/// of `GroupNormalization` and `Einsum`.
 fn untold(graph: &Graph) -> Vec<(ValueId, ValueType)> {
     let of = |node: &Node| {
         let (x, y) = (node.input(0)?, node.output(0)?);
         let ty = match node.op.as_str() {
-            "MeanVarianceNormalization" => graph.value(x).ty.clone(),
+            "GroupNormalization" | "MeanVarianceNormalization" => graph.value(x).ty.clone(),
             "Einsum" => {
                 let shapes =
                     node.inputs.iter().flatten().map(|v| graph.value(*v).ty.static_shape());
