@@ -179,8 +179,12 @@ fn breaks_are_seen_and_growth_is_not_a_break() {
         (true, "typedef double (*mmopt_rate_fn)", "typedef float (*mmopt_rate_fn)"),
         (false, "MMOPT_TASK_CAUSAL_LM = 5,", "MMOPT_TASK_CAUSAL_LM = 5, MMOPT_TASK_NEW = 6,"),
         (false, "const char *optimizer_json;", "const char *optimizer_json; uint32_t more;"),
-        (false, "MMOPT_API uint32_t mmopt_version_number(void);", "MMOPT_API uint32_t \
-          mmopt_version_number(void);\nMMOPT_API void mmopt_new(void);"),
+        (
+            false,
+            "MMOPT_API uint32_t mmopt_version_number(void);",
+            "MMOPT_API uint32_t \
+          mmopt_version_number(void);\nMMOPT_API void mmopt_new(void);",
+        ),
     ];
     let index = format!("{corpus_text}\n{padding}size_t example");
     let narrow = format!("{corpus_text}\n{padding}uint32_t example");

@@ -5,17 +5,24 @@
 
 #[path = "common/c_program.rs"]
 mod c_program;
+mod mending_common;
 
 use c_program::{compile, runtime};
 use std::path::Path;
 use std::process::Command;
 
 fn check(name: &str) {
+    check_with(name, |_| {});
+}
+
+/// As [`check`], with files in the folder.
+fn check_with(name: &str, prepare: impl Fn(&Path)) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let dir = tempfile::tempdir().unwrap();
     let program = compile(&source, dir.path());
     let scratch = dir.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
+    prepare(&scratch);
     let mut command = Command::new(&program);
     command.arg(&scratch);
     if let Some(runtime) = runtime() {
@@ -64,4 +71,22 @@ fn bad_input_and_files() {
 #[test]
 fn dlpack() {
     check("c/dlpack.c");
+}
+
+#[test]
+fn mending() {
+    use mending_common::{exported, fragile, linear, linear_with_gradients};
+    use mmopt::tensor::DType;
+    let graphs = [
+        ("exported", exported()),
+        ("linear", linear(DType::F32)),
+        ("gradients", linear_with_gradients(DType::F32)),
+        ("log", fragile("Log")),
+        ("sqrt", fragile("Sqrt")),
+    ];
+    check_with("c/mending.c", |folder| {
+        for (name, graph) in &graphs {
+            graph.write(&folder.join(format!("{name}.onnx")), false).unwrap();
+        }
+    });
 }

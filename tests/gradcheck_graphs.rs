@@ -76,13 +76,14 @@ fn roots() -> Vec<u8> {
     let scores = g.add(root, mask).unwrap();
     let z = g.softmax("Softmax", scores, 1).unwrap();
     graph.rename(root, "root").unwrap();
+    graph.rename(z, "z").unwrap();
     graph.add_output(z);
     graph.to_bytes().unwrap()
 }
 
 fn find(x: [f32; 3]) -> Option<NonFinite> {
     let x = Tensor::from_slice(&[1, 3], &x).unwrap();
-    find_non_finite(&roots(), &[("x", &x)]).unwrap()
+    find_non_finite(&roots(), &["z"], &[("x", &x)]).unwrap()
 }
 
 #[test]
@@ -94,6 +95,8 @@ fn the_first_value_is_named() {
     let found = find([1.0, 0.0, 3.0]).unwrap();
     assert_eq!((found.value.as_str(), found.what, found.count), ("root", "NaN", 1));
     assert!(found.node.contains("Sqrt"), "{}", found.node);
+    assert_eq!((found.op.as_str(), found.output, &found.position[..]), ("Sqrt", 0, &[0, 1][..]));
+    assert_eq!((found.inputs[0].min, found.inputs[0].max), (-1.0, 2.0));
     let found = find([1.0, f32::NAN, 3.0]).unwrap();
     assert_eq!((found.node.as_str(), found.value.as_str()), ("", "x"));
 }

@@ -2,27 +2,33 @@
 
 use std::ffi::{CString, c_char, c_void};
 
+use super::args::choice;
 use crate::error::{Error, Kind, Result};
+use crate::train::{Level, Sink};
 
-/// How much a message of the log matters.
+/// How much a message of the log matters. A level includes those of lower numbers.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum mmopt_log_level {
     /// No messages.
     Off = 0,
-    /// Something failed.
+    /// Something failed: the message of the error that the call returns.
     Error = 1,
-    /// Something is probably not as intended: a skipped step, a model that shares nothing.
+    /// Something is probably not as intended: parameters that were merged in the file and are
+    /// trained as one, quantised weights, a model that shares nothing, a model that a step
+    /// skipped, a synchronisation that was taken back.
     Warning = 2,
-    /// What the library decided: threads, groups, sessions.
+    /// What the library decided and did: what was mended in each model, threads, a summary of the
+    /// sharing plan, files and checkpoints written and read.
     Info = 3,
-    /// Details for finding faults.
+    /// Details for finding faults: the sharing plan line by line, each session that is opened,
+    /// each step's rates and gradient norms.
     Debug = 4,
 }
 
 /// Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
 /// during the call. It runs on the thread of the call that logs, and must not call into the object
-/// that it is set on.
+/// that it is set on. Calls that take that object as const may log from several threads at once.
 pub type mmopt_log_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
 
@@ -36,33 +42,29 @@ unsafe impl Send for User {}
 // SAFETY: as above.
 unsafe impl Sync for User {}
 
-/// Where one handle's messages go.
-#[derive(Clone, Copy)]
-pub(super) struct Log {
-    pub callback: mmopt_log_fn,
-    pub user: User,
-    pub level: u32,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { callback: None, user: User(std::ptr::null_mut()), level: 0 }
-    }
-}
-
-impl Log {
-    /// Sends a message when its level is wanted; `text` is made only then.
-    pub(super) fn send(&self, level: mmopt_log_level, text: impl FnOnce() -> String) {
-        let Some(callback) = self.callback else { return };
-        if level as u32 > self.level {
-            return;
-        }
-        let mut text = text();
-        text.retain(|c| c != '\0');
+/// The sink that hands messages to a callback; none without one, or at level 0.
+pub(super) fn sink(
+    callback: mmopt_log_fn,
+    user: User,
+    level: u32,
+) -> Result<Option<(Level, Sink)>> {
+    let levels = [
+        (0, None),
+        (1, Some(Level::Error)),
+        (2, Some(Level::Warning)),
+        (3, Some(Level::Info)),
+        (4, Some(Level::Debug)),
+    ];
+    let level = choice(level, "level", &levels)?;
+    let (Some(callback), Some(level)) = (callback, level) else { return Ok(None) };
+    let send = move |level: Level, text: &str| {
+        let user = user;
+        let text: Vec<u8> = text.bytes().filter(|&b| b != 0).collect();
         let Ok(message) = CString::new(text) else { return };
         // SAFETY: the host gave this function for exactly this call.
-        unsafe { callback(self.user.0, level as u32, message.as_ptr()) };
-    }
+        unsafe { callback(user.0, level as u32, message.as_ptr()) };
+    };
+    Ok(Some((level, Box::new(send))))
 }
 
 /// What is about to happen when the progress callback is asked.

@@ -53,7 +53,8 @@ pub unsafe extern "C" fn mmopt_trainer_evaluate(
         let out = output(evaluation, "evaluation")?;
         let views = views(tensors, n_tensors)?;
         trainer.ask(mmopt_phase::Evaluate, model)?;
-        let done = trainer.trainer.evaluate(model, &borrow(&views))?;
+        let done = trainer.trainer.evaluate(model, &borrow(&views));
+        let done = trainer.trainer.told("evaluation", done)?;
         out.set(into_raw(EvaluationValue::new(done)?));
         Ok(())
     })

@@ -32,9 +32,12 @@ mod tokenizer;
 
 mod evaluation;
 mod model;
+mod model_gradients;
+mod model_mending;
 #[cfg(feature = "text")]
 mod model_text;
 mod trainer;
+mod trainer_inspect;
 mod trainer_options;
 mod trainer_parameters;
 mod trainer_state;
@@ -48,10 +51,13 @@ pub use dlpack::*;
 pub use error::*;
 pub use evaluation::*;
 pub use model::*;
+pub use model_gradients::*;
+pub use model_mending::*;
 pub use optimizer::*;
 pub use runtime::*;
 pub use tensor::*;
 pub use trainer::*;
+pub use trainer_inspect::*;
 pub use trainer_options::*;
 pub use trainer_parameters::*;
 pub use trainer_state::*;

@@ -271,7 +271,9 @@ pub unsafe extern "C" fn mmopt_model_from_directory(
     })
 }
 
-/// A model from the file of a forward ONNX graph. It needs a loss: mmopt_model_set_loss.
+/// A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
+/// mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_gradients. What
+/// exporters do to parameters is mended and reported: mmopt_model_report.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_onnx(
@@ -288,8 +290,7 @@ pub unsafe extern "C" fn mmopt_model_from_onnx(
     })
 }
 
-/// A model from n_bytes of a forward ONNX graph in memory, copied. It needs a loss:
-/// mmopt_model_set_loss.
+/// A model from n_bytes of a forward ONNX graph in memory, copied; else as mmopt_model_from_onnx.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
@@ -428,7 +429,9 @@ pub unsafe extern "C" fn mmopt_model_set_seed(
 }
 
 /// Leaves the parameters whose whole name matches the pattern as they are: * stands for any text,
-/// ? for any one character. May be called more than once; wins over mmopt_model_train_only.
+/// ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
+/// file, and that of a copy that was tied to it. May be called more than once; wins over
+/// mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_freeze(
@@ -443,7 +446,10 @@ pub unsafe extern "C" fn mmopt_model_freeze(
     })
 }
 
-/// Trains only parameters whose whole name matches this pattern, or that of another call.
+/// Trains only parameters whose whole name matches this pattern, or that of another call; names as
+/// for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
+/// when they are named. Naming quantised weights or integers fails the trainer's creation with
+/// UNSUPPORTED.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_train_only(

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 
 use super::args::{c_string, optional_output, output, output_slice, slice, text};
-use super::callback::{Log, Progress, mmopt_log_level, mmopt_phase};
+use super::callback::{Progress, mmopt_phase};
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use super::model::mmopt_model;
@@ -27,7 +27,6 @@ pub struct TrainerValue {
     pub(super) trainer: Trainer,
     pub(super) models: Vec<CString>,
     pub(super) names: Vec<Names>,
-    pub(super) log: Log,
     pub(super) progress: Progress,
     n_steps: u64,
 }
@@ -38,8 +37,8 @@ impl TrainerValue {
         let model = |i| c_string(trainer.model_name(i)?, "a model's name");
         let models = range.clone().map(model).collect::<Result<_>>()?;
         let names = range.map(|i| Names::new(&trainer, i)).collect::<Result<_>>()?;
-        let (log, progress) = (Log::default(), Progress::default());
-        Ok(Self { trainer, models, names, log, progress, n_steps: 0 })
+        let progress = Progress::default();
+        Ok(Self { trainer, models, names, progress, n_steps: 0 })
     }
 
     /// Asks the host whether to go on; `Cancelled` when not.
@@ -50,20 +49,8 @@ impl TrainerValue {
     fn run_all(&mut self, batches: &[Vec<TensorView>]) -> Result<Vec<Outcome>> {
         self.ask(mmopt_phase::ForwardBackward, usize::MAX)?;
         let batches: Vec<&[TensorView]> = batches.iter().map(Vec::as_slice).collect();
-        self.trainer.forward_backward_all(&batches)
-    }
-
-    fn report(&self, report: &StepReport) {
-        if report.skipped > 0 {
-            self.log.send(mmopt_log_level::Warning, || {
-                format!(
-                    "step {}: {} of {} models skipped, their loss or gradient is not finite",
-                    report.step,
-                    report.skipped,
-                    report.updated + report.skipped
-                )
-            });
-        }
+        let outcomes = self.trainer.forward_backward_all(&batches);
+        self.trainer.told("forward and backward pass", outcomes)
     }
 }
 
@@ -213,7 +200,8 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward(
         let outcome = optional_output(outcome, "outcome")?;
         let views = views(tensors, n_tensors)?;
         trainer.ask(mmopt_phase::ForwardBackward, model)?;
-        outcome.set(trainer.trainer.forward_backward(model, &borrow(&views))?.into());
+        let done = trainer.trainer.forward_backward(model, &borrow(&views));
+        outcome.set(trainer.trainer.told("forward and backward pass", done)?.into());
         Ok(())
     })
 }
@@ -310,9 +298,9 @@ pub unsafe extern "C" fn mmopt_trainer_step(
         let mut trainer = exclusive(trainer)?;
         let out = optional_output(report, "report")?;
         trainer.ask(mmopt_phase::Step, usize::MAX)?;
-        let report = trainer.trainer.step()?;
+        let report = trainer.trainer.step();
+        let report = trainer.trainer.told("step", report)?;
         trainer.n_steps = report.step;
-        trainer.report(&report);
         out.set((&report).into());
         Ok(())
     })

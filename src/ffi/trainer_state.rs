@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 
-use super::args::{c_string, choice, output, owned_text, text};
-use super::callback::{Log, Progress, User, mmopt_log_fn, mmopt_progress_fn, mmopt_rate_fn};
+use super::args::{c_string, output, owned_text, text};
+use super::callback::{Progress, User, mmopt_log_fn, mmopt_progress_fn, mmopt_rate_fn, sink};
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use super::trainer::mmopt_trainer;
@@ -161,8 +161,10 @@ pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
     })
 }
 
-/// Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user
-/// is handed back to it and must stay valid until then, or until the trainer is freed.
+/// Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
+/// without one nothing is said. user is handed back to it and must stay valid until then, or until
+/// the trainer is freed. What there was to say when the trainer was created comes during this call,
+/// each message once.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_log(
@@ -173,9 +175,8 @@ pub unsafe extern "C" fn mmopt_trainer_set_log(
 ) -> *mut mmopt_error {
     // SAFETY: a trainer of the caller, by the header's contract.
     guard(|| unsafe {
-        let mut trainer = exclusive(trainer)?;
-        let level = choice(level, "level", &[0, 1, 2, 3, 4].map(|n| (n, n)))?;
-        trainer.log = Log { callback, user: User(user), level };
+        let sink = sink(callback, User(user), level)?;
+        exclusive(trainer)?.trainer.set_log(sink);
         Ok(())
     })
 }
@@ -209,7 +210,8 @@ pub unsafe extern "C" fn mmopt_trainer_save_model(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let trainer = shared(trainer)?;
-        trainer.trainer.save_model(model, Path::new(text(directory, "directory")?))
+        let saved = trainer.trainer.save_model(model, Path::new(text(directory, "directory")?));
+        trainer.trainer.told("saving", saved)
     })
 }
 
@@ -224,7 +226,8 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let trainer = shared(trainer)?;
-        trainer.trainer.save_onnx(model, Path::new(text(path, "path")?))
+        let saved = trainer.trainer.save_onnx(model, Path::new(text(path, "path")?));
+        trainer.trainer.told("saving", saved)
     })
 }
 
@@ -245,7 +248,8 @@ pub unsafe extern "C" fn mmopt_trainer_checkpoint(
         let trainer = shared(trainer)?;
         let directory = text(directory, "directory")?;
         let host = super::args::optional_text(host_text, "host_text")?.unwrap_or("");
-        trainer.trainer.checkpoint(Path::new(directory), host).map(|_| ())
+        let written = trainer.trainer.checkpoint(Path::new(directory), host);
+        trainer.trainer.told("writing", written).map(|_| ())
     })
 }
 
@@ -266,7 +270,8 @@ pub unsafe extern "C" fn mmopt_trainer_resume(
         let mut trainer = exclusive(trainer)?;
         let directory = text(directory, "directory")?;
         let out = super::args::optional_output(host_text, "host_text")?;
-        let host = trainer.trainer.resume(Path::new(directory))?;
+        let host = trainer.trainer.resume(Path::new(directory));
+        let host = trainer.trainer.told("resuming", host)?;
         if out.is_wanted() {
             out.set(owned_text(&host, "the host's text")?);
         }

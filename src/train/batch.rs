@@ -46,6 +46,8 @@ struct Expected {
     dtype: DType,
     dims: Option<Vec<Dim>>,
     role: Role,
+    /// Whether it is an input of the model's own graph.
+    own: bool,
     /// Ids must lie below this: rows of the table that the input indexes, and its name.
     table: Option<(usize, String)>,
     /// The second dimension must not exceed this: rows of the position table, and its name.
@@ -88,6 +90,7 @@ impl Signature {
                     dtype: value.ty.dtype.unwrap_or(DType::F32),
                     dims,
                     role: Role::Input,
+                    own: true,
                     table: tables.by_input.get(&v).cloned(),
                     positions: if is_ids { positions.clone() } else { None },
                 }
@@ -98,10 +101,17 @@ impl Signature {
             dtype: *dtype,
             dims: rank.map(|r| vec![Dim::Unknown; r]),
             role: Role::Label,
+            own: false,
             table: None,
             positions: None,
         }));
         Self { inputs }
+    }
+
+    /// Makes inputs of the model's own graph labels, which evaluation can do without.
+    pub fn mark_labels(&mut self, names: &[String]) {
+        let marked = self.inputs.iter_mut().filter(|e| names.contains(&e.name));
+        marked.for_each(|e| e.role = Role::Label);
     }
 
     /// Checks a batch. With `labels` every label must be there; without, none or all.
@@ -143,8 +153,7 @@ impl Signature {
 
     /// Shapes of the model's own inputs, by name.
     pub fn shapes(&self, batch: Batch) -> BTreeMap<String, Vec<usize>> {
-        let own =
-            |v: &&TensorView| self.inputs.iter().any(|e| e.name == v.name && e.role == Role::Input);
+        let own = |v: &&TensorView| self.inputs.iter().any(|e| e.name == v.name && e.own);
         batch.iter().filter(own).map(|v| (v.name.to_owned(), v.shape.to_vec())).collect()
     }
 
@@ -225,6 +234,7 @@ impl IdTables {
                 continue;
             }
             let (Some(table), Some(ids)) = (node.input(0), node.input(1)) else { continue };
+            let table = Self::held(graph, &producers, table);
             let ty = &graph.value(table).ty;
             let Some([rows, _]) = ty
                 .static_shape()
@@ -247,6 +257,16 @@ impl IdTables {
             }
         }
         found
+    }
+
+    /// The parameter behind a table that is cast.
+    fn held(
+        graph: &Graph,
+        producers: &[Option<(crate::onnx::NodeId, usize)>],
+        table: ValueId,
+    ) -> ValueId {
+        let cast = producers[table.index()].map(|(id, _)| graph.node(id));
+        cast.filter(|n| n.op == "Cast").and_then(|n| n.input(0)).unwrap_or(table)
     }
 
     fn source(

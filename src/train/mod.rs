@@ -7,15 +7,22 @@
 mod batch;
 mod bound;
 pub mod graphs;
+mod inspect;
+mod load;
+mod log;
 mod model;
 mod mutual;
 mod options;
 mod parameter;
+mod recipe;
+mod report;
 mod score;
 mod state;
 mod trainer;
 mod usage;
 
 pub use batch::{Batch, TensorView};
-pub use options::{ModelOptions, Source, TrainerOptions};
+pub use log::{Level, Sink};
+pub use options::{GradientGraph, Mending, Merging, ModelOptions, Source, TrainerOptions, Tying};
+pub use report::{ModelReport, NotTrainable, ReportedMerge, ReportedParameter, ReportedTwins};
 pub use trainer::{Evaluation, Outcome, ParameterInfo, Trainer};

@@ -1,33 +1,29 @@
 //! One model: its forward graph, its parameters, and a session per shape.
 
-use super::batch::{Batch, Signature, TensorView, check_classes};
-use super::bound::{Bound, Program};
-use super::graphs::{
-    SEED_INPUT, evaluation_graph, find_parameters, make_inputs, mutual_training_graph,
-    parameter_data, switch_to_inference,
-};
+use std::time::Instant;
+
+use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
+use super::bound::Bound;
+use super::graphs::{NonFinite, SEED_INPUT, find_non_finite, given_labels, switch_to_inference};
+use super::load::{Loaded, Published, load};
+use super::log::Level;
 use super::mutual::{self, Peers, Prediction};
-use super::options::{ModelOptions, Source};
+use super::options::ModelOptions;
 use super::parameter::Parameter;
+use super::recipe::Recipe;
+use super::report::ModelReport;
 use super::score::{Score, score};
 use super::usage::usages;
 use crate::autodiff::{LossKind, LossSpec, check_operators};
-use crate::error::{Context, Error, Result};
-use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
+use crate::error::{Error, Result};
+use crate::models::Task;
 use crate::onnx::{Graph, TensorData, ValueId};
-use crate::optim::{ModelSpec, ParamSpec, matches};
-use crate::runtime::{Canceller, SessionOptions, ShapeCache};
+use crate::optim::{ModelSpec, ParamSpec};
+use crate::runtime::{SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
 /// Shapes of inputs and labels: what a session is made for.
 type Key = Vec<Vec<usize>>;
-
-/// What a published directory needs besides the weights.
-pub(super) struct Published {
-    pub config: Config,
-    pub task: Task,
-    padding: Vec<PaddingRow>,
-}
 
 /// A model in training.
 pub(super) struct Model {
@@ -39,18 +35,13 @@ pub(super) struct Model {
     training: ShapeCache<Key, Bound>,
     evaluation: ShapeCache<Key, Bound>,
     pub parameters: Vec<Parameter>,
-    ids: Vec<ValueId>,
-    /// The forward graph; its parameters are inputs without data.
-    graph: Graph,
-    pub spec: LossSpec,
-    signature: Signature,
+    pub recipe: Recipe,
     pub published: Option<Published>,
+    pub report: ModelReport,
+    /// Messages of the last run, for the trainer's log.
+    pub notes: Vec<(Level, String)>,
     pub train_session: SessionOptions,
     pub eval_session: SessionOptions,
-    /// Ends this model's runs; given to every session.
-    pub canceller: Option<Canceller>,
-    /// Temperature of mutual learning, when it is on.
-    pub mutual: Option<f64>,
     seed: u64,
     /// Shapes of the last training batch; empty before the first.
     last: Key,
@@ -68,19 +59,18 @@ pub(super) struct Run {
 
 impl Model {
     pub fn new(options: &ModelOptions, max_sessions: usize) -> Result<Self> {
-        let (mut graph, published) = read(options)?;
-        graph.name.clone_from(&options.name);
+        let Loaded { graph, published, ids, parameters, report } = load(options)?;
+        let given = options.gradients.as_ref().map(|g| g.outputs.clone());
         let spec = loss_spec(options, published.as_ref())?;
-        let (ids, mut parameters) = take_parameters(&mut graph, options)?;
-        for row in published.iter().flat_map(|p| &p.padding) {
-            let found = parameters.iter_mut().find(|p| p.name == row.parameter);
-            found.into_iter().for_each(|p| p.still_rows.push(row.row));
+        if given.is_none() {
+            let trained = ids.iter().zip(&parameters).filter(|(_, p)| p.trainable);
+            check_graph(&graph, &trained.map(|(&v, _)| v).collect::<Vec<_>>())?;
         }
-        let trained: Vec<ValueId> =
-            ids.iter().zip(&parameters).filter(|(_, p)| p.trainable).map(|(&v, _)| v).collect();
-        check_graph(&graph, &trained)?;
         let max_positions = published.as_ref().map(|p| p.config.max_sequence());
-        let signature = Signature::new(&graph, &ids, &labels(&spec), max_positions);
+        let mut signature = Signature::new(&graph, &ids, &labels(&spec), max_positions);
+        if let Some(given) = &given {
+            signature.mark_labels(&given_labels(&graph, given)?);
+        }
         Ok(Self {
             name: options.name.clone(),
             weight: options.weight,
@@ -89,15 +79,12 @@ impl Model {
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
             parameters,
-            ids,
-            graph,
-            spec,
-            signature,
+            recipe: Recipe { graph, ids, spec, signature, given, mutual: None, canceller: None },
             published,
+            report,
+            notes: Vec::new(),
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
-            canceller: None,
-            mutual: None,
             seed: options.seed,
             last: Key::new(),
             n_runs: 0,
@@ -106,7 +93,7 @@ impl Model {
 
     /// What the optimizer is told of the model.
     pub fn spec(&self) -> ModelSpec {
-        let uses = usages(&self.graph, &self.ids);
+        let uses = usages(&self.recipe.graph, &self.recipe.ids);
         let params = self.parameters.iter().zip(uses).map(|(p, usage)| ParamSpec {
             name: p.name.clone(),
             shape: p.value.shape().to_vec(),
@@ -127,22 +114,15 @@ impl Model {
 
     /// Checks a training batch; nothing is changed.
     pub fn check_training(&self, batch: Batch) -> Result<()> {
-        self.signature.check(batch, true).map(|_| ())
+        self.recipe.signature.check(batch, true).map(|_| ())
     }
 
     /// Opens the session that training on batches of these shapes needs, if it is not open.
     pub fn prepare(&mut self, batch: Batch) -> Result<()> {
-        let context = &mut Sources {
-            graph: &self.graph,
-            ids: &self.ids,
-            parameters: &mut self.parameters,
-            spec: &self.spec,
-            signature: &self.signature,
-            mutual: self.mutual,
-            canceller: self.canceller.as_ref(),
-        };
-        let (key, options) = (self.signature.key(batch), &self.train_session);
-        self.training.get_or_make(key, |_| context.training(batch, options)).map(|_| ())
+        let (key, options) = (self.recipe.signature.key(batch), &self.train_session);
+        let (recipe, parameters) = (&self.recipe, &mut self.parameters);
+        let make = |_: &Key| recipe.training(parameters, batch, options);
+        self.training.get_or_make(key, make).map(|_| ())
     }
 
     /// Loss and gradients of a batch that passed [`Model::check_training`].
@@ -157,28 +137,27 @@ impl Model {
         batch: Batch,
         peers: Option<&Peers>,
     ) -> Result<(Run, Option<Prediction>)> {
-        let key = self.signature.key(batch);
-        let context = &mut Sources {
-            graph: &self.graph,
-            ids: &self.ids,
-            parameters: &mut self.parameters,
-            spec: &self.spec,
-            signature: &self.signature,
-            mutual: self.mutual,
-            canceller: self.canceller.as_ref(),
-        };
-        let options = &self.train_session;
+        let key = self.recipe.signature.key(batch);
+        let (options, notes) = (&self.train_session, &mut self.notes);
+        let (recipe, parameters) = (&self.recipe, &mut self.parameters);
         self.last.clone_from(&key);
-        let bound = self.training.get_or_make(key, |_| context.training(batch, options))?;
-        check_labels(&self.spec, bound, batch)?;
+        let bound = self.training.get_or_make(key, |key| {
+            let start = Instant::now();
+            let made = recipe.training(parameters, batch, options)?;
+            let ms = start.elapsed().as_millis();
+            let text = format!("a training session for the shapes {key:?} took {ms} ms to open");
+            notes.push((Level::Debug, text));
+            Ok(made)
+        })?;
+        check_labels(&recipe.spec, bound, batch)?;
         bound.set_input(SEED_INPUT, &dropout_seed(self.seed, self.n_runs).to_ne_bytes())?;
-        if self.mutual.is_some() {
+        if recipe.mutual.is_some() {
             mutual::feed(bound, peers)?;
         }
         bound.run(batch)?;
         self.n_runs += 1;
-        let prediction = self.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
-        let score = score(&self.spec, &outputs(bound)?, batch)?;
+        let prediction = recipe.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
+        let score = score(&recipe.spec, &outputs(bound)?, batch)?;
         let run = Run { loss: bound.loss()?, labelled: true, score };
         self.parameters.iter_mut().for_each(Parameter::clear_still_rows);
         Ok((run, prediction))
@@ -193,27 +172,50 @@ impl Model {
 
     /// Loss (when the batch has labels), score and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
-        let labelled = self.signature.check(batch, false)?;
-        let key = self.signature.key(batch);
-        let context = &mut Sources {
-            graph: &self.graph,
-            ids: &self.ids,
-            parameters: &mut self.parameters,
-            spec: &self.spec,
-            signature: &self.signature,
-            mutual: None,
-            canceller: self.canceller.as_ref(),
-        };
+        let labelled = self.recipe.signature.check(batch, false)?;
+        let key = self.recipe.signature.key(batch);
+        let (recipe, parameters) = (&self.recipe, &mut self.parameters);
         let options = &self.eval_session;
-        let bound =
-            self.evaluation.get_or_make(key, |_| context.evaluation(batch, labelled, options))?;
-        check_labels(&self.spec, bound, batch)?;
+        let make = |_: &Key| recipe.evaluation(parameters, batch, labelled, options);
+        let bound = self.evaluation.get_or_make(key, make)?;
+        check_labels(&recipe.spec, bound, batch)?;
         bound.run(batch)?;
-        let score = score(&self.spec, &outputs(bound)?, batch)?;
+        let score = score(&recipe.spec, &outputs(bound)?, batch)?;
         let logits = (0..bound.n_outputs())
             .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
             .collect::<Result<_>>()?;
         Ok((Run { loss: bound.loss()?, labelled, score }, logits))
+    }
+
+    /// Whether it computes its own gradients.
+    pub fn is_given(&self) -> bool {
+        self.recipe.given.is_some()
+    }
+
+    /// Where the training pass over a batch first goes non-finite, with the parameters as they are
+    /// now and the dropout of the last pass. Peers are left out.
+    pub fn find_non_finite(&self, batch: Batch) -> Result<Option<NonFinite>> {
+        self.recipe.signature.check(batch, true)?;
+        let (graph, _) = self.recipe.training_graph(&self.parameters, batch)?;
+        let mut fed: Vec<(String, Tensor)> = Vec::new();
+        for (name, dtype, shape) in &graph.data_inputs {
+            if self.parameters.iter().any(|p| p.name == *name) {
+                continue;
+            }
+            let mut tensor = Tensor::zeros(*dtype, shape)?;
+            if let Some(view) = batch.iter().find(|v| v.name == name) {
+                copy_into(view, &mut tensor)?;
+            } else if name == SEED_INPUT {
+                let seed = dropout_seed(self.seed, self.n_runs.saturating_sub(1));
+                tensor.bytes_mut().copy_from_slice(&seed.to_ne_bytes());
+            }
+            fed.push((name.clone(), tensor));
+        }
+        let mut feeds: Vec<(&str, &Tensor)> = fed.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        feeds.extend(self.parameters.iter().map(|p| (p.name.as_str(), &p.value)));
+        let gradients = graph.grads.iter().flatten().map(String::as_str);
+        let checked: Vec<&str> = [graph.loss.as_str()].into_iter().chain(gradients).collect();
+        find_non_finite(&graph.bytes, &checked, &feeds)
     }
 
     /// The parameter of that name.
@@ -232,102 +234,36 @@ impl Model {
             .ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 
-    /// The forward graph with the present weights inside, ready for inference.
+    /// The forward graph with the present weights inside, ready for inference. Of a model that
+    /// computes its own gradients, the part that makes the logits; all of it without logits.
     pub fn inference_graph(&self) -> Result<Graph> {
-        let mut graph = self.graph.clone();
-        for (&id, parameter) in self.ids.iter().zip(&self.parameters) {
+        let mut graph = self.recipe.graph.clone();
+        for (&id, parameter) in self.recipe.ids.iter().zip(&self.parameters) {
             graph.set_initializer(id, TensorData::from_tensor(&parameter.value));
+        }
+        if let Some(given) = self.recipe.given.as_ref().filter(|g| !g.logits.is_empty()) {
+            graph.set_outputs(given.logits.iter().filter_map(|name| graph.find(name)).collect());
+            graph.prune();
+            graph.prune_inputs(&[]);
         }
         switch_to_inference(&mut graph)?;
         Ok(graph)
     }
 }
 
-/// What sessions are made from.
-struct Sources<'a> {
-    graph: &'a Graph,
-    ids: &'a [ValueId],
-    parameters: &'a mut [Parameter],
-    spec: &'a LossSpec,
-    signature: &'a Signature,
-    mutual: Option<f64>,
-    canceller: Option<&'a Canceller>,
-}
-
-impl Sources<'_> {
-    fn training(&mut self, batch: Batch, options: &SessionOptions) -> Result<Bound> {
-        let shapes = self.signature.shapes(batch);
-        let trained: Vec<usize> =
-            (0..self.ids.len()).filter(|&i| self.parameters[i].trainable).collect();
-        let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
-        let graph = mutual_training_graph(self.graph, &ids, self.spec, &shapes, self.mutual)?;
-        let gradients: Vec<(usize, String)> = trained
-            .iter()
-            .zip(&graph.grads)
-            .filter_map(|(&i, name)| Some((i, name.clone()?)))
-            .collect();
-        let outputs = typed(&graph.logits);
-        let program = Program {
-            bytes: &graph.bytes,
-            inputs: &graph.data_inputs,
-            gradients: &gradients,
-            loss: Some(&graph.loss),
-            outputs: &outputs,
-        };
-        Bound::new(&program, self.parameters, options, self.canceller)
-    }
-
-    fn evaluation(
-        &mut self,
-        batch: Batch,
-        labelled: bool,
-        options: &SessionOptions,
-    ) -> Result<Bound> {
-        let shapes = self.signature.shapes(batch);
-        let spec = labelled.then_some(self.spec);
-        let graph = evaluation_graph(self.graph, &[], spec, &shapes)?;
-        let outputs = typed(&graph.logits);
-        let program = Program {
-            bytes: &graph.bytes,
-            inputs: &graph.data_inputs,
-            gradients: &[],
-            loss: graph.loss.as_deref(),
-            outputs: &outputs,
-        };
-        Bound::new(&program, self.parameters, options, self.canceller)
-    }
-}
-
-fn typed(logits: &[(String, Vec<usize>)]) -> Vec<(String, DType, Vec<usize>)> {
-    logits.iter().map(|(name, shape)| (name.clone(), DType::F32, shape.clone())).collect()
-}
-
 fn outputs(bound: &Bound) -> Result<Vec<&Tensor>> {
     (0..bound.n_outputs()).map(|i| bound.output(i)).collect()
 }
 
-fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
-    let dropout = options.dropout.map(f64::from);
-    let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
-    let of = |built: BuiltModel| {
-        let BuiltModel { graph, config, task, padding_rows: padding, .. } = built;
-        (graph, Some(Published { config, task, padding }))
-    };
-    Ok(match &options.source {
-        Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
-        Source::Config(config) => {
-            let task = options
-                .task
-                .map_or_else(|| config.default_task(), Ok)
-                .context(|| "a fresh model needs a task")?;
-            of(models::build_with(config, task, None, &load)?)
-        }
-        Source::Onnx(path) => (Graph::read(path)?, None),
-        Source::OnnxBytes(bytes) => (Graph::from_bytes(bytes.clone())?, None),
-    })
-}
-
 fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<LossSpec> {
+    if let Some(given) = &options.gradients {
+        if options.loss.is_some() {
+            return Err(Error::invalid(
+                "a model that brings its own gradients has its loss too; leave the loss out",
+            ));
+        }
+        return Ok(LossSpec::new(LossKind::Output(given.outputs.loss.clone())));
+    }
     if let Some(spec) = &options.loss {
         return Ok(spec.clone());
     }
@@ -342,52 +278,6 @@ fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<Lo
         Task::CausalLm => LossKind::CausalLm,
     };
     Ok(LossSpec::new(kind))
-}
-
-/// Moves the parameters' data out of the graph into tensors; they become graph inputs. What
-/// should not be trained by default (scalars and masks of the exporter) stays in the graph unless
-/// a pattern asks for it.
-fn take_parameters(
-    graph: &mut Graph,
-    options: &ModelOptions,
-) -> Result<(Vec<ValueId>, Vec<Parameter>)> {
-    let any = |patterns: &[String], name: &str| patterns.iter().any(|p| matches(p, name));
-    let found = find_parameters(graph);
-    for pattern in options.trainable.iter().chain(&options.frozen) {
-        if !found.iter().any(|p| matches(pattern, &p.name)) {
-            return Err(Error::not_found(format!("no parameter matches the pattern '{pattern}'")));
-        }
-    }
-    let mut ids = Vec::new();
-    let mut parameters = Vec::new();
-    for p in found {
-        let asked = any(&options.trainable, &p.name);
-        if p.fixed.is_some() && !asked {
-            continue;
-        }
-        if p.dtype != DType::F32 {
-            return Err(Error::unsupported(format!(
-                "parameter '{}' is {}; only f32 graphs can be trained",
-                p.name, p.dtype
-            )));
-        }
-        let wanted = options.trainable.is_empty() || asked;
-        let value = parameter_data(graph, p.value)?.to_tensor()?;
-        parameters.push(Parameter::new(
-            p.name.clone(),
-            value,
-            wanted && !any(&options.frozen, &p.name),
-        )?);
-        ids.push(p.value);
-    }
-    make_inputs(graph, &ids)?;
-    graph.prune();
-    // The weights were copied; what is left must not keep their file in memory.
-    graph.detach();
-    if !parameters.iter().any(|p| p.trainable) {
-        return Err(Error::invalid("the model has no trainable parameter"));
-    }
-    Ok((ids, parameters))
 }
 
 /// Says what cannot be differentiated before anything is built.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::graphs::GivenGradients;
 use crate::autodiff::LossSpec;
 use crate::models::{Config, Task};
 use crate::optim;
@@ -35,6 +36,58 @@ pub enum Source {
     Config(Box<Config>),
 }
 
+/// What is done with an initializer that an exporter put in place of several equal parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Merging {
+    /// It is reported and trained as one parameter. The default: whether parameters were merged,
+    /// or are one in the model too, cannot be told from the file.
+    #[default]
+    Report,
+    /// Each use gets a copy of its own.
+    Split,
+}
+
+/// What is done with two equal matrices, possibly transposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tying {
+    /// They are reported and trained apart.
+    Report,
+    /// They become one parameter where rows of one of them are looked up: a shared embedding that
+    /// the exporter wrote twice. The default.
+    #[default]
+    Embeddings,
+    /// All become one parameter.
+    All,
+}
+
+/// What is done about what exporters do to parameters; for ONNX sources only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mending {
+    /// Parameters that were merged because they were equal. Default: reported.
+    pub merged: Merging,
+    /// Shared embeddings that were written twice. Default: tied again.
+    pub twins: Tying,
+    /// Whether invented names become those of the state dict where the file tells them. Default
+    /// true.
+    pub names: bool,
+}
+
+impl Default for Mending {
+    fn default() -> Self {
+        Self { merged: Merging::default(), twins: Tying::default(), names: true }
+    }
+}
+
+/// A model that computes its own gradients.
+#[derive(Clone, Debug, Default)]
+pub struct GradientGraph {
+    /// Its loss, gradients and logits, by name.
+    pub outputs: GivenGradients,
+    /// A safetensors file with the values of parameters that are inputs of the graph, under their
+    /// names; f32, f64, f16 or bf16.
+    pub weights: Option<PathBuf>,
+}
+
 /// One model to train.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
@@ -52,6 +105,15 @@ pub struct ModelOptions {
     pub trainable: Vec<String>,
     /// Glob patterns of parameters to leave as they are; they win over `trainable`.
     pub frozen: Vec<String>,
+    /// Rows of parameters that stay as they are: a glob pattern and the row, e.g. the embedding of
+    /// the padding token. They get no gradient, and neither weight decay, sharing nor
+    /// synchronisation moves them. Those of published models are frozen without being named.
+    pub frozen_rows: Vec<(String, usize)>,
+    /// What is done about what exporters do to parameters.
+    pub mending: Mending,
+    /// The model, an ONNX source, computes its own gradients: nothing is differentiated, and
+    /// `loss` is not needed. Default none.
+    pub gradients: Option<GradientGraph>,
     /// Names the vocabulary: token tables and language-model heads are shared only between models
     /// that name the same. Default none: not shared.
     pub vocabulary: Option<String>,
@@ -75,6 +137,9 @@ impl ModelOptions {
             loss: None,
             trainable: Vec::new(),
             frozen: Vec::new(),
+            frozen_rows: Vec::new(),
+            mending: Mending::default(),
+            gradients: None,
             vocabulary: None,
             task_name: None,
             dropout: None,

@@ -12,8 +12,10 @@ pub(super) struct Parameter {
     pub value: Tensor,
     /// Whether the optimizer may change it.
     pub trainable: bool,
-    /// Rows that the published model keeps as they are: their gradient is cleared.
+    /// Rows that stay as they are: their gradient is cleared, and a step is undone there.
     pub still_rows: Vec<usize>,
+    /// Those rows as they were before the step.
+    kept: Vec<u8>,
     gradient: Option<Tensor>,
 }
 
@@ -25,7 +27,14 @@ impl Parameter {
                 format!("parameter '{name}' is not finite at element {index}; repair the weights"),
             ));
         }
-        Ok(Self { name, value, trainable, still_rows: Vec::new(), gradient: None })
+        Ok(Self {
+            name,
+            value,
+            trainable,
+            still_rows: Vec::new(),
+            kept: Vec::new(),
+            gradient: None,
+        })
     }
 
     /// The gradient, if any session has one for it.
@@ -51,12 +60,37 @@ impl Parameter {
     /// Clears the gradient of the rows that stay as they are.
     pub fn clear_still_rows(&mut self) {
         let Some(gradient) = &mut self.gradient else { return };
-        let n_rows = gradient.shape().first().copied().unwrap_or(1).max(1);
-        let row = gradient.bytes().len() / n_rows;
-        for &index in self.still_rows.iter().filter(|&&index| index < n_rows) {
-            gradient.bytes_mut()[index * row..(index + 1) * row].fill(0);
+        for row in rows(&self.still_rows, gradient) {
+            gradient.bytes_mut()[row].fill(0);
         }
     }
+
+    /// Remembers the rows that stay as they are.
+    pub fn keep_still_rows(&mut self) {
+        self.kept.clear();
+        for row in rows(&self.still_rows, &self.value) {
+            self.kept.extend_from_slice(&self.value.bytes()[row]);
+        }
+    }
+
+    /// Puts back what [`Parameter::keep_still_rows`] remembered: weight decay, sharing and
+    /// synchronisation do not stop at rows.
+    pub fn put_back_still_rows(&mut self) {
+        let mut kept = &self.kept[..];
+        for row in rows(&self.still_rows, &self.value) {
+            let Some((first, rest)) = kept.split_at_checked(row.len()) else { return };
+            self.value.bytes_mut()[row].copy_from_slice(first);
+            kept = rest;
+        }
+    }
+}
+
+/// Where rows lie in a tensor's bytes.
+fn rows(still: &[usize], tensor: &Tensor) -> Vec<std::ops::Range<usize>> {
+    let n_rows = tensor.shape().first().copied().unwrap_or(1).max(1);
+    let row = tensor.bytes().len() / n_rows;
+    let inside = still.iter().filter(|&&index| index < n_rows);
+    inside.map(|index| index * row..(index + 1) * row).collect()
 }
 
 /// Position of the first NaN or infinity.

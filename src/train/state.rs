@@ -43,7 +43,7 @@ impl Trainer {
         };
         let json =
             serde_json::to_string_pretty(&header).map_err(|e| Error::internal(e.to_string()))?;
-        directory::write(root, self.optimizer().step_count(), KEEP, |dir| {
+        let written = directory::write(root, self.optimizer().step_count(), KEEP, |dir| {
             for (i, model) in self.models().iter().enumerate() {
                 let tensors = model.parameters.iter().map(|p| (p.name.as_str(), &p.value));
                 weights::write(&dir.join(weights_file(i)), tensors, &[])?;
@@ -58,13 +58,19 @@ impl Trainer {
             directory::write_text(&dir.join(OPTIMIZER), &state)?;
             directory::write_text(&dir.join(TRAINER), &json)
         })
-        .context(|| format!("checkpoint {}", root.display()))
+        .context(|| format!("checkpoint {}", root.display()))?;
+        self.tell(|| format!("checkpoint written to {}", written.display()));
+        Ok(written)
     }
 
     /// Restores the latest checkpoint below `root` and returns the host's text. The trainer must
     /// have the same models in the same order; on failure nothing is changed.
     pub fn resume(&mut self, root: &Path) -> Result<String> {
-        self.restore(root).context(|| format!("checkpoint {}", root.display()))
+        let text = self.restore(root).context(|| format!("checkpoint {}", root.display()))?;
+        self.tell(|| {
+            format!("resumed from {} at step {}", root.display(), self.optimizer().step_count())
+        });
+        Ok(text)
     }
 
     fn restore(&mut self, root: &Path) -> Result<String> {

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::batch::Batch;
+use super::log::{Level, Log};
 use super::model::{Model, Run};
 use super::mutual::Peers;
 use super::options::{ModelOptions, TrainerOptions};
+use super::parameter::Parameter;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport};
 use crate::runtime::{Canceller, SessionOptions, plan_threads};
@@ -59,6 +61,7 @@ pub struct Trainer {
     /// Micro-batches since the last step, over all models.
     n_pending: usize,
     canceller: Canceller,
+    pub(super) log: Log,
 }
 
 impl Trainer {
@@ -84,14 +87,25 @@ impl Trainer {
             .iter()
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
+        if options.optimizer.mutual.is_some()
+            && let Some(given) = built.iter().find(|m| m.is_given())
+        {
+            return Err(Error::unsupported(format!(
+                "model '{}' brings its own gradients; mutual learning cannot change them",
+                given.name
+            )));
+        }
         let canceller = Canceller::new()?;
         plan_sessions(&mut built, &options);
-        built.iter_mut().for_each(|model| model.canceller = Some(canceller.clone()));
+        built.iter_mut().for_each(|model| model.recipe.canceller = Some(canceller.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.threads = cores(options.threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
         let bound = vec![false; built.len()];
-        Ok(Self { optimizer, models: built, bound, n_pending: 0, canceller })
+        let log = Log::default();
+        let mut trainer = Self { optimizer, models: built, bound, n_pending: 0, canceller, log };
+        trainer.tell_of_creation();
+        Ok(trainer)
     }
 
     /// Number of models.
@@ -153,8 +167,9 @@ impl Trainer {
         let run = one
             .check_training(batch)
             .and_then(|()| one.forward_backward(batch))
-            .map_err(|e| in_model(e, &one.name))?;
-        self.account(model, run)
+            .map_err(|e| in_model(e, &one.name));
+        self.tell_of_runs();
+        self.account(model, run?)
     }
 
     /// Loss and gradients of one micro-batch for every model, side by side on the cores there
@@ -178,6 +193,7 @@ impl Trainer {
             Some(mutual) => self.run_in_turn(batches, mutual.lambda),
             None => self.run_side_by_side(batches),
         };
+        self.tell_of_runs();
         let mut done = Vec::with_capacity(runs.len());
         for (model, run) in self.models.iter().zip(runs) {
             done.push(run.map_err(|e| in_model(e, &model.name))?);
@@ -260,12 +276,25 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
+        self.each_parameter(Parameter::keep_still_rows);
+        let report = self.update();
+        self.each_parameter(Parameter::put_back_still_rows);
+        let report = report?;
+        self.tell_of_step(&report);
+        Ok(report)
+    }
+
+    fn update(&mut self) -> Result<StepReport> {
         let mut report = self.optimizer.step()?;
         self.n_pending = 0;
         if report.sync_due {
             report.synced = self.try_sync()?;
         }
         Ok(report)
+    }
+
+    fn each_parameter(&mut self, change: fn(&mut Parameter)) {
+        self.models.iter_mut().flat_map(|m| &mut m.parameters).for_each(change);
     }
 
     /// Synchronises on trial: kept if no model's loss on its last batch rises by more than the
@@ -370,7 +399,9 @@ impl Trainer {
                 None => one.inference_graph()?.write(&dir.join("model.onnx"), false),
             }
         };
-        write().map_err(|e| in_model(e, &one.name))
+        write().map_err(|e| in_model(e, &one.name))?;
+        self.tell(|| format!("model '{}' written to {}", one.name, dir.display()));
+        Ok(())
     }
 
     /// Writes one model's forward graph with its present weights, ready for inference.
@@ -378,7 +409,9 @@ impl Trainer {
         let one = self.model(model)?;
         one.inference_graph()
             .and_then(|graph| graph.write(path, false))
-            .map_err(|e| in_model(e, &one.name))
+            .map_err(|e| in_model(e, &one.name))?;
+        self.tell(|| format!("model '{}' written to {}", one.name, path.display()));
+        Ok(())
     }
 
     pub(super) fn models(&self) -> &[Model] {
@@ -393,7 +426,13 @@ impl Trainer {
         self.n_pending
     }
 
-    fn model(&self, model: usize) -> Result<&Model> {
+    /// Takes what models noted while they ran, with their names.
+    pub(super) fn take_notes(&mut self) -> Vec<(String, Vec<(Level, String)>)> {
+        let noted = self.models.iter_mut().filter(|m| !m.notes.is_empty());
+        noted.map(|m| (m.name.clone(), std::mem::take(&mut m.notes))).collect()
+    }
+
+    pub(super) fn model(&self, model: usize) -> Result<&Model> {
         let n = self.models.len();
         self.models
             .get(model)
@@ -415,7 +454,7 @@ impl std::fmt::Debug for Trainer {
 }
 
 /// Names the model in an error that does not do so yet.
-fn in_model(error: Error, name: &str) -> Error {
+pub(super) fn in_model(error: Error, name: &str) -> Error {
     let place = format!("model '{name}'");
     if error.message().starts_with(&place) { error } else { error.context(place) }
 }
@@ -444,7 +483,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
     // Models that learn from each other run one after another.
     let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });
     for model in models {
-        model.mutual = mutual.map(|m| m.temperature);
+        model.recipe.mutual = mutual.map(|m| m.temperature);
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

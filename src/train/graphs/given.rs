@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{TrainingGraph, Writer, fix_shapes_and_types, parameters};
+use super::{EvaluationGraph, TrainingGraph, Writer, fix_shapes_and_types, parameters};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Graph, ValueId};
 
@@ -70,6 +70,50 @@ fn write(mut graph: Graph, given: &GivenGradients) -> Result<TrainingGraph> {
     let (bytes, data_inputs) = writer.finish(&data, &params)?;
     let params = given.gradients.iter().map(|(name, _)| name.clone()).collect();
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
+}
+
+/// The part of a model with its own gradients that evaluation runs: logits, and the loss where
+/// `with_loss` asks for it.
+///
+/// # Errors
+/// As [`given_graph`].
+pub fn given_evaluation_graph(
+    model: &Graph,
+    given: &GivenGradients,
+    with_loss: bool,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<EvaluationGraph> {
+    let mut part = model.clone();
+    let wanted = given.logits.iter().chain(with_loss.then_some(&given.loss));
+    let outputs = wanted.map(|name| output(model, name)).collect::<Result<Vec<_>>>()?;
+    part.set_outputs(outputs);
+    part.prune();
+    part.prune_inputs(&[]);
+    let mut graph = fix_shapes_and_types(&part, shapes)?;
+    let data = graph.inputs().to_vec();
+    let logits: Vec<ValueId> =
+        given.logits.iter().map(|name| output(&graph, name)).collect::<Result<_>>()?;
+    let loss = with_loss.then(|| output(&graph, &given.loss)).transpose()?;
+    let mut writer = Writer::new(&mut graph);
+    let loss = loss.map(|v| writer.output(v, "loss")).transpose()?;
+    let logits = writer.values(&logits)?;
+    let (bytes, data_inputs) = writer.finish(&data, &[])?;
+    Ok(EvaluationGraph { bytes, data_inputs, params: Vec::new(), loss, logits })
+}
+
+/// The inputs that the loss needs and the logits do not: labels. None without logits.
+pub fn given_labels(model: &Graph, given: &GivenGradients) -> Result<Vec<String>> {
+    if given.logits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut forward = model.clone();
+    let logits = given.logits.iter().map(|name| output(model, name)).collect::<Result<Vec<_>>>()?;
+    forward.set_outputs(logits);
+    forward.prune();
+    forward.prune_inputs(&[]);
+    let kept = |v: &&ValueId| forward.inputs().contains(v);
+    let labels = model.inputs().iter().filter(|v| !kept(v));
+    Ok(labels.map(|&v| model.value_name(v).to_owned()).collect())
 }
 
 fn output(graph: &Graph, name: &str) -> Result<ValueId> {

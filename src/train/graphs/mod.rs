@@ -7,17 +7,23 @@
 mod dropout;
 mod given;
 mod mend;
+mod names;
 mod non_finite;
 mod parameters;
+mod precision;
 mod specialise;
 
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
-pub use given::{GivenGradients, given_graph};
+pub use given::{GivenGradients, given_evaluation_graph, given_graph, given_labels};
 pub use mend::{Merged, Twins, find_merged, find_twins, split_merged, tie_twins};
-pub use non_finite::{NonFinite, find_non_finite};
-pub use parameters::{Origin, Parameter, find_parameters, make_inputs, parameter_data};
+pub use names::{Renamed, is_invented, restore_names};
+pub use non_finite::{NonFinite, Operand, Pass, find_non_finite};
+pub use parameters::{
+    Origin, Parameter, Untrainable, find_parameters, find_untrainable, make_inputs, parameter_data,
+};
+pub use precision::{hold_in_f32, outputs_in_f32};
 pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
@@ -91,6 +97,7 @@ pub fn mutual_training_graph(
     temperature: Option<f64>,
 ) -> Result<TrainingGraph> {
     let mut graph = fix_shapes_and_types(forward, shapes)?;
+    precision::refuse_narrow(&graph, params)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(OWN_DOMAIN.into(), 1);
     autodiff::lower(&mut graph)?;

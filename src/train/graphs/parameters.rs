@@ -43,8 +43,73 @@ impl Parameter {
     }
 }
 
+/// A tensor that the graph holds and that has no gradient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untrainable {
+    /// Name of the value.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type.
+    pub dtype: DType,
+    /// Why, and what helps.
+    pub reason: &'static str,
+}
+
+/// Operators that read quantised weights.
+const QUANTISED: &[&str] = &[
+    "ConvInteger",
+    "DequantizeLinear",
+    "DynamicQuantizeMatMul",
+    "GatherBlockQuantized",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "QAttention",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+];
+/// What [`Graph::consumers`] gives.
+type Consumers = [Vec<(NodeId, usize)>];
+/// Integers with fewer elements are shapes, axes and indices of the exporter.
+const FEW: usize = 16;
+
+/// Tensors of integers and booleans that look like weights or buffers, with the reason why they
+/// cannot be trained. Float tensors are told by [`find_parameters`].
+pub fn find_untrainable(graph: &Graph) -> Vec<Untrainable> {
+    let consumers = graph.consumers();
+    let mut found = Vec::new();
+    let mut look = |value: ValueId, data: &TensorData| {
+        let uses = &consumers[value.index()];
+        let small = data.len() <= FEW || data.shape().len() < 2;
+        let reason = match reads_quantised(graph, uses) {
+            _ if data.dtype().is_float() || uses.is_empty() => return,
+            true if !data.shape().is_empty() => {
+                "quantised weights have no gradient; export the model in f32"
+            }
+            false if !small => "integers have no gradient",
+            _ => return,
+        };
+        let (name, shape) = (graph.value_name(value).to_owned(), data.shape().to_vec());
+        found.push(Untrainable { name, shape, dtype: data.dtype(), reason });
+    };
+    graph.initializers().iter().for_each(|(&value, data)| look(value, data));
+    for node in graph.nodes() {
+        if let (Some(value), Some(data)) = (node.output(0), node.constant()) {
+            look(value, &data);
+        }
+    }
+    found
+}
+
+fn reads_quantised(graph: &Graph, uses: &[(NodeId, usize)]) -> bool {
+    !uses.is_empty() && uses.iter().all(|(id, _)| QUANTISED.contains(&&*graph.node(*id).op))
+}
+
 /// Every float tensor that the graph holds and some node reads, in the order of the file.
-/// Integer and boolean tensors are not trainable and not listed.
+/// Integer and boolean tensors are not trainable and not listed; see [`find_untrainable`].
 pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
     let consumers = graph.consumers();
     let outputs: HashSet<ValueId> = graph.outputs().iter().copied().collect();
@@ -54,7 +119,7 @@ pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
         let alias = |id: NodeId| graph.node(id).op == "Identity" && all_equal(data);
         let aliases = uses.iter().filter(|(id, _)| alias(*id)).count();
         if data.dtype().is_float() && (uses.len() > aliases || outputs.contains(&value)) {
-            found.push(parameter(graph, value, data, Origin::Initializer));
+            found.push(parameter(graph, value, data, Origin::Initializer, &consumers));
         }
     }
     for node in graph.nodes().iter().filter(|n| n.domain.is_empty()) {
@@ -63,12 +128,12 @@ pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
             continue;
         }
         if let Some(data) = node.constant().filter(|d| d.dtype().is_float()) {
-            found.push(parameter(graph, value, &data, Origin::Constant));
+            found.push(parameter(graph, value, &data, Origin::Constant, &consumers));
         }
         let source = node.input(0).filter(|_| node.op == "Identity");
         let source = source.and_then(|v| graph.initializer(v));
         if let Some(data) = source.filter(|d| d.dtype().is_float() && all_equal(d)) {
-            found.push(parameter(graph, value, data, Origin::Identity));
+            found.push(parameter(graph, value, data, Origin::Identity, &consumers));
         }
     }
     found
@@ -81,14 +146,24 @@ pub(super) fn all_equal(data: &TensorData) -> bool {
     first.is_some() && elements.all(|e| Some(e) == first)
 }
 
-fn parameter(graph: &Graph, value: ValueId, data: &TensorData, origin: Origin) -> Parameter {
+fn parameter(
+    graph: &Graph,
+    value: ValueId,
+    data: &TensorData,
+    origin: Origin,
+    consumers: &Consumers,
+) -> Parameter {
+    let fixed = match reads_quantised(graph, &consumers[value.index()]) {
+        true => Some("it belongs to quantised weights"),
+        false => why_fixed(graph, value, data, origin, consumers),
+    };
     Parameter {
         name: graph.value_name(value).to_owned(),
         value,
         shape: data.shape().to_vec(),
         dtype: data.dtype(),
         origin,
-        fixed: why_fixed(graph, value, data, origin),
+        fixed,
     }
 }
 
@@ -97,6 +172,7 @@ fn why_fixed(
     value: ValueId,
     data: &TensorData,
     origin: Origin,
+    consumers: &Consumers,
 ) -> Option<&'static str> {
     if data.is_empty() {
         return Some("it is empty");
@@ -107,7 +183,7 @@ fn why_fixed(
     if origin == Origin::Constant && data.shape().len() < 2 {
         return Some("it is a small constant of the exporter");
     }
-    if feeds_only_angles(graph, value) {
+    if feeds_only_angles(graph, value, consumers) {
         return Some("it holds the frequencies of rotary positions");
     }
     if is_mask(data) {
@@ -117,7 +193,7 @@ fn why_fixed(
 }
 
 /// Whether every use ends in a sine or cosine after nothing but products and rearrangement.
-fn feeds_only_angles(graph: &Graph, value: ValueId) -> bool {
+fn feeds_only_angles(graph: &Graph, value: ValueId, consumers: &Consumers) -> bool {
     const PASSES: &[&str] = &[
         "Cast",
         "Concat",
@@ -129,7 +205,6 @@ fn feeds_only_angles(graph: &Graph, value: ValueId) -> bool {
         "Transpose",
         "Unsqueeze",
     ];
-    let consumers = graph.consumers();
     let mut todo = vec![value];
     let mut seen = HashSet::new();
     let mut angle = false;
@@ -291,5 +366,34 @@ mod tests {
         assert!(make_inputs(&mut model(), &twice).is_err());
         let no_parameter = [g.find("dims").unwrap(), g.outputs()[0]];
         assert!(make_inputs(&mut model(), &no_parameter).is_err());
+    }
+
+    #[test]
+    fn quantised_weights_and_integers_are_told_with_the_reason() {
+        let mut g = Graph::new("quantised", 17);
+        let x = g.add_input("x", ValueType::known(DType::F32, &[2, 3])).unwrap();
+        let bytes = |n: usize| (0..n).map(|i| i as u8).collect::<Vec<u8>>();
+        let w = TensorData::from_slice(&[3, 4], &bytes(12)).unwrap();
+        let w = g.add_initializer("w_quantized", w).unwrap();
+        let scale = g.add_initializer("w_scale", floats(&[4], |_| 0.1)).unwrap();
+        let zero = TensorData::from_slice(&[4], &bytes(4)).unwrap();
+        let zero = g.add_initializer("w_zero", zero).unwrap();
+        let axis = [("axis", Attribute::Int(1))];
+        let w = g.op("DequantizeLinear", &[w, scale, zero], axis);
+        let y = g.op("MatMul", &[x, w], []);
+        let ids = TensorData::from_slice(&[1, 40], &[0i64; 40]).unwrap();
+        let ids = g.add_initializer("position_ids", ids).unwrap();
+        let few = g.add_initializer("shape", TensorData::ints(&[2, 4])).unwrap();
+        let y = g.op("Reshape", &[y, few], []);
+        g.add_output(y);
+        g.add_output(ids);
+        let z = g.op("Identity", &[ids], []);
+        g.add_output(z);
+        let found = find_untrainable(&g);
+        let names: Vec<(&str, bool)> =
+            found.iter().map(|f| (&*f.name, f.reason.starts_with("quantised"))).collect();
+        assert_eq!(names, [("w_quantized", true), ("w_zero", true), ("position_ids", false)]);
+        let scale = &find_parameters(&g)[0];
+        assert_eq!((&*scale.name, scale.trainable()), ("w_scale", false));
     }
 }

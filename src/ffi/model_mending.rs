@@ -1,0 +1,138 @@
+//! What is done about what exporters do to parameters, and what is found in a model.
+
+use std::ffi::c_char;
+
+use super::args::{choice, flag, output, owned_text, text};
+use super::error::mmopt_error;
+use super::guard::{exclusive, guard, shared};
+use super::model::mmopt_model;
+use crate::train::{Merging, Tying};
+
+/// What is done with a tensor that an exporter put in place of several equal parameters: fresh
+/// gains are all 1, fresh biases all 0.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_merging {
+    /// It is reported and trained as one parameter; whether the model keeps them apart cannot be
+    /// told from the file.
+    Report = 0,
+    /// Each use gets a copy of its own.
+    Split = 1,
+}
+
+/// What is done with two equal matrices, possibly transposed.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_tying {
+    /// They are reported and trained apart.
+    Report = 0,
+    /// They become one parameter where rows of one of them are looked up: a shared embedding that
+    /// the exporter wrote twice.
+    Embeddings = 1,
+    /// All become one parameter.
+    All = 2,
+}
+
+/// Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
+/// MMOPT_MERGING_REPORT.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_set_merging(
+    model: *mut mmopt_model,
+    merging: u32,
+) -> *mut mmopt_error {
+    // SAFETY: a model of the caller, by the header's contract.
+    guard(|| unsafe {
+        let choices = [(0, Merging::Report), (1, Merging::Split)];
+        exclusive(model)?.mending.merged = choice(merging, "merging", &choices)?;
+        Ok(())
+    })
+}
+
+/// Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
+/// MMOPT_TYING_EMBEDDINGS.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_set_tying(
+    model: *mut mmopt_model,
+    tying: u32,
+) -> *mut mmopt_error {
+    // SAFETY: a model of the caller, by the header's contract.
+    guard(|| unsafe {
+        let choices = [(0, Tying::Report), (1, Tying::Embeddings), (2, Tying::All)];
+        exclusive(model)?.mending.twins = choice(tying, "tying", &choices)?;
+        Ok(())
+    })
+}
+
+/// Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
+/// those of the state dict where the file tells them (1, the default), or leaves them (0). Their
+/// data stay as they lie, which may be transposed. Patterns match the old names too.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_set_restore_names(
+    model: *mut mmopt_model,
+    restore: u32,
+) -> *mut mmopt_error {
+    // SAFETY: a model of the caller, by the header's contract.
+    guard(|| unsafe {
+        exclusive(model)?.mending.names = flag(restore, "restore")?;
+        Ok(())
+    })
+}
+
+/// Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
+/// for example the embedding of the padding token: it gets no gradient, and neither weight decay,
+/// sharing nor synchronisation moves it. May be called more than once. Models in published form
+/// have their padding rows frozen already.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_freeze_row(
+    model: *mut mmopt_model,
+    pattern: *const c_char,
+    row: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let pattern = text(pattern, "pattern")?.to_owned();
+        exclusive(model)?.frozen_rows.push((pattern, row));
+        Ok(())
+    })
+}
+
+/// What a trainer would find in this model and do about it, as text for people: parameters that
+/// were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
+/// the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
+///
+/// Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_report(
+    model: *const mmopt_model,
+    text: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let model = shared(model)?;
+        let text = output(text, "text")?;
+        text.set(owned_text(&model.inspect()?.to_string(), "the report")?);
+        Ok(())
+    })
+}
+
+/// As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
+/// it: mmopt_text_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_report_json(
+    model: *const mmopt_model,
+    json: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let model = shared(model)?;
+        let json = output(json, "json")?;
+        json.set(owned_text(&model.inspect()?.to_json().to_string(), "the report")?);
+        Ok(())
+    })
+}
