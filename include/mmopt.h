@@ -354,6 +354,36 @@ typedef uint32_t mmopt_format;
 #endif // __cplusplus
 
 /**
+ * What a gradient callback has decided about one parameter.
+ */
+enum mmopt_gradient_action
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The step uses the gradient as it is now.
+     */
+    MMOPT_GRADIENT_ACTION_USE = 0,
+    /**
+     * The host has dealt with this parameter: the step leaves its value and moments alone, and its
+     * gradient counts neither for clipping nor for sharing.
+     */
+    MMOPT_GRADIENT_ACTION_TAKEN = 1,
+    /**
+     * The step fails with MMOPT_CODE_CANCELLED.
+     */
+    MMOPT_GRADIENT_ACTION_STOP = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_gradient_action mmopt_gradient_action;
+#else
+typedef uint32_t mmopt_gradient_action;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Whether the first line of a table names its columns.
  */
 enum mmopt_header
@@ -1268,6 +1298,74 @@ typedef struct mmopt_step_report {
 } mmopt_step_report;
 
 /**
+ * One parameter of a step that is about to be taken. All pointers are valid during the callback.
+ */
+typedef struct mmopt_gradient {
+    /**
+     * The model's number.
+     */
+    size_t model;
+    /**
+     * The parameter's number within its model.
+     */
+    size_t parameter;
+    /**
+     * The model's name.
+     */
+    const char *model_name;
+    /**
+     * The parameter's name.
+     */
+    const char *name;
+    /**
+     * The dimensions, outermost first.
+     */
+    const int64_t *shape;
+    /**
+     * How many dimensions.
+     */
+    size_t n_dims;
+    /**
+     * The product of the dimensions.
+     */
+    size_t n_elements;
+    /**
+     * The values, dense and row-major; the host may write them.
+     */
+    float *value;
+    /**
+     * The gradient of the values, which the host may write; the sum over the micro-batches.
+     */
+    float *gradient;
+    /**
+     * The step uses scale times the gradient: 1 over the number of micro-batches when it averages
+     * over them, else 1.
+     */
+    double scale;
+    /**
+     * The step's number, from 1.
+     */
+    uint64_t step;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_gradient;
+
+/**
+ * Called within a step for each parameter that has a gradient, after micro-batches were added up
+ * and before anything looks at the gradients: model by model, parameter by parameter, on the
+ * thread of mmopt_trainer_step. It returns an mmopt_gradient_action; any other number fails the
+ * step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the trainer that it is set on.
+ *
+ * It is not called for frozen parameters, for models without a pass since the last step, and for
+ * models that will be skipped as their loss is not finite. Gradients that are not finite it may
+ * mend. Where the step fails, at its word or later, the library has changed nothing, but what the
+ * callback has written stays; the step can be taken again, and asks again.
+ */
+typedef uint32_t (*mmopt_gradient_fn)(void *user, const struct mmopt_gradient *gradient);
+
+/**
  * A model's learning rate, the factors it is made of, and other numbers of its last step.
  */
 typedef struct mmopt_rates {
@@ -1356,7 +1454,40 @@ typedef struct mmopt_progress {
 typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
 
 /**
- * One parameter of the host: dense, row-major, in host memory.
+ * How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
+ * one for each dimension; they may be negative, but no two elements may share memory.
+ *
+ * For values that are bf16 or f16 the optimizer keeps f32 masters, 4 bytes an element: the update
+ * is that of f32, and after each step the host's memory holds the masters rounded to the nearest,
+ * ties to even. An element that the host has changed since replaces its master. Values that are
+ * f32 with strides cost as much for a copy, strided gradients a copy of their own type.
+ */
+typedef struct mmopt_parameter_layout {
+    /**
+     * sizeof(mmopt_parameter_layout); mmopt_parameter_layout_init sets it.
+     */
+    size_t struct_size;
+    /**
+     * Element type of the values: MMOPT_DTYPE_F32 (the default), MMOPT_DTYPE_BF16 or
+     * MMOPT_DTYPE_F16; any other only for frozen parameters.
+     */
+    uint32_t dtype;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * n_dims strides of the values; NULL (the default): dense and row-major.
+     */
+    const int64_t *strides;
+    /**
+     * n_dims strides of the gradient; NULL (the default): dense and row-major.
+     */
+    const int64_t *gradient_strides;
+} mmopt_parameter_layout;
+
+/**
+ * One parameter of the host, in host memory.
  */
 typedef struct mmopt_parameter {
     /**
@@ -1372,9 +1503,10 @@ typedef struct mmopt_parameter {
      */
     size_t n_dims;
     /**
-     * The values, f32, aligned to 4 bytes; updated in place.
+     * The values, aligned to their size; updated in place. f32, unless layout says otherwise; with
+     * strides this is the element whose indices are all 0.
      */
-    float *data;
+    void *data;
     /**
      * The gradient, of the same shape; NULL when there is none.
      */
@@ -1394,9 +1526,13 @@ typedef struct mmopt_parameter {
      */
     const char *role_json;
     /**
+     * NULL: values are f32, and both values and gradient dense and row-major.
+     */
+    const struct mmopt_parameter_layout *layout;
+    /**
      * Must be 0.
      */
-    uint64_t reserved[2];
+    uint64_t reserved[1];
 } mmopt_parameter;
 
 /**
@@ -2204,6 +2340,45 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
 
 /**
+ * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+ * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+ * stay valid until then, or until the trainer is freed.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
+                                                        mmopt_gradient_fn callback,
+                                                        void *user);
+
+/**
+ * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
+ * a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
+ * any thread: the memory lives as long as the last of them. Until the trainer is freed the
+ * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
+ * through it then counts as a call that needs the trainer alone.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   size_t parameter,
+                                                   uint32_t writable,
+                                                   void **managed);
+
+/**
+ * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
+ *
+ * Errors: STATE as mmopt_trainer_gradient.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  size_t parameter,
+                                                  uint32_t writable,
+                                                  void **managed);
+
+/**
  * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
  * the trainer then refuses. NULL is harmless.
  */
@@ -2458,10 +2633,11 @@ struct mmopt_error *mmopt_tensor_from_dlpack(const char *name,
                                              struct mmopt_tensor *tensor);
 
 /**
- * Describes a parameter by two DLManagedTensorVersioned: its value, f32, and its gradient (NULL:
- * none), f32, bf16 or f16. They and name stay the caller's and must stay valid until the optimizer
- * that gets the parameter is freed; their deleters are not called. The parameter is trainable,
- * and its role follows from its name; both can be changed afterwards.
+ * Describes a parameter by two DLManagedTensorVersioned: its value, dense f32, and its gradient
+ * (NULL: none), dense f32, bf16 or f16. They and name stay the caller's and must stay valid until
+ * the optimizer that gets the parameter is freed; their deleters are not called
+ * (mmopt_optimizer_keep_dlpack hands them over). The parameter is trainable, and its role follows
+ * from its name; both can be changed afterwards.
  *
  * Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
  * SHAPE for a gradient of another shape.
@@ -2474,8 +2650,24 @@ struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
                                                 struct mmopt_parameter *parameter);
 
 /**
- * Copies a tensor into a new DLManagedTensorVersioned. The caller owns it and calls its deleter
- * once; it depends on nothing else.
+ * As mmopt_parameter_from_dlpack for values that are f32, bf16 or f16, and for any strides without
+ * overlap. layout is filled in, too, and the parameter points to it: it must stay where it is
+ * until mmopt_optimizer_create has been called.
+ *
+ * Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
+ * looks at.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_parameter_from_dlpack_strided(const char *name,
+                                                        const void *value,
+                                                        const void *gradient,
+                                                        struct mmopt_parameter_layout *layout,
+                                                        struct mmopt_parameter *parameter);
+
+/**
+ * Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
+ * calls its deleter once; it depends on nothing else.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2483,13 +2675,46 @@ struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
                                            void **managed);
 
 /**
- * Plans what n_models models share and takes hold of their memory. Texts and arrays are copied;
- * values and gradients must stay where they are, and each must be apart from all others, until the
- * optimizer is freed. They are read and written by mmopt_optimizer_accumulate and
- * mmopt_optimizer_step only. Of the options, device, max_sessions and runtime_path play no part.
+ * Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
+ * copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
+ * old one's. On error the old one stays the caller's.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_dlpack_from_unversioned(void *unversioned,
+                                                  void **managed);
+
+/**
+ * Wraps a DLManagedTensorVersioned in a DLManagedTensor, the form before DLPack 1.0, without
+ * copying elements. The caller gives the versioned one up and owns the new one, whose deleter
+ * calls the other's. On error the versioned one stays the caller's.
  *
- * Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient
- * of another element type, an option out of range.
+ * Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
+ * say so.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
+                                                void **unversioned);
+
+/**
+ * Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
+ * function pointer is a chore. NULL is harmless.
+ */
+MMOPT_API
+void mmopt_dlpack_free(void *managed);
+
+/**
+ * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
+ * copied; values and gradients must stay where they are until the optimizer is freed. They are
+ * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
+ * are trained must lie apart from each other and from all gradients; gradients may share memory
+ * where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
+ * part.
+ *
+ * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
+ * share memory, strides that repeat an element, an element type that cannot be trained
+ * (UNSUPPORTED), an option out of range.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2504,8 +2729,8 @@ struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *o
 MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
 
 /**
- * Gives a parameter another gradient (NULL: none) for the coming steps; gradient_dtype as in
- * mmopt_parameter. Parameters count from 0 in the order they were given.
+ * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
+ * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2514,6 +2739,50 @@ struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimiz
                                                  size_t parameter,
                                                  void *gradient,
                                                  uint32_t gradient_dtype);
+
+/**
+ * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
+ * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
+ *
+ * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
+                                                         size_t model,
+                                                         size_t parameter,
+                                                         void *gradient,
+                                                         uint32_t gradient_dtype,
+                                                         const int64_t *strides,
+                                                         size_t n_dims);
+
+/**
+ * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
+ * overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
+ * call, when another gradient takes its place or the optimizer is freed; it must not call into
+ * this optimizer. On error the tensor stays the caller's and the old gradient in place.
+ *
+ * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
+ * other element types than f32, bf16 and f16.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *optimizer,
+                                                        size_t model,
+                                                        size_t parameter,
+                                                        void *managed);
+
+/**
+ * Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
+ * mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
+ * freed, on the thread of that call. On error the tensor stays the caller's.
+ *
+ * Errors: UNSUPPORTED for another major version.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimizer,
+                                                void *managed);
 
 /**
  * Forgets micro-batches that were accumulated since the last step.
@@ -2586,8 +2855,8 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
                                               char **json);
 
 /**
- * Writes the optimizer's state (moments and counters, not the host's values) into a directory,
- * made if need be. A crash at any point leaves the last one whole.
+ * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
+ * directory, made if need be. A crash at any point leaves the last one whole.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2595,7 +2864,9 @@ struct mmopt_error *mmopt_optimizer_save(const struct mmopt_optimizer *optimizer
                                          const char *directory);
 
 /**
- * Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same.
+ * Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same. With
+ * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
+ * f16 value that is another one now replaces its master.
  *
  * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
  * optimizer is unchanged then.
@@ -2606,9 +2877,16 @@ struct mmopt_error *mmopt_optimizer_load(struct mmopt_optimizer *optimizer,
                                          const char *directory);
 
 /**
- * Frees an optimizer; the host's memory is its own again. NULL is harmless.
+ * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+ * are called. NULL is harmless.
  */
-MMOPT_API void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
+MMOPT_API
+void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
+
+/**
+ * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ */
+MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
 #ifdef __cplusplus
 }  // extern "C"

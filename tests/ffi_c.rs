@@ -51,6 +51,17 @@ fn optimizer() {
 }
 
 #[test]
+fn gradient_mode() {
+    check("c/gradient_mode.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn trainer_gradients() {
+    check("c/trainer_gradients.c");
+}
+
+#[test]
 #[cfg(feature = "text")]
 fn cpp_wrapper() {
     check("cpp/wrapper.cpp");

@@ -11,6 +11,7 @@
 mod args;
 mod error;
 mod guard;
+mod managed;
 mod structs;
 mod version;
 
@@ -35,12 +36,14 @@ mod model;
 #[cfg(feature = "text")]
 mod model_text;
 mod trainer;
+mod trainer_gradient;
 mod trainer_options;
 mod trainer_parameters;
 mod trainer_state;
 
 mod dlpack;
 mod optimizer;
+mod parameter;
 
 pub use args::mmopt_text_free;
 pub use callback::*;
@@ -49,9 +52,11 @@ pub use error::*;
 pub use evaluation::*;
 pub use model::*;
 pub use optimizer::*;
+pub use parameter::*;
 pub use runtime::*;
 pub use tensor::*;
 pub use trainer::*;
+pub use trainer_gradient::*;
 pub use trainer_options::*;
 pub use trainer_parameters::*;
 pub use trainer_state::*;

@@ -12,10 +12,12 @@ mod mutual;
 mod options;
 mod parameter;
 mod score;
+mod shared;
 mod state;
 mod trainer;
 mod usage;
 
 pub use batch::{Batch, TensorView};
 pub use options::{ModelOptions, Source, TrainerOptions};
+pub use shared::SharedTensor;
 pub use trainer::{Evaluation, Outcome, ParameterInfo, Trainer};
