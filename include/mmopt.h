@@ -354,6 +354,36 @@ typedef uint32_t mmopt_format;
 #endif // __cplusplus
 
 /**
+ * What a gradient callback has decided about one parameter.
+ */
+enum mmopt_gradient_action
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The step uses the gradient as it is now.
+     */
+    MMOPT_GRADIENT_ACTION_USE = 0,
+    /**
+     * The host has dealt with this parameter: the step leaves its value and moments alone, and its
+     * gradient counts neither for clipping nor for sharing.
+     */
+    MMOPT_GRADIENT_ACTION_TAKEN = 1,
+    /**
+     * The step fails with MMOPT_CODE_CANCELLED.
+     */
+    MMOPT_GRADIENT_ACTION_STOP = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_gradient_action mmopt_gradient_action;
+#else
+typedef uint32_t mmopt_gradient_action;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Whether the first line of a table names its columns.
  */
 enum mmopt_header
@@ -383,7 +413,7 @@ typedef uint32_t mmopt_header;
 #endif // __cplusplus
 
 /**
- * How much a message of the log matters. A level includes those of lower numbers.
+ * How much a message of the log matters.
  */
 enum mmopt_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -395,23 +425,19 @@ enum mmopt_log_level
      */
     MMOPT_LOG_LEVEL_OFF = 0,
     /**
-     * Something failed: the message of the error that the call returns.
+     * Something failed.
      */
     MMOPT_LOG_LEVEL_ERROR = 1,
     /**
-     * Something is probably not as intended: parameters that were merged in the file and are
-     * trained as one, quantised weights, a model that shares nothing, a model that a step
-     * skipped, a synchronisation that was taken back.
+     * Something is probably not as intended: a skipped step, a model that shares nothing.
      */
     MMOPT_LOG_LEVEL_WARNING = 2,
     /**
-     * What the library decided and did: what was mended in each model, threads, a summary of the
-     * sharing plan, files and checkpoints written and read.
+     * What the library decided: threads, groups, sessions.
      */
     MMOPT_LOG_LEVEL_INFO = 3,
     /**
-     * Details for finding faults: the sharing plan line by line, each session that is opened,
-     * each step's rates and gradient norms.
+     * Details for finding faults.
      */
     MMOPT_LOG_LEVEL_DEBUG = 4,
 };
@@ -420,33 +446,6 @@ enum mmopt_log_level
 typedef enum mmopt_log_level mmopt_log_level;
 #else
 typedef uint32_t mmopt_log_level;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * What is done with a tensor that an exporter put in place of several equal parameters: fresh
- * gains are all 1, fresh biases all 0.
- */
-enum mmopt_merging
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * It is reported and trained as one parameter; whether the model keeps them apart cannot be
-     * told from the file.
-     */
-    MMOPT_MERGING_REPORT = 0,
-    /**
-     * Each use gets a copy of its own.
-     */
-    MMOPT_MERGING_SPLIT = 1,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_merging mmopt_merging;
-#else
-typedef uint32_t mmopt_merging;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -765,36 +764,6 @@ enum mmopt_task
 typedef enum mmopt_task mmopt_task;
 #else
 typedef uint32_t mmopt_task;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * What is done with two equal matrices, possibly transposed.
- */
-enum mmopt_tying
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * They are reported and trained apart.
-     */
-    MMOPT_TYING_REPORT = 0,
-    /**
-     * They become one parameter where rows of one of them are looked up: a shared embedding that
-     * the exporter wrote twice.
-     */
-    MMOPT_TYING_EMBEDDINGS = 1,
-    /**
-     * All become one parameter.
-     */
-    MMOPT_TYING_ALL = 2,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_tying mmopt_tying;
-#else
-typedef uint32_t mmopt_tying;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -1160,58 +1129,6 @@ typedef struct mmopt_model_sizes {
 } mmopt_model_sizes;
 
 /**
- * A parameter and the output of the graph that holds its gradient.
- */
-typedef struct mmopt_gradient {
-    /**
-     * An initializer of the graph, or a float input without free dimensions.
-     */
-    const char *parameter;
-    /**
-     * An output of the same shape and element type.
-     */
-    const char *output;
-} mmopt_gradient;
-
-/**
- * The outputs of a graph that computes its own gradients. mmopt_gradient_options_init fills in
- * the defaults. All is copied.
- */
-typedef struct mmopt_gradient_options {
-    /**
-     * sizeof(mmopt_gradient_options).
-     */
-    size_t struct_size;
-    /**
-     * The output that holds the loss, a float with one element. Must be given.
-     */
-    const char *loss;
-    /**
-     * The parameters to train with their gradients, at least one. Other tensors of the graph stay
-     * as they are.
-     */
-    const struct mmopt_gradient *gradients;
-    /**
-     * How many.
-     */
-    size_t n_gradients;
-    /**
-     * Outputs that mmopt_trainer_evaluate gives; inputs that they do not depend on are labels,
-     * which evaluation can do without. NULL (default): none.
-     */
-    const char *const *logits;
-    /**
-     * How many.
-     */
-    size_t n_logits;
-    /**
-     * A safetensors file with the values of parameters that are inputs of the graph, under their
-     * names; NULL (default): all are initializers.
-     */
-    const char *weights;
-} mmopt_gradient_options;
-
-/**
  * How models are trained together. mmopt_trainer_options_init fills in a preset.
  */
 typedef struct mmopt_trainer_options {
@@ -1381,6 +1298,74 @@ typedef struct mmopt_step_report {
 } mmopt_step_report;
 
 /**
+ * One parameter of a step that is about to be taken. All pointers are valid during the callback.
+ */
+typedef struct mmopt_gradient {
+    /**
+     * The model's number.
+     */
+    size_t model;
+    /**
+     * The parameter's number within its model.
+     */
+    size_t parameter;
+    /**
+     * The model's name.
+     */
+    const char *model_name;
+    /**
+     * The parameter's name.
+     */
+    const char *name;
+    /**
+     * The dimensions, outermost first.
+     */
+    const int64_t *shape;
+    /**
+     * How many dimensions.
+     */
+    size_t n_dims;
+    /**
+     * The product of the dimensions.
+     */
+    size_t n_elements;
+    /**
+     * The values, dense and row-major; the host may write them.
+     */
+    float *value;
+    /**
+     * The gradient of the values, which the host may write; the sum over the micro-batches.
+     */
+    float *gradient;
+    /**
+     * The step uses scale times the gradient: 1 over the number of micro-batches when it averages
+     * over them, else 1.
+     */
+    double scale;
+    /**
+     * The step's number, from 1.
+     */
+    uint64_t step;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_gradient;
+
+/**
+ * Called within a step for each parameter that has a gradient, after micro-batches were added up
+ * and before anything looks at the gradients: model by model, parameter by parameter, on the
+ * thread of mmopt_trainer_step. It returns an mmopt_gradient_action; any other number fails the
+ * step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the trainer that it is set on.
+ *
+ * It is not called for frozen parameters, for models without a pass since the last step, and for
+ * models that will be skipped as their loss is not finite. Gradients that are not finite it may
+ * mend. Where the step fails, at its word or later, the library has changed nothing, but what the
+ * callback has written stays; the step can be taken again, and asks again.
+ */
+typedef uint32_t (*mmopt_gradient_fn)(void *user, const struct mmopt_gradient *gradient);
+
+/**
  * A model's learning rate, the factors it is made of, and other numbers of its last step.
  */
 typedef struct mmopt_rates {
@@ -1435,7 +1420,7 @@ typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, do
 /**
  * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
  * during the call. It runs on the thread of the call that logs, and must not call into the object
- * that it is set on. Calls that take that object as const may log from several threads at once.
+ * that it is set on.
  */
 typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
 
@@ -1469,7 +1454,40 @@ typedef struct mmopt_progress {
 typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
 
 /**
- * One parameter of the host: dense, row-major, in host memory.
+ * How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
+ * one for each dimension; they may be negative, but no two elements may share memory.
+ *
+ * For values that are bf16 or f16 the optimizer keeps f32 masters, 4 bytes an element: the update
+ * is that of f32, and after each step the host's memory holds the masters rounded to the nearest,
+ * ties to even. An element that the host has changed since replaces its master. Values that are
+ * f32 with strides cost as much for a copy, strided gradients a copy of their own type.
+ */
+typedef struct mmopt_parameter_layout {
+    /**
+     * sizeof(mmopt_parameter_layout); mmopt_parameter_layout_init sets it.
+     */
+    size_t struct_size;
+    /**
+     * Element type of the values: MMOPT_DTYPE_F32 (the default), MMOPT_DTYPE_BF16 or
+     * MMOPT_DTYPE_F16; any other only for frozen parameters.
+     */
+    uint32_t dtype;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * n_dims strides of the values; NULL (the default): dense and row-major.
+     */
+    const int64_t *strides;
+    /**
+     * n_dims strides of the gradient; NULL (the default): dense and row-major.
+     */
+    const int64_t *gradient_strides;
+} mmopt_parameter_layout;
+
+/**
+ * One parameter of the host, in host memory.
  */
 typedef struct mmopt_parameter {
     /**
@@ -1485,9 +1503,10 @@ typedef struct mmopt_parameter {
      */
     size_t n_dims;
     /**
-     * The values, f32, aligned to 4 bytes; updated in place.
+     * The values, aligned to their size; updated in place. f32, unless layout says otherwise; with
+     * strides this is the element whose indices are all 0.
      */
-    float *data;
+    void *data;
     /**
      * The gradient, of the same shape; NULL when there is none.
      */
@@ -1507,9 +1526,13 @@ typedef struct mmopt_parameter {
      */
     const char *role_json;
     /**
+     * NULL: values are f32, and both values and gradient dense and row-major.
+     */
+    const struct mmopt_parameter_layout *layout;
+    /**
      * Must be 0.
      */
-    uint64_t reserved[2];
+    uint64_t reserved[1];
 } mmopt_parameter;
 
 /**
@@ -2192,87 +2215,6 @@ struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
 MMOPT_API void mmopt_model_free(struct mmopt_model *model);
 
 /**
- * Fills the options with their defaults. NULL is harmless.
- */
-MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *options);
-
-/**
- * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
- * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
- * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
- *
- * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
- * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
- * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
- * comes with the first batch.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_gradients(struct mmopt_model *model,
-                                              const struct mmopt_gradient_options *options);
-
-/**
- * Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
- * MMOPT_MERGING_REPORT.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_merging(struct mmopt_model *model,
-                                            uint32_t merging);
-
-/**
- * Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
- * MMOPT_TYING_EMBEDDINGS.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_tying(struct mmopt_model *model,
-                                          uint32_t tying);
-
-/**
- * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
- * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
- * data stay as they lie, which may be transposed. Patterns match the old names too.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
-                                                  uint32_t restore);
-
-/**
- * Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
- * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
- * sharing nor synchronisation moves it. May be called more than once. Models in published form
- * have their padding rows frozen already.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
-                                           const char *pattern,
-                                           size_t row);
-
-/**
- * What a trainer would find in this model and do about it, as text for people: parameters that
- * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
- * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
- *
- * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
-                                       char **text);
-
-/**
- * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
- * it: mmopt_text_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
-                                            char **json);
-
-/**
  * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
  * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
  * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
@@ -2398,44 +2340,43 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
 
 /**
- * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
- * The caller owns the text: mmopt_text_free.
+ * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+ * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+ * stay valid until then, or until the trainer is freed.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *trainer,
-                                               size_t model,
-                                               char **text);
+struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
+                                                        mmopt_gradient_fn callback,
+                                                        void *user);
 
 /**
- * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
- * caller owns it: mmopt_text_free.
+ * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
+ * a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
+ * any thread: the memory lives as long as the last of them. Until the trainer is freed the
+ * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
+ * through it then counts as a call that needs the trainer alone.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *trainer,
-                                                    size_t model,
-                                                    char **json);
+struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   size_t parameter,
+                                                   uint32_t writable,
+                                                   void **managed);
 
 /**
- * Finds where a training pass of one model over a batch first goes non-finite, forward or
- * backward, with the parameters as they are now: node, operator, output, position, and the ranges
- * of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
- * the memory of all values at once.
+ * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
  *
- * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
- * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
- * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
- * mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
+ * Errors: STATE as mmopt_trainer_gradient.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *trainer,
+struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *trainer,
                                                   size_t model,
-                                                  const struct mmopt_tensor *tensors,
-                                                  size_t n_tensors,
-                                                  char **text,
-                                                  char **json);
+                                                  size_t parameter,
+                                                  uint32_t writable,
+                                                  void **managed);
 
 /**
  * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
@@ -2584,10 +2525,8 @@ struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *traine
                                                     void *user);
 
 /**
- * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
- * without one nothing is said. user is handed back to it and must stay valid until then, or until
- * the trainer is freed. What there was to say when the trainer was created comes during this call,
- * each message once.
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2694,10 +2633,11 @@ struct mmopt_error *mmopt_tensor_from_dlpack(const char *name,
                                              struct mmopt_tensor *tensor);
 
 /**
- * Describes a parameter by two DLManagedTensorVersioned: its value, f32, and its gradient (NULL:
- * none), f32, bf16 or f16. They and name stay the caller's and must stay valid until the optimizer
- * that gets the parameter is freed; their deleters are not called. The parameter is trainable,
- * and its role follows from its name; both can be changed afterwards.
+ * Describes a parameter by two DLManagedTensorVersioned: its value, dense f32, and its gradient
+ * (NULL: none), dense f32, bf16 or f16. They and name stay the caller's and must stay valid until
+ * the optimizer that gets the parameter is freed; their deleters are not called
+ * (mmopt_optimizer_keep_dlpack hands them over). The parameter is trainable, and its role follows
+ * from its name; both can be changed afterwards.
  *
  * Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
  * SHAPE for a gradient of another shape.
@@ -2710,8 +2650,24 @@ struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
                                                 struct mmopt_parameter *parameter);
 
 /**
- * Copies a tensor into a new DLManagedTensorVersioned. The caller owns it and calls its deleter
- * once; it depends on nothing else.
+ * As mmopt_parameter_from_dlpack for values that are f32, bf16 or f16, and for any strides without
+ * overlap. layout is filled in, too, and the parameter points to it: it must stay where it is
+ * until mmopt_optimizer_create has been called.
+ *
+ * Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
+ * looks at.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_parameter_from_dlpack_strided(const char *name,
+                                                        const void *value,
+                                                        const void *gradient,
+                                                        struct mmopt_parameter_layout *layout,
+                                                        struct mmopt_parameter *parameter);
+
+/**
+ * Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
+ * calls its deleter once; it depends on nothing else.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2719,13 +2675,46 @@ struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
                                            void **managed);
 
 /**
- * Plans what n_models models share and takes hold of their memory. Texts and arrays are copied;
- * values and gradients must stay where they are, and each must be apart from all others, until the
- * optimizer is freed. They are read and written by mmopt_optimizer_accumulate and
- * mmopt_optimizer_step only. Of the options, device, max_sessions and runtime_path play no part.
+ * Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
+ * copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
+ * old one's. On error the old one stays the caller's.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_dlpack_from_unversioned(void *unversioned,
+                                                  void **managed);
+
+/**
+ * Wraps a DLManagedTensorVersioned in a DLManagedTensor, the form before DLPack 1.0, without
+ * copying elements. The caller gives the versioned one up and owns the new one, whose deleter
+ * calls the other's. On error the versioned one stays the caller's.
  *
- * Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient
- * of another element type, an option out of range.
+ * Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
+ * say so.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
+                                                void **unversioned);
+
+/**
+ * Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
+ * function pointer is a chore. NULL is harmless.
+ */
+MMOPT_API
+void mmopt_dlpack_free(void *managed);
+
+/**
+ * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
+ * copied; values and gradients must stay where they are until the optimizer is freed. They are
+ * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
+ * are trained must lie apart from each other and from all gradients; gradients may share memory
+ * where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
+ * part.
+ *
+ * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
+ * share memory, strides that repeat an element, an element type that cannot be trained
+ * (UNSUPPORTED), an option out of range.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2740,8 +2729,8 @@ struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *o
 MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
 
 /**
- * Gives a parameter another gradient (NULL: none) for the coming steps; gradient_dtype as in
- * mmopt_parameter. Parameters count from 0 in the order they were given.
+ * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
+ * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2750,6 +2739,50 @@ struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimiz
                                                  size_t parameter,
                                                  void *gradient,
                                                  uint32_t gradient_dtype);
+
+/**
+ * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
+ * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
+ *
+ * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
+                                                         size_t model,
+                                                         size_t parameter,
+                                                         void *gradient,
+                                                         uint32_t gradient_dtype,
+                                                         const int64_t *strides,
+                                                         size_t n_dims);
+
+/**
+ * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
+ * overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
+ * call, when another gradient takes its place or the optimizer is freed; it must not call into
+ * this optimizer. On error the tensor stays the caller's and the old gradient in place.
+ *
+ * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
+ * other element types than f32, bf16 and f16.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *optimizer,
+                                                        size_t model,
+                                                        size_t parameter,
+                                                        void *managed);
+
+/**
+ * Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
+ * mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
+ * freed, on the thread of that call. On error the tensor stays the caller's.
+ *
+ * Errors: UNSUPPORTED for another major version.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimizer,
+                                                void *managed);
 
 /**
  * Forgets micro-batches that were accumulated since the last step.
@@ -2822,8 +2855,8 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
                                               char **json);
 
 /**
- * Writes the optimizer's state (moments and counters, not the host's values) into a directory,
- * made if need be. A crash at any point leaves the last one whole.
+ * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
+ * directory, made if need be. A crash at any point leaves the last one whole.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2831,7 +2864,9 @@ struct mmopt_error *mmopt_optimizer_save(const struct mmopt_optimizer *optimizer
                                          const char *directory);
 
 /**
- * Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same.
+ * Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same. With
+ * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
+ * f16 value that is another one now replaces its master.
  *
  * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
  * optimizer is unchanged then.
@@ -2842,9 +2877,16 @@ struct mmopt_error *mmopt_optimizer_load(struct mmopt_optimizer *optimizer,
                                          const char *directory);
 
 /**
- * Frees an optimizer; the host's memory is its own again. NULL is harmless.
+ * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+ * are called. NULL is harmless.
  */
-MMOPT_API void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
+MMOPT_API
+void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
+
+/**
+ * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ */
+MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -57,6 +57,17 @@ fn optimizer() {
 }
 
 #[test]
+fn gradient_mode() {
+    check("c/gradient_mode.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn trainer_gradients() {
+    check("c/trainer_gradients.c");
+}
+
+#[test]
 #[cfg(feature = "text")]
 fn random_sequences_and_growth() {
     check("c/sequences.c");

@@ -11,6 +11,7 @@
 mod args;
 mod error;
 mod guard;
+mod managed;
 mod structs;
 mod version;
 
@@ -37,6 +38,7 @@ mod model_mending;
 #[cfg(feature = "text")]
 mod model_text;
 mod trainer;
+mod trainer_gradient;
 mod trainer_inspect;
 mod trainer_options;
 mod trainer_parameters;
@@ -44,6 +46,7 @@ mod trainer_state;
 
 mod dlpack;
 mod optimizer;
+mod parameter;
 
 pub use args::mmopt_text_free;
 pub use callback::*;
@@ -54,9 +57,11 @@ pub use model::*;
 pub use model_gradients::*;
 pub use model_mending::*;
 pub use optimizer::*;
+pub use parameter::*;
 pub use runtime::*;
 pub use tensor::*;
 pub use trainer::*;
+pub use trainer_gradient::*;
 pub use trainer_inspect::*;
 pub use trainer_options::*;
 pub use trainer_parameters::*;

@@ -15,7 +15,7 @@ use crate::train::{GradientGraph, Source};
 /// A parameter and the output of the graph that holds its gradient.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct mmopt_gradient {
+pub struct mmopt_gradient_output {
     /// An initializer of the graph, or a float input without free dimensions.
     pub parameter: *const c_char,
     /// An output of the same shape and element type.
@@ -33,7 +33,7 @@ pub struct mmopt_gradient_options {
     pub loss: *const c_char,
     /// The parameters to train with their gradients, at least one. Other tensors of the graph stay
     /// as they are.
-    pub gradients: *const mmopt_gradient,
+    pub gradients: *const mmopt_gradient_output,
     /// How many.
     pub n_gradients: usize,
     /// Outputs that mmopt_trainer_evaluate gives; inputs that they do not depend on are labels,

@@ -1,15 +1,15 @@
 //! Gradient mode: the host computes gradients, the library does everything from clipping to
 //! synchronisation, in the host's own memory.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
 
-use super::args::{
-    c_string, choice, flag, optional_output, optional_text, output, owned_text, reserved, slice,
-    text,
-};
+use super::args::{c_string, choice, optional_output, output, owned_text, slice, text};
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
+use super::managed::{Held, borrow};
+use super::parameter::{mmopt_parameters, model_spec, strides};
 use super::structs::options;
 use super::tensor::DTYPES;
 use super::trainer::mmopt_step_report;
@@ -17,9 +17,8 @@ use super::trainer_options::mmopt_trainer_options;
 use super::trainer_state::{mmopt_rates, rates};
 use crate::checkpoint::directory;
 use crate::checkpoint::weights::{self, Weights};
-use crate::error::{Context, Error, Result};
-use crate::optim::{Buffers, ModelSpec, Optimizer, ParamSpec, SavedTensor};
-use crate::tensor::element_count;
+use crate::error::{Error, Result};
+use crate::optim::{ModelSpec, Optimizer, Place, SavedTensor};
 
 /// Updates the parameters of several models together, in the host's memory.
 pub struct mmopt_optimizer(Cell<OptimizerValue>);
@@ -28,117 +27,27 @@ handle!(mmopt_optimizer, OptimizerValue, "optimizer");
 
 /// An optimizer and its models' names as C texts.
 pub struct OptimizerValue {
+    // Dropped first: it holds addresses of what was handed over.
     optimizer: Optimizer,
     models: Vec<CString>,
     /// Micro-batches since the last step.
     n_pending: usize,
+    /// Gradients that were handed over, by model and parameter.
+    gradients: BTreeMap<(usize, usize), Held>,
+    /// Other managed tensors that were handed over.
+    kept: Vec<Held>,
 }
 
-/// One parameter of the host: dense, row-major, in host memory.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct mmopt_parameter {
-    /// Unique within its model; the published name where there is one, as it decides the role.
-    pub name: *const c_char,
-    /// The dimensions, outermost first; NULL is allowed when n_dims is 0.
-    pub shape: *const i64,
-    /// How many dimensions.
-    pub n_dims: usize,
-    /// The values, f32, aligned to 4 bytes; updated in place.
-    pub data: *mut f32,
-    /// The gradient, of the same shape; NULL when there is none.
-    pub gradient: *mut c_void,
-    /// Element type of the gradient: MMOPT_DTYPE_F32, MMOPT_DTYPE_BF16 or MMOPT_DTYPE_F16.
-    pub gradient_dtype: u32,
-    /// 1: the optimizer changes it; 0: frozen.
-    pub trainable: u32,
-    /// NULL: role from the name. Else a JSON object that overrides it: role (for example
-    /// "attention_query", or null to keep it out of every group), part ("weight" or "bias"), block,
-    /// layout ("out_in" or "in_out").
-    pub role_json: *const c_char,
-    /// Must be 0.
-    pub reserved: [u64; 2],
-}
-
-/// One model of the host.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct mmopt_parameters {
-    /// Unique among the models.
-    pub name: *const c_char,
-    /// Its parameters.
-    pub parameters: *const mmopt_parameter,
-    /// How many.
-    pub n_parameters: usize,
-    /// Weight among the models, finite and at least 0; only ratios matter.
-    pub weight: f64,
-    /// The published model_type, for reports; NULL: not known.
-    pub architecture: *const c_char,
-    /// Token tables share only between models of the same vocabulary; NULL: with none.
-    pub vocabulary: *const c_char,
-    /// Heads share only between models of the same task; NULL: with none.
-    pub task: *const c_char,
-    /// Must be 0.
-    pub reserved: [u64; 2],
-}
-
-unsafe fn param_spec(p: &mmopt_parameter) -> Result<(ParamSpec, Buffers)> {
-    // SAFETY: the caller's texts and arrays, by the header's contract.
-    let (name, dims, role) = unsafe {
-        let name = text(p.name, "parameter.name")?;
-        let dims = slice(p.shape, p.n_dims, "parameter.shape")?;
-        (name, dims, optional_text(p.role_json, "parameter.role_json")?)
-    };
-    let check = || -> Result<(ParamSpec, Buffers)> {
-        let shape = dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
-        let shape = shape.map_err(|_| Error::shape(format!("a dimension of {dims:?} < 0")))?;
-        let n = element_count(&shape)?;
-        if p.data.is_null() && n > 0 {
-            return Err(Error::invalid("data is NULL"));
-        }
-        let role = role
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|e| Error::invalid(format!("role_json: {e}")).with_source(e))?;
-        reserved(p.reserved == [0; 2], "reserved")?;
-        let trainable = flag(p.trainable, "trainable")?;
-        let grad_dtype = choice(p.gradient_dtype, "gradient_dtype", &DTYPES)?;
-        let spec = ParamSpec { trainable, role, ..ParamSpec::new(name, &shape) };
-        Ok((spec, Buffers { param: p.data.cast(), grad: p.gradient.cast(), grad_dtype }))
-    };
-    check().context(|| format!("parameter '{name}'"))
-}
-
-unsafe fn model_spec(m: &mmopt_parameters) -> Result<(ModelSpec, Vec<Buffers>)> {
-    // SAFETY: the caller's texts and arrays, by the header's contract.
-    unsafe {
-        let name = text(m.name, "model.name")?;
-        let owned = |t: *const c_char, what| -> Result<Option<String>> {
-            Ok(optional_text(t, what)?.map(str::to_owned))
-        };
-        reserved(m.reserved == [0; 2], "model.reserved")?;
-        let parameters = slice(m.parameters, m.n_parameters, "model.parameters")?;
-        let read = |p| param_spec(p).context(|| format!("model '{name}'"));
-        let all = parameters.iter().map(read).collect::<Result<Vec<_>>>()?;
-        let (params, buffers) = all.into_iter().unzip();
-        let spec = ModelSpec {
-            weight: m.weight,
-            architecture: owned(m.architecture, "model.architecture")?,
-            vocabulary: owned(m.vocabulary, "model.vocabulary")?,
-            task: owned(m.task, "model.task")?,
-            ..ModelSpec::new(name, params)
-        };
-        Ok((spec, buffers))
-    }
-}
-
-/// Plans what n_models models share and takes hold of their memory. Texts and arrays are copied;
-/// values and gradients must stay where they are, and each must be apart from all others, until the
-/// optimizer is freed. They are read and written by mmopt_optimizer_accumulate and
-/// mmopt_optimizer_step only. Of the options, device, max_sessions and runtime_path play no part.
+/// Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
+/// copied; values and gradients must stay where they are until the optimizer is freed. They are
+/// read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
+/// are trained must lie apart from each other and from all gradients; gradients may share memory
+/// where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
+/// part.
 ///
-/// Errors name the model and parameter: a name that is taken twice, a missing pointer, a gradient
-/// of another element type, an option out of range.
+/// Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
+/// share memory, strides that repeat an element, an element type that cannot be trained
+/// (UNSUPPORTED), an option out of range.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_create(
@@ -157,16 +66,42 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         }
         let out = output(optimizer, "optimizer")?;
         let all = models.iter().map(|m| model_spec(m)).collect::<Result<Vec<_>>>()?;
-        let (specs, buffers): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let (specs, places): (Vec<_>, Vec<_>) = all.into_iter().unzip();
         let name = |s: &ModelSpec| c_string(&s.name, "a model's name");
         let names = specs.iter().map(name).collect::<Result<_>>()?;
         let mut optimizer = Optimizer::new(options.optimizer, specs)?;
-        for (i, buffers) in buffers.into_iter().enumerate() {
-            optimizer.bind(i, buffers)?;
+        for (i, places) in places.into_iter().enumerate() {
+            optimizer.bind_places(i, places)?;
         }
-        out.set(into_raw(OptimizerValue { optimizer, models: names, n_pending: 0 }));
+        optimizer.check_memory()?;
+        out.set(into_raw(OptimizerValue {
+            optimizer,
+            models: names,
+            n_pending: 0,
+            gradients: BTreeMap::new(),
+            kept: Vec::new(),
+        }));
         Ok(())
     })
+}
+
+impl OptimizerValue {
+    /// # Safety
+    /// The place must stay valid until the gradient is replaced or the optimizer dropped.
+    unsafe fn set_gradient(
+        &mut self,
+        model: usize,
+        parameter: usize,
+        n_dims: usize,
+        place: &Place,
+    ) -> Result<()> {
+        let wanted = self.optimizer.param_spec(model, parameter)?.shape.len();
+        if place.strides.is_some() && n_dims != wanted {
+            return Err(Error::shape(format!("{n_dims} strides for {wanted} dimensions")));
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.optimizer.set_gradient_place(model, parameter, place) }
+    }
 }
 
 /// The number of models; 0 for NULL.
@@ -176,8 +111,8 @@ pub unsafe extern "C" fn mmopt_optimizer_n_models(optimizer: *const mmopt_optimi
     guard_or(0, || Ok(unsafe { shared(optimizer) }?.models.len()))
 }
 
-/// Gives a parameter another gradient (NULL: none) for the coming steps; gradient_dtype as in
-/// mmopt_parameter. Parameters count from 0 in the order they were given.
+/// Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
+/// gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient(
@@ -191,7 +126,86 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient(
     guard(|| unsafe {
         let mut optimizer = exclusive(optimizer)?;
         let dtype = choice(gradient_dtype, "gradient_dtype", &DTYPES)?;
-        optimizer.optimizer.set_gradient(model, parameter, gradient.cast(), dtype)
+        optimizer.optimizer.set_gradient(model, parameter, gradient.cast(), dtype)?;
+        optimizer.gradients.remove(&(model, parameter));
+        Ok(())
+    })
+}
+
+/// As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
+/// parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
+///
+/// Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
+    optimizer: *mut mmopt_optimizer,
+    model: usize,
+    parameter: usize,
+    gradient: *mut c_void,
+    gradient_dtype: u32,
+    strides: *const i64,
+    n_dims: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut optimizer = exclusive(optimizer)?;
+        let dtype = choice(gradient_dtype, "gradient_dtype", &DTYPES)?;
+        let strides = self::strides(strides, n_dims, "strides")?;
+        let place = Place { data: gradient.cast(), dtype, strides };
+        optimizer.set_gradient(model, parameter, n_dims, &place)?;
+        optimizer.gradients.remove(&(model, parameter));
+        Ok(())
+    })
+}
+
+/// Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
+/// overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
+/// call, when another gradient takes its place or the optimizer is freed; it must not call into
+/// this optimizer. On error the tensor stays the caller's and the old gradient in place.
+///
+/// Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
+/// other element types than f32, bf16 and f16.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
+    optimizer: *mut mmopt_optimizer,
+    model: usize,
+    parameter: usize,
+    managed: *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut optimizer = exclusive(optimizer)?;
+        let b = borrow(managed, "managed")?;
+        let shape = &optimizer.optimizer.param_spec(model, parameter)?.shape;
+        if b.dims() != shape {
+            let text = format!("managed has shape {:?}, the parameter {shape:?}", b.dims());
+            return Err(Error::shape(text));
+        }
+        optimizer.set_gradient(model, parameter, b.n_dims, &b.place())?;
+        optimizer.gradients.insert((model, parameter), Held::new(managed));
+        Ok(())
+    })
+}
+
+/// Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
+/// mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
+/// freed, on the thread of that call. On error the tensor stays the caller's.
+///
+/// Errors: UNSUPPORTED for another major version.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_keep_dlpack(
+    optimizer: *mut mmopt_optimizer,
+    managed: *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut optimizer = exclusive(optimizer)?;
+        borrow(managed, "managed")?;
+        optimizer.kept.push(Held::new(managed));
+        Ok(())
     })
 }
 
@@ -329,8 +343,8 @@ pub unsafe extern "C" fn mmopt_optimizer_plan_json(
 const STATE: &str = "optimizer.json";
 const MOMENTS: &str = "optimizer.safetensors";
 
-/// Writes the optimizer's state (moments and counters, not the host's values) into a directory,
-/// made if need be. A crash at any point leaves the last one whole.
+/// Writes the optimizer's state (moments, masters and counters, not the host's values) into a
+/// directory, made if need be. A crash at any point leaves the last one whole.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_save(
@@ -355,7 +369,9 @@ pub unsafe extern "C" fn mmopt_optimizer_save(
     })
 }
 
-/// Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same.
+/// Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same. With
+/// the host's values as they were then, before or after this call, the same bits follow. A bf16 or
+/// f16 value that is another one now replaces its master.
 ///
 /// Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
 /// optimizer is unchanged then.
@@ -381,7 +397,8 @@ pub unsafe extern "C" fn mmopt_optimizer_load(
     })
 }
 
-/// Frees an optimizer; the host's memory is its own again. NULL is harmless.
+/// Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+/// are called. NULL is harmless.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_optimizer_free(optimizer: *mut mmopt_optimizer) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -1,6 +1,6 @@
 //! A trainer's parameters: names, shapes, values, gradients.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 
 use super::args::{c_string, flag, optional_output, output, slice, text};
 use super::error::mmopt_error;
@@ -12,6 +12,7 @@ use crate::tensor::Tensor;
 use crate::train::Trainer;
 
 /// Names and shapes of one model's parameters in C's form.
+#[derive(Clone)]
 pub struct Names {
     names: Vec<CString>,
     shapes: Vec<Vec<i64>>,
@@ -29,7 +30,12 @@ impl Names {
         Ok(all)
     }
 
-    fn name(&self, parameter: usize) -> Result<&str> {
+    /// A parameter's name and dimensions.
+    pub(super) fn described(&self, parameter: usize) -> Option<(&CStr, &[i64])> {
+        Some((self.names.get(parameter)?, self.shapes.get(parameter)?))
+    }
+
+    pub(super) fn name(&self, parameter: usize) -> Result<&str> {
         let n = self.names.len();
         let found = self.names.get(parameter).and_then(|name| name.to_str().ok());
         found.ok_or_else(|| Error::invalid(format!("parameter {parameter} of {n}")))
@@ -49,7 +55,7 @@ impl Names {
 }
 
 impl TrainerValue {
-    fn names_of(&self, model: usize) -> Result<&Names> {
+    pub(super) fn names_of(&self, model: usize) -> Result<&Names> {
         self.names.get(model).ok_or_else(|| {
             Error::invalid(format!("model {model} of {}; counted from 0", self.names.len()))
         })

@@ -66,7 +66,9 @@ mod tests {
     use crate::onnx::{Node, ValueType};
 
     /// Bytes that tell, through the count of their owner, whether anything refers to them.
-    struct Watched(Arc<()>);
+    struct Watched {
+        _owner: Arc<()>,
+    }
 
     impl AsRef<[u8]> for Watched {
         fn as_ref(&self) -> &[u8] {
@@ -77,7 +79,7 @@ mod tests {
     #[test]
     fn nothing_refers_to_the_file_any_more() {
         let file = Arc::new(());
-        let bytes = Bytes::from_owner(Watched(file.clone()));
+        let bytes = Bytes::from_owner(Watched { _owner: file.clone() });
         let tensor = TensorProto { raw_data: Some(bytes.clone()), ..Default::default() };
         let attribute = AttributeProto {
             s: Some(bytes.slice(..3)),

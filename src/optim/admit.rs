@@ -1,18 +1,33 @@
 //! What is checked when models and memory come in.
 
-use super::optimizer::{Buffers, ParamState};
+use super::optimizer::ParamState;
 use super::options::{Method, Options, ParamGroup, Rule};
 use super::pattern::matches;
+use super::place::{Array, Place};
 use super::role::classify;
-use super::spec::ModelSpec;
+use super::spec::{ModelSpec, ParamSpec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, element_count};
 
 pub(super) fn not_trainable(model: &str, param: &str, dtype: DType) -> Error {
     Error::unsupported(format!(
-        "model '{model}', parameter '{param}' has element type {dtype}; only f32 can be trained, \
-         freeze it"
+        "model '{model}', parameter '{param}' has element type {dtype}; only f32, bf16 and f16 \
+         can be trained, freeze it"
     ))
+}
+
+/// Whether parameters of this type can be trained.
+pub(super) fn is_trainable(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
+}
+
+/// The models as plan and layout see them: lanes are f32 whatever the host's memory holds.
+pub(super) fn as_lanes(spec: &ModelSpec) -> ModelSpec {
+    let mut spec = spec.clone();
+    for p in spec.params.iter_mut().filter(|p| is_trainable(p.dtype)) {
+        p.dtype = DType::F32;
+    }
+    spec
 }
 
 pub(super) fn check_names(specs: &[ModelSpec]) -> Result<()> {
@@ -55,6 +70,10 @@ pub(super) fn admit_param(
         x: None,
         sum: None,
         summed: false,
+        value: Array::none(),
+        gradient: Array::none(),
+        packed: None,
+        collected: None,
     };
     let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
     for group in options.groups.iter().filter(hits) {
@@ -62,10 +81,10 @@ pub(super) fn admit_param(
         state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
         state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
     }
-    if state.trainable && p.dtype != DType::F32 {
+    if state.trainable && !is_trainable(p.dtype) {
         return Err(not_trainable(&spec.name, &p.name, p.dtype));
     }
-    let hidden = |p: &super::spec::ParamSpec| {
+    let hidden = |p: &ParamSpec| {
         let placed = classify(p, 0);
         !placed.is_empty() && placed.iter().all(|p| p.role.is_hidden_matrix())
     };
@@ -74,21 +93,25 @@ pub(super) fn admit_param(
     Ok(state)
 }
 
-pub(super) fn check_buffers(b: &Buffers, trainable: bool) -> Result<()> {
-    if trainable && b.param.is_null() {
+/// Checks where a parameter's values lie.
+pub(super) fn check_value(place: &Place, spec: &ParamSpec, trainable: bool) -> Result<Array> {
+    if trainable && place.data.is_null() {
         return Err(Error::invalid("its value pointer is null"));
     }
-    if !(b.param as usize).is_multiple_of(4) {
-        return Err(Error::invalid("its value pointer is not aligned to 4 bytes"));
+    if place.dtype != spec.dtype {
+        let (told, here) = (spec.dtype, place.dtype);
+        return Err(Error::invalid(format!("its values are {here}, but were said to be {told}")));
     }
-    if !matches!(b.grad_dtype, DType::F32 | DType::BF16 | DType::F16) {
-        let text = format!("gradients of type {}; f32, bf16 and f16 are", b.grad_dtype);
+    Array::new(place, &spec.shape, "value")
+}
+
+/// Checks where a parameter's gradient lies.
+pub(super) fn check_gradient(place: &Place, spec: &ParamSpec) -> Result<Array> {
+    if !is_trainable(place.dtype) {
+        let text = format!("gradients of type {}; f32, bf16 and f16 are possible", place.dtype);
         return Err(Error::unsupported(text));
     }
-    if !(b.grad as usize).is_multiple_of(b.grad_dtype.size()) {
-        return Err(Error::invalid("its gradient pointer is not aligned to its elements"));
-    }
-    Ok(())
+    Array::new(place, &spec.shape, "gradient")
 }
 
 /// The influence matrix by model, row = influenced.

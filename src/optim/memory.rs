@@ -1,6 +1,7 @@
 //! Memory that the optimizer owns itself, for hosts without buffers of their own, and tests.
 
-use super::optimizer::{Buffers, Optimizer};
+use super::bind::Buffers;
+use super::optimizer::Optimizer;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -12,16 +13,18 @@ pub(super) struct Owned {
 }
 
 impl Optimizer {
-    /// Binds a model to zeroed memory of the optimizer's own: f32 values, gradients of
-    /// `grad_dtype` (f32, bf16 or f16). Reach it with [`Optimizer::values_mut`] and
+    /// Binds a model to zeroed memory of the optimizer's own: values of the types in its spec,
+    /// gradients of `grad_dtype` (f32, bf16 or f16). Reach it with [`Optimizer::values_mut`] and
     /// [`Optimizer::gradient_mut`].
     pub fn bind_owned(&mut self, model: usize, grad_dtype: DType) -> Result<()> {
         let ours = self.index(model)?;
         let specs = &self.models[ours].spec.params;
-        let zeros = |dtype: DType| -> Result<Vec<Tensor>> {
-            specs.iter().map(|p| Tensor::zeros(dtype, &p.shape)).collect()
+        let values = specs.iter().map(|p| Tensor::zeros(p.dtype, &p.shape));
+        let gradients = specs.iter().map(|p| Tensor::zeros(grad_dtype, &p.shape));
+        let mut owned = Owned {
+            values: values.collect::<Result<_>>()?,
+            gradients: gradients.collect::<Result<_>>()?,
         };
-        let mut owned = Owned { values: zeros(DType::F32)?, gradients: zeros(grad_dtype)? };
         let pairs = owned.values.iter_mut().zip(&mut owned.gradients);
         let buffers = pairs.map(|(v, g)| Buffers {
             param: v.bytes_mut().as_mut_ptr(),
@@ -52,13 +55,19 @@ impl Optimizer {
         }
     }
 
-    /// Values of a parameter in owned memory.
+    /// Values of an f32 parameter in owned memory.
     pub fn values(&self, model: usize, param: usize) -> Result<&[f32]> {
         let (m, p) = self.owned(model, param)?;
         self.owned[m].values[p].as_slice()
     }
 
-    /// Values of a parameter in owned memory, writable.
+    /// Values of a parameter in owned memory, of any type.
+    pub fn value_tensor(&mut self, model: usize, param: usize) -> Result<&mut Tensor> {
+        let (m, p) = self.owned(model, param)?;
+        Ok(&mut self.owned[m].values[p])
+    }
+
+    /// Values of an f32 parameter in owned memory, writable.
     pub fn values_mut(&mut self, model: usize, param: usize) -> Result<&mut [f32]> {
         let (m, p) = self.owned(model, param)?;
         self.owned[m].values[p].as_mut_slice()

@@ -5,8 +5,10 @@
 //! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
 
 mod admit;
+mod bind;
 mod coefficient;
 mod converge;
+mod hook;
 mod kernel;
 mod lane;
 mod layout;
@@ -16,8 +18,10 @@ mod mixing;
 mod muon;
 mod optimizer;
 mod options;
+mod pack;
 mod paper;
 mod pattern;
+mod place;
 mod plan;
 mod pool;
 mod rates;
@@ -32,9 +36,11 @@ mod validate;
 mod validation;
 mod view;
 
+pub use bind::{Buffers, Places};
 pub use converge::{Trend, relative_factor, trend};
+pub use hook::{GradientAction, GradientCallback, GradientView};
 pub use metrics::{GroupMetrics, Metrics};
-pub use optimizer::{Buffers, Moment, Optimizer, RateCallback, Rates, StepReport};
+pub use optimizer::{Moment, Optimizer, RateCallback, Rates, StepReport};
 pub use options::{
     Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
     Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
@@ -42,6 +48,7 @@ pub use options::{
 };
 pub use paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
 pub use pattern::matches;
+pub use place::Place;
 pub use plan::{Group, LeftOut, Member, Plan};
 pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
 pub use schedule::{PlateauState, factor as schedule_factor};

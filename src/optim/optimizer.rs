@@ -4,8 +4,10 @@
 //! Models are kept in order of name, whatever order they were given in; `order` maps the
 //! caller's indices.
 
-use super::admit::{admit_param, check_buffers, check_names, influence, not_trainable};
+use super::admit::{admit_param, as_lanes, check_names, influence, is_trainable, not_trainable};
+use super::bind::no_memory;
 use super::converge::Tracker;
+use super::hook::GradientCallback;
 use super::kernel::Build;
 use super::kernel::update::Coef;
 use super::lane::{Lane, Scratches};
@@ -13,8 +15,10 @@ use super::layout::{Layout, TILE_FLOATS};
 use super::memory::Owned;
 use super::metrics::Metrics;
 use super::mixing;
-use super::options::{Isa, Method, MomentType, Options, ParamGroup, Policy};
+use super::options::{Isa, Options, ParamGroup, Policy};
+use super::pack::Piece;
 use super::pattern::matches;
+use super::place::Array;
 use super::plan::Plan;
 use super::pool::Pool;
 use super::schedule::PlateauState;
@@ -22,24 +26,6 @@ use super::spec::ModelSpec;
 use super::sweep::Own;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-
-/// Where one parameter lies in the host's memory, dense and row-major.
-#[derive(Clone, Copy, Debug)]
-pub struct Buffers {
-    /// The values, f32, aligned to 4 bytes; updated in place.
-    pub param: *mut u8,
-    /// The gradient, of the same shape; null when there is none.
-    pub grad: *mut u8,
-    /// Element type of the gradient: f32, bf16 or f16.
-    pub grad_dtype: DType,
-}
-
-impl Buffers {
-    /// An f32 parameter with an f32 gradient.
-    pub fn new(param: *mut f32, grad: *mut f32) -> Self {
-        Self { param: param.cast(), grad: grad.cast(), grad_dtype: DType::F32 }
-    }
-}
 
 /// Which moment of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +128,13 @@ pub(super) struct ParamState {
     /// Sum of micro-batches, and whether this window has one.
     pub sum: Option<Tensor>,
     pub summed: bool,
+    /// Where the host has it.
+    pub value: Array,
+    pub gradient: Array,
+    /// The dense f32 copy of values that are not: the master of narrow ones.
+    pub packed: Option<Tensor>,
+    /// The dense copy of a gradient with strides, of its type.
+    pub collected: Option<Tensor>,
 }
 
 /// A learning-rate callback: (model's name, step, rate) to rate.
@@ -189,7 +182,12 @@ pub struct Optimizer {
     pub(super) refused: u64,
     pub(super) matrices: super::muon::Matrices,
     pub(super) metrics: Option<Metrics>,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) gradient_callback: Option<GradientCallback>,
+    /// Parameters that the host has updated itself in this step.
+    pub(super) taken: Vec<bool>,
 }
+
 impl Optimizer {
     /// Plans the sharing and sets up for `models`; memory is bound later. Fails when an option
     /// is out of range, names are not unique, weights are negative, or a trainable parameter is
@@ -239,6 +237,9 @@ impl Optimizer {
             refused: 0,
             matrices: super::muon::Matrices::default(),
             metrics: None,
+            pieces: Vec::new(),
+            gradient_callback: None,
+            taken: Vec::new(),
             options,
         };
         optimizer.admit(specs)?;
@@ -283,7 +284,7 @@ impl Optimizer {
 
     /// Makes plan, layout and all tables anew, keeping every number that training produced.
     pub(super) fn replan(&mut self) -> Result<()> {
-        let specs: Vec<ModelSpec> = self.models.iter().map(|m| m.spec.clone()).collect();
+        let specs: Vec<ModelSpec> = self.models.iter().map(|m| as_lanes(&m.spec)).collect();
         let plan = Plan::new(&self.options, &specs)?;
         let layout = Layout::new(&plan, &specs, &self.base)?;
         let dense = mixing::is_dense(&self.options.rule);
@@ -309,6 +310,7 @@ impl Optimizer {
         self.work = super::step::Work::new(layout.largest);
         self.own = vec![Own { active: false, synced: false, scale: 1.0, bound: f32::INFINITY }; n];
         self.coefs = vec![super::coefficient::idle(); n];
+        self.taken = vec![false; n];
         if self.bound.len() != n {
             self.bound = self.params.iter().map(|p| no_memory(p.len)).collect();
         }
@@ -349,84 +351,6 @@ impl Optimizer {
         self.step = step;
     }
 
-    /// Binds a model's memory, one entry per parameter, in the order of its spec. A frozen
-    /// parameter may have a null `param` if no policy synchronises it. Allocates the moments.
-    ///
-    /// # Safety
-    /// Until the optimizer is dropped or the model bound again, every non-null pointer must be
-    /// valid for the parameter's elements, nobody else may use the values or gradients while a
-    /// method of the optimizer runs, and no memory of one parameter may be part of another's.
-    pub unsafe fn bind(&mut self, model: usize, buffers: Vec<Buffers>) -> Result<()> {
-        let model = self.index(model)?;
-        let spec = &self.models[model].spec;
-        if buffers.len() != spec.params.len() {
-            return Err(Error::invalid(format!(
-                "model '{}': {} buffers for {} parameters",
-                spec.name,
-                buffers.len(),
-                spec.params.len()
-            )));
-        }
-        let base = self.base[model];
-        for (i, b) in buffers.iter().enumerate() {
-            check_buffers(b, self.params[base + i].trainable).map_err(|e| {
-                e.context(format!("model '{}', parameter '{}'", spec.name, spec.params[i].name))
-            })?;
-        }
-        for (i, b) in buffers.iter().enumerate() {
-            self.allocate(base + i)?;
-            let lane = &mut self.bound[base + i];
-            lane.p = b.param.cast();
-            lane.g = b.grad;
-            lane.g_type = b.grad_dtype;
-        }
-        self.models[model].bound = true;
-        self.lanes.clone_from(&self.bound);
-        Ok(())
-    }
-
-    /// Gives a parameter another gradient buffer, or none (null) for the coming steps.
-    ///
-    /// # Safety
-    /// As [`Optimizer::bind`].
-    pub unsafe fn set_gradient(
-        &mut self,
-        model: usize,
-        param: usize,
-        grad: *mut u8,
-        dtype: DType,
-    ) -> Result<()> {
-        let i = self.param_index(model, param)?;
-        let b = Buffers { param: self.bound[i].p.cast(), grad, grad_dtype: dtype };
-        check_buffers(&b, false)?;
-        self.bound[i].g = grad;
-        self.bound[i].g_type = dtype;
-        Ok(())
-    }
-
-    /// Moments for a trainable parameter that has none yet.
-    pub(super) fn allocate(&mut self, i: usize) -> Result<()> {
-        let p = &mut self.params[i];
-        if p.trainable && p.m.is_none() {
-            let shape = &self.models[p.model].spec.params[p.index].shape;
-            let dtype = dtype_of(self.options.moments);
-            let dtype = if p.muon { DType::F32 } else { dtype };
-            let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
-            let adam = matches!(self.options.method, Method::AdamW | Method::Muon);
-            p.m = zeros(true)?;
-            p.v = zeros(adam)?;
-            p.x = zeros(self.options.amsgrad && adam && !p.muon)?;
-        }
-        let pointer = |t: &mut Option<Tensor>| {
-            t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())
-        };
-        let lane = &mut self.bound[i];
-        lane.m = pointer(&mut p.m);
-        lane.v = pointer(&mut p.v);
-        lane.x = pointer(&mut p.x);
-        Ok(())
-    }
-
     /// Takes in a finished backward pass: its loss, which is logged, and, with accumulation, the
     /// gradients that lie in the bound buffers. A non-finite loss marks the model for skipping.
     /// Without accumulation the gradients are read in place by [`Optimizer::step`].
@@ -444,6 +368,7 @@ impl Optimizer {
         self.models[model].calls = next;
         self.note_loss(model, loss);
         if self.options.accumulation > 1 {
+            self.collect_gradients(Some(model))?;
             self.add_gradients(model)?;
         }
         self.models[model].window += 1;
@@ -494,11 +419,11 @@ impl Optimizer {
             let q = &spec.params[p.index];
             let hit = matches(model, &spec.name) && matches(pattern, &q.name);
             if hit && p.trainable != trainable {
-                if trainable && q.dtype != DType::F32 {
+                if trainable && !is_trainable(q.dtype) {
                     return Err(not_trainable(&spec.name, &q.name, q.dtype));
                 }
                 let bound = self.models[p.model].bound;
-                if trainable && bound && p.len > 0 && self.bound[i].p.is_null() {
+                if trainable && bound && p.len > 0 && p.value.is_null() {
                     return Err(Error::state(format!(
                         "model '{}', parameter '{}' has no memory to train in",
                         spec.name, q.name
@@ -525,6 +450,7 @@ impl Optimizer {
             ..ParamGroup::default()
         };
         self.options.groups.push(group);
+        self.list_pieces();
         self.replan()?;
         Ok(changed.len())
     }
@@ -576,25 +502,6 @@ impl Optimizer {
     }
 
     pub(super) fn moment_type(&self) -> DType {
-        dtype_of(self.options.moments)
-    }
-}
-
-fn dtype_of(moments: MomentType) -> DType {
-    match moments {
-        MomentType::F32 => DType::F32,
-        MomentType::BF16 => DType::BF16,
-    }
-}
-
-pub(super) fn no_memory(len: usize) -> Lane {
-    Lane {
-        p: std::ptr::null_mut(),
-        g: std::ptr::null(),
-        g_type: DType::F32,
-        m: std::ptr::null_mut(),
-        v: std::ptr::null_mut(),
-        x: std::ptr::null_mut(),
-        len,
+        super::bind::dtype_of(self.options.moments)
     }
 }

@@ -10,7 +10,7 @@ pub struct ParamSpec {
     pub name: String,
     /// Dense row-major shape; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Element type; only `f32` can be trained.
+    /// Element type; `f32`, `bf16` and `f16` can be trained.
     pub dtype: DType,
     /// False freezes it.
     pub trainable: bool,

@@ -13,7 +13,8 @@ const VERSION: u32 = 1;
 /// A tensor of the state, borrowed.
 #[derive(Clone, Debug)]
 pub struct StateTensor<'a> {
-    /// `model/parameter/kind`, kind one of `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `grad_sum`.
+    /// `model/parameter/kind`, kind one of `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `grad_sum`,
+    /// `master` (the f32 values behind bf16 and f16 parameters).
     pub name: String,
     /// Element type: f32 or bf16.
     pub dtype: DType,
@@ -75,19 +76,21 @@ impl<'de> Deserialize<'de> for Exact {
     }
 }
 
-const KINDS: [&str; 4] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq", "grad_sum"];
+const KINDS: [&str; 5] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq", "grad_sum", "master"];
 
 /// A tensor of a saved state: element type, shape, bytes.
 pub type SavedTensor<'a> = (DType, &'a [usize], &'a [u8]);
 
 impl Optimizer {
-    /// Moments and partial sums, to be written without copying.
+    /// Moments, partial sums and masters, to be written without copying.
     pub fn state_tensors(&self) -> Vec<StateTensor<'_>> {
         let mut out = Vec::new();
         for p in &self.params {
             let model = &self.models[p.model].spec;
             let sum = p.sum.as_ref().filter(|_| p.summed);
-            let all = [p.m.as_ref(), p.v.as_ref().filter(|_| !p.muon), p.x.as_ref(), sum];
+            let master = p.packed.as_ref().filter(|_| p.has_master());
+            let v = p.v.as_ref().filter(|_| !p.muon);
+            let all = [p.m.as_ref(), v, p.x.as_ref(), sum, master];
             for (tensor, kind) in all.into_iter().zip(KINDS) {
                 if let Some(t) = tensor {
                     out.push(StateTensor {
@@ -146,9 +149,11 @@ impl Optimizer {
     }
 
     /// Restores a state into an optimizer with the same models and parameters (in any order of
-    /// models), after [`Optimizer::bind`]. `tensor` finds a tensor by its name. Everything is
-    /// checked before anything changes. The options are those given to [`Optimizer::new`], but
-    /// the base learning rate and what is frozen come from the state.
+    /// models), after [`Optimizer::bind`]. Where the host's narrow values are those of the saved
+    /// step, their masters continue with the same bits; others replace their masters. `tensor`
+    /// finds a tensor by its name. Everything is checked before anything changes. The options are
+    /// those given to [`Optimizer::new`], but the base learning rate and what is frozen come from
+    /// the state.
     pub fn load_state<'a>(
         &mut self,
         json: &serde_json::Value,
@@ -164,12 +169,13 @@ impl Optimizer {
             (m.skipped, m.score) = (r.skipped, r.score.map(|s| s.0));
         }
         let records = state.models.iter().flat_map(|m| &m.params);
-        for ((p, r), [m, v, x, sum]) in self.params.iter_mut().zip(records).zip(fresh) {
+        for ((p, r), [m, v, x, sum, master]) in self.params.iter_mut().zip(records).zip(fresh) {
             (p.steps, p.summed, p.trainable) = (r.steps, r.summed, r.trainable);
             self.models[p.model].spec.params[p.index].trainable = r.trainable;
             (p.m, p.x) = (m, x);
             p.v = v.or_else(|| p.v.take().filter(|_| p.muon));
             p.sum = sum.or_else(|| p.sum.take());
+            p.packed = master.or_else(|| p.packed.take());
         }
         (self.step, self.calls, self.ended) = (state.step, state.calls, state.ended);
         self.refused = state.refused_syncs;
@@ -182,6 +188,7 @@ impl Optimizer {
             state.rates.iter().map(|r| (r.0.0, r.1.0)).collect(),
         );
         (0..self.params.len()).try_for_each(|i| self.allocate(i))?;
+        self.list_pieces();
         self.normalise()?;
         self.replan()?;
         self.compute_rates(self.step + 1, self.calls + 1);
@@ -221,12 +228,12 @@ impl Optimizer {
         &self,
         state: &State,
         tensor: &dyn Fn(&str) -> Option<SavedTensor<'a>>,
-    ) -> Result<Vec<[Option<Tensor>; 4]>> {
+    ) -> Result<Vec<[Option<Tensor>; KINDS.len()]>> {
         let mut out = Vec::with_capacity(self.params.len());
         for (p, r) in self.params.iter().zip(state.models.iter().flat_map(|m| &m.params)) {
             let model = &self.models[p.model].spec;
             let shape = &model.params[p.index].shape;
-            let mut found = [None, None, None, None];
+            let mut found = [const { None }; KINDS.len()];
             for (slot, kind) in found.iter_mut().zip(KINDS) {
                 let name = format!("{}/{}/{kind}", model.name, r.name);
                 let Some((dtype, saved, bytes)) = tensor(&name) else { continue };
@@ -234,14 +241,20 @@ impl Optimizer {
                     let text = format!("'{name}' has shape {saved:?} instead of {shape:?}");
                     return Err(Error::data(text).context("optimizer state"));
                 }
-                let wanted = if kind == "grad_sum" { DType::F32 } else { self.moment_type() };
+                if kind == "master" && !p.is_narrow() {
+                    let text = format!("'{name}' belongs to values of another type");
+                    return Err(Error::data(text).context("optimizer state"));
+                }
+                let wide = ["grad_sum", "master"].contains(&kind);
+                let wanted = if wide { DType::F32 } else { self.moment_type() };
                 if dtype != wanted {
                     let text = format!("'{name}' is {dtype}, the options say {wanted}");
                     return Err(Error::data(text).context("optimizer state"));
                 }
                 *slot = Some(Tensor::from_bytes(dtype, shape, bytes).context(|| name)?);
             }
-            let present = [p.m.is_some(), p.v.is_some() && !p.muon, p.x.is_some(), r.summed];
+            let v = p.v.is_some() && !p.muon;
+            let present = [p.m.is_some(), v, p.x.is_some(), r.summed, p.has_master()];
             for ((wanted, slot), kind) in present.iter().zip(&found).zip(KINDS) {
                 if *wanted && slot.is_none() {
                     let name = format!("{}/{}/{kind}", model.name, r.name);

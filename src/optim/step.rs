@@ -89,6 +89,11 @@ impl Optimizer {
     pub fn step(&mut self) -> Result<StepReport> {
         let step = self.step + 1;
         let calls = self.begin()?;
+        self.gather_values()?;
+        if self.options.accumulation == 1 {
+            self.collect_gradients(None)?;
+        }
+        self.ask_gradients(step)?;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let groups = !self.plan.groups().is_empty();
         let share = groups && due(self.options.share_every) && self.options.rule != Rule::None;
@@ -110,6 +115,7 @@ impl Optimizer {
         self.prepare_groups(share, sync);
         self.sweep(share || sync, true)?;
         self.move_matrices()?;
+        self.scatter_values(true, sync)?;
         let report = StepReport {
             step,
             updated: self.models.iter().filter(|m| m.bound && !m.bad).count(),

@@ -21,8 +21,10 @@ impl Optimizer {
         if self.layout.bundles.iter().all(|b| b.beta == 0.0) {
             return Ok(false);
         }
+        self.gather_values()?;
         self.save_grouped()?;
         self.sweep(true, false)?;
+        self.scatter_values(false, true)?;
         self.proposed = true;
         Ok(true)
     }
@@ -68,7 +70,7 @@ impl Optimizer {
                 values.copy_from_slice(saved.as_slice()?);
             }
         }
-        Ok(())
+        self.scatter_values(false, true)
     }
 
     /// Synchronisations that were undone.

@@ -1,5 +1,6 @@
 //! A model's parameter: its value, its gradient, and whether it is trained.
 
+use super::shared::{Share, SharedTensor};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -8,7 +9,7 @@ use crate::tensor::{DType, Tensor};
 pub(super) struct Parameter {
     /// Name in the graph and in the published state dict.
     pub name: String,
-    /// The value.
+    /// The value; changed in place, never replaced, as its address is known elsewhere.
     pub value: Tensor,
     /// Whether the optimizer may change it.
     pub trainable: bool,
@@ -17,6 +18,17 @@ pub(super) struct Parameter {
     /// Those rows as they were before the step.
     kept: Vec<u8>,
     gradient: Option<Tensor>,
+    value_share: Share,
+    gradient_share: Share,
+}
+
+impl Drop for Parameter {
+    fn drop(&mut self) {
+        self.value_share.release(&mut self.value);
+        if let Some(gradient) = &mut self.gradient {
+            self.gradient_share.release(gradient);
+        }
+    }
 }
 
 impl Parameter {
@@ -34,12 +46,24 @@ impl Parameter {
             still_rows: Vec::new(),
             kept: Vec::new(),
             gradient: None,
+            value_share: Share::default(),
+            gradient_share: Share::default(),
         })
     }
 
     /// The gradient, if any session has one for it.
     pub fn gradient(&self) -> Option<&Tensor> {
         self.gradient.as_ref()
+    }
+
+    /// A view of the value that may outlive this parameter.
+    pub fn share_value(&self) -> SharedTensor {
+        self.value_share.view(&self.value)
+    }
+
+    /// A view of the gradient that may outlive this parameter.
+    pub fn share_gradient(&self) -> Option<SharedTensor> {
+        self.gradient.as_ref().map(|g| self.gradient_share.view(g))
     }
 
     /// Where the gradient lies; null without one.

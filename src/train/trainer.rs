@@ -8,6 +8,7 @@ use super::model::{Model, Run};
 use super::mutual::Peers;
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
+use super::shared::SharedTensor;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport};
 use crate::runtime::{Canceller, SessionOptions, plan_threads};
@@ -367,6 +368,18 @@ impl Trainer {
     pub fn gradient(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
         let one = self.model(model)?;
         Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.gradient())
+    }
+
+    /// A view of a parameter's value that stays valid after the trainer is dropped.
+    pub fn share_parameter(&self, model: usize, name: &str) -> Result<SharedTensor> {
+        let one = self.model(model)?;
+        Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.share_value())
+    }
+
+    /// As [`Trainer::gradient`], as a view that stays valid after the trainer is dropped.
+    pub fn share_gradient(&self, model: usize, name: &str) -> Result<Option<SharedTensor>> {
+        let one = self.model(model)?;
+        Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.share_gradient())
     }
 
     /// Replaces a gradient between the backward pass and the step. With accumulation over more

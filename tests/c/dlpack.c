@@ -1,42 +1,14 @@
 /* DLPack in and out: what is borrowed is never deleted, what is made is deleted once. */
-#include "check.h"
+#include "dlpack_structs.h"
 
 #include <math.h>
-
-/* The layout of dlpack.h 1.x. */
-typedef struct { void *data; struct { int32_t type, id; } device; int32_t ndim;
-                 struct { uint8_t code, bits; uint16_t lanes; } dtype;
-                 int64_t *shape, *strides; uint64_t byte_offset; } plain;
-typedef struct managed { struct { uint32_t major, minor; } version; void *context;
-                         void (*deleter)(struct managed *); uint64_t flags; plain t; } managed;
-
-static int n_deleted = 0;
-
-static void count(managed *m)
-{
-    (void)m;
-    n_deleted++;
-}
 
 static int64_t shape[2] = {2, 3}, dense[2] = {3, 1}, transposed[2] = {1, 2};
 static float values[8] = {-1, -1, 1, 2, 3, 4, 5, 6}, gradients[6];
 
 static managed make(float *data)
 {
-    managed m;
-    memset(&m, 0, sizeof m);
-    m.version.major = 1;
-    m.version.minor = 1;
-    m.deleter = count;
-    m.t.data = data;
-    m.t.device.type = 1;
-    m.t.ndim = 2;
-    m.t.dtype.code = 2;
-    m.t.dtype.bits = 32;
-    m.t.dtype.lanes = 1;
-    m.t.shape = shape;
-    m.t.strides = dense;
-    return m;
+    return make_managed(data, CODE_FLOAT, 32, 2, shape, dense);
 }
 
 static void test_in(void)

@@ -91,7 +91,7 @@ static void test_nulls(void)
 {
     mmopt_model *model = tagger();
     mmopt_gradient_options options;
-    mmopt_gradient pair = {NULL, "x"};
+    mmopt_gradient_output pair = {NULL, "x"};
     char *text = NULL;
 
     REFUSES_NULL(mmopt_model_set_merging(NULL, 0));
@@ -247,7 +247,7 @@ static void near(const mmopt_tensor *a, const mmopt_tensor *b)
 
 static mmopt_model *given(const char *loss)
 {
-    static const mmopt_gradient pairs[2] = {{"w", "w_grad"}, {"b", "b_grad"}};
+    static const mmopt_gradient_output pairs[2] = {{"w", "w_grad"}, {"b", "b_grad"}};
     static const char *const logits[1] = {"y"};
     mmopt_model *model = open_model("gradients.onnx");
     mmopt_gradient_options options;

@@ -106,7 +106,7 @@ static void test_descriptions(void)
     REFUSES_MODEL(parameters[1][0].role_json = "{", MMOPT_CODE_INVALID_ARGUMENT, "role_json");
     REFUSES_MODEL(parameters[1][1].name = parameters[1][0].name, MMOPT_CODE_INVALID_ARGUMENT,
                   "query");
-    REFUSES_MODEL(parameters[1][0].reserved[1] = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
+    REFUSES_MODEL(parameters[1][0].reserved[0] = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
     REFUSES_MODEL(models[1].reserved[0] = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
     CHECK(optimizer == NULL);
 }
