@@ -123,7 +123,8 @@ fn add(dump: &mut Dump, case: &Case, checked: Checked) {
             _ => Tensor::from_slice(&[values.len()], &narrow).unwrap(),
         }
     };
-    dump.add(format!("{label} forward"), floats(&[checked.forward]), Some(FLOOR));
+    // Losses are of order 1, those that cancel to less too.
+    dump.add(format!("{label} forward"), floats(&[checked.forward]), Some(1.0));
     for (i, gradient) in checked.gradients.iter().enumerate() {
         dump.add(format!("{label} gradient {i}"), floats(gradient), Some(FLOOR));
     }
