@@ -850,9 +850,10 @@ namespace detail {
 /// The host's callbacks of one trainer, at an address that does not change, and what they threw.
 class callbacks {
   public:
-    log_function log;
-    progress_function progress;
-    rate_function rate;
+    // Behind pointers, so that a function which is running stays where it is when it is replaced.
+    std::unique_ptr<log_function> log;
+    std::unique_ptr<progress_function> progress;
+    std::unique_ptr<rate_function> rate;
 
     /// Runs a callback; keeps what it throws and gives `otherwise` then.
     template <class R, class F> R run(R otherwise, F &&call) noexcept {
@@ -889,20 +890,20 @@ extern "C" {
 inline void mmopt_cpp_log(void *user, std::uint32_t level, const char *message) {
     auto *all = static_cast<detail::callbacks *>(user);
     all->run(0, [&] {
-        all->log(level, message);
+        (*all->log)(level, message);
         return 0;
     });
 }
 inline std::uint32_t mmopt_cpp_progress(void *user, const mmopt_progress *progress) {
     auto *all = static_cast<detail::callbacks *>(user);
     return all->run(std::uint32_t{1},
-                    [&] { return all->progress(*progress) ? std::uint32_t{0} : 1; });
+                    [&] { return (*all->progress)(*progress) ? std::uint32_t{0} : 1; });
 }
 /// NaN fails the step.
 inline double mmopt_cpp_rate(void *user, const char *model, std::uint64_t step, double rate) {
     auto *all = static_cast<detail::callbacks *>(user);
     return all->run(std::numeric_limits<double>::quiet_NaN(),
-                    [&] { return all->rate(model, step, rate); });
+                    [&] { return (*all->rate)(model, step, rate); });
 }
 }
 
@@ -1166,26 +1167,23 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// Sends messages up to a level to a function; an empty one ends that. What it throws comes out
     /// of the call that logged, which has done its work by then.
     void set_log(std::uint32_t level, log_function function) {
-        const bool wanted = static_cast<bool>(function);
-        auto &all = callbacks();
-        done(mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, &all));
-        all.log = std::move(function);
+        replace(&detail::callbacks::log, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, user);
+        });
     }
     /// Asks a function before each pass and step whether to go on; an empty one ends that. What it
     /// throws cancels the call and comes out of it.
     void set_progress(progress_function function) {
-        const bool wanted = static_cast<bool>(function);
-        auto &all = callbacks();
-        done(mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, &all));
-        all.progress = std::move(function);
+        replace(&detail::callbacks::progress, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, user);
+        });
     }
     /// Lets a function decide each model's learning rate at each step; an empty one ends that. What
     /// it throws fails the step, which has changed nothing then, and comes out of it.
     void set_rate_callback(rate_function function) {
-        const bool wanted = static_cast<bool>(function);
-        auto &all = callbacks();
-        done(mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, &all));
-        all.rate = std::move(function);
+        replace(&detail::callbacks::rate, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, user);
+        });
     }
     /// A switch that ends passes from another thread.
     [[nodiscard]] mmopt::canceller canceller() const {
@@ -1218,6 +1216,19 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         if (callbacks_ == nullptr)
             callbacks_ = std::make_unique<detail::callbacks>();
         return *callbacks_;
+    }
+
+    /// Puts a function in the place of another, unless the C library refuses. It is there before
+    /// the call, as messages may come during it.
+    template <class F, class Set>
+    void replace(std::unique_ptr<F> detail::callbacks::*place, F function, Set set) {
+        auto &all = callbacks();
+        const bool wanted = static_cast<bool>(function);
+        auto old = std::exchange(all.*place, std::make_unique<F>(std::move(function)));
+        mmopt_error *const refused = set(wanted, &all);
+        if (refused != nullptr)
+            std::swap(all.*place, old);
+        done(refused);
     }
 
     /// Throws what a callback threw during a call, else what the call returned.
