@@ -385,6 +385,9 @@ template <class T, void (*Init)(T *)> [[nodiscard]] T defaults() noexcept {
 [[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
     return defaults<mmopt_loss_options, mmopt_loss_options_init>();
 }
+[[nodiscard]] inline mmopt_gradient_options gradient_options() noexcept {
+    return defaults<mmopt_gradient_options, mmopt_gradient_options_init>();
+}
 /// The options of a preset, an mmopt_preset.
 [[nodiscard]] inline mmopt_trainer_options
 trainer_options(std::uint32_t preset = MMOPT_PRESET_DEFAULT) noexcept {
@@ -795,6 +798,42 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         detail::check(mmopt_model_train_only(get(), detail::text(pattern)));
         return *this;
     }
+    /// The outputs of an ONNX graph that computes its own gradients: nothing is differentiated.
+    model &set_gradients(const mmopt_gradient_options &options) {
+        detail::check(mmopt_model_set_gradients(get(), &options));
+        return *this;
+    }
+    /// What is done with parameters that an exporter merged, an mmopt_merging.
+    model &set_merging(std::uint32_t merging) {
+        detail::check(mmopt_model_set_merging(get(), merging));
+        return *this;
+    }
+    /// What is done with equal matrices, an mmopt_tying.
+    model &set_tying(std::uint32_t tying) {
+        detail::check(mmopt_model_set_tying(get(), tying));
+        return *this;
+    }
+    /// Whether names that an exporter invented give way to those of the state dict.
+    model &set_restore_names(bool restore) {
+        detail::check(mmopt_model_set_restore_names(get(), restore ? 1 : 0));
+        return *this;
+    }
+    /// Leaves one row of the matching parameters as it is, for example padding's.
+    model &freeze_row(const std::string &pattern, std::size_t row) {
+        detail::check(mmopt_model_freeze_row(get(), detail::text(pattern), row));
+        return *this;
+    }
+    /// What a trainer would find in this model and do about it, for people and as JSON.
+    [[nodiscard]] std::string report() const {
+        char *text = nullptr;
+        detail::check(mmopt_model_report(get(), &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string report_json() const {
+        char *json = nullptr;
+        detail::check(mmopt_model_report_json(get(), &json));
+        return detail::take(json);
+    }
     /// The name of a class.
     [[nodiscard]] std::string label(std::size_t label) const {
         char *name = nullptr;
@@ -1011,6 +1050,11 @@ class model_list {
     const mmopt_trainer *trainer_ = nullptr;
 };
 
+/// Where a pass first goes non-finite, for people and as JSON.
+struct finding {
+    std::string text, json;
+};
+
 /// Several models and the optimizer that trains them together.
 class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     using owner = handle<mmopt_trainer, mmopt_trainer_free>;
@@ -1141,6 +1185,34 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         done(mmopt_trainer_set_trainable(get(), detail::text(model_pattern), detail::text(pattern),
                                          trainable ? 1 : 0, &n_changed));
         return n_changed;
+    }
+
+    /// What was found in a model's graph and done about it, for people and as JSON.
+    [[nodiscard]] std::string model_report(std::size_t model) const {
+        char *text = nullptr;
+        done(mmopt_trainer_model_report(get(), model, &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string model_report_json(std::size_t model) const {
+        char *json = nullptr;
+        done(mmopt_trainer_model_report_json(get(), model, &json));
+        return detail::take(json);
+    }
+    /// Where a training pass over these tensors first goes non-finite; nothing when it does not.
+    [[nodiscard]] std::optional<finding>
+    find_non_finite(std::size_t model, span<const mmopt_tensor> tensors) const {
+        char *text = nullptr, *json = nullptr;
+        mmopt_error *const failed = mmopt_trainer_find_non_finite(
+            get(), model, tensors.data(), tensors.size(), &text, &json);
+        finding found{detail::take(text), detail::take(json)};
+        done(failed);
+        if (found.json.empty())
+            return std::nullopt;
+        return found;
+    }
+    [[nodiscard]] std::optional<finding> find_non_finite(std::size_t model,
+                                                         const tensor_list &tensors) const {
+        return find_non_finite(model, tensors.raw());
     }
 
     [[nodiscard]] mmopt_rates rates(std::size_t model) const {

@@ -449,6 +449,38 @@ TEST_F(Joint, ModelsComeFromEverywhere) {
     EXPECT_FALSE(mmopt::runtime_path().empty());
 }
 
+TEST_F(Joint, ModelsAreMendedAndReported) {
+    auto joint = trainer();
+    const auto path = scratch("mend.onnx");
+    joint.save_onnx(0, path);
+    auto file = mmopt::model::from_onnx("file", path);
+    file.set_merging(MMOPT_MERGING_SPLIT).set_tying(MMOPT_TYING_ALL).set_restore_names(false);
+    file.freeze_row("*word_embeddings.weight", 0);
+    EXPECT_FALSE(file.report().empty());
+    EXPECT_EQ(file.report_json()[0], '{');
+    EXPECT_EQ(code_of([&] { file.set_tying(99); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(joint.model_report_json(1)[0], '{');
+    EXPECT_NO_THROW((void)joint.model_report(0));
+
+    const auto batch = this->batch();
+    EXPECT_FALSE(joint.find_non_finite(0, batch.tensors(0)).has_value());
+    const auto bias = joint.parameters(0)["classifier.bias"];
+    joint.set_parameter(0, bias.index(), std::vector<float>(2, INFINITY));
+    const auto found = joint.find_non_finite(0, batch.tensors(0));
+    ASSERT_TRUE(found.has_value());
+    EXPECT_FALSE(found->text.empty());
+    EXPECT_EQ(found->json[0], '{');
+
+    const mmopt_gradient pair = {"weight", "weight_gradient"};
+    auto options = mmopt::gradient_options();
+    options.loss = "loss";
+    options.gradients = &pair;
+    options.n_gradients = 1;
+    file.set_gradients(options);
+    EXPECT_EQ(code_of([&] { mmopt::model::from_sizes("m").set_gradients(options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 /// Two models of the host that pull their weights towards 1.
 struct Host {
     std::array<std::vector<float>, 2> weights = {std::vector<float>(12), std::vector<float>(12)};
