@@ -169,8 +169,7 @@ fn cpp_wrapper_passes_its_tests() {
 
 /// The blocks of a language on a page, one after another.
 fn blocks(page: &str, language: &str) -> String {
-    let text = read(page);
-    let fence = format!("```{language}\n");
+    let (text, fence) = (read(page), format!("```{language}\n"));
     let parts = text.split(&fence).skip(1);
     let blocks: Vec<&str> = parts.map(|p| p.split("```").next().unwrap_or_default()).collect();
     assert!(blocks.len() > 3, "{page} has only {} blocks of {language}", blocks.len());

@@ -385,6 +385,9 @@ template <class T, void (*Init)(T *)> [[nodiscard]] T defaults() noexcept {
 [[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
     return defaults<mmopt_loss_options, mmopt_loss_options_init>();
 }
+[[nodiscard]] inline mmopt_gradient_options gradient_options() noexcept {
+    return defaults<mmopt_gradient_options, mmopt_gradient_options_init>();
+}
 /// The options of a preset, an mmopt_preset.
 [[nodiscard]] inline mmopt_trainer_options
 trainer_options(std::uint32_t preset = MMOPT_PRESET_DEFAULT) noexcept {
@@ -795,6 +798,42 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         detail::check(mmopt_model_train_only(get(), detail::text(pattern)));
         return *this;
     }
+    /// The outputs of an ONNX graph that computes its own gradients: nothing is differentiated.
+    model &set_gradients(const mmopt_gradient_options &options) {
+        detail::check(mmopt_model_set_gradients(get(), &options));
+        return *this;
+    }
+    /// What is done with parameters that an exporter merged, an mmopt_merging.
+    model &set_merging(std::uint32_t merging) {
+        detail::check(mmopt_model_set_merging(get(), merging));
+        return *this;
+    }
+    /// What is done with equal matrices, an mmopt_tying.
+    model &set_tying(std::uint32_t tying) {
+        detail::check(mmopt_model_set_tying(get(), tying));
+        return *this;
+    }
+    /// Whether names that an exporter invented give way to those of the state dict.
+    model &set_restore_names(bool restore) {
+        detail::check(mmopt_model_set_restore_names(get(), restore ? 1 : 0));
+        return *this;
+    }
+    /// Leaves one row of the matching parameters as it is, for example padding's.
+    model &freeze_row(const std::string &pattern, std::size_t row) {
+        detail::check(mmopt_model_freeze_row(get(), detail::text(pattern), row));
+        return *this;
+    }
+    /// What a trainer would find in this model and do about it, for people and as JSON.
+    [[nodiscard]] std::string report() const {
+        char *text = nullptr;
+        detail::check(mmopt_model_report(get(), &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string report_json() const {
+        char *json = nullptr;
+        detail::check(mmopt_model_report_json(get(), &json));
+        return detail::take(json);
+    }
     /// The name of a class.
     [[nodiscard]] std::string label(std::size_t label) const {
         char *name = nullptr;
@@ -850,9 +889,10 @@ namespace detail {
 /// The host's callbacks of one trainer, at an address that does not change, and what they threw.
 class callbacks {
   public:
-    log_function log;
-    progress_function progress;
-    rate_function rate;
+    // Behind pointers, so that a function which is running stays where it is when it is replaced.
+    std::unique_ptr<log_function> log;
+    std::unique_ptr<progress_function> progress;
+    std::unique_ptr<rate_function> rate;
 
     /// Runs a callback; keeps what it throws and gives `otherwise` then.
     template <class R, class F> R run(R otherwise, F &&call) noexcept {
@@ -889,20 +929,20 @@ extern "C" {
 inline void mmopt_cpp_log(void *user, std::uint32_t level, const char *message) {
     auto *all = static_cast<detail::callbacks *>(user);
     all->run(0, [&] {
-        all->log(level, message);
+        (*all->log)(level, message);
         return 0;
     });
 }
 inline std::uint32_t mmopt_cpp_progress(void *user, const mmopt_progress *progress) {
     auto *all = static_cast<detail::callbacks *>(user);
     return all->run(std::uint32_t{1},
-                    [&] { return all->progress(*progress) ? std::uint32_t{0} : 1; });
+                    [&] { return (*all->progress)(*progress) ? std::uint32_t{0} : 1; });
 }
 /// NaN fails the step.
 inline double mmopt_cpp_rate(void *user, const char *model, std::uint64_t step, double rate) {
     auto *all = static_cast<detail::callbacks *>(user);
     return all->run(std::numeric_limits<double>::quiet_NaN(),
-                    [&] { return all->rate(model, step, rate); });
+                    [&] { return (*all->rate)(model, step, rate); });
 }
 }
 
@@ -1008,6 +1048,11 @@ class model_list {
   private:
     using iterator = detail::index_iterator<model_list>;
     const mmopt_trainer *trainer_ = nullptr;
+};
+
+/// Where a pass first goes non-finite, for people and as JSON.
+struct finding {
+    std::string text, json;
 };
 
 /// Several models and the optimizer that trains them together.
@@ -1142,6 +1187,34 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return n_changed;
     }
 
+    /// What was found in a model's graph and done about it, for people and as JSON.
+    [[nodiscard]] std::string model_report(std::size_t model) const {
+        char *text = nullptr;
+        done(mmopt_trainer_model_report(get(), model, &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string model_report_json(std::size_t model) const {
+        char *json = nullptr;
+        done(mmopt_trainer_model_report_json(get(), model, &json));
+        return detail::take(json);
+    }
+    /// Where a training pass over these tensors first goes non-finite; nothing when it does not.
+    [[nodiscard]] std::optional<finding>
+    find_non_finite(std::size_t model, span<const mmopt_tensor> tensors) const {
+        char *text = nullptr, *json = nullptr;
+        mmopt_error *const failed = mmopt_trainer_find_non_finite(
+            get(), model, tensors.data(), tensors.size(), &text, &json);
+        finding found{detail::take(text), detail::take(json)};
+        done(failed);
+        if (found.json.empty())
+            return std::nullopt;
+        return found;
+    }
+    [[nodiscard]] std::optional<finding> find_non_finite(std::size_t model,
+                                                         const tensor_list &tensors) const {
+        return find_non_finite(model, tensors.raw());
+    }
+
     [[nodiscard]] mmopt_rates rates(std::size_t model) const {
         mmopt_rates rates{};
         done(mmopt_trainer_rates(get(), model, &rates));
@@ -1166,26 +1239,23 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// Sends messages up to a level to a function; an empty one ends that. What it throws comes out
     /// of the call that logged, which has done its work by then.
     void set_log(std::uint32_t level, log_function function) {
-        const bool wanted = static_cast<bool>(function);
-        auto &all = callbacks();
-        done(mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, &all));
-        all.log = std::move(function);
+        replace(&detail::callbacks::log, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, user);
+        });
     }
     /// Asks a function before each pass and step whether to go on; an empty one ends that. What it
     /// throws cancels the call and comes out of it.
     void set_progress(progress_function function) {
-        const bool wanted = static_cast<bool>(function);
-        auto &all = callbacks();
-        done(mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, &all));
-        all.progress = std::move(function);
+        replace(&detail::callbacks::progress, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, user);
+        });
     }
     /// Lets a function decide each model's learning rate at each step; an empty one ends that. What
     /// it throws fails the step, which has changed nothing then, and comes out of it.
     void set_rate_callback(rate_function function) {
-        const bool wanted = static_cast<bool>(function);
-        auto &all = callbacks();
-        done(mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, &all));
-        all.rate = std::move(function);
+        replace(&detail::callbacks::rate, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, user);
+        });
     }
     /// A switch that ends passes from another thread.
     [[nodiscard]] mmopt::canceller canceller() const {
@@ -1218,6 +1288,19 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         if (callbacks_ == nullptr)
             callbacks_ = std::make_unique<detail::callbacks>();
         return *callbacks_;
+    }
+
+    /// Puts a function in the place of another, unless the C library refuses. It is there before
+    /// the call, as messages may come during it.
+    template <class F, class Set>
+    void replace(std::unique_ptr<F> detail::callbacks::*place, F function, Set set) {
+        auto &all = callbacks();
+        const bool wanted = static_cast<bool>(function);
+        auto old = std::exchange(all.*place, std::make_unique<F>(std::move(function)));
+        mmopt_error *const refused = set(wanted, &all);
+        if (refused != nullptr)
+            std::swap(all.*place, old);
+        done(refused);
     }
 
     /// Throws what a callback threw during a call, else what the call returned.

@@ -137,11 +137,14 @@ func (t *Trainer) handleIf(wanted bool) C.uintptr_t {
 // returns.
 func (t *Trainer) SetLog(level LogLevel, f func(LogLevel, string)) error {
 	defer runtime.KeepAlive(t)
-	err := t.done(C.mmopt_go_set_log(t.c(), C.uint32_t(level), t.handleIf(f != nil)))
-	if err == nil {
-		t.callbacks.log = f
+	// In place before the call, as messages may come during it.
+	old := t.callbacks.log
+	t.callbacks.log = f
+	refused := C.mmopt_go_set_log(t.c(), C.uint32_t(level), t.handleIf(f != nil))
+	if refused != nil {
+		t.callbacks.log = old
 	}
-	return err
+	return t.done(refused)
 }
 
 // SetProgress asks f before each pass and step; nil ends that. The error that it gives cancels the
@@ -149,11 +152,13 @@ func (t *Trainer) SetLog(level LogLevel, f func(LogLevel, string)) error {
 // and must not use the trainer. Its panic cancels the call too, and goes on from there.
 func (t *Trainer) SetProgress(f func(Progress) error) error {
 	defer runtime.KeepAlive(t)
-	err := t.done(C.mmopt_go_set_progress(t.c(), t.handleIf(f != nil)))
-	if err == nil {
-		t.callbacks.progress = f
+	old := t.callbacks.progress
+	t.callbacks.progress = f
+	refused := C.mmopt_go_set_progress(t.c(), t.handleIf(f != nil))
+	if refused != nil {
+		t.callbacks.progress = old
 	}
-	return err
+	return t.done(refused)
 }
 
 // SetRateCallback lets f decide each model's learning rate at each step, counted from 1; rate is
@@ -161,9 +166,11 @@ func (t *Trainer) SetProgress(f func(Progress) error) error {
 // fails the step, and so does a panic, which goes on when the step returns.
 func (t *Trainer) SetRateCallback(f func(model string, step uint64, rate float64) float64) error {
 	defer runtime.KeepAlive(t)
-	err := t.done(C.mmopt_go_set_rate_callback(t.c(), t.handleIf(f != nil)))
-	if err == nil {
-		t.callbacks.rate = f
+	old := t.callbacks.rate
+	t.callbacks.rate = f
+	refused := C.mmopt_go_set_rate_callback(t.c(), t.handleIf(f != nil))
+	if refused != nil {
+		t.callbacks.rate = old
 	}
-	return err
+	return t.done(refused)
 }

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 		go func() {
 			for {
 				runtime.GC()
-				time.Sleep(time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 			}
 		}()
 	}

@@ -256,3 +256,23 @@ func TestTensorsAndDLPack(t *testing.T) {
 	equal(t, fmt.Sprint(rows), "[[1 2] [3 4]]")
 	equal(t, math.IsNaN(float64(rows[0][0])), false)
 }
+
+// Arguments that nothing else holds stay for the length of the call; with the tag mmopt_gc garbage
+// is collected in the middle of it.
+func TestArgumentsOutliveTheirCall(t *testing.T) {
+	corpus := func() *Corpus { return must(Synthetic(600, 1, 0))(t) }
+	for range 2 {
+		train, eval, err := corpus().Split(0.5, 1)
+		ok(t, err)
+		equal(t, train.Len()+eval.Len(), 600)
+		options := DefaultTokenizerOptions()
+		options.VocabSize = 300
+		words := func() *Tokenizer { return must(TrainTokenizer(corpus(), &options))(t) }
+		equal(t, words().VocabSize() > 100, true)
+		equal(t, must(ModelForCorpus("m", nil, words(), corpus()))(t) != nil, true)
+		loader := must(NewLoader(corpus(), []*Tokenizer{words(), words()}, nil))(t)
+		equal(t, must(loader.Next())(t).Models(), 2)
+		labels := must(FromTexts([]string{"a"}, []string{"1"}, corpus()))(t).Labels()
+		equal(t, len(labels), 2)
+	}
+}

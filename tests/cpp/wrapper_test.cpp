@@ -377,9 +377,14 @@ TEST_F(Joint, ExceptionsOfCallbacksComeOutOfTheCall) {
     joint.set_rate_callback({});
     EXPECT_EQ(joint.step().n_updated, 2U) << "the step can be taken later";
 
-    joint.set_log(MMOPT_LOG_LEVEL_DEBUG, [](std::uint32_t, std::string_view) { throw stop(); });
+    bool throws = false;
+    joint.set_log(MMOPT_LOG_LEVEL_WARNING, [&](std::uint32_t, std::string_view) {
+        if (throws)
+            throw stop();
+    });
     joint.forward_backward(batch);
     joint.set_gradient(1, bias.index(), std::vector<float>(16, INFINITY));
+    throws = true;
     EXPECT_THROW(joint.step(), stop);
     EXPECT_EQ(joint.n_steps(), 2U) << "the step that was logged is done";
 
@@ -442,6 +447,38 @@ TEST_F(Joint, ModelsComeFromEverywhere) {
     EXPECT_EQ(four.step().n_updated, 4U);
     EXPECT_FALSE(mmopt::runtime_version().empty());
     EXPECT_FALSE(mmopt::runtime_path().empty());
+}
+
+TEST_F(Joint, ModelsAreMendedAndReported) {
+    auto joint = trainer();
+    const auto path = scratch("mend.onnx");
+    joint.save_onnx(0, path);
+    auto file = mmopt::model::from_onnx("file", path);
+    file.set_merging(MMOPT_MERGING_SPLIT).set_tying(MMOPT_TYING_ALL).set_restore_names(false);
+    file.freeze_row("*word_embeddings.weight", 0);
+    EXPECT_FALSE(file.report().empty());
+    EXPECT_EQ(file.report_json()[0], '{');
+    EXPECT_EQ(code_of([&] { file.set_tying(99); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(joint.model_report_json(1)[0], '{');
+    EXPECT_NO_THROW((void)joint.model_report(0));
+
+    const auto batch = this->batch();
+    EXPECT_FALSE(joint.find_non_finite(0, batch.tensors(0)).has_value());
+    const auto bias = joint.parameters(0)["classifier.bias"];
+    joint.set_parameter(0, bias.index(), std::vector<float>(2, INFINITY));
+    const auto found = joint.find_non_finite(0, batch.tensors(0));
+    ASSERT_TRUE(found.has_value());
+    EXPECT_FALSE(found->text.empty());
+    EXPECT_EQ(found->json[0], '{');
+
+    const mmopt_gradient pair = {"weight", "weight_gradient"};
+    auto options = mmopt::gradient_options();
+    options.loss = "loss";
+    options.gradients = &pair;
+    options.n_gradients = 1;
+    file.set_gradients(options);
+    EXPECT_EQ(code_of([&] { mmopt::model::from_sizes("m").set_gradients(options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 /// Two models of the host that pull their weights towards 1.

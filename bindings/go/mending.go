@@ -1,0 +1,160 @@
+package mmopt
+
+// #include <mmopt.h>
+import "C"
+
+import (
+	"context"
+	"runtime"
+	"unsafe"
+)
+
+// Merging is what is done with a tensor that an exporter put in place of several equal parameters.
+type Merging uint32
+
+// The ways.
+const (
+	// ReportMerged trains it as one parameter, and says so.
+	ReportMerged Merging = C.MMOPT_MERGING_REPORT
+	// SplitMerged gives each use a copy of its own.
+	SplitMerged Merging = C.MMOPT_MERGING_SPLIT
+)
+
+// Tying is what is done with two equal matrices, possibly transposed.
+type Tying uint32
+
+// The ways.
+const (
+	// ReportEqual trains them apart, and says so.
+	ReportEqual Tying = C.MMOPT_TYING_REPORT
+	// TieEmbeddings makes one parameter of them where rows of one are looked up.
+	TieEmbeddings Tying = C.MMOPT_TYING_EMBEDDINGS
+	// TieAll makes one parameter of them.
+	TieAll Tying = C.MMOPT_TYING_ALL
+)
+
+// SetMerging decides about merged parameters of an ONNX graph. Default ReportMerged.
+func (m *Model) SetMerging(merging Merging) error {
+	defer runtime.KeepAlive(m)
+	return take(C.mmopt_model_set_merging(m.c(), C.uint32_t(merging)))
+}
+
+// SetTying decides about equal matrices of an ONNX graph. Default TieEmbeddings.
+func (m *Model) SetTying(tying Tying) error {
+	defer runtime.KeepAlive(m)
+	return take(C.mmopt_model_set_tying(m.c(), C.uint32_t(tying)))
+}
+
+// SetRestoreNames says whether names that an exporter invented give way to those of the state
+// dict, where the file tells them. Default true.
+func (m *Model) SetRestoreNames(restore bool) error {
+	defer runtime.KeepAlive(m)
+	return take(C.mmopt_model_set_restore_names(m.c(), flag(restore)))
+}
+
+// FreezeRow leaves one row of the matching parameters as it is, for example padding's.
+func (m *Model) FreezeRow(pattern string, row int) error {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(m)
+	p, r := a.text(pattern), a.size("row", row)
+	return a.call(func() *C.mmopt_error { return C.mmopt_model_freeze_row(m.c(), p, r) })
+}
+
+// Report tells people what a trainer would find in this model and do about it.
+func (m *Model) Report() (string, error) {
+	defer runtime.KeepAlive(m)
+	var text *C.char
+	if err := take(C.mmopt_model_report(m.c(), &text)); err != nil {
+		return "", err
+	}
+	return takeText(text), nil
+}
+
+// ReportJSON is the report as one JSON object.
+func (m *Model) ReportJSON() (string, error) {
+	defer runtime.KeepAlive(m)
+	var json *C.char
+	if err := take(C.mmopt_model_report_json(m.c(), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
+// GradientGraph names the outputs of an ONNX graph that computes its own gradients.
+type GradientGraph struct {
+	// Loss is the output that holds the loss.
+	Loss string
+	// Gradients are the parameters to train, each with the output that holds its gradient.
+	Gradients []GradientOutput
+	// Logits are outputs that Evaluate gives.
+	Logits []string
+	// Weights is a safetensors file with the values of parameters that are inputs; empty: all are
+	// initializers.
+	Weights string
+}
+
+// GradientOutput is a parameter and the output that holds its gradient.
+type GradientOutput struct{ Parameter, Output string }
+
+// SetGradients says that the model's ONNX graph computes its own gradients. It needs no loss then.
+func (m *Model) SetGradients(graph GradientGraph) error {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(m)
+	o := array[C.mmopt_gradient_options](&a, 1)
+	C.mmopt_gradient_options_init(o)
+	n := len(graph.Gradients)
+	pairs := array[C.mmopt_gradient](&a, n)
+	for i, g := range graph.Gradients {
+		pair := &unsafe.Slice(pairs, n)[i]
+		pair.parameter, pair.output = a.text(g.Parameter), a.text(g.Output)
+	}
+	o.loss = a.text(graph.Loss)
+	o.gradients, o.n_gradients = pairs, C.size_t(n)
+	o.logits, o.n_logits = a.texts(graph.Logits), C.size_t(len(graph.Logits))
+	o.weights = a.optional(graph.Weights)
+	return a.call(func() *C.mmopt_error { return C.mmopt_model_set_gradients(m.c(), o) })
+}
+
+// ModelReport tells people what was found in a model's graph and done about it.
+func (t *Trainer) ModelReport(model int) (string, error) {
+	defer runtime.KeepAlive(t)
+	var text *C.char
+	if err := t.done(C.mmopt_trainer_model_report(t.c(), C.size_t(model), &text)); err != nil {
+		return "", err
+	}
+	return takeText(text), nil
+}
+
+// ModelReportJSON is that as one JSON object.
+func (t *Trainer) ModelReportJSON(model int) (string, error) {
+	defer runtime.KeepAlive(t)
+	var json *C.char
+	if err := t.done(C.mmopt_trainer_model_report_json(t.c(), C.size_t(model), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
+// Finding is where a pass first goes non-finite.
+type Finding struct {
+	// Text for people, and the same as one JSON object.
+	Text, JSON string
+}
+
+// FindNonFinite finds where a training pass of one model over a batch first goes non-finite; nil
+// when it does not.
+func (t *Trainer) FindNonFinite(ctx context.Context, model int, tensors []Tensor) (*Finding, error) {
+	var a arena
+	defer a.free()
+	all, n := a.tensors(tensors), C.size_t(len(tensors))
+	var text, json *C.char
+	err := t.pass(ctx, &a, func() *C.mmopt_error {
+		return C.mmopt_trainer_find_non_finite(t.c(), C.size_t(model), all, n, &text, &json)
+	})
+	if err != nil || json == nil {
+		return nil, err
+	}
+	return &Finding{takeText(text), takeText(json)}, nil
+}
