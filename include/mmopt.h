@@ -413,7 +413,7 @@ typedef uint32_t mmopt_header;
 #endif // __cplusplus
 
 /**
- * How much a message of the log matters.
+ * How much a message of the log matters. A level includes those of lower numbers.
  */
 enum mmopt_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -425,19 +425,23 @@ enum mmopt_log_level
      */
     MMOPT_LOG_LEVEL_OFF = 0,
     /**
-     * Something failed.
+     * Something failed: the message of the error that the call returns.
      */
     MMOPT_LOG_LEVEL_ERROR = 1,
     /**
-     * Something is probably not as intended: a skipped step, a model that shares nothing.
+     * Something is probably not as intended: parameters that were merged in the file and are
+     * trained as one, quantised weights, a model that shares nothing, a model that a step
+     * skipped, a synchronisation that was taken back.
      */
     MMOPT_LOG_LEVEL_WARNING = 2,
     /**
-     * What the library decided: threads, groups, sessions.
+     * What the library decided and did: what was mended in each model, threads, a summary of the
+     * sharing plan, files and checkpoints written and read.
      */
     MMOPT_LOG_LEVEL_INFO = 3,
     /**
-     * Details for finding faults.
+     * Details for finding faults: the sharing plan line by line, each session that is opened,
+     * each step's rates and gradient norms.
      */
     MMOPT_LOG_LEVEL_DEBUG = 4,
 };
@@ -492,6 +496,33 @@ enum mmopt_loss
 typedef enum mmopt_loss mmopt_loss;
 #else
 typedef uint32_t mmopt_loss;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What is done with a tensor that an exporter put in place of several equal parameters: fresh
+ * gains are all 1, fresh biases all 0.
+ */
+enum mmopt_merging
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It is reported and trained as one parameter; whether the model keeps them apart cannot be
+     * told from the file.
+     */
+    MMOPT_MERGING_REPORT = 0,
+    /**
+     * Each use gets a copy of its own.
+     */
+    MMOPT_MERGING_SPLIT = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_merging mmopt_merging;
+#else
+typedef uint32_t mmopt_merging;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -764,6 +795,36 @@ enum mmopt_task
 typedef enum mmopt_task mmopt_task;
 #else
 typedef uint32_t mmopt_task;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What is done with two equal matrices, possibly transposed.
+ */
+enum mmopt_tying
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * They are reported and trained apart.
+     */
+    MMOPT_TYING_REPORT = 0,
+    /**
+     * They become one parameter where rows of one of them are looked up: a shared embedding that
+     * the exporter wrote twice.
+     */
+    MMOPT_TYING_EMBEDDINGS = 1,
+    /**
+     * All become one parameter.
+     */
+    MMOPT_TYING_ALL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_tying mmopt_tying;
+#else
+typedef uint32_t mmopt_tying;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -1129,6 +1190,58 @@ typedef struct mmopt_model_sizes {
 } mmopt_model_sizes;
 
 /**
+ * A parameter and the output of the graph that holds its gradient.
+ */
+typedef struct mmopt_gradient_output {
+    /**
+     * An initializer of the graph, or a float input without free dimensions.
+     */
+    const char *parameter;
+    /**
+     * An output of the same shape and element type.
+     */
+    const char *output;
+} mmopt_gradient_output;
+
+/**
+ * The outputs of a graph that computes its own gradients. mmopt_gradient_options_init fills in
+ * the defaults. All is copied.
+ */
+typedef struct mmopt_gradient_options {
+    /**
+     * sizeof(mmopt_gradient_options).
+     */
+    size_t struct_size;
+    /**
+     * The output that holds the loss, a float with one element. Must be given.
+     */
+    const char *loss;
+    /**
+     * The parameters to train with their gradients, at least one. Other tensors of the graph stay
+     * as they are.
+     */
+    const struct mmopt_gradient_output *gradients;
+    /**
+     * How many.
+     */
+    size_t n_gradients;
+    /**
+     * Outputs that mmopt_trainer_evaluate gives; inputs that they do not depend on are labels,
+     * which evaluation can do without. NULL (default): none.
+     */
+    const char *const *logits;
+    /**
+     * How many.
+     */
+    size_t n_logits;
+    /**
+     * A safetensors file with the values of parameters that are inputs of the graph, under their
+     * names; NULL (default): all are initializers.
+     */
+    const char *weights;
+} mmopt_gradient_options;
+
+/**
  * How models are trained together. mmopt_trainer_options_init fills in a preset.
  */
 typedef struct mmopt_trainer_options {
@@ -1420,7 +1533,7 @@ typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, do
 /**
  * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
  * during the call. It runs on the thread of the call that logs, and must not call into the object
- * that it is set on.
+ * that it is set on. Calls that take that object as const may log from several threads at once.
  */
 typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
 
@@ -2098,7 +2211,9 @@ struct mmopt_error *mmopt_model_from_directory(const char *name,
                                                struct mmopt_model **model);
 
 /**
- * A model from the file of a forward ONNX graph. It needs a loss: mmopt_model_set_loss.
+ * A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
+ * mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_gradients. What
+ * exporters do to parameters is mended and reported: mmopt_model_report.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2107,8 +2222,7 @@ struct mmopt_error *mmopt_model_from_onnx(const char *name,
                                           struct mmopt_model **model);
 
 /**
- * A model from n_bytes of a forward ONNX graph in memory, copied. It needs a loss:
- * mmopt_model_set_loss.
+ * A model from n_bytes of a forward ONNX graph in memory, copied; else as mmopt_model_from_onnx.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2182,7 +2296,9 @@ struct mmopt_error *mmopt_model_set_seed(struct mmopt_model *model,
 
 /**
  * Leaves the parameters whose whole name matches the pattern as they are: * stands for any text,
- * ? for any one character. May be called more than once; wins over mmopt_model_train_only.
+ * ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
+ * file, and that of a copy that was tied to it. May be called more than once; wins over
+ * mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2190,7 +2306,10 @@ struct mmopt_error *mmopt_model_freeze(struct mmopt_model *model,
                                        const char *pattern);
 
 /**
- * Trains only parameters whose whole name matches this pattern, or that of another call.
+ * Trains only parameters whose whole name matches this pattern, or that of another call; names as
+ * for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
+ * when they are named. Naming quantised weights or integers fails the trainer's creation with
+ * UNSUPPORTED.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2213,6 +2332,87 @@ struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
  * Frees a model. NULL is harmless.
  */
 MMOPT_API void mmopt_model_free(struct mmopt_model *model);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ */
+MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *options);
+
+/**
+ * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
+ * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
+ * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
+ *
+ * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
+ * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
+ * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
+ * comes with the first batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_gradients(struct mmopt_model *model,
+                                              const struct mmopt_gradient_options *options);
+
+/**
+ * Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
+ * MMOPT_MERGING_REPORT.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_merging(struct mmopt_model *model,
+                                            uint32_t merging);
+
+/**
+ * Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
+ * MMOPT_TYING_EMBEDDINGS.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_tying(struct mmopt_model *model,
+                                          uint32_t tying);
+
+/**
+ * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
+ * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
+ * data stay as they lie, which may be transposed. Patterns match the old names too.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
+                                                  uint32_t restore);
+
+/**
+ * Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
+ * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
+ * sharing nor synchronisation moves it. May be called more than once. Models in published form
+ * have their padding rows frozen already.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
+                                           const char *pattern,
+                                           size_t row);
+
+/**
+ * What a trainer would find in this model and do about it, as text for people: parameters that
+ * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
+ * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
+ *
+ * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
+                                       char **text);
+
+/**
+ * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
+ * it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
+                                            char **json);
 
 /**
  * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
@@ -2379,6 +2579,46 @@ struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *tr
                                                   void **managed);
 
 /**
+ * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
+ * The caller owns the text: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *trainer,
+                                               size_t model,
+                                               char **text);
+
+/**
+ * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
+ * caller owns it: mmopt_text_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *trainer,
+                                                    size_t model,
+                                                    char **json);
+
+/**
+ * Finds where a training pass of one model over a batch first goes non-finite, forward or
+ * backward, with the parameters as they are now: node, operator, output, position, and the ranges
+ * of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
+ * the memory of all values at once.
+ *
+ * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
+ * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
+ * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
+ * mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const struct mmopt_tensor *tensors,
+                                                  size_t n_tensors,
+                                                  char **text,
+                                                  char **json);
+
+/**
  * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
  * the trainer then refuses. NULL is harmless.
  */
@@ -2525,8 +2765,10 @@ struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *traine
                                                     void *user);
 
 /**
- * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the trainer is freed.
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
+ * without one nothing is said. user is handed back to it and must stay valid until then, or until
+ * the trainer is freed. What there was to say when the trainer was created comes during this call,
+ * each message once.
  */
 MMOPT_API
 MMOPT_MUST_USE

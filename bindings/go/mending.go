@@ -105,7 +105,7 @@ func (m *Model) SetGradients(graph GradientGraph) error {
 	o := array[C.mmopt_gradient_options](&a, 1)
 	C.mmopt_gradient_options_init(o)
 	n := len(graph.Gradients)
-	pairs := array[C.mmopt_gradient](&a, n)
+	pairs := array[C.mmopt_gradient_output](&a, n)
 	for i, g := range graph.Gradients {
 		pair := &unsafe.Slice(pairs, n)[i]
 		pair.parameter, pair.output = a.text(g.Parameter), a.text(g.Output)

@@ -471,7 +471,7 @@ TEST_F(Joint, ModelsAreMendedAndReported) {
     EXPECT_FALSE(found->text.empty());
     EXPECT_EQ(found->json[0], '{');
 
-    const mmopt_gradient pair = {"weight", "weight_gradient"};
+    const mmopt_gradient_output pair = {"weight", "weight_gradient"};
     auto options = mmopt::gradient_options();
     options.loss = "loss";
     options.gradients = &pair;
