@@ -102,8 +102,9 @@ fn broken_models_are_told() {
         &[],
     );
     let error = open(&unknown);
-    assert!(error.message().starts_with("session 'model': ONNX Runtime: "), "{error}");
-    assert!(error.message().contains("NoSuchOp"), "{error}");
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.message().starts_with("session 'model': ONNX Runtime "), "{error}");
+    assert!(error.message().contains("NoSuchOp at opset 17"), "{error}");
 }
 
 #[test]

@@ -74,12 +74,13 @@ mod tests {
         share.release(&mut tensor);
         assert!(tensor.is_empty());
         drop((tensor, share, a));
-        let kept = watch.upgrade().unwrap();
-        let kept = kept.0.lock().unwrap();
-        let left = kept.as_ref().unwrap();
-        assert_eq!(left.as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0]);
-        assert_eq!(left.bytes().as_ptr(), b.address().cast_const());
-        drop(kept);
+        {
+            let keeper = watch.upgrade().unwrap();
+            let kept = keeper.0.lock().unwrap();
+            let left = kept.as_ref().unwrap();
+            assert_eq!(left.as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0]);
+            assert_eq!(left.bytes().as_ptr(), b.address().cast_const());
+        }
         drop(b);
         assert!(watch.upgrade().is_none());
     }

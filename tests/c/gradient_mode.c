@@ -240,9 +240,11 @@ static void test_refusals(void)
     struct host h, other;
     mmopt_parameter_layout layout;
     mmopt_parameter p[2];
-    mmopt_parameters model = model_of("one", p, 1), two;
+    mmopt_parameters model, two;
     mmopt_optimizer *optimizer = NULL;
 
+    memset(p, 0, sizeof p);
+    model = model_of("one", p, 1);
     mmopt_parameter_layout_init(NULL);
     fill(&h, &dense);
     fill(&other, &dense);
