@@ -51,8 +51,8 @@ fn optimizer() {
 
 #[test]
 #[cfg(feature = "text")]
-fn random_sequences_and_growth() {
-    check("c/sequences.c");
+fn short_lives_leave_nothing() {
+    check("c/lives.c");
 }
 
 #[test]
