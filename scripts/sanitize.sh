@@ -29,8 +29,17 @@ compile() {
         -Iinclude -Ibindings/cpp -Itests/abi -Itests/c -I"$work" "$source" -o "$output" "$@"
 }
 
+# The C++ tests need GoogleTest.
 sources() {
-    ls tests/c/*.c tests/cpp/*.cpp tests/abi/systematic.c tests/abi/fuzz.c
+    ls tests/c/*.c tests/abi/systematic.c tests/abi/fuzz.c
+    if echo '#include <gtest/gtest.h>' | c++ -E -xc++ - >/dev/null 2>&1; then
+        ls tests/cpp/*.cpp
+    fi
+}
+
+# libraries SOURCE: what a test needs beside libmmopt.
+libraries() {
+    case $1 in *.cpp) echo "-lgtest -lgtest_main" ;; esac
 }
 
 # run_all NAME FOLDER COMMAND...: every program of a folder; counts those with a report.
@@ -80,7 +89,8 @@ sanitizer() {
         program=$work/$name/$(basename "${source%.*}").test
         case $source in *.cpp) compiler=clang++ ;; *) compiler=clang ;; esac
         compile $compiler "$program.o" "$source" "$@" -c
-        clang++ "$program.o" -o "$program" -L"$work/$name" -lmmopt -Wl,-rpath,"$work/$name" \
+        # shellcheck disable=SC2046
+        clang++ "$program.o" -o "$program" $(libraries "$source") -L"$work/$name" -lmmopt -Wl,-rpath,"$work/$name" \
             -Wl,--whole-archive "$rt" -Wl,--no-whole-archive -Wl,--export-dynamic \
             -lm -lpthread -ldl -lrt
     done
@@ -113,8 +123,9 @@ memcheck() {
     ln -sf libmmopt.so.0 "$work/memcheck/libmmopt.so"
     for source in $(sources); do
         case $source in *.cpp) compiler=c++ ;; *) compiler=cc ;; esac
+        # shellcheck disable=SC2046
         compile $compiler "$work/memcheck/$(basename "${source%.*}").test" "$source" \
-            -L"$work/memcheck" -lmmopt -Wl,-rpath,"$work/memcheck" -lm -lpthread
+            $(libraries "$source") -L"$work/memcheck" -lmmopt -Wl,-rpath,"$work/memcheck" -lm -lpthread
     done
     FUZZ="1000 1 2000" LIVES=50 run_all memcheck "$work/memcheck" valgrind -q --error-exitcode=9 \
         --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
