@@ -42,6 +42,11 @@ pub fn options<'a>(header: &'a Header, f: &Function) -> Option<(usize, &'a Struc
     f.parameters.iter().enumerate().find_map(find)
 }
 
+/// Whether `world.h` has a function of that name.
+fn has(name: &str) -> bool {
+    include_str!("world.h").contains(&format!(" {name}("))
+}
+
 /// What a parameter needs around the call: lines before, the argument, lines after.
 struct Argument {
     before: String,
@@ -67,7 +72,8 @@ fn argument(header: &Header, f: &Function, p: &Variable, recipe: &Recipe) -> Arg
     }
     let noun = p.noun().unwrap_or_default();
     if p.ctype.ends_with("_fn") {
-        return plain(format!("on_{}", short(&p.ctype).trim_end_matches("_fn")));
+        let name = format!("on_{}", short(&p.ctype).trim_end_matches("_fn"));
+        return plain(if has(&name) { &name } else { "NULL" });
     }
     if is_handle(header, p) {
         let noun = short(noun);
@@ -152,12 +158,14 @@ fn call(header: &Header, i: usize, f: &Function, recipe: &Recipe) -> String {
 
 /// Sets a field to what is refused; the fields count from 0.
 fn options_maker(s: &Struct) -> String {
+    let tweak = format!("tweak_{}", short(&s.name));
     let mut text = format!(
         "static void make_{0}(struct world *w, {1} *o, int field)\n{{\n    {1}_init(o{2});\n    \
-         tweak_{0}(w, o);\n    switch (field) {{\n",
+         {3}switch (field) {{\n",
         short(&s.name),
         s.name,
         if s.name == "mmopt_trainer_options" { ", MMOPT_PRESET_DEFAULT" } else { "" },
+        if has(&tweak) { format!("{tweak}(w, o);\n    ") } else { String::new() },
     );
     for (i, f) in s.fields.iter().enumerate() {
         let bad = if f.name == "struct_size" { Some("3") } else { poison(&f.ctype) };
