@@ -100,9 +100,7 @@ address() {
     command -v clang >/dev/null || { echo "address: not run: no clang"; return 0; }
     library address -Zsanitizer=address "" || return 0
     sanitizer address asan -fsanitize=address,undefined -fsanitize-trap=undefined
-    FUZZ="$SECONDS_OF_FUZZING 1" ASAN_OPTIONS=detect_leaks=1 \
-        LSAN_OPTIONS="suppressions=$root/scripts/suppressions.lsan:print_suppressions=0" \
-        run_all address "$work/address" env
+    FUZZ="$SECONDS_OF_FUZZING 1" ASAN_OPTIONS=detect_leaks=1 run_all address "$work/address" env
 }
 
 thread() {

@@ -11,13 +11,30 @@ use std::path::Path;
 use std::process::Command;
 
 fn check(name: &str) {
+    run_under(&[], name);
+}
+
+/// Under valgrind: no error, and nothing lost.
+#[cfg(feature = "text")]
+fn check_memory(name: &str) {
+    let lost = "definite,indirect";
+    let leaks = [&format!("--show-leak-kinds={lost}"), &format!("--errors-for-leak-kinds={lost}")];
+    run_under(
+        &["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", leaks[0], leaks[1]],
+        name,
+    );
+}
+
+fn run_under(tool: &[&str], name: &str) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let dir = tempfile::tempdir().unwrap();
     let program = compile(&source, dir.path());
     let scratch = dir.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    let mut command = Command::new(&program);
-    command.arg(&scratch);
+    let program = program.to_str().unwrap();
+    let words = [tool, &[program]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(&scratch);
     if let Some(runtime) = runtime() {
         command.env("MMOPT_ORT_LIB", runtime);
     }
@@ -64,4 +81,17 @@ fn bad_input_and_files() {
 #[test]
 fn dlpack() {
     check("c/dlpack.c");
+}
+
+/// The programs that do not load ONNX Runtime: `make test-sanitizers` has the others.
+#[test]
+#[cfg(feature = "text")]
+fn memory_is_clean() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("not run: no valgrind");
+        return;
+    }
+    for name in ["c/dlpack.c", "c/optimizer.c", "c/text.c"] {
+        check_memory(name);
+    }
 }
