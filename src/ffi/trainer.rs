@@ -282,6 +282,12 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
 /// As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
 /// many as the trainer has models, in the same order. outcomes has room for as many results, or is
 /// NULL.
+///
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] batch only read: threads may share it.
+/// @param[out] outcomes become losses and counts, one a model; may be NULL.
 #[cfg(feature = "text")]
 #[unsafe(no_mangle)]
 #[must_use]
