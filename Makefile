@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes docs fuzz-abi test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -72,6 +72,27 @@ test-abi: runtime
 # anew, and prints what breaks programs that exist.
 abi-dump: runtime header
 	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi --test abi_calls -- --nocapture
+
+# The header's documentation, in build/docs/html. A warning is an error.
+docs:
+	@command -v doxygen >/dev/null || { echo "docs: please install doxygen" >&2; exit 1; }
+	@mkdir -p $(BUILD)/docs
+	doxygen Doxyfile
+
+# Random calls of every function: make fuzz-abi SECONDS=1800 SEED=7
+SECONDS ?= 60
+SEED ?= 1
+fuzz-abi: runtime lib
+	scripts/fuzz_abi.sh $(TARGET) $(SECONDS) $(SEED)
+
+# C and C++ tests under AddressSanitizer, ThreadSanitizer and valgrind: half an hour. Needs a
+# nightly Rust with rust-src, clang and valgrind; says what it does not run.
+test-sanitizers: runtime
+	scripts/sanitize.sh
+
+# The Go package under its race detector, with a collection at every opportunity.
+test-go-race: runtime lib
+	scripts/go_race.sh $(TARGET)
 
 bench-step: runtime
 	$(CARGO) bench --locked --bench step

@@ -67,11 +67,15 @@ fn macros() -> String {
         ["MAJOR", "MINOR", "PATCH"].map(|part| var(&format!("CARGO_PKG_VERSION_{part}")));
     format!(
         "
-/** The version of this header; mmopt_version() tells that of the loaded library. */
+/** The version of this header, first part; mmopt_version() tells that of the loaded library. */
 #define MMOPT_VERSION_MAJOR {major}
+/** The second part. */
 #define MMOPT_VERSION_MINOR {minor}
+/** The third part. */
 #define MMOPT_VERSION_PATCH {patch}
+/** All three as text. */
 #define MMOPT_VERSION \"{major}.{minor}.{patch}\"
+/** All three as one number, to be compared with mmopt_version_number(). */
 #define MMOPT_VERSION_NUMBER \\
     (MMOPT_VERSION_MAJOR * 10000 + MMOPT_VERSION_MINOR * 100 + MMOPT_VERSION_PATCH)
 

@@ -14,13 +14,25 @@ python3 -m pip --version >/dev/null 2>&1 || echo "setup: python3 has no pip; dow
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
-# What tests of the C++ and Go wrappers need; without it they print "not run".
+# Tools of some tests, which say "not run" without them.
 gtest() { echo '#include <gtest/gtest.h>' | c++ -E -xc++ - >/dev/null 2>&1; }
-if ! gtest && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    add="apt-get install -y -q --no-install-recommends libgtest-dev"
-    $add >/dev/null 2>&1 || { apt-get update -q && $add; } >/dev/null 2>&1 || true
+wanted=
+gtest || wanted="$wanted libgtest-dev"
+command -v abidiff >/dev/null 2>&1 || wanted="$wanted abigail-tools"
+command -v clang++ >/dev/null 2>&1 || wanted="$wanted clang"
+command -v doxygen >/dev/null 2>&1 || wanted="$wanted doxygen"
+command -v valgrind >/dev/null 2>&1 || wanted="$wanted valgrind"
+if [ -n "$wanted" ]; then
+    install="apt-get install -qq -y --no-install-recommends $wanted"
+    if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+        export DEBIAN_FRONTEND=noninteractive
+        $install >/dev/null 2>&1 || { apt-get update -qq && $install >/dev/null; } ||
+            echo "setup: not installed:$wanted; some tests will not run" >&2
+    else
+        echo "setup: some tests need these Debian packages:$wanted" >&2
+    fi
 fi
-gtest || echo "setup: no GoogleTest; please install libgtest-dev (Debian) for the C++ tests" >&2
+
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 if command -v go >/dev/null 2>&1 && [ ! -x "$(go env GOPATH)/bin/staticcheck" ]; then
     go install "$staticcheck" || echo "setup: $staticcheck could not be installed" >&2

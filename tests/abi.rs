@@ -11,6 +11,8 @@
 mod c_program;
 #[path = "abi/header.rs"]
 mod header;
+#[path = "abi/recipes.rs"]
+mod recipes;
 #[path = "abi/stub.rs"]
 mod stub;
 
@@ -196,4 +198,77 @@ fn breaks_are_seen_and_growth_is_not_a_break() {
         let seen = breaks(&place, &old, &text);
         assert_eq!(!seen.is_empty(), is_break, "'{from}' -> '{to}':\n{seen}");
     }
+}
+
+/// What the comment of a function says about one of its parameters.
+fn said_of<'a>(doc: &'a str, parameter: &str) -> Option<&'a str> {
+    let parts = doc.split("@param").skip(1);
+    let mut texts =
+        parts.map(|p| p.split_once(']').filter(|_| p.starts_with('[')).map_or(p, |s| s.1));
+    texts.find_map(|t| t.trim_start().strip_prefix(parameter)?.strip_prefix(' '))
+}
+
+/// What is missing in the comment of a function.
+fn omissions(header: &Header, f: &header::Function) -> Vec<String> {
+    let recipe = recipes::Recipe::of(include_str!("abi/recipes.txt"), &f.name);
+    let mut missing = Vec::new();
+    let mut want = |holds: bool, what: &str, parameter: &str| {
+        if !holds {
+            missing.push(format!("{}: {what} {parameter}", f.name));
+        }
+    };
+    let prose = f.doc.split("@param").next().unwrap_or_default().trim();
+    want(prose.len() > 10 && prose.ends_with('.'), "a sentence", "");
+    want(!f.can_fail() || f.doc.contains("Errors"), "what fails", "");
+    for p in &f.parameters {
+        let said = said_of(&f.doc, &p.name);
+        want(said.is_some_and(|s| s.trim().len() > 3), "@param", &p.name);
+        let (said, name) = (said.unwrap_or_default(), p.name.as_str());
+        let is_handle = p.noun().is_some_and(|n| header.handles.iter().any(|h| h == n));
+        match (is_handle, p.depth(), p.is_const()) {
+            (true, 1, _) if name == "labels_of" => want(said.contains("NULL"), "NULL for", name),
+            (true, 1, true) => want(said.contains("threads may share"), "threads for", name),
+            (true, 1, false) if f.is_free() => want(said.contains("gone"), "the end of", name),
+            (true, 1, false) => want(said.contains("needed alone"), "threads for", name),
+            (true, 2, false) => want(said.contains("_free"), "the owner of", name),
+            _ => {}
+        }
+        if p.ctype == "char **" && !recipe.may_be_null(f, p) {
+            want(said.contains("mmopt_text_free"), "the owner of", name);
+        }
+        let optional = f.can_fail() && p.is_pointer() && recipe.may_be_null(f, p);
+        want(!optional || name == "user" || said.contains("NULL"), "NULL for", name);
+    }
+    missing
+}
+
+#[test]
+fn comments_say_what_they_must() {
+    let header = Header::parse(&header_text());
+    let missing: Vec<_> = header.functions.iter().flat_map(|f| omissions(&header, f)).collect();
+    assert!(missing.is_empty(), "comments in src/ffi lack:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn missing_comments_are_told() {
+    let text = header_text();
+    let line = "@param[out] text becomes the text, the caller's: mmopt_text_free.";
+    assert!(text.contains(line));
+    for bad in [text.replace(line, ""), text.replace("Errors", "It may fail")] {
+        let header = Header::parse(&bad);
+        assert!(header.functions.iter().any(|f| !omissions(&header, f).is_empty()));
+    }
+}
+
+/// Doxygen has nothing to complain about.
+#[test]
+fn documentation_builds_without_warnings() {
+    if !has("doxygen") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let rules = fs::read_to_string(root().join("Doxyfile")).unwrap();
+    let rules = rules.replace("build/docs", dir.path().to_str().unwrap());
+    fs::write(dir.path().join("Doxyfile"), rules).unwrap();
+    run(Command::new("doxygen").arg(dir.path().join("Doxyfile")).current_dir(root()));
 }

@@ -12,19 +12,37 @@ use std::path::Path;
 use std::process::Command;
 
 fn check(name: &str) {
-    check_with(name, |_| {});
+    run_under(&[], name, |_| {});
 }
 
 /// As [`check`], with files in the folder.
 fn check_with(name: &str, prepare: impl Fn(&Path)) {
+    run_under(&[], name, prepare);
+}
+
+/// Under valgrind: no error, and nothing lost.
+#[cfg(feature = "text")]
+fn check_memory(name: &str) {
+    let lost = "definite,indirect";
+    let leaks = [&format!("--show-leak-kinds={lost}"), &format!("--errors-for-leak-kinds={lost}")];
+    run_under(
+        &["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", leaks[0], leaks[1]],
+        name,
+        |_| {},
+    );
+}
+
+fn run_under(tool: &[&str], name: &str, prepare: impl Fn(&Path)) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let dir = tempfile::tempdir().unwrap();
     let program = compile(&source, dir.path());
     let scratch = dir.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     prepare(&scratch);
-    let mut command = Command::new(&program);
-    command.arg(&scratch);
+    let program = program.to_str().unwrap();
+    let words = [tool, &[program]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(&scratch);
     if let Some(runtime) = runtime() {
         command.env("MMOPT_ORT_LIB", runtime);
     }
@@ -69,8 +87,8 @@ fn trainer_gradients() {
 
 #[test]
 #[cfg(feature = "text")]
-fn random_sequences_and_growth() {
-    check("c/sequences.c");
+fn short_lives_leave_nothing() {
+    check("c/lives.c");
 }
 
 #[test]
@@ -100,4 +118,17 @@ fn mending() {
             graph.write(&folder.join(format!("{name}.onnx")), false).unwrap();
         }
     });
+}
+
+/// The programs that do not load ONNX Runtime: `make test-sanitizers` has the others.
+#[test]
+#[cfg(feature = "text")]
+fn memory_is_clean() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("not run: no valgrind");
+        return;
+    }
+    for name in ["c/dlpack.c", "c/optimizer.c", "c/text.c"] {
+        check_memory(name);
+    }
 }

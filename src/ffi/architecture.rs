@@ -13,7 +13,7 @@ pub enum mmopt_architecture {
     Bert = 1,
     /// GPT-2: byte-level BPE, no framing.
     Gpt2 = 2,
-    /// RoBERTa: byte-level BPE, <s> a </s></s> b </s>.
+    /// RoBERTa: byte-level BPE, `<s> a </s></s> b </s>`.
     Roberta = 3,
     /// DistilBERT: as BERT, without token types.
     Distilbert = 4,
@@ -28,6 +28,8 @@ const NAMES: [(u32, &CStr); 4] = [
 
 /// The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
 /// other text, and for NULL.
+///
+/// @param[in] name the published name; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_architecture_from_name(name: *const c_char) -> u32 {
     guard_or(0, || {
@@ -38,6 +40,8 @@ pub unsafe extern "C" fn mmopt_architecture_from_name(name: *const c_char) -> u3
 }
 
 /// The published name of an mmopt_architecture; empty for any other number. Static, never freed.
+///
+/// @param architecture an mmopt_architecture.
 #[unsafe(no_mangle)]
 pub extern "C" fn mmopt_architecture_name(architecture: u32) -> *const c_char {
     NAMES.iter().find(|n| n.0 == architecture).map_or(c"", |n| n.1).as_ptr()

@@ -162,6 +162,8 @@ pub(super) fn owned_text(text: &str, name: &str) -> Result<*mut c_char> {
 }
 
 /// Frees a text that a function of this library gave away as `char *`. NULL is harmless.
+///
+/// @param[out] text may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_text_free(text: *mut c_char) {
     super::guard::guard_or((), || {

@@ -47,6 +47,8 @@ impl Batches {
 }
 
 /// The number of models; 0 for NULL.
+///
+/// @param[in] batch only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_n_models(batch: *const mmopt_batch) -> usize {
     // SAFETY: a batch of the caller or NULL, by the header's contract.
@@ -54,6 +56,9 @@ pub unsafe extern "C" fn mmopt_batch_n_models(batch: *const mmopt_batch) -> usiz
 }
 
 /// The number of rows of one model's part; 0 for NULL, and for any other model.
+///
+/// @param[in] batch only read: threads may share it.
+/// @param model its number, from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: usize) -> usize {
     // SAFETY: a batch of the caller or NULL, by the header's contract.
@@ -64,6 +69,13 @@ pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: us
 /// the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
 /// length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
 /// results are valid as long as the batch.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not.
+///
+/// @param[in] batch only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[out] tensors become the views.
+/// @param[out] n_tensors becomes how many.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_tensors(
@@ -85,6 +97,13 @@ pub unsafe extern "C" fn mmopt_batch_tensors(
 
 /// Which example of the corpus stands behind each row of one model's part. Both results are valid
 /// as long as the batch.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not.
+///
+/// @param[in] batch only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[out] examples become their numbers, one a row.
+/// @param[out] n_rows becomes how many.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_examples(
@@ -105,6 +124,8 @@ pub unsafe extern "C" fn mmopt_batch_examples(
 }
 
 /// Frees a batch. NULL is harmless.
+///
+/// @param batch may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_free(batch: *mut mmopt_batch) {
     // SAFETY: the caller gives it up, by the header's contract.

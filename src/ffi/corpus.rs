@@ -113,6 +113,8 @@ unsafe impl Options for mmopt_corpus_options {
 }
 
 /// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_options_init(options: *mut mmopt_corpus_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -155,6 +157,10 @@ unsafe fn labels_of(corpus: *const mmopt_corpus) -> Result<Option<LabelMap>> {
 ///
 /// Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
 /// that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[in] options NULL: the defaults.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_classification(
@@ -178,6 +184,10 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
 /// labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
 ///
 /// Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_tagged_words(
@@ -199,6 +209,9 @@ pub unsafe extern "C" fn mmopt_corpus_read_tagged_words(
 /// context, question and answers.
 ///
 /// Errors carry the place: a missing key, an answer that does not stand where it should.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_questions(
@@ -227,6 +240,13 @@ pub enum mmopt_documents {
 }
 
 /// Reads plain text for language modelling; documents is an mmopt_documents.
+///
+/// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
+/// UTF-8, or none; INVALID_ARGUMENT for another number of documents.
+///
+/// @param[in] path the file, UTF-8.
+/// @param documents an mmopt_documents.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
@@ -246,7 +266,15 @@ pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
 }
 
 /// n generated sentences of two classes, for trying things out without data; the same seed gives
-/// the same sentences. label_noise: the share of wrong labels, at least 0, below 0.5.
+/// the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
+/// below 0.5.
+///
+/// Errors: INVALID_ARGUMENT for n or label_noise out of range.
+///
+/// @param n sentences, 1 to 10,000,000.
+/// @param seed any number.
+/// @param label_noise at least 0, below 0.5.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_synthetic(
@@ -266,6 +294,15 @@ pub unsafe extern "C" fn mmopt_corpus_synthetic(
 
 /// A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
 /// for texts without labels. labels_of: as in mmopt_corpus_options.
+///
+/// Errors: INVALID_ARGUMENT for no texts, one that is NULL or not UTF-8; INVALID_DATA for a
+/// label that labels_of does not have.
+///
+/// @param[in] texts n texts, UTF-8.
+/// @param[in] labels n names, or NULL.
+/// @param n how many.
+/// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_from_texts(
@@ -291,6 +328,14 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
 /// Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
 /// space and case stay on one side; classes keep their share on both. eval_share lies between 0
 /// and 1, both excluded; the same seed gives the same split.
+///
+/// Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param eval_share above 0, below 1.
+/// @param seed any number.
+/// @param[out] train becomes one side; the caller's: mmopt_corpus_free.
+/// @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_split(
@@ -314,6 +359,8 @@ pub unsafe extern "C" fn mmopt_corpus_split(
 }
 
 /// The number of examples; 0 for NULL.
+///
+/// @param[in] corpus only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_n_examples(corpus: *const mmopt_corpus) -> usize {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
@@ -321,6 +368,8 @@ pub unsafe extern "C" fn mmopt_corpus_n_examples(corpus: *const mmopt_corpus) ->
 }
 
 /// The number of classes or tags; 0 for NULL, and for tasks without labels.
+///
+/// @param[in] corpus only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_n_labels(corpus: *const mmopt_corpus) -> usize {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
@@ -328,6 +377,9 @@ pub unsafe extern "C" fn mmopt_corpus_n_labels(corpus: *const mmopt_corpus) -> u
 }
 
 /// The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param label a class or tag, by its id from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_label_name(
     corpus: *const mmopt_corpus,
@@ -341,6 +393,9 @@ pub unsafe extern "C" fn mmopt_corpus_label_name(
 }
 
 /// How many examples have a class (or words a tag); 0 for an id that there is not.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param label a class or tag, by its id from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_label_count(
     corpus: *const mmopt_corpus,
@@ -355,6 +410,8 @@ pub unsafe extern "C" fn mmopt_corpus_label_count(
 
 /// The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
 /// and when nothing is labelled.
+///
+/// @param[in] corpus only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_majority_share(corpus: *const mmopt_corpus) -> f64 {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
@@ -363,6 +420,12 @@ pub unsafe extern "C" fn mmopt_corpus_majority_share(corpus: *const mmopt_corpus
 
 /// The text of one example (words joined by spaces; the context of a question). The caller owns
 /// it: mmopt_text_free.
+///
+/// Errors: INVALID_ARGUMENT for an example that there is not.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param example its number, from 0.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_text(
@@ -385,6 +448,12 @@ pub unsafe extern "C" fn mmopt_corpus_text(
 }
 
 /// The class of one example of a classification corpus; -1 when it has none.
+///
+/// Errors: INVALID_ARGUMENT for an example that there is not.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param example its number, from 0.
+/// @param[out] label becomes the id of its class, or -1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_label(
@@ -412,6 +481,8 @@ fn find(corpus: &Corpus, example: usize) -> Result<&Example> {
 }
 
 /// Frees a corpus. NULL is harmless.
+///
+/// @param corpus may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_free(corpus: *mut mmopt_corpus) {
     // SAFETY: the caller gives it up, by the header's contract.

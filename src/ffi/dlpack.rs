@@ -24,6 +24,10 @@ use crate::tensor::{DType, Tensor};
 ///
 /// Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
 /// unknown element type, or elements that are not dense and row-major.
+///
+/// @param[in] name UTF-8.
+/// @param[in] managed a DLManagedTensorVersioned.
+/// @param[out] tensor becomes the view.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tensor_from_dlpack(
@@ -58,6 +62,11 @@ pub unsafe extern "C" fn mmopt_tensor_from_dlpack(
 ///
 /// Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
 /// SHAPE for a gradient of another shape.
+///
+/// @param[in] name UTF-8.
+/// @param[in] value a DLManagedTensorVersioned.
+/// @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+/// @param[out] parameter becomes the description.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_parameter_from_dlpack(
@@ -150,6 +159,12 @@ fn described(name: *const c_char, v: &Borrowed, g: Option<&Borrowed>) -> mmopt_p
 
 /// Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
 /// calls its deleter once; it depends on nothing else.
+///
+/// Errors: as for an input: INVALID_ARGUMENT for an unknown element type; SHAPE where n_bytes
+/// does not fit the shape.
+///
+/// @param[in] tensor what to copy.
+/// @param[out] managed becomes the new DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tensor_to_dlpack(

@@ -84,6 +84,8 @@ impl mmopt_error {
 }
 
 /// The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
+///
+/// @param[in] error only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_code(error: *const mmopt_error) -> u32 {
     guard_or(mmopt_code::Internal as u32, || {
@@ -94,6 +96,8 @@ pub unsafe extern "C" fn mmopt_error_code(error: *const mmopt_error) -> u32 {
 
 /// What happened, where, and what to do about it, in English, UTF-8. Valid until the error is
 /// freed. NULL gives an empty text.
+///
+/// @param[in] error only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_message(error: *const mmopt_error) -> *const c_char {
     guard_or(c"".as_ptr(), || {
@@ -103,6 +107,8 @@ pub unsafe extern "C" fn mmopt_error_message(error: *const mmopt_error) -> *cons
 }
 
 /// Frees an error. NULL is harmless.
+///
+/// @param error may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_free(error: *mut mmopt_error) {
     guard_or((), || {

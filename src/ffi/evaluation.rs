@@ -38,6 +38,12 @@ impl EvaluationValue {
 /// are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
 ///
 /// Errors: as mmopt_trainer_forward_backward.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param model its number, from 0.
+/// @param[in] tensors n_tensors views, read in the call only.
+/// @param n_tensors how many tensors.
+/// @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_evaluate(
@@ -61,6 +67,8 @@ pub unsafe extern "C" fn mmopt_trainer_evaluate(
 }
 
 /// The loss; NaN without labels, and for NULL.
+///
+/// @param[in] evaluation only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_loss(evaluation: *const mmopt_evaluation) -> f64 {
     // SAFETY: an evaluation of the caller or NULL, by the header's contract.
@@ -68,6 +76,8 @@ pub unsafe extern "C" fn mmopt_evaluation_loss(evaluation: *const mmopt_evaluati
 }
 
 /// Right predictions; 0 without labels, and for NULL.
+///
+/// @param[in] evaluation only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_n_correct(evaluation: *const mmopt_evaluation) -> u64 {
     // SAFETY: an evaluation of the caller or NULL, by the header's contract.
@@ -75,6 +85,8 @@ pub unsafe extern "C" fn mmopt_evaluation_n_correct(evaluation: *const mmopt_eva
 }
 
 /// Labels that count; 0 without labels, and for NULL.
+///
+/// @param[in] evaluation only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_n_labels(evaluation: *const mmopt_evaluation) -> u64 {
     // SAFETY: an evaluation of the caller or NULL, by the header's contract.
@@ -83,6 +95,12 @@ pub unsafe extern "C" fn mmopt_evaluation_n_labels(evaluation: *const mmopt_eval
 
 /// The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
 /// start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] evaluation only read: threads may share it.
+/// @param[out] tensors become the views.
+/// @param[out] n_tensors becomes how many.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_evaluation_tensors(
@@ -102,6 +120,8 @@ pub unsafe extern "C" fn mmopt_evaluation_tensors(
 }
 
 /// Frees an evaluation. NULL is harmless.
+///
+/// @param evaluation may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_free(evaluation: *mut mmopt_evaluation) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -17,6 +17,8 @@
  * Threads. Calls that take an object as a pointer to const may run at the same time; a call that
  * takes it without const needs it alone. Objects may move between threads. Where the rule is
  * broken while a call runs, the second call fails with MMOPT_CODE_STATE as far as it can be seen.
+ * Functions that take no object may be called from any thread. Two calls that write to the same
+ * file or directory must not run at the same time.
  *
  * Arguments. Texts are UTF-8 and end with NUL; paths are texts. Lengths are size_t. Enumerations
  * pass as uint32_t. A pointer must not be NULL unless the text says that it may; a NULL is an

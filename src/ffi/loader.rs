@@ -105,6 +105,11 @@ impl mmopt_loader_options {
     }
 
     fn encode(&self) -> Result<EncodeOptions> {
+        // Also where nothing is hidden: a number that is no share is a mistake.
+        if !(self.mask_share > 0.0 && self.mask_share <= 1.0) {
+            let text = format!("mask_share is {}; it lies above 0 and up to 1", self.mask_share);
+            return Err(Error::invalid(text));
+        }
         let objectives = [(0, Objective::Causal), (1, Objective::Masked)];
         Ok(EncodeOptions {
             max_length: (self.max_length > 0).then_some(self.max_length),
@@ -117,6 +122,8 @@ impl mmopt_loader_options {
 }
 
 /// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_options_init(options: *mut mmopt_loader_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -141,6 +148,12 @@ fn encode(
 ///
 /// Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
 /// without room beside the special tokens, or not one full batch with drop_last.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+/// @param n_models how many models.
+/// @param[in] options NULL: the defaults.
+/// @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_create(
@@ -164,6 +177,11 @@ pub unsafe extern "C" fn mmopt_loader_create(
 
 /// The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
 /// an epoch the result is NULL without an error, and the next call begins the following epoch.
+///
+/// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+///
+/// @param[in,out] loader changed: needed alone.
+/// @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_next(
@@ -183,6 +201,8 @@ pub unsafe extern "C" fn mmopt_loader_next(
 }
 
 /// The batches of an epoch; 0 for NULL.
+///
+/// @param[in] loader only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_n_batches(loader: *const mmopt_loader) -> usize {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
@@ -190,6 +210,8 @@ pub unsafe extern "C" fn mmopt_loader_n_batches(loader: *const mmopt_loader) -> 
 }
 
 /// Epochs done; 0 for NULL.
+///
+/// @param[in] loader only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_epoch(loader: *const mmopt_loader) -> u64 {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
@@ -197,6 +219,8 @@ pub unsafe extern "C" fn mmopt_loader_epoch(loader: *const mmopt_loader) -> u64 
 }
 
 /// Batches of the current epoch done; 0 for NULL.
+///
+/// @param[in] loader only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_position(loader: *const mmopt_loader) -> usize {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
@@ -204,6 +228,11 @@ pub unsafe extern "C" fn mmopt_loader_position(loader: *const mmopt_loader) -> u
 }
 
 /// Goes to the start of an epoch; 0 is the first.
+///
+/// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+///
+/// @param[in,out] loader changed: needed alone.
+/// @param epoch its number, from 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_set_epoch(
@@ -219,6 +248,11 @@ pub unsafe extern "C" fn mmopt_loader_set_epoch(
 
 /// Where the loader stands, as JSON; the caller owns it: mmopt_text_free. With the same corpus,
 /// tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] loader only read: threads may share it.
+/// @param[out] json becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_state(
@@ -238,6 +272,9 @@ pub unsafe extern "C" fn mmopt_loader_state(
 ///
 /// Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
 /// seed; the loader is unchanged then.
+///
+/// @param[in,out] loader changed: needed alone.
+/// @param[in] json a text of mmopt_loader_state.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_restore(
@@ -252,6 +289,8 @@ pub unsafe extern "C" fn mmopt_loader_restore(
 }
 
 /// Frees a loader. NULL is harmless.
+///
+/// @param loader may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_free(loader: *mut mmopt_loader) {
     // SAFETY: the caller gives it up, by the header's contract.
@@ -260,6 +299,16 @@ pub unsafe extern "C" fn mmopt_loader_free(loader: *mut mmopt_loader) {
 
 /// One batch without labels from n texts, with a part for each of n_models models, for predictions.
 /// max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
+///
+/// Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
+/// without room beside the special tokens.
+///
+/// @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+/// @param n_models how many models.
+/// @param[in] texts n texts, UTF-8.
+/// @param n how many.
+/// @param max_length greatest length in tokens; 0: the tokenizer's.
+/// @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_encode(

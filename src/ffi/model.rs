@@ -99,6 +99,8 @@ unsafe impl Options for mmopt_loss_options {
 }
 
 /// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loss_options_init(options: *mut mmopt_loss_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -107,6 +109,11 @@ pub unsafe extern "C" fn mmopt_loss_options_init(options: *mut mmopt_loss_option
 
 unsafe fn loss_spec(o: &mmopt_loss_options) -> Result<LossSpec> {
     reserved(o.reserved == 0, "reserved")?;
+    if !(0.0..1.0).contains(&o.label_smoothing) {
+        let text =
+            format!("label_smoothing is {}; it is at least 0 and below 1", o.label_smoothing);
+        return Err(Error::invalid(text));
+    }
     // SAFETY: the caller's text and array, by the header's contract.
     let (output, weights) = unsafe {
         let weights = slice(o.class_weights, o.n_class_weights, "class_weights")?;
@@ -190,6 +197,8 @@ unsafe impl Options for mmopt_model_sizes {
 }
 
 /// Fills in the sizes of a small model. NULL is harmless.
+///
+/// @param[out] sizes becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_model_sizes_init(sizes: *mut mmopt_model_sizes) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -199,6 +208,10 @@ pub unsafe extern "C" fn mmopt_model_sizes_init(sizes: *mut mmopt_model_sizes) {
 impl mmopt_model_sizes {
     /// The configuration and task; `labels` are the names of the classes, if known.
     pub(super) fn config(&self, labels: Vec<String>) -> Result<(Config, Task)> {
+        if !(0.0..1.0).contains(&self.dropout) {
+            let text = format!("dropout is {}; it is at least 0 and below 1", self.dropout);
+            return Err(Error::invalid(text));
+        }
         let sizes = Sizes {
             layers: self.layers,
             hidden: self.hidden,
@@ -233,7 +246,8 @@ impl mmopt_model_sizes {
     }
 }
 
-fn task(task: u32, n_labels: usize) -> Result<Task> {
+/// The task of a number; one that is no mmopt_task, and an impossible count of classes, are errors.
+pub(super) fn task(task: u32, n_labels: usize) -> Result<Task> {
     let tasks = [
         (1, Task::SequenceClassification { num_labels: n_labels }),
         (2, Task::TokenClassification { num_labels: n_labels }),
@@ -242,11 +256,17 @@ fn task(task: u32, n_labels: usize) -> Result<Task> {
         (5, Task::CausalLm),
     ];
     let task = choice(task, "task", &tasks)?;
-    if task.num_labels() == Some(0) {
-        return Err(Error::invalid("n_labels is 0; classification needs at least 1"));
+    match task.num_labels() {
+        Some(0) => Err(Error::invalid("n_labels is 0; classification needs at least 1")),
+        Some(n) if n > MAX_LABELS => {
+            Err(Error::invalid(format!("n_labels is {n}; there can be {MAX_LABELS} at most")))
+        }
+        _ => Ok(task),
     }
-    Ok(task)
 }
+
+/// Classes or tags that a head can have; more is a mistake in the caller's arithmetic.
+const MAX_LABELS: usize = 1 << 24;
 
 pub(super) fn give(name: &str, source: Source, task: Option<Task>) -> *mut mmopt_model {
     into_raw(ModelOptions { task, ..ModelOptions::new(name, source) })
@@ -255,6 +275,12 @@ pub(super) fn give(name: &str, source: Source, task: Option<Task>) -> *mut mmopt
 /// A model from a directory of published form: config.json and model.safetensors. Without a task
 /// set, that of the configuration. name is unique and not empty; it appears in messages, metrics
 /// and checkpoints.
+///
+/// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+///
+/// @param[in] name UTF-8.
+/// @param[in] directory the directory, UTF-8.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_directory(
@@ -274,6 +300,12 @@ pub unsafe extern "C" fn mmopt_model_from_directory(
 /// A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
 /// mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_gradients. What
 /// exporters do to parameters is mended and reported: mmopt_model_report.
+///
+/// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+///
+/// @param[in] name UTF-8.
+/// @param[in] path the file, UTF-8.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_onnx(
@@ -291,6 +323,14 @@ pub unsafe extern "C" fn mmopt_model_from_onnx(
 }
 
 /// A model from n_bytes of a forward ONNX graph in memory, copied; else as mmopt_model_from_onnx.
+///
+/// Errors: INVALID_ARGUMENT for a length that exceeds the address space; the graph is read when
+/// the trainer is created.
+///
+/// @param[in] name UTF-8.
+/// @param[in] bytes the file's content, n_bytes of it.
+/// @param n_bytes how many bytes.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
@@ -312,6 +352,10 @@ pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
 /// A fresh model from the text of a published config.json.
 ///
 /// Errors: INVALID_DATA for bad JSON or a missing key; UNSUPPORTED for an unknown model_type.
+///
+/// @param[in] name UTF-8.
+/// @param[in] json the text of a config.json.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_config(
@@ -330,6 +374,13 @@ pub unsafe extern "C" fn mmopt_model_from_config(
 }
 
 /// A fresh model of a known architecture. NULL sizes: a small BERT.
+///
+/// Errors: INVALID_ARGUMENT for an unknown architecture or task, or a number out of range;
+/// INVALID_DATA for sizes that do not fit together.
+///
+/// @param[in] name UTF-8.
+/// @param[in] sizes NULL: a small BERT.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_sizes(
@@ -349,6 +400,13 @@ pub unsafe extern "C" fn mmopt_model_from_sizes(
 
 /// Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
 /// directory whose weights have another head gets a fresh one. Not for ONNX graphs.
+///
+/// Errors: INVALID_ARGUMENT for another number, or n_labels of 0 or above 2^24 for
+/// classification.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param task an mmopt_task.
+/// @param n_labels how many classes or tags.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_task(
@@ -366,6 +424,13 @@ pub unsafe extern "C" fn mmopt_model_set_task(
 
 /// Sets the loss. Without it the task's is used; ONNX graphs must have one. NULL options: the
 /// defaults of mmopt_loss_options.
+///
+/// Errors: INVALID_ARGUMENT for an unknown kind or a number out of range; UNSUPPORTED for
+/// options of a newer version. Whether the loss fits the model shows when the trainer is
+/// created.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param[in] options NULL: the defaults.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_loss(
@@ -381,6 +446,11 @@ pub unsafe extern "C" fn mmopt_model_set_loss(
 }
 
 /// Sets the weight among the models, finite and at least 0; only ratios matter. Default 1.
+///
+/// Errors: INVALID_ARGUMENT for a number out of range.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param weight finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_weight(
@@ -398,6 +468,11 @@ pub unsafe extern "C" fn mmopt_model_set_weight(
 }
 
 /// Replaces every dropout probability of the configuration; at least 0, below 1.
+///
+/// Errors: INVALID_ARGUMENT for a number out of range.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param dropout at least 0, below 1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_dropout(
@@ -415,6 +490,11 @@ pub unsafe extern "C" fn mmopt_model_set_dropout(
 }
 
 /// Sets the seed of fresh weights and of dropout. Default 0.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param seed any number.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_seed(
@@ -432,6 +512,12 @@ pub unsafe extern "C" fn mmopt_model_set_seed(
 /// ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
 /// file, and that of a copy that was tied to it. May be called more than once; wins over
 /// mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
+///
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
+/// when the trainer is created.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param[in] pattern the parameters, by name.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_freeze(
@@ -450,6 +536,12 @@ pub unsafe extern "C" fn mmopt_model_freeze(
 /// for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
 /// when they are named. Naming quantised weights or integers fails the trainer's creation with
 /// UNSUPPORTED.
+///
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
+/// when the trainer is created.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param[in] pattern the parameters, by name.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_train_only(
@@ -468,6 +560,10 @@ pub unsafe extern "C" fn mmopt_model_train_only(
 ///
 /// Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
 /// directory's config.json gives.
+///
+/// @param[in] model only read: threads may share it.
+/// @param label its number, from 0.
+/// @param[out] name becomes its name; the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_label(
@@ -493,6 +589,8 @@ pub unsafe extern "C" fn mmopt_model_label(
 }
 
 /// Frees a model. NULL is harmless.
+///
+/// @param model may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_model_free(model: *mut mmopt_model) {
     // SAFETY: the caller gives it up, by the header's contract.

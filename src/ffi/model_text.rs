@@ -6,7 +6,7 @@ use super::args::{output, text};
 use super::corpus::mmopt_corpus;
 use super::error::mmopt_error;
 use super::guard::{guard, shared};
-use super::model::{give, mmopt_model, mmopt_model_sizes, mmopt_task};
+use super::model::{give, mmopt_model, mmopt_model_sizes, mmopt_task, task};
 use super::structs::options;
 use super::tokenizer::mmopt_tokenizer;
 use crate::error::Context;
@@ -17,6 +17,14 @@ use crate::train::Source;
 /// come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
 /// architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
 /// sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+///
+/// Errors: as mmopt_model_from_sizes.
+///
+/// @param[in] name UTF-8.
+/// @param[in] sizes NULL: a small BERT.
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] corpus only read: threads may share it.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_for_corpus(
@@ -30,6 +38,7 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
     guard(|| unsafe {
         let name = text(name, "name")?;
         let mut sizes = options(sizes)?;
+        task(sizes.task, 1)?;
         let tokenizer = shared(tokenizer)?;
         fit_tokenizer(&mut sizes, &tokenizer);
         let corpus = shared(corpus)?.corpus.clone();

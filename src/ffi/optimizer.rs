@@ -48,6 +48,11 @@ pub struct OptimizerValue {
 /// Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
 /// share memory, strides that repeat an element, an element type that cannot be trained
 /// (UNSUPPORTED), an option out of range.
+///
+/// @param[in] options NULL: the defaults.
+/// @param[in] models n_models models, none of them NULL.
+/// @param n_models how many models.
+/// @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_create(
@@ -105,6 +110,8 @@ impl OptimizerValue {
 }
 
 /// The number of models; 0 for NULL.
+///
+/// @param[in] optimizer only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_optimizer_n_models(optimizer: *const mmopt_optimizer) -> usize {
     // SAFETY: an optimizer of the caller or NULL, by the header's contract.
@@ -113,6 +120,15 @@ pub unsafe extern "C" fn mmopt_optimizer_n_models(optimizer: *const mmopt_optimi
 
 /// Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
 /// gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
+///
+/// Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
+/// an element type that gradients cannot have.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param gradient as many elements as the value; may be NULL.
+/// @param gradient_dtype an mmopt_dtype.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient(
@@ -210,6 +226,10 @@ pub unsafe extern "C" fn mmopt_optimizer_keep_dlpack(
 }
 
 /// Forgets micro-batches that were accumulated since the last step.
+///
+/// Errors: STATE while another call uses the object.
+///
+/// @param[in,out] optimizer changed: needed alone.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_zero_grad(
@@ -226,6 +246,13 @@ pub unsafe extern "C" fn mmopt_optimizer_zero_grad(
 
 /// Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
 /// than one micro-batch per step they are added up now; else they are read by the step.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
+/// that it needs.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param model its number, from 0.
+/// @param loss of the micro-batch.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_accumulate(
@@ -246,6 +273,9 @@ pub unsafe extern "C" fn mmopt_optimizer_accumulate(
 ///
 /// Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
 /// fail.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param[out] report becomes what the step did; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_step(
@@ -269,6 +299,12 @@ pub unsafe extern "C" fn mmopt_optimizer_step(
 }
 
 /// Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not.
+///
+/// @param[in] optimizer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[out] rates become the numbers.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_rates(
@@ -286,6 +322,11 @@ pub unsafe extern "C" fn mmopt_optimizer_rates(
 }
 
 /// Sets the base learning rate of the coming steps, finite and at least 0.
+///
+/// Errors: INVALID_ARGUMENT for a number out of range.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param rate finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_learning_rate(
@@ -297,6 +338,12 @@ pub unsafe extern "C" fn mmopt_optimizer_set_learning_rate(
 }
 
 /// Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param model its number, from 0.
+/// @param weight finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_model_weight(
@@ -309,6 +356,11 @@ pub unsafe extern "C" fn mmopt_optimizer_set_model_weight(
 }
 
 /// What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] optimizer only read: threads may share it.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_plan(
@@ -325,6 +377,11 @@ pub unsafe extern "C" fn mmopt_optimizer_plan(
 }
 
 /// What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] optimizer only read: threads may share it.
+/// @param[out] json becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_plan_json(
@@ -345,6 +402,11 @@ const MOMENTS: &str = "optimizer.safetensors";
 
 /// Writes the optimizer's state (moments, masters and counters, not the host's values) into a
 /// directory, made if need be. A crash at any point leaves the last one whole.
+///
+/// Errors: IO when a file cannot be written.
+///
+/// @param[in] optimizer only read: threads may share it.
+/// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_save(
@@ -375,6 +437,9 @@ pub unsafe extern "C" fn mmopt_optimizer_save(
 ///
 /// Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
 /// optimizer is unchanged then.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_load(
@@ -399,6 +464,8 @@ pub unsafe extern "C" fn mmopt_optimizer_load(
 
 /// Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
 /// are called. NULL is harmless.
+///
+/// @param optimizer may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_optimizer_free(optimizer: *mut mmopt_optimizer) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -17,6 +17,8 @@ use super::guard::{guard, guard_or};
 ///
 /// Errors: RUNTIME_UNAVAILABLE with everything that was tried and why each failed, after which
 /// another call may succeed; STATE when another file is loaded. May be called from any thread.
+///
+/// @param[in] path the library or its directory; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_runtime_load(path: *const c_char) -> *mut mmopt_error {

@@ -112,6 +112,8 @@ impl mmopt_tokenizer_options {
 }
 
 /// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokenizer_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -120,6 +122,12 @@ pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokeni
 
 /// Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
 /// vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
+///
+/// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
+/// UNSUPPORTED for another kind of tokenizer.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_load(
@@ -139,6 +147,10 @@ pub unsafe extern "C" fn mmopt_tokenizer_load(
 ///
 /// Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
 /// message names the least size.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param[in] options NULL: the defaults.
+/// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_train(
@@ -158,6 +170,11 @@ pub unsafe extern "C" fn mmopt_tokenizer_train(
 
 /// Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
 /// the usual libraries load.
+///
+/// Errors: NOT_FOUND without the directory; IO when a file cannot be written.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_save(
@@ -169,6 +186,8 @@ pub unsafe extern "C" fn mmopt_tokenizer_save(
 }
 
 /// The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
+///
+/// @param[in] tokenizer only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_vocab_size(tokenizer: *const mmopt_tokenizer) -> usize {
     // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
@@ -176,6 +195,8 @@ pub unsafe extern "C" fn mmopt_tokenizer_vocab_size(tokenizer: *const mmopt_toke
 }
 
 /// The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
+///
+/// @param[in] tokenizer only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_tokenizer) -> usize {
     // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
@@ -184,6 +205,9 @@ pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_toke
 
 /// The id of a special token, by its role (an mmopt_special); -1 when the vocabulary has none, for
 /// any other number, and for NULL.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param special an mmopt_special.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_special_id(
     tokenizer: *const mmopt_tokenizer,
@@ -199,6 +223,14 @@ pub unsafe extern "C" fn mmopt_tokenizer_special_id(
 
 /// The text of n ids; the caller owns it: mmopt_text_free. skip_special 1 leaves out special
 /// tokens.
+///
+/// Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] ids n ids.
+/// @param n how many.
+/// @param skip_special 0 or 1.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_decode(
@@ -221,6 +253,8 @@ pub unsafe extern "C" fn mmopt_tokenizer_decode(
 }
 
 /// Frees a tokenizer. NULL is harmless.
+///
+/// @param tokenizer may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_free(tokenizer: *mut mmopt_tokenizer) {
     // SAFETY: the caller gives it up, by the header's contract.
@@ -241,6 +275,15 @@ pub struct EncodingValue {
 /// Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
 /// architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
 /// Never empty: an empty text without framing becomes one end token.
+///
+/// Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
+/// special tokens.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] text UTF-8.
+/// @param[in] pair the second text; may be NULL.
+/// @param max_length greatest length in tokens; 0: the tokenizer's.
+/// @param[out] encoding becomes the new object, the caller's: mmopt_encoding_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_encode(
@@ -264,6 +307,8 @@ pub unsafe extern "C" fn mmopt_tokenizer_encode(
 }
 
 /// The number of tokens; 0 for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_length(encoding: *const mmopt_encoding) -> usize {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -271,6 +316,8 @@ pub unsafe extern "C" fn mmopt_encoding_length(encoding: *const mmopt_encoding) 
 }
 
 /// The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_ids(encoding: *const mmopt_encoding) -> *const u32 {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -279,6 +326,8 @@ pub unsafe extern "C" fn mmopt_encoding_ids(encoding: *const mmopt_encoding) -> 
 
 /// The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
 /// as long as the encoding. NULL for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_type_ids(encoding: *const mmopt_encoding) -> *const u32 {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -287,6 +336,8 @@ pub unsafe extern "C" fn mmopt_encoding_type_ids(encoding: *const mmopt_encoding
 
 /// Where each token stands in its text, in bytes: start and end one after the other, twice as many
 /// as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_offsets(encoding: *const mmopt_encoding) -> *const usize {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -294,6 +345,8 @@ pub unsafe extern "C" fn mmopt_encoding_offsets(encoding: *const mmopt_encoding)
 }
 
 /// The number of tokens that were cut off; 0 for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_n_truncated(encoding: *const mmopt_encoding) -> usize {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -301,6 +354,8 @@ pub unsafe extern "C" fn mmopt_encoding_n_truncated(encoding: *const mmopt_encod
 }
 
 /// Frees an encoding. NULL is harmless.
+///
+/// @param encoding may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_free(encoding: *mut mmopt_encoding) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -108,6 +108,11 @@ impl From<&StepReport> for mmopt_step_report {
 ///
 /// Errors name the model: unreadable or non-finite weights, an operator without a gradient rule, a
 /// name that is taken twice, an option out of range.
+///
+/// @param[in] options NULL: the defaults.
+/// @param[in] models n_models models, none of them NULL.
+/// @param n_models how many models.
+/// @param[out] trainer becomes the new object, the caller's: mmopt_trainer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_create(
@@ -131,6 +136,8 @@ pub unsafe extern "C" fn mmopt_trainer_create(
 }
 
 /// The number of models; 0 for NULL.
+///
+/// @param[in] trainer only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_n_models(trainer: *const mmopt_trainer) -> usize {
     // SAFETY: a trainer of the caller or NULL, by the header's contract.
@@ -139,6 +146,9 @@ pub unsafe extern "C" fn mmopt_trainer_n_models(trainer: *const mmopt_trainer) -
 
 /// The name of a model by its number from 0, valid as long as the trainer; NULL for any other
 /// number.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_model_name(
     trainer: *const mmopt_trainer,
@@ -152,6 +162,12 @@ pub unsafe extern "C" fn mmopt_trainer_model_name(
 }
 
 /// The number of the model of that name.
+///
+/// Errors: NOT_FOUND for another name.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param[in] name the model's name.
+/// @param[out] model becomes its number.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_index(
@@ -169,6 +185,10 @@ pub unsafe extern "C" fn mmopt_trainer_model_index(
 }
 
 /// Forgets gradients that were accumulated since the last step.
+///
+/// Errors: STATE while another call uses the object.
+///
+/// @param[in,out] trainer changed: needed alone.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) -> *mut mmopt_error {
@@ -185,6 +205,12 @@ pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) ->
 /// for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
 /// tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
 /// canceller. After an error this micro-batch does not count.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param model its number, from 0.
+/// @param[in] tensors n_tensors views, read in the call only.
+/// @param n_tensors how many tensors.
+/// @param[out] outcome becomes loss and counts; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward(
@@ -210,6 +236,14 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward(
 ///
 /// tensors and n_tensors hold for each model the array of its tensors and its length; outcomes has
 /// room for n_models results, or is NULL. When one model fails, none counts.
+///
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] tensors for each model its tensors.
+/// @param[in] n_tensors for each model how many.
+/// @param n_models how many models.
+/// @param[out] outcomes become losses and counts, one a model; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
@@ -236,6 +270,12 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
 /// As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
 /// many as the trainer has models, in the same order. outcomes has room for as many results, or is
 /// NULL.
+///
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] batch only read: threads may share it.
+/// @param[out] outcomes become losses and counts, one a model; may be NULL.
 #[cfg(feature = "text")]
 #[unsafe(no_mangle)]
 #[must_use]
@@ -261,6 +301,12 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
 
 /// Tells the rates that follow convergence the losses that the host computed, one for each of
 /// n_models models. Only for losses that forward_backward did not see: it logs its own.
+///
+/// Errors: INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] losses n_models losses.
+/// @param n_models how many models.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_log_metrics(
@@ -287,6 +333,9 @@ pub unsafe extern "C" fn mmopt_trainer_log_metrics(
 ///
 /// Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
 /// to fail; CANCELLED by the progress callback, and the step can be taken later.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[out] report becomes what the step did; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_step(
@@ -307,6 +356,8 @@ pub unsafe extern "C" fn mmopt_trainer_step(
 }
 
 /// Frees a trainer. NULL is harmless.
+///
+/// @param trainer may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_free(trainer: *mut mmopt_trainer) {
     // SAFETY: the caller gives it up, by the header's contract.

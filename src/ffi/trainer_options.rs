@@ -168,6 +168,9 @@ unsafe impl super::structs::Options for mmopt_trainer_options {
 
 /// Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
 /// the trainer then refuses. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
+/// @param preset an mmopt_preset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_options_init(
     options: *mut mmopt_trainer_options,
@@ -286,6 +289,9 @@ impl mmopt_trainer_options {
         o.accumulation = self.accumulation;
         o.schedule.warmup = self.warmup_steps;
         let (total, floor) = (self.total_steps, self.schedule_floor);
+        if !(0.0..=1.0).contains(&floor) {
+            return Err(Error::invalid(format!("schedule_floor is {floor}; it lies in [0, 1]")));
+        }
         let decays = [
             (0, Decay::Constant),
             (1, Decay::Linear { total, floor }),

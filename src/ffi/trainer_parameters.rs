@@ -63,6 +63,9 @@ impl TrainerValue {
 }
 
 /// The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_n_parameters(
     trainer: *const mmopt_trainer,
@@ -73,6 +76,13 @@ pub unsafe extern "C" fn mmopt_trainer_n_parameters(
 }
 
 /// The number of a model's parameter of that name.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not; NOT_FOUND for another name.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[in] name the parameter's name.
+/// @param[out] parameter becomes its number.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter_index(
@@ -94,6 +104,14 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_index(
 
 /// A view of a parameter's value. It points into the trainer's memory and is valid until the
 /// trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
+///
+/// Errors: INVALID_ARGUMENT for a model or parameter that there is not.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param[out] tensor becomes the view.
+/// @param[out] trainable becomes 1 or 0; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter(
@@ -117,6 +135,15 @@ pub unsafe extern "C" fn mmopt_trainer_parameter(
 }
 
 /// Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
+///
+/// Errors: INVALID_ARGUMENT for a model or parameter that there is not; SHAPE for another
+/// length.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param[in] data n_bytes bytes of the parameter's element type, row-major.
+/// @param n_bytes how many bytes.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_parameter(
@@ -140,6 +167,11 @@ pub unsafe extern "C" fn mmopt_trainer_set_parameter(
 ///
 /// Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
 /// the loss.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param[out] tensor becomes the view.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_gradient(
@@ -167,6 +199,12 @@ pub unsafe extern "C" fn mmopt_trainer_gradient(
 ///
 /// Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
 /// one micro-batch per step).
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param[in] data n_bytes bytes of the parameter's element type, row-major.
+/// @param n_bytes how many bytes.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_gradient(
@@ -189,6 +227,14 @@ pub unsafe extern "C" fn mmopt_trainer_set_gradient(
 /// whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
 /// character. Only parameters that were trainable when the trainer was created have gradients.
 /// n_changed may be NULL.
+///
+/// Errors: INVALID_ARGUMENT for a flag that is neither 0 nor 1, or a text that is not UTF-8.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] model_pattern the models, by name.
+/// @param[in] pattern the parameters, by name.
+/// @param trainable 0 or 1.
+/// @param[out] n_changed becomes how many changed; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_trainable(

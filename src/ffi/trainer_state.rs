@@ -13,6 +13,11 @@ use crate::optim::{Optimizer, Rates};
 use crate::runtime::Canceller;
 
 /// What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_plan(
@@ -29,6 +34,11 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
 }
 
 /// What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param[out] json becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_plan_json(
@@ -89,6 +99,12 @@ pub(super) fn rates(optimizer: &Optimizer, model: usize) -> Result<mmopt_rates> 
 }
 
 /// Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[out] rates become the numbers.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_rates(
@@ -106,6 +122,8 @@ pub unsafe extern "C" fn mmopt_trainer_rates(
 }
 
 /// Steps taken, those before a resume included; 0 for NULL.
+///
+/// @param[in] trainer only read: threads may share it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_n_steps(trainer: *const mmopt_trainer) -> u64 {
     // SAFETY: a trainer of the caller or NULL, by the header's contract.
@@ -113,6 +131,11 @@ pub unsafe extern "C" fn mmopt_trainer_n_steps(trainer: *const mmopt_trainer) ->
 }
 
 /// Sets the base learning rate of the coming steps, finite and at least 0.
+///
+/// Errors: INVALID_ARGUMENT for a number out of range.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param rate finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_learning_rate(
@@ -124,6 +147,12 @@ pub unsafe extern "C" fn mmopt_trainer_set_learning_rate(
 }
 
 /// Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param model its number, from 0.
+/// @param weight finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_model_weight(
@@ -137,6 +166,12 @@ pub unsafe extern "C" fn mmopt_trainer_set_model_weight(
 
 /// Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
 /// is handed back to it and must stay valid until then, or until the trainer is freed.
+///
+/// Errors: STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
@@ -165,6 +200,13 @@ pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
 /// without one nothing is said. user is handed back to it and must stay valid until then, or until
 /// the trainer is freed. What there was to say when the trainer was created comes during this call,
 /// each message once.
+///
+/// Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param level an mmopt_log_level.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_log(
@@ -183,6 +225,12 @@ pub unsafe extern "C" fn mmopt_trainer_set_log(
 
 /// Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
 /// handed back to it and must stay valid until then, or until the trainer is freed.
+///
+/// Errors: STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_progress(
@@ -200,6 +248,12 @@ pub unsafe extern "C" fn mmopt_trainer_set_progress(
 /// Writes one model into a directory, made if need be: in published form (config.json and
 /// model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
 /// all.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_save_model(
@@ -216,6 +270,12 @@ pub unsafe extern "C" fn mmopt_trainer_save_model(
 }
 
 /// Writes one model's forward graph with its present weights, ready for inference.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[in] path the file, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_save_onnx(
@@ -236,6 +296,10 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
 /// checkpoint whole.
 ///
 /// Errors: STATE between a backward pass and its step, as gradients are not kept.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param[in] directory the directory, UTF-8.
+/// @param[in] host_text kept with it; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_checkpoint(
@@ -258,6 +322,10 @@ pub unsafe extern "C" fn mmopt_trainer_checkpoint(
 ///
 /// Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
 /// the trainer is unchanged then.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] directory the directory, UTF-8.
+/// @param[out] host_text becomes the text; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_resume(
@@ -286,6 +354,11 @@ pub struct mmopt_canceller(Cell<Canceller>);
 handle!(mmopt_canceller, Canceller, "canceller");
 
 /// A canceller of this trainer; the caller owns it: mmopt_canceller_free.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param[out] canceller becomes the new object, the caller's: mmopt_canceller_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_canceller(
@@ -302,6 +375,10 @@ pub unsafe extern "C" fn mmopt_trainer_canceller(
 }
 
 /// Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] canceller only read: threads may share it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_canceller_cancel(
@@ -315,6 +392,10 @@ pub unsafe extern "C" fn mmopt_canceller_cancel(
 }
 
 /// Lets passes run again. From any thread.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] canceller only read: threads may share it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_canceller_reset(
@@ -325,6 +406,8 @@ pub unsafe extern "C" fn mmopt_canceller_reset(
 }
 
 /// Frees a canceller. NULL is harmless.
+///
+/// @param canceller may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_canceller_free(canceller: *mut mmopt_canceller) {
     // SAFETY: the caller gives it up, by the header's contract.

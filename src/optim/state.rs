@@ -253,8 +253,11 @@ impl Optimizer {
                 }
                 *slot = Some(Tensor::from_bytes(dtype, shape, bytes).context(|| name)?);
             }
-            let v = p.v.is_some() && !p.muon;
-            let present = [p.m.is_some(), v, p.x.is_some(), r.summed, p.has_master()];
+            // Before its first step a parameter may have no moments yet: they are zeros.
+            let old = r.steps > 0;
+            let v = old && p.v.is_some() && !p.muon;
+            let present =
+                [old && p.m.is_some(), v, old && p.x.is_some(), r.summed, p.has_master()];
             for ((wanted, slot), kind) in present.iter().zip(&found).zip(KINDS) {
                 if *wanted && slot.is_none() {
                     let name = format!("{}/{}/{kind}", model.name, r.name);

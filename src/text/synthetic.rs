@@ -114,15 +114,21 @@ const NEUTRAL: &[&str] = &[
     "there is a book of the same name",
 ];
 
+/// More than anybody tries things out with, and well below what fills a machine's memory.
+const MAX_SENTENCES: usize = 10_000_000;
+
 impl Corpus {
     /// Generates labelled sentences; half of them are positive on average. The same options
     /// always give the same sentences.
     ///
-    /// Error: no sentence asked for, or a noise outside [0, 0.5).
+    /// Error: no sentence asked for, or too many, or a noise outside [0, 0.5).
     pub fn synthetic(options: &SyntheticOptions) -> Result<Self> {
-        if options.sentences == 0 || !(0.0..0.5).contains(&options.label_noise) {
+        if !(1..=MAX_SENTENCES).contains(&options.sentences)
+            || !(0.0..0.5).contains(&options.label_noise)
+        {
             return Err(Error::invalid(format!(
-                "{} sentences with a label noise of {}: give at least 1, and a noise in [0, 0.5)",
+                "{} sentences with a label noise of {}: give 1 to {MAX_SENTENCES} sentences, and a \
+                 noise in [0, 0.5)",
                 options.sentences, options.label_noise
             )));
         }

@@ -1,0 +1,136 @@
+#!/bin/sh
+# The C and C++ tests under sanitizers: sanitize.sh [address] [thread] [memcheck]; all by default.
+#
+#   address   the library and the tests under AddressSanitizer with LeakSanitizer, the tests under
+#             UndefinedBehaviorSanitizer, too; plus five minutes of random calls
+#   thread    the library, with Rust's own library built anew, and the tests under ThreadSanitizer
+#   memcheck  the released library under valgrind
+#
+# It ends with a line for each, and with 1 after any report.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$root/build/sanitize
+host=$(rustc -vV | sed -n 's/^host: //p')
+export MMOPT_ORT_LIB="${MMOPT_ORT_LIB:-$root/.runtime/lib/libonnxruntime.so}"
+export SECONDS_OF_FUZZING="${SECONDS_OF_FUZZING:-300}"
+mkdir -p "$work"
+status=0
+
+# The generated calls, by the test that uses them.
+MMOPT_GENERATED="$work" cargo test --release --locked --test abi_calls -- random_calls >/dev/null
+
+# compile COMPILER OUTPUT SOURCE FLAGS...
+compile() {
+    compiler=$1 output=$2 source=$3
+    shift 3
+    case $source in *.cpp) standard=c++17 ;; *) standard=c99 ;; esac
+    "$compiler" "-std=$standard" -D_POSIX_C_SOURCE=200809L -g -O1 -fno-omit-frame-pointer \
+        -Iinclude -Ibindings/cpp -Itests/abi -Itests/c -I"$work" "$source" -o "$output" "$@"
+}
+
+# The C++ tests need GoogleTest.
+sources() {
+    ls tests/c/*.c tests/abi/systematic.c tests/abi/fuzz.c
+    if echo '#include <gtest/gtest.h>' | c++ -E -xc++ - >/dev/null 2>&1; then
+        ls tests/cpp/*.cpp
+    fi
+}
+
+# libraries SOURCE: what a test needs beside libmmopt.
+libraries() {
+    case $1 in *.cpp) echo "-lgtest -lgtest_main" ;; esac
+}
+
+# run_all NAME FOLDER COMMAND...: every program of a folder; counts those with a report.
+run_all() {
+    name=$1 folder=$2 n=0 bad=0
+    shift 2
+    for program in "$folder"/*.test; do
+        scratch=$(mktemp -d)
+        arguments=$scratch
+        case $program in
+            */lives.test) arguments="$scratch ${LIVES:-300}" ;;
+            */fuzz.test) arguments="$scratch $FUZZ" ;;
+        esac
+        # shellcheck disable=SC2086
+        if "$@" "$program" $arguments >"$program.log" 2>&1; then
+            echo "  $(basename "$program" .test): $(tail -n 1 "$program.log")"
+        else
+            bad=$((bad + 1))
+            echo "  $(basename "$program" .test): REPORT, see $program.log"
+        fi
+        rm -rf "$scratch"
+        n=$((n + 1))
+    done
+    echo "$name: $n programs, $bad with reports"
+    [ "$bad" = 0 ] || status=1
+}
+
+# library NAME FLAGS CARGO_FLAGS: the shared library, built with a sanitizer.
+library() {
+    if ! RUSTFLAGS="$2" CARGO_TARGET_DIR="target/$1" \
+        cargo +nightly build --locked --lib --target "$host" $3; then
+        echo "$1: not run: no nightly Rust that builds it" >&2
+        return 1
+    fi
+    mkdir -p "$work/$1"
+    cp "target/$1/$host/debug/libmmopt.so" "$work/$1/libmmopt.so.0"
+    ln -sf libmmopt.so.0 "$work/$1/libmmopt.so"
+}
+
+# sanitizer NAME RUNTIME FLAGS...: compiles all tests with it. The runtime is Rust's, so that it
+# fits the library.
+sanitizer() {
+    name=$1 runtime=$2
+    shift 2
+    rt=$(rustc +nightly --print sysroot)/lib/rustlib/$host/lib/librustc-nightly_rt.$runtime.a
+    for source in $(sources); do
+        program=$work/$name/$(basename "${source%.*}").test
+        case $source in *.cpp) compiler=clang++ ;; *) compiler=clang ;; esac
+        compile $compiler "$program.o" "$source" "$@" -c
+        # shellcheck disable=SC2046
+        clang++ "$program.o" -o "$program" $(libraries "$source") -L"$work/$name" -lmmopt -Wl,-rpath,"$work/$name" \
+            -Wl,--whole-archive "$rt" -Wl,--no-whole-archive -Wl,--export-dynamic \
+            -lm -lpthread -ldl -lrt
+    done
+}
+
+address() {
+    command -v clang >/dev/null || { echo "address: not run: no clang"; return 0; }
+    library address -Zsanitizer=address "" || return 0
+    sanitizer address asan -fsanitize=address,undefined -fsanitize-trap=undefined
+    FUZZ="$SECONDS_OF_FUZZING 1" ASAN_OPTIONS=detect_leaks=1 run_all address "$work/address" env
+}
+
+thread() {
+    command -v clang >/dev/null || { echo "thread: not run: no clang"; return 0; }
+    library thread -Zsanitizer=thread -Zbuild-std || return 0
+    sanitizer thread tsan -fsanitize=thread
+    # ONNX Runtime is not instrumented: what it does with its own locks is not seen.
+    FUZZ="60 1" LIVES=50 \
+        TSAN_OPTIONS="ignore_noninstrumented_modules=1:halt_on_error=0:exitcode=66" \
+        run_all thread "$work/thread" env
+}
+
+memcheck() {
+    command -v valgrind >/dev/null || { echo "memcheck: not run: no valgrind"; return 0; }
+    cargo build --release --locked
+    mkdir -p "$work/memcheck"
+    cp target/release/libmmopt.so "$work/memcheck/libmmopt.so.0"
+    ln -sf libmmopt.so.0 "$work/memcheck/libmmopt.so"
+    for source in $(sources); do
+        case $source in *.cpp) compiler=c++ ;; *) compiler=cc ;; esac
+        # shellcheck disable=SC2046
+        compile $compiler "$work/memcheck/$(basename "${source%.*}").test" "$source" \
+            $(libraries "$source") -L"$work/memcheck" -lmmopt -Wl,-rpath,"$work/memcheck" -lm -lpthread
+    done
+    FUZZ="1000 1 2000" LIVES=50 run_all memcheck "$work/memcheck" valgrind -q --error-exitcode=9 \
+        --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
+        --suppressions="$root/scripts/valgrind.supp" --num-callers=24
+}
+
+for which in "${@:-address thread memcheck}"; do
+    for one in $which; do $one; done
+done
+exit $status

@@ -1,0 +1,184 @@
+/* The world's first objects and files, and what the generated calls do with objects. */
+#include "calls.h"
+
+static mmopt_corpus *fresh_corpus(struct world *w)
+{
+    mmopt_corpus *corpus = NULL;
+    (void)w;
+    OK(mmopt_corpus_synthetic(24, 1, 0.0, &corpus));
+    return corpus;
+}
+
+static mmopt_tokenizer *fresh_tokenizer(struct world *w)
+{
+    mmopt_tokenizer_options options;
+    mmopt_tokenizer *tokenizer = NULL;
+    mmopt_tokenizer_options_init(&options);
+    options.vocab_size = 400;
+    options.max_length = 32;
+    OK(mmopt_tokenizer_train(w->corpus, &options, &tokenizer));
+    return tokenizer;
+}
+
+static mmopt_encoding *fresh_encoding(struct world *w)
+{
+    mmopt_encoding *encoding = NULL;
+    OK(mmopt_tokenizer_encode(w->tokenizer, "a fine film", NULL, 0, &encoding));
+    return encoding;
+}
+
+static mmopt_loader *fresh_loader(struct world *w)
+{
+    mmopt_loader_options options;
+    mmopt_loader *loader = NULL;
+    mmopt_loader_options_init(&options);
+    options.batch_size = 4;
+    options.pad_to_multiple = 32;
+    OK(mmopt_loader_create(w->corpus, w->tokenizers, 2, &options, &loader));
+    return loader;
+}
+
+static mmopt_batch *fresh_batch(struct world *w)
+{
+    mmopt_loader *loader = fresh_loader(w);
+    mmopt_batch *batch = NULL;
+    OK(mmopt_loader_next(loader, &batch));
+    mmopt_loader_free(loader);
+    return batch;
+}
+
+static mmopt_model *model_named(struct world *w, const char *name)
+{
+    mmopt_model_sizes sizes;
+    mmopt_model *model = NULL;
+    mmopt_model_sizes_init(&sizes);
+    sizes.layers = 1, sizes.hidden = 8, sizes.heads = 2;
+    OK(mmopt_model_for_corpus(name, &sizes, w->tokenizers[0], w->corpus, &model));
+    return model;
+}
+
+static mmopt_model *fresh_model(struct world *w)
+{
+    return model_named(w, "model");
+}
+
+static mmopt_trainer *fresh_trainer(struct world *w)
+{
+    mmopt_trainer_options options;
+    mmopt_trainer *trainer = NULL;
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.n_threads = 1;
+    OK(mmopt_trainer_create(&options, w->models, 2, &trainer));
+    return trainer;
+}
+
+static mmopt_canceller *fresh_canceller(struct world *w)
+{
+    mmopt_canceller *canceller = NULL;
+    OK(mmopt_trainer_canceller(w->trainer, &canceller));
+    return canceller;
+}
+
+static mmopt_evaluation *fresh_evaluation(struct world *w)
+{
+    mmopt_evaluation *evaluation = NULL;
+    OK(mmopt_trainer_evaluate(w->trainer, 0, w->tensors, w->n_tensors, &evaluation));
+    return evaluation;
+}
+
+static mmopt_optimizer *fresh_optimizer(struct world *w)
+{
+    mmopt_optimizer *optimizer = NULL;
+    OK(mmopt_optimizer_create(NULL, w->parameters, 2, &optimizer));
+    return optimizer;
+}
+
+static mmopt_error *fresh_error(struct world *w)
+{
+    mmopt_corpus *corpus = NULL;
+    (void)w;
+    return mmopt_corpus_synthetic(0, 0, 0, &corpus);
+}
+
+static char *read_file(const char *path, size_t *n)
+{
+    FILE *file = fopen(path, "rb");
+    char *bytes = malloc(1 << 20);
+    *n = file == NULL ? 0 : fread(bytes, 1, 1 << 20, file);
+    if (file != NULL)
+        fclose(file);
+    return bytes;
+}
+
+static void write_text(struct world *w, const char *name, const char *text)
+{
+    write_file(path(w, name), text, strlen(text));
+}
+
+/* The files that functions read, and one object of each kind, in the order in which they need one
+ * another. */
+static void set_up(struct world *w, const char *folder)
+{
+    char *state = NULL;
+
+    memset(w, 0, sizeof *w);
+    w->folder = w->out = folder;
+    w->state = 1;
+    fill_inputs(w);
+    write_text(w, "class.tsv", "one\tyes\ntwo\tno\nthree\tyes\n");
+    write_text(w, "tagged.txt", "EU B-ORG\nrejects O\n\nPeter B-PER\n");
+    write_text(w, "questions.jsonl",
+               "{\"context\": \"born in May\", \"question\": \"when?\", "
+               "\"answers\": [{\"text\": \"May\", \"answer_start\": 8}]}\n");
+    write_text(w, "plain.txt", "one\ntwo\n\nthree\n");
+
+    mmopt_corpus *tags = NULL;
+    OK(mmopt_corpus_read_tagged_words(path(w, "tagged.txt"), NULL, &tags));
+    w->tags = tags;
+    w->error = fresh_error(w);
+    w->corpus = fresh_corpus(w);
+    w->tokenizer = fresh_tokenizer(w);
+    w->tokenizers[0] = w->tokenizers[1] = w->tokenizer;
+    CHECK(mkdir(path(w, "tokenizer"), 0777) == 0);
+    OK(mmopt_tokenizer_save(w->tokenizer, path(w, "tokenizer")));
+    w->encoding = fresh_encoding(w);
+    w->loader = fresh_loader(w);
+    OK(mmopt_loader_state(w->loader, &state));
+    w->loader_state = state;
+    w->batch = fresh_batch(w);
+    for (size_t i = 0; i < 2; i++)
+        OK(mmopt_batch_tensors(w->batch, i, &w->parts[i], &w->n_parts[i]));
+    w->tensors = w->parts[0], w->n_tensors = w->n_parts[0];
+    w->model = fresh_model(w);
+    w->models[0] = model_named(w, "bert"), w->models[1] = model_named(w, "other");
+    w->trainer = fresh_trainer(w);
+    OK(mmopt_trainer_parameter_index(w->trainer, 0, "classifier.bias", &w->bias));
+    OK(mmopt_trainer_save_model(w->trainer, 0, path(w, "saved")));
+    OK(mmopt_trainer_save_onnx(w->trainer, 0, path(w, "saved.onnx")));
+    OK(mmopt_trainer_checkpoint(w->trainer, path(w, "checkpoint"), "mine"));
+    w->onnx = read_file(path(w, "saved.onnx"), &w->n_onnx);
+    w->evaluation = fresh_evaluation(w);
+    w->canceller = fresh_canceller(w);
+    w->optimizer = fresh_optimizer(w);
+    OK(mmopt_optimizer_save(w->optimizer, path(w, "optimizer")));
+}
+
+static void tear_down(struct world *w)
+{
+    mmopt_error_free(w->error);
+    mmopt_corpus_free(w->corpus);
+    mmopt_tokenizer_free(w->tokenizer);
+    mmopt_encoding_free(w->encoding);
+    mmopt_loader_free(w->loader);
+    mmopt_batch_free(w->batch);
+    mmopt_model_free(w->model);
+    mmopt_model_free((mmopt_model *)w->models[0]);
+    mmopt_model_free((mmopt_model *)w->models[1]);
+    mmopt_trainer_free(w->trainer);
+    mmopt_evaluation_free(w->evaluation);
+    mmopt_canceller_free(w->canceller);
+    mmopt_optimizer_free(w->optimizer);
+    mmopt_corpus_free((mmopt_corpus *)w->tags);
+    mmopt_text_free((char *)w->loader_state);
+    free(w->onnx);
+}
