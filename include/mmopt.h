@@ -17,6 +17,8 @@
  * Threads. Calls that take an object as a pointer to const may run at the same time; a call that
  * takes it without const needs it alone. Objects may move between threads. Where the rule is
  * broken while a call runs, the second call fails with MMOPT_CODE_STATE as far as it can be seen.
+ * Functions that take no object may be called from any thread. Two calls that write to the same
+ * file or directory must not run at the same time.
  *
  * Arguments. Texts are UTF-8 and end with NUL; paths are texts. Lengths are size_t. Enumerations
  * pass as uint32_t. A pointer must not be NULL unless the text says that it may; a NULL is an
@@ -34,11 +36,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The version of this header; mmopt_version() tells that of the loaded library. */
+/** The version of this header, first part; mmopt_version() tells that of the loaded library. */
 #define MMOPT_VERSION_MAJOR 0
+/** The second part. */
 #define MMOPT_VERSION_MINOR 1
+/** The third part. */
 #define MMOPT_VERSION_PATCH 0
+/** All three as text. */
 #define MMOPT_VERSION "0.1.0"
+/** All three as one number, to be compared with mmopt_version_number(). */
 #define MMOPT_VERSION_NUMBER \
     (MMOPT_VERSION_MAJOR * 10000 + MMOPT_VERSION_MINOR * 100 + MMOPT_VERSION_PATCH)
 
@@ -79,7 +85,7 @@ enum mmopt_architecture
      */
     MMOPT_ARCHITECTURE_GPT2 = 2,
     /**
-     * RoBERTa: byte-level BPE, <s> a </s></s> b </s>.
+     * RoBERTa: byte-level BPE, `<s> a </s></s> b </s>`.
      */
     MMOPT_ARCHITECTURE_ROBERTA = 3,
     /**
@@ -1692,22 +1698,30 @@ extern "C" {
 
 /**
  * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
+ *
+ * @param[out] text may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_text_free(char *text);
 
 /**
  * The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
+ *
+ * @param[in] error only read: threads may share it.
  */
 MMOPT_API uint32_t mmopt_error_code(const struct mmopt_error *error);
 
 /**
  * What happened, where, and what to do about it, in English, UTF-8. Valid until the error is
  * freed. NULL gives an empty text.
+ *
+ * @param[in] error only read: threads may share it.
  */
 MMOPT_API const char *mmopt_error_message(const struct mmopt_error *error);
 
 /**
  * Frees an error. NULL is harmless.
+ *
+ * @param error may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_error_free(struct mmopt_error *error);
 
@@ -1734,6 +1748,8 @@ MMOPT_API uint32_t mmopt_version_number(void);
  *
  * Errors: RUNTIME_UNAVAILABLE with everything that was tried and why each failed, after which
  * another call may succeed; STATE when another file is loaded. May be called from any thread.
+ *
+ * @param[in] path the library or its directory; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1753,22 +1769,31 @@ MMOPT_API const char *mmopt_runtime_path(void);
 /**
  * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
  * other text, and for NULL.
+ *
+ * @param[in] name the published name; may be NULL.
  */
 MMOPT_API
 uint32_t mmopt_architecture_from_name(const char *name);
 
 /**
  * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
+ *
+ * @param architecture an mmopt_architecture.
  */
 MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
 
 /**
  * The number of models; 0 for NULL.
+ *
+ * @param[in] batch only read: threads may share it.
  */
 MMOPT_API size_t mmopt_batch_n_models(const struct mmopt_batch *batch);
 
 /**
  * The number of rows of one model's part; 0 for NULL, and for any other model.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
  */
 MMOPT_API size_t mmopt_batch_n_rows(const struct mmopt_batch *batch, size_t model);
 
@@ -1777,6 +1802,13 @@ MMOPT_API size_t mmopt_batch_n_rows(const struct mmopt_batch *batch, size_t mode
  * the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
  * length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
  * results are valid as long as the batch.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] tensors become the views.
+ * @param[out] n_tensors becomes how many.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1788,6 +1820,13 @@ struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
 /**
  * Which example of the corpus stands behind each row of one model's part. Both results are valid
  * as long as the batch.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] examples become their numbers, one a row.
+ * @param[out] n_rows becomes how many.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1798,11 +1837,15 @@ struct mmopt_error *mmopt_batch_examples(const struct mmopt_batch *batch,
 
 /**
  * Frees a batch. NULL is harmless.
+ *
+ * @param batch may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_batch_free(struct mmopt_batch *batch);
 
 /**
  * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
 
@@ -1812,6 +1855,10 @@ MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
  *
  * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
  * that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[in] options NULL: the defaults.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1824,6 +1871,10 @@ struct mmopt_error *mmopt_corpus_read_classification(const char *path,
  * labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
  *
  * Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1836,6 +1887,9 @@ struct mmopt_error *mmopt_corpus_read_tagged_words(const char *path,
  * context, question and answers.
  *
  * Errors carry the place: a missing key, an answer that does not stand where it should.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1844,6 +1898,13 @@ struct mmopt_error *mmopt_corpus_read_questions(const char *path,
 
 /**
  * Reads plain text for language modelling; documents is an mmopt_documents.
+ *
+ * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
+ * UTF-8, or none; INVALID_ARGUMENT for another number of documents.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param documents an mmopt_documents.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1853,7 +1914,15 @@ struct mmopt_error *mmopt_corpus_read_plain_text(const char *path,
 
 /**
  * n generated sentences of two classes, for trying things out without data; the same seed gives
- * the same sentences. label_noise: the share of wrong labels, at least 0, below 0.5.
+ * the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
+ * below 0.5.
+ *
+ * Errors: INVALID_ARGUMENT for n or label_noise out of range.
+ *
+ * @param n sentences, 1 to 10,000,000.
+ * @param seed any number.
+ * @param label_noise at least 0, below 0.5.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1865,6 +1934,15 @@ struct mmopt_error *mmopt_corpus_synthetic(size_t n,
 /**
  * A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
  * for texts without labels. labels_of: as in mmopt_corpus_options.
+ *
+ * Errors: INVALID_ARGUMENT for no texts, one that is NULL or not UTF-8; INVALID_DATA for a
+ * label that labels_of does not have.
+ *
+ * @param[in] texts n texts, UTF-8.
+ * @param[in] labels n names, or NULL.
+ * @param n how many.
+ * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1878,6 +1956,14 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
  * Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
  * space and case stay on one side; classes keep their share on both. eval_share lies between 0
  * and 1, both excluded; the same seed gives the same split.
+ *
+ * Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param eval_share above 0, below 1.
+ * @param seed any number.
+ * @param[out] train becomes one side; the caller's: mmopt_corpus_free.
+ * @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1889,27 +1975,39 @@ struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
 
 /**
  * The number of examples; 0 for NULL.
+ *
+ * @param[in] corpus only read: threads may share it.
  */
 MMOPT_API size_t mmopt_corpus_n_examples(const struct mmopt_corpus *corpus);
 
 /**
  * The number of classes or tags; 0 for NULL, and for tasks without labels.
+ *
+ * @param[in] corpus only read: threads may share it.
  */
 MMOPT_API size_t mmopt_corpus_n_labels(const struct mmopt_corpus *corpus);
 
 /**
  * The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param label a class or tag, by its id from 0.
  */
 MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus, size_t label);
 
 /**
  * How many examples have a class (or words a tag); 0 for an id that there is not.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param label a class or tag, by its id from 0.
  */
 MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, size_t label);
 
 /**
  * The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
  * and when nothing is labelled.
+ *
+ * @param[in] corpus only read: threads may share it.
  */
 MMOPT_API
 double mmopt_corpus_majority_share(const struct mmopt_corpus *corpus);
@@ -1917,6 +2015,12 @@ double mmopt_corpus_majority_share(const struct mmopt_corpus *corpus);
 /**
  * The text of one example (words joined by spaces; the context of a question). The caller owns
  * it: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for an example that there is not.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param example its number, from 0.
+ * @param[out] text becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1926,6 +2030,12 @@ struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
 
 /**
  * The class of one example of a classification corpus; -1 when it has none.
+ *
+ * Errors: INVALID_ARGUMENT for an example that there is not.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param example its number, from 0.
+ * @param[out] label becomes the id of its class, or -1.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1935,11 +2045,15 @@ struct mmopt_error *mmopt_corpus_label(const struct mmopt_corpus *corpus,
 
 /**
  * Frees a corpus. NULL is harmless.
+ *
+ * @param corpus may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_corpus_free(struct mmopt_corpus *corpus);
 
 /**
  * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
 
@@ -1949,6 +2063,12 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  *
  * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
  * without room beside the special tokens, or not one full batch with drop_last.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+ * @param n_models how many models.
+ * @param[in] options NULL: the defaults.
+ * @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1961,6 +2081,11 @@ struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
 /**
  * The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
  * an epoch the result is NULL without an error, and the next call begins the following epoch.
+ *
+ * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1969,21 +2094,32 @@ struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
 
 /**
  * The batches of an epoch; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
  */
 MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
 
 /**
  * Epochs done; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
  */
 MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
 
 /**
  * Batches of the current epoch done; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
  */
 MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
 
 /**
  * Goes to the start of an epoch; 0 is the first.
+ *
+ * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param epoch its number, from 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -1993,6 +2129,11 @@ struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
 /**
  * Where the loader stands, as JSON; the caller owns it: mmopt_text_free. With the same corpus,
  * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] loader only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2004,6 +2145,9 @@ struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
  *
  * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
  * seed; the loader is unchanged then.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param[in] json a text of mmopt_loader_state.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2012,12 +2156,24 @@ struct mmopt_error *mmopt_loader_restore(struct mmopt_loader *loader,
 
 /**
  * Frees a loader. NULL is harmless.
+ *
+ * @param loader may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_loader_free(struct mmopt_loader *loader);
 
 /**
  * One batch without labels from n texts, with a part for each of n_models models, for predictions.
  * max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
+ *
+ * Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
+ * without room beside the special tokens.
+ *
+ * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+ * @param n_models how many models.
+ * @param[in] texts n texts, UTF-8.
+ * @param n how many.
+ * @param max_length greatest length in tokens; 0: the tokenizer's.
+ * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2030,12 +2186,20 @@ struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *toke
 
 /**
  * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *options);
 
 /**
  * Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
  * vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
+ *
+ * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
+ * UNSUPPORTED for another kind of tokenizer.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2047,6 +2211,10 @@ struct mmopt_error *mmopt_tokenizer_load(const char *path,
  *
  * Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
  * message names the least size.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param[in] options NULL: the defaults.
+ * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2057,6 +2225,11 @@ struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
 /**
  * Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
  * the usual libraries load.
+ *
+ * Errors: NOT_FOUND without the directory; IO when a file cannot be written.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2065,17 +2238,24 @@ struct mmopt_error *mmopt_tokenizer_save(const struct mmopt_tokenizer *tokenizer
 
 /**
  * The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
+ *
+ * @param[in] tokenizer only read: threads may share it.
  */
 MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokenizer);
 
 /**
  * The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
+ *
+ * @param[in] tokenizer only read: threads may share it.
  */
 MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
 
 /**
  * The id of a special token, by its role (an mmopt_special); -1 when the vocabulary has none, for
  * any other number, and for NULL.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param special an mmopt_special.
  */
 MMOPT_API
 int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
@@ -2084,6 +2264,14 @@ int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
 /**
  * The text of n ids; the caller owns it: mmopt_text_free. skip_special 1 leaves out special
  * tokens.
+ *
+ * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] ids n ids.
+ * @param n how many.
+ * @param skip_special 0 or 1.
+ * @param[out] text becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2095,6 +2283,8 @@ struct mmopt_error *mmopt_tokenizer_decode(const struct mmopt_tokenizer *tokeniz
 
 /**
  * Frees a tokenizer. NULL is harmless.
+ *
+ * @param tokenizer may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
 
@@ -2102,6 +2292,15 @@ MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
  * Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
  * architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
  * Never empty: an empty text without framing becomes one end token.
+ *
+ * Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
+ * special tokens.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] text UTF-8.
+ * @param[in] pair the second text; may be NULL.
+ * @param max_length greatest length in tokens; 0: the tokenizer's.
+ * @param[out] encoding becomes the new object, the caller's: mmopt_encoding_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2113,17 +2312,23 @@ struct mmopt_error *mmopt_tokenizer_encode(const struct mmopt_tokenizer *tokeniz
 
 /**
  * The number of tokens; 0 for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
  */
 MMOPT_API size_t mmopt_encoding_length(const struct mmopt_encoding *encoding);
 
 /**
  * The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
  */
 MMOPT_API const uint32_t *mmopt_encoding_ids(const struct mmopt_encoding *encoding);
 
 /**
  * The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
  * as long as the encoding. NULL for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
  */
 MMOPT_API
 const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
@@ -2131,17 +2336,23 @@ const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
 /**
  * Where each token stands in its text, in bytes: start and end one after the other, twice as many
  * as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
  */
 MMOPT_API
 const size_t *mmopt_encoding_offsets(const struct mmopt_encoding *encoding);
 
 /**
  * The number of tokens that were cut off; 0 for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
  */
 MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encoding);
 
 /**
  * Frees an encoding. NULL is harmless.
+ *
+ * @param encoding may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
 
@@ -2150,6 +2361,12 @@ MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
  * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
  *
  * Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2161,22 +2378,34 @@ struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
 
 /**
  * The loss; NaN without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
  */
 MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
 
 /**
  * Right predictions; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
  */
 MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
 
 /**
  * Labels that count; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
  */
 MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
 
 /**
  * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
  * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ * @param[out] tensors become the views.
+ * @param[out] n_tensors becomes how many.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2186,16 +2415,22 @@ struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *eval
 
 /**
  * Frees an evaluation. NULL is harmless.
+ *
+ * @param evaluation may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
 
 /**
  * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
 
 /**
  * Fills in the sizes of a small model. NULL is harmless.
+ *
+ * @param[out] sizes becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_model_sizes_init(struct mmopt_model_sizes *sizes);
 
@@ -2203,6 +2438,12 @@ MMOPT_API void mmopt_model_sizes_init(struct mmopt_model_sizes *sizes);
  * A model from a directory of published form: config.json and model.safetensors. Without a task
  * set, that of the configuration. name is unique and not empty; it appears in messages, metrics
  * and checkpoints.
+ *
+ * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] directory the directory, UTF-8.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2214,6 +2455,12 @@ struct mmopt_error *mmopt_model_from_directory(const char *name,
  * A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
  * mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_gradients. What
  * exporters do to parameters is mended and reported: mmopt_model_report.
+ *
+ * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] path the file, UTF-8.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2223,6 +2470,14 @@ struct mmopt_error *mmopt_model_from_onnx(const char *name,
 
 /**
  * A model from n_bytes of a forward ONNX graph in memory, copied; else as mmopt_model_from_onnx.
+ *
+ * Errors: INVALID_ARGUMENT for a length that exceeds the address space; the graph is read when
+ * the trainer is created.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] bytes the file's content, n_bytes of it.
+ * @param n_bytes how many bytes.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2235,6 +2490,10 @@ struct mmopt_error *mmopt_model_from_onnx_bytes(const char *name,
  * A fresh model from the text of a published config.json.
  *
  * Errors: INVALID_DATA for bad JSON or a missing key; UNSUPPORTED for an unknown model_type.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] json the text of a config.json.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2244,6 +2503,13 @@ struct mmopt_error *mmopt_model_from_config(const char *name,
 
 /**
  * A fresh model of a known architecture. NULL sizes: a small BERT.
+ *
+ * Errors: INVALID_ARGUMENT for an unknown architecture or task, or a number out of range;
+ * INVALID_DATA for sizes that do not fit together.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] sizes NULL: a small BERT.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2254,6 +2520,13 @@ struct mmopt_error *mmopt_model_from_sizes(const char *name,
 /**
  * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
  * directory whose weights have another head gets a fresh one. Not for ONNX graphs.
+ *
+ * Errors: INVALID_ARGUMENT for another number, or n_labels of 0 or above 2^24 for
+ * classification.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param task an mmopt_task.
+ * @param n_labels how many classes or tags.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2264,6 +2537,13 @@ struct mmopt_error *mmopt_model_set_task(struct mmopt_model *model,
 /**
  * Sets the loss. Without it the task's is used; ONNX graphs must have one. NULL options: the
  * defaults of mmopt_loss_options.
+ *
+ * Errors: INVALID_ARGUMENT for an unknown kind or a number out of range; UNSUPPORTED for
+ * options of a newer version. Whether the loss fits the model shows when the trainer is
+ * created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] options NULL: the defaults.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2272,6 +2552,11 @@ struct mmopt_error *mmopt_model_set_loss(struct mmopt_model *model,
 
 /**
  * Sets the weight among the models, finite and at least 0; only ratios matter. Default 1.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param weight finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2280,6 +2565,11 @@ struct mmopt_error *mmopt_model_set_weight(struct mmopt_model *model,
 
 /**
  * Replaces every dropout probability of the configuration; at least 0, below 1.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param dropout at least 0, below 1.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2288,6 +2578,11 @@ struct mmopt_error *mmopt_model_set_dropout(struct mmopt_model *model,
 
 /**
  * Sets the seed of fresh weights and of dropout. Default 0.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param seed any number.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2299,6 +2594,12 @@ struct mmopt_error *mmopt_model_set_seed(struct mmopt_model *model,
  * ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
  * file, and that of a copy that was tied to it. May be called more than once; wins over
  * mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
+ * when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2310,6 +2611,12 @@ struct mmopt_error *mmopt_model_freeze(struct mmopt_model *model,
  * for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
  * when they are named. Naming quantised weights or integers fails the trainer's creation with
  * UNSUPPORTED.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
+ * when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2321,6 +2628,10 @@ struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
  *
  * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
  * directory's config.json gives.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param label its number, from 0.
+ * @param[out] name becomes its name; the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2330,6 +2641,8 @@ struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
 
 /**
  * Frees a model. NULL is harmless.
+ *
+ * @param model may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_model_free(struct mmopt_model *model);
 
@@ -2419,6 +2732,14 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
  * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
  * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
  * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+ *
+ * Errors: as mmopt_model_from_sizes.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] sizes NULL: a small BERT.
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] corpus only read: threads may share it.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2434,6 +2755,11 @@ struct mmopt_error *mmopt_model_for_corpus(const char *name,
  *
  * Errors name the model: unreadable or non-finite weights, an operator without a gradient rule, a
  * name that is taken twice, an option out of range.
+ *
+ * @param[in] options NULL: the defaults.
+ * @param[in] models n_models models, none of them NULL.
+ * @param n_models how many models.
+ * @param[out] trainer becomes the new object, the caller's: mmopt_trainer_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2444,12 +2770,17 @@ struct mmopt_error *mmopt_trainer_create(const struct mmopt_trainer_options *opt
 
 /**
  * The number of models; 0 for NULL.
+ *
+ * @param[in] trainer only read: threads may share it.
  */
 MMOPT_API size_t mmopt_trainer_n_models(const struct mmopt_trainer *trainer);
 
 /**
  * The name of a model by its number from 0, valid as long as the trainer; NULL for any other
  * number.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
  */
 MMOPT_API
 const char *mmopt_trainer_model_name(const struct mmopt_trainer *trainer,
@@ -2457,6 +2788,12 @@ const char *mmopt_trainer_model_name(const struct mmopt_trainer *trainer,
 
 /**
  * The number of the model of that name.
+ *
+ * Errors: NOT_FOUND for another name.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[in] name the model's name.
+ * @param[out] model becomes its number.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2466,6 +2803,10 @@ struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *traine
 
 /**
  * Forgets gradients that were accumulated since the last step.
+ *
+ * Errors: STATE while another call uses the object.
+ *
+ * @param[in,out] trainer changed: needed alone.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2478,6 +2819,12 @@ struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
  * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
  * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
  * canceller. After an error this micro-batch does not count.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] outcome becomes loss and counts; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2492,6 +2839,14 @@ struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer
  *
  * tensors and n_tensors hold for each model the array of its tensors and its length; outcomes has
  * room for n_models results, or is NULL. When one model fails, none counts.
+ *
+ * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] tensors for each model its tensors.
+ * @param[in] n_tensors for each model how many.
+ * @param n_models how many models.
+ * @param[out] outcomes become losses and counts, one a model; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2505,6 +2860,12 @@ struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *tra
  * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
  * many as the trainer has models, in the same order. outcomes has room for as many results, or is
  * NULL.
+ *
+ * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] batch only read: threads may share it.
+ * @param[out] outcomes become losses and counts, one a model; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2515,6 +2876,12 @@ struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *t
 /**
  * Tells the rates that follow convergence the losses that the host computed, one for each of
  * n_models models. Only for losses that forward_backward did not see: it logs its own.
+ *
+ * Errors: INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] losses n_models losses.
+ * @param n_models how many models.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2528,6 +2895,9 @@ struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
  *
  * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
  * to fail; CANCELLED by the progress callback, and the step can be taken later.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2536,6 +2906,8 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 
 /**
  * Frees a trainer. NULL is harmless.
+ *
+ * @param trainer may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
 
@@ -2621,6 +2993,9 @@ struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *tr
 /**
  * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
  * the trainer then refuses. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ * @param preset an mmopt_preset.
  */
 MMOPT_API
 void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
@@ -2628,11 +3003,21 @@ void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
 
 /**
  * The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
  */
 MMOPT_API size_t mmopt_trainer_n_parameters(const struct mmopt_trainer *trainer, size_t model);
 
 /**
  * The number of a model's parameter of that name.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; NOT_FOUND for another name.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] name the parameter's name.
+ * @param[out] parameter becomes its number.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2644,6 +3029,14 @@ struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *tr
 /**
  * A view of a parameter's value. It points into the trainer's memory and is valid until the
  * trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
+ *
+ * Errors: INVALID_ARGUMENT for a model or parameter that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[out] tensor becomes the view.
+ * @param[out] trainable becomes 1 or 0; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2655,6 +3048,15 @@ struct mmopt_error *mmopt_trainer_parameter(const struct mmopt_trainer *trainer,
 
 /**
  * Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
+ *
+ * Errors: INVALID_ARGUMENT for a model or parameter that there is not; SHAPE for another
+ * length.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[in] data n_bytes bytes of the parameter's element type, row-major.
+ * @param n_bytes how many bytes.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2670,6 +3072,11 @@ struct mmopt_error *mmopt_trainer_set_parameter(struct mmopt_trainer *trainer,
  *
  * Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
  * the loss.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[out] tensor becomes the view.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2684,6 +3091,12 @@ struct mmopt_error *mmopt_trainer_gradient(const struct mmopt_trainer *trainer,
  *
  * Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
  * one micro-batch per step).
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[in] data n_bytes bytes of the parameter's element type, row-major.
+ * @param n_bytes how many bytes.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2698,6 +3111,14 @@ struct mmopt_error *mmopt_trainer_set_gradient(struct mmopt_trainer *trainer,
  * whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
  * character. Only parameters that were trainable when the trainer was created have gradients.
  * n_changed may be NULL.
+ *
+ * Errors: INVALID_ARGUMENT for a flag that is neither 0 nor 1, or a text that is not UTF-8.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] model_pattern the models, by name.
+ * @param[in] pattern the parameters, by name.
+ * @param trainable 0 or 1.
+ * @param[out] n_changed becomes how many changed; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2709,6 +3130,11 @@ struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
 
 /**
  * What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2717,6 +3143,11 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
 
 /**
  * What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2725,6 +3156,12 @@ struct mmopt_error *mmopt_trainer_plan_json(const struct mmopt_trainer *trainer,
 
 /**
  * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] rates become the numbers.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2734,11 +3171,18 @@ struct mmopt_error *mmopt_trainer_rates(const struct mmopt_trainer *trainer,
 
 /**
  * Steps taken, those before a resume included; 0 for NULL.
+ *
+ * @param[in] trainer only read: threads may share it.
  */
 MMOPT_API uint64_t mmopt_trainer_n_steps(const struct mmopt_trainer *trainer);
 
 /**
  * Sets the base learning rate of the coming steps, finite and at least 0.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param rate finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2747,6 +3191,12 @@ struct mmopt_error *mmopt_trainer_set_learning_rate(struct mmopt_trainer *traine
 
 /**
  * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param weight finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2757,6 +3207,12 @@ struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer
 /**
  * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
  * is handed back to it and must stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2769,6 +3225,13 @@ struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *traine
  * without one nothing is said. user is handed back to it and must stay valid until then, or until
  * the trainer is freed. What there was to say when the trainer was created comes during this call,
  * each message once.
+ *
+ * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param level an mmopt_log_level.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2780,6 +3243,12 @@ struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
 /**
  * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
  * handed back to it and must stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2791,6 +3260,12 @@ struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
  * Writes one model into a directory, made if need be: in published form (config.json and
  * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
  * all.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2800,6 +3275,12 @@ struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer
 
 /**
  * Writes one model's forward graph with its present weights, ready for inference.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] path the file, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2813,6 +3294,10 @@ struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
  * checkpoint whole.
  *
  * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] host_text kept with it; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2826,6 +3311,10 @@ struct mmopt_error *mmopt_trainer_checkpoint(const struct mmopt_trainer *trainer
  *
  * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
  * the trainer is unchanged then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
+ * @param[out] host_text becomes the text; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2835,6 +3324,11 @@ struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
 
 /**
  * A canceller of this trainer; the caller owns it: mmopt_canceller_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] canceller becomes the new object, the caller's: mmopt_canceller_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2843,6 +3337,10 @@ struct mmopt_error *mmopt_trainer_canceller(const struct mmopt_trainer *trainer,
 
 /**
  * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] canceller only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2850,6 +3348,10 @@ struct mmopt_error *mmopt_canceller_cancel(const struct mmopt_canceller *cancell
 
 /**
  * Lets passes run again. From any thread.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] canceller only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2857,6 +3359,8 @@ struct mmopt_error *mmopt_canceller_reset(const struct mmopt_canceller *cancelle
 
 /**
  * Frees a canceller. NULL is harmless.
+ *
+ * @param canceller may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_canceller_free(struct mmopt_canceller *canceller);
 
@@ -2867,6 +3371,10 @@ MMOPT_API void mmopt_canceller_free(struct mmopt_canceller *canceller);
  *
  * Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
  * unknown element type, or elements that are not dense and row-major.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] managed a DLManagedTensorVersioned.
+ * @param[out] tensor becomes the view.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2883,6 +3391,11 @@ struct mmopt_error *mmopt_tensor_from_dlpack(const char *name,
  *
  * Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
  * SHAPE for a gradient of another shape.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] value a DLManagedTensorVersioned.
+ * @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+ * @param[out] parameter becomes the description.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2910,6 +3423,12 @@ struct mmopt_error *mmopt_parameter_from_dlpack_strided(const char *name,
 /**
  * Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
  * calls its deleter once; it depends on nothing else.
+ *
+ * Errors: as for an input: INVALID_ARGUMENT for an unknown element type; SHAPE where n_bytes
+ * does not fit the shape.
+ *
+ * @param[in] tensor what to copy.
+ * @param[out] managed becomes the new DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2957,6 +3476,11 @@ void mmopt_dlpack_free(void *managed);
  * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
  * share memory, strides that repeat an element, an element type that cannot be trained
  * (UNSUPPORTED), an option out of range.
+ *
+ * @param[in] options NULL: the defaults.
+ * @param[in] models n_models models, none of them NULL.
+ * @param n_models how many models.
+ * @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2967,12 +3491,23 @@ struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *o
 
 /**
  * The number of models; 0 for NULL.
+ *
+ * @param[in] optimizer only read: threads may share it.
  */
 MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
 
 /**
  * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
  * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
+ *
+ * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
+ * an element type that gradients cannot have.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient as many elements as the value; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3028,6 +3563,10 @@ struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimize
 
 /**
  * Forgets micro-batches that were accumulated since the last step.
+ *
+ * Errors: STATE while another call uses the object.
+ *
+ * @param[in,out] optimizer changed: needed alone.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3036,6 +3575,13 @@ struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer)
 /**
  * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
  * than one micro-batch per step they are added up now; else they are read by the step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
+ * that it needs.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param loss of the micro-batch.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3048,6 +3594,9 @@ struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer
  *
  * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
  * fail.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3056,6 +3605,12 @@ struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
 
 /**
  * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] rates become the numbers.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3065,6 +3620,11 @@ struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimize
 
 /**
  * Sets the base learning rate of the coming steps, finite and at least 0.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param rate finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3073,6 +3633,12 @@ struct mmopt_error *mmopt_optimizer_set_learning_rate(struct mmopt_optimizer *op
 
 /**
  * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param weight finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3082,6 +3648,11 @@ struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *opt
 
 /**
  * What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3090,6 +3661,11 @@ struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer
 
 /**
  * What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3099,6 +3675,11 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
 /**
  * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
  * directory, made if need be. A crash at any point leaves the last one whole.
+ *
+ * Errors: IO when a file cannot be written.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3112,6 +3693,9 @@ struct mmopt_error *mmopt_optimizer_save(const struct mmopt_optimizer *optimizer
  *
  * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
  * optimizer is unchanged then.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3121,6 +3705,8 @@ struct mmopt_error *mmopt_optimizer_load(struct mmopt_optimizer *optimizer,
 /**
  * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
  * are called. NULL is harmless.
+ *
+ * @param optimizer may be NULL; gone afterwards.
  */
 MMOPT_API
 void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);

@@ -256,8 +256,7 @@ impl Optimizer {
             // Before its first step a parameter may have no moments yet: they are zeros.
             let old = r.steps > 0;
             let v = old && p.v.is_some() && !p.muon;
-            let present =
-                [old && p.m.is_some(), v, old && p.x.is_some(), r.summed, p.has_master()];
+            let present = [old && p.m.is_some(), v, old && p.x.is_some(), r.summed, p.has_master()];
             for ((wanted, slot), kind) in present.iter().zip(&found).zip(KINDS) {
                 if *wanted && slot.is_none() {
                     let name = format!("{}/{}/{kind}", model.name, r.name);
