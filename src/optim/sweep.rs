@@ -4,7 +4,7 @@
 //! A *lane* is the memory of one parameter. An *item* is a piece of work whose edges depend on
 //! the parameters alone; items touch disjoint elements, so any thread may take any item.
 
-use super::kernel::runs::{Runs, adamw_runs, distance};
+use super::kernel::runs::{AHEAD, Runs, adamw_runs, distance};
 use super::kernel::turn::Place;
 use super::kernel::update::Formula;
 use super::kernel::update::{Coef, Gradient, Stretch, update};
@@ -249,15 +249,21 @@ impl Sweep<'_> {
     }
 
     /// Adds something over the straight members to the tile, in the members' order; `begun` when
-    /// it holds a sum already. `add` is as in [`Sweep::sum_turned`].
+    /// it holds a sum already. `add` is as in [`Sweep::sum_turned`]; `ask` may
+    /// ask for the memory of the member after.
     fn sum_straight<'p>(
         s: &mut Scratch,
         parts: impl Iterator<Item = &'p Part>,
         tile: &Tile,
         begun: bool,
+        ask: impl Fn(&Part),
         add: impl Fn(&Part, usize, usize, &mut [f32], &mut [f32], bool),
     ) {
-        for (i, part) in parts.filter(|p| !p.view.transposed).enumerate() {
+        let mut members = parts.filter(|p| !p.view.transposed).enumerate().peekable();
+        while let Some((i, part)) = members.next() {
+            if let Some((_, next)) = members.peek() {
+                ask(next);
+            }
             part.view.for_runs(tile, |offset, at, n| {
                 add(part, offset, n, &mut s.load, &mut s.tiles[at..at + n], i == 0 && !begun);
             });
@@ -275,11 +281,18 @@ impl Sweep<'_> {
             unsafe { self.add_gradient(part, at, n, load, out, first) };
         };
         let begun = self.sum_turned(s, active.clone(), tile, add);
-        Self::sum_straight(s, active.clone(), tile, begun, add);
+        let ask = |p: &Part| {
+            glance(&self.lanes[p.param], p.view.first(tile), p.view.runs_of(tile).1.min(AHEAD));
+        };
+        Self::sum_straight(s, active.clone(), tile, begun, ask, add);
         let Scratch { tiles, strip, load, m, v, x } = s;
         let mut buffers = [load, m, v, x];
         // Backwards: the gradients that were read last are still in the cache.
-        for part in active.clone().rev().filter(|p| !p.view.transposed) {
+        let mut straight = active.clone().rev().filter(|p| !p.view.transposed).peekable();
+        while let Some(part) = straight.next() {
+            if let Some(next) = straight.peek() {
+                self.ahead(next, tile);
+            }
             // SAFETY: the caller's promise.
             unsafe { self.update_tile(&mut buffers, part, tile, Some((tiles, pull))) };
         }
@@ -289,6 +302,17 @@ impl Sweep<'_> {
                 // SAFETY: the caller's promise.
                 unsafe { self.update_tile(&mut buffers, part, &sub, Some((group, pull))) };
             }
+        }
+    }
+
+    /// Asks for the start of a member's tile while another's is worked on.
+    fn ahead(&self, part: &Part, tile: &Tile) {
+        let (lane, first) = (&self.lanes[part.param], part.view.first(tile));
+        let n = AHEAD.min(part.view.runs_of(tile).1);
+        prefetch(lane.p.wrapping_add(first), n);
+        if self.narrow.is_none() {
+            prefetch(lane.m.cast::<f32>().wrapping_add(first), n);
+            prefetch(lane.v.cast::<f32>().wrapping_add(first), n);
         }
     }
 
@@ -487,7 +511,7 @@ impl Sweep<'_> {
         };
         let taking = parts.iter().filter(|p| takes_part(p));
         let begun = self.sum_turned(s, taking.clone(), tile, read);
-        Self::sum_straight(s, taking, tile, begun, read);
+        Self::sum_straight(s, taking, tile, begun, |_| (), read);
         let keep = (1.0 - f64::from(beta)) as f32;
         let pull = |part: &Part, tile: &Tile, average: &[f32]| {
             part.view.for_runs(tile, |offset, at, n| {

@@ -24,6 +24,11 @@ pub(crate) struct Runs {
     pub more: usize,
 }
 
+/// Runs from this length on ask for their own elements instead of another run's.
+const LONG: usize = 2048;
+/// How many elements ahead they ask.
+pub(crate) const AHEAD: usize = 1024;
+
 /// How many runs ahead to ask for: about a memory access's time, doubled for slow memory.
 #[inline(always)]
 pub(crate) fn distance(len: usize) -> usize {
@@ -38,8 +43,13 @@ unsafe fn adamw_runs_body(c: &Coef, own: f32, pull: f32, r: &Runs) {
     let far = distance(r.len);
     for run in 0..r.runs {
         let at = run * r.ld;
-        let next = if run + far < r.runs + r.more { far * r.ld } else { 0 };
-        let g_next = if next > 0 { far * r.g_ld } else { 0 };
+        let (next, g_next) = if r.len >= LONG {
+            (AHEAD, AHEAD)
+        } else if run + far < r.runs + r.more {
+            (far * r.ld, far * r.g_ld)
+        } else {
+            (0, 0)
+        };
         // SAFETY: the caller's promise.
         unsafe {
             let (p, m, v) = (r.p.add(at), r.m.add(at), r.v.add(at));
