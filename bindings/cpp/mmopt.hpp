@@ -226,22 +226,31 @@ class managed_tensor {
   public:
     explicit managed_tensor(void *managed) noexcept
         : managed_(static_cast<DLManagedTensorVersioned *>(managed)) {}
+
+    /// Takes over a DLManagedTensor, the form before DLPack 1.0. When it throws, the tensor stays
+    /// the caller's.
+    [[nodiscard]] static managed_tensor from_unversioned(void *unversioned) {
+        void *managed = nullptr;
+        detail::check(mmopt_dlpack_from_unversioned(unversioned, &managed));
+        return managed_tensor(managed);
+    }
+
     [[nodiscard]] DLManagedTensorVersioned *get() const noexcept { return managed_.get(); }
     [[nodiscard]] DLManagedTensorVersioned *release() noexcept { return managed_.release(); }
 
+    /// Gives the tensor away as a DLManagedTensor, the form before DLPack 1.0, which the caller
+    /// owns. When it throws, the tensor stays here.
+    [[nodiscard]] void *release_unversioned() {
+        void *unversioned = nullptr;
+        detail::check(mmopt_dlpack_to_unversioned(managed_.get(), &unversioned));
+        (void)managed_.release();
+        return unversioned;
+    }
+
   private:
     struct deleter {
-        /// What DLManagedTensorVersioned begins with in every 1.x version.
-        struct head {
-            std::uint32_t version[2];
-            void *context;
-            void (*free)(DLManagedTensorVersioned *);
-        };
         void operator()(DLManagedTensorVersioned *managed) const noexcept {
-            head start;
-            std::memcpy(&start, static_cast<const void *>(managed), sizeof start);
-            if (start.free != nullptr)
-                start.free(managed);
+            mmopt_dlpack_free(managed);
         }
     };
     std::unique_ptr<DLManagedTensorVersioned, deleter> managed_;
@@ -880,6 +889,8 @@ class canceller : public handle<mmopt_canceller, mmopt_canceller_free> {
 using log_function = std::function<void(std::uint32_t level, std::string_view message)>;
 /// Asked before each pass and step: true goes on, false cancels it.
 using progress_function = std::function<bool(const mmopt_progress &progress)>;
+/// Looks at one parameter of a step that is about to be taken, and gives an mmopt_gradient_action.
+using gradient_function = std::function<std::uint32_t(const mmopt_gradient &gradient)>;
 /// Gives the learning rate that a model is to use at a step, counted from 1.
 using rate_function =
     std::function<double(std::string_view model, std::uint64_t step, double rate)>;
@@ -893,6 +904,7 @@ class callbacks {
     std::unique_ptr<log_function> log;
     std::unique_ptr<progress_function> progress;
     std::unique_ptr<rate_function> rate;
+    std::unique_ptr<gradient_function> gradient;
 
     /// Runs a callback; keeps what it throws and gives `otherwise` then.
     template <class R, class F> R run(R otherwise, F &&call) noexcept {
@@ -938,6 +950,11 @@ inline std::uint32_t mmopt_cpp_progress(void *user, const mmopt_progress *progre
     return all->run(std::uint32_t{1},
                     [&] { return (*all->progress)(*progress) ? std::uint32_t{0} : 1; });
 }
+inline std::uint32_t mmopt_cpp_gradient(void *user, const mmopt_gradient *gradient) {
+    auto *all = static_cast<detail::callbacks *>(user);
+    return all->run(static_cast<std::uint32_t>(MMOPT_GRADIENT_ACTION_STOP),
+                    [&] { return (*all->gradient)(*gradient); });
+}
 /// NaN fails the step.
 inline double mmopt_cpp_rate(void *user, const char *model, std::uint64_t step, double rate) {
     auto *all = static_cast<detail::callbacks *>(user);
@@ -971,6 +988,20 @@ class parameter {
         mmopt_tensor raw{};
         detail::check(mmopt_trainer_gradient(trainer_, model_, index_, &raw));
         return tensor(raw);
+    }
+    /// The value and the gradient as DLPack tensors that point into the trainer's memory and may
+    /// outlive it. Without writable they are flagged as read-only.
+    [[nodiscard]] managed_tensor value_dlpack(bool writable = false) const {
+        void *managed = nullptr;
+        detail::check(mmopt_trainer_parameter_dlpack(trainer_, model_, index_, writable ? 1 : 0,
+                                                     &managed));
+        return managed_tensor(managed);
+    }
+    [[nodiscard]] managed_tensor gradient_dlpack(bool writable = false) const {
+        void *managed = nullptr;
+        detail::check(
+            mmopt_trainer_gradient_dlpack(trainer_, model_, index_, writable ? 1 : 0, &managed));
+        return managed_tensor(managed);
     }
 
   private:
@@ -1075,10 +1106,10 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// other call runs.
     [[nodiscard]] mmopt_trainer *release() noexcept {
         if (callbacks_ != nullptr) {
-            for (mmopt_error *failed : {mmopt_trainer_set_log(get(), 0, nullptr, nullptr),
-                                        mmopt_trainer_set_progress(get(), nullptr, nullptr),
-                                        mmopt_trainer_set_rate_callback(get(), nullptr, nullptr)})
-                mmopt_error_free(failed);
+            mmopt_error_free(mmopt_trainer_set_log(get(), 0, nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_progress(get(), nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_rate_callback(get(), nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_gradient_callback(get(), nullptr, nullptr));
             callbacks_.reset();
         }
         return owner::release();
@@ -1257,6 +1288,14 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
             return mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, user);
         });
     }
+    /// Shows a function each gradient between backward pass and step, which it may change; an empty
+    /// one ends that. What it throws fails the step and comes out of it.
+    void set_gradient_callback(gradient_function function) {
+        replace(&detail::callbacks::gradient, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_gradient_callback(
+                get(), wanted ? mmopt_cpp_gradient : nullptr, user);
+        });
+    }
     /// A switch that ends passes from another thread.
     [[nodiscard]] mmopt::canceller canceller() const {
         mmopt_canceller *made = nullptr;
@@ -1340,13 +1379,13 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     }
 };
 
-/// One parameter of the host, for an optimizer: dense, row-major, in the host's memory.
+/// One parameter of the host, for an optimizer, in the host's memory.
 struct host_parameter {
     /// The published name where there is one, as it decides the role.
     std::string name;
     std::vector<std::int64_t> shape;
     /// Updated in place.
-    float *data = nullptr;
+    void *data = nullptr;
     /// Of the same shape; null: none.
     void *gradient = nullptr;
     /// MMOPT_DTYPE_F32, MMOPT_DTYPE_BF16 or MMOPT_DTYPE_F16.
@@ -1354,17 +1393,50 @@ struct host_parameter {
     bool trainable = true;
     /// As in mmopt_parameter.
     std::optional<std::string> role_json = std::nullopt;
+    /// The values: MMOPT_DTYPE_F32, MMOPT_DTYPE_BF16 or MMOPT_DTYPE_F16.
+    std::uint32_t dtype = MMOPT_DTYPE_F32;
+    /// In elements, one for each dimension; empty: dense and row-major.
+    std::vector<std::int64_t> strides = {}, gradient_strides = {};
 
-    /// From versioned DLPack tensors, which stay the host's; gradient may be null.
+    /// From versioned DLPack tensors, which stay the host's; gradient may be null. The values are
+    /// dense f32.
     [[nodiscard]] static host_parameter from_dlpack(const std::string &name, const void *value,
                                                     const void *gradient) {
         mmopt_parameter raw{};
         detail::check(mmopt_parameter_from_dlpack(detail::text(name), value, gradient, &raw));
-        std::vector<std::int64_t> shape;
-        if (raw.n_dims > 0)
-            shape.assign(raw.shape, raw.shape + raw.n_dims);
-        return {name, std::move(shape), raw.data, raw.gradient, raw.gradient_dtype,
-                raw.trainable != 0, std::nullopt};
+        const auto layout = defaults<mmopt_parameter_layout, mmopt_parameter_layout_init>();
+        return described(name, raw, layout);
+    }
+
+    /// The same for values of any type that can be trained, and any strides.
+    [[nodiscard]] static host_parameter from_dlpack_strided(const std::string &name,
+                                                            const void *value,
+                                                            const void *gradient) {
+        mmopt_parameter raw{};
+        auto layout = defaults<mmopt_parameter_layout, mmopt_parameter_layout_init>();
+        detail::check(mmopt_parameter_from_dlpack_strided(detail::text(name), value, gradient,
+                                                          &layout, &raw));
+        return described(name, raw, layout);
+    }
+
+  private:
+    static host_parameter described(const std::string &name, const mmopt_parameter &raw,
+                                    const mmopt_parameter_layout &layout) {
+        const auto copied = [&](const std::int64_t *numbers) {
+            return numbers == nullptr ? std::vector<std::int64_t>()
+                                      : std::vector<std::int64_t>(numbers, numbers + raw.n_dims);
+        };
+        host_parameter made;
+        made.name = name;
+        made.shape = copied(raw.shape);
+        made.data = raw.data;
+        made.gradient = raw.gradient;
+        made.gradient_dtype = raw.gradient_dtype;
+        made.trainable = raw.trainable != 0;
+        made.dtype = layout.dtype;
+        made.strides = copied(layout.strides);
+        made.gradient_strides = copied(layout.gradient_strides);
+        return made;
     }
 };
 
@@ -1399,6 +1471,25 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
                       std::uint32_t gradient_dtype = MMOPT_DTYPE_F32) {
         detail::check(
             mmopt_optimizer_set_gradient(get(), model, parameter, gradient, gradient_dtype));
+    }
+    /// The same with strides, in elements, one for each dimension.
+    void set_gradient(std::size_t model, std::size_t parameter, void *gradient,
+                      std::uint32_t gradient_dtype, span<const std::int64_t> strides) {
+        detail::check(mmopt_optimizer_set_gradient_strided(get(), model, parameter, gradient,
+                                                           gradient_dtype, strides.data(),
+                                                           strides.size()));
+    }
+    /// Hands over a DLPack tensor as the gradient of the coming steps. When it throws, the tensor
+    /// stays the caller's.
+    void set_gradient(std::size_t model, std::size_t parameter, managed_tensor &&gradient) {
+        detail::check(
+            mmopt_optimizer_set_gradient_dlpack(get(), model, parameter, gradient.get()));
+        (void)gradient.release();
+    }
+    /// Hands over a DLPack tensor whose memory the optimizer uses; it goes when the optimizer goes.
+    void keep(managed_tensor &&managed) {
+        detail::check(mmopt_optimizer_keep_dlpack(get(), managed.get()));
+        (void)managed.release();
     }
     /// Forgets micro-batches that were accumulated since the last step.
     void zero_grad() { detail::check(mmopt_optimizer_zero_grad(get())); }
@@ -1445,12 +1536,19 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     static mmopt_optimizer *make(span<const host_model> models,
                                  const mmopt_trainer_options &options) {
         std::vector<std::vector<mmopt_parameter>> parameters;
+        std::vector<std::vector<mmopt_parameter_layout>> layouts;
         std::vector<mmopt_parameters> raw;
         parameters.reserve(models.size());
+        layouts.reserve(models.size());
         for (const auto &one : models) {
             parameters.emplace_back();
-            for (const auto &p : one.parameters)
+            layouts.emplace_back();
+            layouts.back().reserve(one.parameters.size());
+            for (const auto &p : one.parameters) {
+                layouts.back().push_back(lay_out(p));
                 parameters.back().push_back(describe(p));
+                parameters.back().back().layout = &layouts.back().back();
+            }
             const auto &of = parameters.back();
             raw.push_back({detail::text(one.name), of.data(), of.size(), one.weight,
                            detail::c_string(one.architecture), detail::c_string(one.vocabulary),
@@ -1459,6 +1557,17 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
         mmopt_optimizer *made = nullptr;
         detail::check(mmopt_optimizer_create(&options, raw.data(), raw.size(), &made));
         return made;
+    }
+
+    static mmopt_parameter_layout lay_out(const host_parameter &p) {
+        auto layout = defaults<mmopt_parameter_layout, mmopt_parameter_layout_init>();
+        layout.dtype = p.dtype;
+        for (const auto &strides : {&p.strides, &p.gradient_strides})
+            if (!strides->empty() && strides->size() != p.shape.size())
+                throw error(MMOPT_CODE_SHAPE, p.name + ": as many strides as dimensions");
+        layout.strides = p.strides.empty() ? nullptr : p.strides.data();
+        layout.gradient_strides = p.gradient_strides.empty() ? nullptr : p.gradient_strides.data();
+        return layout;
     }
 
     static mmopt_parameter describe(const host_parameter &p) {

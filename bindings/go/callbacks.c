@@ -16,6 +16,17 @@ static double on_rate(void *user, const char *model, uint64_t step, double rate)
     return mmoptGoRate((uintptr_t)user, (char *)model, step, rate);
 }
 
+static uint32_t on_gradient(void *user, const mmopt_gradient *gradient)
+{
+    return mmoptGoGradient((uintptr_t)user, (mmopt_gradient *)gradient);
+}
+
+mmopt_error *mmopt_go_set_gradient_callback(mmopt_trainer *trainer, uintptr_t handle)
+{
+    mmopt_gradient_fn callback = handle ? on_gradient : NULL;
+    return mmopt_trainer_set_gradient_callback(trainer, callback, (void *)handle);
+}
+
 // A handle of 0 ends the calls.
 mmopt_error *mmopt_go_set_log(mmopt_trainer *trainer, uint32_t level, uintptr_t handle)
 {

@@ -47,6 +47,7 @@ type callbacks struct {
 	log      func(LogLevel, string)
 	progress func(Progress) error
 	rate     func(model string, step uint64, rate float64) float64
+	gradient func(StepGradient) GradientAction
 
 	mutex    sync.Mutex
 	stopped  error

@@ -1,22 +1,6 @@
 package mmopt
 
-/*
-#include <mmopt.h>
-
-// What a DLManagedTensorVersioned begins with in every 1.x version.
-struct managed {
-    uint32_t version[2];
-    void *context;
-    void (*deleter)(void *);
-};
-
-static void mmopt_go_free_dlpack(void *managed)
-{
-    const struct managed *head = managed;
-    if (head != NULL && head->deleter != NULL)
-        head->deleter(managed);
-}
-*/
+// #include <mmopt.h>
 import "C"
 
 import (
@@ -54,4 +38,26 @@ func (t Tensor) ToDLPack() (unsafe.Pointer, error) {
 }
 
 // FreeDLPack calls a DLManagedTensorVersioned's deleter. nil is harmless.
-func FreeDLPack(managed unsafe.Pointer) { C.mmopt_go_free_dlpack(managed) }
+func FreeDLPack(managed unsafe.Pointer) { C.mmopt_dlpack_free(managed) }
+
+// DLPackFromUnversioned wraps a DLManagedTensor, the form before DLPack 1.0, without copying
+// elements. The caller gives the old one up, unless there is an error, and owns the new one.
+func DLPackFromUnversioned(unversioned unsafe.Pointer) (unsafe.Pointer, error) {
+	var managed unsafe.Pointer
+	err := take(C.mmopt_dlpack_from_unversioned(unversioned, &managed))
+	if err != nil {
+		return nil, err
+	}
+	return managed, nil
+}
+
+// DLPackToUnversioned wraps a DLManagedTensorVersioned in a DLManagedTensor, without copying
+// elements. The caller gives the versioned one up, unless there is an error, and owns the new one.
+func DLPackToUnversioned(managed unsafe.Pointer) (unsafe.Pointer, error) {
+	var unversioned unsafe.Pointer
+	err := take(C.mmopt_dlpack_to_unversioned(managed, &unversioned))
+	if err != nil {
+		return nil, err
+	}
+	return unversioned, nil
+}

@@ -4,21 +4,26 @@ package mmopt
 import "C"
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 )
 
-// HostParameter is one parameter of the host, dense and row-major.
+// HostParameter is one parameter of the host.
 type HostParameter struct {
 	// Name is unique within its model; the published name where there is one, as it decides the
 	// role.
 	Name  string
 	Shape []int64
-	// Value is updated in place. It stays pinned until the optimizer is closed.
-	Value []float32
-	// Gradient is a []float32, BF16 or F16 of as many elements, or nil when there is none. It stays
-	// pinned too.
+	// Value is a []float32, BF16 or F16 and updated in place. It stays pinned until the optimizer is
+	// closed.
+	Value any
+	// Gradient is a []float32, BF16 or F16, or nil when there is none. It stays pinned too.
 	Gradient any
+	// Strides and GradientStrides are in elements, one for each dimension and not negative, from
+	// the slice's first element on; nil: dense and row-major.
+	Strides, GradientStrides []int64
 	// Frozen: the optimizer leaves it as it is.
 	Frozen bool
 	// Role is empty, or a JSON object that overrides the role: role, part, block, layout.
@@ -43,8 +48,8 @@ type HostModel struct {
 type Optimizer struct {
 	object
 	pinned *runtime.Pinner
-	// The lengths of values, by model and parameter.
-	lengths [][]int
+	// The shapes of values, by model and parameter.
+	shapes [][][]int64
 }
 
 func (o *Optimizer) c() *C.mmopt_optimizer {
@@ -56,8 +61,30 @@ func (o *Optimizer) c() *C.mmopt_optimizer {
 
 func freeOptimizer(p unsafe.Pointer) { C.mmopt_optimizer_free((*C.mmopt_optimizer)(p)) }
 
-// gradient is the address and element type of a gradient of n elements, pinned by p.
-func gradient(p *runtime.Pinner, of any, n int) (unsafe.Pointer, C.uint32_t, error) {
+// span is the number of elements from the first to the last of a shape; -1 for one that is none.
+func span(shape, strides []int64) int64 {
+	if strides != nil && len(strides) != len(shape) {
+		return -1
+	}
+	n, last := int64(1), int64(0)
+	for i, d := range shape {
+		if d < 0 || (strides != nil && strides[i] < 0) {
+			return -1
+		}
+		n *= d
+		if strides != nil {
+			last += (d - 1) * strides[i]
+		}
+	}
+	if n == 0 || strides == nil {
+		return n
+	}
+	return last + 1
+}
+
+// place is the address and element type of values or a gradient, pinned by p. Dense ones must have
+// as many elements as the shape, others at least reach to the last.
+func place(p *runtime.Pinner, of any, shape, strides []int64) (unsafe.Pointer, C.uint32_t, error) {
 	var address unsafe.Pointer
 	var length int
 	var dtype C.uint32_t = C.MMOPT_DTYPE_F32
@@ -71,10 +98,12 @@ func gradient(p *runtime.Pinner, of any, n int) (unsafe.Pointer, C.uint32_t, err
 	case F16:
 		address, length, dtype = unsafe.Pointer(unsafe.SliceData(g)), len(g), C.MMOPT_DTYPE_F16
 	default:
-		return nil, dtype, invalid("a gradient of type %T", of)
+		return nil, dtype, invalid("elements of type %T", of)
 	}
-	if length != n {
-		return nil, dtype, &Error{Shape, "a gradient and its value differ in length"}
+	needed := span(shape, strides)
+	if needed < 0 || int64(length) < needed || (strides == nil && int64(length) != needed) {
+		return nil, dtype, &Error{Shape, fmt.Sprintf(
+			"%d elements for shape %v and strides %v", length, shape, strides)}
 	}
 	if length > 0 {
 		p.Pin(address)
@@ -82,26 +111,28 @@ func gradient(p *runtime.Pinner, of any, n int) (unsafe.Pointer, C.uint32_t, err
 	return address, dtype, nil
 }
 
+// numbers is a C copy of numbers, NULL for none.
+func (a *arena) numbers(numbers []int64) *C.int64_t {
+	all := array[C.int64_t](a, len(numbers))
+	copy(unsafe.Slice((*int64)(all), len(numbers)), numbers)
+	return all
+}
+
 func (a *arena) hostParameter(raw *C.mmopt_parameter, p *HostParameter, pinned *runtime.Pinner) {
-	n := int64(1)
-	for _, d := range p.Shape {
-		n *= d
-	}
-	if n != int64(len(p.Value)) {
-		a.fail(&Error{Shape, "parameter '" + p.Name + "': value and shape differ in length"})
-		return
-	}
 	raw.name = a.text(p.Name)
-	shape := array[C.int64_t](a, len(p.Shape))
-	copy(unsafe.Slice((*int64)(shape), len(p.Shape)), p.Shape)
-	raw.shape, raw.n_dims = shape, C.size_t(len(p.Shape))
-	if n > 0 {
-		pinned.Pin(unsafe.SliceData(p.Value))
-		raw.data = (*C.float)(unsafe.SliceData(p.Value))
-	}
-	var err error
-	if raw.gradient, raw.gradient_dtype, err = gradient(pinned, p.Gradient, len(p.Value)); err != nil {
-		a.fail(err)
+	raw.shape, raw.n_dims = a.numbers(p.Shape), C.size_t(len(p.Shape))
+	layout := array[C.mmopt_parameter_layout](a, 1)
+	C.mmopt_parameter_layout_init(layout)
+	layout.strides, layout.gradient_strides = a.numbers(p.Strides), a.numbers(p.GradientStrides)
+	raw.layout = layout
+	var errors [2]error
+	raw.data, layout.dtype, errors[0] = place(pinned, p.Value, p.Shape, p.Strides)
+	raw.gradient, raw.gradient_dtype, errors[1] =
+		place(pinned, p.Gradient, p.Shape, p.GradientStrides)
+	for _, err := range errors {
+		if err != nil {
+			a.fail(fmt.Errorf("parameter '%s': %w", p.Name, err))
+		}
 	}
 	raw.trainable = flag(!p.Frozen)
 	raw.role_json = a.optional(p.Role)
@@ -131,11 +162,11 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 	defer a.free()
 	pinned := &runtime.Pinner{}
 	o, raw := options.c(&a), array[C.mmopt_parameters](&a, len(models))
-	result := &Optimizer{pinned: pinned, lengths: make([][]int, len(models))}
+	result := &Optimizer{pinned: pinned, shapes: make([][][]int64, len(models))}
 	for i := range models {
 		a.hostModel(&unsafe.Slice(raw, len(models))[i], &models[i], pinned)
 		for _, p := range models[i].Parameters {
-			result.lengths[i] = append(result.lengths[i], len(p.Value))
+			result.shapes[i] = append(result.shapes[i], slices.Clone(p.Shape))
 		}
 	}
 	var made *C.mmopt_optimizer
@@ -159,16 +190,53 @@ func (o *Optimizer) Len() int {
 // SetGradient gives a parameter another gradient (nil: none) for the coming steps; it stays pinned
 // until the optimizer is closed. Parameters count from 0 in the order they were given.
 func (o *Optimizer) SetGradient(model, parameter int, to any) error {
-	defer runtime.KeepAlive(o)
-	if model < 0 || model >= len(o.lengths) || parameter < 0 || parameter >= len(o.lengths[model]) {
-		return invalid("there is no parameter %d of model %d", parameter, model)
-	}
-	address, dtype, err := gradient(o.pinned, to, o.lengths[model][parameter])
+	address, dtype, err := o.place(model, parameter, to, nil)
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(o)
 	m, p := C.size_t(model), C.size_t(parameter)
 	return take(C.mmopt_optimizer_set_gradient(o.c(), m, p, address, dtype))
+}
+
+// SetGradientStrided is SetGradient with strides as in HostParameter.
+func (o *Optimizer) SetGradientStrided(model, parameter int, to any, strides []int64) error {
+	address, dtype, err := o.place(model, parameter, to, strides)
+	if err != nil {
+		return err
+	}
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(o)
+	m, p := C.size_t(model), C.size_t(parameter)
+	s, n := a.numbers(strides), C.size_t(len(strides))
+	return a.call(func() *C.mmopt_error {
+		return C.mmopt_optimizer_set_gradient_strided(o.c(), m, p, address, dtype, s, n)
+	})
+}
+
+func (o *Optimizer) place(
+	model, parameter int, of any, strides []int64,
+) (unsafe.Pointer, C.uint32_t, error) {
+	if model < 0 || model >= len(o.shapes) || parameter < 0 || parameter >= len(o.shapes[model]) {
+		return nil, 0, invalid("there is no parameter %d of model %d", parameter, model)
+	}
+	return place(o.pinned, of, o.shapes[model][parameter], strides)
+}
+
+// SetGradientDLPack hands over a DLManagedTensorVersioned as the gradient of the coming steps. On an
+// error it stays the caller's.
+func (o *Optimizer) SetGradientDLPack(model, parameter int, managed unsafe.Pointer) error {
+	defer runtime.KeepAlive(o)
+	m, p := C.size_t(model), C.size_t(parameter)
+	return take(C.mmopt_optimizer_set_gradient_dlpack(o.c(), m, p, managed))
+}
+
+// KeepDLPack hands over a DLManagedTensorVersioned whose memory the optimizer uses; it goes when the
+// optimizer goes. On an error it stays the caller's.
+func (o *Optimizer) KeepDLPack(managed unsafe.Pointer) error {
+	defer runtime.KeepAlive(o)
+	return take(C.mmopt_optimizer_keep_dlpack(o.c(), managed))
 }
 
 // ZeroGrad forgets micro-batches that were accumulated since the last step.
@@ -253,38 +321,68 @@ func (o *Optimizer) Load(directory string) error {
 	return a.call(func() *C.mmopt_error { return C.mmopt_optimizer_load(o.c(), d) })
 }
 
-// HostParameterFromDLPack describes a parameter by two DLManagedTensorVersioned in C memory: its
-// value and its gradient (nil: none). They must stay until the optimizer is closed.
+// HostParameterFromDLPack describes a parameter by two DLManagedTensorVersioned in C memory, dense:
+// its value, f32, and its gradient (nil: none). They must stay until the optimizer is closed, or be
+// handed over with KeepDLPack.
 func HostParameterFromDLPack(name string, value, gradient unsafe.Pointer) (HostParameter, error) {
+	return hostParameterFromDLPack(name, value, gradient, false)
+}
+
+// HostParameterFromDLPackStrided is that for values that are f32, bf16 or f16, and for any strides
+// that are not negative.
+func HostParameterFromDLPackStrided(
+	name string, value, gradient unsafe.Pointer,
+) (HostParameter, error) {
+	return hostParameterFromDLPack(name, value, gradient, true)
+}
+
+func hostParameterFromDLPack(
+	name string, value, gradient unsafe.Pointer, strided bool,
+) (HostParameter, error) {
 	var a arena
 	defer a.free()
 	n := a.text(name)
-	var raw C.mmopt_parameter
+	raw, layout := array[C.mmopt_parameter](&a, 1), array[C.mmopt_parameter_layout](&a, 1)
+	C.mmopt_parameter_layout_init(layout)
 	err := a.call(func() *C.mmopt_error {
-		return C.mmopt_parameter_from_dlpack(n, value, gradient, &raw)
+		if strided {
+			return C.mmopt_parameter_from_dlpack_strided(n, value, gradient, layout, raw)
+		}
+		return C.mmopt_parameter_from_dlpack(n, value, gradient, raw)
 	})
 	if err != nil {
 		return HostParameter{}, err
 	}
 	p := HostParameter{Name: name, Frozen: raw.trainable == 0}
-	size := 1
-	if raw.n_dims > 0 {
-		p.Shape = copied((*int64)(raw.shape), raw.n_dims)
-		for _, d := range p.Shape {
-			size *= int(d)
+	numbers := func(from *C.int64_t) []int64 {
+		if from == nil || raw.n_dims == 0 {
+			return nil
 		}
+		return copied((*int64)(from), raw.n_dims)
 	}
-	p.Value = unsafe.Slice((*float32)(raw.data), size)
-	if raw.gradient == nil {
-		return p, nil
+	p.Shape = numbers(raw.shape)
+	p.Strides, p.GradientStrides = numbers(layout.strides), numbers(layout.gradient_strides)
+	if p.Value, err = elementsAt(raw.data, layout.dtype, p.Shape, p.Strides); err != nil {
+		return HostParameter{}, err
 	}
-	switch raw.gradient_dtype {
+	if raw.gradient != nil {
+		p.Gradient, err = elementsAt(raw.gradient, raw.gradient_dtype, p.Shape, p.GradientStrides)
+	}
+	return p, err
+}
+
+// elementsAt is a slice over host memory, from the first element to the last.
+func elementsAt(p unsafe.Pointer, dtype C.uint32_t, shape, strides []int64) (any, error) {
+	n := span(shape, strides)
+	if n < 0 {
+		return nil, &Error{Unsupported, "negative strides"}
+	}
+	switch dtype {
 	case C.MMOPT_DTYPE_BF16:
-		p.Gradient = BF16(unsafe.Slice((*uint16)(raw.gradient), size))
+		return BF16(unsafe.Slice((*uint16)(p), n)), nil
 	case C.MMOPT_DTYPE_F16:
-		p.Gradient = F16(unsafe.Slice((*uint16)(raw.gradient), size))
+		return F16(unsafe.Slice((*uint16)(p), n)), nil
 	default:
-		p.Gradient = unsafe.Slice((*float32)(raw.gradient), size)
+		return unsafe.Slice((*float32)(p), n), nil
 	}
-	return p, nil
 }

@@ -481,6 +481,75 @@ TEST_F(Joint, ModelsAreMendedAndReported) {
               MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST_F(Joint, GradientsAreShownBeforeTheStep) {
+    struct stop {};
+    auto joint = trainer();
+    const auto batch = this->batch();
+    const auto bias = joint.parameters(0)["classifier.bias"];
+    const float before = bias.data<float>()[0];
+    std::size_t n = 0;
+    joint.set_gradient_callback([&](const mmopt_gradient &gradient) -> std::uint32_t {
+        n++;
+        const bool is_bias = gradient.model == 0 && gradient.parameter == bias.index();
+        return is_bias ? MMOPT_GRADIENT_ACTION_TAKEN : MMOPT_GRADIENT_ACTION_USE;
+    });
+    joint.forward_backward(batch);
+    joint.step();
+    EXPECT_GT(n, 10U);
+    EXPECT_EQ(bias.data<float>()[0], before);
+    joint.set_gradient_callback([](const mmopt_gradient &) -> std::uint32_t { throw stop(); });
+    joint.forward_backward(batch);
+    EXPECT_THROW(joint.step(), stop);
+    joint.set_gradient_callback({});
+    joint.step();
+    EXPECT_NE(bias.data<float>()[0], before);
+
+    // Views of the trainer's memory may outlive it.
+    const auto value = bias.value_dlpack(), gradient = bias.gradient_dlpack(true);
+    const auto view = mmopt::tensor::from_dlpack("value", value.get());
+    EXPECT_EQ(view.bytes(), bias.value().bytes());
+    joint.free();
+    EXPECT_EQ(view.data<float>().size(), 2U);
+}
+
+TEST(GradientMode, StridesAndDlpack) {
+    std::vector<float> weights(4), gradients = {0, 1, 0, 0};
+    mmopt::host_parameter weight;
+    weight.name = "weight";
+    weight.shape = {2, 2};
+    weight.data = weights.data();
+    weight.gradient = gradients.data();
+    weight.gradient_strides = {1, 2};
+    mmopt::host_model model;
+    model.name = "model";
+    model.parameters = {weight};
+    const std::vector<mmopt::host_model> models = {model};
+    auto options = mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT);
+    options.learning_rate = 0.1;
+    mmopt::optimizer optimizer(models, options);
+    optimizer.accumulate(0, 1.0);
+    optimizer.step();
+    EXPECT_LT(weights[2], 0) << "the gradient is transposed";
+    EXPECT_EQ(weights[1], 0);
+    const std::array<std::int64_t, 2> dense = {2, 1}, shape = {2, 2};
+    optimizer.set_gradient(0, 0, gradients.data(), MMOPT_DTYPE_F32, dense);
+    optimizer.accumulate(0, 1.0);
+    optimizer.step();
+    EXPECT_LT(weights[1], 0);
+    auto managed = mmopt::tensor("g", shape, gradients).to_dlpack();
+    managed = mmopt::managed_tensor::from_unversioned(managed.release_unversioned());
+    optimizer.set_gradient(0, 0, std::move(managed));
+    EXPECT_EQ(managed.get(), nullptr);
+    optimizer.keep(mmopt::tensor("k", shape, gradients).to_dlpack());
+    const auto lent = mmopt::tensor("l", shape, gradients).to_dlpack();
+    EXPECT_EQ(mmopt::host_parameter::from_dlpack_strided("p", lent.get(), nullptr).shape[1], 2);
+    optimizer.accumulate(0, 1.0);
+    optimizer.step();
+    auto wrong = models;
+    wrong[0].parameters[0].strides = {1};
+    EXPECT_EQ(code_of([&] { mmopt::optimizer refused(wrong); }), MMOPT_CODE_SHAPE);
+}
+
 /// Two models of the host that pull their weights towards 1.
 struct Host {
     std::array<std::vector<float>, 2> weights = {std::vector<float>(12), std::vector<float>(12)};
