@@ -1,5 +1,7 @@
-//! Threads of the step. A job is a number of items and a function of (worker, item); workers
-//! claim items one by one. Starting a job allocates nothing, which is why this is not a general
+//! Threads of the step. A job is a number of items and a function of (worker, item). Each worker
+//! has a range of neighbouring items and claims them one by one, then those that others have left:
+//! what a core fetches ahead is its own next item, not the one that another core writes to, which
+//! may be far away. Starting a job allocates nothing, which is why this is not a general
 //! purpose pool: the step must not allocate after its first run.
 
 use crate::error::{Error, Kind, Result};
@@ -30,7 +32,17 @@ struct Shared {
     state: Mutex<State>,
     start: Condvar,
     done: Condvar,
-    next: AtomicUsize,
+    /// Each worker's next item.
+    next: Vec<Cursor>,
+}
+
+/// On a cache line of its own.
+#[repr(align(128))]
+struct Cursor(AtomicUsize);
+
+/// First item of a worker's range, and of the next one's.
+fn range(worker: usize, workers: usize, n_items: usize) -> [usize; 2] {
+    [worker * n_items / workers, (worker + 1) * n_items / workers]
 }
 
 /// A fixed number of threads; the caller of [`Pool::run`] is one of them.
@@ -48,12 +60,16 @@ fn drain(shared: &Shared, worker: usize, job: Job) -> bool {
     // SAFETY: see `Job`.
     let work = unsafe { &*job.work };
     catch_unwind(AssertUnwindSafe(|| {
-        loop {
-            let item = shared.next.fetch_add(1, Ordering::Relaxed);
-            if item >= job.n_items {
-                break;
+        let n = shared.next.len();
+        for owner in (worker..n).chain(0..worker) {
+            let [_, end] = range(owner, n, job.n_items);
+            loop {
+                let item = shared.next[owner].0.fetch_add(1, Ordering::Relaxed);
+                if item >= end {
+                    break;
+                }
+                work(worker, item);
             }
-            work(worker, item);
         }
     }))
     .is_ok()
@@ -98,7 +114,7 @@ impl Pool {
             }),
             start: Condvar::new(),
             done: Condvar::new(),
-            next: AtomicUsize::new(0),
+            next: (0..threads).map(|_| Cursor(AtomicUsize::new(0))).collect(),
         });
         let mut pool = Self { shared, handles: Vec::new() };
         for worker in 1..threads {
@@ -129,7 +145,10 @@ impl Pool {
         // SAFETY: only the lifetime changes; this call outlives every use of the pointer.
         let work: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(work) };
         let job = Job { work, n_items };
-        self.shared.next.store(0, Ordering::Relaxed);
+        let workers = self.shared.next.len();
+        for (worker, next) in self.shared.next.iter().enumerate() {
+            next.0.store(range(worker, workers, n_items)[0], Ordering::Relaxed);
+        }
         {
             let mut state = lock(&self.shared);
             state.job = Some(job);
