@@ -66,6 +66,8 @@ unsafe impl Options for mmopt_gradient_options {
 }
 
 /// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_gradient_options_init(options: *mut mmopt_gradient_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -103,6 +105,9 @@ unsafe fn gradient_graph(o: &mmopt_gradient_options) -> Result<GradientGraph> {
 /// Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
 /// have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
 /// comes with the first batch.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param[in] options must be given.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_gradients(

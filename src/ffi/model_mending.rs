@@ -35,6 +35,11 @@ pub enum mmopt_tying {
 
 /// Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
 /// MMOPT_MERGING_REPORT.
+///
+/// Errors: INVALID_ARGUMENT for another number.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param merging an mmopt_merging.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_merging(
@@ -51,6 +56,11 @@ pub unsafe extern "C" fn mmopt_model_set_merging(
 
 /// Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
 /// MMOPT_TYING_EMBEDDINGS.
+///
+/// Errors: INVALID_ARGUMENT for another number.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param tying an mmopt_tying.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_tying(
@@ -68,6 +78,11 @@ pub unsafe extern "C" fn mmopt_model_set_tying(
 /// Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
 /// those of the state dict where the file tells them (1, the default), or leaves them (0). Their
 /// data stay as they lie, which may be transposed. Patterns match the old names too.
+///
+/// Errors: INVALID_ARGUMENT for another number than 0 and 1.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param restore 0 or 1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_restore_names(
@@ -85,6 +100,13 @@ pub unsafe extern "C" fn mmopt_model_set_restore_names(
 /// for example the embedding of the padding token: it gets no gradient, and neither weight decay,
 /// sharing nor synchronisation moves it. May be called more than once. Models in published form
 /// have their padding rows frozen already.
+///
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
+/// shows when the trainer is created.
+///
+/// @param[in,out] model changed: needed alone.
+/// @param[in] pattern the parameters, by name.
+/// @param row its number, from 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_freeze_row(
@@ -105,6 +127,9 @@ pub unsafe extern "C" fn mmopt_model_freeze_row(
 /// the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
 ///
 /// Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+///
+/// @param[in] model only read: threads may share it.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report(
@@ -122,6 +147,11 @@ pub unsafe extern "C" fn mmopt_model_report(
 
 /// As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
 /// it: mmopt_text_free.
+///
+/// Errors: as mmopt_model_report.
+///
+/// @param[in] model only read: threads may share it.
+/// @param[out] json becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report_json(

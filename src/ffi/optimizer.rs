@@ -152,6 +152,14 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient(
 /// parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
 ///
 /// Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param gradient the element at index 0; may be NULL.
+/// @param gradient_dtype an mmopt_dtype.
+/// @param[in] strides n_dims strides in elements; may be NULL.
+/// @param n_dims how many dimensions.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
@@ -182,6 +190,11 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
 ///
 /// Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
 /// other element types than f32, bf16 and f16.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param managed a DLManagedTensorVersioned, handed over.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
@@ -210,6 +223,9 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
 /// freed, on the thread of that call. On error the tensor stays the caller's.
 ///
 /// Errors: UNSUPPORTED for another major version.
+///
+/// @param[in,out] optimizer changed: needed alone.
+/// @param managed a DLManagedTensorVersioned, handed over.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_keep_dlpack(

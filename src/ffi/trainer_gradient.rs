@@ -73,6 +73,12 @@ pub type mmopt_gradient_fn =
 /// Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
 /// of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
 /// stay valid until then, or until the trainer is freed.
+///
+/// Errors: STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_gradient_callback(
@@ -139,6 +145,14 @@ fn ask(
 /// any thread: the memory lives as long as the last of them. Until the trainer is freed the
 /// elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
 /// through it then counts as a call that needs the trainer alone.
+///
+/// Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param writable 0 or 1.
+/// @param[out] managed becomes the DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter_dlpack(
@@ -162,6 +176,12 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_dlpack(
 /// As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
 ///
 /// Errors: STATE as mmopt_trainer_gradient.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param model its number, from 0.
+/// @param parameter its number, from 0.
+/// @param writable 0 or 1.
+/// @param[out] managed becomes the DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_gradient_dlpack(
