@@ -96,11 +96,11 @@ pub unsafe extern "C" fn mmopt_parameter_from_dlpack(
 /// Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
 /// looks at.
 ///
-/// @param[in] name UTF-8; must stay valid as long as the description.
-/// @param[in] value a DLManagedTensorVersioned, which stays the caller's.
-/// @param[in] gradient likewise; NULL: none.
-/// @param[out] layout becomes element type and strides.
-/// @param[out] parameter becomes the description.
+/// @param[in] name UTF-8.
+/// @param[in] value a DLManagedTensorVersioned.
+/// @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+/// @param[out] layout is filled in, too.
+/// @param[out] parameter its number, from 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_parameter_from_dlpack_strided(
@@ -193,9 +193,9 @@ pub unsafe extern "C" fn mmopt_tensor_to_dlpack(
 /// copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
 /// old one's. On error the old one stays the caller's.
 ///
-/// Errors: INVALID_ARGUMENT for NULL.
+/// Errors: INVALID_ARGUMENT for NULL only.
 ///
-/// @param[in] unversioned a DLManagedTensor, given up.
+/// @param unversioned a DLManagedTensor, given up.
 /// @param[out] managed becomes the new DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn mmopt_dlpack_from_unversioned(
 /// Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
 /// say so.
 ///
-/// @param[in] managed a DLManagedTensorVersioned, given up.
+/// @param managed a DLManagedTensorVersioned, given up.
 /// @param[out] unversioned becomes the new DLManagedTensor.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -254,7 +254,7 @@ pub unsafe extern "C" fn mmopt_dlpack_to_unversioned(
 /// Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
 /// function pointer is a chore. NULL is harmless.
 ///
-/// @param managed a DLManagedTensorVersioned; may be NULL; gone afterwards.
+/// @param managed may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_dlpack_free(managed: *mut c_void) {
     guard_or((), || {

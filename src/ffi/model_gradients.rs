@@ -107,7 +107,7 @@ unsafe fn gradient_graph(o: &mmopt_gradient_options) -> Result<GradientGraph> {
 /// comes with the first batch.
 ///
 /// @param[in,out] model changed: needed alone.
-/// @param[in] options the names of the outputs; not NULL.
+/// @param[in] options must be given.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_gradients(

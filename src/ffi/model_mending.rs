@@ -82,7 +82,7 @@ pub unsafe extern "C" fn mmopt_model_set_tying(
 /// Errors: INVALID_ARGUMENT for another number than 0 and 1.
 ///
 /// @param[in,out] model changed: needed alone.
-/// @param restore 1: the state dict's names; 0: the file's.
+/// @param restore 0 or 1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_restore_names(
@@ -101,12 +101,12 @@ pub unsafe extern "C" fn mmopt_model_set_restore_names(
 /// sharing nor synchronisation moves it. May be called more than once. Models in published form
 /// have their padding rows frozen already.
 ///
-/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing, and a row
-/// that a parameter does not have, show when the trainer is created.
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
+/// shows when the trainer is created.
 ///
 /// @param[in,out] model changed: needed alone.
 /// @param[in] pattern the parameters, by name.
-/// @param row counted from 0.
+/// @param row its number, from 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_freeze_row(
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn mmopt_model_freeze_row(
 /// Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
 ///
 /// @param[in] model only read: threads may share it.
-/// @param[out] text the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report(
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn mmopt_model_report(
 /// Errors: as mmopt_model_report.
 ///
 /// @param[in] model only read: threads may share it.
-/// @param[out] json the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report_json(

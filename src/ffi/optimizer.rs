@@ -156,10 +156,10 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient(
 /// @param[in,out] optimizer changed: needed alone.
 /// @param model its number, from 0.
 /// @param parameter its number, from 0.
-/// @param[in] gradient as many elements as the value; NULL: none.
+/// @param gradient the element at index 0; may be NULL.
 /// @param gradient_dtype an mmopt_dtype.
-/// @param[in] strides n_dims numbers; NULL: dense and row-major.
-/// @param n_dims the parameter's number of dimensions.
+/// @param[in] strides n_dims strides in elements; may be NULL.
+/// @param n_dims how many dimensions.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
@@ -194,7 +194,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
 /// @param[in,out] optimizer changed: needed alone.
 /// @param model its number, from 0.
 /// @param parameter its number, from 0.
-/// @param[in] managed a DLManagedTensorVersioned, given up.
+/// @param managed a DLManagedTensorVersioned, handed over.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
 /// Errors: UNSUPPORTED for another major version.
 ///
 /// @param[in,out] optimizer changed: needed alone.
-/// @param[in] managed a DLManagedTensorVersioned, given up.
+/// @param managed a DLManagedTensorVersioned, handed over.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_keep_dlpack(

@@ -146,13 +146,13 @@ fn ask(
 /// elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
 /// through it then counts as a call that needs the trainer alone.
 ///
-/// Errors: INVALID_ARGUMENT for a model, parameter or number that there is not.
+/// Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
 /// @param parameter its number, from 0.
-/// @param writable 0: flagged as read-only; 1: not.
-/// @param[out] managed becomes the new DLManagedTensorVersioned.
+/// @param writable 0 or 1.
+/// @param[out] managed becomes the DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter_dlpack(
@@ -180,8 +180,8 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_dlpack(
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
 /// @param parameter its number, from 0.
-/// @param writable 0: flagged as read-only; 1: not.
-/// @param[out] managed becomes the new DLManagedTensorVersioned.
+/// @param writable 0 or 1.
+/// @param[out] managed becomes the DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_gradient_dlpack(

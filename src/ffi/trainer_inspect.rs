@@ -15,7 +15,7 @@ use super::trainer::{borrow, mmopt_trainer};
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
-/// @param[out] text the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_report(
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn mmopt_trainer_model_report(
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
-/// @param[out] json the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_text_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_report_json(
@@ -65,16 +65,14 @@ pub unsafe extern "C" fn mmopt_trainer_model_report_json(
 /// tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
 /// the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
 /// wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
-/// mmopt_text_free.
-///
-/// Errors: as mmopt_trainer_forward_backward.
+/// mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
-/// @param[in] tensors the batch, as for mmopt_trainer_forward_backward.
+/// @param[in] tensors n_tensors views, read in the call only.
 /// @param n_tensors how many tensors.
-/// @param[out] text the caller's: mmopt_text_free. NULL: not wanted.
-/// @param[out] json the caller's: mmopt_text_free. NULL: not wanted.
+/// @param[out] text becomes the finding, or NULL, the caller's: mmopt_text_free; may be NULL.
+/// @param[out] json the same as JSON, the caller's: mmopt_text_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_find_non_finite(
