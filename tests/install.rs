@@ -7,6 +7,7 @@ mod c_program;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -139,7 +140,9 @@ impl Go {
             println!("not run: no go");
             return None;
         }
-        Some(Self { prefix: install(Path::new(env!("CARGO_TARGET_TMPDIR"))) })
+        static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+        let prefix = PREFIX.get_or_init(|| install(Path::new(env!("CARGO_TARGET_TMPDIR"))));
+        Some(Self { prefix: prefix.clone() })
     }
 
     fn command(&self, dir: &Path, arguments: &[&str]) -> Command {

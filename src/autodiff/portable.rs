@@ -199,7 +199,7 @@ pub fn fold_empty(graph: &mut Graph) -> Result<()> {
     for id in graph.node_ids() {
         let node = graph.node(id).clone();
         let outputs: Vec<ValueId> = node.outputs.iter().flatten().copied().collect();
-        if outputs.is_empty() || node.captures().iter().next().is_some() {
+        if outputs.is_empty() || !node.captures().is_empty() {
             continue;
         }
         if outputs.iter().all(|&v| empty(graph, v) && !graph.outputs().contains(&v)) {
