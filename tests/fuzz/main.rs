@@ -60,8 +60,11 @@ fn files() -> [Vec<u8>; 2] {
     [moments, state]
 }
 
+/// What a fuzzer calls.
+type Target = fn(&[u8]);
+
 /// Runs every input; panics and long runs are failures, told by name.
-fn survive(inputs: impl Iterator<Item = (String, Vec<u8>)>, target: fn(&[u8])) -> usize {
+fn survive(inputs: impl Iterator<Item = (String, Vec<u8>)>, target: Target) -> usize {
     let mut failed = Vec::new();
     let mut n = 0;
     for (name, data) in inputs {
@@ -93,7 +96,7 @@ fn mutations(rounds: u64) -> impl Iterator<Item = (String, Vec<u8>)> {
 
 #[test]
 fn nothing_found_comes_back() {
-    let targets: [(&str, fn(&[u8])); 4] = [
+    let targets: [(&str, Target); 4] = [
         ("reader", targets::reader),
         ("differentiate", differentiate),
         ("weights", targets::weights),
@@ -118,13 +121,13 @@ fn seeds_are_differentiable() {
 
 #[test]
 fn mutated_models_are_read_or_refused() {
-    let n = survive(mutations(rounds(20)), targets::reader);
+    let n = survive(mutations(rounds(100)), targets::reader);
     assert!(n > 1000);
 }
 
 #[test]
 fn mutated_models_are_differentiated_or_refused() {
-    let n = survive(mutations(rounds(40)), differentiate);
+    let n = survive(mutations(rounds(200)), differentiate);
     assert!(n > 1000);
     let good = mutations(10).filter(|(_, data)| targets::differentiate(data)).count();
     assert!(good > 100, "{good} mutated models were differentiated");
@@ -134,9 +137,9 @@ fn mutated_models_are_differentiated_or_refused() {
 #[test]
 fn damaged_files_are_read_or_refused() {
     let [moments, state] = files();
-    for (seed, target) in [(moments, targets::weights as fn(&[u8])), (state, targets::checkpoint)] {
+    for (seed, target) in [(moments, targets::weights as Target), (state, targets::checkpoint)] {
         target(&seed);
-        let damaged = (0..rounds(2000)).map(|round| {
+        let damaged = (0..rounds(10_000)).map(|round| {
             let (mut data, mut c) = (seed.clone(), Choices::new(round));
             for _ in 0..=c.below(4) {
                 let at = c.below(data.len());
