@@ -160,7 +160,7 @@ fn call(header: &Header, i: usize, f: &Function, recipe: &Recipe) -> String {
 fn options_maker(s: &Struct) -> String {
     let tweak = format!("tweak_{}", short(&s.name));
     let mut text = format!(
-        "static void make_{0}(struct world *w, {1} *o, int field)\n{{\n    {1}_init(o{2});\n    \
+        "static inline void make_{0}(struct world *w, {1} *o, int field)\n{{\n    {1}_init(o{2});\n    \
          {3}switch (field) {{\n",
         short(&s.name),
         s.name,

@@ -151,6 +151,7 @@ static void set_up(struct world *w, const char *folder)
     w->tensors = w->parts[0], w->n_tensors = w->n_parts[0];
     w->model = fresh_model(w);
     w->models[0] = model_named(w, "bert"), w->models[1] = model_named(w, "other");
+    OK(mmopt_model_from_onnx("graph", path(w, "saved.onnx"), &w->graph));
     w->trainer = fresh_trainer(w);
     OK(mmopt_trainer_parameter_index(w->trainer, 0, "classifier.bias", &w->bias));
     OK(mmopt_trainer_save_model(w->trainer, 0, path(w, "saved")));
@@ -172,6 +173,7 @@ static void tear_down(struct world *w)
     mmopt_loader_free(w->loader);
     mmopt_batch_free(w->batch);
     mmopt_model_free(w->model);
+    mmopt_model_free(w->graph);
     mmopt_model_free((mmopt_model *)w->models[0]);
     mmopt_model_free((mmopt_model *)w->models[1]);
     mmopt_trainer_free(w->trainer);

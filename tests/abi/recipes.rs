@@ -24,7 +24,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 pub fn strays<'a>(text: &'a str, functions: &[Function]) -> Vec<&'a str> {
     let known = |name: &str, key: &str| {
         let Some(f) = functions.iter().find(|f| f.name == name) else { return name == "*" };
-        let words = ["before", "after", "null", "any", "fails"];
+        let words = ["before", "after", "null", "must", "any", "fails"];
         words.contains(&key) || f.parameters.iter().any(|p| p.name == key)
     };
     lines(text).filter(|l| !parsed(l).is_some_and(|(f, key, _)| known(f, key))).collect()
@@ -59,7 +59,8 @@ impl<'a> Recipe<'a> {
     /// Whether a pointer may be NULL.
     pub fn may_be_null(&self, f: &Function, p: &Variable) -> bool {
         // Without a way to fail, NULL is documented: harmless, or nothing.
-        !f.can_fail() || self.lists("null", &p.name)
+        let must = self.value("must").is_some_and(|names| names.contains(&p.name));
+        !f.can_fail() || self.lists("null", &p.name) && !must
     }
 
     /// Whether a number has no illegal value.

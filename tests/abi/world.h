@@ -8,21 +8,29 @@
 
 enum { N_TEXTS = 4, N_IDS = 3, N_FLOATS = 12, N_PATHS = 16 };
 
-/* The layout of dlpack.h 1.x. */
+/* The layouts of dlpack.h 1.x, and of the form before it. */
+struct plain {
+    void *data;
+    struct { int32_t type, id; } device;
+    int32_t n_dims;
+    struct { uint8_t code, bits; uint16_t lanes; } dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+};
+
 typedef struct managed {
     struct { uint32_t major, minor; } version;
     void *context;
     void (*deleter)(struct managed *);
     uint64_t flags;
-    struct {
-        void *data;
-        struct { int32_t type, id; } device;
-        int32_t n_dims;
-        struct { uint8_t code, bits; uint16_t lanes; } dtype;
-        int64_t *shape, *strides;
-        uint64_t byte_offset;
-    } tensor;
+    struct plain tensor;
 } managed;
+
+typedef struct unversioned {
+    struct plain tensor;
+    void *context;
+    void (*deleter)(struct unversioned *);
+} unversioned;
 
 struct world {
     /* One of each handle, and from which slot it was drawn. */
@@ -54,6 +62,8 @@ struct world {
     double losses[2];
     float two[2];
     managed managed;
+    mmopt_model *graph;
+    int64_t strides[2];
     mmopt_parameters parameters[2];
     mmopt_parameter parameter[2];
     float values[2][N_FLOATS], gradients[2][N_FLOATS];
@@ -155,6 +165,12 @@ static void on_log(void *user, uint32_t level, const char *message)
         called_back(w);
 }
 
+static uint32_t on_gradient(void *user, const mmopt_gradient *gradient)
+{
+    called_back(user);
+    return gradient->n_elements > 0 ? MMOPT_GRADIENT_ACTION_USE : UINT32_MAX;
+}
+
 static uint32_t on_progress(void *user, const mmopt_progress *progress)
 {
     struct world *w = user;
@@ -178,6 +194,45 @@ static void delete_managed(void *made)
     managed *m = made;
     if (m != NULL)
         m->deleter(m);
+}
+
+static void delete_unversioned(void *made)
+{
+    unversioned *old = made;
+    if (old != NULL)
+        old->deleter(old);
+}
+
+static void free_managed(managed *m) { free(m); }
+static void free_unversioned(unversioned *old) { free(old); }
+
+/* A matrix of zeros on the heap, in both forms; the elements and the shape follow the struct. */
+static void describe(struct plain *t, void *end)
+{
+    int64_t *shape = end;
+    shape[0] = 3, shape[1] = 4;
+    t->data = shape + 2;
+    t->device.type = 1;
+    t->n_dims = 2;
+    t->dtype.code = 2, t->dtype.bits = 32, t->dtype.lanes = 1;
+    t->shape = shape;
+}
+
+static void *fresh_managed(void)
+{
+    managed *m = calloc(1, sizeof *m + 2 * sizeof(int64_t) + N_FLOATS * sizeof(float));
+    m->version.major = 1;
+    m->deleter = free_managed;
+    describe(&m->tensor, m + 1);
+    return m;
+}
+
+static void *fresh_unversioned(void)
+{
+    unversioned *old = calloc(1, sizeof *old + 2 * sizeof(int64_t) + N_FLOATS * sizeof(float));
+    old->deleter = free_unversioned;
+    describe(&old->tensor, old + 1);
+    return old;
 }
 
 /* Small enough to be quick. */
@@ -218,6 +273,14 @@ static void tweak_loss_options(struct world *w, mmopt_loss_options *o)
     o->class_weights = below(w, 4) ? NULL : w->two;
     o->n_class_weights = o->class_weights ? count(w, 2) : 0;
     o->output = below(w, 6) ? NULL : text(w, "logits");
+}
+
+static void tweak_gradient_options(struct world *w, mmopt_gradient_options *o)
+{
+    static const mmopt_gradient_output pair = {"classifier.bias", "gradient"};
+    o->loss = text(w, "loss");
+    o->gradients = &pair;
+    o->n_gradients = 1;
 }
 
 static void tweak_model_sizes(struct world *w, mmopt_model_sizes *o)
@@ -270,6 +333,7 @@ static void fill_inputs(struct world *w)
     w->managed.tensor.dtype.code = 2, w->managed.tensor.dtype.bits = 32;
     w->managed.tensor.dtype.lanes = 1;
     w->managed.tensor.shape = dims;
+    w->strides[0] = 4, w->strides[1] = 1;
     memset(w->parameters, 0, sizeof w->parameters);
     memset(w->parameter, 0, sizeof w->parameter);
     for (int i = 0; i < 2; i++) {
