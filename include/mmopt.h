@@ -2648,6 +2648,8 @@ MMOPT_API void mmopt_model_free(struct mmopt_model *model);
 
 /**
  * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *options);
 
@@ -2660,6 +2662,9 @@ MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *option
  * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
  * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
  * comes with the first batch.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] options the names of the outputs; not NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2669,6 +2674,11 @@ struct mmopt_error *mmopt_model_set_gradients(struct mmopt_model *model,
 /**
  * Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
  * MMOPT_MERGING_REPORT.
+ *
+ * Errors: INVALID_ARGUMENT for another number.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param merging an mmopt_merging.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2678,6 +2688,11 @@ struct mmopt_error *mmopt_model_set_merging(struct mmopt_model *model,
 /**
  * Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
  * MMOPT_TYING_EMBEDDINGS.
+ *
+ * Errors: INVALID_ARGUMENT for another number.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param tying an mmopt_tying.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2688,6 +2703,11 @@ struct mmopt_error *mmopt_model_set_tying(struct mmopt_model *model,
  * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
  * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
  * data stay as they lie, which may be transposed. Patterns match the old names too.
+ *
+ * Errors: INVALID_ARGUMENT for another number than 0 and 1.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param restore 1: the state dict's names; 0: the file's.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2699,6 +2719,13 @@ struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
  * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
  * sharing nor synchronisation moves it. May be called more than once. Models in published form
  * have their padding rows frozen already.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing, and a row
+ * that a parameter does not have, show when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
+ * @param row counted from 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2712,6 +2739,9 @@ struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
  * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
  *
  * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param[out] text the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2721,6 +2751,11 @@ struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
 /**
  * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
  * it: mmopt_text_free.
+ *
+ * Errors: as mmopt_model_report.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param[out] json the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2915,6 +2950,12 @@ MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
  * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
  * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
  * stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2928,6 +2969,14 @@ struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *tr
  * any thread: the memory lives as long as the last of them. Until the trainer is freed the
  * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
  * through it then counts as a call that needs the trainer alone.
+ *
+ * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param writable 0: flagged as read-only; 1: not.
+ * @param[out] managed becomes the new DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2941,6 +2990,12 @@ struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *t
  * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
  *
  * Errors: STATE as mmopt_trainer_gradient.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param writable 0: flagged as read-only; 1: not.
+ * @param[out] managed becomes the new DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2953,6 +3008,12 @@ struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *tr
 /**
  * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
  * The caller owns the text: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] text the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2963,6 +3024,12 @@ struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *train
 /**
  * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
  * caller owns it: mmopt_text_free.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] json the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2979,7 +3046,16 @@ struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *
  * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
  * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
  * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
- * mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
+ * mmopt_text_free.
+ *
+ * Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] tensors the batch, as for mmopt_trainer_forward_backward.
+ * @param n_tensors how many tensors.
+ * @param[out] text the caller's: mmopt_text_free. NULL: not wanted.
+ * @param[out] json the caller's: mmopt_text_free. NULL: not wanted.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3411,6 +3487,12 @@ struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
  *
  * Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
  * looks at.
+ *
+ * @param[in] name UTF-8; must stay valid as long as the description.
+ * @param[in] value a DLManagedTensorVersioned, which stays the caller's.
+ * @param[in] gradient likewise; NULL: none.
+ * @param[out] layout becomes element type and strides.
+ * @param[out] parameter becomes the description.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3439,6 +3521,11 @@ struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
  * Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
  * copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
  * old one's. On error the old one stays the caller's.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] unversioned a DLManagedTensor, given up.
+ * @param[out] managed becomes the new DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3452,6 +3539,9 @@ struct mmopt_error *mmopt_dlpack_from_unversioned(void *unversioned,
  *
  * Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
  * say so.
+ *
+ * @param[in] managed a DLManagedTensorVersioned, given up.
+ * @param[out] unversioned becomes the new DLManagedTensor.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3461,6 +3551,8 @@ struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
 /**
  * Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
  * function pointer is a chore. NULL is harmless.
+ *
+ * @param managed a DLManagedTensorVersioned; may be NULL; gone afterwards.
  */
 MMOPT_API
 void mmopt_dlpack_free(void *managed);
@@ -3522,6 +3614,14 @@ struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimiz
  * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
  *
  * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[in] gradient as many elements as the value; NULL: none.
+ * @param gradient_dtype an mmopt_dtype.
+ * @param[in] strides n_dims numbers; NULL: dense and row-major.
+ * @param n_dims the parameter's number of dimensions.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3541,6 +3641,11 @@ struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer 
  *
  * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
  * other element types than f32, bf16 and f16.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[in] managed a DLManagedTensorVersioned, given up.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3555,6 +3660,9 @@ struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *
  * freed, on the thread of that call. On error the tensor stays the caller's.
  *
  * Errors: UNSUPPORTED for another major version.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] managed a DLManagedTensorVersioned, given up.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3713,6 +3821,8 @@ void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
  * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ *
+ * @param[out] layout becomes the defaults; may be NULL.
  */
 MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
