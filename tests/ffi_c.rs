@@ -42,7 +42,8 @@ fn run_under(tool: &[&str], name: &str, prepare: impl Fn(&Path)) {
     let program = program.to_str().unwrap();
     let words = [tool, &[program]].concat();
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).arg(&scratch);
+    // Cargo names folders here that may hold an older library.
+    command.args(&words[1..]).arg(&scratch).env("LD_LIBRARY_PATH", dir.path());
     if let Some(runtime) = runtime() {
         command.env("MMOPT_ORT_LIB", runtime);
     }
