@@ -2664,7 +2664,7 @@ MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *option
  * comes with the first batch.
  *
  * @param[in,out] model changed: needed alone.
- * @param[in] options the names of the outputs; not NULL.
+ * @param[in] options must be given.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2707,7 +2707,7 @@ struct mmopt_error *mmopt_model_set_tying(struct mmopt_model *model,
  * Errors: INVALID_ARGUMENT for another number than 0 and 1.
  *
  * @param[in,out] model changed: needed alone.
- * @param restore 1: the state dict's names; 0: the file's.
+ * @param restore 0 or 1.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2720,12 +2720,12 @@ struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
  * sharing nor synchronisation moves it. May be called more than once. Models in published form
  * have their padding rows frozen already.
  *
- * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing, and a row
- * that a parameter does not have, show when the trainer is created.
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
+ * shows when the trainer is created.
  *
  * @param[in,out] model changed: needed alone.
  * @param[in] pattern the parameters, by name.
- * @param row counted from 0.
+ * @param row its number, from 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2741,7 +2741,7 @@ struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
  * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
  *
  * @param[in] model only read: threads may share it.
- * @param[out] text the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2755,7 +2755,7 @@ struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
  * Errors: as mmopt_model_report.
  *
  * @param[in] model only read: threads may share it.
- * @param[out] json the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2970,13 +2970,13 @@ struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *tr
  * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
  * through it then counts as a call that needs the trainer alone.
  *
- * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not.
+ * Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
  * @param parameter its number, from 0.
- * @param writable 0: flagged as read-only; 1: not.
- * @param[out] managed becomes the new DLManagedTensorVersioned.
+ * @param writable 0 or 1.
+ * @param[out] managed becomes the DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2994,8 +2994,8 @@ struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *t
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
  * @param parameter its number, from 0.
- * @param writable 0: flagged as read-only; 1: not.
- * @param[out] managed becomes the new DLManagedTensorVersioned.
+ * @param writable 0 or 1.
+ * @param[out] managed becomes the DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3013,7 +3013,7 @@ struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *tr
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
- * @param[out] text the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3029,7 +3029,7 @@ struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *train
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
- * @param[out] json the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_text_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3046,16 +3046,14 @@ struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *
  * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
  * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
  * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
- * mmopt_text_free.
- *
- * Errors: as mmopt_trainer_forward_backward.
+ * mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
- * @param[in] tensors the batch, as for mmopt_trainer_forward_backward.
+ * @param[in] tensors n_tensors views, read in the call only.
  * @param n_tensors how many tensors.
- * @param[out] text the caller's: mmopt_text_free. NULL: not wanted.
- * @param[out] json the caller's: mmopt_text_free. NULL: not wanted.
+ * @param[out] text becomes the finding, or NULL, the caller's: mmopt_text_free; may be NULL.
+ * @param[out] json the same as JSON, the caller's: mmopt_text_free; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3488,11 +3486,11 @@ struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
  * Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
  * looks at.
  *
- * @param[in] name UTF-8; must stay valid as long as the description.
- * @param[in] value a DLManagedTensorVersioned, which stays the caller's.
- * @param[in] gradient likewise; NULL: none.
- * @param[out] layout becomes element type and strides.
- * @param[out] parameter becomes the description.
+ * @param[in] name UTF-8.
+ * @param[in] value a DLManagedTensorVersioned.
+ * @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+ * @param[out] layout is filled in, too.
+ * @param[out] parameter its number, from 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3522,9 +3520,9 @@ struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
  * copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
  * old one's. On error the old one stays the caller's.
  *
- * Errors: INVALID_ARGUMENT for NULL.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] unversioned a DLManagedTensor, given up.
+ * @param unversioned a DLManagedTensor, given up.
  * @param[out] managed becomes the new DLManagedTensorVersioned.
  */
 MMOPT_API
@@ -3540,7 +3538,7 @@ struct mmopt_error *mmopt_dlpack_from_unversioned(void *unversioned,
  * Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
  * say so.
  *
- * @param[in] managed a DLManagedTensorVersioned, given up.
+ * @param managed a DLManagedTensorVersioned, given up.
  * @param[out] unversioned becomes the new DLManagedTensor.
  */
 MMOPT_API
@@ -3552,7 +3550,7 @@ struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
  * Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
  * function pointer is a chore. NULL is harmless.
  *
- * @param managed a DLManagedTensorVersioned; may be NULL; gone afterwards.
+ * @param managed may be NULL; gone afterwards.
  */
 MMOPT_API
 void mmopt_dlpack_free(void *managed);
@@ -3618,10 +3616,10 @@ struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimiz
  * @param[in,out] optimizer changed: needed alone.
  * @param model its number, from 0.
  * @param parameter its number, from 0.
- * @param[in] gradient as many elements as the value; NULL: none.
+ * @param gradient the element at index 0; may be NULL.
  * @param gradient_dtype an mmopt_dtype.
- * @param[in] strides n_dims numbers; NULL: dense and row-major.
- * @param n_dims the parameter's number of dimensions.
+ * @param[in] strides n_dims strides in elements; may be NULL.
+ * @param n_dims how many dimensions.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3645,7 +3643,7 @@ struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer 
  * @param[in,out] optimizer changed: needed alone.
  * @param model its number, from 0.
  * @param parameter its number, from 0.
- * @param[in] managed a DLManagedTensorVersioned, given up.
+ * @param managed a DLManagedTensorVersioned, handed over.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3662,7 +3660,7 @@ struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *
  * Errors: UNSUPPORTED for another major version.
  *
  * @param[in,out] optimizer changed: needed alone.
- * @param[in] managed a DLManagedTensorVersioned, given up.
+ * @param managed a DLManagedTensorVersioned, handed over.
  */
 MMOPT_API
 MMOPT_MUST_USE
