@@ -90,6 +90,13 @@ fn seeds(
     for (y, dy) in branch.outputs().to_vec().into_iter().zip(dys) {
         let Some(dy) = *dy else { continue };
         let (name, ty) = (g.graph().value_name(dy).to_owned(), g.graph().value(dy).ty.clone());
+        // Rules count on cotangents that look like their values.
+        let inner = branch.value(y).ty.static_shape();
+        if inner.is_some() && inner != ty.static_shape() {
+            let (y, outer) = (branch.value_name(y), ty.static_shape());
+            let text = format!("the branch puts out '{y}' as {inner:?}, the node as {outer:?}");
+            return Err(Error::shape(text));
+        }
         let seed = match branch.find(&name) {
             Some(known) => known,
             None => branch.add_input(&name, ty)?,

@@ -7,6 +7,7 @@
 
 use crate::autodiff::fused;
 use crate::error::{Context, Error, Result};
+use crate::onnx::build::check_constant;
 use crate::onnx::{Attribute, Build, Graph, TensorData, ValueId, ValueType};
 use crate::tensor::DType;
 
@@ -190,6 +191,7 @@ fn next_tokens(g: &mut Build, labels: ValueId, ignore: i64) -> Result<ValueId> {
         return Ok(labels);
     }
     let rest = g.slice(labels, 1, (1, length))?;
+    check_constant(batch)?;
     let last = TensorData::from_slice(&[batch, 1], &vec![ignore; batch])?;
     let last = g.constant(last)?;
     g.concat(&[rest, last], 1)

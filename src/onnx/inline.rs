@@ -176,6 +176,11 @@ impl Graph {
         }
         let of_nodes: HashSet<String> =
             body.nodes.iter().flat_map(|n| n.output.iter().cloned()).collect();
+        let n_outputs = node.outputs.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
+        if n_outputs > body.outputs.len() {
+            let n = body.outputs.len();
+            return Err(Error::data(format!("it has {n_outputs} outputs, its body {n}")));
+        }
         // A value that the body passes through, or puts out twice, goes through an Identity.
         let mut copies: Vec<(String, String)> = Vec::new();
         for (slot, inner) in body.outputs.iter().enumerate() {
@@ -204,6 +209,9 @@ impl Graph {
         for (inner, outer) in copies {
             let mut source = inner;
             rename(&mut source, &names);
+            if source.is_empty() {
+                return Err(Error::data(format!("its body puts out nothing as '{outer}'")));
+            }
             body.nodes.push(NodeProto {
                 op_type: "Identity".into(),
                 input: vec![source],

@@ -1,6 +1,7 @@
 //! Normalisations that are rarely met, in standard operators.
 
 use crate::error::{Error, Result};
+use crate::onnx::build::check_constant;
 use crate::onnx::{Build, Node, TensorData, ValueId};
 use crate::tensor::element_count;
 
@@ -37,6 +38,7 @@ pub(super) fn local_response(g: &mut Build, node: &Node) -> Result<Option<Vec<Va
     let square = g.reshape(square, &apart)?;
     let near = |i: usize, j: usize| j + (size - 1) / 2 >= i && j <= i + size / 2;
     let n = element_count(&[*channels, *channels])?;
+    check_constant(n)?;
     let band: Vec<f32> =
         (0..n).map(|k| f32::from(u8::from(near(k / channels, k % channels)))).collect();
     let band = g.constant(TensorData::from_slice(&[*channels, *channels], &band)?)?;

@@ -5,6 +5,7 @@ use super::pool::{constant_like, ending, pool_window};
 use crate::autodiff::rule::RuleCx;
 use crate::autodiff::table::{Row, rule};
 use crate::error::Result;
+use crate::onnx::build::check_constant;
 use crate::onnx::{Build, ValueId};
 use crate::tensor::element_count;
 
@@ -54,6 +55,7 @@ fn pool(cx: &mut RuleCx) -> Result<()> {
         let share = share(g, dy, y, p)?;
         let planes = x_shape[0] * x_shape[1];
         let share = g.reshape(share, &[&[planes, 1], &y_shape[2..]].concat())?;
+        check_constant(element_count(&window.kernel)?)?;
         let ones = vec![1.0; element_count(&window.kernel)?];
         let ones = constant_like(g, dy, &[&[1, 1], &window.kernel[..]].concat(), &ones)?;
         let wide = [&[planes, 1], &x_shape[2..]].concat();
