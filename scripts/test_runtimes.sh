@@ -39,10 +39,10 @@ rm -rf "$out"
 mkdir -p "$out"
 # The figure in front of a word of a line.
 before() { sed -n "s/.* \([0-9][0-9]*\) $1.*/\1/p"; }
-# The sum over the lines `gradcheck NAME: …` of the figure in front of a word.
+# The sum over the lines `gradcheck NAME: N cases, …` of the figure in front of a word.
 total() {
-    sed -n "s/^gradcheck [a-z]*:.*[^0-9]\([0-9][0-9]*\) $1.*/\1/p" "$2" |
-        awk '{ n += $1 } END { print n + 0 }'
+    grep -oE 'gradcheck [a-z]+: [0-9]+ cases[^;]*' "$2" |
+        sed -n "s/.*[^0-9]\([0-9][0-9]*\) $1.*/\1/p" | awk '{ n += $1 } END { print n + 0 }'
 }
 
 pairs=
