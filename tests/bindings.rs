@@ -140,7 +140,8 @@ fn link(source: &Path, standard: &str, dir: &Path, more: &[&str]) -> PathBuf {
         .arg("-o")
         .arg(&program)
         .arg(format!("-L{}", dir.display()))
-        .arg(format!("-Wl,-rpath,{}", dir.display()))
+        // Looked at before LD_LIBRARY_PATH, where Cargo puts folders with older copies.
+        .arg(format!("-Wl,--disable-new-dtags,-rpath,{}", dir.display()))
         .arg("-lmmopt")
         .args(more)
         .arg("-lpthread"));

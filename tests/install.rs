@@ -117,12 +117,13 @@ fn through_cmake_shared_and_static() {
         .arg("-DCMAKE_CXX_STANDARD=17")
         .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
     run(Command::new("cmake").arg("--build").arg(&build));
-    let version = run(&mut Command::new(build.join("shared")));
+    // Without the folders with older copies that Cargo puts into LD_LIBRARY_PATH.
+    let version = run(Command::new(build.join("shared")).env_remove("LD_LIBRARY_PATH"));
     assert_eq!(version.trim(), env!("CARGO_PKG_VERSION"));
     assert_eq!(run(&mut Command::new(build.join("static"))).trim(), "7");
     if let Some(runtime) = c_program::runtime() {
         let mut program = Command::new(build.join("two_models"));
-        let text = run(program.env("MMOPT_ORT_LIB", runtime));
+        let text = run(program.env_remove("LD_LIBRARY_PATH").env("MMOPT_ORT_LIB", runtime));
         assert!(text.contains("two_models: bert 0."), "{text}");
     }
 }
@@ -153,7 +154,9 @@ impl Go {
             .env("GOFLAGS", "-buildvcs=false -mod=mod")
             .env("GOWORK", "off")
             .env("PKG_CONFIG_PATH", libraries.join("pkgconfig"))
-            .env("CGO_LDFLAGS", format!("-Wl,-rpath,{}", libraries.display()));
+            .env("CGO_LDFLAGS", format!("-Wl,-rpath,{}", libraries.display()))
+            // Cargo puts folders with older copies there.
+            .env_remove("LD_LIBRARY_PATH");
         if let Some(runtime) = c_program::runtime() {
             go.env("MMOPT_ORT_LIB", runtime);
         }

@@ -38,7 +38,8 @@ pub fn compile(source: &Path, dir: &Path) -> PathBuf {
         .arg(&program)
         .arg(format!("-L{}", dir.display()))
         .arg("-lmmopt")
-        .arg(format!("-Wl,-rpath,{}", dir.display()))
+        // Looked at before LD_LIBRARY_PATH, where Cargo puts folders with older copies.
+        .arg(format!("-Wl,--disable-new-dtags,-rpath,{}", dir.display()))
         .args(["-lm", "-lpthread"])
         .output()
         .unwrap();
