@@ -12,6 +12,32 @@ const PAGE: usize = 2 << 20;
 #[repr(C, align(64))]
 struct Line([u64; 8]);
 
+/// Numbers that begin as zeros, aligned to 64 bytes: no vector register's load crosses a line.
+pub(crate) struct Floats {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Floats {
+    pub fn new(len: usize) -> Self {
+        Self { lines: bytemuck::allocation::zeroed_vec(len.div_ceil(16)), len }
+    }
+}
+
+impl std::ops::Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
 enum Store {
     Lines(Vec<Line>),
     Map { map: MmapMut, start: usize },

@@ -2,6 +2,7 @@
 
 use super::kernel::{Build, convert};
 use super::view::{BLOCK, MAX_ROWS, STRIP};
+use crate::memory::Floats;
 use crate::tensor::DType;
 use std::cell::UnsafeCell;
 
@@ -26,20 +27,20 @@ unsafe impl Sync for Lane {}
 /// A worker's own memory. `tiles` holds gradient tiles, `strip` some runs of a turned member, the
 /// rest one block each.
 pub(crate) struct Scratch {
-    pub tiles: Vec<f32>,
-    pub strip: Vec<f32>,
-    pub load: Vec<f32>,
-    pub m: Vec<f32>,
-    pub v: Vec<f32>,
-    pub x: Vec<f32>,
+    pub tiles: Floats,
+    pub strip: Floats,
+    pub load: Floats,
+    pub m: Floats,
+    pub v: Floats,
+    pub x: Floats,
 }
 
 impl Scratch {
     pub fn new(tile_floats: usize) -> Self {
-        let block = || vec![0.0; BLOCK];
+        let block = || Floats::new(BLOCK);
         Self {
-            tiles: vec![0.0; tile_floats],
-            strip: vec![0.0; STRIP * MAX_ROWS],
+            tiles: Floats::new(tile_floats),
+            strip: Floats::new(STRIP * MAX_ROWS),
             load: block(),
             m: block(),
             v: block(),

@@ -13,8 +13,13 @@ const CHUNK: usize = 65_536;
 /// Elements of a tile with several rows. Its group's gradient spills from the second-level cache
 /// into the next one; that costs less than beginning more and shorter runs in main memory.
 pub(crate) const TILE_FLOATS: usize = 196_608;
-/// Elements of all tiles together where the members' tiles are kept side by side or follow each
-/// other closely: what stays in the second-level cache beside the streams.
+/// Elements of all members' gradients in a tile with one row. Shorter runs cost more beginnings;
+/// with longer ones less is still in the second-level cache when it is used again.
+const ROW_FLOATS: usize = 98_304;
+/// Elements of a page, which a run should fill, and most of a run: as many as one asks ahead.
+const ROW_COLS: [usize; 2] = [1024, 8192];
+/// Elements of all tiles together where the members' tiles are kept side by side: what stays in
+/// the second-level cache beside the streams.
 pub(crate) const CLOSE_FLOATS: usize = 98_304;
 
 /// The work of a step, without its numbers.
@@ -44,7 +49,8 @@ pub(crate) fn close_elements(n: usize) -> usize {
 fn tile_of(members: &[(usize, usize, View)]) -> [usize; 2] {
     let shape = members[0].2.shape();
     if shape[0] <= 1 {
-        return [1, whole(close_elements(members.len()), 64)];
+        let [page, most] = ROW_COLS;
+        return [1, whole((ROW_FLOATS / members.len()).clamp(page, most), page)];
     }
     let turned = members.iter().filter(|m| m.2.transposed).count();
     tile_shape(shape, [members.len() - turned, turned], TILE_FLOATS)

@@ -21,13 +21,6 @@ fn set_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
     }
 }
 
-#[inline(always)]
-fn pull_body(p: &mut [f32], keep: f32, beta: f32, average: &[f32]) {
-    for (p, a) in p.iter_mut().zip(average) {
-        *p = keep * *p + beta * a;
-    }
-}
-
 /// sᵢ ← Σⱼ Mᵢⱼ sⱼ for `k` tiles of `stride` elements, `len` of each in use.
 #[inline(always)]
 fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]) {
@@ -56,9 +49,6 @@ builds!(
 builds!(
     /// out ← w·x.
     set_scaled = set_scaled_body, (out: &mut [f32], w: f32, x: &[f32]));
-builds!(
-    /// p ← keep·p + beta·average.
-    pull = pull_body, (p: &mut [f32], keep: f32, beta: f32, average: &[f32]));
 builds!(
     /// sᵢ ← Σⱼ Mᵢⱼ sⱼ over `k` tiles, `stride` elements apart, `len` elements each.
     mix_dense = mix_dense_body,

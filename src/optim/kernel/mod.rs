@@ -8,6 +8,7 @@ pub(crate) mod reduce;
 pub(crate) mod runs;
 pub(crate) mod turn;
 pub(crate) mod update;
+pub(crate) mod walk;
 
 use super::options::Isa;
 use crate::error::{Error, Result};

@@ -1,12 +1,11 @@
-//! AdamW over rectangles of runs: the path that nearly every tile takes.
-//! While one run is worked on, the same place of a run further on is asked for.
+//! Rectangles of runs in raw memory: AdamW, weighted sums and averages. Nearly every tile takes
+//! this path.
 
+use super::builds;
 use super::update::{Coef, adamw_one};
-use super::{builds, prefetch};
+use super::walk::{FAN, LANES, Streams, Stretch, walk};
 
-const LANES: usize = 16;
-
-/// Runs of `len` elements in raw memory; gradients may lie at other strides than the parameter.
+/// Runs of `len` elements; gradients may lie at other strides than the parameter.
 #[derive(Clone, Copy)]
 pub(crate) struct Runs {
     pub p: *mut f32,
@@ -20,111 +19,232 @@ pub(crate) struct Runs {
     pub group: *const f32,
     pub runs: usize,
     pub len: usize,
-    /// Runs after these that are worked on next.
-    pub more: usize,
 }
 
-/// Runs from this length on ask for their own elements instead of another run's.
-const LONG: usize = 2048;
-/// How many elements ahead they ask.
-pub(crate) const AHEAD: usize = 1024;
+impl Runs {
+    /// All that is read, for walks and for what comes before them.
+    pub fn streams(&self) -> Streams {
+        let ld = [self.ld, self.ld, self.ld, self.g_ld];
+        Streams { from: [self.p, self.m, self.v, self.g], ld, runs: self.runs, len: self.len }
+    }
+}
 
-/// How many runs ahead to ask for: about a memory access's time, doubled for slow memory.
 #[inline(always)]
-pub(crate) fn distance(len: usize) -> usize {
-    (1536 / len.max(1)).clamp(1, 16)
+unsafe fn load(x: *const f32, i: usize) -> [f32; LANES] {
+    // SAFETY: the caller's promise.
+    unsafe { x.add(i).cast::<[f32; LANES]>().read_unaligned() }
+}
+
+#[inline(always)]
+unsafe fn store(x: *mut f32, i: usize, values: [f32; LANES]) {
+    // SAFETY: the caller's promise.
+    unsafe { x.add(i).cast::<[f32; LANES]>().write_unaligned(values) };
 }
 
 /// # Safety
 /// All memory of the runs must be valid and, where written, used by nobody else.
 #[inline(always)]
-unsafe fn adamw_runs_body(c: &Coef, own: f32, pull: f32, r: &Runs) {
+unsafe fn adamw_runs_body<const MIXED: bool>(
+    c: &Coef,
+    [own, pull]: [f32; 2],
+    r: &Runs,
+    then: &Streams,
+) {
     let (c, r) = (*c, *r);
-    let far = distance(r.len);
-    for run in 0..r.runs {
+    for Stretch { run, start, end, ask } in walk(&r.streams(), then) {
         let at = run * r.ld;
-        let (next, g_next) = if r.len >= LONG {
-            (AHEAD, AHEAD)
-        } else if run + far < r.runs + r.more {
-            (far * r.ld, far * r.g_ld)
-        } else {
-            (0, 0)
-        };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; every element lies in the run.
         unsafe {
             let (p, m, v) = (r.p.add(at), r.m.add(at), r.v.add(at));
             let g = r.g.add(run * r.g_ld);
-            if r.group.is_null() {
-                adamw_run::<false>(&c, own, pull, [p, m, v], g, g, r.len, [next, g_next]);
-            } else {
-                let group = r.group.add(run * r.len);
-                adamw_run::<true>(&c, own, pull, [p, m, v], g, group, r.len, [next, g_next]);
+            let group = if MIXED { r.group.add(run * r.len) } else { g };
+            let mut i = start;
+            while i + LANES <= end {
+                ask.line::<FAN>(i);
+                let (gs, ts) = (load(g, i), load(group, i));
+                let (mut ps, mut ms, mut vs) = (load(p, i), load(m, i), load(v, i));
+                for l in 0..LANES {
+                    let x = if MIXED { own * gs[l] + pull * ts[l] } else { own * gs[l] };
+                    (ps[l], ms[l], vs[l]) = adamw_one(&c, x, ps[l], ms[l], vs[l]);
+                }
+                store(p, i, ps);
+                store(m, i, ms);
+                store(v, i, vs);
+                i += LANES;
+            }
+            while i < end {
+                let own = own * *g.add(i);
+                let x = if MIXED { own + pull * *group.add(i) } else { own };
+                let one = adamw_one(&c, x, *p.add(i), *m.add(i), *v.add(i));
+                (*p.add(i), *m.add(i), *v.add(i)) = one;
+                i += 1;
             }
         }
     }
 }
 
-/// # Safety
-/// As [`adamw_runs_body`]; `next` and `g_next` are the offsets to ask for, 0 for none.
-#[allow(clippy::too_many_arguments)]
 #[inline(always)]
-unsafe fn adamw_run<const MIXED: bool>(
-    c: &Coef,
-    own: f32,
-    pull: f32,
-    [p, m, v]: [*mut f32; 3],
-    g: *const f32,
-    group: *const f32,
-    len: usize,
-    [next, g_next]: [usize; 2],
-) {
-    let mut i = 0;
-    while i + LANES <= len {
-        if next > 0 {
-            prefetch(p.wrapping_add(next + i), 1);
-            prefetch(m.wrapping_add(next + i), 1);
-            prefetch(v.wrapping_add(next + i), 1);
-            prefetch(g.wrapping_add(g_next + i), 1);
-        }
-        // SAFETY: `i + LANES` elements lie in the run.
-        unsafe {
-            let load = |x: *const f32| x.add(i).cast::<[f32; LANES]>().read_unaligned();
-            let (gs, ts) = (load(g), load(group));
-            let (mut ps, mut ms, mut vs) = (load(p), load(m), load(v));
-            for l in 0..LANES {
-                let x = if MIXED { own * gs[l] + pull * ts[l] } else { own * gs[l] };
-                (ps[l], ms[l], vs[l]) = adamw_one(c, x, ps[l], ms[l], vs[l]);
-            }
-            p.add(i).cast::<[f32; LANES]>().write_unaligned(ps);
-            m.add(i).cast::<[f32; LANES]>().write_unaligned(ms);
-            v.add(i).cast::<[f32; LANES]>().write_unaligned(vs);
-        }
-        i += LANES;
-    }
-    while i < len {
-        // SAFETY: element `i` lies in the run.
-        unsafe {
-            let own = own * *g.add(i);
-            let x = if MIXED { own + pull * *group.add(i) } else { own };
-            let one = adamw_one(c, x, *p.add(i), *m.add(i), *v.add(i));
-            (*p.add(i), *m.add(i), *v.add(i)) = one;
-        }
-        i += 1;
-    }
-}
-
-#[inline(always)]
-fn adamw_checked(c: &Coef, own: f32, pull: f32, r: &Runs) {
+fn adamw_checked(c: &Coef, factors: [f32; 2], r: &Runs, then: &Streams) {
     // SAFETY: `adamw_runs` is unsafe and passes its caller's promise on.
-    unsafe { adamw_runs_body(c, own, pull, r) }
+    unsafe {
+        if r.group.is_null() {
+            adamw_runs_body::<false>(c, factors, r, then);
+        } else {
+            adamw_runs_body::<true>(c, factors, r, then);
+        }
+    }
 }
 
-builds!(adamw_built = adamw_checked, (c: &Coef, own: f32, pull: f32, r: &Runs));
+builds!(adamw_built = adamw_checked,
+    (c: &Coef, factors: [f32; 2], r: &Runs, then: &Streams));
 
-/// AdamW with the gradient own·g, or own·g + pull·group.
+/// AdamW with the gradient own·g, or own·g + pull·group; `then` is what is walked next.
 ///
 /// # Safety
 /// All memory of the runs must be valid and, where written, used by nobody else.
-pub(crate) unsafe fn adamw_runs(build: super::Build, c: &Coef, own: f32, pull: f32, r: &Runs) {
-    adamw_built(build, c, own, pull, r);
+pub(crate) unsafe fn adamw_runs(
+    build: super::Build,
+    c: &Coef,
+    factors: [f32; 2],
+    r: &Runs,
+    then: &Streams,
+) {
+    adamw_built(build, c, factors, r, then);
+}
+
+/// A weighted sum over the first `n` streams, into `out`, dense.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum {
+    pub streams: Streams,
+    pub n: usize,
+    pub weights: [f32; FAN],
+    pub out: *mut f32,
+    /// Whether `out` holds a sum already, to which this one is added.
+    pub begun: bool,
+}
+
+/// out ← (out +) w₀x₀ + w₁x₁ + …, one after the other.
+///
+/// # Safety
+/// As [`sum_runs`].
+#[inline(always)]
+unsafe fn sum_body<const N: usize, const BEGUN: bool>(s: &Sum, then: &Streams) {
+    let s = *s;
+    let (from, ld, w) = (s.streams.from, s.streams.ld, s.weights);
+    for Stretch { run, start, end, ask } in walk(&s.streams, then) {
+        // SAFETY: the caller's promise; every element lies in the run.
+        unsafe {
+            let mut x = [from[0]; N];
+            for k in 0..N {
+                x[k] = from[k].add(run * ld[k]);
+            }
+            let out = s.out.add(run * s.streams.len);
+            let mut i = start;
+            while i + LANES <= end {
+                ask.line::<N>(i);
+                let mut sum = if BEGUN { load(out, i) } else { load(x[0], i) };
+                if !BEGUN {
+                    for x in &mut sum {
+                        *x *= w[0];
+                    }
+                }
+                for k in usize::from(!BEGUN)..N {
+                    let x = load(x[k], i);
+                    for l in 0..LANES {
+                        sum[l] += w[k] * x[l];
+                    }
+                }
+                store(out, i, sum);
+                i += LANES;
+            }
+            while i < end {
+                let mut sum = if BEGUN { *out.add(i) } else { w[0] * *x[0].add(i) };
+                for k in usize::from(!BEGUN)..N {
+                    sum += w[k] * *x[k].add(i);
+                }
+                *out.add(i) = sum;
+                i += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn sum_checked(s: &Sum, then: &Streams) {
+    // SAFETY: `sum_runs` is unsafe and passes its caller's promise on.
+    unsafe {
+        match (s.n, s.begun) {
+            (1, false) => sum_body::<1, false>(s, then),
+            (1, true) => sum_body::<1, true>(s, then),
+            (2, false) => sum_body::<2, false>(s, then),
+            (2, true) => sum_body::<2, true>(s, then),
+            (3, false) => sum_body::<3, false>(s, then),
+            (3, true) => sum_body::<3, true>(s, then),
+            (_, false) => sum_body::<FAN, false>(s, then),
+            (_, true) => sum_body::<FAN, true>(s, then),
+        }
+    }
+}
+
+builds!(sum_built = sum_checked, (s: &Sum, then: &Streams));
+
+/// out ← (out +) w₀x₀ + w₁x₁ + …, one after the other; `then` is what is walked next.
+///
+/// # Safety
+/// All memory of the sum must be valid and, where written, used by nobody else; 1 ≤ `n` ≤ `FAN`.
+pub(crate) unsafe fn sum_runs(build: super::Build, s: &Sum, then: &Streams) {
+    debug_assert!((1..=FAN).contains(&s.n));
+    sum_built(build, s, then);
+}
+
+/// # Safety
+/// As [`pull_runs`].
+#[inline(always)]
+unsafe fn pull_body(s: &Streams, [keep, beta]: [f32; 2], average: &[f32], then: &Streams) {
+    let s = *s;
+    for Stretch { run, start, end, ask } in walk(&s, then) {
+        // SAFETY: the caller's promise; every element lies in the run.
+        unsafe {
+            let p = s.from[0].cast_mut().add(run * s.ld[0]);
+            let average = average.as_ptr().add(run * s.len);
+            let mut i = start;
+            while i + LANES <= end {
+                ask.line::<1>(i);
+                let (mut ps, a) = (load(p, i), load(average, i));
+                for l in 0..LANES {
+                    ps[l] = keep * ps[l] + beta * a[l];
+                }
+                store(p, i, ps);
+                i += LANES;
+            }
+            while i < end {
+                *p.add(i) = keep * *p.add(i) + beta * *average.add(i);
+                i += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn pull_checked(s: &Streams, factors: [f32; 2], average: &[f32], then: &Streams) {
+    // SAFETY: `pull_runs` is unsafe and passes its caller's promise on.
+    unsafe { pull_body(s, factors, average, then) }
+}
+
+builds!(pull_built = pull_checked,
+    (s: &Streams, factors: [f32; 2], average: &[f32], then: &Streams));
+
+/// p ← keep·p + beta·average over the first stream, which is written.
+///
+/// # Safety
+/// The stream's memory must be valid and used by nobody else; `average` is dense and as large.
+pub(crate) unsafe fn pull_runs(
+    build: super::Build,
+    s: &Streams,
+    factors: [f32; 2],
+    average: &[f32],
+    then: &Streams,
+) {
+    debug_assert!(average.len() >= s.runs * s.len);
+    pull_built(build, s, factors, average, then);
 }
