@@ -83,14 +83,22 @@ impl Example {
 }
 
 fn step_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
+    let losses = pass_all(trainer, seed);
+    trainer.step().unwrap();
+    losses
+}
+
+fn pass_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
+    try_pass_all(trainer, seed).unwrap()
+}
+
+fn try_pass_all(trainer: &mut Trainer, seed: u64) -> mmopt::Result<Vec<f64>> {
     let examples: Vec<Example> = (0..trainer.n_models())
         .map(|i| Example::new(seed, trainer.model_name(i).unwrap() == "bert"))
         .collect();
     let views: Vec<_> = examples.iter().map(Example::views).collect();
     let batches: Vec<_> = views.iter().map(Vec::as_slice).collect();
-    let outcomes = trainer.forward_backward_all(&batches).unwrap();
-    trainer.step().unwrap();
-    outcomes.iter().map(|o| o.loss).collect()
+    Ok(trainer.forward_backward_all(&batches)?.iter().map(|o| o.loss).collect())
 }
 
 fn accuracy(trainer: &mut Trainer, model: usize) -> f64 {
@@ -386,6 +394,73 @@ fn a_harmful_synchronisation_is_taken_back() {
     assert_eq!(run(1e9), (6, 0));
     let (synced, refused) = run(0.0);
     assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
+}
+
+/// Thrown by the rate callback, a canceller leaves the update alone and ends the trial that follows
+/// it: the step is taken and says so, and the values are those of a step without synchronisation.
+#[test]
+fn a_cancel_within_a_step_leaves_nothing_half_done() {
+    let prepared = |sync_every: u64| {
+        let mut trainer = pair(|o| {
+            o.policy = optim::Policy::Aligned;
+            (o.beta, o.sync_every, o.barrier) = (0.9, sync_every, Some(1e9));
+        });
+        pass_all(&mut trainer, 1);
+        trainer
+    };
+    let mut cancelled = prepared(1);
+    let canceller = cancelled.canceller();
+    let throw = move |_: &str, _: u64, rate: f64| {
+        canceller.cancel();
+        rate
+    };
+    cancelled.optimizer_mut().set_rate_callback(Some(Box::new(throw)));
+    let report = cancelled.step().unwrap();
+    assert_eq!((report.step, report.updated, report.synced), (1, 2, false));
+    let kind = |result: mmopt::Result<optim::StepReport>| result.unwrap_err().kind();
+    assert_eq!(kind(cancelled.step()), Kind::State, "its gradients are used up");
+    let mut alone = prepared(0);
+    alone.step().unwrap();
+    assert!(weights(&cancelled) == weights(&alone));
+    let mut kept = prepared(1);
+    assert!(kept.step().unwrap().synced && weights(&kept) != weights(&alone));
+
+    cancelled.optimizer_mut().set_rate_callback(None);
+    cancelled.canceller().reset().unwrap();
+    pass_all(&mut cancelled, 2);
+    assert!(cancelled.step().unwrap().synced);
+}
+
+/// The same for a canceller from another thread at any time: each step is taken, and says so.
+#[test]
+fn a_cancel_at_any_time_ends_a_pass_or_leaves_out_a_trial() {
+    let mut trainer = pair(|o| {
+        o.policy = optim::Policy::Aligned;
+        (o.beta, o.sync_every, o.barrier) = (0.9, 1, Some(1e9));
+    });
+    let canceller = trainer.canceller();
+    let thrower = std::thread::spawn(move || {
+        for i in 0..400 {
+            std::thread::sleep(std::time::Duration::from_micros(200 + i * 37 % 3000));
+            canceller.cancel();
+        }
+    });
+    let mut n_left_out = 0;
+    for seed in 0.. {
+        let is_last = thrower.is_finished();
+        trainer.canceller().reset().unwrap();
+        if try_pass_all(&mut trainer, seed).is_ok() {
+            let (before, n) = (weights(&trainer), trainer.optimizer().step_count());
+            let report = trainer.step().unwrap();
+            assert!(report.step == n + 1 && weights(&trainer) != before);
+            n_left_out += usize::from(!report.synced);
+        }
+        if is_last {
+            break;
+        }
+    }
+    thrower.join().unwrap();
+    println!("{n_left_out} trials were cancelled");
 }
 
 #[test]

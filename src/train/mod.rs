@@ -20,6 +20,7 @@ mod score;
 mod shared;
 mod state;
 mod trainer;
+mod trial;
 mod usage;
 
 pub use batch::{Batch, TensorView};

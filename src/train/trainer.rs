@@ -264,7 +264,9 @@ impl Trainer {
     }
 
     /// One coordinated step over what was accumulated: check, clip, share, update, synchronise.
-    /// Without a forward and backward pass since the last one it is a `State` error.
+    /// Without a forward and backward pass since the last one it is a `State` error. A trial
+    /// synchronisation that is cancelled or fails is left out (`synced` is false): the step was
+    /// taken nevertheless.
     pub fn step(&mut self) -> Result<StepReport> {
         if self.n_pending == 0 {
             return Err(Error::state(
@@ -289,40 +291,13 @@ impl Trainer {
         let mut report = self.optimizer.step()?;
         self.n_pending = 0;
         if report.sync_due {
-            report.synced = self.try_sync()?;
+            self.try_sync(&mut report)?;
         }
         Ok(report)
     }
 
     fn each_parameter(&mut self, change: fn(&mut Parameter)) {
         self.models.iter_mut().flat_map(|m| &mut m.parameters).for_each(change);
-    }
-
-    /// Synchronises on trial: kept if no model's loss on its last batch rises by more than the
-    /// option `barrier` says, else taken back. Returns whether it was kept.
-    fn try_sync(&mut self) -> Result<bool> {
-        let limit = self.optimizer.options().barrier.unwrap_or(f64::INFINITY);
-        let before = self.losses_again()?;
-        if !self.optimizer.propose_sync()? {
-            return Ok(false);
-        }
-        let after = self.losses_again();
-        let harmless = after.as_ref().is_ok_and(|after| {
-            // NaN is no number to be at most anything.
-            before.iter().zip(after).all(|(b, a)| a - b <= limit * b.abs())
-        });
-        if harmless {
-            self.optimizer.keep_sync()?
-        } else {
-            self.optimizer.undo_sync()?
-        }
-        after.map(|_| harmless)
-    }
-
-    /// Every model's loss on its last batch with the parameters as they are now.
-    fn losses_again(&mut self) -> Result<Vec<f64>> {
-        let again = |m: &mut Model| m.loss_again().map_err(|e| in_model(e, &m.name));
-        self.models.iter_mut().filter_map(|m| again(m).transpose()).collect()
     }
 
     /// Runs one model without dropout and gradients; labels are optional.
