@@ -1474,8 +1474,9 @@ typedef struct mmopt_gradient {
 /**
  * Called within a step for each parameter that has a gradient, after micro-batches were added up
  * and before anything looks at the gradients: model by model, parameter by parameter, on the
- * thread of mmopt_trainer_step. It returns an mmopt_gradient_action; any other number fails the
- * step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the trainer that it is set on.
+ * thread of mmopt_trainer_step or mmopt_optimizer_step. It returns an mmopt_gradient_action; any
+ * other number fails the step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the object
+ * that it is set on.
  *
  * It is not called for frozen parameters, for models without a pass since the last step, and for
  * models that will be skipped as their loss is not finite. Gradients that are not finite it may
@@ -2929,7 +2930,8 @@ struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
  * synchronise. report may be NULL.
  *
  * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
- * to fail; CANCELLED by the progress callback, and the step can be taken later.
+ * to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a callback
+ * returns. The step can be taken again then.
  *
  * @param[in,out] trainer changed: needed alone.
  * @param[out] report becomes what the step did; may be NULL.
@@ -3699,7 +3701,8 @@ struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer
  * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
  *
  * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
- * fail.
+ * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
+ * step can be taken again then.
  *
  * @param[in,out] optimizer changed: needed alone.
  * @param[out] report becomes what the step did; may be NULL.
@@ -3723,6 +3726,13 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimizer,
                                           size_t model,
                                           struct mmopt_rates *rates);
+
+/**
+ * Steps taken, those before a load included; 0 for NULL.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_optimizer_n_steps(const struct mmopt_optimizer *optimizer);
 
 /**
  * Sets the base learning rate of the coming steps, finite and at least 0.
@@ -3816,6 +3826,44 @@ struct mmopt_error *mmopt_optimizer_load(struct mmopt_optimizer *optimizer,
  */
 MMOPT_API
 void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
+
+/**
+ * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
+ * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
+ * must stay valid until then, or until the optimizer is freed.
+ *
+ * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
+ * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
+ * back where it has changed them, changes of a gradient with strides count for this step and do
+ * not reach the host's memory, and changed values reach it when the step succeeds.
+ *
+ * Errors: STATE while another call uses the optimizer.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
+                                                          mmopt_gradient_fn callback,
+                                                          void *user);
+
+/**
+ * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the optimizer is freed.
+ *
+ * Errors: STATE while another call uses the optimizer.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
+                                                      mmopt_rate_fn callback,
+                                                      void *user);
 
 /**
  * Fills in the defaults: dense, row-major f32. NULL is harmless.

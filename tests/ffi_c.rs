@@ -76,6 +76,11 @@ fn optimizer() {
 }
 
 #[test]
+fn optimizer_callbacks() {
+    check("c/optimizer_callbacks.c");
+}
+
+#[test]
 fn gradient_mode() {
     check("c/gradient_mode.c");
 }
@@ -103,6 +108,7 @@ fn dlpack() {
     check("c/dlpack.c");
 }
 
+/// Scripts get the graphs, too, in the folder that `MMOPT_GENERATED` names.
 #[test]
 fn mending() {
     use mending_common::{exported, fragile, linear, linear_with_gradients};
@@ -114,11 +120,17 @@ fn mending() {
         ("log", fragile("Log")),
         ("sqrt", fragile("Sqrt")),
     ];
-    check_with("c/mending.c", |folder| {
+    let write = |folder: &Path| {
         for (name, graph) in &graphs {
             graph.write(&folder.join(format!("{name}.onnx")), false).unwrap();
         }
-    });
+    };
+    if let Some(folder) = std::env::var_os("MMOPT_GENERATED") {
+        let folder = Path::new(&folder).join("graphs");
+        std::fs::create_dir_all(&folder).unwrap();
+        write(&folder);
+    }
+    check_with("c/mending.c", write);
 }
 
 /// The programs that do not load ONNX Runtime: `make test-sanitizers` has the others.
@@ -129,7 +141,7 @@ fn memory_is_clean() {
         println!("not run: no valgrind");
         return;
     }
-    for name in ["c/dlpack.c", "c/optimizer.c", "c/text.c"] {
+    for name in ["c/dlpack.c", "c/optimizer.c", "c/optimizer_callbacks.c", "c/text.c"] {
         check_memory(name);
     }
 }

@@ -897,7 +897,7 @@ using rate_function =
 
 namespace detail {
 
-/// The host's callbacks of one trainer, at an address that does not change, and what they threw.
+/// The host's callbacks of one object, at an address that does not change, and what they threw.
 class callbacks {
   public:
     // Behind pointers, so that a function which is running stays where it is when it is replaced.
@@ -932,6 +932,43 @@ class callbacks {
   private:
     std::mutex lock_;
     std::exception_ptr thrown_;
+};
+
+/// The callbacks of one object, once there are any.
+class callback_owner {
+  public:
+    /// Puts a function in the place of another, unless the C library refuses. It is there before
+    /// the call, as messages may come during it.
+    template <class F, class Set>
+    void replace(std::unique_ptr<F> callbacks::*place, F function, Set set) {
+        if (all_ == nullptr)
+            all_ = std::make_unique<callbacks>();
+        const bool wanted = static_cast<bool>(function);
+        auto old = std::exchange((*all_).*place, std::make_unique<F>(std::move(function)));
+        mmopt_error *const refused = set(wanted, all_.get());
+        if (refused != nullptr)
+            std::swap((*all_).*place, old);
+        done(refused);
+    }
+
+    /// Throws what a callback threw during a call, else what the call returned.
+    void done(mmopt_error *raw) const {
+        if (all_ != nullptr) {
+            try {
+                all_->rethrow();
+            } catch (...) {
+                mmopt_error_free(raw);
+                throw;
+            }
+        }
+        check(raw);
+    }
+
+    [[nodiscard]] bool any() const noexcept { return all_ != nullptr; }
+    void clear() noexcept { all_.reset(); }
+
+  private:
+    std::unique_ptr<callbacks> all_;
 };
 
 } // namespace detail
@@ -1105,12 +1142,12 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// The C object, to be freed by the caller. It has no callbacks any more; so call it when no
     /// other call runs.
     [[nodiscard]] mmopt_trainer *release() noexcept {
-        if (callbacks_ != nullptr) {
+        if (callbacks_.any()) {
             mmopt_error_free(mmopt_trainer_set_log(get(), 0, nullptr, nullptr));
             mmopt_error_free(mmopt_trainer_set_progress(get(), nullptr, nullptr));
             mmopt_error_free(mmopt_trainer_set_rate_callback(get(), nullptr, nullptr));
             mmopt_error_free(mmopt_trainer_set_gradient_callback(get(), nullptr, nullptr));
-            callbacks_.reset();
+            callbacks_.clear();
         }
         return owner::release();
     }
@@ -1321,39 +1358,13 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     }
 
   private:
-    std::unique_ptr<detail::callbacks> callbacks_;
+    detail::callback_owner callbacks_;
 
-    detail::callbacks &callbacks() {
-        if (callbacks_ == nullptr)
-            callbacks_ = std::make_unique<detail::callbacks>();
-        return *callbacks_;
-    }
-
-    /// Puts a function in the place of another, unless the C library refuses. It is there before
-    /// the call, as messages may come during it.
     template <class F, class Set>
     void replace(std::unique_ptr<F> detail::callbacks::*place, F function, Set set) {
-        auto &all = callbacks();
-        const bool wanted = static_cast<bool>(function);
-        auto old = std::exchange(all.*place, std::make_unique<F>(std::move(function)));
-        mmopt_error *const refused = set(wanted, &all);
-        if (refused != nullptr)
-            std::swap(all.*place, old);
-        done(refused);
+        callbacks_.replace(place, std::move(function), set);
     }
-
-    /// Throws what a callback threw during a call, else what the call returned.
-    void done(mmopt_error *raw) const {
-        if (callbacks_ != nullptr) {
-            try {
-                callbacks_->rethrow();
-            } catch (...) {
-                mmopt_error_free(raw);
-                throw;
-            }
-        }
-        detail::check(raw);
-    }
+    void done(mmopt_error *raw) const { callbacks_.done(raw); }
 
     /// The size of elements in bytes; throws unless they are of the parameter's type.
     template <class C>
@@ -1456,12 +1467,30 @@ struct host_model {
 /// Gradient mode: updates the parameters of several models together, in the host's memory, which
 /// must stay where it is as long as the optimizer lives.
 class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
+    using owner = handle<mmopt_optimizer, mmopt_optimizer_free>;
+
   public:
     using handle::handle;
 
     explicit optimizer(span<const host_model> models,
                        const mmopt_trainer_options &options = trainer_options())
         : handle(make(models, options)) {}
+
+    optimizer(optimizer &&) noexcept = default;
+    optimizer &operator=(optimizer &&) noexcept = default;
+    /// The object goes before the callbacks that it knows.
+    ~optimizer() { owner::free(); }
+
+    /// The C object, to be freed by the caller. It has no callbacks any more; so call it when no
+    /// other call runs.
+    [[nodiscard]] mmopt_optimizer *release() noexcept {
+        if (callbacks_.any()) {
+            mmopt_error_free(mmopt_optimizer_set_rate_callback(get(), nullptr, nullptr));
+            mmopt_error_free(mmopt_optimizer_set_gradient_callback(get(), nullptr, nullptr));
+            callbacks_.clear();
+        }
+        return owner::release();
+    }
 
     [[nodiscard]] std::size_t n_models() const noexcept {
         return mmopt_optimizer_n_models(get());
@@ -1500,8 +1529,28 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     /// One coordinated step.
     mmopt_step_report step() {
         mmopt_step_report report{};
-        detail::check(mmopt_optimizer_step(get(), &report));
+        callbacks_.done(mmopt_optimizer_step(get(), &report));
         return report;
+    }
+    /// Steps taken, those before a load included.
+    [[nodiscard]] std::uint64_t n_steps() const noexcept { return mmopt_optimizer_n_steps(get()); }
+    /// Lets a function decide each model's learning rate at each step; an empty one ends that. What
+    /// it throws fails the step, which has changed nothing then, and comes out of it.
+    void set_rate_callback(rate_function function) {
+        const auto set = [&](bool wanted, void *user) {
+            return mmopt_optimizer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr,
+                                                     user);
+        };
+        callbacks_.replace(&detail::callbacks::rate, std::move(function), set);
+    }
+    /// Shows a function each gradient of a step, which it may change; an empty one ends that. What
+    /// it throws fails the step and comes out of it.
+    void set_gradient_callback(gradient_function function) {
+        const auto set = [&](bool wanted, void *user) {
+            return mmopt_optimizer_set_gradient_callback(
+                get(), wanted ? mmopt_cpp_gradient : nullptr, user);
+        };
+        callbacks_.replace(&detail::callbacks::gradient, std::move(function), set);
     }
     [[nodiscard]] mmopt_rates rates(std::size_t model) const {
         mmopt_rates rates{};
@@ -1533,6 +1582,8 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     }
 
   private:
+    detail::callback_owner callbacks_;
+
     static mmopt_optimizer *make(span<const host_model> models,
                                  const mmopt_trainer_options &options) {
         std::vector<std::vector<mmopt_parameter>> parameters;

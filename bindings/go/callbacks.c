@@ -21,13 +21,19 @@ static uint32_t on_gradient(void *user, const mmopt_gradient *gradient)
     return mmoptGoGradient((uintptr_t)user, (mmopt_gradient *)gradient);
 }
 
+// A handle of 0 ends the calls, here and below.
 mmopt_error *mmopt_go_set_gradient_callback(mmopt_trainer *trainer, uintptr_t handle)
 {
     mmopt_gradient_fn callback = handle ? on_gradient : NULL;
     return mmopt_trainer_set_gradient_callback(trainer, callback, (void *)handle);
 }
 
-// A handle of 0 ends the calls.
+mmopt_error *mmopt_go_optimizer_set_gradient_callback(mmopt_optimizer *optimizer, uintptr_t handle)
+{
+    mmopt_gradient_fn callback = handle ? on_gradient : NULL;
+    return mmopt_optimizer_set_gradient_callback(optimizer, callback, (void *)handle);
+}
+
 mmopt_error *mmopt_go_set_log(mmopt_trainer *trainer, uint32_t level, uintptr_t handle)
 {
     return mmopt_trainer_set_log(trainer, level, handle ? on_log : NULL, (void *)handle);
@@ -41,4 +47,9 @@ mmopt_error *mmopt_go_set_progress(mmopt_trainer *trainer, uintptr_t handle)
 mmopt_error *mmopt_go_set_rate_callback(mmopt_trainer *trainer, uintptr_t handle)
 {
     return mmopt_trainer_set_rate_callback(trainer, handle ? on_rate : NULL, (void *)handle);
+}
+
+mmopt_error *mmopt_go_optimizer_set_rate_callback(mmopt_optimizer *optimizer, uintptr_t handle)
+{
+    return mmopt_optimizer_set_rate_callback(optimizer, handle ? on_rate : NULL, (void *)handle);
 }

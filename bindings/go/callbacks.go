@@ -42,7 +42,7 @@ type Progress struct {
 	Steps uint64
 }
 
-// callbacks are those of one trainer, and what came of them in the call that runs.
+// callbacks are those of one object, and what came of them in the call that runs.
 type callbacks struct {
 	log      func(LogLevel, string)
 	progress func(Progress) error
@@ -126,6 +126,18 @@ func mmoptGoRate(handle C.uintptr_t, model *C.char, step C.uint64_t, rate C.doub
 	return C.double(result)
 }
 
+// replace puts a callback in the place of another, unless the C library refuses. It is there before
+// the call, as messages may come during it.
+func replace[F any](place *F, f F, set func() *C.mmopt_error) *C.mmopt_error {
+	old := *place
+	*place = f
+	refused := set()
+	if refused != nil {
+		*place = old
+	}
+	return refused
+}
+
 func (t *Trainer) handleIf(wanted bool) C.uintptr_t {
 	if !wanted {
 		return 0
@@ -138,14 +150,9 @@ func (t *Trainer) handleIf(wanted bool) C.uintptr_t {
 // returns.
 func (t *Trainer) SetLog(level LogLevel, f func(LogLevel, string)) error {
 	defer runtime.KeepAlive(t)
-	// In place before the call, as messages may come during it.
-	old := t.callbacks.log
-	t.callbacks.log = f
-	refused := C.mmopt_go_set_log(t.c(), C.uint32_t(level), t.handleIf(f != nil))
-	if refused != nil {
-		t.callbacks.log = old
-	}
-	return t.done(refused)
+	return t.done(replace(&t.callbacks.log, f, func() *C.mmopt_error {
+		return C.mmopt_go_set_log(t.c(), C.uint32_t(level), t.handleIf(f != nil))
+	}))
 }
 
 // SetProgress asks f before each pass and step; nil ends that. The error that it gives cancels the
@@ -153,13 +160,9 @@ func (t *Trainer) SetLog(level LogLevel, f func(LogLevel, string)) error {
 // and must not use the trainer. Its panic cancels the call too, and goes on from there.
 func (t *Trainer) SetProgress(f func(Progress) error) error {
 	defer runtime.KeepAlive(t)
-	old := t.callbacks.progress
-	t.callbacks.progress = f
-	refused := C.mmopt_go_set_progress(t.c(), t.handleIf(f != nil))
-	if refused != nil {
-		t.callbacks.progress = old
-	}
-	return t.done(refused)
+	return t.done(replace(&t.callbacks.progress, f, func() *C.mmopt_error {
+		return C.mmopt_go_set_progress(t.c(), t.handleIf(f != nil))
+	}))
 }
 
 // SetRateCallback lets f decide each model's learning rate at each step, counted from 1; rate is
@@ -167,11 +170,7 @@ func (t *Trainer) SetProgress(f func(Progress) error) error {
 // fails the step, and so does a panic, which goes on when the step returns.
 func (t *Trainer) SetRateCallback(f func(model string, step uint64, rate float64) float64) error {
 	defer runtime.KeepAlive(t)
-	old := t.callbacks.rate
-	t.callbacks.rate = f
-	refused := C.mmopt_go_set_rate_callback(t.c(), t.handleIf(f != nil))
-	if refused != nil {
-		t.callbacks.rate = old
-	}
-	return t.done(refused)
+	return t.done(replace(&t.callbacks.rate, f, func() *C.mmopt_error {
+		return C.mmopt_go_set_rate_callback(t.c(), t.handleIf(f != nil))
+	}))
 }

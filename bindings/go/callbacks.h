@@ -8,5 +8,7 @@ mmopt_error *mmopt_go_set_log(mmopt_trainer *trainer, uint32_t level, uintptr_t 
 mmopt_error *mmopt_go_set_progress(mmopt_trainer *trainer, uintptr_t handle);
 mmopt_error *mmopt_go_set_gradient_callback(mmopt_trainer *trainer, uintptr_t handle);
 mmopt_error *mmopt_go_set_rate_callback(mmopt_trainer *trainer, uintptr_t handle);
+mmopt_error *mmopt_go_optimizer_set_gradient_callback(mmopt_optimizer *optimizer, uintptr_t handle);
+mmopt_error *mmopt_go_optimizer_set_rate_callback(mmopt_optimizer *optimizer, uintptr_t handle);
 
 #endif

@@ -22,7 +22,10 @@ const (
 )
 
 // StepGradient is one parameter of a step that is about to be taken. Value and Gradient lie in the
-// trainer's memory: they may be written, and are valid during the callback.
+// memory of the trainer, or of an optimizer's host: they may be written, and are valid during the
+// callback. Of an optimizer's parameters that are not dense float32 they are copies: narrow
+// gradients are rounded back where they were changed, changes of a gradient with strides count for
+// this step only, and changed values reach the host's memory when the step succeeds.
 type StepGradient struct {
 	Model, Parameter int
 	ModelName, Name  string
@@ -57,13 +60,9 @@ func mmoptGoGradient(handle C.uintptr_t, g *C.mmopt_gradient) C.uint32_t {
 // must not use the trainer. Its panic fails the step, and goes on when the step returns.
 func (t *Trainer) SetGradientCallback(f func(StepGradient) GradientAction) error {
 	defer runtime.KeepAlive(t)
-	old := t.callbacks.gradient
-	t.callbacks.gradient = f
-	refused := C.mmopt_go_set_gradient_callback(t.c(), t.handleIf(f != nil))
-	if refused != nil {
-		t.callbacks.gradient = old
-	}
-	return t.done(refused)
+	return t.done(replace(&t.callbacks.gradient, f, func() *C.mmopt_error {
+		return C.mmopt_go_set_gradient_callback(t.c(), t.handleIf(f != nil))
+	}))
 }
 
 // ValueDLPack is the value as a DLManagedTensorVersioned that points into the trainer's memory and

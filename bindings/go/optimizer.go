@@ -1,11 +1,12 @@
 package mmopt
 
-// #include <mmopt.h>
+// #include "callbacks.h"
 import "C"
 
 import (
 	"fmt"
 	"runtime"
+	"runtime/cgo"
 	"slices"
 	"unsafe"
 )
@@ -45,9 +46,13 @@ type HostModel struct {
 
 // Optimizer updates the parameters of several models together, in the host's memory. It belongs to
 // one goroutine at a time.
+//
+// A callback that refers to its optimizer keeps it reachable: such an optimizer must be closed.
 type Optimizer struct {
 	object
-	pinned *runtime.Pinner
+	callbacks *callbacks
+	handle    cgo.Handle
+	pinned    *runtime.Pinner
 	// The shapes of values, by model and parameter.
 	shapes [][][]int64
 }
@@ -162,7 +167,8 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 	defer a.free()
 	pinned := &runtime.Pinner{}
 	o, raw := options.c(&a), array[C.mmopt_parameters](&a, len(models))
-	result := &Optimizer{pinned: pinned, shapes: make([][][]int64, len(models))}
+	result := &Optimizer{callbacks: &callbacks{}, pinned: pinned}
+	result.shapes = make([][][]int64, len(models))
 	for i := range models {
 		a.hostModel(&unsafe.Slice(raw, len(models))[i], &models[i], pinned)
 		for _, p := range models[i].Parameters {
@@ -177,8 +183,45 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 		pinned.Unpin()
 		return nil, err
 	}
-	result.own(unsafe.Pointer(made), freeOptimizer, pinned.Unpin)
+	result.handle = cgo.NewHandle(result.callbacks)
+	result.own(unsafe.Pointer(made), freeOptimizer, pinned.Unpin, result.handle.Delete)
 	return result, nil
+}
+
+// done turns the error of a call into Go's, and goes on with what its callbacks left.
+func (o *Optimizer) done(raw *C.mmopt_error) error {
+	err := take(raw)
+	if o == nil || o.resource == nil {
+		return err
+	}
+	return o.callbacks.settle(err)
+}
+
+func (o *Optimizer) handleIf(wanted bool) C.uintptr_t {
+	if !wanted {
+		return 0
+	}
+	return C.uintptr_t(o.handle)
+}
+
+// SetGradientCallback shows f each gradient of a step before anything looks at it, so that a filter
+// or an update of the host's own can be put in; nil ends that. f runs on the goroutine of the step
+// and must not use the optimizer. Its panic fails the step, and goes on when the step returns.
+func (o *Optimizer) SetGradientCallback(f func(StepGradient) GradientAction) error {
+	defer runtime.KeepAlive(o)
+	return o.done(replace(&o.callbacks.gradient, f, func() *C.mmopt_error {
+		return C.mmopt_go_optimizer_set_gradient_callback(o.c(), o.handleIf(f != nil))
+	}))
+}
+
+// SetRateCallback lets f decide each model's learning rate at each step, counted from 1; rate is
+// what the schedule and the losses say; nil ends that. A result that is negative or not finite
+// fails the step, and so does a panic, which goes on when the step returns.
+func (o *Optimizer) SetRateCallback(f func(model string, step uint64, rate float64) float64) error {
+	defer runtime.KeepAlive(o)
+	return o.done(replace(&o.callbacks.rate, f, func() *C.mmopt_error {
+		return C.mmopt_go_optimizer_set_rate_callback(o.c(), o.handleIf(f != nil))
+	}))
 }
 
 // Len is the number of models.
@@ -255,10 +298,16 @@ func (o *Optimizer) Accumulate(model int, loss float64) error {
 func (o *Optimizer) Step() (Report, error) {
 	defer runtime.KeepAlive(o)
 	var r C.mmopt_step_report
-	if err := take(C.mmopt_optimizer_step(o.c(), &r)); err != nil {
+	if err := o.done(C.mmopt_optimizer_step(o.c(), &r)); err != nil {
 		return Report{}, err
 	}
 	return report(&r), nil
+}
+
+// Steps taken, those before Load included.
+func (o *Optimizer) Steps() uint64 {
+	defer runtime.KeepAlive(o)
+	return uint64(C.mmopt_optimizer_n_steps(o.c()))
 }
 
 // Rates of one model, as of the last step.

@@ -128,3 +128,51 @@ func TestGradientModeUnderGarbageCollection(t *testing.T) {
 	}
 	runtime.GC()
 }
+
+func TestGradientModeCallbacks(t *testing.T) {
+	h := newHost()
+	options := DefaultTrainerOptions(Joint)
+	options.LearningRate = 0.05
+	o := must(NewOptimizer(h.describe(), &options))(t)
+	defer o.Close()
+	seen := 0
+	ok(t, o.SetGradientCallback(func(g StepGradient) GradientAction {
+		seen++
+		equal(t, g.Name, "encoder.layer.0.attention.self.query.weight")
+		equal(t, len(g.Gradient), 12)
+		if g.ModelName == "one" {
+			copy(g.Value, []float32{7})
+			return GradientTaken
+		}
+		return UseGradient
+	}))
+	h.train(t, o, 1)
+	if seen != 2 || h.weights[0][0] != 7 || h.weights[0][1] != 0 || h.weights[1][0] <= 0 {
+		t.Fatal(seen, h.weights)
+	}
+	before := h.weights[1][0]
+	ok(t, o.Accumulate(1, 1))
+	ok(t, o.SetGradientCallback(func(StepGradient) GradientAction { return StopStep }))
+	_, err := o.Step()
+	wants(t, err, ErrCancelled)
+	ok(t, o.SetGradientCallback(func(StepGradient) GradientAction { panic("gradient") }))
+	equal(t, panics(func() { _, _ = o.Step() }), "gradient")
+	ok(t, o.SetGradientCallback(nil))
+	ok(t, o.SetRateCallback(func(string, uint64, float64) float64 { panic("rate") }))
+	equal(t, panics(func() { _, _ = o.Step() }), "rate")
+	ok(t, o.SetRateCallback(func(_ string, step uint64, rate float64) float64 {
+		equal(t, step, 2)
+		return 0
+	}))
+	must(o.Step())(t)
+	equal(t, h.weights[1][0], before)
+	ok(t, o.SetRateCallback(nil))
+	h.train(t, o, 1)
+	equal(t, o.Steps(), 3)
+	if h.weights[1][0] == before {
+		t.Fatal(before)
+	}
+	o.Close()
+	wants(t, o.SetGradientCallback(nil), ErrInvalidArgument)
+	wants(t, o.SetRateCallback(nil), ErrInvalidArgument)
+}

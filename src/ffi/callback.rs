@@ -2,8 +2,9 @@
 
 use std::ffi::{CString, c_char, c_void};
 
-use super::args::choice;
+use super::args::{c_string, choice};
 use crate::error::{Error, Kind, Result};
+use crate::optim::RateCallback;
 use crate::train::{Level, Sink};
 
 /// How much a message of the log matters. A level includes those of lower numbers.
@@ -130,3 +131,20 @@ impl Progress {
 pub type mmopt_rate_fn = Option<
     unsafe extern "C" fn(user: *mut c_void, model: *const c_char, step: u64, rate: f64) -> f64,
 >;
+
+/// The optimizer's form of a host's callback.
+///
+/// # Safety
+/// The callback may be called with `user` for as long as the result lives.
+pub(super) unsafe fn rate_callback(
+    callback: mmopt_rate_fn,
+    user: *mut c_void,
+) -> Option<RateCallback> {
+    let (callback, user) = (callback?, User(user));
+    Some(Box::new(move |model: &str, step: u64, rate: f64| {
+        let user = user;
+        let Ok(name) = c_string(model, "a model's name") else { return f64::NAN };
+        // SAFETY: by this function's contract.
+        unsafe { callback(user.0, name.as_ptr(), step, rate) }
+    }))
+}

@@ -16,6 +16,8 @@ mod structs;
 mod version;
 
 mod callback;
+mod gradient;
+mod names;
 mod runtime;
 mod tensor;
 mod tensors;
@@ -46,6 +48,7 @@ mod trainer_state;
 
 mod dlpack;
 mod optimizer;
+mod optimizer_callbacks;
 mod parameter;
 
 pub use args::mmopt_text_free;
@@ -53,10 +56,12 @@ pub use callback::*;
 pub use dlpack::*;
 pub use error::*;
 pub use evaluation::*;
+pub use gradient::*;
 pub use model::*;
 pub use model_gradients::*;
 pub use model_mending::*;
 pub use optimizer::*;
+pub use optimizer_callbacks::*;
 pub use parameter::*;
 pub use runtime::*;
 pub use tensor::*;

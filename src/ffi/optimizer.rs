@@ -9,6 +9,7 @@ use super::args::{c_string, choice, optional_output, output, owned_text, slice, 
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use super::managed::{Held, borrow};
+use super::names::Names;
 use super::parameter::{mmopt_parameters, model_spec, strides};
 use super::structs::options;
 use super::tensor::DTYPES;
@@ -25,11 +26,12 @@ pub struct mmopt_optimizer(Cell<OptimizerValue>);
 
 handle!(mmopt_optimizer, OptimizerValue, "optimizer");
 
-/// An optimizer and its models' names as C texts.
+/// An optimizer and its models' and parameters' names as C texts.
 pub struct OptimizerValue {
     // Dropped first: it holds addresses of what was handed over.
-    optimizer: Optimizer,
-    models: Vec<CString>,
+    pub(super) optimizer: Optimizer,
+    pub(super) models: Vec<CString>,
+    pub(super) names: Vec<Names>,
     /// Micro-batches since the last step.
     n_pending: usize,
     /// Gradients that were handed over, by model and parameter.
@@ -73,7 +75,8 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         let all = models.iter().map(|m| model_spec(m)).collect::<Result<Vec<_>>>()?;
         let (specs, places): (Vec<_>, Vec<_>) = all.into_iter().unzip();
         let name = |s: &ModelSpec| c_string(&s.name, "a model's name");
-        let names = specs.iter().map(name).collect::<Result<_>>()?;
+        let models = specs.iter().map(name).collect::<Result<_>>()?;
+        let names = specs.iter().map(Names::of_host).collect::<Result<_>>()?;
         let mut optimizer = Optimizer::new(options.optimizer, specs)?;
         for (i, places) in places.into_iter().enumerate() {
             optimizer.bind_places(i, places)?;
@@ -81,7 +84,8 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         optimizer.check_memory()?;
         out.set(into_raw(OptimizerValue {
             optimizer,
-            models: names,
+            models,
+            names,
             n_pending: 0,
             gradients: BTreeMap::new(),
             kept: Vec::new(),
@@ -288,7 +292,8 @@ pub unsafe extern "C" fn mmopt_optimizer_accumulate(
 /// One coordinated step: check, clip, share, update, synchronise. report may be NULL.
 ///
 /// Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
-/// fail.
+/// fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
+/// step can be taken again then.
 ///
 /// @param[in,out] optimizer changed: needed alone.
 /// @param[out] report becomes what the step did; may be NULL.
@@ -335,6 +340,15 @@ pub unsafe extern "C" fn mmopt_optimizer_rates(
         out.set(self::rates(&optimizer.optimizer, model)?);
         Ok(())
     })
+}
+
+/// Steps taken, those before a load included; 0 for NULL.
+///
+/// @param[in] optimizer only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_optimizer_n_steps(optimizer: *const mmopt_optimizer) -> u64 {
+    // SAFETY: an optimizer of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(optimizer) }?.optimizer.step_count()))
 }
 
 /// Sets the base learning rate of the coming steps, finite and at least 0.

@@ -7,10 +7,10 @@ use super::callback::{Progress, mmopt_phase};
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use super::model::mmopt_model;
+use super::names::Names;
 use super::structs::options;
 use super::tensor::{View, mmopt_tensor, views};
 use super::trainer_options::mmopt_trainer_options;
-use super::trainer_parameters::Names;
 use crate::error::{Context, Error, Result};
 use crate::optim::StepReport;
 #[cfg(feature = "text")]
@@ -36,7 +36,7 @@ impl TrainerValue {
         let range = 0..trainer.n_models();
         let model = |i| c_string(trainer.model_name(i)?, "a model's name");
         let models = range.clone().map(model).collect::<Result<_>>()?;
-        let names = range.map(|i| Names::new(&trainer, i)).collect::<Result<_>>()?;
+        let names = range.map(|i| Names::of_trainer(&trainer, i)).collect::<Result<_>>()?;
         let progress = Progress::default();
         Ok(Self { trainer, models, names, progress, n_steps: 0 })
     }
@@ -332,7 +332,8 @@ pub unsafe extern "C" fn mmopt_trainer_log_metrics(
 /// synchronise. report may be NULL.
 ///
 /// Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
-/// to fail; CANCELLED by the progress callback, and the step can be taken later.
+/// to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a callback
+/// returns. The step can be taken again then.
 ///
 /// @param[in,out] trainer changed: needed alone.
 /// @param[out] report becomes what the step did; may be NULL.

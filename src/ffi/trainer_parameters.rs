@@ -1,58 +1,14 @@
 //! A trainer's parameters: names, shapes, values, gradients.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{c_char, c_void};
 
-use super::args::{c_string, flag, optional_output, output, slice, text};
+use super::args::{flag, optional_output, output, slice, text};
 use super::error::mmopt_error;
 use super::guard::{exclusive, guard, guard_or, shared};
+use super::names::Names;
 use super::tensor::mmopt_tensor;
 use super::trainer::{TrainerValue, mmopt_trainer};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
-use crate::train::Trainer;
-
-/// Names and shapes of one model's parameters in C's form.
-#[derive(Clone)]
-pub struct Names {
-    names: Vec<CString>,
-    shapes: Vec<Vec<i64>>,
-    trainable: Vec<bool>,
-}
-
-impl Names {
-    pub(super) fn new(trainer: &Trainer, model: usize) -> Result<Self> {
-        let mut all = Self { names: Vec::new(), shapes: Vec::new(), trainable: Vec::new() };
-        for p in trainer.parameters(model)? {
-            all.names.push(c_string(p.name, "a parameter's name")?);
-            all.shapes.push(p.shape.iter().map(|&d| d as i64).collect());
-            all.trainable.push(p.trainable);
-        }
-        Ok(all)
-    }
-
-    /// A parameter's name and dimensions.
-    pub(super) fn described(&self, parameter: usize) -> Option<(&CStr, &[i64])> {
-        Some((self.names.get(parameter)?, self.shapes.get(parameter)?))
-    }
-
-    pub(super) fn name(&self, parameter: usize) -> Result<&str> {
-        let n = self.names.len();
-        let found = self.names.get(parameter).and_then(|name| name.to_str().ok());
-        found.ok_or_else(|| Error::invalid(format!("parameter {parameter} of {n}")))
-    }
-
-    fn view(&self, parameter: usize, tensor: &Tensor) -> mmopt_tensor {
-        mmopt_tensor {
-            name: self.names[parameter].as_ptr(),
-            dtype: tensor.dtype() as u32,
-            reserved: 0,
-            shape: self.shapes[parameter].as_ptr(),
-            n_dims: self.shapes[parameter].len(),
-            data: tensor.bytes().as_ptr().cast(),
-            n_bytes: tensor.bytes().len(),
-        }
-    }
-}
 
 impl TrainerValue {
     pub(super) fn names_of(&self, model: usize) -> Result<&Names> {
@@ -72,7 +28,7 @@ pub unsafe extern "C" fn mmopt_trainer_n_parameters(
     model: usize,
 ) -> usize {
     // SAFETY: a trainer of the caller or NULL, by the header's contract.
-    guard_or(0, || Ok(unsafe { shared(trainer) }?.names_of(model)?.names.len()))
+    guard_or(0, || Ok(unsafe { shared(trainer) }?.names_of(model)?.len()))
 }
 
 /// The number of a model's parameter of that name.
@@ -95,9 +51,7 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_index(
     guard(|| unsafe {
         let trainer = shared(trainer)?;
         let (name, out) = (text(name, "name")?, output(parameter, "parameter")?);
-        let names = &trainer.names_of(model)?.names;
-        let at = names.iter().position(|n| n.to_bytes() == name.as_bytes());
-        out.set(at.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))?);
+        out.set(trainer.names_of(model)?.position(name)?);
         Ok(())
     })
 }
@@ -129,7 +83,7 @@ pub unsafe extern "C" fn mmopt_trainer_parameter(
         let names = trainer.names_of(model)?;
         let value = trainer.trainer.parameter(model, names.name(parameter)?)?;
         tensor.set(names.view(parameter, value));
-        trainable.set(u32::from(names.trainable[parameter]));
+        trainable.set(u32::from(names.is_trainable(parameter)));
         Ok(())
     })
 }

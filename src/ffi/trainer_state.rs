@@ -3,8 +3,10 @@
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 
-use super::args::{c_string, output, owned_text, text};
-use super::callback::{Progress, User, mmopt_log_fn, mmopt_progress_fn, mmopt_rate_fn, sink};
+use super::args::{output, owned_text, text};
+use super::callback::{
+    Progress, User, mmopt_log_fn, mmopt_progress_fn, mmopt_rate_fn, rate_callback, sink,
+};
 use super::error::mmopt_error;
 use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use super::trainer::mmopt_trainer;
@@ -182,16 +184,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
     // SAFETY: a trainer of the caller, by the header's contract.
     guard(|| unsafe {
         let mut trainer = exclusive(trainer)?;
-        let user = User(user);
-        let made = callback.map(|callback| {
-            let call = move |model: &str, step: u64, rate: f64| {
-                let user = user;
-                let Ok(name) = c_string(model, "a model's name") else { return f64::NAN };
-                callback(user.0, name.as_ptr(), step, rate)
-            };
-            Box::new(call) as Box<dyn FnMut(&str, u64, f64) -> f64 + Send + Sync>
-        });
-        trainer.trainer.optimizer_mut().set_rate_callback(made);
+        trainer.trainer.optimizer_mut().set_rate_callback(rate_callback(callback, user));
         Ok(())
     })
 }

@@ -640,4 +640,49 @@ TEST(GradientMode, SettersAndRefusals) {
     EXPECT_EQ(code_of([&] { mmopt::optimizer refused(twice); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST(GradientMode, CallbacksDecideWithinAStep) {
+    struct stop {};
+    Host host;
+    auto options = mmopt::trainer_options();
+    options.learning_rate = 0.05;
+    mmopt::optimizer first(host.describe(), options);
+    std::size_t n = 0;
+    first.set_gradient_callback([&](const mmopt_gradient &gradient) -> std::uint32_t {
+        n++;
+        return gradient.model == 0 ? MMOPT_GRADIENT_ACTION_TAKEN : MMOPT_GRADIENT_ACTION_USE;
+    });
+    // The callbacks move along.
+    mmopt::optimizer optimizer(std::move(first));
+    host.train(optimizer, 1);
+    EXPECT_EQ(n, 2U);
+    EXPECT_EQ(host.weights[0][0], 0);
+    EXPECT_GT(host.weights[1][0], 0);
+    optimizer.set_gradient_callback([](const mmopt_gradient &) -> std::uint32_t { throw stop(); });
+    const auto before = host.weights;
+    host.backward(0);
+    optimizer.accumulate(0, 1.0);
+    EXPECT_THROW(optimizer.step(), stop);
+    EXPECT_EQ(host.weights, before);
+    optimizer.set_gradient_callback({});
+    optimizer.set_rate_callback(
+        [](std::string_view, std::uint64_t, double) -> double { throw stop(); });
+    EXPECT_THROW(optimizer.step(), stop);
+    EXPECT_EQ(optimizer.n_steps(), 1U);
+    optimizer.set_rate_callback([](std::string_view model, std::uint64_t step, double rate) {
+        EXPECT_EQ(step, 2U);
+        return model == "one" ? rate : 0;
+    });
+    optimizer.step();
+    EXPECT_NE(host.weights[0], before[0]);
+    EXPECT_EQ(host.weights[1], before[1]);
+    EXPECT_EQ(optimizer.n_steps(), 2U);
+    // What is let go has no callbacks any more.
+    mmopt_optimizer *raw = optimizer.release();
+    host.backward(1);
+    mmopt::optimizer again(raw);
+    again.accumulate(1, 1.0);
+    again.step();
+    EXPECT_NE(host.weights[1], before[1]);
+}
+
 } // namespace
