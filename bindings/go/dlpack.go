@@ -3,10 +3,7 @@ package mmopt
 // #include <mmopt.h>
 import "C"
 
-import (
-	"runtime"
-	"unsafe"
-)
+import "unsafe"
 
 // FromDLPack looks at a DLManagedTensorVersioned in C memory. The elements of the result lie there,
 // and are valid as long as it is; its deleter is not called.
@@ -30,7 +27,6 @@ func (t Tensor) ToDLPack() (unsafe.Pointer, error) {
 	raw := a.tensors([]Tensor{t})
 	var managed unsafe.Pointer
 	err := a.call(func() *C.mmopt_error { return C.mmopt_tensor_to_dlpack(raw, &managed) })
-	runtime.KeepAlive(t)
 	if err != nil {
 		return nil, err
 	}

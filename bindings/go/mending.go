@@ -146,6 +146,7 @@ type Finding struct {
 // FindNonFinite finds where a training pass of one model over a batch first goes non-finite; nil
 // when it does not.
 func (t *Trainer) FindNonFinite(ctx context.Context, model int, tensors []Tensor) (*Finding, error) {
+	defer runtime.KeepAlive(t)
 	var a arena
 	defer a.free()
 	all, n := a.tensors(tensors), C.size_t(len(tensors))

@@ -206,7 +206,6 @@ func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
 
 // pass makes a call that ends early with the context's error when ctx is done.
 func (t *Trainer) pass(ctx context.Context, a *arena, f func() *C.mmopt_error) error {
-	defer runtime.KeepAlive(t)
 	if a.err != nil {
 		return a.err
 	}
@@ -239,6 +238,7 @@ func outcomes(raw []C.mmopt_outcome) []Outcome {
 // ForwardBackward computes losses and gradients of one batch for every model. When ctx is done
 // while it runs, it ends early with the context's error, and the batch does not count.
 func (t *Trainer) ForwardBackward(ctx context.Context, batch *Batch) ([]Outcome, error) {
+	defer runtime.KeepAlive(t)
 	defer runtime.KeepAlive(batch)
 	var a arena
 	raw := make([]C.mmopt_outcome, max(t.nModels, 1))
@@ -253,6 +253,7 @@ func (t *Trainer) ForwardBackward(ctx context.Context, batch *Batch) ([]Outcome,
 
 // ForwardBackwardAll is ForwardBackward with the host's tensors of each model.
 func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([]Outcome, error) {
+	defer runtime.KeepAlive(t)
 	var a arena
 	defer a.free()
 	n := len(tensors)
@@ -275,6 +276,7 @@ func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([
 func (t *Trainer) ForwardBackwardModel(
 	ctx context.Context, model int, tensors []Tensor,
 ) (Outcome, error) {
+	defer runtime.KeepAlive(t)
 	var a arena
 	defer a.free()
 	all, n := a.tensors(tensors), C.size_t(len(tensors))
@@ -349,6 +351,7 @@ func (t *Trainer) EvaluateTensors(
 func (t *Trainer) evaluate(
 	ctx context.Context, a *arena, model int, tensors *C.mmopt_tensor, n C.size_t,
 ) (*Evaluation, error) {
+	defer runtime.KeepAlive(t)
 	var made *C.mmopt_evaluation
 	err := t.pass(ctx, a, func() *C.mmopt_error {
 		return C.mmopt_trainer_evaluate(t.c(), C.size_t(model), tensors, n, &made)
