@@ -1,12 +1,18 @@
 #!/bin/sh
-# The C and C++ tests under sanitizers: sanitize.sh [address] [thread] [memcheck]; all by default.
+# The C and C++ tests under sanitizers: sanitize.sh [address] [thread] [helgrind] [memcheck]; by
+# default address, thread and memcheck.
 #
 #   address   the library and the tests under AddressSanitizer with LeakSanitizer, the tests under
 #             UndefinedBehaviorSanitizer, too; plus five minutes of random calls
-#   thread    the library, with Rust's own library built anew, and the tests under ThreadSanitizer
+#   thread    the library, with Rust's own library built anew, and the tests under ThreadSanitizer;
+#             where that cannot be built, helgrind
+#   helgrind  the released library and those tests that use threads under valgrind's race detector
 #   memcheck  the released library under valgrind
 #
-# It ends with a line for each, and with 1 after any report.
+# A race detector must report a planted race (tests/abi/race.c) before its silence counts. It ends
+# with a line for each, and with 1 after any report.
+#
+# ONLY names the programs to run (a pattern of the shell): ONLY='fuzz' sanitize.sh address.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -17,8 +23,10 @@ export SECONDS_OF_FUZZING="${SECONDS_OF_FUZZING:-300}"
 mkdir -p "$work"
 status=0
 
-# The generated calls, by the test that uses them.
-MMOPT_GENERATED="$work" cargo test --release --locked --test abi_calls -- random_calls >/dev/null
+# The generated calls and the graphs of mending.c, by the tests that use them.
+export MMOPT_GENERATED="$work"
+cargo test --release --locked --test abi_calls -- random_calls >/dev/null
+cargo test --release --locked --test ffi_c -- mending >/dev/null
 
 # compile COMPILER OUTPUT SOURCE FLAGS...
 compile() {
@@ -29,13 +37,19 @@ compile() {
         -Iinclude -Ibindings/cpp -Itests/abi -Itests/c -I"$work" "$source" -o "$output" "$@"
 }
 
-# The C++ tests need GoogleTest; mending.c needs files that tests/ffi_c.rs makes.
+# The C++ tests need GoogleTest.
 sources() {
-    ls tests/c/*.c | grep -v mending.c
-    ls tests/abi/systematic.c tests/abi/fuzz.c
+    ls tests/c/*.c tests/abi/*.c
     if echo '#include <gtest/gtest.h>' | c++ -E -xc++ - >/dev/null 2>&1; then
         ls tests/cpp/*.cpp
     fi
+}
+
+# wanted SOURCE_OR_PROGRAM: whether ONLY lets it be run.
+wanted() {
+    one=$(basename "$1")
+    # shellcheck disable=SC2254
+    case ${one%.*} in ${ONLY:-*}) return 0 ;; *) return 1 ;; esac
 }
 
 # libraries SOURCE: what a test needs beside libmmopt.
@@ -43,38 +57,57 @@ libraries() {
     case $1 in *.cpp) echo "-lgtest -lgtest_main" ;; esac
 }
 
+# run_one COMMAND... PROGRAM: in an empty folder, with its arguments and files.
+run_one() {
+    scratch=$(mktemp -d)
+    for program in "$@"; do :; done
+    arguments=$scratch
+    case $program in
+        */lives.test) arguments="$scratch ${LIVES:-300}" ;;
+        */fuzz.test) arguments="$scratch $FUZZ" ;;
+        */mending.test) cp "$work"/graphs/*.onnx "$scratch" ;;
+    esac
+    result=0
+    # shellcheck disable=SC2086
+    "$@" $arguments >"$program.log" 2>&1 || result=$?
+    rm -rf "$scratch"
+    return $result
+}
+
 # run_all NAME FOLDER COMMAND...: every program of a folder; counts those with a report.
 run_all() {
     name=$1 folder=$2 n=0 bad=0
     shift 2
     for program in "$folder"/*.test; do
-        scratch=$(mktemp -d)
-        arguments=$scratch
-        case $program in
-            */lives.test) arguments="$scratch ${LIVES:-300}" ;;
-            */fuzz.test) arguments="$scratch $FUZZ" ;;
-        esac
-        # shellcheck disable=SC2086
-        if "$@" "$program" $arguments >"$program.log" 2>&1; then
+        wanted "$program" && [ "$(basename "$program")" != race.test ] || continue
+        if run_one "$@" "$program"; then
             echo "  $(basename "$program" .test): $(tail -n 1 "$program.log")"
         else
             bad=$((bad + 1))
             echo "  $(basename "$program" .test): REPORT, see $program.log"
         fi
-        rm -rf "$scratch"
         n=$((n + 1))
     done
     echo "$name: $n programs, $bad with reports"
     [ "$bad" = 0 ] || status=1
 }
 
-# library NAME FLAGS CARGO_FLAGS: the shared library, built with a sanitizer.
-library() {
-    if ! RUSTFLAGS="$2" CARGO_TARGET_DIR="target/$1" \
-        cargo +nightly build --locked --lib --target "$host" $3; then
-        echo "$1: not run: no nightly Rust that builds it" >&2
+# sees_races NAME FOLDER COMMAND...: whether the planted race is reported.
+sees_races() {
+    name=$1 folder=$2
+    shift 2
+    if run_one "$@" "$folder/race.test" || ! grep -q "data race" "$folder/race.test.log"; then
+        echo "$name: the planted race was not reported: see $folder/race.test.log"
+        status=1
         return 1
     fi
+}
+
+# library NAME FLAGS CARGO_FLAGS: the shared library, built with a sanitizer.
+library() {
+    # shellcheck disable=SC2086
+    RUSTFLAGS="$2" CARGO_TARGET_DIR="target/$1" \
+        cargo +nightly build --locked --lib --target "$host" $3 || return 1
     mkdir -p "$work/$1"
     cp "target/$1/$host/debug/libmmopt.so" "$work/$1/libmmopt.so.0"
     ln -sf libmmopt.so.0 "$work/$1/libmmopt.so"
@@ -86,7 +119,9 @@ sanitizer() {
     name=$1 runtime=$2
     shift 2
     rt=$(rustc +nightly --print sysroot)/lib/rustlib/$host/lib/librustc-nightly_rt.$runtime.a
+    rm -f "$work/$name"/*.test "$work/$name"/*.log
     for source in $(sources); do
+        wanted "$source" || [ "$source" = tests/abi/race.c ] || continue
         program=$work/$name/$(basename "${source%.*}").test
         case $source in *.cpp) compiler=clang++ ;; *) compiler=clang ;; esac
         compile $compiler "$program.o" "$source" "$@" -c
@@ -97,35 +132,56 @@ sanitizer() {
     done
 }
 
+# released NAME: the released library and all tests, for valgrind.
+released() {
+    cargo build --release --locked
+    mkdir -p "$work/$1"
+    cp target/release/libmmopt.so "$work/$1/libmmopt.so.0"
+    ln -sf libmmopt.so.0 "$work/$1/libmmopt.so"
+    rm -f "$work/$1"/*.test "$work/$1"/*.log
+    for source in $(sources); do
+        wanted "$source" || [ "$source" = tests/abi/race.c ] || continue
+        case $source in *.cpp) compiler=c++ ;; *) compiler=cc ;; esac
+        # shellcheck disable=SC2046
+        compile $compiler "$work/$1/$(basename "${source%.*}").test" "$source" \
+            $(libraries "$source") -L"$work/$1" -lmmopt -Wl,-rpath,"$work/$1" -lm -lpthread
+    done
+}
+
 address() {
     command -v clang >/dev/null || { echo "address: not run: no clang"; return 0; }
-    library address -Zsanitizer=address "" || return 0
+    library address -Zsanitizer=address "" ||
+        { echo "address: not run: no nightly Rust that builds it"; return 0; }
     sanitizer address asan -fsanitize=address,undefined -fsanitize-trap=undefined
     FUZZ="$SECONDS_OF_FUZZING 1" ASAN_OPTIONS=detect_leaks=1 run_all address "$work/address" env
 }
 
 thread() {
-    command -v clang >/dev/null || { echo "thread: not run: no clang"; return 0; }
-    library thread -Zsanitizer=thread -Zbuild-std || return 0
+    if ! command -v clang >/dev/null || ! library thread -Zsanitizer=thread -Zbuild-std; then
+        echo "thread: no clang, or no nightly Rust with rust-src: helgrind instead"
+        helgrind
+        return 0
+    fi
     sanitizer thread tsan -fsanitize=thread
     # ONNX Runtime is not instrumented: what it does with its own locks is not seen.
-    FUZZ="60 1" LIVES=50 \
-        TSAN_OPTIONS="ignore_noninstrumented_modules=1:halt_on_error=0:exitcode=66" \
-        run_all thread "$work/thread" env
+    export TSAN_OPTIONS="ignore_noninstrumented_modules=1:halt_on_error=0:exitcode=66"
+    sees_races "thread (ThreadSanitizer)" "$work/thread" env || return 0
+    FUZZ="${SECONDS_OF_RACES:-60} 1" LIVES=50 run_all "thread (ThreadSanitizer)" "$work/thread" env
+}
+
+helgrind() {
+    command -v valgrind >/dev/null || { echo "helgrind: not run: no valgrind"; return 0; }
+    released helgrind
+    tool="valgrind -q --tool=helgrind --error-exitcode=9"
+    # shellcheck disable=SC2086
+    sees_races helgrind "$work/helgrind" $tool || return 0
+    # shellcheck disable=SC2086
+    FUZZ="1000 1 2000" LIVES=50 run_all helgrind "$work/helgrind" $tool
 }
 
 memcheck() {
     command -v valgrind >/dev/null || { echo "memcheck: not run: no valgrind"; return 0; }
-    cargo build --release --locked
-    mkdir -p "$work/memcheck"
-    cp target/release/libmmopt.so "$work/memcheck/libmmopt.so.0"
-    ln -sf libmmopt.so.0 "$work/memcheck/libmmopt.so"
-    for source in $(sources); do
-        case $source in *.cpp) compiler=c++ ;; *) compiler=cc ;; esac
-        # shellcheck disable=SC2046
-        compile $compiler "$work/memcheck/$(basename "${source%.*}").test" "$source" \
-            $(libraries "$source") -L"$work/memcheck" -lmmopt -Wl,-rpath,"$work/memcheck" -lm -lpthread
-    done
+    released memcheck
     FUZZ="1000 1 2000" LIVES=50 run_all memcheck "$work/memcheck" valgrind -q --error-exitcode=9 \
         --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
         --suppressions="$root/scripts/valgrind.supp" --num-callers=24

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorInput, OperatorOutput,
@@ -205,7 +205,9 @@ pub(super) fn each<T: Send>(
     work: impl Fn(usize, T) + Sync + Send,
 ) -> Result {
     let slots: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-    let failed = AtomicBool::new(false);
+    // Counted by ourselves: what the parts wrote is seen behind the count, whatever the runtime's
+    // threads do, and a race detector sees that it is.
+    let (n_done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     cx.par_for(slots.len(), 0, |i| {
         let run = || {
             let part = slots.get(i).and_then(|slot| slot.lock().ok()?.take());
@@ -216,8 +218,10 @@ pub(super) fn each<T: Send>(
         if guarded(run).is_err() {
             failed.store(true, Ordering::Relaxed);
         }
+        n_done.fetch_add(1, Ordering::Release);
     })?;
-    require(!failed.load(Ordering::Relaxed), DEFECT)
+    let all_done = n_done.load(Ordering::Acquire) == slots.len();
+    require(all_done && !failed.load(Ordering::Relaxed), DEFECT)
 }
 
 /// Rows of `width` elements that make up about 16,000 elements of work, at least one.
