@@ -332,8 +332,8 @@ pub unsafe extern "C" fn mmopt_trainer_log_metrics(
 /// synchronise. report may be NULL.
 ///
 /// Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
-/// to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a callback
-/// returns. The step can be taken again then.
+/// to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
+/// callback returns. The step can be taken again then.
 ///
 /// @param[in,out] trainer changed: needed alone.
 /// @param[out] report becomes what the step did; may be NULL.
