@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the same graphs on several versions of ONNX Runtime: gradients of exported models against
 # their references, every gradient rule against differences, and then the runtimes against each
-# other. The last lines are tables; exit status 1 on any failure.
+# other (those that are zero in truth against the size of the terms that cancel in them, see
+# docs/runtime.md). The last lines are tables; exit status 1 on any failure.
 #
 #   scripts/test_runtimes.sh RUNTIMES OUT
 #

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use dump::Dump;
 use mmopt::error::{Error, Kind};
 use mmopt::tensor::Tensor;
-use oracle::{NEAR_ZERO_NORM, Oracle, Outcome};
+use oracle::{Oracle, Outcome};
 
 const BOUND: f64 = 1e-4;
 
@@ -169,7 +169,7 @@ fn add(dump: &mut Dump, label: &str, outcome: Outcome) {
         dump.add(format!("{label} loss"), loss, None);
     }
     for (name, gradient) in outcome.gradients {
-        let floor = outcome.near_zero.contains(&name).then_some(NEAR_ZERO_NORM);
+        let floor = outcome.near_zero.get(&name).copied();
         dump.add(format!("{label} {name}"), gradient, floor);
     }
 }

@@ -4,7 +4,7 @@
 //! every tensor of the file that holds a copy of it. Parameters that the exporter merged, because
 //! they were equal, are one group: their gradients add up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mmopt::autodiff::{LossKind, LossSpec};
@@ -18,8 +18,9 @@ use mmopt::train::graphs::{
 use safetensors::SafeTensors;
 use serde_json::Value as Json;
 
-/// Gradients that are zero in truth are compared against this norm instead of their own.
-pub const NEAR_ZERO_NORM: f64 = 1e-2;
+/// Gradients that are zero in truth are compared against this norm instead of their own; between
+/// runtimes against that of the terms that cancel in them, where it is larger.
+const NEAR_ZERO_NORM: f64 = 1e-2;
 
 /// A folder: its description, inputs, labels and reference gradients.
 pub struct Oracle {
@@ -44,8 +45,8 @@ pub struct Outcome {
     pub loss: f64,
     /// Every gradient by its tensor's name in the file.
     pub gradients: BTreeMap<String, Tensor>,
-    /// Those among them that are zero in truth.
-    pub near_zero: BTreeSet<String>,
+    /// Those among them that are zero in truth, with the size of the terms that cancel in them.
+    pub near_zero: BTreeMap<String, f64>,
 }
 
 fn json(path: &Path) -> Result<Json> {
@@ -141,11 +142,12 @@ impl Oracle {
             compared: groups.len(),
             loss,
             gradients: BTreeMap::new(),
-            near_zero: BTreeSet::new(),
+            near_zero: BTreeMap::new(),
         };
         for group in &groups {
             if self.is_near_zero(&group.names[0]) {
-                outcome.near_zero.extend(group.copies.iter().map(|c| c.name.clone()));
+                let scale = self.scale_of_terms(&group.names[0])?;
+                outcome.near_zero.extend(group.copies.iter().map(|c| (c.name.clone(), scale)));
             }
             let error = self.error(group, &params, &gradients)?;
             if error.is_nan() || error >= outcome.worst_error {
@@ -328,6 +330,18 @@ impl Oracle {
     fn is_near_zero(&self, name: &str) -> bool {
         let names = self.about["near_zero_grads"].as_array();
         names.is_some_and(|names| names.iter().any(|n| n == name))
+    }
+
+    /// What rounding in a gradient that is zero in truth is to be measured against. A bias sums
+    /// the same terms as the weight beside it, which has each times an activation, so that there
+    /// they do not cancel: that gradient's norm, in the reference.
+    fn scale_of_terms(&self, name: &str) -> Result<f64> {
+        let weight = name.strip_suffix(".bias").map(|module| format!("{module}.weight"));
+        let Some(weight) = weight.and_then(|name| self.tensors.get(&name)) else {
+            return Ok(NEAR_ZERO_NORM);
+        };
+        let squares = weight.as_slice::<f32>()?.iter().map(|x| f64::from(*x).powi(2));
+        Ok(squares.sum::<f64>().sqrt().max(NEAR_ZERO_NORM))
     }
 
     /// The framework leaves the pad row of an embedding without gradient; the graph cannot know.
