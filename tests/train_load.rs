@@ -63,3 +63,31 @@ fn a_prepared_trainer_trains() {
     assert_eq!(address(&trainer), prepared);
     trainer.step().unwrap();
 }
+
+/// A pattern for everything means everything that can be trained: not a dropout's ratio, which is
+/// told as what it is when it is named.
+#[test]
+fn everything_to_train_leaves_out_settings() {
+    let Some(all) = trainer(MODEL.as_ref()) else { return };
+    let with = |pattern: &str| {
+        let model = ModelOptions {
+            loss: Some(LossSpec::new(LossKind::SequenceClassification)),
+            trainable: vec![pattern.to_owned()],
+            ..ModelOptions::new("bert", Source::Onnx(MODEL.into()))
+        };
+        let ratio = model.inspect().map(|report| {
+            let found = report.not_trainable.iter().find(|n| n.reason.contains("ratio"));
+            found.expect("a ratio").name.clone()
+        });
+        (ratio, Trainer::new(TrainerOptions::default(), vec![model]))
+    };
+    let (ratio, trainer) = with("*");
+    let trainer = trainer.unwrap();
+    let trained = |t: &Trainer, name: &str| t.parameters(0).unwrap().any(|p| p.name == name);
+    for p in all.parameters(0).unwrap() {
+        assert!(trained(&trainer, p.name), "{}", p.name);
+    }
+    let error = with(&ratio.unwrap()).1.expect_err("a ratio is not trained");
+    assert_eq!(error.kind(), mmopt::error::Kind::Unsupported);
+    assert!(error.message().contains("no gradient"), "{}", error.message());
+}

@@ -534,8 +534,8 @@ pub unsafe extern "C" fn mmopt_model_freeze(
 
 /// Trains only parameters whose whole name matches this pattern, or that of another call; names as
 /// for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
-/// when they are named. Naming quantised weights or integers fails the trainer's creation with
-/// UNSUPPORTED.
+/// when they are named. What sets an operator, such as a dropout's ratio, is none, and * leaves it
+/// out. Naming that, quantised weights or integers fails the trainer's creation with UNSUPPORTED.
 ///
 /// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
 /// when the trainer is created.

@@ -71,13 +71,16 @@ const QUANTISED: &[&str] = &[
     "QLinearMatMul",
     "QuantizeLinear",
 ];
+/// Inputs that set what an operator does and must be constant: no gradient flows to them.
+const SETTINGS: &[(&str, usize)] = &[("Dropout", 1), ("Resize", 1), ("Resize", 2), ("Upsample", 1)];
 /// What [`Graph::consumers`] gives.
 type Consumers = [Vec<(NodeId, usize)>];
 /// Integers with fewer elements are shapes, axes and indices of the exporter.
 const FEW: usize = 16;
 
-/// Tensors of integers and booleans that look like weights or buffers, with the reason why they
-/// cannot be trained. Float tensors are told by [`find_parameters`].
+/// Tensors of integers and booleans that look like weights or buffers, and settings of operators
+/// such as a dropout's ratio, with the reason why they cannot be trained. Other float tensors are
+/// told by [`find_parameters`].
 pub fn find_untrainable(graph: &Graph) -> Vec<Untrainable> {
     let consumers = graph.consumers();
     let mut found = Vec::new();
@@ -85,6 +88,9 @@ pub fn find_untrainable(graph: &Graph) -> Vec<Untrainable> {
         let uses = &consumers[value.index()];
         let small = data.len() <= FEW || data.shape().len() < 2;
         let reason = match reads_quantised(graph, uses) {
+            _ if data.dtype().is_float() && is_setting(graph, value, &consumers) => {
+                "it sets what an operator does, such as a dropout's ratio, and has no gradient"
+            }
             _ if data.dtype().is_float() || uses.is_empty() => return,
             true if !data.shape().is_empty() => {
                 "quantised weights have no gradient; export the model in f32"
@@ -108,8 +114,31 @@ fn reads_quantised(graph: &Graph, uses: &[(NodeId, usize)]) -> bool {
     !uses.is_empty() && uses.iter().all(|(id, _)| QUANTISED.contains(&&*graph.node(*id).op))
 }
 
+/// Whether a float tensor sets what an operator does, itself or rearranged. One such use is enough
+/// whatever else reads it: a graph whose setting is an input cannot be differentiated.
+fn is_setting(graph: &Graph, value: ValueId, consumers: &Consumers) -> bool {
+    const PASSES: &[&str] = &["Cast", "Concat", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+    let (mut todo, mut seen) = (vec![value], HashSet::new());
+    while let Some(v) = todo.pop() {
+        if !seen.insert(v) {
+            continue;
+        }
+        for (id, slot) in &consumers[v.index()] {
+            let node = graph.node(*id);
+            if SETTINGS.contains(&(node.op.as_str(), *slot)) {
+                return true;
+            }
+            if PASSES.contains(&node.op.as_str()) {
+                todo.extend(node.outputs.iter().flatten());
+            }
+        }
+    }
+    false
+}
+
 /// Every float tensor that the graph holds and some node reads, in the order of the file.
-/// Integer and boolean tensors are not trainable and not listed; see [`find_untrainable`].
+/// Integers, booleans and settings of operators are not trainable and not listed; see
+/// [`find_untrainable`].
 pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
     let consumers = graph.consumers();
     let outputs: HashSet<ValueId> = graph.outputs().iter().copied().collect();
@@ -136,6 +165,7 @@ pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
             found.push(parameter(graph, value, data, Origin::Identity, &consumers));
         }
     }
+    found.retain(|p| !is_setting(graph, p.value, &consumers));
     found
 }
 
@@ -395,5 +425,30 @@ mod tests {
         assert_eq!(names, [("w_quantized", true), ("w_zero", true), ("position_ids", false)]);
         let scale = &find_parameters(&g)[0];
         assert_eq!((&*scale.name, scale.trainable()), ("w_scale", false));
+    }
+
+    #[test]
+    fn settings_of_operators_are_no_parameters() {
+        let mut g = Graph::new("settings", 17);
+        let x = g.add_input("x", ValueType::known(DType::F32, &[1, 1, 2, 2])).unwrap();
+        let ratio = [("value", Attribute::Tensor(floats(&[], |_| 0.1)))];
+        let ratio = g.op("Constant", &[], ratio);
+        g.rename(ratio, "ratio").unwrap();
+        let width = g.add_initializer("width", floats(&[1], |_| 0.2)).unwrap();
+        let roi = g.add_initializer("roi", floats(&[8], |_| 0.0)).unwrap();
+        let scales = g.add_initializer("scales", floats(&[4], |_| 2.0)).unwrap();
+        let weight = g.add_initializer("weight", floats(&[2, 2], |i| i as f32)).unwrap();
+        let y = g.op("MatMul", &[x, weight], []);
+        let y = g.op("Dropout", &[y, ratio], []);
+        let scalar = g.op("Squeeze", &[width], []);
+        let y = g.op("Dropout", &[y, scalar], []);
+        let y = g.op("Mul", &[y, width], []);
+        let y = g.op("Resize", &[y, roi, scales], []);
+        g.add_output(y);
+        let found: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
+        assert_eq!(found, ["weight"]);
+        let mut told: Vec<String> = find_untrainable(&g).into_iter().map(|u| u.name).collect();
+        told.sort();
+        assert_eq!(told, ["ratio", "roi", "scales", "width"]);
     }
 }
