@@ -9,7 +9,7 @@
 #   memcheck  the released library under valgrind
 #
 # ThreadSanitizer must report a planted race (tests/abi/race.c) before its silence counts. The script
-# ends with a line for each, and with 1 after any report.
+# ends with a line for each, with 1 after any report, and with 3 where a part could not be run.
 #
 # ONLY names the programs to run (a pattern of the shell): ONLY='fuzz' sanitize.sh address.
 set -eu
@@ -21,6 +21,12 @@ export MMOPT_ORT_LIB="${MMOPT_ORT_LIB:-$root/.runtime/lib/libonnxruntime.so}"
 export SECONDS_OF_FUZZING="${SECONDS_OF_FUZZING:-300}"
 mkdir -p "$work"
 status=0
+
+# not_run PART REASON
+not_run() {
+    echo "$1: not run: $2"
+    [ "$status" = 1 ] || status=3
+}
 
 # The generated calls and the graphs of mending.c, by the tests that use them.
 export MMOPT_GENERATED="$work"
@@ -148,17 +154,17 @@ released() {
 }
 
 address() {
-    command -v clang >/dev/null || { echo "address: not run: no clang"; return 0; }
+    command -v clang >/dev/null || { not_run address "no clang"; return 0; }
     library address -Zsanitizer=address "" ||
-        { echo "address: not run: no nightly Rust that builds it"; return 0; }
+        { not_run address "no nightly Rust that builds it"; return 0; }
     sanitizer address asan -fsanitize=address,undefined -fsanitize-trap=undefined
     FUZZ="$SECONDS_OF_FUZZING 1" ASAN_OPTIONS=detect_leaks=1 run_all address "$work/address" env
 }
 
 thread() {
-    command -v clang >/dev/null || { echo "thread: not run: no clang"; return 0; }
+    command -v clang >/dev/null || { not_run thread "no clang"; return 0; }
     library thread "-Zsanitizer=thread --cfg race_detector" -Zbuild-std || {
-        echo "thread: not run: no nightly Rust with rust-src (rustup component add rust-src)"
+        not_run thread "no nightly Rust with rust-src (rustup component add rust-src)"
         return 0
     }
     sanitizer thread tsan -fsanitize=thread
@@ -169,7 +175,7 @@ thread() {
 }
 
 memcheck() {
-    command -v valgrind >/dev/null || { echo "memcheck: not run: no valgrind"; return 0; }
+    command -v valgrind >/dev/null || { not_run memcheck "no valgrind"; return 0; }
     released memcheck
     FUZZ="1000 1 2000" LIVES=50 run_all memcheck "$work/memcheck" valgrind -q --error-exitcode=9 \
         --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
