@@ -28,7 +28,7 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Attributes, Build, Graph, Node, OWN_DOMAIN, ValueId};
+use crate::onnx::{Attributes, Build, Graph, Node, NodeId, OWN_DOMAIN, ValueId};
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -175,8 +175,12 @@ pub fn switch_to_inference(graph: &mut Graph) -> Result<()> {
         match (node.domain.as_str(), node.op.as_str()) {
             ("", "Dropout") => graph.node_mut(id).inputs.truncate(1),
             ("", "BatchNormalization") if node.int("training_mode") == Some(1) => {
-                let pair = |(x, y)| Some((node.input(x)?, node.output(y)?));
-                kept.extend([(3, 1), (4, 2)].into_iter().filter_map(pair));
+                for (y, value) in node.outputs.iter().enumerate().skip(1) {
+                    let Some(value) = *value else { continue };
+                    // The outputs 1 and 2 are the inputs 3 and 4 after the step.
+                    let x = if y < 3 { node.input(y + 2) } else { None };
+                    kept.push((x.ok_or_else(|| no_statistic(graph, id, y))?, value));
+                }
                 let node = graph.node_mut(id);
                 node.attributes.remove("training_mode");
                 node.outputs.truncate(1);
@@ -195,6 +199,15 @@ pub fn switch_to_inference(graph: &mut Graph) -> Result<()> {
         });
     }
     graph.sort()
+}
+
+fn no_statistic(graph: &Graph, id: NodeId, output: usize) -> Error {
+    Error::invalid(format!(
+        "model '{}': {} has an output {output}, but no input with the running statistic that it \
+         would be in inference",
+        graph.name,
+        graph.describe(id)
+    ))
 }
 
 /// Names nodes without a name after their output: some runtimes derive names from them that must
