@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::calls::Calls;
 use super::graph::{Attribute, Graph, Node, NodeId};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto};
+use super::weight::Weight;
 use super::{read, write};
 use crate::error::{Context, Error, Result};
 
-/// More nodes than any real model has: functions that call each other can grow without bound.
-const MAX_NODES: usize = 1 << 20;
 /// Opsets from 13 to this one differ in no operator that a function may hold.
 const SAME_MEANING: std::ops::RangeInclusive<i64> = 13..=17;
 
@@ -29,28 +29,34 @@ impl Graph {
     ///
     /// # Errors
     /// `Unsupported` when a function imports another opset than the model in which operators may
-    /// mean something else; `InvalidData` for functions that call themselves or are not well
-    /// formed.
+    /// mean something else; `InvalidData` for functions that call themselves, make more nodes
+    /// than any real model has or are not well formed.
     pub fn inline_functions(&mut self) -> Result<()> {
-        for _ in 0..=self.functions.len() {
-            let calls: Vec<NodeId> =
-                self.node_ids().filter(|&id| self.callee(self.node(id)).is_some()).collect();
-            if calls.is_empty() {
-                // Bodies may still call some.
-                let body = |a: &Attribute| matches!(a, Attribute::Graph(_));
-                if !self.nodes().iter().any(|n| n.attributes.values().any(body)) {
-                    self.functions.clear();
-                }
-                return Ok(());
+        if self.functions.is_empty() {
+            return Ok(());
+        }
+        let calls = Calls::new(&self.functions);
+        calls.check(self)?;
+        let mut weight = Weight::of_records(self.nodes().len());
+        loop {
+            let of_nodes: Vec<NodeId> =
+                self.node_ids().filter(|&id| calls.callee(self.node(id)).is_some()).collect();
+            if of_nodes.is_empty() {
+                break;
             }
-            self.inline(&calls, |graph, node| {
-                let function = graph.callee(node).cloned();
+            self.inline(&of_nodes, &mut weight, |graph, node| {
+                let function = calls.callee(node).map(|i| graph.functions[i].clone());
                 let function = function.ok_or_else(|| Error::internal("a call of nothing"))?;
                 graph.import(&function)?;
                 graph.function_body(node, function)
             })?;
         }
-        Err(Error::data("its functions call themselves"))
+        // Bodies may still call some.
+        let body = |a: &Attribute| matches!(a, Attribute::Graph(_));
+        if !self.nodes().iter().any(|n| n.attributes.values().any(body)) {
+            self.functions.clear();
+        }
+        Ok(())
     }
 
     /// Puts the branch that is taken in the place of each `If` whose condition is an initializer.
@@ -58,19 +64,13 @@ impl Graph {
     pub fn inline_branches(&mut self) -> Result<bool> {
         let known: Vec<NodeId> =
             self.node_ids().filter(|&id| self.taken(self.node(id)).is_some()).collect();
-        self.inline(&known, |graph, node| {
+        let mut weight = Weight::of_records(self.nodes().len());
+        self.inline(&known, &mut weight, |graph, node| {
             let branch = graph.taken(node).cloned();
             let branch = branch.ok_or_else(|| Error::internal("an If without a branch"))?;
             graph.branch_body(node, branch)
         })?;
         Ok(!known.is_empty())
-    }
-
-    fn callee(&self, node: &Node) -> Option<&FunctionProto> {
-        let domain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
-        self.functions.iter().find(|f| {
-            f.name == node.op && domain(&f.domain) == node.domain && f.overload.is_empty()
-        })
     }
 
     fn taken<'a>(&self, node: &'a Node) -> Option<&'a GraphProto> {
@@ -85,26 +85,25 @@ impl Graph {
         }
     }
 
-    /// Replaces nodes by the bodies that `of` gives.
+    /// Replaces nodes by the bodies that `of` gives, whose weight comes to `weight`.
     fn inline(
         &mut self,
         ids: &[NodeId],
+        weight: &mut Weight,
         of: impl Fn(&mut Self, &Node) -> Result<Body>,
     ) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
         let mut bodies = Vec::new();
-        let mut n_nodes = self.nodes().len();
         for &id in ids {
             let place = self.describe(id);
             let node = self.node(id).clone();
-            let body = of(self, &node).context(|| place)?;
-            n_nodes += body.nodes.len();
-            if n_nodes > MAX_NODES {
-                return Err(Error::data(format!("its functions make over {MAX_NODES} nodes")));
-            }
-            bodies.push(body);
+            let body = of(self, &node).and_then(|body| {
+                weight.add(Weight::of_nodes(&body.nodes))?;
+                Ok(body)
+            });
+            bodies.push(body.context(|| place)?);
         }
         let gone: HashSet<NodeId> = ids.iter().copied().collect();
         self.retain_nodes(|id, _| !gone.contains(&id));
@@ -117,7 +116,7 @@ impl Graph {
     /// Makes the graph import what the function does.
     fn import(&mut self, function: &FunctionProto) -> Result<()> {
         for import in &function.opset_import {
-            let domain = if import.domain == "ai.onnx" { "" } else { import.domain.as_str() };
+            let domain = read::domain_key(&import.domain);
             let own = *self.opsets.entry(domain.to_owned()).or_insert(import.version);
             let same = |v| domain.is_empty() && SAME_MEANING.contains(&v);
             if own != import.version && !(same(own) && same(import.version)) {
@@ -137,7 +136,7 @@ impl Graph {
             function.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
         attributes.extend(given.map(|a| (a.name.clone(), a)));
         let mut nodes = function.node;
-        fill_attributes(&mut nodes, &attributes);
+        fill_attributes(&mut nodes, &attributes, &mut Weight::default())?;
         let name = |v: Option<_>| v.map_or(String::new(), |v| self.value_name(v).to_owned());
         let mut names: HashMap<String, String> = HashMap::new();
         for (slot, inner) in function.input.iter().enumerate() {
@@ -253,20 +252,27 @@ pub(super) fn rename_body(body: &mut GraphProto, names: &HashMap<String, String>
 }
 
 /// Puts the call's attributes where the function's nodes refer to them; a reference to one that is
-/// neither given nor has a default goes, as if the node had not set it.
-fn fill_attributes(nodes: &mut [NodeProto], given: &HashMap<String, AttributeProto>) {
+/// neither given nor has a default goes, as if the node had not set it. `filled` adds up what was
+/// put in.
+fn fill_attributes(
+    nodes: &mut [NodeProto],
+    given: &HashMap<String, AttributeProto>,
+    filled: &mut Weight,
+) -> Result<()> {
     for node in nodes {
-        node.attribute.retain_mut(|attribute| {
-            if attribute.ref_attr_name.is_empty() {
-                attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|g| {
-                    fill_attributes(&mut g.node, given);
-                });
-                return true;
+        node.attribute
+            .retain(|a| a.ref_attr_name.is_empty() || given.contains_key(&a.ref_attr_name));
+        for attribute in &mut node.attribute {
+            if let Some(value) = given.get(&attribute.ref_attr_name) {
+                filled.add(Weight::of_attribute(value))?;
+                let name = std::mem::take(&mut attribute.name);
+                *attribute = AttributeProto { name, ..value.clone() };
+            } else {
+                for body in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+                    fill_attributes(&mut body.node, given, filled)?;
+                }
             }
-            let Some(value) = given.get(&attribute.ref_attr_name) else { return false };
-            let name = std::mem::take(&mut attribute.name);
-            *attribute = AttributeProto { name, ..value.clone() };
-            true
-        });
+        }
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod branch;
 pub mod build;
 mod build_data;
+mod calls;
 mod detach;
 mod edit;
 mod graph;
@@ -10,6 +11,7 @@ mod inline;
 pub mod proto;
 mod read;
 mod tensor_data;
+mod weight;
 mod write;
 
 pub(crate) use branch::captures;

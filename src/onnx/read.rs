@@ -43,7 +43,8 @@ fn decode(bytes: Bytes, folder: Option<PathBuf>) -> Result<Graph> {
     let proto = model.graph.ok_or_else(|| Error::data("not an ONNX model: it has no graph"))?;
     let mut graph = Graph::new(&proto.name, 1);
     graph.ir_version = model.ir_version;
-    graph.opsets = model.opset_import.iter().map(|o| (domain_key(&o.domain), o.version)).collect();
+    graph.opsets =
+        model.opset_import.iter().map(|o| (domain_key(&o.domain).to_owned(), o.version)).collect();
     graph.functions = model.functions;
     graph.metadata = model.metadata_props.into_iter().map(|p| (p.key, p.value)).collect();
     if !graph.opsets.contains_key("") {
@@ -56,8 +57,8 @@ fn decode(bytes: Bytes, folder: Option<PathBuf>) -> Result<Graph> {
 }
 
 /// `ai.onnx` is another spelling of the empty domain.
-fn domain_key(domain: &str) -> String {
-    if domain == "ai.onnx" { String::new() } else { domain.to_owned() }
+pub(super) fn domain_key(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
 }
 
 struct External {
@@ -201,7 +202,7 @@ impl Reader<'_> {
             let value = self.attribute(attribute).context(|| format!("attribute '{name}'"))?;
             attributes.insert(name, value);
         }
-        let domain = domain_key(&proto.domain);
+        let domain = domain_key(&proto.domain).to_owned();
         let (name, op) = (proto.name, proto.op_type);
         self.graph.push_node(Node { name, op, domain, inputs, outputs, attributes });
         Ok(())

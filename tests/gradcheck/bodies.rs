@@ -176,6 +176,61 @@ fn functions_that_cannot_be_inlined_are_named() {
     assert_eq!(e.kind(), Kind::InvalidData);
 }
 
+/// `y` = an `If` of both branches the same.
+fn either(body: &GraphProto, y: &str) -> NodeProto {
+    let attribute = |name: &str| AttributeProto {
+        name: name.into(),
+        r#type: 5,
+        g: Some(body.clone()),
+        ..AttributeProto::default()
+    };
+    let mut either = node("If", &["condition"], &[y]);
+    either.attribute = vec![attribute("then_branch"), attribute("else_branch")];
+    either
+}
+
+#[test]
+fn functions_without_end_are_refused() {
+    let refused = |functions: Vec<FunctionProto>| {
+        let (mut g, x, w) = start();
+        g.functions = functions;
+        g.opsets.insert("own".into(), 1);
+        let y = call(&mut g, "own", "f0", &[x, w], 1)[0];
+        finish(&mut g, y);
+        let loss = g.find("loss").unwrap();
+        let e = check_operators(&g, loss, &[w]).unwrap_err();
+        assert_eq!(e.kind(), Kind::InvalidData);
+        e.message().to_owned()
+    };
+    let called = |i: usize, y: &str| within("own", node(&format!("f{i}"), &["a", "b"], &[y]));
+    let made = |i: usize, nodes| function(&format!("f{i}"), &["a", "b"], &["c"], nodes);
+    let in_branch = |i| either(&branch(vec![called(i, "inner")], Vec::new(), "inner"), "c");
+    // A call of itself by way of a branch of another one.
+    let e = refused(vec![made(0, vec![called(1, "c")]), made(1, vec![in_branch(0)])]);
+    assert!(e.contains("own.f") && e.contains("calls itself"), "{e}");
+    // Twice as many nodes with each one: 2^60.
+    let mut many = Vec::from_iter((0..60).map(|i| made(i, vec![in_branch(i + 1)])));
+    many.push(made(60, vec![node("Mul", &["a", "b"], &["c"])]));
+    assert!(refused(many).contains("more nodes"));
+    // The same by attributes: each hands on a body that holds twice what it was given.
+    let mut many = Vec::new();
+    for i in 0..60 {
+        let twice = refers(node("Mul", &["a", "b"], &["d"]), "one", "body", 5);
+        let body = branch(vec![refers(twice, "two", "body", 5)], Vec::new(), "d");
+        let mut next = called(i + 1, "c");
+        next.attribute.push(AttributeProto {
+            name: "body".into(),
+            r#type: 5,
+            g: Some(body),
+            ..AttributeProto::default()
+        });
+        many.push(made(i, vec![next]));
+    }
+    many.push(made(60, vec![node("Mul", &["a", "b"], &["c"])]));
+    let e = refused(many);
+    assert!(e.contains("more nodes") || e.contains("bodies within bodies"), "{e}");
+}
+
 fn branch(nodes: Vec<NodeProto>, constants: Vec<TensorProto>, output: &str) -> GraphProto {
     GraphProto {
         name: "branch".into(),
