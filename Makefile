@@ -107,6 +107,7 @@ bench-abi: lib
 
 bench: bench-step bench-abi
 	$(CARGO) bench --locked --bench kernels
+	$(CARGO) bench --locked --bench muon
 
 # Needs a nightly toolchain and cargo-fuzz, which it installs; SECONDS are shared by all targets.
 # (The shell sets a SECONDS of its own, so only the command line's counts.)

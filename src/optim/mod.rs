@@ -25,6 +25,7 @@ mod pattern;
 mod place;
 mod plan;
 mod pool;
+mod product;
 mod rates;
 mod role;
 mod schedule;

@@ -5,10 +5,10 @@
 //! p ← p − η(λp + 0.2·√max(rows, cols)·s·X), which gives an update the size of AdamW's.
 
 use super::kernel::turn::Place;
-use super::kernel::{Build, mix, reduce, turn};
+use super::kernel::{Build, reduce, turn};
 use super::optimizer::Optimizer;
 use super::pool::Pool;
-use super::step::Slots;
+use super::product::{Extent, Packed, combine};
 use super::view::matrix_shape;
 use crate::error::Result;
 
@@ -16,42 +16,15 @@ const A: f32 = 3.4445;
 const B: f32 = -4.7750;
 const C: f32 = 2.0315;
 const ROUNDS: usize = 5;
-/// Rows of one work item.
-const ROWS: usize = 8;
 
 /// Memory for one matrix at a time, as large as the largest; only with Muon.
 #[derive(Default)]
 pub(super) struct Matrices {
     x: Vec<f32>,
-    turned: Vec<f32>,
     square: Vec<f32>,
     poly: Vec<f32>,
     next: Vec<f32>,
-}
-
-/// out ← aᵢₖ bₖ summed over k in order, rows of `n`; one item does `ROWS` rows.
-fn product(
-    pool: &mut Pool,
-    build: Build,
-    [m, k, n]: [usize; 3],
-    a: &[f32],
-    b: &[f32],
-    out: &mut [f32],
-) -> Result<()> {
-    let slots = Slots::new(out);
-    pool.run(m.div_ceil(ROWS), &|_, item| {
-        let first = item * ROWS;
-        let rows = ROWS.min(m - first);
-        // SAFETY: items have their own rows.
-        let out = unsafe { slots.at(first * n, rows * n) };
-        out.fill(0.0);
-        for j in 0..k {
-            let b = &b[j * n..(j + 1) * n];
-            for (i, out) in out.chunks_exact_mut(n).enumerate() {
-                mix::add_scaled(build, out, a[(first + i) * k + j], b);
-            }
-        }
-    })
+    packed: Packed,
 }
 
 /// Orthogonalises the m × n matrix `w.x`, m ≤ n.
@@ -62,18 +35,19 @@ fn orthogonalise(
     m: usize,
     n: usize,
 ) -> Result<()> {
-    let norm = reduce::dot(build, &w.x[..m * n], &w.x[..m * n]).sqrt();
+    let Matrices { x, square, poly, next, packed } = w;
+    let (x, next) = (&mut x[..m * n], &mut next[..m * n]);
+    let (square, poly) = (&mut square[..m * m], &mut poly[..m * m]);
+    let norm = reduce::dot(build, x, x).sqrt();
     let scale = (1.0 / (norm + 1e-7)) as f32;
-    w.x[..m * n].iter_mut().for_each(|x| *x *= scale);
+    x.iter_mut().for_each(|x| *x *= scale);
     for _ in 0..ROUNDS {
-        let x = &w.x[..m * n];
-        turn::transpose(build, x, Place::dense(m, n), &mut w.turned[..m * n], m, false);
-        product(pool, build, [m, n, m], x, &w.turned[..m * n], &mut w.square[..m * m])?;
-        let square = &w.square[..m * m];
-        product(pool, build, [m, m, m], square, square, &mut w.poly[..m * m])?;
-        w.poly[..m * m].iter_mut().zip(square).for_each(|(p, s)| *p = B * s + C * *p);
-        product(pool, build, [m, m, n], &w.poly[..m * m], x, &mut w.next[..m * n])?;
-        w.x[..m * n].iter_mut().zip(&w.next).for_each(|(x, y)| *x = A * *x + y);
+        packed.gram(pool, build, [m, n], x, square)?;
+        // The square of a symmetric matrix is symmetric to the bit.
+        packed.product(pool, build, [m, m, m], [square, square], Extent::Symmetric, poly)?;
+        combine(pool, poly, square, |p, s| B * s + C * p)?;
+        packed.product(pool, build, [m, m, n], [poly, x], Extent::Full, next)?;
+        combine(pool, x, next, |x, y| A * x + y)?;
     }
     Ok(())
 }
@@ -95,13 +69,9 @@ impl Optimizer {
         let rate = self.models[p.model].rates.effective * p.lr_scale;
         let (m, n) = (rows.min(cols), rows.max(cols));
         let w = &mut self.matrices;
-        for (buffer, len) in [
-            (&mut w.x, m * n),
-            (&mut w.turned, m * n),
-            (&mut w.square, m * m),
-            (&mut w.poly, m * m),
-            (&mut w.next, m * n),
-        ] {
+        for (buffer, len) in
+            [(&mut w.x, m * n), (&mut w.square, m * m), (&mut w.poly, m * m), (&mut w.next, m * n)]
+        {
             if buffer.len() < len {
                 buffer.resize(len, 0.0);
             }
