@@ -6,8 +6,13 @@ use super::dataset::{Dataset, Item, Masking, Target};
 use super::flavour::Special;
 use super::tokenizer::{Encoding, Tokenizer, Truncation};
 use crate::error::{Context, Error, Result};
-use rayon::prelude::*;
 use std::borrow::Cow;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Examples that a thread takes at once; no more are encoded on the caller's thread.
+const BLOCK: usize = 32;
 
 /// What a language model learns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +70,8 @@ impl Default for EncodeOptions {
 impl Dataset {
     /// Encodes every example. Items stand in the order of the examples.
     ///
+    /// More than 32 examples are encoded on a thread for each core, which end with the call.
+    ///
     /// Errors: an empty corpus; a `max_length` without room beside the special tokens; a masked
     /// objective without a mask token; with the index of the example where one fails.
     pub fn encode(corpus: &Corpus, tokenizer: &Tokenizer, options: &EncodeOptions) -> Result<Self> {
@@ -73,17 +80,10 @@ impl Dataset {
         }
         let masking = masking(corpus, tokenizer, options)?;
         let max_length = options.max_length.unwrap_or(tokenizer.model_max_length());
-        let encoder = Encoder { tokenizer, options, max_length };
-        let items = if corpus.task() == Task::Language && options.pack {
-            encoder.blocks(corpus)?
-        } else {
-            let one = |(i, example): (usize, &Example)| {
-                encoder.items(i, example).context(|| format!("example {i}"))
-            };
-            let all: Result<Vec<Vec<Item>>> =
-                corpus.examples().par_iter().enumerate().map(one).collect();
-            all?.into_iter().flatten().collect()
-        };
+        let copy = (corpus.len() > BLOCK).then(|| tokenizer.remembering());
+        let encoder =
+            Encoder { tokenizer: copy.as_ref().unwrap_or(tokenizer), options, max_length };
+        let items = encoder.all(corpus)?;
         let token_types = options.token_types.unwrap_or(tokenizer.has_token_types());
         Ok(Dataset::from_parts(corpus, tokenizer, items, max_length, token_types, masking))
     }
@@ -109,6 +109,45 @@ fn masking(
     Ok(Some(Masking { mask_id, vocab_size, share: options.mask_share, kept }))
 }
 
+/// `f` of each example with its index, in order; the error of the first that fails. The threads end
+/// with the call, and with them what the tokenizer remembers on each.
+fn each<T: Send>(
+    examples: &[Example],
+    f: impl Fn(usize, &Example) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    if examples.len() <= BLOCK {
+        return examples.iter().enumerate().map(|(i, e)| f(i, e)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut blocks = Vec::new();
+        loop {
+            let start = next.fetch_add(BLOCK, Ordering::Relaxed);
+            let Some(block) = examples.get(start..) else { return blocks };
+            let block = block.iter().take(BLOCK).enumerate();
+            let results: Result<Vec<T>> = block.map(|(i, e)| f(start + i, e)).collect();
+            if results.is_err() {
+                // Blocks before this one are under way, those after it are of no use.
+                next.store(examples.len(), Ordering::Relaxed);
+            }
+            blocks.push((start, results));
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let n_threads = cores.min(examples.len().div_ceil(BLOCK));
+    let mut blocks = thread::scope(|scope| {
+        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+        let blocks = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
+        blocks.flatten().collect::<Vec<_>>()
+    });
+    blocks.sort_by_key(|block| block.0);
+    let mut all = Vec::with_capacity(examples.len());
+    for (_, results) in blocks {
+        all.extend(results?);
+    }
+    Ok(all)
+}
+
 struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     options: &'a EncodeOptions,
@@ -116,6 +155,14 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
+    fn all(&self, corpus: &Corpus) -> Result<Vec<Item>> {
+        if corpus.task() == Task::Language && self.options.pack {
+            return self.blocks(corpus);
+        }
+        let one = |i, example: &_| self.items(i, example).context(|| format!("example {i}"));
+        Ok(each(corpus.examples(), one)?.into_iter().flatten().collect())
+    }
+
     fn items(&self, example: usize, from: &Example) -> Result<Vec<Item>> {
         match from {
             Example::Text { text, pair, label } => {
@@ -221,12 +268,11 @@ impl Encoder<'_> {
 
     /// Documents joined, each ended by the end (or separator) token, cut into equal blocks.
     fn blocks(&self, corpus: &Corpus) -> Result<Vec<Item>> {
-        let ids = |example: &Example| match example {
+        let ids = |_, example: &Example| match example {
             Example::Document(text) => self.tokenizer.raw_ids(text),
             _ => Ok(Vec::new()),
         };
-        let documents: Vec<Vec<u32>> =
-            corpus.examples().par_iter().map(ids).collect::<Result<_>>()?;
+        let documents: Vec<Vec<u32>> = each(corpus.examples(), ids)?;
         let id = |special| self.tokenizer.special_id(special);
         let framed = self.tokenizer.added_tokens(false) == 2;
         let (head, tail) = match (framed, id(Special::Cls), id(Special::Sep)) {

@@ -9,8 +9,10 @@ use crate::error::{Error, Result};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
-use tokenizers::{PostProcessor, PostProcessorWrapper, Tokenizer as Pipeline};
+use tokenizers::{ModelWrapper, PostProcessor, PostProcessorWrapper, Tokenizer as Pipeline};
 
+/// Words whose pieces a copy for much text remembers.
+const REMEMBERED: usize = 10_000;
 /// Greater ids are taken for damage: embeddings need a row for each.
 const MOST_IDS: usize = 1 << 24;
 
@@ -84,13 +86,31 @@ pub(crate) fn foreign(e: tokenizers::Error) -> Error {
     Error::data(format!("tokenizer: {e}")).with_source(e)
 }
 
+/// How many words byte-pair encoding remembers the pieces of. It does so in each thread until the
+/// thread ends, even when the tokenizer is gone.
+fn remember(pipeline: &mut Pipeline, words: usize) {
+    if let ModelWrapper::BPE(model) = pipeline.get_model() {
+        let mut model = model.clone();
+        model.resize_cache(words);
+        pipeline.with_model(model);
+    }
+}
+
 impl Tokenizer {
+    /// A copy for much text, to be used on threads that end with it.
+    pub(crate) fn remembering(&self) -> Self {
+        let mut copy = self.clone();
+        remember(&mut copy.pipeline, REMEMBERED);
+        copy
+    }
+
     /// Takes a pipeline apart: framing is applied here, padding and truncation by the caller.
     pub(crate) fn from_pipeline(mut pipeline: Pipeline, flavour: Flavour) -> Result<Self> {
         let framing = pipeline.get_post_processor().cloned();
         pipeline.with_post_processor(None::<PostProcessorWrapper>);
         pipeline.with_padding(None);
         pipeline.with_truncation(None).map_err(foreign)?;
+        remember(&mut pipeline, 0);
         let id = |special| flavour.token(special).and_then(|token| pipeline.token_to_id(token));
         let specials = Special::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);

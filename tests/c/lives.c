@@ -49,6 +49,31 @@ static void live_tokenizer(void)
     mmopt_tokenizer_free(made);
 }
 
+/* One of byte pairs, which remembers words. */
+static void live_words(void)
+{
+    mmopt_tokenizer_options options;
+    mmopt_corpus *small = NULL;
+    mmopt_tokenizer *made = NULL;
+    const mmopt_tokenizer *one;
+    mmopt_encoding *encoding = NULL;
+    mmopt_loader *encoded = NULL;
+    mmopt_tokenizer_options_init(&options);
+    options.architecture = MMOPT_ARCHITECTURE_GPT2, options.vocab_size = 260;
+    mmopt_error_free(mmopt_corpus_from_texts(texts, texts, 2, NULL, &small));
+    mmopt_error_free(mmopt_tokenizer_train(small, &options, &made));
+    CHECK(made != NULL);
+    one = made;
+    mmopt_error_free(mmopt_tokenizer_encode(made, "some words of a sentence", NULL, 0, &encoding));
+    CHECK(encoding != NULL);
+    mmopt_error_free(mmopt_loader_create(small, &one, 1, NULL, &encoded));
+    CHECK(encoded != NULL);
+    mmopt_loader_free(encoded);
+    mmopt_encoding_free(encoding);
+    mmopt_tokenizer_free(made);
+    mmopt_corpus_free(small);
+}
+
 static void live_encoding(void)
 {
     mmopt_encoding *made = NULL;
@@ -217,6 +242,8 @@ int main(int argc, char **argv)
     check_growth("error", live_error, n, 1536);
     check_growth("corpus", live_corpus, n, 1536);
     check_growth("tokenizer", live_tokenizer, n, 1536);
+    /* An empty table a tokenizer and thread stays until the thread ends: 200 bytes. */
+    check_growth("words", live_words, n / 10, 4096);
     check_growth("encoding", live_encoding, n, 1536);
     check_growth("batch", live_batch, n, 1536);
     check_growth("loader", live_loader, n, 1536);
