@@ -1,12 +1,13 @@
 //! Threads of the step. A job is a number of items and a function of (worker, item). Each worker
-//! has a range of neighbouring items and claims them one by one, then those that others have left:
-//! what a core fetches ahead is its own next item, not the one that another core writes to, which
-//! may be far away. Starting a job allocates nothing, which is why this is not a general
-//! purpose pool: the step must not allocate after its first run.
+//! has a range of neighbouring items and claims them one by one; when it has none left, it takes
+//! the farther half of what another one has left. So what a core fetches ahead is its own next
+//! item, not the one that another core writes to, which may be far away. Starting a job allocates
+//! nothing, which is why this is not a general purpose pool: the step must not allocate after its
+//! first run.
 
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -14,7 +15,6 @@ use std::thread::JoinHandle;
 #[derive(Clone, Copy)]
 struct Job {
     work: *const (dyn Fn(usize, usize) + Sync),
-    n_items: usize,
 }
 // SAFETY: the pointee is Sync and outlives the job, because `run` returns only after all workers
 // have reported that they left it.
@@ -32,17 +32,48 @@ struct Shared {
     state: Mutex<State>,
     start: Condvar,
     done: Condvar,
-    /// Each worker's next item.
-    next: Vec<Cursor>,
+    /// What each worker has left.
+    left: Vec<Range>,
 }
 
-/// On a cache line of its own.
+/// The items from one number to below another, in one word; on a cache line of its own.
 #[repr(align(128))]
-struct Cursor(AtomicUsize);
+struct Range(AtomicU64);
 
-/// First item of a worker's range, and of the next one's.
-fn range(worker: usize, workers: usize, n_items: usize) -> [usize; 2] {
-    [worker * n_items / workers, (worker + 1) * n_items / workers]
+impl Range {
+    fn pack(start: u32, end: u32) -> u64 {
+        u64::from(start) << 32 | u64::from(end)
+    }
+
+    fn unpack(word: u64) -> [u32; 2] {
+        [(word >> 32) as u32, word as u32]
+    }
+
+    fn set(&self, [start, end]: [u32; 2]) {
+        self.0.store(Self::pack(start, end), Ordering::Relaxed);
+    }
+
+    /// Takes the first item.
+    fn first(&self) -> Option<usize> {
+        let take = |word| {
+            let [start, end] = Self::unpack(word);
+            (start < end).then(|| Self::pack(start + 1, end))
+        };
+        let word = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Self::unpack(word)[0] as usize)
+    }
+
+    /// Takes the second half, or the only item.
+    fn half(&self) -> Option<[u32; 2]> {
+        let middle = |[start, end]: [u32; 2]| start + (end - start) / 2;
+        let take = |word| {
+            let [start, end] = Self::unpack(word);
+            (start < end).then(|| Self::pack(start, middle([start, end])))
+        };
+        let word = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        let [start, end] = Self::unpack(word);
+        Some([middle([start, end]), end])
+    }
 }
 
 /// A fixed number of threads; the caller of [`Pool::run`] is one of them.
@@ -59,17 +90,16 @@ fn lock(shared: &Shared) -> MutexGuard<'_, State> {
 fn drain(shared: &Shared, worker: usize, job: Job) -> bool {
     // SAFETY: see `Job`.
     let work = unsafe { &*job.work };
+    let (own, n) = (&shared.left[worker], shared.left.len());
     catch_unwind(AssertUnwindSafe(|| {
-        let n = shared.next.len();
-        for owner in (worker..n).chain(0..worker) {
-            let [_, end] = range(owner, n, job.n_items);
-            loop {
-                let item = shared.next[owner].0.fetch_add(1, Ordering::Relaxed);
-                if item >= end {
-                    break;
-                }
+        loop {
+            while let Some(item) = own.first() {
                 work(worker, item);
             }
+            let mut others = (worker + 1..n).chain(0..worker);
+            // What is on its way from one to another is found by neither; its new owner runs it.
+            let Some(range) = others.find_map(|i| shared.left[i].half()) else { break };
+            own.set(range);
         }
     }))
     .is_ok()
@@ -114,7 +144,7 @@ impl Pool {
             }),
             start: Condvar::new(),
             done: Condvar::new(),
-            next: (0..threads).map(|_| Cursor(AtomicUsize::new(0))).collect(),
+            left: (0..threads).map(|_| Range(AtomicU64::new(0))).collect(),
         });
         let mut pool = Self { shared, handles: Vec::new() };
         for worker in 1..threads {
@@ -144,10 +174,12 @@ impl Pool {
         let work: *const (dyn Fn(usize, usize) + Sync + 'a) = work;
         // SAFETY: only the lifetime changes; this call outlives every use of the pointer.
         let work: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(work) };
-        let job = Job { work, n_items };
-        let workers = self.shared.next.len();
-        for (worker, next) in self.shared.next.iter().enumerate() {
-            next.0.store(range(worker, workers, n_items)[0], Ordering::Relaxed);
+        let job = Job { work };
+        let many = |_| Error::unsupported(format!("{n_items} pieces of work in one step"));
+        let (n_items, workers) = (u64::from(u32::try_from(n_items).map_err(many)?), self.threads());
+        for (worker, left) in self.shared.left.iter().enumerate() {
+            let edge = |worker: usize| (worker as u64 * n_items / workers as u64) as u32;
+            left.set([edge(worker), edge(worker + 1)]);
         }
         {
             let mut state = lock(&self.shared);
@@ -183,6 +215,8 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
 
     #[test]
     fn every_item_runs_once_at_any_thread_count() {
@@ -199,6 +233,31 @@ mod tests {
             }
             assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 20));
         }
+    }
+
+    /// The first item lasts until the other worker has been at its neighbours.
+    #[test]
+    fn the_farther_half_is_taken_from_who_is_late() {
+        let mut pool = Pool::new(2).unwrap();
+        let taken = AtomicUsize::new(0);
+        let start = Instant::now();
+        let first = AtomicUsize::new(usize::MAX);
+        pool.run(64, &|_, item| match item {
+            0 => {
+                while taken.load(Ordering::Relaxed) < 31 && start.elapsed().as_secs() < 60 {
+                    std::thread::yield_now();
+                }
+            }
+            1..32 => {
+                taken.fetch_add(1, Ordering::Relaxed);
+                let _ =
+                    first.compare_exchange(usize::MAX, item, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            _ => {}
+        })
+        .unwrap();
+        assert_eq!(taken.load(Ordering::Relaxed), 31);
+        assert_eq!(first.load(Ordering::Relaxed), 16);
     }
 
     #[test]
