@@ -62,7 +62,8 @@ fn portable(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool)
 fn edges(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
     let Place { rows, cols, ld } = place;
     let (full_rows, full_cols) = (rows - rows % B, cols - cols % B);
-    for r in 0..rows {
+    let first = if full_cols < cols { 0 } else { full_rows };
+    for r in first..rows {
         let start = if r < full_rows { full_cols } else { 0 };
         for c in start..cols {
             let out = &mut to[c * to_ld + r];
