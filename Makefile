@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes docs fuzz-abi test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm docs fuzz-abi test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -52,6 +52,10 @@ test: runtime
 # The same gradients on the oldest, a middle and the newest supported ONNX Runtime; fetches them.
 test-runtimes:
 	CARGO="$(CARGO)" scripts/test_runtimes.sh $(RUNTIME)/versions $(BUILD)/runtimes
+
+# The optimizer's kernels on 64-bit Arm, emulated.
+test-arm:
+	scripts/test_arm.sh
 
 format:
 	$(CARGO) fmt --all -- --check

@@ -48,6 +48,12 @@ fn run(options: Options, turn: usize, steps: u64) -> Vec<(String, Vec<u32>)> {
     all
 }
 
+fn checksum(models: &[(String, Vec<u32>)]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    models.iter().flat_map(|m| &m.1).for_each(|x| sum.update(&x.to_le_bytes()));
+    sum.finalize()
+}
+
 fn micro_batches(o: &mut Optimizer, specs: &[mmopt::optim::ModelSpec], step: u64) {
     for micro in 0..u64::from(o.options().accumulation) {
         give_gradients(o, specs, 100 * step + micro);
@@ -59,8 +65,10 @@ fn micro_batches(o: &mut Optimizer, specs: &[mmopt::optim::ModelSpec], step: u64
 
 #[test]
 fn same_bits_for_any_threads_builds_and_orders() {
-    for options in configurations() {
+    for (i, options) in configurations().into_iter().enumerate() {
         let base = run(Options { threads: 1, ..options.clone() }, 0, 6);
+        // To be compared between machines.
+        println!("bits of configuration {i}: {:08x}", checksum(&base));
         for threads in [2, 3, 8] {
             assert!(run(Options { threads, ..options.clone() }, 0, 6) == base, "{threads} threads");
         }

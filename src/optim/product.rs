@@ -9,6 +9,7 @@
 //! block or panel is 0.
 
 use super::kernel::Build;
+#[cfg(target_arch = "x86_64")]
 use super::options::Isa;
 use super::pool::Pool;
 use super::step::Slots;
