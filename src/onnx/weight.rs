@@ -6,7 +6,7 @@ use super::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::error::{Error, Result};
 
 /// More than any real model has.
-pub(super) const MAX_WEIGHT: usize = 1 << 22;
+const MAX_WEIGHT: usize = 1 << 22;
 /// More bodies within bodies than a file can hold (readers of the format stop at a hundred
 /// messages within messages, and a body takes three).
 const MAX_DEPTH: usize = 33;

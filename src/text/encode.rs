@@ -136,9 +136,12 @@ fn each<T: Send>(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let n_threads = cores.min(examples.len().div_ceil(BLOCK));
     let mut blocks = thread::scope(|scope| {
-        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
-        let blocks = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
-        blocks.flatten().collect::<Vec<_>>()
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..n_threads).filter_map(start).collect();
+        // Where the system gives no threads, the caller's does.
+        let own = if threads.is_empty() { work() } else { Vec::new() };
+        let theirs = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
+        theirs.flatten().chain(own).collect::<Vec<_>>()
     });
     blocks.sort_by_key(|block| block.0);
     let mut all = Vec::with_capacity(examples.len());
