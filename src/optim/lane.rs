@@ -1,7 +1,7 @@
 //! Memory as the sweep sees it: the lanes of parameters and the workers' scratch.
 
 use super::kernel::{Build, convert};
-use super::view::{BLOCK, MAX_ROWS, STRIP};
+use super::view::{BLOCK, MAX_ROWS, PITCH_GAP, STRIP};
 use crate::memory::Floats;
 use crate::tensor::DType;
 use std::cell::UnsafeCell;
@@ -39,8 +39,8 @@ impl Scratch {
     pub fn new(tile_floats: usize) -> Self {
         let block = || Floats::new(BLOCK);
         Self {
-            tiles: Floats::new(tile_floats),
-            strip: Floats::new(STRIP * MAX_ROWS),
+            tiles: Floats::new(tile_floats + PITCH_GAP * MAX_ROWS),
+            strip: Floats::new(STRIP * (MAX_ROWS + PITCH_GAP)),
             load: block(),
             m: block(),
             v: block(),

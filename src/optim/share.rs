@@ -10,7 +10,7 @@ use super::kernel::walk::{FAN, Streams};
 use super::kernel::{mix, turn};
 use super::lane::{Scratch, gradient, is_direct};
 use super::sweep::{Part, Sweep};
-use super::view::{STRIP, Tile};
+use super::view::{STRIP, Tile, pitch};
 
 /// What of the members is summed.
 #[derive(Clone, Copy, PartialEq)]
@@ -128,7 +128,8 @@ impl Sweep<'_> {
         self.streams(fan?, of)
     }
 
-    /// One move of a sum into `out`, which lies as the members' storage does.
+    /// One move of a sum into `out`, which lies as the members' storage does, its runs a
+    /// [`pitch`] apart.
     ///
     /// # Safety
     /// As [`Sweep::run`].
@@ -143,25 +144,30 @@ impl Sweep<'_> {
     ) {
         let weight = |part: &Part| if of == Of::Values { part.anchor } else { part.weight };
         if let Some(streams) = self.streams(fan, of) {
-            debug_assert!(out.len() >= streams.runs * streams.len);
+            let out_ld = pitch(streams.len);
+            debug_assert!(out.len() + out_ld >= streams.runs * out_ld + streams.len);
             let weights = fan.parts.map(weight);
-            let sum = Sum { streams, n: fan.n, weights, out: out.as_mut_ptr(), begun };
+            let sum = Sum { streams, n: fan.n, weights, out: out.as_mut_ptr(), out_ld, begun };
             // SAFETY: the caller's promise; `out` is as large as the tile.
             unsafe { sum_runs(self.build, &sum, then) };
             return;
         }
         for (i, part) in fan.parts().iter().enumerate() {
             let (lane, bound) = (&self.lanes[part.param], self.own[part.param].bound);
-            part.view.for_runs(&fan.tile, |offset, at, n| {
-                // SAFETY: the caller's promise.
-                let g = unsafe { gradient(self.build, lane, bound, offset, n, load) };
-                let out = &mut out[at..at + n];
-                if i == 0 && !begun {
-                    mix::set_scaled(self.build, out, part.weight, g);
-                } else {
-                    mix::add_scaled(self.build, out, part.weight, g);
-                }
-            });
+            part.view.for_runs_at(
+                &fan.tile,
+                pitch(part.view.runs_of(&fan.tile).1),
+                |offset, at, n| {
+                    // SAFETY: the caller's promise.
+                    let g = unsafe { gradient(self.build, lane, bound, offset, n, load) };
+                    let out = &mut out[at..at + n];
+                    if i == 0 && !begun {
+                        mix::set_scaled(self.build, out, part.weight, g);
+                    } else {
+                        mix::add_scaled(self.build, out, part.weight, g);
+                    }
+                },
+            );
         }
     }
 
@@ -184,10 +190,9 @@ impl Sweep<'_> {
             // SAFETY: the caller's promise.
             unsafe { self.add(&fan, of, !fan.first, load, strip, &next) };
             if fan.last {
-                let strip = &strip[..fan.tile.cols * tile.rows];
-                let place = Place::dense(fan.tile.cols, tile.rows);
+                let place = Place { rows: fan.tile.cols, cols: tile.rows, ld: pitch(tile.rows) };
                 let into = &mut tiles[fan.tile.col - tile.col..];
-                turn::transpose(self.build, strip, place, into, tile.cols, false);
+                turn::transpose(self.build, strip, place, into, pitch(tile.cols), false);
                 begun = true;
             }
         }
@@ -195,10 +200,9 @@ impl Sweep<'_> {
 
     /// A strip of the group's tile in a turned member's storage order.
     fn turn<'s>(&self, tiles: &[f32], tile: &Tile, sub: &Tile, strip: &'s mut [f32]) -> &'s [f32] {
-        let strip = &mut strip[..sub.cols * tile.rows];
-        let place = Place { rows: tile.rows, cols: sub.cols, ld: tile.cols };
+        let place = Place { rows: tile.rows, cols: sub.cols, ld: pitch(tile.cols) };
         let from = &tiles[sub.col - tile.col..];
-        turn::transpose(self.build, from, place, strip, tile.rows, false);
+        turn::transpose(self.build, from, place, strip, pitch(tile.rows), false);
         strip
     }
 
@@ -297,7 +301,11 @@ impl Sweep<'_> {
         self.spread(s, parts, tile, Of::Values, |part, sub, average, _, next| {
             let then = next.map_or(Streams::NONE, |(part, tile)| values(part, &tile));
             // SAFETY: the caller's promise.
-            unsafe { pull_runs(self.build, &values(part, sub), factors, average, &then) };
+            unsafe {
+                let values = values(part, sub);
+                let average = (average, pitch(values.len));
+                pull_runs(self.build, &values, factors, average, &then);
+            }
         });
     }
 }

@@ -11,7 +11,7 @@ use super::kernel::update::{Coef, Gradient, Stretch, update};
 use super::kernel::walk::Streams;
 use super::kernel::{Build, convert};
 use super::lane::{Lane, Scratch, gradient, is_direct, wide};
-use super::view::{BLOCK, Tile, View};
+use super::view::{BLOCK, Tile, View, pitch};
 
 /// What one parameter does in this step.
 #[derive(Clone, Copy)]
@@ -206,7 +206,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// Updates a tile of one member; `group` is in the storage's orientation, dense.
+    /// Updates a tile of one member; `group` is in the storage's orientation, its runs a
+    /// [`pitch`] apart.
     ///
     /// # Safety
     /// As [`Sweep::run`].
@@ -225,7 +226,8 @@ impl Sweep<'_> {
             unsafe { self.update_runs(part, tile, factor, group, then) };
             return;
         }
-        part.view.for_runs(tile, |offset, at, n| {
+        let buffer_ld = pitch(part.view.runs_of(tile).1);
+        part.view.for_runs_at(tile, buffer_ld, |offset, at, n| {
             // SAFETY: the caller's promise.
             unsafe {
                 let g = gradient(self.build, lane, own.bound, offset, n, load);
@@ -264,6 +266,7 @@ impl Sweep<'_> {
             g: lane.g.cast::<f32>().wrapping_add(first),
             g_ld: part.view.ld,
             group: std::ptr::null(),
+            group_ld: pitch(len),
             runs,
             len,
         }
@@ -284,7 +287,7 @@ impl Sweep<'_> {
         let mut runs = self.runs(part, tile);
         let mut pull = 0.0;
         if let Some((group, p)) = group {
-            debug_assert!(group.len() >= runs.runs * runs.len);
+            debug_assert!(group.len() + runs.group_ld >= runs.runs * runs.group_ld + runs.len);
             (runs.group, pull) = (group.as_ptr(), p);
         }
         // SAFETY: the caller's promise.

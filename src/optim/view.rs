@@ -35,8 +35,19 @@ pub(crate) struct Tile {
 pub(crate) const BLOCK: usize = 4096;
 /// Runs of a turned member that are transposed at once: a cache line of logical columns.
 pub(crate) const STRIP: usize = 16;
+/// Elements of a cache line.
+const LINE: usize = 16;
+/// Most that [`pitch`] adds to a row.
+pub(crate) const PITCH_GAP: usize = 2 * LINE - 1;
 /// Most rows of a tile: the longest run of a turned member, of which a strip is kept.
 pub(crate) const MAX_ROWS: usize = 1024;
+
+/// Elements from one row to the next in a worker's own memory: an odd number of cache lines, so
+/// that the rows of a block that is transposed lie in different sets of the cache.
+#[inline]
+pub(crate) fn pitch(len: usize) -> usize {
+    (len.div_ceil(LINE) | 1) * LINE
+}
 
 /// Rows and columns of a shape seen as a matrix; vectors and scalars are one row.
 pub fn matrix_shape(shape: &[usize]) -> [usize; 2] {
@@ -122,9 +133,20 @@ impl View {
     }
 
     /// Calls `f(offset, at, len)` for each stretch of a tile, in storage order: `offset` counts
-    /// from the parameter's start, `at` from the tile buffer's start, in storage orientation.
+    /// from the parameter's start, `at` from the start of a dense buffer, in storage orientation.
     #[inline]
-    pub(crate) fn for_runs(&self, tile: &Tile, mut f: impl FnMut(usize, usize, usize)) {
+    pub(crate) fn for_runs(&self, tile: &Tile, f: impl FnMut(usize, usize, usize)) {
+        self.for_runs_at(tile, self.runs_of(tile).1, f);
+    }
+
+    /// As [`View::for_runs`], for a buffer whose runs are `buffer_ld` elements apart.
+    #[inline]
+    pub(crate) fn for_runs_at(
+        &self,
+        tile: &Tile,
+        buffer_ld: usize,
+        mut f: impl FnMut(usize, usize, usize),
+    ) {
         let (run, runs, start, len) = if self.transposed {
             (tile.col, tile.cols, tile.row, tile.rows)
         } else {
@@ -135,7 +157,7 @@ impl View {
             let mut done = 0;
             while done < len {
                 let n = (len - done).min(BLOCK);
-                f(offset + done, r * len + done, n);
+                f(offset + done, r * buffer_ld + done, n);
                 done += n;
             }
         }

@@ -15,8 +15,9 @@ pub(crate) struct Runs {
     pub ld: usize,
     pub g: *const f32,
     pub g_ld: usize,
-    /// The group's gradient, dense, or null.
+    /// The group's gradient, or null.
     pub group: *const f32,
+    pub group_ld: usize,
     pub runs: usize,
     pub len: usize,
 }
@@ -57,7 +58,7 @@ unsafe fn adamw_runs_body<const MIXED: bool>(
         unsafe {
             let (p, m, v) = (r.p.add(at), r.m.add(at), r.v.add(at));
             let g = r.g.add(run * r.g_ld);
-            let group = if MIXED { r.group.add(run * r.len) } else { g };
+            let group = if MIXED { r.group.add(run * r.group_ld) } else { g };
             let mut i = start;
             while i + LANES <= end {
                 ask.line::<FAN>(i);
@@ -112,13 +113,14 @@ pub(crate) unsafe fn adamw_runs(
     adamw_built(build, c, factors, r, then);
 }
 
-/// A weighted sum over the first `n` streams, into `out`, dense.
+/// A weighted sum over the first `n` streams, into `out`.
 #[derive(Clone, Copy)]
 pub(crate) struct Sum {
     pub streams: Streams,
     pub n: usize,
     pub weights: [f32; FAN],
     pub out: *mut f32,
+    pub out_ld: usize,
     /// Whether `out` holds a sum already, to which this one is added.
     pub begun: bool,
 }
@@ -138,7 +140,7 @@ unsafe fn sum_body<const N: usize, const BEGUN: bool>(s: &Sum, then: &Streams) {
             for k in 0..N {
                 x[k] = from[k].add(run * ld[k]);
             }
-            let out = s.out.add(run * s.streams.len);
+            let out = s.out.add(run * s.out_ld);
             let mut i = start;
             while i + LANES <= end {
                 ask.line::<N>(i);
@@ -200,13 +202,18 @@ pub(crate) unsafe fn sum_runs(build: super::Build, s: &Sum, then: &Streams) {
 /// # Safety
 /// As [`pull_runs`].
 #[inline(always)]
-unsafe fn pull_body(s: &Streams, [keep, beta]: [f32; 2], average: &[f32], then: &Streams) {
+unsafe fn pull_body(
+    s: &Streams,
+    [keep, beta]: [f32; 2],
+    (average, average_ld): (&[f32], usize),
+    then: &Streams,
+) {
     let s = *s;
     for Stretch { run, start, end, ask } in walk(&s, then) {
         // SAFETY: the caller's promise; every element lies in the run.
         unsafe {
             let p = s.from[0].cast_mut().add(run * s.ld[0]);
-            let average = average.as_ptr().add(run * s.len);
+            let average = average.as_ptr().add(run * average_ld);
             let mut i = start;
             while i + LANES <= end {
                 ask.line::<1>(i);
@@ -226,25 +233,26 @@ unsafe fn pull_body(s: &Streams, [keep, beta]: [f32; 2], average: &[f32], then: 
 }
 
 #[inline(always)]
-fn pull_checked(s: &Streams, factors: [f32; 2], average: &[f32], then: &Streams) {
+fn pull_checked(s: &Streams, factors: [f32; 2], average: (&[f32], usize), then: &Streams) {
     // SAFETY: `pull_runs` is unsafe and passes its caller's promise on.
     unsafe { pull_body(s, factors, average, then) }
 }
 
 builds!(pull_built = pull_checked,
-    (s: &Streams, factors: [f32; 2], average: &[f32], then: &Streams));
+    (s: &Streams, factors: [f32; 2], average: (&[f32], usize), then: &Streams));
 
 /// p ← keep·p + beta·average over the first stream, which is written.
 ///
 /// # Safety
-/// The stream's memory must be valid and used by nobody else; `average` is dense and as large.
+/// The stream's memory must be valid and used by nobody else; `average` has as many runs of the
+/// same length, as far apart as the number beside it says.
 pub(crate) unsafe fn pull_runs(
     build: super::Build,
     s: &Streams,
     factors: [f32; 2],
-    average: &[f32],
+    average: (&[f32], usize),
     then: &Streams,
 ) {
-    debug_assert!(average.len() >= s.runs * s.len);
+    debug_assert!(average.0.len() + average.1 >= s.runs * average.1 + s.len);
     pull_built(build, s, factors, average, then);
 }
