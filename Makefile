@@ -14,7 +14,7 @@ LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm docs fuzz-abi test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train docs fuzz-abi test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -57,6 +57,10 @@ test-runtimes:
 test-arm:
 	scripts/test_arm.sh
 
+# Gradients, rules and the trainer on an NVIDIA GPU; MMOPT_ORT_LIB names a GPU build of the runtime.
+test-gpu:
+	CARGO="$(CARGO)" scripts/test_gpu.sh $(DEVICE)
+
 format:
 	$(CARGO) fmt --all -- --check
 
@@ -74,7 +78,7 @@ test-abi: runtime
 
 # After a deliberate change of src/ffi: writes the header, tests/data/abi and docs/abi_coverage.md
 # anew, and prints what breaks programs that exist.
-abi-dump: runtime header
+abi-dump: runtime header lib
 	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi --test abi_calls -- --nocapture
 
 # The header's documentation, in build/docs/html. A warning is an error.
@@ -100,6 +104,10 @@ test-go-race: runtime lib
 
 bench-step: runtime
 	$(CARGO) bench --locked --bench step
+
+# A joint step of three base-size models, passes and optimizer; BENCH_DEVICE=cuda:0 on a GPU.
+bench-train: runtime
+	$(CARGO) bench --locked --bench train
 
 # From an exported BERT-base to a training session: seconds and memory.
 bench-load: runtime

@@ -20,6 +20,7 @@ mod memory;
 pub mod models;
 pub mod onnx;
 pub mod optim;
+mod pin;
 pub mod runtime;
 pub mod tensor;
 #[cfg(feature = "text")]

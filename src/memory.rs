@@ -2,10 +2,13 @@
 //! nothing until they are written, and are asked to be large ones.
 
 use crate::error::{Error, Kind, Result};
+use crate::pin::Pin;
 use memmap2::MmapMut;
 
 /// A large page.
 const PAGE: usize = 2 << 20;
+/// An ordinary page: a block's first and last one hold nothing else.
+const SMALL_PAGE: usize = 4096;
 
 /// One cache line; vectors of it give 64-byte alignment without unsafe code.
 #[derive(Clone, Copy, Default, bytemuck::Zeroable, bytemuck::Pod)]
@@ -40,7 +43,8 @@ impl std::ops::DerefMut for Floats {
 
 enum Store {
     Lines(Vec<Line>),
-    Map { map: MmapMut, start: usize },
+    // The pin goes before the memory.
+    Map { pin: Option<Pin>, map: MmapMut, start: usize },
 }
 
 /// Memory that begins as zeros, aligned to 64 bytes.
@@ -72,14 +76,17 @@ impl Memory {
         // Only advice: memory is the same without it.
         #[cfg(target_os = "linux")]
         let _ = map.advise_range(memmap2::Advice::HugePage, first, len - len % PAGE);
-        Ok(Self { store: Store::Map { map, start: first + number * 5 % 32 * 1984 }, len })
+        Ok(Self {
+            store: Store::Map { pin: None, map, start: first + number * 5 % 32 * 1984 },
+            len,
+        })
     }
 
     /// The memory.
     pub fn bytes(&self) -> &[u8] {
         match &self.store {
             Store::Lines(lines) => &bytemuck::cast_slice(lines)[..self.len],
-            Store::Map { map, start } => &map[*start..start + self.len],
+            Store::Map { map, start, .. } => &map[*start..start + self.len],
         }
     }
 
@@ -87,7 +94,17 @@ impl Memory {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.store {
             Store::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
-            Store::Map { map, start } => &mut map[*start..*start + self.len],
+            Store::Map { map, start, .. } => &mut map[*start..*start + self.len],
+        }
+    }
+
+    /// Lets a device copy a large block directly, where the machine can; does nothing else.
+    pub fn pin(&mut self, device: i32) {
+        if let Store::Map { pin: pin @ None, map, start } = &mut self.store {
+            let first = *start - *start % SMALL_PAGE;
+            let len = (*start + self.len).next_multiple_of(SMALL_PAGE) - first;
+            // SAFETY: the pin is dropped before the map, which never moves.
+            *pin = unsafe { Pin::new(device, map[first..first + len].as_mut_ptr(), len) };
         }
     }
 }

@@ -152,6 +152,11 @@ impl Tensor {
         Ok(Self { dtype, shape: shape.to_vec(), n_bytes, memory: Memory::zeroed(n_bytes)? })
     }
 
+    /// Lets a device copy the elements directly, where they are many and the machine can.
+    pub(crate) fn pin(&mut self, device: i32) {
+        self.memory.pin(device);
+    }
+
     /// Copies `data`, which must have as many elements as `shape` says.
     pub fn from_slice<T: Element>(shape: &[usize], data: &[T]) -> Result<Self> {
         let mut tensor = Self::zeros(T::DTYPE, shape)?;

@@ -16,6 +16,7 @@ mod oracle;
 use std::path::Path;
 
 use mmopt::error::Kind;
+use mmopt::runtime::Device;
 use oracle::Oracle;
 
 const BOUND: f64 = 1e-4;
@@ -36,7 +37,7 @@ fn check(root: &Path) -> usize {
     let mut n = 0;
     let entries = std::fs::read_dir(root).unwrap().flatten().map(|e| e.path());
     for folder in entries.filter(|p| p.join("oracle.json").is_file()) {
-        let oracle = Oracle::read(&folder).unwrap();
+        let oracle = Oracle::read(&folder, Device::Cpu).unwrap();
         for file in oracle.files("") {
             n += 1;
             match oracle.check(&file) {

@@ -1,6 +1,7 @@
 //! Training end to end through the Rust API: small fresh models, sessions, optimizer, disk.
 
 use mmopt::models::{Config, Sizes, Task};
+use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
 use mmopt::{Kind, optim};
@@ -35,8 +36,14 @@ fn model(name: &str, dropout: f64) -> ModelOptions {
     ModelOptions { task, seed: 7, ..ModelOptions::new(name, source) }
 }
 
+/// Defaults, on the device that `MMOPT_TEST_DEVICE` names.
+fn trainer_options() -> TrainerOptions {
+    let device = std::env::var("MMOPT_TEST_DEVICE").map(|d| d.parse().unwrap());
+    TrainerOptions { device: device.unwrap_or_default(), ..TrainerOptions::default() }
+}
+
 fn trainer(names: &[&str], dropout: f64) -> Trainer {
-    let mut options = TrainerOptions::default();
+    let mut options = trainer_options();
     options.optimizer.learning_rate = 3e-3;
     options.threads = 2;
     Trainer::new(options, names.iter().map(|n| model(n, dropout)).collect()).unwrap()
@@ -125,6 +132,24 @@ fn weights(trainer: &Trainer) -> Vec<u8> {
         .collect()
 }
 
+/// The same bits; on a GPU, whose sums into rows have no fixed order, the same to rounding.
+fn assert_same(one: &[u8], two: &[u8]) {
+    if trainer_options().device == Device::Cpu {
+        assert!(one == two, "other bits");
+        return;
+    }
+    let floats = |bytes: &[u8]| -> Vec<f64> {
+        let four = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        bytes.chunks_exact(4).map(|b| f64::from(four(b))).collect()
+    };
+    let (one, two) = (floats(one), floats(two));
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let gap = norm(&mut one.iter().zip(&two).map(|(a, b)| a - b));
+    let size = norm(&mut one.iter().copied());
+    println!("relative difference of the weights {:.1e}", gap / size);
+    assert!(gap <= 1e-3 * size, "{gap} of {size}");
+}
+
 #[test]
 fn three_architectures_learn_together() {
     let mut trainer = trainer(&["bert", "gpt2", "roberta"], 0.1);
@@ -155,14 +180,16 @@ fn resume_continues_with_the_same_bits() {
     assert_eq!(two.resume(dir.path()).unwrap(), "{\"position\": 5}");
     assert_eq!(two.optimizer().step_count(), 5);
     let again: Vec<_> = (5..9).map(|seed| step_all(&mut two, seed)).collect();
-    assert_eq!(tail, again);
-    assert_eq!(weights(&one), weights(&two));
+    let pairs = tail.iter().flatten().zip(again.iter().flatten());
+    let bound = if trainer_options().device == Device::Cpu { 0.0 } else { 1e-4 };
+    pairs.for_each(|(a, b)| assert!((a - b).abs() <= bound, "{tail:?} {again:?}"));
+    assert_same(&weights(&one), &weights(&two));
 }
 
 #[test]
 fn the_same_bits_at_any_thread_count() {
     let run = |threads| {
-        let mut options = TrainerOptions { threads, ..TrainerOptions::default() };
+        let mut options = TrainerOptions { threads, ..trainer_options() };
         options.optimizer.learning_rate = 3e-3;
         let models = ["bert", "roberta"].map(|n| model(n, 0.1)).to_vec();
         let mut trainer = Trainer::new(options, models).unwrap();
@@ -170,8 +197,8 @@ fn the_same_bits_at_any_thread_count() {
         weights(&trainer)
     };
     let one = run(1);
-    assert_eq!(one, run(2));
-    assert_eq!(one, run(5));
+    assert_same(&one, &run(2));
+    assert_same(&one, &run(5));
 }
 
 #[test]
@@ -184,7 +211,7 @@ fn published_directories_round_trip() {
         one.save_model(0, &at).unwrap();
         let source = Source::Directory(at.clone());
         let read = vec![ModelOptions::new(name, source)];
-        let mut two = Trainer::new(TrainerOptions::default(), read).unwrap();
+        let mut two = Trainer::new(trainer_options(), read).unwrap();
         assert_eq!(weights(&one), weights(&two), "{name}");
 
         // The ONNX file computes the same.
@@ -193,7 +220,7 @@ fn published_directories_round_trip() {
         let mut options = ModelOptions::new(name, Source::Onnx(path));
         options.loss =
             Some(mmopt::autodiff::LossSpec::new(mmopt::autodiff::LossKind::SequenceClassification));
-        let mut three = Trainer::new(TrainerOptions::default(), vec![options]).unwrap();
+        let mut three = Trainer::new(trainer_options(), vec![options]).unwrap();
         let example = Example::new(3, name == "bert");
         let [a, b] = [&mut two, &mut three].map(|t| t.evaluate(0, &example.views()).unwrap());
         assert_eq!(a.loss, b.loss, "{name}");
@@ -257,8 +284,7 @@ fn bad_batches_are_refused_and_nothing_changes() {
 
 #[test]
 fn bad_models_are_refused() {
-    let fail =
-        |models: Vec<ModelOptions>| Trainer::new(TrainerOptions::default(), models).unwrap_err();
+    let fail = |models: Vec<ModelOptions>| Trainer::new(trainer_options(), models).unwrap_err();
     assert_eq!(fail(vec![]).kind(), Kind::InvalidArgument);
     let twice = fail(vec![model("bert", 0.0), model("bert", 0.0)]);
     assert!(twice.to_string().contains("two models are named 'bert'"), "{twice}");
@@ -276,7 +302,7 @@ fn bad_models_are_refused() {
 fn frozen_parameters_stay_and_the_rest_moves() {
     let mut options = model("roberta", 0.0);
     options.frozen = vec!["roberta.embeddings.*".into()];
-    let mut trainer = Trainer::new(TrainerOptions::default(), vec![options]).unwrap();
+    let mut trainer = Trainer::new(trainer_options(), vec![options]).unwrap();
     let value = |t: &Trainer, n: &str| t.parameter(0, n).unwrap().bytes().to_vec();
     let names = ["roberta.embeddings.word_embeddings.weight", "classifier.out_proj.weight"];
     let before = names.map(|n| value(&trainer, n));
@@ -292,7 +318,7 @@ fn accumulation_equals_one_large_batch() {
         let accumulation = if micro { 2 } else { 1 };
         let optimizer =
             optim::Options { learning_rate: 1e-3, accumulation, ..optim::Options::plain() };
-        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+        let options = TrainerOptions { optimizer, ..trainer_options() };
         let mut trainer = Trainer::new(options, vec![model("gpt2", 0.0)]).unwrap();
         let parts = [Example::new(1, false), Example::new(2, false)];
         if micro {
@@ -322,7 +348,7 @@ fn accumulation_equals_one_large_batch() {
 }
 
 fn pair(change: impl Fn(&mut optim::Options)) -> Trainer {
-    let mut options = TrainerOptions { threads: 2, ..TrainerOptions::default() };
+    let mut options = TrainerOptions { threads: 2, ..trainer_options() };
     options.optimizer = optim::Options { learning_rate: 3e-3, ..optim::Options::plain() };
     change(&mut options.optimizer);
     Trainer::new(options, vec![model("bert", 0.0), model("roberta", 0.0)]).unwrap()
@@ -421,7 +447,7 @@ fn a_cancel_within_a_step_leaves_nothing_half_done() {
     assert_eq!(kind(cancelled.step()), Kind::State, "its gradients are used up");
     let mut alone = prepared(0);
     alone.step().unwrap();
-    assert!(weights(&cancelled) == weights(&alone));
+    assert_same(&weights(&cancelled), &weights(&alone));
     let mut kept = prepared(1);
     assert!(kept.step().unwrap().synced && weights(&kept) != weights(&alone));
 

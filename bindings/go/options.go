@@ -98,6 +98,8 @@ type TrainerOptions struct {
 	SkipNonFinite bool
 	Device        Device
 	DeviceID      int
+	// TF32 lets a GPU multiply f32 matrices with 10 bits of mantissa: faster, less exact.
+	TF32 bool
 	// Threads in all; 0 takes every core.
 	Threads int
 	// MaxSessions: shapes that each model keeps a session for; 0: 16.
@@ -124,7 +126,7 @@ func DefaultTrainerOptions(preset Preset) TrainerOptions {
 		Schedule: Schedule(raw.schedule), ScheduleFloor: float64(raw.schedule_floor),
 		WarmupSteps: uint64(raw.warmup_steps), TotalSteps: uint64(raw.total_steps),
 		Accumulation: int(raw.accumulation), SkipNonFinite: raw.skip_non_finite != 0,
-		Device: Device(raw.device), DeviceID: int(raw.device_id),
+		Device: Device(raw.device), DeviceID: int(raw.device_id), TF32: raw.tf32 != 0,
 		Threads: int(raw.n_threads), MaxSessions: int(raw.max_sessions),
 	}
 }
@@ -152,6 +154,7 @@ func (o *TrainerOptions) c(a *arena) *C.mmopt_trainer_options {
 	raw.accumulation = a.uint32("Accumulation", o.Accumulation)
 	raw.skip_non_finite = flag(o.SkipNonFinite)
 	raw.device, raw.device_id = C.uint32_t(o.Device), C.int32_t(o.DeviceID)
+	raw.tf32 = flag(o.TF32)
 	raw.n_threads = a.size("Threads", o.Threads)
 	raw.max_sessions = a.size("MaxSessions", o.MaxSessions)
 	raw.runtime_path = a.optional(o.RuntimePath)

@@ -1,10 +1,11 @@
 //! Compares this library's gradients of exported models with reference gradients.
 //!
-//! `check_gradients [--dump FILE] DIR...`: each DIR is a folder with `oracle.json`, or the parent
+//! `check_gradients [--device DEVICE] [--dump FILE] DIR...`: each DIR is a folder with `oracle.json`, or the parent
 //! of several. For every .onnx file it attaches the stated loss, runs one batch, and prints the
 //! error of the loss and the parameter with the largest relative L2 error. Files under `invalid/`
 //! must be refused. A file of an opset that the loaded ONNX Runtime lacks counts as refused when
-//! the error says so. `--dump` writes the gradients to FILE.
+//! the error says so. `--dump` writes the gradients to FILE; DEVICE is
+//! `cpu` (the default), `cuda` or `cuda:N`.
 //! Exit status 1 when an error exceeds 1e-4 or a file behaves otherwise than it should.
 //!
 //! `check_gradients --compare NAME=DIR...` compares what several runtimes dumped; exit status 1
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use dump::Dump;
 use mmopt::error::{Error, Kind};
+use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use oracle::{Oracle, Outcome};
 
@@ -43,13 +45,23 @@ fn main() -> ExitCode {
             Err(e) => fail(&e),
         };
     }
+    let mut device = Device::Cpu;
+    if arguments.first().is_some_and(|a| a == "--device") && arguments.len() > 1 {
+        device = match arguments.remove(1).parse() {
+            Ok(device) => device,
+            Err(e) => return fail(&e),
+        };
+        arguments.remove(0);
+    }
     let mut dump = None;
     if arguments.first().is_some_and(|a| a == "--dump") && arguments.len() > 1 {
         dump = Some(PathBuf::from(arguments.remove(1)));
         arguments.remove(0);
     }
     if arguments.is_empty() {
-        eprintln!("usage: check_gradients [--dump FILE] DIR... | --compare NAME=DIR...");
+        eprintln!(
+            "usage: check_gradients [--device DEVICE] [--dump FILE] DIR... | --compare NAME=DIR..."
+        );
         return ExitCode::from(2);
     }
     let mut folders = Vec::new();
@@ -62,7 +74,7 @@ fn main() -> ExitCode {
         folders.extend(found);
     }
     let mut tally = Tally::default();
-    folders.iter().for_each(|folder| check_folder(folder, &mut tally));
+    folders.iter().for_each(|folder| check_folder(folder, device, &mut tally));
     if let Some(path) = dump
         && let Err(e) = tally.dump.write(&path)
     {
@@ -95,8 +107,8 @@ fn folders(dir: &Path) -> Vec<PathBuf> {
     folders
 }
 
-fn check_folder(folder: &Path, tally: &mut Tally) {
-    let oracle = match Oracle::read(folder) {
+fn check_folder(folder: &Path, device: Device, tally: &mut Tally) {
+    let oracle = match Oracle::read(folder, device) {
         Ok(oracle) => oracle,
         Err(e) => {
             println!("FAIL {}: {e}", folder.display());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::error::{Context, Error, Result};
 use mmopt::onnx::Graph;
-use mmopt::runtime::{Session, SessionOptions};
+use mmopt::runtime::{Device, Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
     Parameter, TrainingGraph, find_parameters, parameter_data, training_graph,
@@ -25,6 +25,7 @@ const NEAR_ZERO_NORM: f64 = 1e-2;
 /// A folder: its description, inputs, labels and reference gradients.
 pub struct Oracle {
     pub folder: PathBuf,
+    device: Device,
     about: Json,
     spec: LossSpec,
     tensors: BTreeMap<String, Tensor>,
@@ -84,12 +85,13 @@ fn loss_kind(definition: &str) -> Result<LossKind> {
 }
 
 impl Oracle {
-    /// Reads a folder.
-    pub fn read(folder: &Path) -> Result<Self> {
+    /// Reads a folder, whose models shall run on `device`.
+    pub fn read(folder: &Path, device: Device) -> Result<Self> {
         let about = json(&folder.join("oracle.json"))?;
         let spec = LossSpec::new(loss_kind(about["loss_def"].as_str().unwrap_or(""))?);
         Ok(Self {
             folder: folder.to_owned(),
+            device,
             spec,
             tensors: tensors(&folder.join("oracle.safetensors"))?,
             params: tensors(&folder.join("params.safetensors"))?,
@@ -182,7 +184,8 @@ impl Oracle {
         for (parameter, name) in params.iter().zip(&training.params) {
             feeds.push((name, parameter_data(graph, parameter.value)?.to_tensor()?));
         }
-        let mut session = Session::from_bytes(&training.bytes, &SessionOptions::default())?;
+        let options = SessionOptions { device: self.device, ..SessionOptions::default() };
+        let mut session = Session::from_bytes(&training.bytes, &options)?;
         let inputs: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (*n, t)).collect();
         let mut wanted = vec![training.loss.as_str()];
         wanted.extend(training.grads.iter().flatten().map(String::as_str));

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::str::FromStr;
 
 use ort::sys::{self, GraphOptimizationLevel as Level};
 
@@ -28,6 +29,22 @@ impl fmt::Display for Device {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda { id } => write!(f, "cuda:{id}"),
         }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    /// `cpu`, `cuda` (device 0) or `cuda:N`.
+    fn from_str(text: &str) -> Result<Self> {
+        let id = match text.strip_prefix("cuda") {
+            None if text == "cpu" => return Ok(Self::Cpu),
+            Some("") => Some(0),
+            Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()).filter(|n| *n >= 0),
+            None => None,
+        };
+        let unknown = || Error::invalid(format!("device '{text}' is not cpu, cuda or cuda:N"));
+        Ok(Self::Cuda { id: id.ok_or_else(unknown)? })
     }
 }
 

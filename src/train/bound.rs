@@ -6,7 +6,7 @@
 use super::batch::{Batch, copy_into, elements};
 use super::parameter::Parameter;
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Binding, Canceller, Session, SessionOptions};
+use crate::runtime::{Binding, Canceller, Device, Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
 
 /// A graph ready for a session, and what its inputs and outputs are.
@@ -47,7 +47,10 @@ impl Bound {
         }
         let mut binding = session.bind()?;
         let wanted: Vec<String> = session.inputs().iter().map(|v| v.name.clone()).collect();
-        for parameter in parameters.iter().filter(|p| wanted.contains(&p.name)) {
+        for parameter in parameters.iter_mut().filter(|p| wanted.contains(&p.name)) {
+            if let Device::Cuda { id } = options.device {
+                parameter.value.pin(id);
+            }
             let value = &parameter.value;
             // SAFETY: the tensor belongs to the model, which drops its sessions before its
             // parameters and changes values only between runs (both need `&mut`).
@@ -58,6 +61,9 @@ impl Bound {
         }
         for (index, output) in program.gradients {
             let gradient = parameters[*index].gradient_mut()?;
+            if let Device::Cuda { id } = options.device {
+                gradient.pin(id);
+            }
             let (dtype, shape) = (gradient.dtype(), gradient.shape().to_vec());
             // SAFETY: as above; each gradient is the output of one name only.
             unsafe {

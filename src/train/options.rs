@@ -17,6 +17,8 @@ pub struct TrainerOptions {
     pub threads: usize,
     /// Where sessions compute. Default the CPU.
     pub device: Device,
+    /// On CUDA, products of f32 matrices in TF32 (10 bits of mantissa). Default false.
+    pub tf32: bool,
     /// Sessions that each model keeps open, one per shape; 0 means 16, the default.
     pub max_sessions: usize,
     /// Path of ONNX Runtime's library; `None` (the default) searches the usual places.

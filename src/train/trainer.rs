@@ -476,6 +476,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
             name: model.name.clone(),
             threads,
             device: options.device,
+            tf32: options.tf32,
             ..SessionOptions::default()
         };
         (model.train_session, model.eval_session) = (of(threads), of(cores));

@@ -156,7 +156,7 @@ static void test_options(void)
         FAILS(mmopt_trainer_create(&o, twice, 1, &trainer), code, part);  \
     } while (0)
     REFUSES_OPTION(struct_size, 3, MMOPT_CODE_INVALID_ARGUMENT, "struct_size");
-    REFUSES_OPTION(reserved, 1, MMOPT_CODE_UNSUPPORTED, "reserved");
+    REFUSES_OPTION(tf32, 2, MMOPT_CODE_INVALID_ARGUMENT, "tf32");
     REFUSES_OPTION(policy, 9, MMOPT_CODE_INVALID_ARGUMENT, "policy");
     REFUSES_OPTION(rule, 9, MMOPT_CODE_INVALID_ARGUMENT, "rule");
     REFUSES_OPTION(convergence, 9, MMOPT_CODE_INVALID_ARGUMENT, "convergence");

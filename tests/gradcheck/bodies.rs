@@ -10,10 +10,11 @@ use mmopt::onnx::proto::{
     ValueInfoProto,
 };
 use mmopt::onnx::{Attribute, Graph, Node, TensorData, ValueId, ValueType};
-use mmopt::runtime::{Session, SessionOptions};
+use mmopt::runtime::Session;
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::training_graph;
 
+use crate::case::session_options;
 use crate::runtime;
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
@@ -93,7 +94,7 @@ fn finish(g: &mut Graph, y: ValueId) {
 fn run(g: &Graph, w: ValueId, x: &[f64; 3]) -> Result<(f64, Vec<f64>)> {
     let spec = LossSpec::new(LossKind::Output("loss".into()));
     let t = training_graph(g, &[w], &spec, &BTreeMap::new())?;
-    let mut session = Session::from_bytes(&t.bytes, &SessionOptions::default())?;
+    let mut session = Session::from_bytes(&t.bytes, &session_options())?;
     let (x, w) = (Tensor::from_slice(&[3], x)?, Tensor::from_slice(&[3], &W)?);
     let gradient = t.grads[0].clone().unwrap();
     let outputs =

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::error::Kind;
 use mmopt::onnx::{Graph, TensorData, ValueId, ValueType};
-use mmopt::runtime::{Session, SessionOptions};
+use mmopt::runtime::{Device, Session};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::training_graph;
 
-use crate::case::Random;
+use crate::case::{Random, device, session_options};
 use crate::runtime;
 
 /// A model whose output `name` is its only parameter, of the given shape.
@@ -99,12 +99,16 @@ fn check_in(
     feeds.extend(labels.iter().map(|(name, tensor)| (*name, tensor)));
     let mut names = vec![t.loss.as_str()];
     names.extend(t.grads.iter().map(|g| g.as_deref().unwrap()));
-    let mut session = Session::from_bytes(&t.bytes, &SessionOptions::default()).unwrap();
+    let mut session = Session::from_bytes(&t.bytes, &session_options()).unwrap();
     let results = session.run(&feeds, &names).unwrap();
     let read = |t: &Tensor| TensorData::from_tensor(t).to_f64s().unwrap();
     let loss = read(&results[0])[0];
     let expected = reference(&values);
-    let bound = if dtype == DType::F64 { 1e-9 } else { 2e-6 };
+    let bound = match (dtype, device()) {
+        (DType::F64, Device::Cpu) => 1e-9,
+        (_, Device::Cpu) => 2e-6,
+        _ => 1e-5,
+    };
     assert!((loss - expected).abs() < bound, "{:?}: loss {loss}, not {expected}", spec.kind);
     for (p, gradient) in results[1..].iter().enumerate() {
         for (i, found) in read(gradient).into_iter().enumerate() {

@@ -30,6 +30,7 @@ use case::{Case, Checked};
 use dump::Dump;
 use mmopt::autodiff::{Entry, rows};
 use mmopt::error::{Error, Kind, Result};
+use mmopt::runtime::Device;
 use mmopt::tensor::{DType, Tensor};
 
 fn all_cases() -> Vec<Case> {
@@ -99,6 +100,9 @@ fn check_on(case: &Case, version: (u32, u32, u32)) -> Result<Verdict> {
         Ok(checked) => return Ok(Verdict::Good(checked)),
         Err(e) => e,
     };
+    if case::device() != Device::Cpu && e.message().contains("reduce on dim with value of 0") {
+        return Ok(Verdict::Skipped("the device sums over no elements".into()));
+    }
     if version < NEWEST && too_old(&e) {
         return Ok(Verdict::Skipped(first_line(e.message())));
     }
