@@ -94,14 +94,21 @@ enum Verdict {
     Skipped(String),
 }
 
+/// What the CUDA provider refuses, by a part of its message.
+const LACKS: [(&str, &str); 2] = [
+    ("reduce on dim with value of 0", "the device sums over no elements"),
+    ("Training mode does not support BN", "the device has no BatchNormalization in training"),
+];
+
 /// A case on a runtime of `version`, minding what that is known to do wrong.
 fn check_on(case: &Case, version: (u32, u32, u32)) -> Result<Verdict> {
     let e = match case.check() {
         Ok(checked) => return Ok(Verdict::Good(checked)),
         Err(e) => e,
     };
-    if case::device() != Device::Cpu && e.message().contains("reduce on dim with value of 0") {
-        return Ok(Verdict::Skipped("the device sums over no elements".into()));
+    let on_device = LACKS.iter().find(|(text, _)| e.message().contains(text));
+    if let (true, Some((_, reason))) = (case::device() != Device::Cpu, on_device) {
+        return Ok(Verdict::Skipped((*reason).to_owned()));
     }
     if version < NEWEST && too_old(&e) {
         return Ok(Verdict::Skipped(first_line(e.message())));
