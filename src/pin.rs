@@ -147,7 +147,6 @@ mod tests {
         let mut memory = vec![1u8; 1 << 20];
         // SAFETY: the memory outlives the pin.
         let pin = unsafe { Pin::new(0, memory.as_mut_ptr(), memory.len()) };
-        println!("{}", if pin.is_some() { "pinned" } else { "no driver: not pinned" });
         memory.fill(2);
         drop(pin);
         // SAFETY: as above; there is no such device.

@@ -26,6 +26,8 @@ const UNSAFE: &[&str] = &[
     "src/runtime/",
     "src/optim/",
     "src/file.rs",
+    "src/memory.rs",
+    "src/pin.rs",
     "src/train/bound.rs",
     "src/train/trainer.rs",
 ];
