@@ -185,11 +185,15 @@ fn a_short_window_is_divided_by_its_own_length() {
 }
 
 /// Views of the three members: a stored matrix, its transpose, a slice of a fused one.
-fn views() -> (Vec<ModelSpec>, Vec<CustomGroup>) {
+fn views([rows, cols]: [usize; 2]) -> (Vec<ModelSpec>, Vec<CustomGroup>) {
+    let model = |name: &str, weight, shape: &[usize]| ModelSpec {
+        weight,
+        ..ModelSpec::new(name, vec![ParamSpec::new("w", shape)])
+    };
     let specs = vec![
-        ModelSpec { weight: 1.0, ..ModelSpec::new("a", vec![ParamSpec::new("w", &[40, 56])]) },
-        ModelSpec { weight: 0.5, ..ModelSpec::new("b", vec![ParamSpec::new("w", &[56, 40])]) },
-        ModelSpec { weight: 1.5, ..ModelSpec::new("c", vec![ParamSpec::new("w", &[56, 120])]) },
+        model("a", 1.0, &[rows, cols]),
+        model("b", 0.5, &[cols, rows]),
+        model("c", 1.5, &[cols, 3 * rows]),
     ];
     let member = |model: &str, slice, transpose| CustomMember {
         model: model.into(),
@@ -200,17 +204,18 @@ fn views() -> (Vec<ModelSpec>, Vec<CustomGroup>) {
     let members = vec![
         member("a", None, false),
         member("b", None, true),
-        member("c", Some([1, 40, 40]), true),
+        member("c", Some([1, rows, rows]), true),
     ];
     (specs, vec![CustomGroup { name: "g".into(), members }])
 }
 
-/// Logical element (row, col) of member `m` in its parameter.
-fn element(m: usize, row: usize, col: usize) -> usize {
+/// Logical element `i` of member `m` in its parameter.
+fn element([rows, cols]: [usize; 2], m: usize, i: usize) -> usize {
+    let (row, col) = (i / cols, i % cols);
     match m {
-        0 => row * 56 + col,
-        1 => col * 40 + row,
-        _ => col * 120 + 40 + row,
+        0 => i,
+        1 => col * rows + row,
+        _ => col * 3 * rows + rows + row,
     }
 }
 
@@ -265,8 +270,13 @@ fn mixed(rule: &Rule, alpha: f64, w: &[f64; 3], g: &[Vec<f64>; 3]) -> [Vec<f64>;
 fn rules_and_synchronisation_over_views() {
     let influence =
         Rule::Influence(vec![Influence { to: "a".into(), from: "c".into(), amount: 0.3 }]);
-    for rule in [Rule::Mean, Rule::Gated, Rule::Project, influence] {
-        let (specs, groups) = views();
+    // One tile, and several with several strips.
+    let (small, large) = ([40, 56], [4200, 40]);
+    let all = [Rule::Mean, Rule::Gated, Rule::Project, influence].map(|rule| (rule, small));
+    for (rule, shape) in all.into_iter().chain([(Rule::Mean, large), (Rule::Gated, large)]) {
+        let n = shape[0] * shape[1];
+        let element = |m, i| element(shape, m, i);
+        let (specs, groups) = views(shape);
         let options = Options {
             policy: Policy::Custom(groups),
             rule: rule.clone(),
@@ -282,14 +292,12 @@ fn rules_and_synchronisation_over_views() {
             give_gradients(&mut o, &specs, t);
             let mut g: Vec<Vec<f64>> = (0..3).map(|m| clipped(&mut o, m, 0.2)).collect();
             let logical = |x: &[Vec<f64>]| {
-                [0, 1, 2].map(|m| -> Vec<f64> {
-                    (0..40 * 56).map(|i| x[m][element(m, i / 56, i % 56)]).collect()
-                })
+                [0, 1, 2].map(|m| -> Vec<f64> { (0..n).map(|i| x[m][element(m, i)]).collect() })
             };
             if t % 2 == 0 {
                 let new = mixed(&rule, 0.2, &[1.0 / 3.0, 0.5 / 3.0, 0.5], &logical(&g));
                 for (m, new) in new.iter().enumerate() {
-                    new.iter().enumerate().for_each(|(i, x)| g[m][element(m, i / 56, i % 56)] = *x);
+                    new.iter().enumerate().for_each(|(i, x)| g[m][element(m, i)] = *x);
                 }
             }
             r.iter_mut().zip(&g).for_each(|(r, g)| r.step(&options, t as i32, g));
@@ -297,10 +305,10 @@ fn rules_and_synchronisation_over_views() {
                 let p: Vec<_> = r.iter().map(|r| r.p.clone()).collect();
                 let p = logical(&p);
                 #[allow(clippy::needless_range_loop)] // i counts in several arrays
-                for i in 0..40 * 56 {
+                for i in 0..n {
                     let mean = p[0][i] / 3.0 + p[1][i] * 0.5 / 3.0 + p[2][i] * 0.5;
                     for (m, r) in r.iter_mut().enumerate() {
-                        r.p[element(m, i / 56, i % 56)] = 0.9 * p[m][i] + 0.1 * mean;
+                        r.p[element(m, i)] = 0.9 * p[m][i] + 0.1 * mean;
                     }
                 }
             }
@@ -309,7 +317,7 @@ fn rules_and_synchronisation_over_views() {
         }
         for (m, r) in r.iter().enumerate() {
             let worst = error(o.values(m, 0).unwrap(), &r.p);
-            assert!(worst < 3e-6, "{rule:?}, model {m}: {worst:e}");
+            assert!(worst < 3e-6, "{rule:?}, {shape:?}, model {m}: {worst:e}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Memory as the sweep sees it: the lanes of parameters and the workers' scratch.
 
 use super::kernel::{Build, convert};
-use super::view::{BLOCK, MAX_ROWS, PITCH_GAP, STRIP};
+use super::view::{BLOCK, MAX_ROWS, PITCH_GAP, STRIP_BUFFER};
 use crate::memory::Floats;
 use crate::tensor::DType;
 use std::cell::UnsafeCell;
@@ -40,7 +40,7 @@ impl Scratch {
         let block = || Floats::new(BLOCK);
         Self {
             tiles: Floats::new(tile_floats + PITCH_GAP * MAX_ROWS),
-            strip: Floats::new(STRIP * (MAX_ROWS + PITCH_GAP)),
+            strip: Floats::new(STRIP_BUFFER),
             load: block(),
             m: block(),
             v: block(),

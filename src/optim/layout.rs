@@ -10,8 +10,9 @@ use crate::tensor::{DType, element_count};
 
 /// Elements of a flat item: four streams of a quarter megabyte.
 const CHUNK: usize = 65_536;
-/// Elements of a tile with several rows. Its group's gradient spills from the second-level cache
-/// into the next one; that costs less than beginning more and shorter runs in main memory.
+/// Elements of a tile with several rows, all of whose members are straight. Its group's gradient
+/// spills from the second-level cache into the next one; that costs less than beginning more runs
+/// in main memory.
 pub(crate) const TILE_FLOATS: usize = 196_608;
 /// Elements of all members' gradients in a tile with one row. Shorter runs cost more beginnings;
 /// with longer ones less is still in the second-level cache when it is used again.
@@ -52,8 +53,7 @@ fn tile_of(members: &[(usize, usize, View)]) -> [usize; 2] {
         let [page, most] = ROW_COLS;
         return [1, whole((ROW_FLOATS / members.len()).clamp(page, most), page)];
     }
-    let turned = members.iter().filter(|m| m.2.transposed).count();
-    tile_shape(shape, [members.len() - turned, turned], TILE_FLOATS)
+    tile_shape(shape, members.iter().any(|m| m.2.transposed), TILE_FLOATS)
 }
 
 fn chunks(param: usize, len: usize, out: &mut Vec<Item>) {
@@ -108,11 +108,16 @@ impl Layout {
         let n_params = models.iter().map(|m| m.params.len()).sum();
         let mut covered: Vec<Vec<View>> = vec![Vec::new(); n_params];
         for group in plan.groups() {
-            let flat = group.members.iter().all(|m| m.view.is_contiguous());
+            // A group is walked the way most of its members lie; turned ones cost more.
+            let turned = group.members.iter().filter(|m| m.view.transposed).count();
+            let across = 2 * turned > group.members.len();
+            let walked = |view: View| if across { view.transpose() } else { view };
+            let flat = group.members.iter().all(|m| walked(m.view).is_contiguous());
             let members = group.members.iter().map(|m| {
                 let param = base[m.model] + m.param;
                 covered[param].push(m.view);
-                (param, m.model, if flat { m.view.flattened() } else { m.view })
+                let view = walked(m.view);
+                (param, m.model, if flat { view.flattened() } else { view })
             });
             let members: Vec<_> = members.collect();
             layout.bundle(&members);
@@ -191,8 +196,23 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::options::Options;
+    use crate::optim::options::{Options, Policy};
     use crate::optim::spec::ParamSpec;
+
+    /// Of two models that store their weights [in, out] and one that has them [out, in], it is
+    /// the one that is turned.
+    #[test]
+    fn the_fewest_members_are_turned() {
+        let gpt = vec![ParamSpec::new("h.0.attn.c_proj.weight", &[8, 8])];
+        let bert = vec![ParamSpec::new("layer.0.attention.output.dense.weight", &[8, 8])];
+        let models = [("a", gpt.clone()), ("b", gpt), ("c", bert)];
+        let models: Vec<_> = models.into_iter().map(|(n, p)| ModelSpec::new(n, p)).collect();
+        let options = Options { policy: Policy::Aligned, ..Options::default() };
+        let plan = Plan::new(&options, &models).unwrap();
+        let layout = Layout::new(&plan, &models, &[0, 1, 2]).unwrap();
+        let turned: Vec<_> = layout.parts.iter().map(|p| (p.param, p.view.transposed)).collect();
+        assert_eq!(turned, [(0, false), (1, false), (2, true)]);
+    }
 
     /// Every element of every parameter is in exactly one item, grouped or not.
     #[test]

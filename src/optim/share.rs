@@ -10,7 +10,7 @@ use super::kernel::walk::{FAN, Streams};
 use super::kernel::{mix, turn};
 use super::lane::{Scratch, gradient, is_direct};
 use super::sweep::{Part, Sweep};
-use super::view::{STRIP, Tile, pitch};
+use super::view::{Tile, pitch, strips};
 
 /// What of the members is summed.
 #[derive(Clone, Copy, PartialEq)]
@@ -61,12 +61,6 @@ fn fans<'p>(
         (first, fan.last) = (false, left.peek().is_none());
         Some(fan)
     })
-}
-
-/// The strips of a tile in which turned members are walked; none without such members.
-fn strips(tile: Tile, any: bool) -> impl Iterator<Item = Tile> {
-    let cols = if any { tile.cols } else { 0 };
-    Tile { cols, ..tile }.cut(tile.rows, STRIP)
 }
 
 /// The tile after this one in the same bundle; exact but for the width where a row begins.

@@ -33,14 +33,22 @@ pub(crate) struct Tile {
 
 /// Longest run handed to a kernel at once: small enough for the first-level cache.
 pub(crate) const BLOCK: usize = 4096;
-/// Runs of a turned member that are transposed at once: a cache line of logical columns.
-pub(crate) const STRIP: usize = 16;
 /// Elements of a cache line.
 const LINE: usize = 16;
 /// Most that [`pitch`] adds to a row.
 pub(crate) const PITCH_GAP: usize = 2 * LINE - 1;
-/// Most rows of a tile: the longest run of a turned member, of which a strip is kept.
+/// Most rows of a tile.
 pub(crate) const MAX_ROWS: usize = 1024;
+/// Rows of a tile with turned members, where it is wide: their runs are two cache lines long,
+/// which is what memory gives at once. After a third line in a row the processor fetches more of
+/// them by itself, and here it would be in vain: what follows a run is in another tile.
+const TURNED_ROWS: usize = 2 * LINE;
+/// Elements of a tile with turned members, where it has more rows than that.
+const TURNED_FLOATS: usize = 24_576;
+/// Elements of a strip: the runs of a turned member that are transposed at once.
+const STRIP_FLOATS: usize = 4096;
+/// Elements that hold any strip, its runs a [`pitch`] apart.
+pub(crate) const STRIP_BUFFER: usize = LINE * (MAX_ROWS + PITCH_GAP);
 
 /// Elements from one row to the next in a worker's own memory: an odd number of cache lines, so
 /// that the rows of a block that is transposed lie in different sets of the cache.
@@ -184,28 +192,27 @@ pub(crate) fn whole(n: usize, unit: usize) -> usize {
     if n > unit { n - n % unit } else { n }
 }
 
-/// Rows and columns of the tiles of a group with `straight` and `turned` members whose view has
-/// several rows: about `elements`, and shaped so that the fewest runs are begun. A straight
-/// member's runs are as long as a tile is wide, a turned member's as long as it is high, so the
-/// number of runs is least where width : height = straight : turned.
-pub(crate) fn tile_shape(
-    [rows, cols]: [usize; 2],
-    [straight, turned]: [usize; 2],
-    elements: usize,
-) -> [usize; 2] {
-    let best = match (straight, turned) {
-        (_, 0) => BLOCK as f64,
-        (0, _) => elements as f64 / rows.clamp(1, MAX_ROWS) as f64,
-        _ => (elements as f64 * straight as f64 / turned as f64).sqrt(),
+/// Rows and columns of the tiles of a group whose view has several rows: rows as long as a block
+/// may be, because they are where straight members are contiguous, and as many of them as
+/// `elements` allow, or, with turned members, as few as these can be walked with.
+pub(crate) fn tile_shape([rows, cols]: [usize; 2], turned: bool, elements: usize) -> [usize; 2] {
+    let pieces = cols.div_ceil(BLOCK).max(1);
+    let tile_cols = cols.div_ceil(pieces).next_multiple_of(4 * LINE).clamp(1, cols.clamp(1, BLOCK));
+    let most = if turned {
+        whole(TURNED_FLOATS / tile_cols, TURNED_ROWS).clamp(TURNED_ROWS, MAX_ROWS)
+    } else {
+        whole((elements / tile_cols).clamp(1, MAX_ROWS), LINE)
     };
-    let even = |total: usize, most: f64, unit: usize| {
-        let pieces = (total as f64 / most.max(1.0)).round().max(1.0);
-        ((total as f64 / pieces).ceil() as usize).next_multiple_of(unit).clamp(1, total.max(1))
-    };
-    let tile_cols = even(cols, best, 64).min(BLOCK);
-    let most = whole((elements / tile_cols).clamp(1, MAX_ROWS), STRIP);
     let pieces = rows.div_ceil(most).max(1);
-    [rows.div_ceil(pieces).next_multiple_of(STRIP).min(most), tile_cols]
+    let unit = if turned { TURNED_ROWS } else { LINE };
+    [rows.div_ceil(pieces).next_multiple_of(unit).min(most), tile_cols]
+}
+
+/// The strips of a tile in which turned members are walked; none where there is no such member.
+pub(crate) fn strips(tile: Tile, any: bool) -> impl Iterator<Item = Tile> {
+    let runs = whole(STRIP_FLOATS / tile.rows.max(1), LINE).clamp(LINE, STRIP_FLOATS / LINE);
+    let cols = if any { tile.cols } else { 0 };
+    Tile { cols, ..tile }.cut(tile.rows, runs)
 }
 
 #[cfg(test)]
@@ -227,34 +234,41 @@ mod tests {
 
     #[test]
     fn tiles_visit_every_element_once_in_any_orientation() {
-        let check = |view: View, size: usize, members: [usize; 2], elements: usize| {
+        let check = |view: View, size: usize, turned: bool, elements: usize| {
             let [rows, cols] = view.shape();
             let all = Tile { row: 0, rows, col: 0, cols };
-            let [tile_rows, tile_cols] = tile_shape(view.shape(), members, elements);
+            let [tile_rows, tile_cols] = tile_shape(view.shape(), turned, elements);
             let mut seen = vec![0; size];
             for tile in all.cut(tile_rows, tile_cols) {
-                assert!(tile.rows * tile.cols <= elements && tile.rows <= MAX_ROWS);
+                let most = if turned { TURNED_ROWS * BLOCK } else { elements };
+                assert!(tile.rows * tile.cols <= most && tile.rows <= MAX_ROWS);
                 view.for_runs(&tile, |offset, _, n| {
                     seen[offset..offset + n].iter_mut().for_each(|s| *s += 1);
                 });
+                let strips: Vec<_> = strips(tile, true).collect();
+                assert_eq!(strips.iter().map(|s| s.cols).sum::<usize>(), tile.cols);
+                assert!(strips.iter().all(|s| s.cols * pitch(s.rows) <= STRIP_BUFFER));
             }
             assert_eq!(seen.iter().sum::<usize>(), view.len());
             assert!(seen.iter().all(|&s| s <= 1));
         };
-        for members in [[1, 0], [2, 1], [0, 3], [1, 7]] {
-            check(View::whole(&[37, 53]), 37 * 53, members, 3000);
-            check(View::whole(&[37, 530]).transpose(), 37 * 530, members, 3000);
-            check(View::slice(&[20, 60], 1, 20, 20).unwrap().transpose(), 1200, members, 3000);
-            check(View::whole(&[5000, 70]), 5000 * 70, members, 30_000);
+        for turned in [false, true] {
+            check(View::whole(&[37, 53]), 37 * 53, turned, 5000);
+            check(View::whole(&[37, 530]).transpose(), 37 * 530, turned, 5000);
+            check(View::slice(&[20, 60], 1, 20, 20).unwrap().transpose(), 1200, turned, 5000);
+            check(View::whole(&[5000, 70]), 5000 * 70, turned, 30_000);
+            check(View::whole(&[17, 5000]), 17 * 5000, turned, 30_000);
+            check(View::whole(&[9, 2]), 18, turned, 30_000);
         }
     }
 
     #[test]
-    fn tiles_are_as_wide_as_their_members_ask() {
+    fn tiles_are_as_wide_as_may_be() {
         let n = 196_608;
-        assert_eq!(tile_shape([768, 768], [2, 1], n), [256, 768]);
-        assert_eq!(tile_shape([768, 3072], [2, 1], n), [256, 640]);
-        assert_eq!(tile_shape([768, 768], [0, 2], n), [768, 256]);
-        assert_eq!(tile_shape([3072, 768], [1, 0], n), [256, 768]);
+        assert_eq!(tile_shape([768, 768], true, n), [32, 768]);
+        assert_eq!(tile_shape([768, 3072], true, n), [32, 3072]);
+        assert_eq!(tile_shape([3072, 64], true, n), [384, 64]);
+        assert_eq!(tile_shape([4096, 11_008], true, n), [32, 3712]);
+        assert_eq!(tile_shape([3072, 768], false, n), [256, 768]);
     }
 }

@@ -17,6 +17,8 @@ const LONG: usize = 8193;
 const TAIL: usize = 4096;
 /// Elements between what is asked for and what is worked on, where whole runs are shorter.
 const AHEAD_IN_RUNS: usize = 1536;
+/// Most runs between them.
+const MOST_RUNS: usize = 48;
 
 /// Up to `FAN` rectangles of one shape, walked side by side. A place that is not in use repeats
 /// one that is.
@@ -95,7 +97,7 @@ pub(crate) struct Walk {
 pub(crate) fn walk(streams: &Streams, then: &Streams) -> Walk {
     let long = streams.len >= LONG;
     let turn = if long { (streams.len - TAIL) / LANES * LANES } else { 0 };
-    let far = (AHEAD_IN_RUNS / streams.len.max(1)).clamp(1, LANES);
+    let far = (AHEAD_IN_RUNS / streams.len.max(1)).clamp(1, MOST_RUNS);
     Walk { streams: *streams, then: *then, run: 0, turn, second: turn == 0, far }
 }
 
