@@ -1,41 +1,109 @@
 //! Mixing by a full matrix: the members' tiles lie side by side in the second-level cache.
+//!
+//! A tile is worked off in *moves*, as in [`super::share`]: over a straight member at once, over
+//! a turned one strip by strip.
 
+use super::kernel::runs::{Sum, sum_runs};
 use super::kernel::turn::Place;
 use super::kernel::update::Gradient;
+use super::kernel::walk::{FAN, Streams};
 use super::kernel::{mix, reduce, turn};
-use super::lane::{Scratch, gradient};
+use super::lane::{Scratch, gradient, is_direct};
 use super::layout::close_elements;
 use super::sweep::{Part, Sweep};
-use super::view::{Tile, whole};
+use super::view::{Tile, pitch, strips, whole};
+
+/// Rows of a close tile that is not as wide as the tile it is cut from.
+const CLOSE_ROWS: usize = 32;
 
 impl Sweep<'_> {
-    /// Loads the gradients of the active members, in logical orientation, one tile each.
+    /// The moves over the active members' tiles, each with the number of its slot.
+    fn close_moves<'p>(
+        &'p self,
+        parts: &'p [Part],
+        tile: &Tile,
+    ) -> impl Iterator<Item = (usize, &'p Part, Tile)> + 'p {
+        let tile = *tile;
+        let active = parts.iter().filter(|p| self.own[p.param].active);
+        active.enumerate().flat_map(move |(i, part)| {
+            let turned = part.view.transposed;
+            let at_once = (!turned).then_some(tile);
+            at_once.into_iter().chain(strips(tile, turned)).map(move |sub| (i, part, sub))
+        })
+    }
+
+    /// A tile of the gradient in memory; `None` where it has to be converted first.
+    fn close_gradient(&self, part: &Part, tile: &Tile) -> Option<Streams> {
+        let lane = &self.lanes[part.param];
+        if !is_direct(lane, self.own[part.param].bound) {
+            return None;
+        }
+        let (runs, len) = part.view.runs_of(tile);
+        let g = lane.g.cast::<f32>().wrapping_add(part.view.first(tile));
+        Some(Streams { from: [g; FAN], ld: [part.view.ld; FAN], runs, len })
+    }
+
+    /// What is read first of a tile, if anything in place.
+    fn close_begin(&self, parts: &[Part], tile: Option<&Tile>) -> Streams {
+        let first = tile.and_then(|tile| self.close_moves(parts, tile).next());
+        first.and_then(|(_, part, sub)| self.close_gradient(part, &sub)).unwrap_or(Streams::NONE)
+    }
+
+    /// Copies a tile of the gradient, its runs `out_ld` elements apart.
     ///
     /// # Safety
     /// As [`Sweep::run`].
-    unsafe fn load_tiles(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, k: usize) -> usize {
-        let n_tile = tile.rows * tile.cols;
-        let (slots, spare) = s.tiles.split_at_mut(k * n_tile);
-        for (i, part) in parts.iter().filter(|p| self.own[p.param].active).enumerate() {
-            let lane = &self.lanes[part.param];
-            let slot = &mut slots[i * n_tile..(i + 1) * n_tile];
-            let turned = part.view.transposed;
-            let into = if turned { &mut spare[..n_tile] } else { &mut *slot };
-            part.view.for_runs(tile, |offset, at, n| {
-                let bound = self.own[part.param].bound;
-                // SAFETY: the caller's promise.
-                let g = unsafe { gradient(self.build, lane, bound, offset, n, &mut s.load) };
-                into[at..at + n].copy_from_slice(g);
-            });
-            if turned {
-                let spare = &spare[..n_tile];
-                let place = Place::dense(tile.cols, tile.rows);
-                turn::transpose(self.build, spare, place, slot, tile.cols, false);
-            }
+    unsafe fn close_copy(
+        &self,
+        part: &Part,
+        tile: &Tile,
+        load: &mut [f32],
+        (out, out_ld): (&mut [f32], usize),
+        then: &Streams,
+    ) {
+        if let Some(streams) = self.close_gradient(part, tile) {
+            debug_assert!(out.len() + out_ld >= streams.runs * out_ld + streams.len);
+            let weights = [1.0; FAN];
+            let sum = Sum { streams, n: 1, weights, out: out.as_mut_ptr(), out_ld, begun: false };
+            // SAFETY: the caller's promise; `out` is as large as the tile.
+            return unsafe { sum_runs(self.build, &sum, then) };
         }
-        n_tile
+        let (lane, bound) = (&self.lanes[part.param], self.own[part.param].bound);
+        part.view.for_runs_at(tile, out_ld, |offset, at, n| {
+            // SAFETY: the caller's promise.
+            let g = unsafe { gradient(self.build, lane, bound, offset, n, load) };
+            out[at..at + n].copy_from_slice(g);
+        });
     }
 
+    /// Loads the gradients of the active members, in logical orientation, one slot each.
+    ///
+    /// # Safety
+    /// As [`Sweep::run`].
+    unsafe fn load_tiles(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, then: &Streams) {
+        let n_tile = tile.rows * tile.cols;
+        let Scratch { tiles, strip, load, .. } = s;
+        let mut moves = self.close_moves(parts, tile).peekable();
+        while let Some((i, part, sub)) = moves.next() {
+            let next = moves.peek().and_then(|(_, part, sub)| self.close_gradient(part, sub));
+            let next = next.unwrap_or(*then);
+            let slot = &mut tiles[i * n_tile..(i + 1) * n_tile];
+            if !part.view.transposed {
+                // SAFETY: the caller's promise.
+                unsafe { self.close_copy(part, &sub, load, (slot, sub.cols), &next) };
+                continue;
+            }
+            let ld = pitch(tile.rows);
+            // SAFETY: the caller's promise.
+            unsafe { self.close_copy(part, &sub, load, (strip, ld), &next) };
+            let place = Place { rows: sub.cols, cols: sub.rows, ld };
+            let into = &mut slot[sub.col - tile.col..];
+            turn::transpose(self.build, strip, place, into, tile.cols, false);
+        }
+    }
+
+    /// Mixes and updates a tile by the `k` × `k` matrix that begins at `at`.
+    ///
     /// # Safety
     /// As [`Sweep::run`].
     pub(super) unsafe fn update_dense(
@@ -46,28 +114,46 @@ impl Sweep<'_> {
         at: usize,
         k: usize,
     ) {
-        // SAFETY: the caller's promise.
-        let n_tile = unsafe { self.load_tiles(s, parts, tile, k) };
         let matrix = &self.dense[at..at + k * k];
-        mix::mix_dense(self.build, &mut s.tiles, k, n_tile, n_tile, matrix);
-        let Scratch { tiles, m, v, x, .. } = s;
-        let (slots, spare) = tiles.split_at_mut(k * n_tile);
-        for (i, part) in parts.iter().filter(|p| self.own[p.param].active).enumerate() {
-            let slot = &slots[i * n_tile..(i + 1) * n_tile];
-            let mixed = if part.view.transposed {
-                let spare = &mut spare[..n_tile];
-                let place = Place::dense(tile.rows, tile.cols);
-                turn::transpose(self.build, slot, place, spare, tile.rows, false);
-                &*spare
+        let mut close = close_tiles(tile, k).peekable();
+        while let Some(tile) = close.next() {
+            let n_tile = tile.rows * tile.cols;
+            let first = self.close_moves(parts, &tile).next();
+            let then = first.map_or(Streams::NONE, |(_, part, sub)| self.state(part, &sub));
+            // SAFETY: the caller's promise.
+            unsafe { self.load_tiles(s, parts, &tile, &then) };
+            mix::mix_dense(self.build, &mut s.tiles, k, n_tile, n_tile, matrix);
+            let following = self.close_begin(parts, close.peek());
+            // SAFETY: the caller's promise.
+            unsafe { self.update_close(s, parts, &tile, &following) };
+        }
+    }
+
+    /// Updates the active members with the mixed gradients in the slots.
+    ///
+    /// # Safety
+    /// As [`Sweep::run`].
+    unsafe fn update_close(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, then: &Streams) {
+        let n_tile = tile.rows * tile.cols;
+        let Scratch { tiles, strip, m, v, x, .. } = s;
+        let mut moves = self.close_moves(parts, tile).peekable();
+        while let Some((i, part, sub)) = moves.next() {
+            let next = moves.peek().map_or(*then, |(_, part, sub)| self.state(part, sub));
+            let slot = &tiles[i * n_tile..(i + 1) * n_tile];
+            let (mixed, ld) = if part.view.transposed {
+                let place = Place { rows: sub.rows, cols: sub.cols, ld: tile.cols };
+                let ld = pitch(sub.rows);
+                turn::transpose(self.build, &slot[sub.col - tile.col..], place, strip, ld, false);
+                (&strip[..], ld)
             } else {
-                slot
+                (slot, sub.cols)
             };
             if self.is_plain(part.param) {
-                // SAFETY: the caller's promise; the tile holds the gradient.
-                unsafe { self.update_from(part, tile, mixed) };
+                // SAFETY: the caller's promise; `mixed` holds the gradient.
+                unsafe { self.update_from(part, &sub, (mixed, ld), &next) };
                 continue;
             }
-            part.view.for_runs(tile, |offset, at, n| {
+            part.view.for_runs_at(&sub, ld, |offset, at, n| {
                 let g = Gradient { g: &mixed[at..at + n], own: 1.0, group: None };
                 // SAFETY: the caller's promise.
                 unsafe { self.apply(part.param, offset, n, g, m, v, x) };
@@ -86,9 +172,12 @@ impl Sweep<'_> {
         let k = parts.iter().filter(|p| self.own[p.param].active).count();
         out.fill(0.0);
         let active = |i: &usize| self.own[parts[*i].param].active;
-        for sub in close_tiles(tile, k) {
+        let mut close = close_tiles(tile, k).peekable();
+        while let Some(tile) = close.next() {
+            let n_tile = tile.rows * tile.cols;
+            let then = self.close_begin(parts, close.peek());
             // SAFETY: the caller's promise.
-            let n_tile = unsafe { self.load_tiles(s, parts, &sub, k) };
+            unsafe { self.load_tiles(s, parts, &tile, &then) };
             let tile_of = |i: usize| &s.tiles[i * n_tile..(i + 1) * n_tile];
             for (a, i) in (0..bundle.n).filter(active).enumerate() {
                 for (b, j) in (0..bundle.n).filter(active).enumerate().skip(a) {
@@ -100,12 +189,12 @@ impl Sweep<'_> {
 }
 
 /// Parts of a tile of which `k` + 1 stay in the second-level cache.
-pub(super) fn close_tiles(tile: &Tile, k: usize) -> impl Iterator<Item = Tile> {
+fn close_tiles(tile: &Tile, k: usize) -> impl Iterator<Item = Tile> {
     let elements = close_elements(k);
-    let cols = if tile.rows == 1 {
-        elements
-    } else {
-        (if elements >= 8192 { 128 } else { 16 }).min(tile.cols)
-    };
-    tile.cut(whole((elements / cols).max(1), 64), cols)
+    let rows = tile.rows.min(CLOSE_ROWS);
+    let cols = whole(elements / rows.max(1), 16);
+    if cols < tile.cols {
+        return tile.cut(rows, cols);
+    }
+    tile.cut(whole(elements / tile.cols.max(1), CLOSE_ROWS), tile.cols)
 }

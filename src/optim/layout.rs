@@ -241,7 +241,7 @@ mod tests {
                     Item::Tile { bundle, tile } => {
                         let b = layout.bundles[bundle];
                         for part in &layout.parts[b.first..b.first + b.n] {
-                            part.view.for_runs(&tile, |at, _, n| {
+                            part.view.for_runs_at(&tile, 0, |at, _, n| {
                                 seen[part.param][at..at + n].iter_mut().for_each(|s| *s += 1);
                             });
                         }

@@ -4,11 +4,10 @@
 //! A *lane* is the memory of one parameter. An *item* is a piece of work whose edges depend on
 //! the parameters alone; items touch disjoint elements, so any thread may take any item.
 
-use super::dense::close_tiles;
 use super::kernel::runs::{Runs, adamw_runs};
 use super::kernel::update::Formula;
 use super::kernel::update::{Coef, Gradient, Stretch, update};
-use super::kernel::walk::Streams;
+use super::kernel::walk::{FAN, Streams};
 use super::kernel::{Build, convert};
 use super::lane::{Lane, Scratch, gradient, is_direct, wide};
 use super::view::{BLOCK, Tile, View, pitch};
@@ -181,11 +180,7 @@ impl Sweep<'_> {
                 match bundle.mix {
                     Mix::Apart => self.update_apart(s, parts, tile),
                     Mix::Common { pull } => self.update_common(s, parts, tile, pull),
-                    Mix::Dense { at, k } => {
-                        for sub in close_tiles(tile, k) {
-                            self.update_dense(s, parts, &sub, at, k);
-                        }
-                    }
+                    Mix::Dense { at, k } => self.update_dense(s, parts, tile, at, k),
                 }
             }
             if bundle.beta != 0.0 {
@@ -294,17 +289,36 @@ impl Sweep<'_> {
         unsafe { adamw_runs(self.build, &self.coefs[part.param], [own, pull], &runs, then) };
     }
 
-    /// AdamW over a tile with a gradient in hand, in the storage's orientation.
+    /// What updating a tile reads besides the gradient, where the runs kernel does it.
+    pub(super) fn state(&self, part: &Part, tile: &Tile) -> Streams {
+        if !self.is_plain(part.param) {
+            return Streams::NONE;
+        }
+        let r = self.runs(part, tile);
+        Streams {
+            from: [r.p, r.m, r.v, r.v].map(<*mut f32>::cast_const),
+            ld: [r.ld; FAN],
+            ..r.streams()
+        }
+    }
+
+    /// AdamW over a tile with a gradient in hand, in the storage's orientation, and how far its
+    /// runs are apart.
     ///
     /// # Safety
     /// As [`Sweep::run`].
-    pub(super) unsafe fn update_from(&self, part: &Part, tile: &Tile, mixed: &[f32]) {
+    pub(super) unsafe fn update_from(
+        &self,
+        part: &Part,
+        tile: &Tile,
+        (mixed, mixed_ld): (&[f32], usize),
+        then: &Streams,
+    ) {
         let mut runs = self.runs(part, tile);
-        (runs.g, runs.g_ld) = (mixed.as_ptr(), runs.len);
+        debug_assert!(mixed.len() + mixed_ld >= runs.runs * mixed_ld + runs.len);
+        (runs.g, runs.g_ld) = (mixed.as_ptr(), mixed_ld);
         let factors = [1.0, 0.0];
         // SAFETY: the caller's promise.
-        unsafe {
-            adamw_runs(self.build, &self.coefs[part.param], factors, &runs, &Streams::NONE);
-        }
+        unsafe { adamw_runs(self.build, &self.coefs[part.param], factors, &runs, then) };
     }
 }

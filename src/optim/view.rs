@@ -141,13 +141,8 @@ impl View {
     }
 
     /// Calls `f(offset, at, len)` for each stretch of a tile, in storage order: `offset` counts
-    /// from the parameter's start, `at` from the start of a dense buffer, in storage orientation.
-    #[inline]
-    pub(crate) fn for_runs(&self, tile: &Tile, f: impl FnMut(usize, usize, usize)) {
-        self.for_runs_at(tile, self.runs_of(tile).1, f);
-    }
-
-    /// As [`View::for_runs`], for a buffer whose runs are `buffer_ld` elements apart.
+    /// from the parameter's start, `at` from the start of a buffer in storage orientation, whose
+    /// runs are `buffer_ld` elements apart.
     #[inline]
     pub(crate) fn for_runs_at(
         &self,
@@ -242,7 +237,7 @@ mod tests {
             for tile in all.cut(tile_rows, tile_cols) {
                 let most = if turned { TURNED_ROWS * BLOCK } else { elements };
                 assert!(tile.rows * tile.cols <= most && tile.rows <= MAX_ROWS);
-                view.for_runs(&tile, |offset, _, n| {
+                view.for_runs_at(&tile, 0, |offset, _, n| {
                     seen[offset..offset + n].iter_mut().for_each(|s| *s += 1);
                 });
                 let strips: Vec<_> = strips(tile, true).collect();
