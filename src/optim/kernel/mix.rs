@@ -21,6 +21,15 @@ fn set_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
     }
 }
 
+/// The first elements of `to` ← `from`; a whole strip without a call.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    match (to.first_chunk_mut::<STRIP>(), from.first_chunk::<STRIP>()) {
+        (Some(to), Some(from)) => *to = *from,
+        _ => to[..from.len()].copy_from_slice(from),
+    }
+}
+
 /// sᵢ ← Σⱼ Mᵢⱼ sⱼ for `k` tiles of `stride` elements, `len` of each in use.
 #[inline(always)]
 fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]) {
@@ -28,7 +37,7 @@ fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix
     for at in (0..len).step_by(STRIP) {
         let n = STRIP.min(len - at);
         for (j, old) in old.iter_mut().take(k).enumerate() {
-            old[..n].copy_from_slice(&tiles[j * stride + at..][..n]);
+            copy(old, &tiles[j * stride + at..][..n]);
         }
         for i in 0..k {
             let mut sum = [0.0f32; STRIP];
@@ -38,7 +47,7 @@ fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix
                     sum[e] += w * old[e];
                 }
             }
-            tiles[i * stride + at..][..n].copy_from_slice(&sum[..n]);
+            copy(&mut tiles[i * stride + at..][..n], &sum[..n]);
         }
     }
 }
