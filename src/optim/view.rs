@@ -39,9 +39,9 @@ const LINE: usize = 16;
 pub(crate) const PITCH_GAP: usize = 2 * LINE - 1;
 /// Most rows of a tile.
 pub(crate) const MAX_ROWS: usize = 1024;
-/// Rows of a tile with turned members, where it is wide: their runs are two cache lines long,
-/// which is what memory gives at once. After a third line in a row the processor fetches more of
-/// them by itself, and here it would be in vain: what follows a run is in another tile.
+/// Rows of a tile with turned members, where it is wide: their runs are two cache lines long.
+/// Both shorter and longer ones were measured to be slower, probably because memory gives two
+/// lines together, and because after a third the processor fetches more by itself, in vain.
 const TURNED_ROWS: usize = 2 * LINE;
 /// Elements of a tile with turned members, where it has more rows than that.
 const TURNED_FLOATS: usize = 24_576;
