@@ -4,6 +4,7 @@
 use super::plan::Plan;
 use super::spec::ModelSpec;
 use super::sweep::{Bundle, Item, Mix, Part};
+use super::view::{BLOCK, TURNED_FLOATS, TURNED_ROWS};
 use super::view::{Tile, View, matrix_shape, tile_shape, whole};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, element_count};
@@ -14,6 +15,8 @@ const CHUNK: usize = 65_536;
 /// spills from the second-level cache into the next one; that costs less than beginning more runs
 /// in main memory.
 pub(crate) const TILE_FLOATS: usize = 196_608;
+// Tiles with turned members fit in the same memory.
+const _: () = assert!(TURNED_ROWS * BLOCK <= TILE_FLOATS && TURNED_FLOATS <= TILE_FLOATS);
 /// Elements of all members' gradients in a tile with one row. Shorter runs cost more beginnings;
 /// with longer ones less is still in the second-level cache when it is used again.
 const ROW_FLOATS: usize = 98_304;

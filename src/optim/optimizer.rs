@@ -11,7 +11,7 @@ use super::hook::GradientCallback;
 use super::kernel::Build;
 use super::kernel::update::Coef;
 use super::lane::{Lane, Scratches};
-use super::layout::{Layout, TILE_FLOATS};
+use super::layout::{Layout, TILE_FLOATS, close_elements};
 use super::memory::Owned;
 use super::metrics::Metrics;
 use super::mixing;
@@ -299,7 +299,7 @@ impl Optimizer {
         }
         self.influence = influence(&self.options.rule, &specs)?;
         let n = self.params.len();
-        let tile_floats = TILE_FLOATS.max(512 + 2 * layout.largest);
+        let tile_floats = TILE_FLOATS.max(close_elements(layout.largest) * layout.largest);
         self.scratch = Scratches::new(self.pool.threads(), tile_floats);
         self.squares = vec![0.0; n];
         let products = mixing::needs_products(&self.options.rule) || self.options.metrics_every > 0;

@@ -42,9 +42,9 @@ pub(crate) const MAX_ROWS: usize = 1024;
 /// Rows of a tile with turned members, where it is wide: their runs are two cache lines long.
 /// Both shorter and longer ones were measured to be slower, probably because memory gives two
 /// lines together, and because after a third the processor fetches more by itself, in vain.
-const TURNED_ROWS: usize = 2 * LINE;
+pub(crate) const TURNED_ROWS: usize = 2 * LINE;
 /// Elements of a tile with turned members, where it has more rows than that.
-const TURNED_FLOATS: usize = 24_576;
+pub(crate) const TURNED_FLOATS: usize = 24_576;
 /// Elements of a strip: the runs of a turned member that are transposed at once.
 const STRIP_FLOATS: usize = 4096;
 /// Elements that hold any strip, its runs a [`pitch`] apart.
@@ -254,6 +254,15 @@ mod tests {
             check(View::whole(&[5000, 70]), 5000 * 70, turned, 30_000);
             check(View::whole(&[17, 5000]), 17 * 5000, turned, 30_000);
             check(View::whole(&[9, 2]), 18, turned, 30_000);
+        }
+    }
+
+    #[test]
+    fn strips_of_any_height_fit_their_buffer() {
+        for rows in 1..=MAX_ROWS {
+            let tile = Tile { row: 0, rows, col: 0, cols: 10_000 };
+            assert!(strips(tile, true).all(|s| s.cols * pitch(s.rows) <= STRIP_BUFFER), "{rows}");
+            assert_eq!(strips(tile, false).count(), 0);
         }
     }
 
