@@ -104,12 +104,12 @@ fn main() {
     let (mut passes, mut updates, mut totals, mut first) = (vec![], vec![], vec![], vec![]);
     for step in 0..steps + 2 {
         let start = Instant::now();
-        let outcomes = trainer.forward_backward_all(&views).expect("passes");
+        let results = trainer.forward_backward_all(&views).expect("passes");
         let passed = start.elapsed().as_secs_f64() * 1e3;
         trainer.step().expect("step");
         let total = start.elapsed().as_secs_f64() * 1e3;
         if step == 0 {
-            first = outcomes.iter().map(|o| o.loss).collect();
+            first = results.iter().map(|o| o.loss).collect();
         } else if step > 1 {
             passes.push(passed);
             updates.push(total - passed);

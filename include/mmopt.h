@@ -11,7 +11,7 @@
  *
  * Ownership. What a function gives through a pointer to an object pointer belongs to the caller,
  * who frees it with the object's _free. Freeing NULL is harmless. Objects keep alive what they
- * need: they may be freed in any order. Texts given as char * are freed with mmopt_text_free;
+ * need: they may be freed in any order. Texts given as char * are freed with mmopt_string_free;
  * texts and arrays given as pointers to const belong to the object, as long as the function says.
  *
  * Threads. Calls that take an object as a pointer to const may run at the same time; a call that
@@ -177,7 +177,7 @@ typedef uint32_t mmopt_code;
 /**
  * How learning rates follow the models' losses.
  */
-enum mmopt_convergence
+enum mmopt_adaptive_lr
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -185,21 +185,21 @@ enum mmopt_convergence
     /**
      * Not at all.
      */
-    MMOPT_CONVERGENCE_NONE = 0,
+    MMOPT_ADAPTIVE_LR_NONE = 0,
     /**
      * The published rule; it can only raise a rate.
      */
-    MMOPT_CONVERGENCE_PUBLISHED = 1,
+    MMOPT_ADAPTIVE_LR_PUBLISHED = 1,
     /**
      * The project's rule.
      */
-    MMOPT_CONVERGENCE_RELATIVE = 2,
+    MMOPT_ADAPTIVE_LR_RELATIVE = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_convergence mmopt_convergence;
+typedef enum mmopt_adaptive_lr mmopt_adaptive_lr;
 #else
-typedef uint32_t mmopt_convergence;
+typedef uint32_t mmopt_adaptive_lr;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -509,7 +509,7 @@ typedef uint32_t mmopt_loss;
  * What is done with a tensor that an exporter put in place of several equal parameters: fresh
  * gains are all 1, fresh biases all 0.
  */
-enum mmopt_merging
+enum mmopt_shared_initializers
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -518,17 +518,17 @@ enum mmopt_merging
      * It is reported and trained as one parameter; whether the model keeps them apart cannot be
      * told from the file.
      */
-    MMOPT_MERGING_REPORT = 0,
+    MMOPT_SHARED_INITIALIZERS_REPORT = 0,
     /**
      * Each use gets a copy of its own.
      */
-    MMOPT_MERGING_SPLIT = 1,
+    MMOPT_SHARED_INITIALIZERS_SPLIT = 1,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_merging mmopt_merging;
+typedef enum mmopt_shared_initializers mmopt_shared_initializers;
 #else
-typedef uint32_t mmopt_merging;
+typedef uint32_t mmopt_shared_initializers;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -589,7 +589,7 @@ typedef uint32_t mmopt_phase;
 /**
  * Which parameters belong together.
  */
-enum mmopt_policy
+enum mmopt_share_policy
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -597,25 +597,25 @@ enum mmopt_policy
     /**
      * None.
      */
-    MMOPT_POLICY_NONE = 0,
+    MMOPT_SHARE_POLICY_NONE = 0,
     /**
      * Those of equal class (from the name) and shape, as published.
      */
-    MMOPT_POLICY_PAPER = 1,
+    MMOPT_SHARE_POLICY_PAPER = 1,
     /**
      * Those of equal role and view shape, blocks matched by relative depth.
      */
-    MMOPT_POLICY_ALIGNED = 2,
+    MMOPT_SHARE_POLICY_ALIGNED = 2,
     /**
      * Groups named in optimizer_json.
      */
-    MMOPT_POLICY_CUSTOM = 3,
+    MMOPT_SHARE_POLICY_CUSTOM = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_policy mmopt_policy;
+typedef enum mmopt_share_policy mmopt_share_policy;
 #else
-typedef uint32_t mmopt_policy;
+typedef uint32_t mmopt_share_policy;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -651,7 +651,7 @@ typedef uint32_t mmopt_preset;
 /**
  * How the gradients of a group mix.
  */
-enum mmopt_rule
+enum mmopt_share_rule
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -659,33 +659,33 @@ enum mmopt_rule
     /**
      * They do not.
      */
-    MMOPT_RULE_NONE = 0,
+    MMOPT_SHARE_RULE_NONE = 0,
     /**
      * Each moves towards the group's weighted mean.
      */
-    MMOPT_RULE_MEAN = 1,
+    MMOPT_SHARE_RULE_MEAN = 1,
     /**
      * Each moves towards the group's weighted sum, as published.
      */
-    MMOPT_RULE_SUM = 2,
+    MMOPT_SHARE_RULE_SUM = 2,
     /**
      * As the mean, each peer as far as its direction agrees.
      */
-    MMOPT_RULE_GATED = 3,
+    MMOPT_SHARE_RULE_GATED = 3,
     /**
      * Conflicting components are projected out, then the mean.
      */
-    MMOPT_RULE_PROJECT = 4,
+    MMOPT_SHARE_RULE_PROJECT = 4,
     /**
      * An influence matrix in optimizer_json.
      */
-    MMOPT_RULE_INFLUENCE = 5,
+    MMOPT_SHARE_RULE_INFLUENCE = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_rule mmopt_rule;
+typedef enum mmopt_share_rule mmopt_share_rule;
 #else
-typedef uint32_t mmopt_rule;
+typedef uint32_t mmopt_share_rule;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -725,7 +725,7 @@ typedef uint32_t mmopt_schedule;
 /**
  * The role of a special token.
  */
-enum mmopt_special
+enum mmopt_special_token
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -733,37 +733,37 @@ enum mmopt_special
     /**
      * Fills short sequences.
      */
-    MMOPT_SPECIAL_PAD = 0,
+    MMOPT_SPECIAL_TOKEN_PAD = 0,
     /**
      * Stands for unknown words.
      */
-    MMOPT_SPECIAL_UNK = 1,
+    MMOPT_SPECIAL_TOKEN_UNK = 1,
     /**
      * First token of a sequence.
      */
-    MMOPT_SPECIAL_CLS = 2,
+    MMOPT_SPECIAL_TOKEN_CLS = 2,
     /**
      * Separates sequences.
      */
-    MMOPT_SPECIAL_SEP = 3,
+    MMOPT_SPECIAL_TOKEN_SEP = 3,
     /**
      * Hides a token.
      */
-    MMOPT_SPECIAL_MASK = 4,
+    MMOPT_SPECIAL_TOKEN_MASK = 4,
     /**
      * Begins a text.
      */
-    MMOPT_SPECIAL_BOS = 5,
+    MMOPT_SPECIAL_TOKEN_BOS = 5,
     /**
      * Ends a text.
      */
-    MMOPT_SPECIAL_EOS = 6,
+    MMOPT_SPECIAL_TOKEN_EOS = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_special mmopt_special;
+typedef enum mmopt_special_token mmopt_special_token;
 #else
-typedef uint32_t mmopt_special;
+typedef uint32_t mmopt_special_token;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -807,7 +807,7 @@ typedef uint32_t mmopt_task;
 /**
  * What is done with two equal matrices, possibly transposed.
  */
-enum mmopt_tying
+enum mmopt_duplicate_weights
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -815,22 +815,22 @@ enum mmopt_tying
     /**
      * They are reported and trained apart.
      */
-    MMOPT_TYING_REPORT = 0,
+    MMOPT_DUPLICATE_WEIGHTS_REPORT = 0,
     /**
      * They become one parameter where rows of one of them are looked up: a shared embedding that
      * the exporter wrote twice.
      */
-    MMOPT_TYING_EMBEDDINGS = 1,
+    MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS = 1,
     /**
      * All become one parameter.
      */
-    MMOPT_TYING_ALL = 2,
+    MMOPT_DUPLICATE_WEIGHTS_ALL = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_tying mmopt_tying;
+typedef enum mmopt_duplicate_weights mmopt_duplicate_weights;
 #else
-typedef uint32_t mmopt_tying;
+typedef uint32_t mmopt_duplicate_weights;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -851,7 +851,7 @@ enum mmopt_tokenizer_kind
      */
     MMOPT_TOKENIZER_KIND_WORD_PIECE = 1,
     /**
-     * Merged bytes; nothing is unknown.
+     * SharedInitializer bytes; nothing is unknown.
      */
     MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE = 2,
 };
@@ -872,7 +872,7 @@ typedef struct mmopt_batch mmopt_batch;
  * Ends a running pass from another thread. It keeps working after the trainer is freed, and then
  * does nothing.
  */
-typedef struct mmopt_canceller mmopt_canceller;
+typedef struct mmopt_cancel_token mmopt_cancel_token;
 
 /**
  * The examples of one task and the names of its classes or tags. It never changes.
@@ -1050,7 +1050,7 @@ typedef struct mmopt_loader_options {
     /**
      * Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
      */
-    double mask_share;
+    double mlm_probability;
     /**
      * Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
      * one, with the most room around the answer.
@@ -1142,11 +1142,11 @@ typedef struct mmopt_loss_options {
 } mmopt_loss_options;
 
 /**
- * The sizes of a fresh model. mmopt_model_sizes_init fills in those of a small one.
+ * The sizes of a fresh model. mmopt_model_config_init fills in those of a small one.
  */
-typedef struct mmopt_model_sizes {
+typedef struct mmopt_model_config {
     /**
-     * sizeof(mmopt_model_sizes).
+     * sizeof(mmopt_model_config).
      */
     size_t struct_size;
     /**
@@ -1193,7 +1193,7 @@ typedef struct mmopt_model_sizes {
      * The padding token's id; -1 (default): the architecture's.
      */
     int64_t pad_id;
-} mmopt_model_sizes;
+} mmopt_model_config;
 
 /**
  * A parameter and the output of the graph that holds its gradient.
@@ -1210,12 +1210,12 @@ typedef struct mmopt_gradient_output {
 } mmopt_gradient_output;
 
 /**
- * The outputs of a graph that computes its own gradients. mmopt_gradient_options_init fills in
+ * The outputs of a graph that computes its own gradients. mmopt_precomputed_gradient_options_init fills in
  * the defaults. All is copied.
  */
-typedef struct mmopt_gradient_options {
+typedef struct mmopt_precomputed_gradient_options {
     /**
-     * sizeof(mmopt_gradient_options).
+     * sizeof(mmopt_precomputed_gradient_options).
      */
     size_t struct_size;
     /**
@@ -1245,7 +1245,7 @@ typedef struct mmopt_gradient_options {
      * names; NULL (default): all are initializers.
      */
     const char *weights;
-} mmopt_gradient_options;
+} mmopt_precomputed_gradient_options;
 
 /**
  * How models are trained together. mmopt_trainer_options_init fills in a preset.
@@ -1261,15 +1261,15 @@ typedef struct mmopt_trainer_options {
      */
     uint32_t preset;
     /**
-     * An mmopt_policy; default MMOPT_POLICY_ALIGNED.
+     * An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED.
      */
     uint32_t policy;
     /**
-     * An mmopt_rule; default MMOPT_RULE_GATED.
+     * An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED.
      */
     uint32_t rule;
     /**
-     * An mmopt_convergence; default MMOPT_CONVERGENCE_RELATIVE.
+     * An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE.
      */
     uint32_t convergence;
     /**
@@ -1295,7 +1295,7 @@ typedef struct mmopt_trainer_options {
     /**
      * Greatest L2 norm of a model's gradient; 0 does not clip; default 1.
      */
-    double clip_norm;
+    double max_grad_norm;
     /**
      * Share of the group's gradient in [0, 1]; default 0.2.
      */
@@ -1372,7 +1372,7 @@ typedef struct mmopt_trainer_options {
 /**
  * What one forward and backward pass of one model gave.
  */
-typedef struct mmopt_outcome {
+typedef struct mmopt_train_result {
     /**
      * The loss of the batch.
      */
@@ -1385,7 +1385,7 @@ typedef struct mmopt_outcome {
      * Labels that count; 0 for regression.
      */
     uint64_t n_labels;
-} mmopt_outcome;
+} mmopt_train_result;
 
 /**
  * What a step did.
@@ -1703,7 +1703,7 @@ extern "C" {
  *
  * @param[out] text may be NULL; gone afterwards.
  */
-MMOPT_API void mmopt_text_free(char *text);
+MMOPT_API void mmopt_string_free(char *text);
 
 /**
  * The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
@@ -1880,9 +1880,9 @@ struct mmopt_error *mmopt_corpus_read_classification(const char *path,
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_read_tagged_words(const char *path,
-                                                   const struct mmopt_corpus *labels_of,
-                                                   struct mmopt_corpus **corpus);
+struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
+                                                           const struct mmopt_corpus *labels_of,
+                                                           struct mmopt_corpus **corpus);
 
 /**
  * Reads questions about contexts: one object of the SQuAD form, or an object on each line with
@@ -1895,8 +1895,8 @@ struct mmopt_error *mmopt_corpus_read_tagged_words(const char *path,
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_read_questions(const char *path,
-                                                struct mmopt_corpus **corpus);
+struct mmopt_error *mmopt_corpus_read_question_answering(const char *path,
+                                                         struct mmopt_corpus **corpus);
 
 /**
  * Reads plain text for language modelling; documents is an mmopt_documents.
@@ -2012,17 +2012,17 @@ MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, siz
  * @param[in] corpus only read: threads may share it.
  */
 MMOPT_API
-double mmopt_corpus_majority_share(const struct mmopt_corpus *corpus);
+double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
 
 /**
  * The text of one example (words joined by spaces; the context of a question). The caller owns
- * it: mmopt_text_free.
+ * it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for an example that there is not.
  *
  * @param[in] corpus only read: threads may share it.
  * @param example its number, from 0.
- * @param[out] text becomes the text, the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2129,13 +2129,13 @@ struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
                                            uint64_t epoch);
 
 /**
- * Where the loader stands, as JSON; the caller owns it: mmopt_text_free. With the same corpus,
+ * Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
  * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
  * @param[in] loader only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2253,18 +2253,18 @@ MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokeni
 MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
 
 /**
- * The id of a special token, by its role (an mmopt_special); -1 when the vocabulary has none, for
+ * The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
  * any other number, and for NULL.
  *
  * @param[in] tokenizer only read: threads may share it.
- * @param special an mmopt_special.
+ * @param special an mmopt_special_token.
  */
 MMOPT_API
 int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
                                    uint32_t special);
 
 /**
- * The text of n ids; the caller owns it: mmopt_text_free. skip_special 1 leaves out special
+ * The text of n ids; the caller owns it: mmopt_string_free. skip_special 1 leaves out special
  * tokens.
  *
  * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
@@ -2273,7 +2273,7 @@ int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
  * @param[in] ids n ids.
  * @param n how many.
  * @param skip_special 0 or 1.
- * @param[out] text becomes the text, the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2434,7 +2434,7 @@ MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
  *
  * @param[out] sizes becomes the defaults; may be NULL.
  */
-MMOPT_API void mmopt_model_sizes_init(struct mmopt_model_sizes *sizes);
+MMOPT_API void mmopt_model_config_init(struct mmopt_model_config *sizes);
 
 /**
  * A model from a directory of published form: config.json and model.safetensors. Without a task
@@ -2455,7 +2455,7 @@ struct mmopt_error *mmopt_model_from_directory(const char *name,
 
 /**
  * A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
- * mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_gradients. What
+ * mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_precomputed_gradients. What
  * exporters do to parameters is mended and reported: mmopt_model_report.
  *
  * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
@@ -2499,9 +2499,9 @@ struct mmopt_error *mmopt_model_from_onnx_bytes(const char *name,
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_from_config(const char *name,
-                                            const char *json,
-                                            struct mmopt_model **model);
+struct mmopt_error *mmopt_model_from_config_json(const char *name,
+                                                 const char *json,
+                                                 struct mmopt_model **model);
 
 /**
  * A fresh model of a known architecture. NULL sizes: a small BERT.
@@ -2515,9 +2515,9 @@ struct mmopt_error *mmopt_model_from_config(const char *name,
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_from_sizes(const char *name,
-                                           const struct mmopt_model_sizes *sizes,
-                                           struct mmopt_model **model);
+struct mmopt_error *mmopt_model_create(const char *name,
+                                       const struct mmopt_model_config *sizes,
+                                       struct mmopt_model **model);
 
 /**
  * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
@@ -2626,14 +2626,14 @@ struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
                                            const char *pattern);
 
 /**
- * The name of a class by its number, from the configuration; the caller owns it: mmopt_text_free.
+ * The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
  *
  * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
  * directory's config.json gives.
  *
  * @param[in] model only read: threads may share it.
  * @param label its number, from 0.
- * @param[out] name becomes its name; the caller's: mmopt_text_free.
+ * @param[out] name becomes its name; the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2653,7 +2653,8 @@ MMOPT_API void mmopt_model_free(struct mmopt_model *model);
  *
  * @param[out] options becomes the defaults; may be NULL.
  */
-MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *options);
+MMOPT_API
+void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
 
 /**
  * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
@@ -2670,36 +2671,36 @@ MMOPT_API void mmopt_gradient_options_init(struct mmopt_gradient_options *option
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_gradients(struct mmopt_model *model,
-                                              const struct mmopt_gradient_options *options);
+struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
+                                                          const struct mmopt_precomputed_gradient_options *options);
 
 /**
- * Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
- * MMOPT_MERGING_REPORT.
+ * Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
+ * MMOPT_SHARED_INITIALIZERS_REPORT.
  *
  * Errors: INVALID_ARGUMENT for another number.
  *
  * @param[in,out] model changed: needed alone.
- * @param merging an mmopt_merging.
+ * @param merging an mmopt_shared_initializers.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_merging(struct mmopt_model *model,
-                                            uint32_t merging);
+struct mmopt_error *mmopt_model_set_shared_initializers(struct mmopt_model *model,
+                                                        uint32_t merging);
 
 /**
- * Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
- * MMOPT_TYING_EMBEDDINGS.
+ * Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
+ * MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
  *
  * Errors: INVALID_ARGUMENT for another number.
  *
  * @param[in,out] model changed: needed alone.
- * @param tying an mmopt_tying.
+ * @param tying an mmopt_duplicate_weights.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_tying(struct mmopt_model *model,
-                                          uint32_t tying);
+struct mmopt_error *mmopt_model_set_duplicate_weights(struct mmopt_model *model,
+                                                      uint32_t tying);
 
 /**
  * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
@@ -2738,12 +2739,12 @@ struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
 /**
  * What a trainer would find in this model and do about it, as text for people: parameters that
  * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
- * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
+ * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
  *
  * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
  *
  * @param[in] model only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2752,12 +2753,12 @@ struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
 
 /**
  * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
- * it: mmopt_text_free.
+ * it: mmopt_string_free.
  *
  * Errors: as mmopt_model_report.
  *
  * @param[in] model only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2770,7 +2771,7 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
  * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
  * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
  *
- * Errors: as mmopt_model_from_sizes.
+ * Errors: as mmopt_model_create.
  *
  * @param[in] name UTF-8.
  * @param[in] sizes NULL: a small BERT.
@@ -2781,7 +2782,7 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
 MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_model_for_corpus(const char *name,
-                                           const struct mmopt_model_sizes *sizes,
+                                           const struct mmopt_model_config *sizes,
                                            const struct mmopt_tokenizer *tokenizer,
                                            const struct mmopt_corpus *corpus,
                                            struct mmopt_model **model);
@@ -2852,16 +2853,16 @@ struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
 /**
  * Loss and gradients of one micro-batch of one model; they count towards the next step.
  *
- * tensors holds the model's inputs and labels in any order. outcome may be NULL. Errors: NOT_FOUND
+ * tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
  * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
  * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
- * canceller. After an error this micro-batch does not count.
+ * cancel_token. After an error this micro-batch does not count.
  *
  * @param[in,out] trainer changed: needed alone.
  * @param model its number, from 0.
  * @param[in] tensors n_tensors views, read in the call only.
  * @param n_tensors how many tensors.
- * @param[out] outcome becomes loss and counts; may be NULL.
+ * @param[out] result becomes loss and counts; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2869,12 +2870,12 @@ struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer
                                                    size_t model,
                                                    const struct mmopt_tensor *tensors,
                                                    size_t n_tensors,
-                                                   struct mmopt_outcome *outcome);
+                                                   struct mmopt_train_result *result);
 
 /**
  * Loss and gradients of one micro-batch for every model, side by side on the cores there are.
  *
- * tensors and n_tensors hold for each model the array of its tensors and its length; outcomes has
+ * tensors and n_tensors hold for each model the array of its tensors and its length; results has
  * room for n_models results, or is NULL. When one model fails, none counts.
  *
  * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
@@ -2883,7 +2884,7 @@ struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer
  * @param[in] tensors for each model its tensors.
  * @param[in] n_tensors for each model how many.
  * @param n_models how many models.
- * @param[out] outcomes become losses and counts, one a model; may be NULL.
+ * @param[out] results become losses and counts, one a model; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2891,24 +2892,24 @@ struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *tra
                                                        const struct mmopt_tensor *const *tensors,
                                                        const size_t *n_tensors,
                                                        size_t n_models,
-                                                       struct mmopt_outcome *outcomes);
+                                                       struct mmopt_train_result *results);
 
 /**
  * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
- * many as the trainer has models, in the same order. outcomes has room for as many results, or is
+ * many as the trainer has models, in the same order. results has room for as many results, or is
  * NULL.
  *
  * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
  *
  * @param[in,out] trainer changed: needed alone.
  * @param[in] batch only read: threads may share it.
- * @param[out] outcomes become losses and counts, one a model; may be NULL.
+ * @param[out] results become losses and counts, one a model; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *trainer,
                                                          const struct mmopt_batch *batch,
-                                                         struct mmopt_outcome *outcomes);
+                                                         struct mmopt_train_result *results);
 
 /**
  * Tells the rates that follow convergence the losses that the host computed, one for each of
@@ -3010,13 +3011,13 @@ struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *tr
 
 /**
  * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
- * The caller owns the text: mmopt_text_free.
+ * The caller owns the text: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for a model that there is not.
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
- * @param[out] text becomes the text, the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3026,13 +3027,13 @@ struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *train
 
 /**
  * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
- * caller owns it: mmopt_text_free.
+ * caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for a model that there is not.
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
- * @param[out] json becomes the text, the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3049,14 +3050,14 @@ struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *
  * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
  * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
  * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
- * mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
+ * mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
  *
  * @param[in] trainer only read: threads may share it.
  * @param model its number, from 0.
  * @param[in] tensors n_tensors views, read in the call only.
  * @param n_tensors how many tensors.
- * @param[out] text becomes the finding, or NULL, the caller's: mmopt_text_free; may be NULL.
- * @param[out] json the same as JSON, the caller's: mmopt_text_free; may be NULL.
+ * @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
+ * @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3206,12 +3207,12 @@ struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
                                                 size_t *n_changed);
 
 /**
- * What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
  * @param[in] trainer only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3219,12 +3220,12 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
                                        char **text);
 
 /**
- * What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
  * @param[in] trainer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3378,13 +3379,13 @@ struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_checkpoint(const struct mmopt_trainer *trainer,
-                                             const char *directory,
-                                             const char *host_text);
+struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
+                                                  const char *directory,
+                                                  const char *host_text);
 
 /**
  * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
- * host_text becomes what was kept with it; the caller owns it: mmopt_text_free. It may be NULL.
+ * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
  *
  * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
  * the trainer is unchanged then.
@@ -3400,46 +3401,46 @@ struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
                                          char **host_text);
 
 /**
- * A canceller of this trainer; the caller owns it: mmopt_canceller_free.
+ * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
  * @param[in] trainer only read: threads may share it.
- * @param[out] canceller becomes the new object, the caller's: mmopt_canceller_free.
+ * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_canceller(const struct mmopt_trainer *trainer,
-                                            struct mmopt_canceller **canceller);
+struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
+                                               struct mmopt_cancel_token **cancel_token);
 
 /**
  * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] canceller only read: threads may share it.
+ * @param[in] cancel_token only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_canceller_cancel(const struct mmopt_canceller *canceller);
+struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
 
 /**
  * Lets passes run again. From any thread.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] canceller only read: threads may share it.
+ * @param[in] cancel_token only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_canceller_reset(const struct mmopt_canceller *canceller);
+struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
 
 /**
- * Frees a canceller. NULL is harmless.
+ * Frees a cancel_token. NULL is harmless.
  *
- * @param canceller may be NULL; gone afterwards.
+ * @param cancel_token may be NULL; gone afterwards.
  */
-MMOPT_API void mmopt_canceller_free(struct mmopt_canceller *canceller);
+MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 
 /**
  * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
@@ -3764,12 +3765,12 @@ struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *opt
                                                      double weight);
 
 /**
- * What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
  * @param[in] optimizer only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_text_free.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3777,12 +3778,12 @@ struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer
                                          char **text);
 
 /**
- * What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
  * @param[in] optimizer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_text_free.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -3800,11 +3801,11 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_save(const struct mmopt_optimizer *optimizer,
-                                         const char *directory);
+struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
+                                                    const char *directory);
 
 /**
- * Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same. With
+ * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
  * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
  * f16 value that is another one now replaces its master.
  *
@@ -3816,8 +3817,8 @@ struct mmopt_error *mmopt_optimizer_save(const struct mmopt_optimizer *optimizer
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_load(struct mmopt_optimizer *optimizer,
-                                         const char *directory);
+struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
+                                           const char *directory);
 
 /**
  * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over

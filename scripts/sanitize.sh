@@ -28,10 +28,10 @@ not_run() {
     [ "$status" = 1 ] || status=3
 }
 
-# The generated calls and the graphs of mending.c, by the tests that use them.
+# The generated calls and the graphs of import_fixes.c, by the tests that use them.
 export MMOPT_GENERATED="$work"
 cargo test --release --locked --test abi_calls -- random_calls >/dev/null
-cargo test --release --locked --test ffi_c -- mending >/dev/null
+cargo test --release --locked --test ffi_c -- import_fixes >/dev/null
 
 # compile COMPILER OUTPUT SOURCE FLAGS...
 compile() {
@@ -70,7 +70,7 @@ run_one() {
     case $program in
         */lives.test) arguments="$scratch ${LIVES:-300}" ;;
         */fuzz.test) arguments="$scratch $FUZZ" ;;
-        */mending.test) cp "$work"/graphs/*.onnx "$scratch" ;;
+        */import_fixes.test) cp "$work"/graphs/*.onnx "$scratch" ;;
     esac
     result=0
     # shellcheck disable=SC2086

@@ -234,7 +234,7 @@ fn omissions(header: &Header, f: &header::Function) -> Vec<String> {
             _ => {}
         }
         if p.ctype == "char **" && !recipe.may_be_null(f, p) {
-            want(said.contains("mmopt_text_free"), "the owner of", name);
+            want(said.contains("mmopt_string_free"), "the owner of", name);
         }
         let optional = f.can_fail() && p.is_pointer() && recipe.may_be_null(f, p);
         want(!optional || name == "user" || said.contains("NULL"), "NULL for", name);
@@ -252,7 +252,7 @@ fn comments_say_what_they_must() {
 #[test]
 fn missing_comments_are_told() {
     let text = header_text();
-    let line = "@param[out] text becomes the text, the caller's: mmopt_text_free.";
+    let line = "@param[out] text becomes the text, the caller's: mmopt_string_free.";
     assert!(text.contains(line));
     for bad in [text.replace(line, ""), text.replace("Errors", "It may fail")] {
         let header = Header::parse(&bad);

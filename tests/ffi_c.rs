@@ -5,7 +5,7 @@
 
 #[path = "common/c_program.rs"]
 mod c_program;
-mod mending_common;
+mod import_fixes_common;
 
 use c_program::{compile, runtime};
 use std::path::Path;
@@ -110,8 +110,8 @@ fn dlpack() {
 
 /// Scripts get the graphs, too, in the folder that `MMOPT_GENERATED` names.
 #[test]
-fn mending() {
-    use mending_common::{exported, fragile, linear, linear_with_gradients};
+fn import_fixes() {
+    use import_fixes_common::{exported, fragile, linear, linear_with_gradients};
     use mmopt::tensor::DType;
     let graphs = [
         ("exported", exported()),
@@ -130,7 +130,7 @@ fn mending() {
         std::fs::create_dir_all(&folder).unwrap();
         write(&folder);
     }
-    check_with("c/mending.c", write);
+    check_with("c/import_fixes.c", write);
 }
 
 /// The programs that do not load ONNX Runtime: `make test-sanitizers` has the others.

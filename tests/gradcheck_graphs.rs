@@ -10,7 +10,7 @@ use mmopt::error::Kind;
 use mmopt::onnx::{Build, Graph, TensorData, ValueType};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
-    GivenGradients, NonFinite, find_non_finite, given_graph, training_graph,
+    NonFinite, PrecomputedGradients, find_non_finite, precomputed_graph, training_graph,
 };
 
 fn runtime() -> bool {
@@ -48,18 +48,19 @@ fn a_model_with_gradients_is_taken_as_it_is() {
     let spec = LossSpec::new(LossKind::Output("cost".into()));
     let ours = training_graph(&graph, &[w], &spec, &BTreeMap::new()).unwrap();
     let brought = Graph::from_bytes(ours.bytes.clone().into()).unwrap();
-    let given = GivenGradients {
+    let given = PrecomputedGradients {
         loss: ours.loss.clone(),
         gradients: vec![("w".into(), ours.grads[0].clone().unwrap())],
         logits: Vec::new(),
     };
-    let again = given_graph(&brought, &given, &BTreeMap::new()).unwrap();
+    let again = precomputed_graph(&brought, &given, &BTreeMap::new()).unwrap();
     assert_eq!((again.params, again.data_inputs), (ours.params, ours.data_inputs));
-    let swapped = GivenGradients { gradients: vec![("w".into(), ours.loss)], ..given.clone() };
-    let e = given_graph(&brought, &swapped, &BTreeMap::new()).unwrap_err();
+    let swapped =
+        PrecomputedGradients { gradients: vec![("w".into(), ours.loss)], ..given.clone() };
+    let e = precomputed_graph(&brought, &swapped, &BTreeMap::new()).unwrap_err();
     assert_eq!(e.kind(), Kind::Shape, "{e}");
-    let unknown = GivenGradients { loss: "nothing".into(), ..given };
-    let e = given_graph(&brought, &unknown, &BTreeMap::new()).unwrap_err();
+    let unknown = PrecomputedGradients { loss: "nothing".into(), ..given };
+    let e = precomputed_graph(&brought, &unknown, &BTreeMap::new()).unwrap_err();
     assert_eq!(e.kind(), Kind::NotFound, "{e}");
 }
 

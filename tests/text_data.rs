@@ -23,8 +23,8 @@ fn unpacked(folder: &Path, name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn learned(corpus: &Corpus, flavour: Flavour) -> Tokenizer {
-    let options = TrainOptions { flavour, vocab_size: 6000, ..Default::default() };
+fn learned(corpus: &Corpus, style: TokenizerStyle) -> Tokenizer {
+    let options = TrainOptions { style, vocab_size: 6000, ..Default::default() };
     Tokenizer::train(&options, &corpus.texts()).unwrap()
 }
 
@@ -37,9 +37,9 @@ fn sentences_for_three_models() {
     let dev = Corpus::classification(&dev, &Columns::default(), Some(train.labels())).unwrap();
     assert_eq!((train.len(), dev.len()), (6920, 872));
     assert_eq!(train.labels().names(), ["0", "1"]);
-    assert!((dev.majority_share() - 444.0 / 872.0).abs() < 1e-9, "{}", dev.majority_share());
-    let encode = |flavour| {
-        let tokenizer = learned(&train, flavour);
+    assert!((dev.majority_fraction() - 444.0 / 872.0).abs() < 1e-9, "{}", dev.majority_fraction());
+    let encode = |style| {
+        let tokenizer = learned(&train, style);
         assert_eq!(tokenizer.vocab_size(), 6000);
         let options = EncodeOptions { max_length: Some(64), ..Default::default() };
         let data = Dataset::encode(&train, &tokenizer, &options).unwrap();
@@ -47,10 +47,11 @@ fn sentences_for_three_models() {
         let ids = data.items().iter().flat_map(|i| &i.ids);
         let share =
             ids.clone().filter(|id| Some(**id) == unknown).count() as f64 / ids.count() as f64;
-        assert!(share < 0.001, "{flavour:?}: {share} unknown");
+        assert!(share < 0.001, "{style:?}: {share} unknown");
         Arc::new(data)
     };
-    let data = [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta].map(encode).to_vec();
+    let data =
+        [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta].map(encode).to_vec();
     let mut loader = Loader::new(data, LoaderOptions::default()).unwrap();
     let (mut rows, mut cells, mut tokens) = (0, 0, 0);
     while let Some(batches) = loader.next_batches().unwrap() {
@@ -71,8 +72,8 @@ fn entities() {
         let corpus = Corpus::tagged_words(&path, None).unwrap();
         assert_eq!(corpus.len(), sentences, "{name}");
         assert_eq!(corpus.labels().id("O"), Some(0));
-        for flavour in [Flavour::Bert, Flavour::Gpt2] {
-            let tokenizer = learned(&corpus, flavour);
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2] {
+            let tokenizer = learned(&corpus, style);
             let options = EncodeOptions { max_length: Some(256), ..Default::default() };
             let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
             let (mut gold, mut back) = (Vec::new(), Vec::new());
@@ -87,7 +88,7 @@ fn entities() {
                 back.push(found.iter().map(|t| name(t.unwrap_or(0))).collect::<Vec<_>>());
             }
             let scores = metrics::entity_scores(&back, &gold).unwrap();
-            assert!(scores.overall.f1 > 0.995, "{name} {flavour:?} {:?}", scores.overall);
+            assert!(scores.overall.f1 > 0.995, "{name} {style:?} {:?}", scores.overall);
             assert!(scores.overall.support > 500);
         }
     }
@@ -102,8 +103,8 @@ fn questions() {
     let eval = Corpus::questions(&nested).unwrap();
     assert_eq!((train.len(), eval.len()), (3838, 1190));
     let part = eval.subset(&(0..200).collect::<Vec<_>>()).unwrap();
-    for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-        let tokenizer = learned(&eval, flavour);
+    for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+        let tokenizer = learned(&eval, style);
         let options = EncodeOptions { max_length: Some(192), ..Default::default() };
         let data = Dataset::encode(&part, &tokenizer, &options).unwrap();
         let (mut found, mut accepted) = (Vec::new(), Vec::new());
@@ -122,7 +123,7 @@ fn questions() {
         }
         let scores = metrics::answer_scores(&found, &accepted).unwrap();
         // Tokens can be wider than answers (part of a word), so not all are exact.
-        assert!(scores.exact_match > 96.0 && scores.f1 > 98.0, "{flavour:?} {scores:?}");
+        assert!(scores.exact_match > 96.0 && scores.f1 > 98.0, "{style:?} {scores:?}");
     }
 }
 
@@ -131,7 +132,7 @@ fn text_for_language_models() {
     let folder = tempfile::tempdir().unwrap();
     let Some(path) = unpacked(folder.path(), "wikitext2-valid.txt") else { return };
     let corpus = Corpus::plain_text(&path, Documents::Paragraphs).unwrap();
-    let tokenizer = learned(&corpus, Flavour::Gpt2);
+    let tokenizer = learned(&corpus, TokenizerStyle::Gpt2);
     let options = EncodeOptions { max_length: Some(128), ..Default::default() };
     let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
     let full = data.items().iter().filter(|i| i.ids.len() == 128).count();

@@ -90,9 +90,9 @@ fn damaged_corpora() {
 #[test]
 fn damaged_tokenizers() {
     let text = "the film was good and the caf\u{e9} was very good";
-    for flavour in [Flavour::Bert, Flavour::Roberta] {
+    for style in [TokenizerStyle::Bert, TokenizerStyle::Roberta] {
         let options =
-            TrainOptions { flavour, vocab_size: 300, min_frequency: 1, ..Default::default() };
+            TrainOptions { style, vocab_size: 300, min_frequency: 1, ..Default::default() };
         let tokenizer = Tokenizer::train(&options, &[text]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         tokenizer.save(folder.path()).unwrap();

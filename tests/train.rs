@@ -422,7 +422,7 @@ fn a_harmful_synchronisation_is_taken_back() {
     assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
 }
 
-/// Thrown by the rate callback, a canceller leaves the update alone and ends the trial that follows
+/// Thrown by the rate callback, a cancel_token leaves the update alone and ends the trial that follows
 /// it: the step is taken and says so, and the values are those of a step without synchronisation.
 #[test]
 fn a_cancel_within_a_step_leaves_nothing_half_done() {
@@ -435,9 +435,9 @@ fn a_cancel_within_a_step_leaves_nothing_half_done() {
         trainer
     };
     let mut cancelled = prepared(1);
-    let canceller = cancelled.canceller();
+    let cancel_token = cancelled.cancel_token();
     let throw = move |_: &str, _: u64, rate: f64| {
-        canceller.cancel();
+        cancel_token.cancel();
         rate
     };
     cancelled.optimizer_mut().set_rate_callback(Some(Box::new(throw)));
@@ -452,29 +452,29 @@ fn a_cancel_within_a_step_leaves_nothing_half_done() {
     assert!(kept.step().unwrap().synced && weights(&kept) != weights(&alone));
 
     cancelled.optimizer_mut().set_rate_callback(None);
-    cancelled.canceller().reset().unwrap();
+    cancelled.cancel_token().reset().unwrap();
     pass_all(&mut cancelled, 2);
     assert!(cancelled.step().unwrap().synced);
 }
 
-/// The same for a canceller from another thread at any time: each step is taken, and says so.
+/// The same for a cancel_token from another thread at any time: each step is taken, and says so.
 #[test]
 fn a_cancel_at_any_time_ends_a_pass_or_leaves_out_a_trial() {
     let mut trainer = pair(|o| {
         o.policy = optim::Policy::Aligned;
         (o.beta, o.sync_every, o.barrier) = (0.9, 1, Some(1e9));
     });
-    let canceller = trainer.canceller();
+    let cancel_token = trainer.cancel_token();
     let thrower = std::thread::spawn(move || {
         for i in 0..400 {
             std::thread::sleep(std::time::Duration::from_micros(200 + i * 37 % 3000));
-            canceller.cancel();
+            cancel_token.cancel();
         }
     });
     let mut n_left_out = 0;
     for seed in 0.. {
         let is_last = thrower.is_finished();
-        trainer.canceller().reset().unwrap();
+        trainer.cancel_token().reset().unwrap();
         if try_pass_all(&mut trainer, seed).is_ok() {
             let (before, n) = (weights(&trainer), trainer.optimizer().step_count());
             let report = trainer.step().unwrap();

@@ -73,7 +73,7 @@ template <class T, void (*Free)(T *)> struct deleter {
 
 /// Takes over a text that the C library gave away.
 inline std::string take(char *text) {
-    const std::unique_ptr<char, deleter<char, mmopt_text_free>> owned(text);
+    const std::unique_ptr<char, deleter<char, mmopt_string_free>> owned(text);
     return std::string(text == nullptr ? "" : text);
 }
 
@@ -388,14 +388,14 @@ template <class T, void (*Init)(T *)> [[nodiscard]] T defaults() noexcept {
 [[nodiscard]] inline mmopt_loader_options loader_options() noexcept {
     return defaults<mmopt_loader_options, mmopt_loader_options_init>();
 }
-[[nodiscard]] inline mmopt_model_sizes model_sizes() noexcept {
-    return defaults<mmopt_model_sizes, mmopt_model_sizes_init>();
+[[nodiscard]] inline mmopt_model_config model_config() noexcept {
+    return defaults<mmopt_model_config, mmopt_model_config_init>();
 }
 [[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
     return defaults<mmopt_loss_options, mmopt_loss_options_init>();
 }
-[[nodiscard]] inline mmopt_gradient_options gradient_options() noexcept {
-    return defaults<mmopt_gradient_options, mmopt_gradient_options_init>();
+[[nodiscard]] inline mmopt_precomputed_gradient_options gradient_options() noexcept {
+    return defaults<mmopt_precomputed_gradient_options, mmopt_precomputed_gradient_options_init>();
 }
 /// The options of a preset, an mmopt_preset.
 [[nodiscard]] inline mmopt_trainer_options
@@ -420,17 +420,18 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
 
     /// Words with one tag each. labels_of gives the tags, for evaluation data those of the training
     /// data.
-    [[nodiscard]] static corpus read_tagged_words(const std::string &path,
+    [[nodiscard]] static corpus read_token_classification(const std::string &path,
                                                   const corpus *labels_of = nullptr) {
         mmopt_corpus *made = nullptr;
-        detail::check(mmopt_corpus_read_tagged_words(detail::text(path), raw(labels_of), &made));
+        detail::check(mmopt_corpus_read_token_classification(detail::text(path),
+                                                            raw(labels_of), &made));
         return corpus(made);
     }
 
     /// Questions about contexts.
-    [[nodiscard]] static corpus read_questions(const std::string &path) {
+    [[nodiscard]] static corpus read_question_answering(const std::string &path) {
         mmopt_corpus *made = nullptr;
-        detail::check(mmopt_corpus_read_questions(detail::text(path), &made));
+        detail::check(mmopt_corpus_read_question_answering(detail::text(path), &made));
         return corpus(made);
     }
 
@@ -473,8 +474,8 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
 
     [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
     /// The accuracy of always answering the most frequent class.
-    [[nodiscard]] double majority_share() const noexcept {
-        return mmopt_corpus_majority_share(get());
+    [[nodiscard]] double majority_fraction() const noexcept {
+        return mmopt_corpus_majority_fraction(get());
     }
     /// The names of the classes or tags, by id.
     [[nodiscard]] std::vector<std::string> labels() const {
@@ -560,7 +561,7 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
     [[nodiscard]] std::size_t max_length() const noexcept {
         return mmopt_tokenizer_max_length(get());
     }
-    /// The id of a special token, an mmopt_special; nothing when there is none.
+    /// The id of a special token, an mmopt_special_token; nothing when there is none.
     [[nodiscard]] std::optional<std::uint32_t> special_id(std::uint32_t special) const noexcept {
         const std::int64_t id = mmopt_tokenizer_special_id(get(), special);
         if (id < 0)
@@ -757,18 +758,18 @@ class model : public handle<mmopt_model, mmopt_model_free> {
     /// Fresh, from the text of a published config.json.
     [[nodiscard]] static model from_config(const std::string &name, const std::string &json) {
         mmopt_model *made = nullptr;
-        detail::check(mmopt_model_from_config(detail::text(name), detail::text(json), &made));
+        detail::check(mmopt_model_from_config_json(detail::text(name), detail::text(json), &made));
         return model(made);
     }
     /// Fresh, of a known architecture.
     [[nodiscard]] static model from_sizes(const std::string &name,
-                                          const mmopt_model_sizes &sizes = model_sizes()) {
+                                          const mmopt_model_config &sizes = model_config()) {
         mmopt_model *made = nullptr;
-        detail::check(mmopt_model_from_sizes(detail::text(name), &sizes, &made));
+        detail::check(mmopt_model_create(detail::text(name), &sizes, &made));
         return model(made);
     }
     /// Fresh, fitting a tokenizer and a corpus.
-    [[nodiscard]] static model for_corpus(const std::string &name, const mmopt_model_sizes &sizes,
+    [[nodiscard]] static model for_corpus(const std::string &name, const mmopt_model_config &sizes,
                                           const tokenizer &words, const corpus &data) {
         mmopt_model *made = nullptr;
         detail::check(
@@ -808,18 +809,18 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         return *this;
     }
     /// The outputs of an ONNX graph that computes its own gradients: nothing is differentiated.
-    model &set_gradients(const mmopt_gradient_options &options) {
-        detail::check(mmopt_model_set_gradients(get(), &options));
+    model &set_gradients(const mmopt_precomputed_gradient_options &options) {
+        detail::check(mmopt_model_set_precomputed_gradients(get(), &options));
         return *this;
     }
-    /// What is done with parameters that an exporter merged, an mmopt_merging.
-    model &set_merging(std::uint32_t merging) {
-        detail::check(mmopt_model_set_merging(get(), merging));
+    /// What is done with parameters that an exporter merged, an mmopt_shared_initializers.
+    model &set_shared_initializers(std::uint32_t merging) {
+        detail::check(mmopt_model_set_shared_initializers(get(), merging));
         return *this;
     }
-    /// What is done with equal matrices, an mmopt_tying.
-    model &set_tying(std::uint32_t tying) {
-        detail::check(mmopt_model_set_tying(get(), tying));
+    /// What is done with equal matrices, an mmopt_duplicate_weights.
+    model &set_duplicate_weights(std::uint32_t tying) {
+        detail::check(mmopt_model_set_duplicate_weights(get(), tying));
         return *this;
     }
     /// Whether names that an exporter invented give way to those of the state dict.
@@ -875,14 +876,14 @@ class evaluation : public handle<mmopt_evaluation, mmopt_evaluation_free> {
 };
 
 /// Ends a running pass of a trainer from another thread.
-class canceller : public handle<mmopt_canceller, mmopt_canceller_free> {
+class cancel_token : public handle<mmopt_cancel_token, mmopt_cancel_token_free> {
   public:
     using handle::handle;
 
     /// Makes passes that run, and all later ones, throw MMOPT_CODE_CANCELLED.
-    void cancel() const { detail::check(mmopt_canceller_cancel(get())); }
+    void cancel() const { detail::check(mmopt_cancel_token_cancel(get())); }
     /// Lets passes run again.
-    void reset() const { detail::check(mmopt_canceller_reset(get())); }
+    void reset() const { detail::check(mmopt_cancel_token_reset(get())); }
 };
 
 /// Receives a message and its mmopt_log_level.
@@ -1156,21 +1157,21 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     void zero_grad() { done(mmopt_trainer_zero_grad(get())); }
 
     /// Loss and gradients of one micro-batch of one model.
-    mmopt_outcome forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
-        mmopt_outcome outcome{};
+    mmopt_train_result forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
+        mmopt_train_result result{};
         done(mmopt_trainer_forward_backward(get(), model, tensors.data(), tensors.size(),
-                                            &outcome));
-        return outcome;
+                                            &result));
+        return result;
     }
-    mmopt_outcome forward_backward(std::size_t model, std::initializer_list<tensor> tensors) {
+    mmopt_train_result forward_backward(std::size_t model, std::initializer_list<tensor> tensors) {
         return forward_backward(model, raw({tensors.begin(), tensors.size()}));
     }
-    mmopt_outcome forward_backward(std::size_t model, const tensor_list &tensors) {
+    mmopt_train_result forward_backward(std::size_t model, const tensor_list &tensors) {
         return forward_backward(model, tensors.raw());
     }
 
     /// Loss and gradients of one micro-batch for every model, side by side: the tensors of each.
-    std::vector<mmopt_outcome>
+    std::vector<mmopt_train_result>
     forward_backward(const std::vector<std::vector<tensor>> &tensors) {
         std::vector<std::vector<mmopt_tensor>> all;
         std::vector<const mmopt_tensor *> arrays;
@@ -1181,17 +1182,17 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
             arrays.push_back(all.back().data());
             lengths.push_back(one.size());
         }
-        std::vector<mmopt_outcome> outcomes(n_models());
+        std::vector<mmopt_train_result> results(n_models());
         done(mmopt_trainer_forward_backward_all(get(), arrays.data(), lengths.data(),
-                                                arrays.size(), outcomes.data()));
-        return outcomes;
+                                                arrays.size(), results.data()));
+        return results;
     }
 
     /// The same with the parts of a loader's batch.
-    std::vector<mmopt_outcome> forward_backward(const batch &all) {
-        std::vector<mmopt_outcome> outcomes(n_models());
-        done(mmopt_trainer_forward_backward_batch(get(), all.get(), outcomes.data()));
-        return outcomes;
+    std::vector<mmopt_train_result> forward_backward(const batch &all) {
+        std::vector<mmopt_train_result> results(n_models());
+        done(mmopt_trainer_forward_backward_batch(get(), all.get(), results.data()));
+        return results;
     }
 
     /// Losses that the host computed, one for each model.
@@ -1334,10 +1335,10 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         });
     }
     /// A switch that ends passes from another thread.
-    [[nodiscard]] mmopt::canceller canceller() const {
-        mmopt_canceller *made = nullptr;
-        done(mmopt_trainer_canceller(get(), &made));
-        return mmopt::canceller(made);
+    [[nodiscard]] mmopt::cancel_token cancel_token() const {
+        mmopt_cancel_token *made = nullptr;
+        done(mmopt_trainer_cancel_token(get(), &made));
+        return mmopt::cancel_token(made);
     }
 
     void save_model(std::size_t model, const std::string &directory) const {
@@ -1348,7 +1349,8 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     }
     /// Everything that training depends on, and a text of the host's.
     void checkpoint(const std::string &directory, const std::string &host_text = "") const {
-        done(mmopt_trainer_checkpoint(get(), detail::text(directory), detail::text(host_text)));
+        done(mmopt_trainer_save_checkpoint(get(), detail::text(directory),
+                                           detail::text(host_text)));
     }
     /// Goes to the last checkpoint; gives back the host's text.
     std::string resume(const std::string &directory) {
@@ -1575,10 +1577,10 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     }
     /// Moments and counters, not the host's values.
     void save(const std::string &directory) const {
-        detail::check(mmopt_optimizer_save(get(), detail::text(directory)));
+        detail::check(mmopt_optimizer_save_checkpoint(get(), detail::text(directory)));
     }
     void load(const std::string &directory) {
-        detail::check(mmopt_optimizer_load(get(), detail::text(directory)));
+        detail::check(mmopt_optimizer_resume(get(), detail::text(directory)));
     }
 
   private:

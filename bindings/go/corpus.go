@@ -111,25 +111,25 @@ func ReadClassification(path string, options *CorpusOptions) (*Corpus, error) {
 	})
 }
 
-// ReadTaggedWords reads lines with a word first and its tag last, blank lines between sentences.
+// ReadTokenClassification reads lines with a word first and its tag last, blank lines between sentences.
 // labelsOf gives the tags; nil takes those of the file.
-func ReadTaggedWords(path string, labelsOf *Corpus) (*Corpus, error) {
+func ReadTokenClassification(path string, labelsOf *Corpus) (*Corpus, error) {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(labelsOf)
 	p := a.text(path)
 	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
-		return C.mmopt_corpus_read_tagged_words(p, labelsOf.c(), made)
+		return C.mmopt_corpus_read_token_classification(p, labelsOf.c(), made)
 	})
 }
 
-// ReadQuestions reads questions about contexts, of the SQuAD form or one object a line.
-func ReadQuestions(path string) (*Corpus, error) {
+// ReadQuestionAnswering reads questions about contexts, of the SQuAD form or one object a line.
+func ReadQuestionAnswering(path string) (*Corpus, error) {
 	var a arena
 	defer a.free()
 	p := a.text(path)
 	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
-		return C.mmopt_corpus_read_questions(p, made)
+		return C.mmopt_corpus_read_question_answering(p, made)
 	})
 }
 
@@ -184,10 +184,10 @@ func (c *Corpus) Len() int {
 	return int(C.mmopt_corpus_n_examples(c.c()))
 }
 
-// MajorityShare is the accuracy of always answering the most frequent class.
-func (c *Corpus) MajorityShare() float64 {
+// MajorityFraction is the accuracy of always answering the most frequent class.
+func (c *Corpus) MajorityFraction() float64 {
 	defer runtime.KeepAlive(c)
-	return float64(C.mmopt_corpus_majority_share(c.c()))
+	return float64(C.mmopt_corpus_majority_fraction(c.c()))
 }
 
 // Labels are the names of the classes or tags, by id.

@@ -97,16 +97,16 @@ func ReadClassificationFS(fsys fs.FS, name string, options *CorpusOptions) (*Cor
 	})
 }
 
-// ReadTaggedWordsFS is ReadTaggedWords from a file system.
+// ReadTaggedWordsFS is ReadTokenClassification from a file system.
 func ReadTaggedWordsFS(fsys fs.FS, name string, labelsOf *Corpus) (*Corpus, error) {
 	return fromFile(fsys, name, func(path string) (*Corpus, error) {
-		return ReadTaggedWords(path, labelsOf)
+		return ReadTokenClassification(path, labelsOf)
 	})
 }
 
-// ReadQuestionsFS is ReadQuestions from a file system.
+// ReadQuestionsFS is ReadQuestionAnswering from a file system.
 func ReadQuestionsFS(fsys fs.FS, name string) (*Corpus, error) {
-	return fromFile(fsys, name, ReadQuestions)
+	return fromFile(fsys, name, ReadQuestionAnswering)
 }
 
 // ReadPlainTextFS is ReadPlainText from a file system.

@@ -41,8 +41,8 @@ type LoaderOptions struct {
 	Aligned bool
 	// Objective for plain text.
 	Objective Objective
-	// MaskShare of hidden tokens; default 0.15.
-	MaskShare float64
+	// MLMProbability of hidden tokens; default 0.15.
+	MLMProbability float64
 	// AllWindows makes several rows of a long context.
 	AllWindows bool
 }
@@ -52,18 +52,18 @@ func DefaultLoaderOptions() LoaderOptions {
 	var raw C.mmopt_loader_options
 	C.mmopt_loader_options_init(&raw)
 	return LoaderOptions{
-		defaulted:     true,
-		BatchSize:     int(raw.batch_size),
-		MaxLength:     int(raw.max_length),
-		Shuffle:       raw.shuffle != 0,
-		DropLast:      raw.drop_last != 0,
-		Seed:          uint64(raw.seed),
-		BucketBatches: int(raw.bucket_batches),
-		PadToMultiple: int(raw.pad_to_multiple),
-		Aligned:       raw.aligned != 0,
-		Objective:     Objective(raw.objective),
-		MaskShare:     float64(raw.mask_share),
-		AllWindows:    raw.all_windows != 0,
+		defaulted:      true,
+		BatchSize:      int(raw.batch_size),
+		MaxLength:      int(raw.max_length),
+		Shuffle:        raw.shuffle != 0,
+		DropLast:       raw.drop_last != 0,
+		Seed:           uint64(raw.seed),
+		BucketBatches:  int(raw.bucket_batches),
+		PadToMultiple:  int(raw.pad_to_multiple),
+		Aligned:        raw.aligned != 0,
+		Objective:      Objective(raw.objective),
+		MLMProbability: float64(raw.mlm_probability),
+		AllWindows:     raw.all_windows != 0,
 	}
 }
 
@@ -82,7 +82,7 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.pad_to_multiple = a.size("PadToMultiple", o.PadToMultiple)
 	raw.aligned, raw.all_windows = flag(o.Aligned), flag(o.AllWindows)
 	raw.objective = C.uint32_t(o.Objective)
-	raw.mask_share = C.double(o.MaskShare)
+	raw.mlm_probability = C.double(o.MLMProbability)
 	return raw
 }
 

@@ -106,8 +106,8 @@ type Sizes struct {
 
 // DefaultSizes are those of a small model.
 func DefaultSizes() Sizes {
-	var raw C.mmopt_model_sizes
-	C.mmopt_model_sizes_init(&raw)
+	var raw C.mmopt_model_config
+	C.mmopt_model_config_init(&raw)
 	return Sizes{
 		defaulted:    true,
 		Architecture: Architecture(raw.architecture),
@@ -124,9 +124,9 @@ func DefaultSizes() Sizes {
 	}
 }
 
-func (s *Sizes) c(a *arena) *C.mmopt_model_sizes {
-	raw := array[C.mmopt_model_sizes](a, 1)
-	C.mmopt_model_sizes_init(raw)
+func (s *Sizes) c(a *arena) *C.mmopt_model_config {
+	raw := array[C.mmopt_model_config](a, 1)
+	C.mmopt_model_config_init(raw)
 	if s == nil {
 		return raw
 	}
@@ -220,17 +220,17 @@ func ModelFromConfig(name, json string) (*Model, error) {
 	defer a.free()
 	j := a.text(json)
 	return makeModel(&a, name, func(n *C.char, made **C.mmopt_model) *C.mmopt_error {
-		return C.mmopt_model_from_config(n, j, made)
+		return C.mmopt_model_from_config_json(n, j, made)
 	})
 }
 
-// ModelFromSizes is a fresh model; nil sizes: a small BERT.
-func ModelFromSizes(name string, sizes *Sizes) (*Model, error) {
+// NewModel is a fresh model; nil sizes: a small BERT.
+func NewModel(name string, sizes *Sizes) (*Model, error) {
 	var a arena
 	defer a.free()
 	s := sizes.c(&a)
 	return makeModel(&a, name, func(n *C.char, made **C.mmopt_model) *C.mmopt_error {
-		return C.mmopt_model_from_sizes(n, s, made)
+		return C.mmopt_model_create(n, s, made)
 	})
 }
 

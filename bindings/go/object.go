@@ -150,7 +150,7 @@ func pinnedArray[T any](a *arena, s []T) *T {
 
 // takeText turns an owned text of the C library into a Go string.
 func takeText(p *C.char) string {
-	defer C.mmopt_text_free(p)
+	defer C.mmopt_string_free(p)
 	return C.GoString(p)
 }
 

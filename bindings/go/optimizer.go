@@ -358,7 +358,7 @@ func (o *Optimizer) Save(directory string) error {
 	defer a.free()
 	defer runtime.KeepAlive(o)
 	d := a.text(directory)
-	return a.call(func() *C.mmopt_error { return C.mmopt_optimizer_save(o.c(), d) })
+	return a.call(func() *C.mmopt_error { return C.mmopt_optimizer_save_checkpoint(o.c(), d) })
 }
 
 // Load goes to the state that Save wrote; models and parameters must be the same.
@@ -367,7 +367,7 @@ func (o *Optimizer) Load(directory string) error {
 	defer a.free()
 	defer runtime.KeepAlive(o)
 	d := a.text(directory)
-	return a.call(func() *C.mmopt_error { return C.mmopt_optimizer_load(o.c(), d) })
+	return a.call(func() *C.mmopt_error { return C.mmopt_optimizer_resume(o.c(), d) })
 }
 
 // HostParameterFromDLPack describes a parameter by two DLManagedTensorVersioned in C memory, dense:

@@ -21,10 +21,10 @@ type Policy uint32
 
 // The policies.
 const (
-	NoPolicy      Policy = C.MMOPT_POLICY_NONE
-	PaperPolicy   Policy = C.MMOPT_POLICY_PAPER
-	AlignedPolicy Policy = C.MMOPT_POLICY_ALIGNED
-	CustomPolicy  Policy = C.MMOPT_POLICY_CUSTOM
+	NoPolicy      Policy = C.MMOPT_SHARE_POLICY_NONE
+	PaperPolicy   Policy = C.MMOPT_SHARE_POLICY_PAPER
+	AlignedPolicy Policy = C.MMOPT_SHARE_POLICY_ALIGNED
+	CustomPolicy  Policy = C.MMOPT_SHARE_POLICY_CUSTOM
 )
 
 // Rule says how the gradients of a group mix.
@@ -32,12 +32,12 @@ type Rule uint32
 
 // The rules.
 const (
-	NoRule        Rule = C.MMOPT_RULE_NONE
-	MeanRule      Rule = C.MMOPT_RULE_MEAN
-	SumRule       Rule = C.MMOPT_RULE_SUM
-	GatedRule     Rule = C.MMOPT_RULE_GATED
-	ProjectRule   Rule = C.MMOPT_RULE_PROJECT
-	InfluenceRule Rule = C.MMOPT_RULE_INFLUENCE
+	NoRule        Rule = C.MMOPT_SHARE_RULE_NONE
+	MeanRule      Rule = C.MMOPT_SHARE_RULE_MEAN
+	SumRule       Rule = C.MMOPT_SHARE_RULE_SUM
+	GatedRule     Rule = C.MMOPT_SHARE_RULE_GATED
+	ProjectRule   Rule = C.MMOPT_SHARE_RULE_PROJECT
+	InfluenceRule Rule = C.MMOPT_SHARE_RULE_INFLUENCE
 )
 
 // Convergence says how learning rates follow the models' losses.
@@ -45,9 +45,9 @@ type Convergence uint32
 
 // The ways.
 const (
-	NoConvergence        Convergence = C.MMOPT_CONVERGENCE_NONE
-	PublishedConvergence Convergence = C.MMOPT_CONVERGENCE_PUBLISHED
-	RelativeConvergence  Convergence = C.MMOPT_CONVERGENCE_RELATIVE
+	NoConvergence        Convergence = C.MMOPT_ADAPTIVE_LR_NONE
+	PublishedConvergence Convergence = C.MMOPT_ADAPTIVE_LR_PUBLISHED
+	RelativeConvergence  Convergence = C.MMOPT_ADAPTIVE_LR_RELATIVE
 )
 
 // Schedule follows the linear warm-up.
@@ -80,8 +80,8 @@ type TrainerOptions struct {
 	Convergence Convergence
 	// LearningRate is the base rate.
 	LearningRate, Beta1, Beta2, Eps, WeightDecay float64
-	// ClipNorm is the greatest norm of a model's gradient; 0 does not clip.
-	ClipNorm float64
+	// MaxGradNorm is the greatest norm of a model's gradient; 0 does not clip.
+	MaxGradNorm float64
 	// ShareAlpha of the group's gradient is mixed in every ShareEvery steps.
 	ShareAlpha float64
 	ShareEvery uint64
@@ -120,8 +120,8 @@ func DefaultTrainerOptions(preset Preset) TrainerOptions {
 		Convergence:  Convergence(raw.convergence),
 		LearningRate: float64(raw.learning_rate), Beta1: float64(raw.beta1),
 		Beta2: float64(raw.beta2), Eps: float64(raw.eps), WeightDecay: float64(raw.weight_decay),
-		ClipNorm:   float64(raw.clip_norm),
-		ShareAlpha: float64(raw.share_alpha), ShareEvery: uint64(raw.share_every),
+		MaxGradNorm: float64(raw.max_grad_norm),
+		ShareAlpha:  float64(raw.share_alpha), ShareEvery: uint64(raw.share_every),
 		SyncBeta: float64(raw.sync_beta), SyncEvery: uint64(raw.sync_every),
 		Schedule: Schedule(raw.schedule), ScheduleFloor: float64(raw.schedule_floor),
 		WarmupSteps: uint64(raw.warmup_steps), TotalSteps: uint64(raw.total_steps),
@@ -146,7 +146,7 @@ func (o *TrainerOptions) c(a *arena) *C.mmopt_trainer_options {
 	raw.learning_rate = C.double(o.LearningRate)
 	raw.beta1, raw.beta2 = C.double(o.Beta1), C.double(o.Beta2)
 	raw.eps, raw.weight_decay = C.double(o.Eps), C.double(o.WeightDecay)
-	raw.clip_norm = C.double(o.ClipNorm)
+	raw.max_grad_norm = C.double(o.MaxGradNorm)
 	raw.share_alpha, raw.share_every = C.double(o.ShareAlpha), C.uint64_t(o.ShareEvery)
 	raw.sync_beta, raw.sync_every = C.double(o.SyncBeta), C.uint64_t(o.SyncEvery)
 	raw.schedule, raw.schedule_floor = C.uint32_t(o.Schedule), C.double(o.ScheduleFloor)

@@ -14,9 +14,9 @@ import (
 func TestErrors(t *testing.T) {
 	_, err := ReadClassification("/none.tsv", nil)
 	wants(t, err, ErrNotFound)
-	_, err = ReadTaggedWords("/none.txt", nil)
+	_, err = ReadTokenClassification("/none.txt", nil)
 	wants(t, err, ErrNotFound)
-	_, err = ReadQuestions("/none.json")
+	_, err = ReadQuestionAnswering("/none.json")
 	wants(t, err, ErrNotFound)
 	_, err = ReadPlainText("/none.txt", Lines)
 	wants(t, err, ErrNotFound)
@@ -53,11 +53,11 @@ func TestOptionsStartFromTheirDefaults(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewLoader(corpus, nil, &LoaderOptions{})
 	wants(t, err, ErrInvalidArgument)
-	_, err = ModelFromSizes("m", &Sizes{Layers: 1})
+	_, err = NewModel("m", &Sizes{Layers: 1})
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewTrainer(nil, &TrainerOptions{LearningRate: 1})
 	wants(t, err, ErrInvalidArgument)
-	model := must(ModelFromSizes("m", nil))(t)
+	model := must(NewModel("m", nil))(t)
 	defer model.Close()
 	wants(t, model.SetLoss(&Loss{}), ErrInvalidArgument)
 	options := DefaultLoaderOptions()
@@ -73,13 +73,13 @@ func TestCorpora(t *testing.T) {
 		ok(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
-	tagged := must(ReadTaggedWords(write("t.txt", "a X\nb Y\n\nc X\n"), nil))(t)
+	tagged := must(ReadTokenClassification(write("t.txt", "a X\nb Y\n\nc X\n"), nil))(t)
 	defer tagged.Close()
 	equal(t, fmt.Sprint(tagged.Len(), tagged.Labels(), tagged.LabelCount(0)), "2 [X Y] 2")
-	heldOut := must(ReadTaggedWords(write("h.txt", "a Y\n"), tagged))(t)
+	heldOut := must(ReadTokenClassification(write("h.txt", "a Y\n"), tagged))(t)
 	defer heldOut.Close()
 	equal(t, len(heldOut.Labels()), 2)
-	questions := must(ReadQuestions(write("q.jsonl", `{"context": "It is red.", "question": "What?",`+
+	questions := must(ReadQuestionAnswering(write("q.jsonl", `{"context": "It is red.", "question": "What?",`+
 		` "answers": {"text": ["red"], "answer_start": [6]}}`)))(t)
 	defer questions.Close()
 	equal(t, must(questions.Text(0))(t), "It is red.")

@@ -24,13 +24,13 @@ type Special uint32
 
 // The roles.
 const (
-	PadToken  Special = C.MMOPT_SPECIAL_PAD
-	UnkToken  Special = C.MMOPT_SPECIAL_UNK
-	ClsToken  Special = C.MMOPT_SPECIAL_CLS
-	SepToken  Special = C.MMOPT_SPECIAL_SEP
-	MaskToken Special = C.MMOPT_SPECIAL_MASK
-	BosToken  Special = C.MMOPT_SPECIAL_BOS
-	EosToken  Special = C.MMOPT_SPECIAL_EOS
+	PadToken  Special = C.MMOPT_SPECIAL_TOKEN_PAD
+	UnkToken  Special = C.MMOPT_SPECIAL_TOKEN_UNK
+	ClsToken  Special = C.MMOPT_SPECIAL_TOKEN_CLS
+	SepToken  Special = C.MMOPT_SPECIAL_TOKEN_SEP
+	MaskToken Special = C.MMOPT_SPECIAL_TOKEN_MASK
+	BosToken  Special = C.MMOPT_SPECIAL_TOKEN_BOS
+	EosToken  Special = C.MMOPT_SPECIAL_TOKEN_EOS
 )
 
 // TokenizerOptions say how a vocabulary is learned. Start from DefaultTokenizerOptions.

@@ -54,12 +54,12 @@ func NewTrainer(models []*Model, options *TrainerOptions) (*Trainer, error) {
 	t := &Trainer{nModels: len(models), callbacks: &callbacks{}}
 	t.handle = cgo.NewHandle(t.callbacks)
 	t.own(unsafe.Pointer(made), freeTrainer, t.handle.Delete)
-	canceller, err := t.newCanceller()
+	cancelToken, err := t.newCancelToken()
 	if err != nil {
 		t.Close()
 		return nil, err
 	}
-	t.switched = &cancelSwitch{canceller: canceller}
+	t.switched = &cancelSwitch{cancelToken: cancelToken}
 	return t, nil
 }
 
@@ -72,8 +72,8 @@ func (t *Trainer) done(raw *C.mmopt_error) error {
 	return t.callbacks.settle(err)
 }
 
-// Outcome is what a forward and backward pass of one model gave.
-type Outcome struct {
+// TrainResult is what a forward and backward pass of one model gave.
+type TrainResult struct {
 	Loss float64
 	// Correct predictions, and Labels that count.
 	Correct, Labels uint64
@@ -115,60 +115,60 @@ func rates(r *C.mmopt_rates) Rates {
 	}
 }
 
-// cancelSwitch is a trainer's canceller, and whether the host has thrown it.
+// cancelSwitch is a trainer's cancelToken, and whether the host has thrown it.
 type cancelSwitch struct {
-	canceller *Canceller
-	thrown    atomic.Bool
+	cancelToken *CancelToken
+	thrown      atomic.Bool
 }
 
-// Canceller ends passes of a trainer from any goroutine. It keeps working after the trainer is
+// CancelToken ends passes of a trainer from any goroutine. It keeps working after the trainer is
 // closed, and then does nothing. Most programs use a context instead.
-type Canceller struct {
+type CancelToken struct {
 	object
 	switched *cancelSwitch
 }
 
-func (c *Canceller) c() *C.mmopt_canceller {
+func (c *CancelToken) c() *C.mmopt_cancel_token {
 	if c == nil {
 		return nil
 	}
-	return (*C.mmopt_canceller)(c.address())
+	return (*C.mmopt_cancel_token)(c.address())
 }
 
-func freeCanceller(p unsafe.Pointer) { C.mmopt_canceller_free((*C.mmopt_canceller)(p)) }
+func freeCancelToken(p unsafe.Pointer) { C.mmopt_cancel_token_free((*C.mmopt_cancel_token)(p)) }
 
-func (t *Trainer) newCanceller() (*Canceller, error) {
+func (t *Trainer) newCancelToken() (*CancelToken, error) {
 	defer runtime.KeepAlive(t)
-	var made *C.mmopt_canceller
-	if err := t.done(C.mmopt_trainer_canceller(t.c(), &made)); err != nil {
+	var made *C.mmopt_cancel_token
+	if err := t.done(C.mmopt_trainer_cancel_token(t.c(), &made)); err != nil {
 		return nil, err
 	}
-	c := &Canceller{switched: t.switched}
-	c.own(unsafe.Pointer(made), freeCanceller)
+	c := &CancelToken{switched: t.switched}
+	c.own(unsafe.Pointer(made), freeCancelToken)
 	return c, nil
 }
 
-// Canceller is a switch that ends passes.
-func (t *Trainer) Canceller() (*Canceller, error) { return t.newCanceller() }
+// CancelToken is a switch that ends passes.
+func (t *Trainer) CancelToken() (*CancelToken, error) { return t.newCancelToken() }
 
-func (c *Canceller) cancel() error {
+func (c *CancelToken) cancel() error {
 	defer runtime.KeepAlive(c)
-	return take(C.mmopt_canceller_cancel(c.c()))
+	return take(C.mmopt_cancel_token_cancel(c.c()))
 }
 
-func (c *Canceller) reset() error {
+func (c *CancelToken) reset() error {
 	defer runtime.KeepAlive(c)
-	return take(C.mmopt_canceller_reset(c.c()))
+	return take(C.mmopt_cancel_token_reset(c.c()))
 }
 
 // Cancel makes passes that run, and all later ones, fail with ErrCancelled.
-func (c *Canceller) Cancel() error {
+func (c *CancelToken) Cancel() error {
 	c.switched.thrown.Store(true)
 	return c.cancel()
 }
 
 // Reset lets passes run again.
-func (c *Canceller) Reset() error {
+func (c *CancelToken) Reset() error {
 	c.switched.thrown.Store(false)
 	return c.reset()
 }
@@ -185,7 +185,7 @@ func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
 	s := t.switched
 	ran := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		_ = s.canceller.cancel()
+		_ = s.cancelToken.cancel()
 		close(ran)
 	})
 	return func(err error) error {
@@ -193,9 +193,9 @@ func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
 			return err
 		}
 		<-ran
-		_ = s.canceller.reset()
+		_ = s.cancelToken.reset()
 		if s.thrown.Load() {
-			_ = s.canceller.cancel()
+			_ = s.cancelToken.cancel()
 		}
 		if errors.Is(err, ErrCancelled) {
 			return context.Cause(ctx)
@@ -227,32 +227,32 @@ func (t *Trainer) ZeroGrad() error {
 	return t.done(C.mmopt_trainer_zero_grad(t.c()))
 }
 
-func outcomes(raw []C.mmopt_outcome) []Outcome {
-	all := make([]Outcome, len(raw))
+func results(raw []C.mmopt_train_result) []TrainResult {
+	all := make([]TrainResult, len(raw))
 	for i, o := range raw {
-		all[i] = Outcome{float64(o.loss), uint64(o.n_correct), uint64(o.n_labels)}
+		all[i] = TrainResult{float64(o.loss), uint64(o.n_correct), uint64(o.n_labels)}
 	}
 	return all
 }
 
 // ForwardBackward computes losses and gradients of one batch for every model. When ctx is done
 // while it runs, it ends early with the context's error, and the batch does not count.
-func (t *Trainer) ForwardBackward(ctx context.Context, batch *Batch) ([]Outcome, error) {
+func (t *Trainer) ForwardBackward(ctx context.Context, batch *Batch) ([]TrainResult, error) {
 	defer runtime.KeepAlive(t)
 	defer runtime.KeepAlive(batch)
 	var a arena
-	raw := make([]C.mmopt_outcome, max(t.nModels, 1))
+	raw := make([]C.mmopt_train_result, max(t.nModels, 1))
 	err := t.pass(ctx, &a, func() *C.mmopt_error {
 		return C.mmopt_trainer_forward_backward_batch(t.c(), batch.c(), &raw[0])
 	})
 	if err != nil {
 		return nil, err
 	}
-	return outcomes(raw), nil
+	return results(raw), nil
 }
 
 // ForwardBackwardAll is ForwardBackward with the host's tensors of each model.
-func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([]Outcome, error) {
+func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([]TrainResult, error) {
 	defer runtime.KeepAlive(t)
 	var a arena
 	defer a.free()
@@ -262,29 +262,29 @@ func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([
 		unsafe.Slice(arrays, n)[i] = a.tensors(one)
 		unsafe.Slice(lengths, n)[i] = C.size_t(len(one))
 	}
-	raw := make([]C.mmopt_outcome, max(t.nModels, 1))
+	raw := make([]C.mmopt_train_result, max(t.nModels, 1))
 	err := t.pass(ctx, &a, func() *C.mmopt_error {
 		return C.mmopt_trainer_forward_backward_all(t.c(), arrays, lengths, C.size_t(n), &raw[0])
 	})
 	if err != nil {
 		return nil, err
 	}
-	return outcomes(raw), nil
+	return results(raw), nil
 }
 
 // ForwardBackwardModel computes loss and gradients of one micro-batch of one model.
 func (t *Trainer) ForwardBackwardModel(
 	ctx context.Context, model int, tensors []Tensor,
-) (Outcome, error) {
+) (TrainResult, error) {
 	defer runtime.KeepAlive(t)
 	var a arena
 	defer a.free()
 	all, n := a.tensors(tensors), C.size_t(len(tensors))
-	raw := make([]C.mmopt_outcome, 1)
+	raw := make([]C.mmopt_train_result, 1)
 	err := t.pass(ctx, &a, func() *C.mmopt_error {
 		return C.mmopt_trainer_forward_backward(t.c(), C.size_t(model), all, n, &raw[0])
 	})
-	return outcomes(raw)[0], err
+	return results(raw)[0], err
 }
 
 // LogMetrics tells the rates that follow convergence the losses that the host computed, one for
@@ -312,7 +312,7 @@ func (t *Trainer) Step(ctx context.Context) (Report, error) {
 // Evaluation is what a model made of a batch without being trained.
 type Evaluation struct {
 	// The loss is NaN without labels.
-	Outcome
+	TrainResult
 	// Outputs of the model, by its names.
 	Outputs []Tensor
 }
@@ -360,7 +360,7 @@ func (t *Trainer) evaluate(
 		return nil, err
 	}
 	defer C.mmopt_evaluation_free(made)
-	e := &Evaluation{Outcome: Outcome{
+	e := &Evaluation{TrainResult: TrainResult{
 		float64(C.mmopt_evaluation_loss(made)),
 		uint64(C.mmopt_evaluation_n_correct(made)),
 		uint64(C.mmopt_evaluation_n_labels(made)),
@@ -484,7 +484,7 @@ func (t *Trainer) Checkpoint(directory, hostText string) error {
 	defer a.free()
 	defer runtime.KeepAlive(t)
 	d, h := a.text(directory), a.text(hostText)
-	return a.call(func() *C.mmopt_error { return C.mmopt_trainer_checkpoint(t.c(), d, h) })
+	return a.call(func() *C.mmopt_error { return C.mmopt_trainer_save_checkpoint(t.c(), d, h) })
 }
 
 // Resume goes to the last checkpoint and gives back the host's text.

@@ -70,11 +70,11 @@ func TestTraining(t *testing.T) {
 		sum := 0.0
 		for batch, err := range j.loader.Batches() {
 			ok(t, err)
-			outcomes := must(j.ForwardBackward(background, batch))(t)
+			results := must(j.ForwardBackward(background, batch))(t)
 			report := must(j.Step(background))(t)
 			equal(t, report.Updated, 2)
-			equal(t, outcomes[0].Labels, 8)
-			sum += outcomes[0].Loss + outcomes[1].Loss
+			equal(t, results[0].Labels, 8)
+			sum += results[0].Loss + results[1].Loss
 		}
 		losses = append(losses, sum)
 	}
@@ -230,13 +230,13 @@ func TestContextCancels(t *testing.T) {
 	must(j.Step(background))(t)
 }
 
-func TestCanceller(t *testing.T) {
+func TestCancelToken(t *testing.T) {
 	j := setUp(t)
 	batch := j.batch(t)
-	canceller := must(j.Canceller())(t)
-	defer canceller.Close()
+	cancelToken := must(j.CancelToken())(t)
+	defer cancelToken.Close()
 	done := make(chan error)
-	go func() { done <- canceller.Cancel() }()
+	go func() { done <- cancelToken.Cancel() }()
 	ok(t, <-done)
 	_, err := j.ForwardBackward(background, batch)
 	wants(t, err, ErrCancelled)
@@ -250,10 +250,10 @@ func TestCanceller(t *testing.T) {
 	ok(t, j.SetProgress(nil))
 	_, err = j.ForwardBackward(background, batch)
 	wants(t, err, ErrCancelled)
-	ok(t, canceller.Reset())
+	ok(t, cancelToken.Reset())
 	must(j.ForwardBackward(background, batch))(t)
 	j.Close()
-	ok(t, canceller.Cancel())
+	ok(t, cancelToken.Cancel())
 }
 
 func TestCallbacks(t *testing.T) {
@@ -356,7 +356,7 @@ func TestFreshModels(t *testing.T) {
 	config := `{"model_type": "bert", "architectures": ["BertForSequenceClassification"],
 		"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
 		"intermediate_size": 32, "max_position_embeddings": 64}`
-	first, second := must(ModelFromSizes("sizes", &sizes))(t), must(ModelFromConfig("config", config))(t)
+	first, second := must(NewModel("sizes", &sizes))(t), must(ModelFromConfig("config", config))(t)
 	ok(t, first.SetTask(SequenceClassification, 2))
 	ok(t, first.SetLoss(nil))
 	ok(t, second.TrainOnly("classifier.*"))

@@ -151,7 +151,7 @@ static mmopt_optimizer *make_optimizer(const struct network *networks)
     check(mmopt_optimizer_create(&options, models, 2, &optimizer));
     check(mmopt_optimizer_plan(optimizer, &plan));
     fputs(plan, stdout);
-    mmopt_text_free(plan);
+    mmopt_string_free(plan);
     return optimizer;
 }
 

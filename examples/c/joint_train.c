@@ -98,10 +98,10 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
 static mmopt_model *make_model(const struct job *job, size_t i)
 {
     const struct settings *s = &job->settings;
-    mmopt_model_sizes sizes;
+    mmopt_model_config sizes;
     mmopt_model *model;
 
-    mmopt_model_sizes_init(&sizes);
+    mmopt_model_config_init(&sizes);
     sizes.architecture = s->architectures[i];
     sizes.layers = s->layers;
     sizes.hidden = s->hidden;
@@ -151,8 +151,8 @@ static void save_checkpoint(const struct job *job)
                                  sums->n_correct, sums->n_labels, sums->n_batches);
     }
     snprintf(text + used, n - used, "%s\n%s", loader, job->records);
-    check(mmopt_trainer_checkpoint(job->trainer, job->settings.checkpoint, text));
-    mmopt_text_free(loader);
+    check(mmopt_trainer_save_checkpoint(job->trainer, job->settings.checkpoint, text));
+    mmopt_string_free(loader);
     free(text);
 }
 
@@ -177,7 +177,7 @@ static void load_checkpoint(struct job *job)
     free(job->records);
     job->records = copy_text(end + 1, strlen(end + 1));
     job->step = mmopt_trainer_n_steps(job->trainer);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
 }
 
 static double ratio(unsigned long long a, unsigned long long b)
@@ -304,18 +304,18 @@ static void evaluate(struct job *job, unsigned long long epoch)
 
 static void train_batch(struct job *job, const mmopt_batch *batch)
 {
-    mmopt_outcome outcomes[MAX_MODELS];
+    mmopt_train_result results[MAX_MODELS];
     mmopt_step_report report;
 
     check(mmopt_trainer_zero_grad(job->trainer));
-    check(mmopt_trainer_forward_backward_batch(job->trainer, batch, outcomes));
+    check(mmopt_trainer_forward_backward_batch(job->trainer, batch, results));
     check(mmopt_trainer_step(job->trainer, &report));
     job->step = report.step;
     job->n_samples += mmopt_batch_n_rows(batch, 0);
     for (size_t i = 0; i < job->settings.n_models; i++) {
-        job->sums[i].loss += outcomes[i].loss;
-        job->sums[i].n_correct += outcomes[i].n_correct;
-        job->sums[i].n_labels += outcomes[i].n_labels;
+        job->sums[i].loss += results[i].loss;
+        job->sums[i].n_correct += results[i].n_correct;
+        job->sums[i].n_labels += results[i].n_labels;
         job->sums[i].n_batches++;
     }
 }
@@ -370,7 +370,7 @@ static void write_json(const struct job *job)
     if (file == NULL)
         die("%s: %s", s->json, strerror(errno));
     fprintf(file, "{\"mode\": \"%s\", \"seed\": %llu, \"majority\": %.6f, \"seconds\": %.3f,\n",
-            s->mode, (unsigned long long)s->seed, mmopt_corpus_majority_share(job->eval),
+            s->mode, (unsigned long long)s->seed, mmopt_corpus_majority_fraction(job->eval),
             now() - job->started);
     fprintf(file, " \"samples\": %llu, \"runtime\": \"%s\", \"version\": \"%s\",\n",
             job->n_samples, mmopt_runtime_version(), mmopt_version());
@@ -436,7 +436,7 @@ int main(int argc, char **argv)
     printf("demo:");
     for (size_t i = 0; i < s->n_models; i++)
         printf(" %s %.3f", s->models[i], job.accuracy[i]);
-    printf(" majority %.3f\n", mmopt_corpus_majority_share(job.eval));
+    printf(" majority %.3f\n", mmopt_corpus_majority_fraction(job.eval));
     release(&job);
     return 0;
 }

@@ -77,7 +77,7 @@ static void print_answer(const struct classifier *c, const mmopt_tensor *logits,
         sum += exp((double)scores[i] - (double)scores[best]);
     check(mmopt_model_label(c->model, best, &label));
     printf("%s\t%s %.3f\t%s\n", c->name, label, 1.0 / sum, sentence);
-    mmopt_text_free(label);
+    mmopt_string_free(label);
 }
 
 static void predict(mmopt_trainer *trainer, const struct classifier *all, size_t n_models,

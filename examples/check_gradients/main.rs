@@ -22,7 +22,7 @@ use dump::Dump;
 use mmopt::error::{Error, Kind};
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
-use oracle::{Oracle, Outcome};
+use oracle::{Oracle, TrainResult};
 
 const BOUND: f64 = 1e-4;
 
@@ -176,12 +176,12 @@ fn is_too_new(e: &Error, file: &Path) -> bool {
     e.kind() == Kind::Unsupported && parts.iter().all(|part| e.message().contains(part))
 }
 
-fn add(dump: &mut Dump, label: &str, outcome: Outcome) {
-    if let Ok(loss) = Tensor::scalar(outcome.loss) {
+fn add(dump: &mut Dump, label: &str, result: TrainResult) {
+    if let Ok(loss) = Tensor::scalar(result.loss) {
         dump.add(format!("{label} loss"), loss, None);
     }
-    for (name, gradient) in outcome.gradients {
-        let floor = outcome.near_zero.get(&name).copied();
+    for (name, gradient) in result.gradients {
+        let floor = result.near_zero.get(&name).copied();
         dump.add(format!("{label} {name}"), gradient, floor);
     }
 }

@@ -33,7 +33,7 @@ pub struct Oracle {
 }
 
 /// How far a file is from the reference.
-pub struct Outcome {
+pub struct TrainResult {
     /// |loss - reference| / |reference|
     pub loss_error: f64,
     /// Name of the parameter with the largest error.
@@ -131,13 +131,13 @@ impl Oracle {
     }
 
     /// Runs one batch through a file's training graph and compares loss and gradients.
-    pub fn check(&self, file: &Path) -> Result<Outcome> {
+    pub fn check(&self, file: &Path) -> Result<TrainResult> {
         let (graph, params, training) = self.training_graph(file)?;
         let (loss, gradients) = self.run(&graph, &params, &training)?;
         let expected = self.about["loss"].as_f64().unwrap_or(f64::NAN);
         let map = json(&file.with_extension("map.json"))?;
         let groups = self.groups(&map, &graph, &params)?;
-        let mut outcome = Outcome {
+        let mut result = TrainResult {
             loss_error: (loss - expected).abs() / expected.abs(),
             worst: String::new(),
             worst_error: 0.0,
@@ -149,18 +149,18 @@ impl Oracle {
         for group in &groups {
             if self.is_near_zero(&group.names[0]) {
                 let scale = self.scale_of_terms(&group.names[0])?;
-                outcome.near_zero.extend(group.copies.iter().map(|c| (c.name.clone(), scale)));
+                result.near_zero.extend(group.copies.iter().map(|c| (c.name.clone(), scale)));
             }
             let error = self.error(group, &params, &gradients)?;
-            if error.is_nan() || error >= outcome.worst_error {
-                (outcome.worst, outcome.worst_error) = (group.names.join(" + "), error);
+            if error.is_nan() || error >= result.worst_error {
+                (result.worst, result.worst_error) = (group.names.join(" + "), error);
                 if error.is_nan() {
                     break;
                 }
             }
         }
-        outcome.gradients = gradients;
-        Ok(outcome)
+        result.gradients = gradients;
+        Ok(result)
     }
 
     fn run(

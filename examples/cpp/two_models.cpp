@@ -13,7 +13,7 @@ static void train(const mmopt::corpus &corpus) {
         options.vocab_size = 2000;
         options.max_length = 64;
         tokenizers.push_back(mmopt::tokenizer::train(corpus, options));
-        auto sizes = mmopt::model_sizes();
+        auto sizes = mmopt::model_config();
         sizes.architecture = architecture;
         sizes.hidden = 64;
         models.push_back(mmopt::model::for_corpus(mmopt::architecture_name(architecture), sizes,
@@ -23,12 +23,12 @@ static void train(const mmopt::corpus &corpus) {
     auto options = mmopt::trainer_options();
     options.learning_rate = 1e-3;
     mmopt::trainer trainer(models, options);
-    std::vector<mmopt_outcome> outcomes;
+    std::vector<mmopt_train_result> results;
     for (const auto &batch : loader) {
-        outcomes = trainer.forward_backward(batch);
+        results = trainer.forward_backward(batch);
         trainer.step();
     }
-    std::printf("two_models: bert %.3f gpt2 %.3f\n", outcomes[0].loss, outcomes[1].loss);
+    std::printf("two_models: bert %.3f gpt2 %.3f\n", results[0].loss, results[1].loss);
 }
 
 int main(int argc, char **argv) {

@@ -156,7 +156,7 @@ pub(super) fn c_string(text: &str, name: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid(format!("{name} holds a NUL character")))
 }
 
-/// A text that C owns from now on and frees with `mmopt_text_free`.
+/// A text that C owns from now on and frees with `mmopt_string_free`.
 pub(super) fn owned_text(text: &str, name: &str) -> Result<*mut c_char> {
     Ok(c_string(text, name)?.into_raw())
 }
@@ -165,7 +165,7 @@ pub(super) fn owned_text(text: &str, name: &str) -> Result<*mut c_char> {
 ///
 /// @param[out] text may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_text_free(text: *mut c_char) {
+pub unsafe extern "C" fn mmopt_string_free(text: *mut c_char) {
     super::guard::guard_or((), || {
         if !text.is_null() {
             // SAFETY: it came from `owned_text`, and the caller gives it up.

@@ -190,7 +190,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
 /// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_corpus_read_tagged_words(
+pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
     path: *const c_char,
     labels_of: *const mmopt_corpus,
     corpus: *mut *mut mmopt_corpus,
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_tagged_words(
 /// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_corpus_read_questions(
+pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
     path: *const c_char,
     corpus: *mut *mut mmopt_corpus,
 ) -> *mut mmopt_error {
@@ -413,19 +413,19 @@ pub unsafe extern "C" fn mmopt_corpus_label_count(
 ///
 /// @param[in] corpus only read: threads may share it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_corpus_majority_share(corpus: *const mmopt_corpus) -> f64 {
+pub unsafe extern "C" fn mmopt_corpus_majority_fraction(corpus: *const mmopt_corpus) -> f64 {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
-    guard_or(0.0, || Ok(unsafe { shared(corpus) }?.corpus.majority_share()))
+    guard_or(0.0, || Ok(unsafe { shared(corpus) }?.corpus.majority_fraction()))
 }
 
 /// The text of one example (words joined by spaces; the context of a question). The caller owns
-/// it: mmopt_text_free.
+/// it: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for an example that there is not.
 ///
 /// @param[in] corpus only read: threads may share it.
 /// @param example its number, from 0.
-/// @param[out] text becomes the text, the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_text(

@@ -11,7 +11,7 @@
  *
  * Ownership. What a function gives through a pointer to an object pointer belongs to the caller,
  * who frees it with the object's _free. Freeing NULL is harmless. Objects keep alive what they
- * need: they may be freed in any order. Texts given as char * are freed with mmopt_text_free;
+ * need: they may be freed in any order. Texts given as char * are freed with mmopt_string_free;
  * texts and arrays given as pointers to const belong to the object, as long as the function says.
  *
  * Threads. Calls that take an object as a pointer to const may run at the same time; a call that

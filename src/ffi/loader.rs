@@ -56,7 +56,7 @@ pub struct mmopt_loader_options {
     /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
     pub objective: u32,
     /// Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
-    pub mask_share: f64,
+    pub mlm_probability: f64,
     /// Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
     /// one, with the most room around the answer.
     pub all_windows: u32,
@@ -78,7 +78,7 @@ impl Default for mmopt_loader_options {
             pad_to_multiple: walk.pad_to_multiple,
             aligned: u32::from(walk.aligned),
             objective: mmopt_objective::Causal as u32,
-            mask_share: encode.mask_share,
+            mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
             reserved: 0,
         }
@@ -106,15 +106,16 @@ impl mmopt_loader_options {
 
     fn encode(&self) -> Result<EncodeOptions> {
         // Also where nothing is hidden: a number that is no share is a mistake.
-        if !(self.mask_share > 0.0 && self.mask_share <= 1.0) {
-            let text = format!("mask_share is {}; it lies above 0 and up to 1", self.mask_share);
+        if !(self.mlm_probability > 0.0 && self.mlm_probability <= 1.0) {
+            let text =
+                format!("mlm_probability is {}; it lies above 0 and up to 1", self.mlm_probability);
             return Err(Error::invalid(text));
         }
         let objectives = [(0, Objective::Causal), (1, Objective::Masked)];
         Ok(EncodeOptions {
             max_length: (self.max_length > 0).then_some(self.max_length),
             objective: choice(self.objective, "objective", &objectives)?,
-            mask_share: self.mask_share,
+            mlm_probability: self.mlm_probability,
             all_windows: flag(self.all_windows, "all_windows")?,
             ..EncodeOptions::default()
         })
@@ -246,13 +247,13 @@ pub unsafe extern "C" fn mmopt_loader_set_epoch(
     })
 }
 
-/// Where the loader stands, as JSON; the caller owns it: mmopt_text_free. With the same corpus,
+/// Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
 /// tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
 /// @param[in] loader only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_state(

@@ -36,7 +36,7 @@ mod tokenizer;
 mod evaluation;
 mod model;
 mod model_gradients;
-mod model_mending;
+mod model_import_fixes;
 #[cfg(feature = "text")]
 mod model_text;
 mod trainer;
@@ -51,7 +51,7 @@ mod optimizer;
 mod optimizer_callbacks;
 mod parameter;
 
-pub use args::mmopt_text_free;
+pub use args::mmopt_string_free;
 pub use callback::*;
 pub use dlpack::*;
 pub use error::*;
@@ -59,7 +59,7 @@ pub use evaluation::*;
 pub use gradient::*;
 pub use model::*;
 pub use model_gradients::*;
-pub use model_mending::*;
+pub use model_import_fixes::*;
 pub use optimizer::*;
 pub use optimizer_callbacks::*;
 pub use parameter::*;

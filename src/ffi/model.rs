@@ -142,11 +142,11 @@ unsafe fn loss_spec(o: &mmopt_loss_options) -> Result<LossSpec> {
     })
 }
 
-/// The sizes of a fresh model. mmopt_model_sizes_init fills in those of a small one.
+/// The sizes of a fresh model. mmopt_model_config_init fills in those of a small one.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct mmopt_model_sizes {
-    /// sizeof(mmopt_model_sizes).
+pub struct mmopt_model_config {
+    /// sizeof(mmopt_model_config).
     pub struct_size: usize,
     /// An mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
     pub architecture: u32,
@@ -172,7 +172,7 @@ pub struct mmopt_model_sizes {
     pub pad_id: i64,
 }
 
-impl Default for mmopt_model_sizes {
+impl Default for mmopt_model_config {
     fn default() -> Self {
         Self {
             struct_size: size_of::<Self>(),
@@ -192,20 +192,20 @@ impl Default for mmopt_model_sizes {
 }
 
 // SAFETY: repr(C), begins with its size, numbers only.
-unsafe impl Options for mmopt_model_sizes {
-    const NAME: &'static str = "mmopt_model_sizes";
+unsafe impl Options for mmopt_model_config {
+    const NAME: &'static str = "mmopt_model_config";
 }
 
 /// Fills in the sizes of a small model. NULL is harmless.
 ///
 /// @param[out] sizes becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_model_sizes_init(sizes: *mut mmopt_model_sizes) {
+pub unsafe extern "C" fn mmopt_model_config_init(sizes: *mut mmopt_model_config) {
     // SAFETY: the caller's struct, by the header's contract.
     unsafe { init(sizes) };
 }
 
-impl mmopt_model_sizes {
+impl mmopt_model_config {
     /// The configuration and task; `labels` are the names of the classes, if known.
     pub(super) fn config(&self, labels: Vec<String>) -> Result<(Config, Task)> {
         if !(0.0..1.0).contains(&self.dropout) {
@@ -298,7 +298,7 @@ pub unsafe extern "C" fn mmopt_model_from_directory(
 }
 
 /// A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
-/// mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_gradients. What
+/// mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_precomputed_gradients. What
 /// exporters do to parameters is mended and reported: mmopt_model_report.
 ///
 /// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
@@ -358,7 +358,7 @@ pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
 /// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_model_from_config(
+pub unsafe extern "C" fn mmopt_model_from_config_json(
     name: *const c_char,
     json: *const c_char,
     model: *mut *mut mmopt_model,
@@ -383,9 +383,9 @@ pub unsafe extern "C" fn mmopt_model_from_config(
 /// @param[out] model becomes the new object, the caller's: mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_model_from_sizes(
+pub unsafe extern "C" fn mmopt_model_create(
     name: *const c_char,
-    sizes: *const mmopt_model_sizes,
+    sizes: *const mmopt_model_config,
     model: *mut *mut mmopt_model,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
@@ -556,14 +556,14 @@ pub unsafe extern "C" fn mmopt_model_train_only(
     })
 }
 
-/// The name of a class by its number, from the configuration; the caller owns it: mmopt_text_free.
+/// The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
 ///
 /// Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
 /// directory's config.json gives.
 ///
 /// @param[in] model only read: threads may share it.
 /// @param label its number, from 0.
-/// @param[out] name becomes its name; the caller's: mmopt_text_free.
+/// @param[out] name becomes its name; the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_label(

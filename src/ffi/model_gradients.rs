@@ -9,7 +9,7 @@ use super::guard::{exclusive, guard};
 use super::model::mmopt_model;
 use super::structs::{Options, init, options};
 use crate::error::{Context, Error, Result};
-use crate::train::graphs::GivenGradients;
+use crate::train::graphs::PrecomputedGradients;
 use crate::train::{GradientGraph, Source};
 
 /// A parameter and the output of the graph that holds its gradient.
@@ -22,12 +22,12 @@ pub struct mmopt_gradient_output {
     pub output: *const c_char,
 }
 
-/// The outputs of a graph that computes its own gradients. mmopt_gradient_options_init fills in
+/// The outputs of a graph that computes its own gradients. mmopt_precomputed_gradient_options_init fills in
 /// the defaults. All is copied.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct mmopt_gradient_options {
-    /// sizeof(mmopt_gradient_options).
+pub struct mmopt_precomputed_gradient_options {
+    /// sizeof(mmopt_precomputed_gradient_options).
     pub struct_size: usize,
     /// The output that holds the loss, a float with one element. Must be given.
     pub loss: *const c_char,
@@ -46,7 +46,7 @@ pub struct mmopt_gradient_options {
     pub weights: *const c_char,
 }
 
-impl Default for mmopt_gradient_options {
+impl Default for mmopt_precomputed_gradient_options {
     fn default() -> Self {
         Self {
             struct_size: size_of::<Self>(),
@@ -61,20 +61,22 @@ impl Default for mmopt_gradient_options {
 }
 
 // SAFETY: repr(C), begins with its size, numbers and raw pointers only.
-unsafe impl Options for mmopt_gradient_options {
-    const NAME: &'static str = "mmopt_gradient_options";
+unsafe impl Options for mmopt_precomputed_gradient_options {
+    const NAME: &'static str = "mmopt_precomputed_gradient_options";
 }
 
 /// Fills the options with their defaults. NULL is harmless.
 ///
 /// @param[out] options becomes the defaults; may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_gradient_options_init(options: *mut mmopt_gradient_options) {
+pub unsafe extern "C" fn mmopt_precomputed_gradient_options_init(
+    options: *mut mmopt_precomputed_gradient_options,
+) {
     // SAFETY: the caller's struct, by the header's contract.
     unsafe { init(options) };
 }
 
-unsafe fn gradient_graph(o: &mmopt_gradient_options) -> Result<GradientGraph> {
+unsafe fn gradient_graph(o: &mmopt_precomputed_gradient_options) -> Result<GradientGraph> {
     // SAFETY: the caller's texts and arrays, by the header's contract.
     unsafe {
         let pairs = slice(o.gradients, o.n_gradients, "gradients")?;
@@ -87,7 +89,7 @@ unsafe fn gradient_graph(o: &mmopt_gradient_options) -> Result<GradientGraph> {
         let logits = slice(o.logits, o.n_logits, "logits")?.iter().enumerate();
         let logits = logits.map(|(i, &p)| Ok(text(p, &format!("logits[{i}]"))?.to_owned()));
         Ok(GradientGraph {
-            outputs: GivenGradients {
+            outputs: PrecomputedGradients {
                 loss: text(o.loss, "loss")?.to_owned(),
                 gradients: gradients.collect::<Result<_>>()?,
                 logits: logits.collect::<Result<_>>()?,
@@ -110,9 +112,9 @@ unsafe fn gradient_graph(o: &mmopt_gradient_options) -> Result<GradientGraph> {
 /// @param[in] options must be given.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_model_set_gradients(
+pub unsafe extern "C" fn mmopt_model_set_precomputed_gradients(
     model: *mut mmopt_model,
-    options: *const mmopt_gradient_options,
+    options: *const mmopt_precomputed_gradient_options,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {

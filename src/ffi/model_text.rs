@@ -6,7 +6,7 @@ use super::args::{output, text};
 use super::corpus::mmopt_corpus;
 use super::error::mmopt_error;
 use super::guard::{guard, shared};
-use super::model::{give, mmopt_model, mmopt_model_sizes, mmopt_task, task};
+use super::model::{give, mmopt_model, mmopt_model_config, mmopt_task, task};
 use super::structs::options;
 use super::tokenizer::mmopt_tokenizer;
 use crate::error::Context;
@@ -18,7 +18,7 @@ use crate::train::Source;
 /// architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
 /// sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
 ///
-/// Errors: as mmopt_model_from_sizes.
+/// Errors: as mmopt_model_create.
 ///
 /// @param[in] name UTF-8.
 /// @param[in] sizes NULL: a small BERT.
@@ -29,7 +29,7 @@ use crate::train::Source;
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_for_corpus(
     name: *const c_char,
-    sizes: *const mmopt_model_sizes,
+    sizes: *const mmopt_model_config,
     tokenizer: *const mmopt_tokenizer,
     corpus: *const mmopt_corpus,
     model: *mut *mut mmopt_model,
@@ -56,14 +56,14 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
     })
 }
 
-fn fit_tokenizer(sizes: &mut mmopt_model_sizes, tokenizer: &Tokenizer) {
+fn fit_tokenizer(sizes: &mut mmopt_model_config, tokenizer: &Tokenizer) {
     sizes.vocab_size = tokenizer.vocab_size();
     sizes.positions = tokenizer.model_max_length();
     let pad = tokenizer.special_id(Special::Pad).or(tokenizer.special_id(Special::Eos));
     sizes.pad_id = pad.map_or(-1, i64::from);
 }
 
-fn fit_corpus(sizes: &mut mmopt_model_sizes, corpus: &Corpus) {
+fn fit_corpus(sizes: &mut mmopt_model_config, corpus: &Corpus) {
     sizes.n_labels = corpus.labels().len();
     let masked = sizes.task == mmopt_task::MaskedLm as u32;
     sizes.task = match corpus.task() {

@@ -385,12 +385,12 @@ pub unsafe extern "C" fn mmopt_optimizer_set_model_weight(
     guard(|| unsafe { exclusive(optimizer)?.optimizer.set_model_weight(model, weight) })
 }
 
-/// What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+/// What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
 /// @param[in] optimizer only read: threads may share it.
-/// @param[out] text becomes the text, the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_plan(
@@ -406,12 +406,12 @@ pub unsafe extern "C" fn mmopt_optimizer_plan(
     })
 }
 
-/// What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+/// What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
 /// @param[in] optimizer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_plan_json(
@@ -439,7 +439,7 @@ const MOMENTS: &str = "optimizer.safetensors";
 /// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_optimizer_save(
+pub unsafe extern "C" fn mmopt_optimizer_save_checkpoint(
     optimizer: *const mmopt_optimizer,
     directory: *const c_char,
 ) -> *mut mmopt_error {
@@ -461,7 +461,7 @@ pub unsafe extern "C" fn mmopt_optimizer_save(
     })
 }
 
-/// Goes to the state that mmopt_optimizer_save wrote; models and parameters must be the same. With
+/// Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
 /// the host's values as they were then, before or after this call, the same bits follow. A bf16 or
 /// f16 value that is another one now replaces its master.
 ///
@@ -472,7 +472,7 @@ pub unsafe extern "C" fn mmopt_optimizer_save(
 /// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_optimizer_load(
+pub unsafe extern "C" fn mmopt_optimizer_resume(
     optimizer: *mut mmopt_optimizer,
     directory: *const c_char,
 ) -> *mut mmopt_error {

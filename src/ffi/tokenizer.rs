@@ -11,7 +11,7 @@ use super::error::mmopt_error;
 use super::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
 use super::structs::{Options, init, options};
 use crate::error::{Error, Result};
-use crate::text::{Encoding, Flavour, Kind, Special, Tokenizer, TrainOptions, Truncation};
+use crate::text::{Encoding, Kind, Special, Tokenizer, TokenizerStyle, TrainOptions, Truncation};
 
 /// Turns text into ids and back. It never changes.
 pub struct mmopt_tokenizer(Cell<Arc<Tokenizer>>);
@@ -26,14 +26,14 @@ pub enum mmopt_tokenizer_kind {
     Usual = 0,
     /// The longest known pieces from the left; unknown words are possible.
     WordPiece = 1,
-    /// Merged bytes; nothing is unknown.
+    /// SharedInitializer bytes; nothing is unknown.
     ByteLevelBpe = 2,
 }
 
 /// The role of a special token.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_special {
+pub enum mmopt_special_token {
     /// Fills short sequences.
     Pad = 0,
     /// Stands for unknown words.
@@ -97,11 +97,15 @@ unsafe impl Options for mmopt_tokenizer_options {
 impl mmopt_tokenizer_options {
     fn checked(&self) -> Result<TrainOptions> {
         reserved(self.reserved == 0, "reserved")?;
-        let flavours =
-            [(1, Flavour::Bert), (2, Flavour::Gpt2), (3, Flavour::Roberta), (4, Flavour::Bert)];
+        let styles = [
+            (1, TokenizerStyle::Bert),
+            (2, TokenizerStyle::Gpt2),
+            (3, TokenizerStyle::Roberta),
+            (4, TokenizerStyle::Bert),
+        ];
         let kinds = [(0, None), (1, Some(Kind::WordPiece)), (2, Some(Kind::ByteLevelBpe))];
         Ok(TrainOptions {
-            flavour: choice(self.architecture, "architecture", &flavours)?,
+            style: choice(self.architecture, "architecture", &styles)?,
             kind: choice(self.kind, "kind", &kinds)?,
             vocab_size: self.vocab_size,
             min_frequency: self.min_frequency,
@@ -203,11 +207,11 @@ pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_toke
     guard_or(0, || Ok(unsafe { shared(tokenizer) }?.model_max_length()))
 }
 
-/// The id of a special token, by its role (an mmopt_special); -1 when the vocabulary has none, for
+/// The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
 /// any other number, and for NULL.
 ///
 /// @param[in] tokenizer only read: threads may share it.
-/// @param special an mmopt_special.
+/// @param special an mmopt_special_token.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_special_id(
     tokenizer: *const mmopt_tokenizer,
@@ -221,7 +225,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_special_id(
     })
 }
 
-/// The text of n ids; the caller owns it: mmopt_text_free. skip_special 1 leaves out special
+/// The text of n ids; the caller owns it: mmopt_string_free. skip_special 1 leaves out special
 /// tokens.
 ///
 /// Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
@@ -230,7 +234,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_special_id(
 /// @param[in] ids n ids.
 /// @param n how many.
 /// @param skip_special 0 or 1.
-/// @param[out] text becomes the text, the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_decode(

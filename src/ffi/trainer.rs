@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::optim::StepReport;
 #[cfg(feature = "text")]
 use crate::tensor::Tensor;
-use crate::train::{Outcome, TensorView, Trainer};
+use crate::train::{TensorView, TrainResult, Trainer};
 
 /// Several models and the optimizer that trains them together.
 pub struct mmopt_trainer(Cell<TrainerValue>);
@@ -46,18 +46,18 @@ impl TrainerValue {
         self.progress.ask(phase, model, self.n_steps)
     }
 
-    fn run_all(&mut self, batches: &[Vec<TensorView>]) -> Result<Vec<Outcome>> {
+    fn run_all(&mut self, batches: &[Vec<TensorView>]) -> Result<Vec<TrainResult>> {
         self.ask(mmopt_phase::ForwardBackward, usize::MAX)?;
         let batches: Vec<&[TensorView]> = batches.iter().map(Vec::as_slice).collect();
-        let outcomes = self.trainer.forward_backward_all(&batches);
-        self.trainer.told("forward and backward pass", outcomes)
+        let results = self.trainer.forward_backward_all(&batches);
+        self.trainer.told("forward and backward pass", results)
     }
 }
 
 /// What one forward and backward pass of one model gave.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct mmopt_outcome {
+pub struct mmopt_train_result {
     /// The loss of the batch.
     pub loss: f64,
     /// Right predictions; 0 for regression.
@@ -66,8 +66,8 @@ pub struct mmopt_outcome {
     pub n_labels: u64,
 }
 
-impl From<Outcome> for mmopt_outcome {
-    fn from(o: Outcome) -> Self {
+impl From<TrainResult> for mmopt_train_result {
+    fn from(o: TrainResult) -> Self {
         Self { loss: o.loss, n_correct: o.n_correct, n_labels: o.n_labels }
     }
 }
@@ -201,16 +201,16 @@ pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) ->
 
 /// Loss and gradients of one micro-batch of one model; they count towards the next step.
 ///
-/// tensors holds the model's inputs and labels in any order. outcome may be NULL. Errors: NOT_FOUND
+/// tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
 /// for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
 /// tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
-/// canceller. After an error this micro-batch does not count.
+/// cancel_token. After an error this micro-batch does not count.
 ///
 /// @param[in,out] trainer changed: needed alone.
 /// @param model its number, from 0.
 /// @param[in] tensors n_tensors views, read in the call only.
 /// @param n_tensors how many tensors.
-/// @param[out] outcome becomes loss and counts; may be NULL.
+/// @param[out] result becomes loss and counts; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward(
@@ -218,23 +218,23 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward(
     model: usize,
     tensors: *const mmopt_tensor,
     n_tensors: usize,
-    outcome: *mut mmopt_outcome,
+    result: *mut mmopt_train_result,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let mut trainer = exclusive(trainer)?;
-        let outcome = optional_output(outcome, "outcome")?;
+        let result = optional_output(result, "result")?;
         let views = views(tensors, n_tensors)?;
         trainer.ask(mmopt_phase::ForwardBackward, model)?;
         let done = trainer.trainer.forward_backward(model, &borrow(&views));
-        outcome.set(trainer.trainer.told("forward and backward pass", done)?.into());
+        result.set(trainer.trainer.told("forward and backward pass", done)?.into());
         Ok(())
     })
 }
 
 /// Loss and gradients of one micro-batch for every model, side by side on the cores there are.
 ///
-/// tensors and n_tensors hold for each model the array of its tensors and its length; outcomes has
+/// tensors and n_tensors hold for each model the array of its tensors and its length; results has
 /// room for n_models results, or is NULL. When one model fails, none counts.
 ///
 /// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
@@ -243,7 +243,7 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward(
 /// @param[in] tensors for each model its tensors.
 /// @param[in] n_tensors for each model how many.
 /// @param n_models how many models.
-/// @param[out] outcomes become losses and counts, one a model; may be NULL.
+/// @param[out] results become losses and counts, one a model; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
     tensors: *const *const mmopt_tensor,
     n_tensors: *const usize,
     n_models: usize,
-    outcomes: *mut mmopt_outcome,
+    results: *mut mmopt_train_result,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
@@ -260,29 +260,29 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
         let lengths = slice(n_tensors, n_models, "n_tensors")?;
         let one = |(i, (&t, &n))| views(t, n).context(|| format!("model {i}"));
         let views = tensors.iter().zip(lengths).enumerate().map(one).collect::<Result<Vec<_>>>()?;
-        let outcomes = room(outcomes, n_models)?;
+        let results = room(results, n_models)?;
         let batches: Vec<_> = views.iter().map(|v| borrow(v)).collect();
-        write_all(outcomes, &trainer.run_all(&batches)?);
+        write_all(results, &trainer.run_all(&batches)?);
         Ok(())
     })
 }
 
 /// As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
-/// many as the trainer has models, in the same order. outcomes has room for as many results, or is
+/// many as the trainer has models, in the same order. results has room for as many results, or is
 /// NULL.
 ///
 /// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
 ///
 /// @param[in,out] trainer changed: needed alone.
 /// @param[in] batch only read: threads may share it.
-/// @param[out] outcomes become losses and counts, one a model; may be NULL.
+/// @param[out] results become losses and counts, one a model; may be NULL.
 #[cfg(feature = "text")]
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
     trainer: *mut mmopt_trainer,
     batch: *const super::batch::mmopt_batch,
-    outcomes: *mut mmopt_outcome,
+    results: *mut mmopt_train_result,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
@@ -292,9 +292,9 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
         if n != n_models {
             return Err(Error::invalid(format!("a batch of {n} parts for {n_models} models")));
         }
-        let outcomes = room(outcomes, n)?;
+        let results = room(results, n)?;
         let batches: Vec<_> = batch.tensors().map(part_views).collect();
-        write_all(outcomes, &trainer.run_all(&batches)?);
+        write_all(results, &trainer.run_all(&batches)?);
         Ok(())
     })
 }
@@ -382,14 +382,17 @@ pub(super) fn borrow<'a>(views: &'a [View<'a>]) -> Vec<TensorView<'a>> {
 }
 
 /// Room for results that the caller may not want.
-unsafe fn room<'a>(outcomes: *mut mmopt_outcome, n: usize) -> Result<&'a mut [mmopt_outcome]> {
-    if outcomes.is_null() {
+unsafe fn room<'a>(
+    results: *mut mmopt_train_result,
+    n: usize,
+) -> Result<&'a mut [mmopt_train_result]> {
+    if results.is_null() {
         return Ok(&mut []);
     }
     // SAFETY: the caller's array, by the header's contract.
-    unsafe { output_slice(outcomes, n, "outcomes") }
+    unsafe { output_slice(results, n, "results") }
 }
 
-fn write_all(into: &mut [mmopt_outcome], from: &[Outcome]) {
+fn write_all(into: &mut [mmopt_train_result], from: &[TrainResult]) {
     into.iter_mut().zip(from).for_each(|(to, &o)| *to = o.into());
 }

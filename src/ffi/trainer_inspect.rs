@@ -9,13 +9,13 @@ use super::tensor::{mmopt_tensor, views};
 use super::trainer::{borrow, mmopt_trainer};
 
 /// What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
-/// The caller owns the text: mmopt_text_free.
+/// The caller owns the text: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for a model that there is not.
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
-/// @param[out] text becomes the text, the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_report(
@@ -33,13 +33,13 @@ pub unsafe extern "C" fn mmopt_trainer_model_report(
 }
 
 /// As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
-/// caller owns it: mmopt_text_free.
+/// caller owns it: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for a model that there is not.
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
-/// @param[out] json becomes the text, the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_report_json(
@@ -65,14 +65,14 @@ pub unsafe extern "C" fn mmopt_trainer_model_report_json(
 /// tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
 /// the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
 /// wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
-/// mmopt_text_free. Errors: as mmopt_trainer_forward_backward.
+/// mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
 ///
 /// @param[in] trainer only read: threads may share it.
 /// @param model its number, from 0.
 /// @param[in] tensors n_tensors views, read in the call only.
 /// @param n_tensors how many tensors.
-/// @param[out] text becomes the finding, or NULL, the caller's: mmopt_text_free; may be NULL.
-/// @param[out] json the same as JSON, the caller's: mmopt_text_free; may be NULL.
+/// @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
+/// @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_find_non_finite(

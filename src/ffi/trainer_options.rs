@@ -25,7 +25,7 @@ pub enum mmopt_preset {
 /// Which parameters belong together.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_policy {
+pub enum mmopt_share_policy {
     /// None.
     None = 0,
     /// Those of equal class (from the name) and shape, as published.
@@ -39,7 +39,7 @@ pub enum mmopt_policy {
 /// How the gradients of a group mix.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_rule {
+pub enum mmopt_share_rule {
     /// They do not.
     None = 0,
     /// Each moves towards the group's weighted mean.
@@ -57,7 +57,7 @@ pub enum mmopt_rule {
 /// How learning rates follow the models' losses.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_convergence {
+pub enum mmopt_adaptive_lr {
     /// Not at all.
     None = 0,
     /// The published rule; it can only raise a rate.
@@ -99,11 +99,11 @@ pub struct mmopt_trainer_options {
     /// The preset that decides what is not a field here, an mmopt_preset; use
     /// mmopt_trainer_options_init to change it, so that the fields follow.
     pub preset: u32,
-    /// An mmopt_policy; default MMOPT_POLICY_ALIGNED.
+    /// An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED.
     pub policy: u32,
-    /// An mmopt_rule; default MMOPT_RULE_GATED.
+    /// An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED.
     pub rule: u32,
-    /// An mmopt_convergence; default MMOPT_CONVERGENCE_RELATIVE.
+    /// An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE.
     pub convergence: u32,
     /// Base learning rate, at least 0; default 3e-5.
     pub learning_rate: f64,
@@ -116,7 +116,7 @@ pub struct mmopt_trainer_options {
     /// Decoupled weight decay, at least 0; default 0.01.
     pub weight_decay: f64,
     /// Greatest L2 norm of a model's gradient; 0 does not clip; default 1.
-    pub clip_norm: f64,
+    pub max_grad_norm: f64,
     /// Share of the group's gradient in [0, 1]; default 0.2.
     pub share_alpha: f64,
     /// Steps between sharing; 0 never; default 1.
@@ -227,7 +227,7 @@ impl mmopt_trainer_options {
             beta2: o.beta2,
             eps: o.eps,
             weight_decay: o.weight_decay,
-            clip_norm: if let Clip::Norm(c) = o.clip { c } else { 0.0 },
+            max_grad_norm: if let Clip::Norm(c) = o.clip { c } else { 0.0 },
             share_alpha: o.alpha,
             share_every: o.share_every,
             sync_beta: o.beta,
@@ -301,9 +301,9 @@ impl mmopt_trainer_options {
         ];
         o.schedule.decay = choice(self.schedule, "schedule", &decays)?;
         o.clip = match o.clip {
-            Clip::Value(c) if self.clip_norm == 0.0 => Clip::Value(c),
-            _ if self.clip_norm == 0.0 => Clip::None,
-            _ => Clip::Norm(self.clip_norm),
+            Clip::Value(c) if self.max_grad_norm == 0.0 => Clip::Value(c),
+            _ if self.max_grad_norm == 0.0 => Clip::None,
+            _ => Clip::Norm(self.max_grad_norm),
         };
         match (flag(self.skip_non_finite, "skip_non_finite")?, o.non_finite) {
             (false, _) => o.non_finite = NonFinite::Fail,
@@ -344,23 +344,23 @@ impl mmopt_trainer_options {
     }
 }
 
-fn policy(policy: &Policy) -> mmopt_policy {
+fn policy(policy: &Policy) -> mmopt_share_policy {
     match policy {
-        Policy::None => mmopt_policy::None,
-        Policy::Paper => mmopt_policy::Paper,
-        Policy::Aligned => mmopt_policy::Aligned,
-        Policy::Custom(_) => mmopt_policy::Custom,
+        Policy::None => mmopt_share_policy::None,
+        Policy::Paper => mmopt_share_policy::Paper,
+        Policy::Aligned => mmopt_share_policy::Aligned,
+        Policy::Custom(_) => mmopt_share_policy::Custom,
     }
 }
 
-fn rule(rule: &Rule) -> mmopt_rule {
+fn rule(rule: &Rule) -> mmopt_share_rule {
     match rule {
-        Rule::None => mmopt_rule::None,
-        Rule::Mean => mmopt_rule::Mean,
-        Rule::Sum => mmopt_rule::Sum,
-        Rule::Gated => mmopt_rule::Gated,
-        Rule::Project => mmopt_rule::Project,
-        Rule::Influence(_) => mmopt_rule::Influence,
+        Rule::None => mmopt_share_rule::None,
+        Rule::Mean => mmopt_share_rule::Mean,
+        Rule::Sum => mmopt_share_rule::Sum,
+        Rule::Gated => mmopt_share_rule::Gated,
+        Rule::Project => mmopt_share_rule::Project,
+        Rule::Influence(_) => mmopt_share_rule::Influence,
     }
 }
 

@@ -12,14 +12,14 @@ use super::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, sha
 use super::trainer::mmopt_trainer;
 use crate::error::Result;
 use crate::optim::{Optimizer, Rates};
-use crate::runtime::Canceller;
+use crate::runtime::CancelToken;
 
-/// What is shared with what and why, as text for people; the caller owns it: mmopt_text_free.
+/// What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
 /// @param[in] trainer only read: threads may share it.
-/// @param[out] text becomes the text, the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_plan(
@@ -35,12 +35,12 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
     })
 }
 
-/// What is shared with what and why, as one JSON object; the caller owns it: mmopt_text_free.
+/// What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
 /// @param[in] trainer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_plan_json(
@@ -295,7 +295,7 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
 /// @param[in] host_text kept with it; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_trainer_checkpoint(
+pub unsafe extern "C" fn mmopt_trainer_save_checkpoint(
     trainer: *const mmopt_trainer,
     directory: *const c_char,
     host_text: *const c_char,
@@ -311,7 +311,7 @@ pub unsafe extern "C" fn mmopt_trainer_checkpoint(
 }
 
 /// Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
-/// host_text becomes what was kept with it; the caller owns it: mmopt_text_free. It may be NULL.
+/// host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
 ///
 /// Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
 /// the trainer is unchanged then.
@@ -342,27 +342,27 @@ pub unsafe extern "C" fn mmopt_trainer_resume(
 
 /// Ends a running pass from another thread. It keeps working after the trainer is freed, and then
 /// does nothing.
-pub struct mmopt_canceller(Cell<Canceller>);
+pub struct mmopt_cancel_token(Cell<CancelToken>);
 
-handle!(mmopt_canceller, Canceller, "canceller");
+handle!(mmopt_cancel_token, CancelToken, "cancel_token");
 
-/// A canceller of this trainer; the caller owns it: mmopt_canceller_free.
+/// A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
 /// @param[in] trainer only read: threads may share it.
-/// @param[out] canceller becomes the new object, the caller's: mmopt_canceller_free.
+/// @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_trainer_canceller(
+pub unsafe extern "C" fn mmopt_trainer_cancel_token(
     trainer: *const mmopt_trainer,
-    canceller: *mut *mut mmopt_canceller,
+    cancel_token: *mut *mut mmopt_cancel_token,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let trainer = shared(trainer)?;
-        let out = output(canceller, "canceller")?;
-        out.set(into_raw(trainer.trainer.canceller()));
+        let out = output(cancel_token, "cancel_token")?;
+        out.set(into_raw(trainer.trainer.cancel_token()));
         Ok(())
     })
 }
@@ -371,15 +371,15 @@ pub unsafe extern "C" fn mmopt_trainer_canceller(
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
-/// @param[in] canceller only read: threads may share it.
+/// @param[in] cancel_token only read: threads may share it.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_canceller_cancel(
-    canceller: *const mmopt_canceller,
+pub unsafe extern "C" fn mmopt_cancel_token_cancel(
+    cancel_token: *const mmopt_cancel_token,
 ) -> *mut mmopt_error {
-    // SAFETY: a canceller of the caller, by the header's contract.
+    // SAFETY: a cancel_token of the caller, by the header's contract.
     guard(|| unsafe {
-        shared(canceller)?.cancel();
+        shared(cancel_token)?.cancel();
         Ok(())
     })
 }
@@ -388,21 +388,21 @@ pub unsafe extern "C" fn mmopt_canceller_cancel(
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
 ///
-/// @param[in] canceller only read: threads may share it.
+/// @param[in] cancel_token only read: threads may share it.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_canceller_reset(
-    canceller: *const mmopt_canceller,
+pub unsafe extern "C" fn mmopt_cancel_token_reset(
+    cancel_token: *const mmopt_cancel_token,
 ) -> *mut mmopt_error {
-    // SAFETY: a canceller of the caller, by the header's contract.
-    guard(|| unsafe { shared(canceller)?.reset() })
+    // SAFETY: a cancel_token of the caller, by the header's contract.
+    guard(|| unsafe { shared(cancel_token)?.reset() })
 }
 
-/// Frees a canceller. NULL is harmless.
+/// Frees a cancel_token. NULL is harmless.
 ///
-/// @param canceller may be NULL; gone afterwards.
+/// @param cancel_token may be NULL; gone afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_canceller_free(canceller: *mut mmopt_canceller) {
+pub unsafe extern "C" fn mmopt_cancel_token_free(cancel_token: *mut mmopt_cancel_token) {
     // SAFETY: the caller gives it up, by the header's contract.
-    unsafe { free(canceller) };
+    unsafe { free(cancel_token) };
 }

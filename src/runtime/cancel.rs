@@ -9,17 +9,17 @@ use super::api::{Owned, api, check};
 use crate::error::Result;
 
 /// Ends the runs of the sessions that it was given to, from any thread. It stays thrown until
-/// [`Canceller::reset`]: a run that begins later ends at once too, so nothing depends on timing.
+/// [`CancelToken::reset`]: a run that begins later ends at once too, so nothing depends on timing.
 /// Clones are the same switch.
 #[derive(Clone)]
-pub struct Canceller(Arc<Switch>);
+pub struct CancelToken(Arc<Switch>);
 
 struct Switch {
     thrown: AtomicBool,
     options: Owned<sys::OrtRunOptions>,
 }
 
-impl Canceller {
+impl CancelToken {
     /// A switch that is not thrown. Loads ONNX Runtime from its usual place if none is loaded.
     pub fn new() -> Result<Self> {
         super::load(None)?;
@@ -49,7 +49,7 @@ impl Canceller {
         Ok(())
     }
 
-    /// Whether [`Canceller::cancel`] was called since the last reset.
+    /// Whether [`CancelToken::cancel`] was called since the last reset.
     pub fn is_cancelled(&self) -> bool {
         self.0.thrown.load(Ordering::SeqCst)
     }
@@ -60,8 +60,8 @@ impl Canceller {
     }
 }
 
-impl std::fmt::Debug for Canceller {
+impl std::fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Canceller({})", if self.is_cancelled() { "thrown" } else { "not thrown" })
+        write!(f, "CancelToken({})", if self.is_cancelled() { "thrown" } else { "not thrown" })
     }
 }

@@ -22,7 +22,7 @@ mod value;
 
 pub use binding::Binding;
 pub use cache::ShapeCache;
-pub use cancel::Canceller;
+pub use cancel::CancelToken;
 pub use library::{Library, load, loaded};
 pub use options::{Device, Optimize, SessionOptions};
 pub use session::{Session, ValueInfo};

@@ -9,7 +9,7 @@ use ort::sys;
 
 use super::api::{Owned, api, c_string, check, text};
 use super::binding::Binding;
-use super::cancel::Canceller;
+use super::cancel::CancelToken;
 use super::options::{Device, Optimize, SessionOptions};
 use super::{refusal, value};
 use crate::error::{Context, Error, Kind, Result};
@@ -32,7 +32,7 @@ pub struct ValueInfo {
 /// A model made ready on a device. Runs need exclusive use; it may move between threads.
 pub struct Session {
     inner: Arc<Inner>,
-    canceller: Canceller,
+    cancel_token: CancelToken,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
 }
@@ -101,8 +101,8 @@ impl Session {
         let inputs = describe(&session, Side::Input).context(place)?;
         let outputs = describe(&session, Side::Output).context(place)?;
         let inner = Inner { name: options.name.clone(), device: options.device, session };
-        let canceller = Canceller::new()?;
-        Ok(Self { inner: Arc::new(inner), canceller, inputs, outputs })
+        let cancel_token = CancelToken::new()?;
+        Ok(Self { inner: Arc::new(inner), cancel_token, inputs, outputs })
     }
 
     /// Reads the dtype and shape of a model's outputs, without making anything that can run fast.
@@ -133,13 +133,13 @@ impl Session {
     }
 
     /// The switch that ends this session's runs from another thread.
-    pub fn canceller(&self) -> Canceller {
-        self.canceller.clone()
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel_token.clone()
     }
 
     /// Puts this session's runs under a switch that others may share.
-    pub fn set_canceller(&mut self, canceller: Canceller) {
-        self.canceller = canceller;
+    pub fn set_cancel_token(&mut self, cancel_token: CancelToken) {
+        self.cancel_token = cancel_token;
     }
 
     /// Runs once: reads `inputs` where they lie, returns copies of `outputs` in the order asked.
@@ -189,7 +189,7 @@ impl Session {
         let status = unsafe {
             (api().Run)(
                 self.inner.session.ptr(),
-                self.canceller.options(),
+                self.cancel_token.options(),
                 name_ptrs.as_ptr(),
                 value_ptrs.as_ptr(),
                 values.len(),
@@ -245,13 +245,14 @@ impl Session {
     pub(super) fn run_bound(&self, binding: *const sys::OrtIoBinding) -> Result<()> {
         let session = self.inner.session.ptr();
         // SAFETY: session and binding live and belong together; the caller has exclusive use.
-        let status = unsafe { (api().RunWithBinding)(session, self.canceller.options(), binding) };
+        let status =
+            unsafe { (api().RunWithBinding)(session, self.cancel_token.options(), binding) };
         self.finish(status)
     }
 
     fn finish(&self, status: sys::OrtStatusPtr) -> Result<()> {
         check(status).map_err(|error| {
-            if self.canceller.is_cancelled() {
+            if self.cancel_token.is_cancelled() {
                 return Error::new(Kind::Cancelled, "the run was cancelled").with_source(error);
             }
             error

@@ -213,7 +213,7 @@ fn slow() -> Vec<u8> {
 #[test]
 fn a_run_is_cancelled_from_another_thread() {
     let mut session = session(&slow());
-    let switch = session.canceller();
+    let switch = session.cancel_token();
     let x = Tensor::zeros(DType::F32, &[768, 768]).unwrap();
     let (started, begun) = mpsc::channel();
     let elapsed = std::thread::scope(|scope| {

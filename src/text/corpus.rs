@@ -204,7 +204,7 @@ impl Corpus {
 
     /// Share of the most frequent class or tag among the labelled, 0 to 1: the accuracy of
     /// always answering it. 0 when nothing is labelled.
-    pub fn majority_share(&self) -> f64 {
+    pub fn majority_fraction(&self) -> f64 {
         let counts = self.label_counts();
         let total: usize = counts.iter().sum();
         let most = counts.iter().copied().max().unwrap_or(0);
@@ -264,7 +264,7 @@ mod tests {
         let texts = strings(&["a", "b", "c", "d"]);
         let corpus = Corpus::from_texts(texts, &strings(&["x", "y", "y", "y"]), None).unwrap();
         assert_eq!(corpus.label_counts(), [1, 3]);
-        assert_eq!(corpus.majority_share(), 0.75);
+        assert_eq!(corpus.majority_fraction(), 0.75);
         let part = corpus.subset(&[3, 0]).unwrap();
         assert_eq!(part.texts(), ["d", "a"]);
         assert_eq!(part.labels(), corpus.labels());

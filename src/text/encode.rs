@@ -3,7 +3,7 @@
 use super::batch::IGNORE;
 use super::corpus::{Answer, Corpus, Example, Task};
 use super::dataset::{Dataset, Item, Masking, Target};
-use super::flavour::Special;
+use super::style::Special;
 use super::tokenizer::{Encoding, Tokenizer, Truncation};
 use crate::error::{Context, Error, Result};
 use std::borrow::Cow;
@@ -32,7 +32,7 @@ pub struct EncodeOptions {
     pub max_length: Option<usize>,
     /// What is cut of long texts (classification). Default: the longer one.
     pub truncation: Truncation,
-    /// Whether batches carry `token_type_ids`; `None` (default): as the flavour has it.
+    /// Whether batches carry `token_type_ids`; `None` (default): as the style has it.
     pub token_types: Option<bool>,
     /// What parts the two texts of a pair where framing puts nothing between them (GPT-2): it is
     /// appended to the first. Default: a line feed.
@@ -43,7 +43,7 @@ pub struct EncodeOptions {
     /// is an item of its own.
     pub pack: bool,
     /// Language: share of tokens to hide, above 0 and up to 1. Default: 0.15.
-    pub mask_share: f64,
+    pub mlm_probability: f64,
     /// Questions: a long context becomes several items that overlap (for evaluation), else one
     /// (default, for training): the one with the most room around the answer.
     pub all_windows: bool,
@@ -60,7 +60,7 @@ impl Default for EncodeOptions {
             separator: "\n".to_owned(),
             objective: Objective::Causal,
             pack: true,
-            mask_share: 0.15,
+            mlm_probability: 0.15,
             all_windows: false,
             overlap: 64,
         }
@@ -97,8 +97,11 @@ fn masking(
     if corpus.task() != Task::Language || options.objective == Objective::Causal {
         return Ok(None);
     }
-    if !(options.mask_share > 0.0 && options.mask_share <= 1.0) {
-        return Err(Error::invalid(format!("mask_share {} is not in (0, 1]", options.mask_share)));
+    if !(options.mlm_probability > 0.0 && options.mlm_probability <= 1.0) {
+        return Err(Error::invalid(format!(
+            "mlm_probability {} is not in (0, 1]",
+            options.mlm_probability
+        )));
     }
     let mask_id = tokenizer.special_id(Special::Mask).ok_or_else(|| {
         Error::invalid("the tokenizer has no mask token; use the causal objective")
@@ -106,7 +109,7 @@ fn masking(
     let framing = [Special::Pad, Special::Cls, Special::Sep, Special::Bos, Special::Eos];
     let kept = framing.into_iter().filter_map(|s| tokenizer.special_id(s)).collect();
     let vocab_size = tokenizer.vocab_size();
-    Ok(Some(Masking { mask_id, vocab_size, share: options.mask_share, kept }))
+    Ok(Some(Masking { mask_id, vocab_size, share: options.mlm_probability, kept }))
 }
 
 /// `f` of each example with its index, in order; the error of the first that fails. The threads end
@@ -317,14 +320,14 @@ fn span(window: &Encoding, start: usize, end: usize) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::{Flavour, LabelMap, TrainOptions};
+    use crate::text::{LabelMap, TokenizerStyle, TrainOptions};
 
     const CONTEXT: &str = "The river rises in spring. In the caf\u{e9} of the old town one hears \
         that the summer of 1907 was very hot, and that the winter after it was very cold.";
 
-    fn tokenizer(flavour: Flavour) -> Tokenizer {
+    fn tokenizer(style: TokenizerStyle) -> Tokenizer {
         let options =
-            TrainOptions { flavour, vocab_size: 320, min_frequency: 1, ..Default::default() };
+            TrainOptions { style, vocab_size: 320, min_frequency: 1, ..Default::default() };
         Tokenizer::train(&options, &[CONTEXT]).unwrap()
     }
 
@@ -346,8 +349,8 @@ mod tests {
 
     #[test]
     fn spans_point_at_the_answer_in_every_window() {
-        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-            let tokenizer = tokenizer(flavour);
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let tokenizer = tokenizer(style);
             for (max_length, all_windows) in [(400, false), (30, false), (30, true)] {
                 let max_length = Some(max_length);
                 let options =
@@ -360,11 +363,11 @@ mod tests {
                     if start > 0 {
                         let from = item.offsets[start as usize].0;
                         let to = item.offsets[end as usize].1;
-                        assert_eq!(&CONTEXT[from..to], "summer of 1907", "{flavour:?}");
+                        assert_eq!(&CONTEXT[from..to], "summer of 1907", "{style:?}");
                         held += 1;
                     }
                 }
-                assert!(held > 0, "{flavour:?} {max_length:?} {all_windows}");
+                assert!(held > 0, "{style:?} {max_length:?} {all_windows}");
                 assert_eq!(data.len() > 1, all_windows);
             }
         }
@@ -372,19 +375,19 @@ mod tests {
 
     #[test]
     fn no_answer_points_at_the_first_token_or_nowhere() {
-        let target = |flavour| {
+        let target = |style| {
             let options = EncodeOptions { max_length: Some(400), ..Default::default() };
-            let data = Dataset::encode(&question("nowhere"), &tokenizer(flavour), &options);
+            let data = Dataset::encode(&question("nowhere"), &tokenizer(style), &options);
             data.unwrap().items()[0].target.clone()
         };
-        assert_eq!(target(Flavour::Bert), Target::Span(0, 0));
-        assert_eq!(target(Flavour::Gpt2), Target::Span(-100, -100));
+        assert_eq!(target(TokenizerStyle::Bert), Target::Span(0, 0));
+        assert_eq!(target(TokenizerStyle::Gpt2), Target::Span(-100, -100));
     }
 
     #[test]
     fn pairs_without_framing_are_parted() {
-        let text = |flavour| {
-            let t = tokenizer(flavour);
+        let text = |style| {
+            let t = tokenizer(style);
             let pair = Some("in spring".to_owned());
             let example = Example::Text { text: "the river".into(), pair, label: None };
             let corpus =
@@ -392,14 +395,15 @@ mod tests {
             let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
             t.decode(&data.items()[0].ids, true).unwrap()
         };
-        assert_eq!(text(Flavour::Gpt2), "the river\nin spring");
-        assert!(!text(Flavour::Roberta).contains('\n'));
+        assert_eq!(text(TokenizerStyle::Gpt2), "the river\nin spring");
+        assert!(!text(TokenizerStyle::Roberta).contains('\n'));
     }
 
     #[test]
     fn best_answer_finds_the_labelled_span() {
         let options = EncodeOptions { max_length: Some(400), ..Default::default() };
-        let data = Dataset::encode(&question("old town"), &tokenizer(Flavour::Bert), &options);
+        let data =
+            Dataset::encode(&question("old town"), &tokenizer(TokenizerStyle::Bert), &options);
         let data = data.unwrap();
         let Target::Span(start, end) = data.items()[0].target else { unreachable!() };
         let n = data.items()[0].ids.len();
@@ -422,13 +426,13 @@ mod tests {
         let labels = LabelMap::from_names(["O", "B-X"]).unwrap();
         let example = Example::Words { words: words.clone(), tags: vec![0, 1, 0, 1] };
         let corpus = Corpus::new(Task::Tokens, labels, vec![example]).unwrap();
-        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-            let t = tokenizer(flavour);
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let t = tokenizer(style);
             let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
             let item = &data.items()[0];
             let Target::Tags(tags) = &item.target else { unreachable!() };
             let kept: Vec<i64> = tags.iter().copied().filter(|&t| t != IGNORE).collect();
-            assert_eq!(kept, [0, 1, 1], "{flavour:?}");
+            assert_eq!(kept, [0, 1, 1], "{style:?}");
             assert!(tags.len() > 4, "winterish has several pieces");
             let classes: Vec<u32> = (0..item.ids.len() as u32).collect();
             let back = data.word_classes(0, &classes, 4).unwrap();
@@ -446,8 +450,8 @@ mod tests {
     #[test]
     fn blocks_hold_every_token_once() {
         let corpus = documents(&[CONTEXT, "the old river", CONTEXT]);
-        for flavour in [Flavour::Gpt2, Flavour::Bert] {
-            let t = tokenizer(flavour);
+        for style in [TokenizerStyle::Gpt2, TokenizerStyle::Bert] {
+            let t = tokenizer(style);
             let options = EncodeOptions { max_length: Some(16), ..Default::default() };
             let data = Dataset::encode(&corpus, &t, &options).unwrap();
             let end = t.special_id(Special::Eos).or(t.special_id(Special::Sep)).unwrap();
@@ -472,7 +476,7 @@ mod tests {
     #[test]
     fn masking_follows_its_shares_and_changes_by_epoch() {
         let corpus = documents(&[CONTEXT; 60]);
-        let t = tokenizer(Flavour::Roberta);
+        let t = tokenizer(TokenizerStyle::Roberta);
         let masked = EncodeOptions {
             max_length: Some(64),
             objective: Objective::Masked,
@@ -513,7 +517,7 @@ mod tests {
         assert!((same / chosen - 0.1f64).abs() < 0.05, "{}", same / chosen);
         assert_eq!(of(&draw(1), "input_ids"), ids);
         assert_ne!(of(&draw(2), "input_ids"), ids);
-        let e = Dataset::encode(&corpus, &tokenizer(Flavour::Gpt2), &masked).unwrap_err();
+        let e = Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Gpt2), &masked).unwrap_err();
         assert!(e.message().contains("no mask token"), "{e}");
     }
 
@@ -522,7 +526,7 @@ mod tests {
         let texts = vec!["the river".to_owned(), "the".to_owned(), "in spring the old town".into()];
         let classes = ["0", "1", "0"].map(str::to_owned);
         let corpus = Corpus::from_texts(texts, &classes, None).unwrap();
-        let t = tokenizer(Flavour::Bert);
+        let t = tokenizer(TokenizerStyle::Bert);
         let options = EncodeOptions { max_length: Some(10), ..Default::default() };
         let data = Dataset::encode(&corpus, &t, &options).unwrap();
         let batch = data.batch(&[2, 1], 8, 0).unwrap();

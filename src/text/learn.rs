@@ -5,7 +5,7 @@
 //! is frequent enough (Sennrich, Haddow & Birch 2016). WordPiece vocabularies are learned in
 //! the same way, with `##` before symbols inside words; only the cutting of words differs.
 
-use super::flavour::{Flavour, Kind, Special};
+use super::style::{Kind, Special, TokenizerStyle};
 use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -34,8 +34,8 @@ const MAX_ALPHABET: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainOptions {
     /// Special tokens and framing. Default: BERT.
-    pub flavour: Flavour,
-    /// How words are cut; `None` (default) is what the flavour's published models use.
+    pub style: TokenizerStyle,
+    /// How words are cut; `None` (default) is what the style's published models use.
     pub kind: Option<Kind>,
     /// Greatest number of ids, special tokens included. Default: 8000. Byte-level vocabularies
     /// need at least 256 and their special tokens.
@@ -51,7 +51,7 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
-            flavour: Flavour::Bert,
+            style: TokenizerStyle::Bert,
             kind: None,
             vocab_size: 8000,
             min_frequency: 2,
@@ -68,7 +68,7 @@ impl Tokenizer {
     /// Errors: `InvalidArgument` when there is no text, or `vocab_size` is too small for the
     /// special tokens and the alphabet; the message names the least size.
     pub fn train<S: AsRef<str> + Sync>(options: &TrainOptions, texts: &[S]) -> Result<Self> {
-        let kind = options.kind.unwrap_or(options.flavour.usual_kind());
+        let kind = options.kind.unwrap_or(options.style.usual_kind());
         let counts = count_words(kind, options.lowercase, texts)?;
         if counts.is_empty() {
             return Err(Error::invalid("a vocabulary needs some text to be learned from"));
@@ -76,22 +76,22 @@ impl Tokenizer {
         let prefix = if kind == Kind::WordPiece { "##" } else { "" };
         let learned = Learner::new(options, kind, &counts, prefix)?.run(options, prefix);
         let model: ModelWrapper = match kind {
-            Kind::WordPiece => word_piece(learned.vocab(), options.flavour)?.into(),
+            Kind::WordPiece => word_piece(learned.vocab(), options.style)?.into(),
             Kind::ByteLevelBpe => BPE::builder()
                 .vocab_and_merges(learned.vocab(), learned.merges())
                 .build()
                 .map_err(foreign)?
                 .into(),
         };
-        let mut tokenizer = assemble(model, options.flavour, kind, options.lowercase, false)?;
+        let mut tokenizer = assemble(model, options.style, kind, options.lowercase, false)?;
         tokenizer.max_length = options.model_max_length;
         Ok(tokenizer)
     }
 }
 
 /// The WordPiece model over a vocabulary.
-pub(crate) fn word_piece(vocab: Vocab, flavour: Flavour) -> Result<WordPiece> {
-    let unk = flavour.token(Special::Unk).unwrap_or("[UNK]").to_owned();
+pub(crate) fn word_piece(vocab: Vocab, style: TokenizerStyle) -> Result<WordPiece> {
+    let unk = style.token(Special::Unk).unwrap_or("[UNK]").to_owned();
     if !vocab.contains_key(&unk) {
         return Err(Error::data(format!("the vocabulary lacks the unknown token '{unk}'")));
     }
@@ -119,7 +119,7 @@ fn pre_tokenizer(kind: Kind, add_prefix_space: bool) -> PreTokenizerWrapper {
 /// Puts normaliser, cutting, framing and decoder around a model.
 pub(crate) fn assemble(
     model: ModelWrapper,
-    flavour: Flavour,
+    style: TokenizerStyle,
     kind: Kind,
     lowercase: bool,
     add_prefix_space: bool,
@@ -132,37 +132,41 @@ pub(crate) fn assemble(
         Kind::ByteLevelBpe => ByteLevel::default().into(),
     };
     pipeline.with_decoder(Some(decoder));
-    let known = flavour.specials().iter().filter(|t| pipeline.token_to_id(t).is_some());
+    let known = style.specials().iter().filter(|t| pipeline.token_to_id(t).is_some());
     // RoBERTa's mask takes the space before it, as its published files say.
     let special = |t: &str| AddedToken::from(t, true).lstrip(t == "<mask>");
     let known: Vec<AddedToken> = known.map(|t| special(t)).collect();
     pipeline.add_special_tokens(known).map_err(foreign)?;
-    let framing = framing(&pipeline, flavour, kind, add_prefix_space)?;
+    let framing = framing(&pipeline, style, kind, add_prefix_space)?;
     pipeline.with_post_processor(Some(framing));
-    Tokenizer::from_pipeline(pipeline, flavour)
+    Tokenizer::from_pipeline(pipeline, style)
 }
 
 fn framing(
     pipeline: &Pipeline,
-    flavour: Flavour,
+    style: TokenizerStyle,
     kind: Kind,
     add_prefix_space: bool,
 ) -> Result<PostProcessorWrapper> {
     let token = |special| {
-        let text = flavour.token(special).unwrap_or_default();
+        let text = style.token(special).unwrap_or_default();
         let id = pipeline.token_to_id(text).ok_or_else(|| {
             Error::data(format!("the vocabulary lacks the special token '{text}'"))
         })?;
         Ok((text.to_owned(), id))
     };
     let trim = kind == Kind::ByteLevelBpe;
-    Ok(match flavour {
-        Flavour::Bert => BertProcessing::new(token(Special::Sep)?, token(Special::Cls)?).into(),
-        Flavour::Gpt2 => ByteLevel::new(add_prefix_space, false, true).into(),
-        Flavour::Roberta => RobertaProcessing::new(token(Special::Sep)?, token(Special::Cls)?)
-            .trim_offsets(trim)
-            .add_prefix_space(add_prefix_space)
-            .into(),
+    Ok(match style {
+        TokenizerStyle::Bert => {
+            BertProcessing::new(token(Special::Sep)?, token(Special::Cls)?).into()
+        }
+        TokenizerStyle::Gpt2 => ByteLevel::new(add_prefix_space, false, true).into(),
+        TokenizerStyle::Roberta => {
+            RobertaProcessing::new(token(Special::Sep)?, token(Special::Cls)?)
+                .trim_offsets(trim)
+                .add_prefix_space(add_prefix_space)
+                .into()
+        }
     })
 }
 
@@ -222,10 +226,10 @@ impl Learner {
             queue: BinaryHeap::new(),
             merges: Vec::new(),
         };
-        for token in options.flavour.specials() {
+        for token in options.style.specials() {
             learner.add((*token).to_owned());
         }
-        if options.flavour == Flavour::Gpt2 && kind == Kind::WordPiece {
+        if options.style == TokenizerStyle::Gpt2 && kind == Kind::WordPiece {
             return Err(Error::unsupported(
                 "WordPiece with GPT-2's special tokens: it has none \
                 for unknown words; use byte-level BPE",
@@ -389,9 +393,9 @@ mod tests {
         "the the the banana bananas aaaa aaaa",
     ];
 
-    fn learn(flavour: Flavour, kind: Kind, vocab_size: usize) -> Tokenizer {
+    fn learn(style: TokenizerStyle, kind: Kind, vocab_size: usize) -> Tokenizer {
         let kind = Some(kind);
-        let options = TrainOptions { flavour, kind, vocab_size, ..Default::default() };
+        let options = TrainOptions { style, kind, vocab_size, ..Default::default() };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 
@@ -432,7 +436,7 @@ mod tests {
     #[test]
     fn merges_follow_the_definition() {
         let options = TrainOptions {
-            flavour: Flavour::Gpt2,
+            style: TokenizerStyle::Gpt2,
             vocab_size: 257 + 60,
             min_frequency: 1,
             ..Default::default()
@@ -461,8 +465,8 @@ mod tests {
             (0..300).map(|i| format!("{} w{} {}", TEXTS[i % 4], i % 37, i % 11)).collect();
         let mut back = many.clone();
         back.reverse();
-        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-            let options = TrainOptions { flavour, vocab_size: 400, ..Default::default() };
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let options = TrainOptions { style, vocab_size: 400, ..Default::default() };
             let text = |texts: &[String], threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let t = pool.install(|| Tokenizer::train(&options, texts)).unwrap();
@@ -476,17 +480,18 @@ mod tests {
 
     #[test]
     fn size_and_special_ids() {
-        let bert = learn(Flavour::Bert, Kind::WordPiece, 90);
+        let bert = learn(TokenizerStyle::Bert, Kind::WordPiece, 90);
         assert!(bert.vocab_size() <= 90 && bert.vocab_size() > 53, "{}", bert.vocab_size());
         assert_eq!(bert.special_id(Special::Pad), Some(0));
         assert_eq!(bert.special_id(Special::Mask), Some(4));
-        let roberta = learn(Flavour::Roberta, Kind::ByteLevelBpe, 300);
+        let roberta = learn(TokenizerStyle::Roberta, Kind::ByteLevelBpe, 300);
         assert_eq!(roberta.special_id(Special::Pad), Some(1));
         assert_eq!(roberta.special_id(Special::Sep), Some(2));
-        let gpt2 = learn(Flavour::Gpt2, Kind::ByteLevelBpe, 280);
+        let gpt2 = learn(TokenizerStyle::Gpt2, Kind::ByteLevelBpe, 280);
         assert_eq!(gpt2.pad_id(), 0);
         assert_eq!(gpt2.special_id(Special::Mask), None);
-        let options = TrainOptions { flavour: Flavour::Gpt2, vocab_size: 99, ..Default::default() };
+        let options =
+            TrainOptions { style: TokenizerStyle::Gpt2, vocab_size: 99, ..Default::default() };
         let e = Tokenizer::train(&options, &TEXTS).unwrap_err();
         assert_eq!(e.message(), "vocab_size 99 is less than the 257 special tokens and characters");
         assert!(Tokenizer::train(&TrainOptions::default(), &[""]).is_err());

@@ -295,7 +295,7 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::{Corpus, EncodeOptions, Flavour, Tokenizer, TrainOptions};
+    use crate::text::{Corpus, EncodeOptions, Tokenizer, TokenizerStyle, TrainOptions};
     use std::collections::BTreeSet;
 
     fn corpus(n: usize) -> Corpus {
@@ -304,15 +304,15 @@ mod tests {
         Corpus::from_texts((0..n).map(text).collect(), &classes, None).unwrap()
     }
 
-    fn data(corpus: &Corpus, flavour: Flavour) -> Arc<Dataset> {
-        let options = TrainOptions { flavour, vocab_size: 270, ..Default::default() };
+    fn data(corpus: &Corpus, style: TokenizerStyle) -> Arc<Dataset> {
+        let options = TrainOptions { style, vocab_size: 270, ..Default::default() };
         let tokenizer = Tokenizer::train(&options, &corpus.texts()).unwrap();
         Arc::new(Dataset::encode(corpus, &tokenizer, &EncodeOptions::default()).unwrap())
     }
 
     fn pair(n: usize) -> Vec<Arc<Dataset>> {
         let corpus = corpus(n);
-        vec![data(&corpus, Flavour::Bert), data(&corpus, Flavour::Gpt2)]
+        vec![data(&corpus, TokenizerStyle::Bert), data(&corpus, TokenizerStyle::Gpt2)]
     }
 
     fn options(batch_size: usize) -> LoaderOptions {

@@ -250,7 +250,7 @@ mod tests {
         let other = SyntheticOptions { seed: 1, ..Default::default() };
         assert_ne!(corpus, Corpus::synthetic(&other).unwrap());
         assert_eq!(corpus.len(), 6000);
-        assert!(corpus.majority_share() < 0.53);
+        assert!(corpus.majority_fraction() < 0.53);
         let words = bag_of_words(&corpus);
         assert!((0.6..0.9).contains(&words), "{words}");
         assert!(Corpus::synthetic(&SyntheticOptions { sentences: 0, ..other }).is_err());

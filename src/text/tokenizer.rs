@@ -1,10 +1,10 @@
 //! Tokenizers: text to ids and back, with the special tokens that an architecture expects.
 //!
-//! Terms: *flavour* is the set of special tokens and the way sequences are framed (BERT:
+//! Terms: *style* is the set of special tokens and the way sequences are framed (BERT:
 //! `[CLS] a [SEP] b [SEP]`, RoBERTa: `<s> a </s></s> b </s>`, GPT-2: nothing); *kind* is how
 //! words are cut into pieces. Offsets are bytes of the text given, without white space around.
 
-use super::flavour::{Flavour, Special};
+use super::style::{Special, TokenizerStyle};
 use crate::error::{Error, Result};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
@@ -68,7 +68,7 @@ impl Encoding {
 pub struct Tokenizer {
     pub(crate) pipeline: Pipeline,
     pub(crate) framing: Option<PostProcessorWrapper>,
-    pub(crate) flavour: Flavour,
+    pub(crate) style: TokenizerStyle,
     pub(crate) specials: [Option<u32>; 7],
     pub(crate) max_length: usize,
     pub(crate) token_types: bool,
@@ -77,7 +77,7 @@ pub struct Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tokenizer({:?}, {} tokens)", self.flavour, self.vocab_size())
+        write!(f, "Tokenizer({:?}, {} tokens)", self.style, self.vocab_size())
     }
 }
 
@@ -105,13 +105,13 @@ impl Tokenizer {
     }
 
     /// Takes a pipeline apart: framing is applied here, padding and truncation by the caller.
-    pub(crate) fn from_pipeline(mut pipeline: Pipeline, flavour: Flavour) -> Result<Self> {
+    pub(crate) fn from_pipeline(mut pipeline: Pipeline, style: TokenizerStyle) -> Result<Self> {
         let framing = pipeline.get_post_processor().cloned();
         pipeline.with_post_processor(None::<PostProcessorWrapper>);
         pipeline.with_padding(None);
         pipeline.with_truncation(None).map_err(foreign)?;
         remember(&mut pipeline, 0);
-        let id = |special| flavour.token(special).and_then(|token| pipeline.token_to_id(token));
+        let id = |special| style.token(special).and_then(|token| pipeline.token_to_id(token));
         let specials = Special::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if n_ids > MOST_IDS {
@@ -120,13 +120,13 @@ impl Tokenizer {
                 n_ids - 1
             )));
         }
-        let token_types = flavour == Flavour::Bert;
-        Ok(Self { pipeline, framing, flavour, specials, max_length: 512, token_types, n_ids })
+        let token_types = style == TokenizerStyle::Bert;
+        Ok(Self { pipeline, framing, style, specials, max_length: 512, token_types, n_ids })
     }
 
     /// Special tokens and framing.
-    pub fn flavour(&self) -> Flavour {
-        self.flavour
+    pub fn style(&self) -> TokenizerStyle {
+        self.style
     }
 
     /// Number of ids, special tokens included: the rows that an embedding needs. Where ids have
@@ -177,7 +177,7 @@ impl Tokenizer {
         self.framing.as_ref().map_or(0, |p| p.added_tokens(pair))
     }
 
-    /// Encodes a text or a pair with the special tokens of its flavour, at most `max_length`
+    /// Encodes a text or a pair with the special tokens of its style, at most `max_length`
     /// tokens. The result is never empty: an empty text without framing becomes one end token.
     ///
     /// Errors: `InvalidArgument` when `max_length` leaves no room beside the special tokens,
@@ -396,9 +396,9 @@ mod tests {
 
     const TEXTS: [&str; 2] = ["the film was very good and fun", "a bad film, not very good at all"];
 
-    fn tokenizer(flavour: Flavour) -> Tokenizer {
+    fn tokenizer(style: TokenizerStyle) -> Tokenizer {
         let options =
-            TrainOptions { flavour, vocab_size: 300, min_frequency: 1, ..Default::default() };
+            TrainOptions { style, vocab_size: 300, min_frequency: 1, ..Default::default() };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 
@@ -408,16 +408,16 @@ mod tests {
 
     #[test]
     fn pairs_are_framed_as_the_architectures_expect() {
-        let check = |flavour, expect: &[&str], types: &[u32]| {
-            let t = tokenizer(flavour);
+        let check = |style, expect: &[&str], types: &[u32]| {
+            let t = tokenizer(style);
             let e = t.encode("very good", Some("bad film"), 32, Truncation::Never).unwrap();
             assert_eq!(tokens(&t, &e), expect);
             assert_eq!(e.type_ids, types);
             assert_eq!(e.mask, vec![1; e.len()]);
         };
         let bert = ["[CLS]", "very", "good", "[SEP]", "bad", "film", "[SEP]"];
-        check(Flavour::Bert, &bert, &[0, 0, 0, 0, 1, 1, 1]);
-        let t = tokenizer(Flavour::Roberta);
+        check(TokenizerStyle::Bert, &bert, &[0, 0, 0, 0, 1, 1, 1]);
+        let t = tokenizer(TokenizerStyle::Roberta);
         let e = t.encode("good", Some("film"), 32, Truncation::Never).unwrap();
         let sep = t.special_id(Special::Sep).unwrap();
         let cls = t.special_id(Special::Cls).unwrap();
@@ -427,7 +427,7 @@ mod tests {
         assert!(seps[first] && seps[first + 1] && *seps.last().unwrap());
         assert_eq!(seps.iter().filter(|&&s| s).count(), 3);
         assert!(e.type_ids.iter().all(|&t| t == 0));
-        let t = tokenizer(Flavour::Gpt2);
+        let t = tokenizer(TokenizerStyle::Gpt2);
         let e = t.encode("good", None, 32, Truncation::Never).unwrap();
         assert_eq!(t.decode(&e.ids, false).unwrap(), "good");
         assert_eq!(t.encode("", None, 32, Truncation::Never).unwrap().ids, [0]);
@@ -436,15 +436,15 @@ mod tests {
     #[test]
     fn offsets_give_the_text_back_and_decoding_too() {
         let text = "the  film, VERY caf\u{e9} \u{1F600}good";
-        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-            let t = tokenizer(flavour);
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let t = tokenizer(style);
             let e = t.encode(text, None, 99, Truncation::Never).unwrap();
             let pieces: Vec<&str> =
                 e.offsets.iter().map(|&(a, b)| text.get(a..b).unwrap()).collect();
-            assert!(pieces.contains(&"film"), "{flavour:?} {pieces:?}");
+            assert!(pieces.contains(&"film"), "{style:?} {pieces:?}");
             let last = pieces.iter().rposition(|p| !p.is_empty()).unwrap();
-            assert_eq!(e.offsets[last].1, text.len(), "{flavour:?}");
-            if flavour != Flavour::Bert {
+            assert_eq!(e.offsets[last].1, text.len(), "{style:?}");
+            if style != TokenizerStyle::Bert {
                 assert_eq!(t.decode(&e.ids, true).unwrap(), text);
             }
         }
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn truncation_keeps_the_frame() {
-        let t = tokenizer(Flavour::Bert);
+        let t = tokenizer(TokenizerStyle::Bert);
         let cut = |n, how| t.encode("the film was", Some("very good and fun"), n, how);
         let e = cut(7, Truncation::LongestFirst).unwrap();
         assert_eq!(tokens(&t, &e).join(" "), "[CLS] the film [SEP] very good [SEP]");
@@ -474,27 +474,27 @@ mod tests {
         let words: Vec<String> =
             ["The", "unseen", "", "film", ",", "\u{200d}", "good"].map(str::to_owned).to_vec();
         let joined = words.join(" ");
-        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-            let t = tokenizer(flavour);
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let t = tokenizer(style);
             let e = t.encode_words(&words, 64).unwrap();
             for (i, word) in e.word_ids.iter().enumerate() {
                 let (start, end) = e.offsets[i];
                 let Some(word) = word else { continue };
                 let from: usize = words[..*word as usize].iter().map(|w| w.len() + 1).sum();
                 let to = from + words[*word as usize].len();
-                assert!(from <= start && end <= to, "{flavour:?} {joined:?} {start}..{end} {word}");
+                assert!(from <= start && end <= to, "{style:?} {joined:?} {start}..{end} {word}");
             }
             let seen: std::collections::BTreeSet<u32> =
                 e.word_ids.iter().filter_map(|w| *w).collect();
             for needed in [0, 1, 3, 4, 6] {
-                assert!(seen.contains(&needed), "{flavour:?} lacks word {needed}");
+                assert!(seen.contains(&needed), "{style:?} lacks word {needed}");
             }
         }
     }
 
     #[test]
     fn windows_cover_the_context() {
-        let t = tokenizer(Flavour::Bert);
+        let t = tokenizer(TokenizerStyle::Bert);
         let context = "the film was very good and fun a bad film not very good at all";
         let windows = t.encode_windows("good film", context, 12, 2).unwrap();
         assert!(windows.len() > 2);

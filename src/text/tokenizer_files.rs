@@ -4,9 +4,9 @@
 //! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them gives the class,
 //! lower-casing, special tokens and the greatest length. Written: all of these.
 
-use super::flavour::{Flavour, Kind, Special};
 use super::learn::{assemble, word_piece};
 use super::source::{at, lines, read_text};
+use super::style::{Kind, Special, TokenizerStyle};
 use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
@@ -51,25 +51,25 @@ impl Config {
             .map(|name| name.unwrap_or_default().to_ascii_lowercase())
     }
 
-    /// The flavour by class or model type, else by the special tokens that there are.
-    fn flavour(&self, has: impl Fn(&str) -> bool) -> Flavour {
+    /// The style by class or model type, else by the special tokens that there are.
+    fn style(&self, has: impl Fn(&str) -> bool) -> TokenizerStyle {
         for name in self.names() {
             if name.contains("roberta") {
-                return Flavour::Roberta;
+                return TokenizerStyle::Roberta;
             }
             if name.contains("bert") {
-                return Flavour::Bert;
+                return TokenizerStyle::Bert;
             }
             if name.contains("gpt2") {
-                return Flavour::Gpt2;
+                return TokenizerStyle::Gpt2;
             }
         }
         if has("[CLS]") && has("[SEP]") {
-            Flavour::Bert
+            TokenizerStyle::Bert
         } else if has("<s>") && has("</s>") {
-            Flavour::Roberta
+            TokenizerStyle::Roberta
         } else {
-            Flavour::Gpt2
+            TokenizerStyle::Gpt2
         }
     }
 
@@ -87,8 +87,8 @@ impl Config {
     }
 
     /// DistilBERT knows no token types; other models of BERT's kind do.
-    fn token_types(&self, flavour: Flavour) -> bool {
-        flavour == Flavour::Bert && !self.names().iter().any(|n| n.contains("distil"))
+    fn token_types(&self, style: TokenizerStyle) -> bool {
+        style == TokenizerStyle::Bert && !self.names().iter().any(|n| n.contains("distil"))
     }
 }
 
@@ -117,7 +117,7 @@ impl Tokenizer {
             }
         }
         tokenizer.max_length = config.max_length().unwrap_or(tokenizer.max_length);
-        tokenizer.token_types = config.token_types(tokenizer.flavour);
+        tokenizer.token_types = config.token_types(tokenizer.style);
         Ok(tokenizer)
     }
 
@@ -148,10 +148,10 @@ impl Tokenizer {
 
     fn config_json(&self, mut config: Value) -> Value {
         let word_piece = matches!(self.pipeline.get_model(), ModelWrapper::WordPiece(_));
-        let class = match (self.flavour, word_piece) {
-            (Flavour::Bert, true) => "BertTokenizer",
-            (Flavour::Gpt2, false) => "GPT2Tokenizer",
-            (Flavour::Roberta, false) => "RobertaTokenizer",
+        let class = match (self.style, word_piece) {
+            (TokenizerStyle::Bert, true) => "BertTokenizer",
+            (TokenizerStyle::Gpt2, false) => "GPT2Tokenizer",
+            (TokenizerStyle::Roberta, false) => "RobertaTokenizer",
             _ => "PreTrainedTokenizerFast",
         };
         config["tokenizer_class"] = json!(class);
@@ -212,8 +212,8 @@ fn json_beside(dir: &Path, name: &str) -> Result<Option<Value>> {
 fn read_pipeline(file: &Path, config: &Config) -> Result<Tokenizer> {
     let text = read_text(file)?;
     let pipeline: Pipeline = text.parse().map_err(foreign)?;
-    let flavour = config.flavour(|token| pipeline.token_to_id(token).is_some());
-    Tokenizer::from_pipeline(pipeline, flavour)
+    let style = config.style(|token| pipeline.token_to_id(token).is_some());
+    Tokenizer::from_pipeline(pipeline, style)
 }
 
 fn read_word_piece(file: &Path, config: &Config) -> Result<Tokenizer> {
@@ -226,10 +226,10 @@ fn read_word_piece(file: &Path, config: &Config) -> Result<Tokenizer> {
             return Err(at(file, line, text));
         }
     }
-    let flavour = config.flavour(|token| vocab.contains_key(token));
-    let model = word_piece(vocab, flavour)?.into();
+    let style = config.style(|token| vocab.contains_key(token));
+    let model = word_piece(vocab, style)?.into();
     let lowercase = config.flag("do_lower_case").unwrap_or(true);
-    assemble(model, flavour, Kind::WordPiece, lowercase, false)
+    assemble(model, style, Kind::WordPiece, lowercase, false)
 }
 
 fn read_byte_level(file: &Path, config: &Config) -> Result<Tokenizer> {
@@ -246,10 +246,10 @@ fn read_byte_level(file: &Path, config: &Config) -> Result<Tokenizer> {
         vocab.insert(token.clone(), id);
     }
     let merges = read_merges(&file.with_file_name("merges.txt"), &vocab)?;
-    let flavour = config.flavour(|token| vocab.contains_key(token));
+    let style = config.style(|token| vocab.contains_key(token));
     let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(foreign)?;
     let space = config.flag("add_prefix_space").unwrap_or(false);
-    assemble(model.into(), flavour, Kind::ByteLevelBpe, false, space)
+    assemble(model.into(), style, Kind::ByteLevelBpe, false, space)
 }
 
 fn read_merges(file: &Path, vocab: &Vocab) -> Result<Vec<(String, String)>> {
@@ -279,9 +279,9 @@ mod tests {
     const TEXTS: [&str; 3] =
         ["A fine film, really fine.", "a bad film \u{e9}t\u{e9}", "fine bad film"];
 
-    fn learned(flavour: Flavour) -> Tokenizer {
+    fn learned(style: TokenizerStyle) -> Tokenizer {
         let options =
-            TrainOptions { flavour, vocab_size: 300, model_max_length: 77, ..Default::default() };
+            TrainOptions { style, vocab_size: 300, model_max_length: 77, ..Default::default() };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 
@@ -293,8 +293,8 @@ mod tests {
 
     #[test]
     fn saved_files_give_the_same_tokenizer_by_every_way() {
-        for flavour in [Flavour::Bert, Flavour::Gpt2, Flavour::Roberta] {
-            let tokenizer = learned(flavour);
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let tokenizer = learned(style);
             let dir = tempfile::tempdir().unwrap();
             tokenizer.save(dir.path()).unwrap();
             for way in ["dir", "file", "vocabulary"] {
@@ -304,11 +304,11 @@ mod tests {
                 }
                 let path = if way == "file" { file } else { dir.path().to_path_buf() };
                 let again = Tokenizer::load(&path).unwrap();
-                assert_eq!(again.flavour(), flavour, "{way}");
-                assert_eq!(again.specials, tokenizer.specials, "{flavour:?} {way}");
+                assert_eq!(again.style(), style, "{way}");
+                assert_eq!(again.specials, tokenizer.specials, "{style:?} {way}");
                 assert_eq!(again.vocab_size(), tokenizer.vocab_size());
                 assert_eq!(again.model_max_length(), 77);
-                assert_eq!(ids(&again), ids(&tokenizer), "{flavour:?} {way}");
+                assert_eq!(ids(&again), ids(&tokenizer), "{style:?} {way}");
             }
         }
     }
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn model_config_limits_the_length_and_the_inputs() {
         let dir = tempfile::tempdir().unwrap();
-        learned(Flavour::Bert).save(dir.path()).unwrap();
+        learned(TokenizerStyle::Bert).save(dir.path()).unwrap();
         let with = |config: &str| {
             std::fs::write(dir.path().join("config.json"), config).unwrap();
             Tokenizer::load(dir.path()).unwrap()
@@ -326,7 +326,7 @@ mod tests {
         assert!(tokenizer.has_token_types());
         assert_eq!(with("{\"n_positions\": 1024}").model_max_length(), 77);
         assert!(!with("{\"model_type\": \"distilbert\"}").has_token_types());
-        learned(Flavour::Roberta).save(dir.path()).unwrap();
+        learned(TokenizerStyle::Roberta).save(dir.path()).unwrap();
         assert_eq!(with("{\"max_position_embeddings\": 66}").model_max_length(), 64);
     }
 

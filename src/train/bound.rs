@@ -6,7 +6,7 @@
 use super::batch::{Batch, copy_into, elements};
 use super::parameter::Parameter;
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Binding, Canceller, Device, Session, SessionOptions};
+use crate::runtime::{Binding, CancelToken, Device, Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
 
 /// A graph ready for a session, and what its inputs and outputs are.
@@ -39,11 +39,11 @@ impl Bound {
         program: &Program,
         parameters: &mut [Parameter],
         options: &SessionOptions,
-        canceller: Option<&Canceller>,
+        cancel_token: Option<&CancelToken>,
     ) -> Result<Self> {
         let mut session = Session::from_bytes(program.bytes, options)?;
-        if let Some(canceller) = canceller {
-            session.set_canceller(canceller.clone());
+        if let Some(cancel_token) = cancel_token {
+            session.set_cancel_token(cancel_token.clone());
         }
         let mut binding = session.bind()?;
         let wanted: Vec<String> = session.inputs().iter().map(|v| v.name.clone()).collect();

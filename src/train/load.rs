@@ -6,13 +6,18 @@
 use std::collections::HashMap;
 
 use super::graphs::{
-    self, GivenGradients, Origin, Parameter as Tensor, find_merged, find_parameters, find_twins,
-    find_untrainable, hold_in_f32, make_inputs, outputs_in_f32, parameter_data, restore_names,
-    split_merged, tie_twins,
+    self, Origin, Parameter as Tensor, PrecomputedGradients, find_duplicate_weights,
+    find_parameters, find_shared_initializers, find_untrainable, hold_in_f32, make_inputs,
+    outputs_in_f32, parameter_data, restore_names, split_shared_initializers,
+    tie_duplicate_weights,
 };
-use super::options::{GradientGraph, Mending, Merging, ModelOptions, Source, Tying};
+use super::options::{
+    DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
+};
 use super::parameter::Parameter;
-use super::report::{ModelReport, NotTrainable, ReportedMerge, ReportedParameter, ReportedTwins};
+use super::report::{
+    ModelReport, NotTrainable, ReportedDuplicates, ReportedParameter, ReportedSharedInitializer,
+};
 use crate::checkpoint::weights::Weights;
 use crate::error::{Context, Error, Result};
 use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
@@ -122,11 +127,11 @@ fn survey(
     } else {
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {
-            mend(graph, options.mending, &mut report, &mut aliases)?;
+            mend(graph, options.import_fixes, &mut report, &mut aliases)?;
         }
     }
     let found = match &options.gradients {
-        Some(given) => given_parameters(graph, &given.outputs)?,
+        Some(given) => precomputed_parameters(graph, &given.outputs)?,
         None => find_parameters(graph),
     };
     let untrainable = find_untrainable(graph);
@@ -175,15 +180,15 @@ fn not_trainable(
 /// Ties, splits and renames as the options say, and reports what there was.
 fn mend(
     graph: &mut Graph,
-    mending: Mending,
+    import_fixes: ImportFixes,
     report: &mut ModelReport,
     aliases: &mut Aliases,
 ) -> Result<()> {
-    let twins = find_twins(graph);
-    let tied = |t: &graphs::Twins| match mending.twins {
-        Tying::Report => false,
-        Tying::Embeddings => t.table,
-        Tying::All => true,
+    let twins = find_duplicate_weights(graph);
+    let tied = |t: &graphs::DuplicateWeightPair| match import_fixes.twins {
+        DuplicateWeights::Report => false,
+        DuplicateWeights::Embeddings => t.table,
+        DuplicateWeights::All => true,
     };
     for t in &twins {
         let name = |v| graph.value_name(v).to_owned();
@@ -192,23 +197,27 @@ fn mend(
             aliases.add(&first, &second, true);
         }
         let (transposed, table, tied) = (t.transposed, t.table, tied(t));
-        report.twins.push(ReportedTwins { first, second, transposed, table, tied });
+        report.twins.push(ReportedDuplicates { first, second, transposed, table, tied });
     }
-    let chosen: Vec<graphs::Twins> = twins.into_iter().filter(tied).collect();
+    let chosen: Vec<graphs::DuplicateWeightPair> = twins.into_iter().filter(tied).collect();
     if !chosen.is_empty() {
-        tie_twins(graph, &chosen)?;
+        tie_duplicate_weights(graph, &chosen)?;
     }
-    for m in find_merged(graph) {
+    for m in find_shared_initializers(graph) {
         let uses = m.uses.into_iter().map(|(node, slot)| format!("{node} input {slot}"));
-        report.merged.push(ReportedMerge { name: m.name, uses: uses.collect(), split: Vec::new() });
+        report.merged.push(ReportedSharedInitializer {
+            name: m.name,
+            uses: uses.collect(),
+            split: Vec::new(),
+        });
     }
-    if mending.merged == Merging::Split {
-        for (new, old) in split_merged(graph)? {
+    if import_fixes.merged == SharedInitializers::Split {
+        for (new, old) in split_shared_initializers(graph)? {
             let merged = report.merged.iter_mut().filter(|m| m.name == old);
             merged.for_each(|m| m.split.push(new.clone()));
         }
     }
-    if mending.names {
+    if import_fixes.names {
         for renamed in restore_names(graph)? {
             aliases.rename(&renamed);
             for t in &mut report.twins {
@@ -344,7 +353,7 @@ impl Choice<'_> {
 }
 
 /// The parameters that a gradient graph has gradients for.
-fn given_parameters(graph: &Graph, given: &GivenGradients) -> Result<Vec<Tensor>> {
+fn precomputed_parameters(graph: &Graph, given: &PrecomputedGradients) -> Result<Vec<Tensor>> {
     let outputs: Vec<&str> = graph.outputs().iter().map(|&v| graph.value_name(v)).collect();
     let gradients = given.gradients.iter().map(|(_, output)| output);
     for name in gradients.chain([&given.loss]).chain(&given.logits) {

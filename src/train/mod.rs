@@ -25,7 +25,12 @@ mod usage;
 
 pub use batch::{Batch, TensorView};
 pub use log::{Level, Sink};
-pub use options::{GradientGraph, Mending, Merging, ModelOptions, Source, TrainerOptions, Tying};
-pub use report::{ModelReport, NotTrainable, ReportedMerge, ReportedParameter, ReportedTwins};
+pub use options::{
+    DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
+    TrainerOptions,
+};
+pub use report::{
+    ModelReport, NotTrainable, ReportedDuplicates, ReportedParameter, ReportedSharedInitializer,
+};
 pub use shared::SharedTensor;
-pub use trainer::{Evaluation, Outcome, ParameterInfo, Trainer};
+pub use trainer::{Evaluation, ParameterInfo, TrainResult, Trainer};

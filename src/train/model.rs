@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
 use super::bound::Bound;
-use super::graphs::{NonFinite, SEED_INPUT, find_non_finite, given_labels, switch_to_inference};
+use super::graphs::{
+    NonFinite, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
+};
 use super::load::{Loaded, Published, load};
 use super::log::Level;
 use super::mutual::{self, Peers, Prediction};
@@ -69,7 +71,7 @@ impl Model {
         let max_positions = published.as_ref().map(|p| p.config.max_sequence());
         let mut signature = Signature::new(&graph, &ids, &labels(&spec), max_positions);
         if let Some(given) = &given {
-            signature.mark_labels(&given_labels(&graph, given)?);
+            signature.mark_labels(&precomputed_labels(&graph, given)?);
         }
         Ok(Self {
             name: options.name.clone(),
@@ -79,7 +81,7 @@ impl Model {
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
             parameters,
-            recipe: Recipe { graph, ids, spec, signature, given, mutual: None, canceller: None },
+            recipe: Recipe { graph, ids, spec, signature, given, mutual: None, cancel_token: None },
             published,
             report,
             notes: Vec::new(),
@@ -188,7 +190,7 @@ impl Model {
     }
 
     /// Whether it computes its own gradients.
-    pub fn is_given(&self) -> bool {
+    pub fn is_precomputed(&self) -> bool {
         self.recipe.given.is_some()
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::graphs::GivenGradients;
+use super::graphs::PrecomputedGradients;
 use crate::autodiff::LossSpec;
 use crate::models::{Config, Task};
 use crate::optim;
@@ -40,7 +40,7 @@ pub enum Source {
 
 /// What is done with an initializer that an exporter put in place of several equal parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Merging {
+pub enum SharedInitializers {
     /// It is reported and trained as one parameter. The default: whether parameters were merged,
     /// or are one in the model too, cannot be told from the file.
     #[default]
@@ -51,7 +51,7 @@ pub enum Merging {
 
 /// What is done with two equal matrices, possibly transposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tying {
+pub enum DuplicateWeights {
     /// They are reported and trained apart.
     Report,
     /// They become one parameter where rows of one of them are looked up: a shared embedding that
@@ -64,19 +64,23 @@ pub enum Tying {
 
 /// What is done about what exporters do to parameters; for ONNX sources only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mending {
+pub struct ImportFixes {
     /// Parameters that were merged because they were equal. Default: reported.
-    pub merged: Merging,
+    pub merged: SharedInitializers,
     /// Shared embeddings that were written twice. Default: tied again.
-    pub twins: Tying,
+    pub twins: DuplicateWeights,
     /// Whether invented names become those of the state dict where the file tells them. Default
     /// true.
     pub names: bool,
 }
 
-impl Default for Mending {
+impl Default for ImportFixes {
     fn default() -> Self {
-        Self { merged: Merging::default(), twins: Tying::default(), names: true }
+        Self {
+            merged: SharedInitializers::default(),
+            twins: DuplicateWeights::default(),
+            names: true,
+        }
     }
 }
 
@@ -84,7 +88,7 @@ impl Default for Mending {
 #[derive(Clone, Debug, Default)]
 pub struct GradientGraph {
     /// Its loss, gradients and logits, by name.
-    pub outputs: GivenGradients,
+    pub outputs: PrecomputedGradients,
     /// A safetensors file with the values of parameters that are inputs of the graph, under their
     /// names; f32, f64, f16 or bf16.
     pub weights: Option<PathBuf>,
@@ -112,7 +116,7 @@ pub struct ModelOptions {
     /// synchronisation moves them. Those of published models are frozen without being named.
     pub frozen_rows: Vec<(String, usize)>,
     /// What is done about what exporters do to parameters.
-    pub mending: Mending,
+    pub import_fixes: ImportFixes,
     /// The model, an ONNX source, computes its own gradients: nothing is differentiated, and
     /// `loss` is not needed. Default none.
     pub gradients: Option<GradientGraph>,
@@ -140,7 +144,7 @@ impl ModelOptions {
             trainable: Vec::new(),
             frozen: Vec::new(),
             frozen_rows: Vec::new(),
-            mending: Mending::default(),
+            import_fixes: ImportFixes::default(),
             gradients: None,
             vocabulary: None,
             task_name: None,

@@ -3,14 +3,14 @@
 use super::batch::{Batch, Signature};
 use super::bound::{Bound, Program};
 use super::graphs::{
-    EvaluationGraph, GivenGradients, TrainingGraph, evaluation_graph, given_evaluation_graph,
-    given_graph, mutual_training_graph,
+    EvaluationGraph, PrecomputedGradients, TrainingGraph, evaluation_graph, mutual_training_graph,
+    precomputed_evaluation_graph, precomputed_graph,
 };
 use super::parameter::Parameter;
 use crate::autodiff::LossSpec;
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
-use crate::runtime::{Canceller, SessionOptions};
+use crate::runtime::{CancelToken, SessionOptions};
 use crate::tensor::DType;
 
 /// What sessions are made from.
@@ -22,11 +22,11 @@ pub(super) struct Recipe {
     pub spec: LossSpec,
     pub signature: Signature,
     /// The outputs that are the model's gradients, where it computes them itself.
-    pub given: Option<GivenGradients>,
+    pub given: Option<PrecomputedGradients>,
     /// Temperature of mutual learning, when it is on.
     pub mutual: Option<f64>,
     /// Ends this model's runs; given to every session.
-    pub canceller: Option<Canceller>,
+    pub cancel_token: Option<CancelToken>,
 }
 
 impl Recipe {
@@ -44,7 +44,11 @@ impl Recipe {
                 let name = |i: &usize| &parameters[*i].name;
                 let of = |i| given.gradients.iter().find(|(p, _)| p == name(i)).cloned();
                 let gradients = trained.iter().filter_map(of).collect();
-                given_graph(&self.graph, &GivenGradients { gradients, ..given.clone() }, &shapes)?
+                precomputed_graph(
+                    &self.graph,
+                    &PrecomputedGradients { gradients, ..given.clone() },
+                    &shapes,
+                )?
             }
             None => {
                 let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
@@ -59,7 +63,7 @@ impl Recipe {
         match &self.given {
             Some(given) => {
                 let with_loss = labelled || given.logits.is_empty();
-                given_evaluation_graph(&self.graph, given, with_loss, &shapes)
+                precomputed_evaluation_graph(&self.graph, given, with_loss, &shapes)
             }
             None => evaluation_graph(&self.graph, &[], labelled.then_some(&self.spec), &shapes),
         }
@@ -86,7 +90,7 @@ impl Recipe {
             loss: Some(&graph.loss),
             outputs: &outputs,
         };
-        Bound::new(&program, parameters, options, self.canceller.as_ref())
+        Bound::new(&program, parameters, options, self.cancel_token.as_ref())
     }
 
     /// A session for evaluation.
@@ -106,7 +110,7 @@ impl Recipe {
             loss: graph.loss.as_deref(),
             outputs: &outputs,
         };
-        Bound::new(&program, parameters, options, self.canceller.as_ref())
+        Bound::new(&program, parameters, options, self.cancel_token.as_ref())
     }
 }
 

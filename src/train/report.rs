@@ -34,7 +34,7 @@ pub struct ReportedParameter {
 
 /// A parameter that very likely stands for several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReportedMerge {
+pub struct ReportedSharedInitializer {
     /// Its name.
     pub name: String,
     /// The nodes that read it, each with the slot.
@@ -45,7 +45,7 @@ pub struct ReportedMerge {
 
 /// Two matrices with the same elements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReportedTwins {
+pub struct ReportedDuplicates {
     /// The one that stays.
     pub first: String,
     /// The other.
@@ -81,9 +81,9 @@ pub struct ModelReport {
     /// Its parameters, trained or frozen, in graph order.
     pub parameters: Vec<ReportedParameter>,
     /// Parameters that stand for several.
-    pub merged: Vec<ReportedMerge>,
+    pub merged: Vec<ReportedSharedInitializer>,
     /// Pairs of equal matrices.
-    pub twins: Vec<ReportedTwins>,
+    pub twins: Vec<ReportedDuplicates>,
     /// What is no parameter, and why.
     pub not_trainable: Vec<NotTrainable>,
 }

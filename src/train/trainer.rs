@@ -11,12 +11,12 @@ use super::parameter::Parameter;
 use super::shared::SharedTensor;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport};
-use crate::runtime::{Canceller, SessionOptions, plan_threads};
+use crate::runtime::{CancelToken, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
 
 /// Result of one forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
+pub struct TrainResult {
     /// Loss of the batch.
     pub loss: f64,
     /// Right predictions; 0 for regression.
@@ -61,7 +61,7 @@ pub struct Trainer {
     bound: Vec<bool>,
     /// Micro-batches since the last step, over all models.
     n_pending: usize,
-    canceller: Canceller,
+    cancel_token: CancelToken,
     pub(super) log: Log,
 }
 
@@ -89,22 +89,22 @@ impl Trainer {
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
         if options.optimizer.mutual.is_some()
-            && let Some(given) = built.iter().find(|m| m.is_given())
+            && let Some(given) = built.iter().find(|m| m.is_precomputed())
         {
             return Err(Error::unsupported(format!(
                 "model '{}' brings its own gradients; mutual learning cannot change them",
                 given.name
             )));
         }
-        let canceller = Canceller::new()?;
+        let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options);
-        built.iter_mut().for_each(|model| model.recipe.canceller = Some(canceller.clone()));
+        built.iter_mut().for_each(|model| model.recipe.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.threads = cores(options.threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
         let bound = vec![false; built.len()];
         let log = Log::default();
-        let mut trainer = Self { optimizer, models: built, bound, n_pending: 0, canceller, log };
+        let mut trainer = Self { optimizer, models: built, bound, n_pending: 0, cancel_token, log };
         trainer.tell_of_creation();
         Ok(trainer)
     }
@@ -143,8 +143,8 @@ impl Trainer {
     }
 
     /// A switch that ends a run from another thread with a `Cancelled` error.
-    pub fn canceller(&self) -> Canceller {
-        self.canceller.clone()
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel_token.clone()
     }
 
     /// Forgets gradients that were accumulated since the last step.
@@ -163,7 +163,7 @@ impl Trainer {
 
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
-    pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<Outcome> {
+    pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
         let one = self.model_mut(model)?;
         let run = one
             .check_training(batch)
@@ -179,7 +179,7 @@ impl Trainer {
     /// With the optimizer's option `mutual` the models run in turn and learn from each other's
     /// predictions, so every batch must hold the same examples in the same order; models whose
     /// logits differ in shape do not take part.
-    pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<Outcome>> {
+    pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
         if batches.len() != self.models.len() {
             return Err(Error::invalid(format!(
                 "{} batches for {} models",
@@ -229,14 +229,14 @@ impl Trainer {
         runs.into_iter().flatten().collect()
     }
 
-    fn account(&mut self, model: usize, run: Run) -> Result<Outcome> {
+    fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
         if !std::mem::replace(&mut self.bound[model], true) {
             self.bind(model)?;
         }
         self.optimizer.accumulate(model, run.loss)?;
         self.n_pending += 1;
         let score = run.score;
-        Ok(Outcome { loss: run.loss, n_correct: score.n_correct, n_labels: score.n_labels })
+        Ok(TrainResult { loss: run.loss, n_correct: score.n_correct, n_labels: score.n_labels })
     }
 
     /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.

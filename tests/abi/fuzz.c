@@ -38,7 +38,7 @@ static void expect(const char *what, uint64_t got, uint64_t expected)
 
 #define NOT_SHADOWED(kind) \
     static void replaced_##kind(struct world *w, mmopt_##kind **slot) { (void)w, (void)slot; }
-NOT_SHADOWED(batch) NOT_SHADOWED(canceller) NOT_SHADOWED(corpus) NOT_SHADOWED(encoding)
+NOT_SHADOWED(batch) NOT_SHADOWED(cancel_token) NOT_SHADOWED(corpus) NOT_SHADOWED(encoding)
 NOT_SHADOWED(error) NOT_SHADOWED(evaluation) NOT_SHADOWED(model) NOT_SHADOWED(optimizer)
 NOT_SHADOWED(tokenizer)
 
@@ -103,7 +103,7 @@ static void draw(void)
 #define OR_FIRST(kind)                                                   \
     if (now.kind == NULL && below(&now, 4) > 0)                          \
         now.kind = base.kind, now.slot_of_##kind = N_SLOTS
-    OR_FIRST(batch); OR_FIRST(canceller); OR_FIRST(corpus); OR_FIRST(encoding); OR_FIRST(error);
+    OR_FIRST(batch); OR_FIRST(cancel_token); OR_FIRST(corpus); OR_FIRST(encoding); OR_FIRST(error);
     OR_FIRST(evaluation); OR_FIRST(loader); OR_FIRST(model); OR_FIRST(optimizer);
     OR_FIRST(tokenizer); OR_FIRST(trainer);
     for (int i = 0; i < 2; i++) {
@@ -175,7 +175,7 @@ static void call_one(void)
     struct twist t = twisted(&now, f);
     draw();
     current = f->name;
-    struct outcome o = f->call(&now, t);
+    struct result o = f->call(&now, t);
     n_calls++;
     judge_code(f, t, o.code);
     if (o.code == MMOPT_CODE_OK && !(t.null >= 0 && f->parameters[t.null].null == REFUSED))
@@ -209,7 +209,7 @@ static void *call_at_once(void *argument)
         const struct function *f = &functions[below(&me->world, N_FUNCTIONS)];
         if (!may_run_at_once(f, me->mixed))
             continue;
-        struct outcome o = f->call(&me->world, twisted(&me->world, f));
+        struct result o = f->call(&me->world, twisted(&me->world, f));
         me->failed += o.code > MMOPT_CODE_CANCELLED;
         me->calls++;
     }

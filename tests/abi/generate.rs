@@ -96,7 +96,7 @@ fn argument(header: &Header, f: &Function, p: &Variable, recipe: &Recipe) -> Arg
     }
     let frees = |text: &str| format!("    {text}(made_{});\n", p.name);
     match p.ctype.as_str() {
-        "char **" => place(p, frees("mmopt_text_free")),
+        "char **" => place(p, frees("mmopt_string_free")),
         "const char *" => plain("text(w, \"x\")"),
         "void *" => plain("w"),
         "size_t" => plain("at(w, 0)"),
@@ -122,8 +122,8 @@ fn nothing(f: &Function) -> &'static str {
 }
 
 fn call(header: &Header, i: usize, f: &Function, recipe: &Recipe) -> String {
-    let mut text = format!("static struct outcome call_{i}(struct world *w, struct twist t)\n{{\n");
-    text.push_str("    struct outcome o = {0, 0, 0, 0};\n    (void)w, (void)t;\n");
+    let mut text = format!("static struct result call_{i}(struct world *w, struct twist t)\n{{\n");
+    text.push_str("    struct result o = {0, 0, 0, 0};\n    (void)w, (void)t;\n");
     if let Some(before) = recipe.value("before") {
         writeln!(text, "    if (!w->fuzz && !w->is_thread) {{ {before} }}").unwrap();
     }

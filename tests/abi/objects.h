@@ -49,9 +49,9 @@ static mmopt_batch *fresh_batch(struct world *w)
 
 static mmopt_model *model_named(struct world *w, const char *name)
 {
-    mmopt_model_sizes sizes;
+    mmopt_model_config sizes;
     mmopt_model *model = NULL;
-    mmopt_model_sizes_init(&sizes);
+    mmopt_model_config_init(&sizes);
     sizes.layers = 1, sizes.hidden = 8, sizes.heads = 2;
     OK(mmopt_model_for_corpus(name, &sizes, w->tokenizers[0], w->corpus, &model));
     return model;
@@ -72,11 +72,11 @@ static mmopt_trainer *fresh_trainer(struct world *w)
     return trainer;
 }
 
-static mmopt_canceller *fresh_canceller(struct world *w)
+static mmopt_cancel_token *fresh_cancel_token(struct world *w)
 {
-    mmopt_canceller *canceller = NULL;
-    OK(mmopt_trainer_canceller(w->trainer, &canceller));
-    return canceller;
+    mmopt_cancel_token *cancel_token = NULL;
+    OK(mmopt_trainer_cancel_token(w->trainer, &cancel_token));
+    return cancel_token;
 }
 
 static mmopt_evaluation *fresh_evaluation(struct world *w)
@@ -133,7 +133,7 @@ static void set_up(struct world *w, const char *folder)
     write_text(w, "plain.txt", "one\ntwo\n\nthree\n");
 
     mmopt_corpus *tags = NULL;
-    OK(mmopt_corpus_read_tagged_words(path(w, "tagged.txt"), NULL, &tags));
+    OK(mmopt_corpus_read_token_classification(path(w, "tagged.txt"), NULL, &tags));
     w->tags = tags;
     w->error = fresh_error(w);
     w->corpus = fresh_corpus(w);
@@ -156,12 +156,12 @@ static void set_up(struct world *w, const char *folder)
     OK(mmopt_trainer_parameter_index(w->trainer, 0, "classifier.bias", &w->bias));
     OK(mmopt_trainer_save_model(w->trainer, 0, path(w, "saved")));
     OK(mmopt_trainer_save_onnx(w->trainer, 0, path(w, "saved.onnx")));
-    OK(mmopt_trainer_checkpoint(w->trainer, path(w, "checkpoint"), "mine"));
+    OK(mmopt_trainer_save_checkpoint(w->trainer, path(w, "checkpoint"), "mine"));
     w->onnx = read_file(path(w, "saved.onnx"), &w->n_onnx);
     w->evaluation = fresh_evaluation(w);
-    w->canceller = fresh_canceller(w);
+    w->cancel_token = fresh_cancel_token(w);
     w->optimizer = fresh_optimizer(w);
-    OK(mmopt_optimizer_save(w->optimizer, path(w, "optimizer")));
+    OK(mmopt_optimizer_save_checkpoint(w->optimizer, path(w, "optimizer")));
 }
 
 static void tear_down(struct world *w)
@@ -178,9 +178,9 @@ static void tear_down(struct world *w)
     mmopt_model_free((mmopt_model *)w->models[1]);
     mmopt_trainer_free(w->trainer);
     mmopt_evaluation_free(w->evaluation);
-    mmopt_canceller_free(w->canceller);
+    mmopt_cancel_token_free(w->cancel_token);
     mmopt_optimizer_free(w->optimizer);
     mmopt_corpus_free((mmopt_corpus *)w->tags);
-    mmopt_text_free((char *)w->loader_state);
+    mmopt_string_free((char *)w->loader_state);
     free(w->onnx);
 }

@@ -7,7 +7,7 @@
 
 #define REPLACED(kind) \
     static void replaced_##kind(struct world *w, mmopt_##kind **slot) { (void)w, (void)slot; }
-REPLACED(batch) REPLACED(canceller) REPLACED(corpus) REPLACED(encoding) REPLACED(error)
+REPLACED(batch) REPLACED(cancel_token) REPLACED(corpus) REPLACED(encoding) REPLACED(error)
 REPLACED(evaluation) REPLACED(loader) REPLACED(model) REPLACED(optimizer) REPLACED(tokenizer)
 REPLACED(trainer)
 
@@ -21,7 +21,7 @@ static const struct twist none = {-1, -1, -1};
 
 static void works(struct world *w, const struct function *f, const char *after, const char *name)
 {
-    struct outcome o = f->call(w, none);
+    struct result o = f->call(w, none);
     n_checked++;
     if (o.code != MMOPT_CODE_OK)
         complain(f, after, name, o.code);
@@ -32,7 +32,7 @@ static void check_null(struct world *w, const struct function *f, int k)
     struct twist t = none;
     const struct parameter *p = &f->parameters[k];
     t.null = k;
-    struct outcome o = f->call(w, t);
+    struct result o = f->call(w, t);
     n_checked++;
     if (f->can_fail && p->null == ALLOWED && o.code != MMOPT_CODE_OK)
         complain(f, "refuses the NULL that it allows for", p->name, o.code);
@@ -54,7 +54,7 @@ static void check_number(struct world *w, const struct function *f, int k)
     struct twist t = none;
     const struct parameter *p = &f->parameters[k];
     t.number = k;
-    struct outcome o = f->call(w, t);
+    struct result o = f->call(w, t);
     n_checked++;
     if (f->can_fail && p->number == REFUSED && !(refuses(o.code) && o.says_something))
         complain(f, "does not refuse an illegal", p->name, o.code);
@@ -69,7 +69,7 @@ static void check_field(struct world *w, const struct function *f, const struct 
 {
     struct twist t = none;
     t.field = field->index;
-    struct outcome o = f->call(w, t);
+    struct result o = f->call(w, t);
     n_checked++;
     if (!refuses(o.code) || !o.says_something)
         complain(f, "does not refuse an illegal option", field->name, o.code);

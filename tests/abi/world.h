@@ -58,7 +58,7 @@ struct world {
     size_t n_onnx, bias;
     const mmopt_tensor *tensors, *parts[2];
     size_t n_tensors, n_parts[2];
-    mmopt_outcome outcomes[4];
+    mmopt_train_result results[4];
     double losses[2];
     float two[2];
     managed managed;
@@ -72,7 +72,7 @@ struct world {
 /* Which parameter is NULL, which number is illegal, which field of the options is; -1: none. */
 struct twist { int null, number, field; };
 
-struct outcome {
+struct result {
     uint32_t code;   /* of functions that can fail */
     int says_null;   /* the message names NULL */
     int says_something;
@@ -86,7 +86,7 @@ struct field { const char *name; int index; };
 
 struct function {
     const char *name;
-    struct outcome (*call)(struct world *w, struct twist t);
+    struct result (*call)(struct world *w, struct twist t);
     int can_fail, shared, frees, n_parameters;
     struct parameter parameters[8];
     int n_fields;
@@ -180,7 +180,7 @@ static uint32_t on_progress(void *user, const mmopt_progress *progress)
 
 static void keep_error(struct world *w, mmopt_error *error);
 
-static void judge(struct world *w, struct outcome *o, mmopt_error *error)
+static void judge(struct world *w, struct result *o, mmopt_error *error)
 {
     const char *message = mmopt_error_message(error);
     o->code = mmopt_error_code(error);
@@ -275,7 +275,7 @@ static void tweak_loss_options(struct world *w, mmopt_loss_options *o)
     o->output = below(w, 6) ? NULL : text(w, "logits");
 }
 
-static void tweak_gradient_options(struct world *w, mmopt_gradient_options *o)
+static void tweak_gradient_options(struct world *w, mmopt_precomputed_gradient_options *o)
 {
     static const mmopt_gradient_output pair = {"classifier.bias", "gradient"};
     o->loss = text(w, "loss");
@@ -283,7 +283,7 @@ static void tweak_gradient_options(struct world *w, mmopt_gradient_options *o)
     o->n_gradients = 1;
 }
 
-static void tweak_model_sizes(struct world *w, mmopt_model_sizes *o)
+static void tweak_model_sizes(struct world *w, mmopt_model_config *o)
 {
     o->layers = 1, o->hidden = 8, o->heads = 2, o->vocab_size = 400, o->positions = 32;
     if (!w->fuzz)

@@ -8,7 +8,7 @@ static void test_bad_batches(mmopt_trainer *trainer)
     mmopt_batch *batch = next_batch();
     const mmopt_tensor *good = NULL;
     mmopt_tensor bad[4];
-    mmopt_outcome outcome = {-1, 0, 0};
+    mmopt_train_result result = {-1, 0, 0};
     mmopt_step_report report;
     size_t n = 0;
 
@@ -23,8 +23,8 @@ static void test_bad_batches(mmopt_trainer *trainer)
         memcpy(ids, good[0].data, good[0].n_bytes);                                   \
         bad[0].data = ids;                                                            \
         change;                                                                       \
-        FAILS(mmopt_trainer_forward_backward(trainer, 0, bad, n, &outcome), code, part); \
-        CHECK(outcome.loss == -1);                                                    \
+        FAILS(mmopt_trainer_forward_backward(trainer, 0, bad, n, &result), code, part); \
+        CHECK(result.loss == -1);                                                    \
     } while (0)
     REFUSES_BATCH(bad[0].name = NULL, MMOPT_CODE_INVALID_ARGUMENT, "NULL");
     REFUSES_BATCH(bad[0].name = "what", MMOPT_CODE_NOT_FOUND, "what");
@@ -53,10 +53,10 @@ static void test_bad_batches(mmopt_trainer *trainer)
     free(longer);
     int64_t label[8] = {7, 0, 0, 0, 0, 0, 0, 0};
     REFUSES_BATCH(bad[n - 1].data = label, MMOPT_CODE_INVALID_ARGUMENT, "class 7");
-    FAILS(mmopt_trainer_forward_backward(trainer, 0, good, n - 1, &outcome), MMOPT_CODE_NOT_FOUND,
+    FAILS(mmopt_trainer_forward_backward(trainer, 0, good, n - 1, &result), MMOPT_CODE_NOT_FOUND,
           "labels");
-    REFUSES_NULL(mmopt_trainer_forward_backward(trainer, 0, NULL, n, &outcome));
-    FAILS(mmopt_trainer_forward_backward(trainer, 2, good, n, &outcome),
+    REFUSES_NULL(mmopt_trainer_forward_backward(trainer, 0, NULL, n, &result));
+    FAILS(mmopt_trainer_forward_backward(trainer, 2, good, n, &result),
           MMOPT_CODE_INVALID_ARGUMENT, "model 2");
     FAILS(mmopt_trainer_step(trainer, &report), MMOPT_CODE_STATE, "forward_backward");
 
@@ -65,8 +65,8 @@ static void test_bad_batches(mmopt_trainer *trainer)
     OK(mmopt_trainer_parameter(trainer, 1, 0, &idle, NULL));
     void *before = malloc(idle.n_bytes);
     memcpy(before, idle.data, idle.n_bytes);
-    OK(mmopt_trainer_forward_backward(trainer, 0, good, n, &outcome));
-    CHECK(outcome.loss > 0 && outcome.n_labels == 8);
+    OK(mmopt_trainer_forward_backward(trainer, 0, good, n, &result));
+    CHECK(result.loss > 0 && result.n_labels == 8);
     OK(mmopt_trainer_step(trainer, &report));
     CHECK(report.step == 1 && memcmp(before, idle.data, idle.n_bytes) == 0);
     free(before);
@@ -76,10 +76,10 @@ static void test_bad_batches(mmopt_trainer *trainer)
 
 static double one_step(mmopt_trainer *trainer, const mmopt_batch *batch)
 {
-    mmopt_outcome outcomes[2] = {{0, 0, 0}, {0, 0, 0}};
-    OK(mmopt_trainer_forward_backward_batch(trainer, batch, outcomes));
+    mmopt_train_result results[2] = {{0, 0, 0}, {0, 0, 0}};
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
     OK(mmopt_trainer_step(trainer, NULL));
-    return outcomes[0].loss + outcomes[1].loss;
+    return results[0].loss + results[1].loss;
 }
 
 static char *read_file(const char *path, size_t *n)
@@ -163,13 +163,13 @@ static void test_files(mmopt_trainer *trainer, const char *folder)
     FAILS(mmopt_trainer_resume(again, path, &text), MMOPT_CODE_NOT_FOUND, NULL);
     REFUSES_NULL(mmopt_trainer_resume(again, NULL, &text));
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
-    FAILS(mmopt_trainer_checkpoint(trainer, path, "x"), MMOPT_CODE_STATE, "step");
+    FAILS(mmopt_trainer_save_checkpoint(trainer, path, "x"), MMOPT_CODE_STATE, "step");
     OK(mmopt_trainer_step(trainer, NULL));
-    REFUSES_NULL(mmopt_trainer_checkpoint(trainer, NULL, "x"));
-    OK(mmopt_trainer_checkpoint(trainer, path, "the host's \xc3\xa4"));
+    REFUSES_NULL(mmopt_trainer_save_checkpoint(trainer, NULL, "x"));
+    OK(mmopt_trainer_save_checkpoint(trainer, path, "the host's \xc3\xa4"));
     OK(mmopt_trainer_resume(again, path, &text));
     CHECK(strcmp(text, "the host's \xc3\xa4") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     OK(mmopt_trainer_resume(again, path, NULL));
     CHECK(mmopt_trainer_n_steps(again) == mmopt_trainer_n_steps(trainer));
     for (int i = 0; i < 5; i++)
@@ -182,7 +182,7 @@ static void test_files(mmopt_trainer *trainer, const char *folder)
     OK(mmopt_model_from_directory("bert", path, &model));
     OK(mmopt_model_label(model, 0, &text));
     CHECK(strcmp(text, "0") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     OK(mmopt_trainer_create(NULL, (const mmopt_model *const *)&model, 1, &fresh));
     mmopt_model_free(model);
     const mmopt_tensor *tensors = NULL;

@@ -5,7 +5,7 @@ int main(void)
 {
     /* Freeing NULL and asking NULL. */
     mmopt_error_free(NULL);
-    mmopt_text_free(NULL);
+    mmopt_string_free(NULL);
     CHECK(mmopt_error_code(NULL) == MMOPT_CODE_OK);
     CHECK(strcmp(mmopt_error_message(NULL), "") == 0);
 

@@ -214,11 +214,11 @@ static void test_resume(const char *folder)
     OK(mmopt_optimizer_set_learning_rate(optimizer, 3e-3));
     for (int step = 0; step < 30; step++) {
         if (step == 15) {
-            OK(mmopt_optimizer_save(optimizer, path));
+            OK(mmopt_optimizer_save_checkpoint(optimizer, path));
             copy = h;
             p = parameter_of(&copy, 1, &turned, &spread, &layout);
             again = create(&model, 1);
-            OK(mmopt_optimizer_load(again, path));
+            OK(mmopt_optimizer_resume(again, path));
         }
         backward(&h, 1, &turned, &spread);
         OK(mmopt_optimizer_accumulate(optimizer, 0, 1.0));

@@ -34,7 +34,7 @@ static void live_corpus(void)
     mmopt_error_free(mmopt_corpus_from_texts(texts, texts, 2, NULL, &made));
     mmopt_error_free(mmopt_corpus_text(made, 1, &text));
     CHECK(text != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     mmopt_corpus_free(made);
 }
 
@@ -109,7 +109,7 @@ static void live_loader(void)
 static void live_model(void)
 {
     mmopt_model *made = NULL;
-    mmopt_error_free(mmopt_model_from_sizes("m", NULL, &made));
+    mmopt_error_free(mmopt_model_create("m", NULL, &made));
     mmopt_error_free(mmopt_model_freeze(made, "*bias"));
     mmopt_error_free(mmopt_model_freeze(made, "\xff"));
     CHECK(made != NULL);
@@ -139,12 +139,12 @@ static void live_optimizer(void)
     mmopt_optimizer_free(made);
 }
 
-static void live_canceller(void)
+static void live_cancel_token(void)
 {
-    mmopt_canceller *made = NULL;
-    mmopt_error_free(mmopt_trainer_canceller(trainer, &made));
+    mmopt_cancel_token *made = NULL;
+    mmopt_error_free(mmopt_trainer_cancel_token(trainer, &made));
     CHECK(made != NULL);
-    mmopt_canceller_free(made);
+    mmopt_cancel_token_free(made);
 }
 
 static void live_evaluation(void)
@@ -160,11 +160,11 @@ static void live_evaluation(void)
 
 static mmopt_trainer *make_trainer(void)
 {
-    mmopt_model_sizes sizes;
+    mmopt_model_config sizes;
     mmopt_trainer_options options;
     mmopt_model *model = NULL;
     mmopt_trainer *made = NULL;
-    mmopt_model_sizes_init(&sizes);
+    mmopt_model_config_init(&sizes);
     sizes.layers = 1, sizes.hidden = 8, sizes.heads = 2;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.n_threads = 1;
@@ -250,10 +250,10 @@ int main(int argc, char **argv)
     check_growth("model", live_model, n, 1536);
     check_growth("optimizer", live_optimizer, n, 1536);
     if (getenv("MMOPT_ORT_LIB") == NULL) {
-        printf("not run: canceller, evaluation, trainer: no ONNX Runtime\n");
+        printf("not run: cancel_token, evaluation, trainer: no ONNX Runtime\n");
     } else {
         trainer = make_trainer();
-        check_growth("canceller", live_canceller, n, 1536);
+        check_growth("cancel_token", live_cancel_token, n, 1536);
         check_growth("evaluation", live_evaluation, n / 50, 1536);
         check_growth("trainer", live_trainer, n < N_LIVES ? n / 10 : N_SESSIONS, 8192);
         mmopt_trainer_free(trainer);

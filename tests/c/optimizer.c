@@ -71,8 +71,8 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_optimizer_set_model_weight(NULL, 0, 1));
     REFUSES_NULL(mmopt_optimizer_plan(NULL, &text));
     REFUSES_NULL(mmopt_optimizer_plan_json(NULL, &text));
-    REFUSES_NULL(mmopt_optimizer_save(NULL, "x"));
-    REFUSES_NULL(mmopt_optimizer_load(NULL, "x"));
+    REFUSES_NULL(mmopt_optimizer_save_checkpoint(NULL, "x"));
+    REFUSES_NULL(mmopt_optimizer_resume(NULL, "x"));
     CHECK(mmopt_optimizer_n_models(NULL) == 0);
 }
 
@@ -160,10 +160,10 @@ static void test_training(const char *folder)
     CHECK(after < 0.1 * before);
     OK(mmopt_optimizer_plan(optimizer, &text));
     CHECK(strstr(text, "attention query weight") != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     OK(mmopt_optimizer_plan_json(optimizer, &text));
     CHECK(strstr(text, "\"two\"") != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     REFUSES_NULL(mmopt_optimizer_plan(optimizer, NULL));
     REFUSES_NULL(mmopt_optimizer_plan_json(optimizer, NULL));
     OK(mmopt_optimizer_set_model_weight(optimizer, 0, 3));
@@ -176,13 +176,13 @@ static void test_training(const char *folder)
 
     /* A saved state in another optimizer over a copy of the values: the same bits follow. */
     snprintf(path, sizeof path, "%s/optimizer", folder);
-    REFUSES_NULL(mmopt_optimizer_save(optimizer, NULL));
-    OK(mmopt_optimizer_save(optimizer, path));
+    REFUSES_NULL(mmopt_optimizer_save_checkpoint(optimizer, NULL));
+    OK(mmopt_optimizer_save_checkpoint(optimizer, path));
     copy = h;
     mmopt_optimizer *again = make(&copy);
-    REFUSES_NULL(mmopt_optimizer_load(again, NULL));
-    FAILS(mmopt_optimizer_load(again, "/nonexistent"), MMOPT_CODE_NOT_FOUND, NULL);
-    OK(mmopt_optimizer_load(again, path));
+    REFUSES_NULL(mmopt_optimizer_resume(again, NULL));
+    FAILS(mmopt_optimizer_resume(again, "/nonexistent"), MMOPT_CODE_NOT_FOUND, NULL);
+    OK(mmopt_optimizer_resume(again, path));
     train(optimizer, &h, 10);
     train(again, &copy, 10);
     CHECK(memcmp(h.weights, copy.weights, sizeof h.weights) == 0);

@@ -120,7 +120,7 @@ static void test_use_taken_and_stop(void)
 
     /* The host updates the first model's matrix itself. */
     h.stop_at = 0, h.write_gradient = NULL, h.write_value = halves;
-    h.answer = MMOPT_GRADIENT_ACTION_TAKEN;
+    h.answer = MMOPT_GRADIENT_ACTION_HANDLED;
     float before = h.weights[1][0];
     step(&h);
     CHECK(memcmp(h.weights[0], halves, sizeof halves) == 0 && h.weights[1][0] != before);
@@ -203,7 +203,7 @@ static void test_narrow_values(void)
     layout.dtype = MMOPT_DTYPE_BF16;
     make(&h, 1, &layout, h.narrow_weights, NULL);
     h.write_value = changed;
-    h.answer = MMOPT_GRADIENT_ACTION_TAKEN;
+    h.answer = MMOPT_GRADIENT_ACTION_HANDLED;
     step(&h);
     CHECK(memcmp(h.narrow_weights, rounded, sizeof rounded) == 0);
     mmopt_optimizer_free(h.optimizer);

@@ -64,9 +64,9 @@ static void test_nulls(void)
 
     CHECK(mmopt_corpus_n_examples(NULL) == 0 && mmopt_corpus_n_labels(NULL) == 0);
     CHECK(mmopt_corpus_label_name(NULL, 0) == NULL && mmopt_corpus_label_count(NULL, 0) == 0);
-    CHECK(mmopt_corpus_majority_share(NULL) == 0);
+    CHECK(mmopt_corpus_majority_fraction(NULL) == 0);
     CHECK(mmopt_tokenizer_vocab_size(NULL) == 0 && mmopt_tokenizer_max_length(NULL) == 0);
-    CHECK(mmopt_tokenizer_special_id(NULL, MMOPT_SPECIAL_PAD) == -1);
+    CHECK(mmopt_tokenizer_special_id(NULL, MMOPT_SPECIAL_TOKEN_PAD) == -1);
     CHECK(mmopt_encoding_length(NULL) == 0 && mmopt_encoding_ids(NULL) == NULL);
     CHECK(mmopt_encoding_type_ids(NULL) == NULL && mmopt_encoding_offsets(NULL) == NULL);
     CHECK(mmopt_encoding_n_truncated(NULL) == 0);
@@ -103,7 +103,7 @@ static void test_reading(const char *folder)
     CHECK(label == 0);
     OK(mmopt_corpus_text(known, 2, &text));
     CHECK(strcmp(text, "three") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     FAILS(mmopt_corpus_label(known, 3, &label), MMOPT_CODE_INVALID_ARGUMENT, "example 3");
     FAILS(mmopt_corpus_text(known, 3, &text), MMOPT_CODE_INVALID_ARGUMENT, "example 3");
     REFUSES_NULL(mmopt_corpus_text(known, 0, NULL));
@@ -144,7 +144,7 @@ static void test_reading(const char *folder)
     OK(mmopt_corpus_read_classification(in_folder(folder, "columns.csv"), &options, &corpus));
     OK(mmopt_corpus_text(corpus, 0, &text));
     CHECK(strcmp(text, "x, y") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     mmopt_corpus_free(corpus);
     mmopt_corpus_free(known);
 }
@@ -158,28 +158,28 @@ static void test_other_files(const char *folder)
                              "\"answers\": [{\"text\": \"May\", \"answer_start\": 8}]}\n";
 
     write_file(in_folder(folder, "words.txt"), words, sizeof words - 1);
-    OK(mmopt_corpus_read_tagged_words(in_folder(folder, "words.txt"), NULL, &known));
+    OK(mmopt_corpus_read_token_classification(in_folder(folder, "words.txt"), NULL, &known));
     CHECK(mmopt_corpus_n_examples(known) == 2 && mmopt_corpus_n_labels(known) == 3);
     CHECK(strcmp(mmopt_corpus_label_name(known, 0), "O") == 0);
     OK(mmopt_corpus_text(known, 0, &text));
     CHECK(strcmp(text, "EU rejects") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     write_file(in_folder(folder, "words.txt"), "Rome B-LOC\n", 11);
-    FAILS(mmopt_corpus_read_tagged_words(in_folder(folder, "words.txt"), known, &corpus),
+    FAILS(mmopt_corpus_read_token_classification(in_folder(folder, "words.txt"), known, &corpus),
           MMOPT_CODE_INVALID_DATA, "B-LOC");
-    REFUSES_NULL(mmopt_corpus_read_tagged_words(NULL, NULL, &corpus));
-    REFUSES_NULL(mmopt_corpus_read_tagged_words("x", NULL, NULL));
+    REFUSES_NULL(mmopt_corpus_read_token_classification(NULL, NULL, &corpus));
+    REFUSES_NULL(mmopt_corpus_read_token_classification("x", NULL, NULL));
     mmopt_corpus_free(known);
 
     write_file(in_folder(folder, "questions.jsonl"), questions, sizeof questions - 1);
-    OK(mmopt_corpus_read_questions(in_folder(folder, "questions.jsonl"), &corpus));
+    OK(mmopt_corpus_read_question_answering(in_folder(folder, "questions.jsonl"), &corpus));
     CHECK(mmopt_corpus_n_examples(corpus) == 1 && mmopt_corpus_n_labels(corpus) == 0);
     mmopt_corpus_free(corpus);
     write_file(in_folder(folder, "questions.jsonl"), "{\"context\": 1}\n", 15);
-    FAILS(mmopt_corpus_read_questions(in_folder(folder, "questions.jsonl"), &corpus),
+    FAILS(mmopt_corpus_read_question_answering(in_folder(folder, "questions.jsonl"), &corpus),
           MMOPT_CODE_INVALID_DATA, "questions.jsonl");
-    REFUSES_NULL(mmopt_corpus_read_questions(NULL, &corpus));
-    REFUSES_NULL(mmopt_corpus_read_questions("x", NULL));
+    REFUSES_NULL(mmopt_corpus_read_question_answering(NULL, &corpus));
+    REFUSES_NULL(mmopt_corpus_read_question_answering("x", NULL));
 
     write_file(in_folder(folder, "plain.txt"), "one\ntwo\n\nthree\n", 15);
     OK(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), MMOPT_DOCUMENTS_LINES,
@@ -215,20 +215,20 @@ static void test_tokenizer(const mmopt_corpus *corpus, const char *folder)
     CHECK(mmopt_tokenizer_vocab_size(tokenizer) > 20);
     CHECK(mmopt_tokenizer_vocab_size(tokenizer) <= 200);
     CHECK(mmopt_tokenizer_max_length(tokenizer) == 32);
-    CHECK(mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_CLS) >= 0);
-    CHECK(mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_EOS) == -1);
+    CHECK(mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_TOKEN_CLS) >= 0);
+    CHECK(mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_TOKEN_EOS) == -1);
     CHECK(mmopt_tokenizer_special_id(tokenizer, 99) == -1);
 
     OK(mmopt_tokenizer_encode(tokenizer, "good story", "bad actor", 0, &encoding));
     CHECK(mmopt_encoding_length(encoding) == 7);
     CHECK((int64_t)mmopt_encoding_ids(encoding)[0] ==
-          mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_CLS));
+          mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_TOKEN_CLS));
     CHECK(mmopt_encoding_type_ids(encoding)[5] == 1);
     CHECK(mmopt_encoding_offsets(encoding)[4] == 5 && mmopt_encoding_offsets(encoding)[5] == 10);
     CHECK(mmopt_encoding_n_truncated(encoding) == 0);
     OK(mmopt_tokenizer_decode(tokenizer, mmopt_encoding_ids(encoding), 7, 1, &text));
     CHECK(strcmp(text, "good story bad actor") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     FAILS(mmopt_tokenizer_decode(tokenizer, mmopt_encoding_ids(encoding), 7, 2, &text),
           MMOPT_CODE_INVALID_ARGUMENT, "skip_special");
     REFUSES_NULL(mmopt_tokenizer_decode(tokenizer, NULL, 7, 0, &text));
@@ -358,7 +358,7 @@ static void test_loader(mmopt_corpus *corpus)
     FAILS(mmopt_loader_restore(other, "{}"), MMOPT_CODE_INVALID_DATA, "state");
     FAILS(mmopt_loader_restore(other, "not json"), MMOPT_CODE_INVALID_DATA, NULL);
     CHECK(mmopt_loader_position(other) == 2);
-    mmopt_text_free(state);
+    mmopt_string_free(state);
 
     /* The end of an epoch is no error, and the next call begins another. */
     do {
@@ -422,7 +422,7 @@ int main(int argc, char **argv)
 
     OK(mmopt_corpus_from_texts((const char *const *)texts, labels, N_TEXTS, NULL, &corpus));
     CHECK(mmopt_corpus_n_examples(corpus) == N_TEXTS);
-    CHECK(mmopt_corpus_majority_share(corpus) == 0.5);
+    CHECK(mmopt_corpus_majority_fraction(corpus) == 0.5);
     OK(mmopt_corpus_split(corpus, 0.25, 1, &train, &eval));
     CHECK(mmopt_corpus_n_examples(train) == 30 && mmopt_corpus_n_examples(eval) == 10);
     FAILS(mmopt_corpus_split(corpus, 1.5, 1, &train, &eval), MMOPT_CODE_INVALID_ARGUMENT, NULL);

@@ -30,10 +30,10 @@ static inline void make_data(void)
 
 static inline mmopt_model *make_model(int i)
 {
-    mmopt_model_sizes sizes;
+    mmopt_model_config sizes;
     mmopt_model *model = NULL;
 
-    mmopt_model_sizes_init(&sizes);
+    mmopt_model_config_init(&sizes);
     sizes.architecture = i == 0 ? MMOPT_ARCHITECTURE_BERT : MMOPT_ARCHITECTURE_GPT2;
     sizes.layers = 1;
     sizes.hidden = 16;

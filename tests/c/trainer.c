@@ -8,7 +8,7 @@ static void test_nulls(void)
     mmopt_trainer *trainer = NULL;
     mmopt_model *model = NULL;
     mmopt_evaluation *evaluation = NULL;
-    mmopt_canceller *canceller = NULL;
+    mmopt_cancel_token *cancel_token = NULL;
     mmopt_tensor tensor;
     mmopt_rates rates;
     const mmopt_tensor *tensors = NULL;
@@ -19,9 +19,9 @@ static void test_nulls(void)
     mmopt_trainer_free(NULL);
     mmopt_model_free(NULL);
     mmopt_evaluation_free(NULL);
-    mmopt_canceller_free(NULL);
+    mmopt_cancel_token_free(NULL);
     mmopt_trainer_options_init(NULL, 0);
-    mmopt_model_sizes_init(NULL);
+    mmopt_model_config_init(NULL);
     mmopt_loss_options_init(NULL);
     REFUSES_NULL(mmopt_model_from_directory(NULL, "x", &model));
     REFUSES_NULL(mmopt_model_from_directory("x", NULL, &model));
@@ -32,10 +32,10 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_model_from_onnx_bytes(NULL, "x", 1, &model));
     REFUSES_NULL(mmopt_model_from_onnx_bytes("x", NULL, 1, &model));
     REFUSES_NULL(mmopt_model_from_onnx_bytes("x", "x", 1, NULL));
-    REFUSES_NULL(mmopt_model_from_config(NULL, "{}", &model));
-    REFUSES_NULL(mmopt_model_from_config("x", NULL, &model));
-    REFUSES_NULL(mmopt_model_from_sizes(NULL, NULL, &model));
-    REFUSES_NULL(mmopt_model_from_sizes("x", NULL, NULL));
+    REFUSES_NULL(mmopt_model_from_config_json(NULL, "{}", &model));
+    REFUSES_NULL(mmopt_model_from_config_json("x", NULL, &model));
+    REFUSES_NULL(mmopt_model_create(NULL, NULL, &model));
+    REFUSES_NULL(mmopt_model_create("x", NULL, NULL));
     REFUSES_NULL(mmopt_model_for_corpus(NULL, NULL, tokenizers[0], corpus, &model));
     REFUSES_NULL(mmopt_model_for_corpus("x", NULL, NULL, corpus, &model));
     REFUSES_NULL(mmopt_model_for_corpus("x", NULL, tokenizers[0], NULL, &model));
@@ -70,17 +70,17 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_trainer_set_progress(NULL, NULL, NULL));
     REFUSES_NULL(mmopt_trainer_save_model(NULL, 0, "x"));
     REFUSES_NULL(mmopt_trainer_save_onnx(NULL, 0, "x"));
-    REFUSES_NULL(mmopt_trainer_checkpoint(NULL, "x", NULL));
+    REFUSES_NULL(mmopt_trainer_save_checkpoint(NULL, "x", NULL));
     REFUSES_NULL(mmopt_trainer_resume(NULL, "x", NULL));
-    REFUSES_NULL(mmopt_trainer_canceller(NULL, &canceller));
+    REFUSES_NULL(mmopt_trainer_cancel_token(NULL, &cancel_token));
     REFUSES_NULL(mmopt_trainer_parameter_index(NULL, 0, "x", &n));
     REFUSES_NULL(mmopt_trainer_parameter(NULL, 0, 0, &tensor, NULL));
     REFUSES_NULL(mmopt_trainer_set_parameter(NULL, 0, 0, "x", 1));
     REFUSES_NULL(mmopt_trainer_gradient(NULL, 0, 0, &tensor));
     REFUSES_NULL(mmopt_trainer_set_gradient(NULL, 0, 0, "x", 1));
     REFUSES_NULL(mmopt_trainer_set_trainable(NULL, "*", "*", 0, NULL));
-    REFUSES_NULL(mmopt_canceller_cancel(NULL));
-    REFUSES_NULL(mmopt_canceller_reset(NULL));
+    REFUSES_NULL(mmopt_cancel_token_cancel(NULL));
+    REFUSES_NULL(mmopt_cancel_token_reset(NULL));
     REFUSES_NULL(mmopt_evaluation_tensors(NULL, &tensors, &n));
     CHECK(isnan(mmopt_evaluation_loss(NULL)) && mmopt_evaluation_n_correct(NULL) == 0);
     CHECK(mmopt_evaluation_n_labels(NULL) == 0 && mmopt_trainer_n_models(NULL) == 0);
@@ -93,13 +93,13 @@ static void test_models(void)
 {
     mmopt_model *model = make_model(0), *other = NULL;
     mmopt_loss_options loss;
-    mmopt_model_sizes sizes;
+    mmopt_model_config sizes;
     char *text = NULL;
     const float weights[2] = {1, 2};
 
     OK(mmopt_model_label(model, 1, &text));
     CHECK(strcmp(text, "1") == 0);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     FAILS(mmopt_model_label(model, 2, &text), MMOPT_CODE_NOT_FOUND, "label 2");
     REFUSES_NULL(mmopt_model_label(model, 0, NULL));
     FAILS(mmopt_model_set_task(model, 9, 2), MMOPT_CODE_INVALID_ARGUMENT, "task is 9");
@@ -123,14 +123,14 @@ static void test_models(void)
     OK(mmopt_model_set_loss(model, &loss));
     mmopt_model_free(model);
 
-    FAILS(mmopt_model_from_config("x", "{", &other), MMOPT_CODE_INVALID_DATA, "JSON");
-    FAILS(mmopt_model_from_config("x", "{\"model_type\": \"yak\"}", &other),
+    FAILS(mmopt_model_from_config_json("x", "{", &other), MMOPT_CODE_INVALID_DATA, "JSON");
+    FAILS(mmopt_model_from_config_json("x", "{\"model_type\": \"yak\"}", &other),
           MMOPT_CODE_UNSUPPORTED, "yak");
-    mmopt_model_sizes_init(&sizes);
+    mmopt_model_config_init(&sizes);
     sizes.heads = 3;
-    FAILS(mmopt_model_from_sizes("x", &sizes, &other), MMOPT_CODE_INVALID_DATA, "multiple");
+    FAILS(mmopt_model_create("x", &sizes, &other), MMOPT_CODE_INVALID_DATA, "multiple");
     sizes.architecture = 77;
-    FAILS(mmopt_model_from_sizes("x", &sizes, &other), MMOPT_CODE_INVALID_ARGUMENT, "is 77");
+    FAILS(mmopt_model_create("x", &sizes, &other), MMOPT_CODE_INVALID_ARGUMENT, "is 77");
     CHECK(other == NULL);
 }
 
@@ -145,7 +145,7 @@ static void test_options(void)
     FAILS(mmopt_trainer_create(NULL, twice, 2, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
           "named 'bert'");
     mmopt_trainer_options_init(&o, MMOPT_PRESET_PAPER);
-    CHECK(o.policy == MMOPT_POLICY_PAPER && o.rule == MMOPT_RULE_SUM && o.clip_norm == 0);
+    CHECK(o.policy == MMOPT_SHARE_POLICY_PAPER && o.rule == MMOPT_SHARE_RULE_SUM && o.max_grad_norm == 0);
     mmopt_trainer_options_init(&o, 77);
     FAILS(mmopt_trainer_create(&o, twice, 1, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
           "preset is 77");
@@ -169,7 +169,7 @@ static void test_options(void)
     REFUSES_OPTION(beta2, -0.5, MMOPT_CODE_INVALID_ARGUMENT, "beta2");
     REFUSES_OPTION(eps, -1, MMOPT_CODE_INVALID_ARGUMENT, "eps");
     REFUSES_OPTION(weight_decay, -1, MMOPT_CODE_INVALID_ARGUMENT, "weight_decay");
-    REFUSES_OPTION(clip_norm, -1, MMOPT_CODE_INVALID_ARGUMENT, "clip");
+    REFUSES_OPTION(max_grad_norm, -1, MMOPT_CODE_INVALID_ARGUMENT, "clip");
     REFUSES_OPTION(share_alpha, 2, MMOPT_CODE_INVALID_ARGUMENT, "alpha");
     REFUSES_OPTION(sync_beta, 2, MMOPT_CODE_INVALID_ARGUMENT, "beta");
     REFUSES_OPTION(accumulation, 0, MMOPT_CODE_INVALID_ARGUMENT, "accumulation");
@@ -193,7 +193,7 @@ static void test_options(void)
 static void test_loop(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = NULL;
-    mmopt_outcome outcomes[2] = {{0, 0, 0}, {0, 0, 0}};
+    mmopt_train_result results[2] = {{0, 0, 0}, {0, 0, 0}};
     mmopt_step_report report;
     mmopt_rates rates;
     const double losses[2] = {0.5, 0.6};
@@ -216,10 +216,10 @@ static void test_loop(mmopt_trainer *trainer)
     for (int i = 0; i < 60; i++) {
         batch = next_batch();
         OK(mmopt_trainer_zero_grad(trainer));
-        OK(mmopt_trainer_forward_backward_batch(trainer, batch, outcomes));
+        OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
         OK(mmopt_trainer_step(trainer, &report));
         CHECK(report.n_updated == 2 && report.n_skipped == 0);
-        double loss = outcomes[0].loss + outcomes[1].loss;
+        double loss = results[0].loss + results[1].loss;
         first += i < 10 ? loss : 0;
         last += i >= 50 ? loss : 0;
         mmopt_batch_free(batch);
@@ -233,7 +233,7 @@ static void test_loop(mmopt_trainer *trainer)
     OK(mmopt_trainer_log_metrics(trainer, losses, 2));
     FAILS(mmopt_trainer_log_metrics(trainer, losses, 1), MMOPT_CODE_INVALID_ARGUMENT, "1 losses");
     REFUSES_NULL(mmopt_trainer_log_metrics(trainer, NULL, 2));
-    REFUSES_NULL(mmopt_trainer_forward_backward_batch(trainer, NULL, outcomes));
+    REFUSES_NULL(mmopt_trainer_forward_backward_batch(trainer, NULL, results));
 
     /* The same with arrays of tensors, and without places for the results. */
     const mmopt_tensor *tensors[2];
@@ -243,10 +243,10 @@ static void test_loop(mmopt_trainer *trainer)
         OK(mmopt_batch_tensors(batch, i, &tensors[i], &n_tensors[i]));
     OK(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 2, NULL));
     OK(mmopt_trainer_step(trainer, NULL));
-    FAILS(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 1, outcomes),
+    FAILS(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 1, results),
           MMOPT_CODE_INVALID_ARGUMENT, "1 batches");
-    REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, NULL, n_tensors, 2, outcomes));
-    REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, tensors, NULL, 2, outcomes));
+    REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, NULL, n_tensors, 2, results));
+    REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, tensors, NULL, 2, results));
     mmopt_batch_free(batch);
 }
 
@@ -325,10 +325,10 @@ static void test_plan(const mmopt_trainer *trainer)
     char *text = NULL;
     OK(mmopt_trainer_plan(trainer, &text));
     CHECK(strstr(text, "attention query") != NULL && strstr(text, "gpt2") != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     OK(mmopt_trainer_plan_json(trainer, &text));
     CHECK(text[0] == '{' && strstr(text, "\"groups\"") != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     REFUSES_NULL(mmopt_trainer_plan(trainer, NULL));
     REFUSES_NULL(mmopt_trainer_plan_json(trainer, NULL));
 }
@@ -367,7 +367,7 @@ static void test_callbacks(mmopt_trainer *trainer)
 {
     struct calls calls = {trainer, 0, 2, 0, 0};
     mmopt_batch *batch = next_batch();
-    mmopt_canceller *canceller = NULL;
+    mmopt_cancel_token *cancel_token = NULL;
     mmopt_step_report report;
     mmopt_rates rates;
     uint64_t n_steps = mmopt_trainer_n_steps(trainer);
@@ -399,16 +399,16 @@ static void test_callbacks(mmopt_trainer *trainer)
     CHECK(rates.n_skipped == 1);
     OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_OFF, NULL, NULL));
 
-    /* A canceller stops passes until it is reset; it may outlive the trainer. */
-    REFUSES_NULL(mmopt_trainer_canceller(trainer, NULL));
-    OK(mmopt_trainer_canceller(trainer, &canceller));
-    OK(mmopt_canceller_cancel(canceller));
+    /* A cancel_token stops passes until it is reset; it may outlive the trainer. */
+    REFUSES_NULL(mmopt_trainer_cancel_token(trainer, NULL));
+    OK(mmopt_trainer_cancel_token(trainer, &cancel_token));
+    OK(mmopt_cancel_token_cancel(cancel_token));
     FAILS(mmopt_trainer_forward_backward_batch(trainer, batch, NULL), MMOPT_CODE_CANCELLED, NULL);
-    OK(mmopt_canceller_reset(canceller));
+    OK(mmopt_cancel_token_reset(cancel_token));
     OK(mmopt_trainer_zero_grad(trainer));
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
     OK(mmopt_trainer_step(trainer, NULL));
-    mmopt_canceller_free(canceller);
+    mmopt_cancel_token_free(cancel_token);
     mmopt_batch_free(batch);
 }
 

@@ -34,7 +34,7 @@ static uint32_t on_gradient(void *user, const mmopt_gradient *g)
     if (calls->taken != NULL && strcmp(g->name, calls->taken) == 0 && g->model == 0) {
         for (size_t i = 0; i < n; i++)
             g->value[i] = 0.5f;
-        return MMOPT_GRADIENT_ACTION_TAKEN;
+        return MMOPT_GRADIENT_ACTION_HANDLED;
     }
     return calls->answer;
 }

@@ -43,7 +43,7 @@ template <class T> constexpr bool is_owner() {
 static_assert(is_owner<mmopt::corpus>() && is_owner<mmopt::tokenizer>());
 static_assert(is_owner<mmopt::encoding>() && is_owner<mmopt::batch>());
 static_assert(is_owner<mmopt::loader>() && is_owner<mmopt::model>());
-static_assert(is_owner<mmopt::evaluation>() && is_owner<mmopt::canceller>());
+static_assert(is_owner<mmopt::evaluation>() && is_owner<mmopt::cancel_token>());
 static_assert(is_owner<mmopt::trainer>() && is_owner<mmopt::optimizer>());
 static_assert(is_owner<mmopt::managed_tensor>());
 
@@ -77,8 +77,8 @@ TEST(Ownership, MovesReleasesAndFrees) {
 TEST(Errors, HaveCodes) {
     using mmopt::corpus;
     EXPECT_EQ(code_of([] { (void)corpus::read_classification("/none"); }), MMOPT_CODE_NOT_FOUND);
-    EXPECT_EQ(code_of([] { (void)corpus::read_tagged_words("/none"); }), MMOPT_CODE_NOT_FOUND);
-    EXPECT_EQ(code_of([] { (void)corpus::read_questions("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)corpus::read_token_classification("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([] { (void)corpus::read_question_answering("/none"); }), MMOPT_CODE_NOT_FOUND);
     EXPECT_EQ(code_of([] { (void)corpus::read_plain_text("/none"); }), MMOPT_CODE_NOT_FOUND);
     EXPECT_EQ(code_of([] { (void)corpus::from_texts({"a"}, {"x", "y"}); }),
               MMOPT_CODE_INVALID_ARGUMENT);
@@ -95,13 +95,13 @@ TEST(Errors, HaveCodes) {
 }
 
 TEST(Text, CorporaAreRead) {
-    const auto tagged = mmopt::corpus::read_tagged_words(write_file("t.txt", "a X\nb Y\n\nc X\n"));
+    const auto tagged = mmopt::corpus::read_token_classification(write_file("t.txt", "a X\nb Y\n\nc X\n"));
     EXPECT_EQ(tagged.size(), 2U);
     EXPECT_EQ(tagged.labels(), std::vector<std::string>({"X", "Y"}));
-    const auto held_out = mmopt::corpus::read_tagged_words(write_file("h.txt", "a Y\n"), &tagged);
+    const auto held_out = mmopt::corpus::read_token_classification(write_file("h.txt", "a Y\n"), &tagged);
     EXPECT_EQ(held_out.labels().size(), 2U);
     EXPECT_EQ(held_out.label_count(1), 1U);
-    const auto questions = mmopt::corpus::read_questions(write_file(
+    const auto questions = mmopt::corpus::read_question_answering(write_file(
         "q.jsonl", R"({"context": "It is red.", "question": "What?", "answers": {"text": ["red"],)"
                    R"( "answer_start": [6]}})"
                    "\n"));
@@ -115,7 +115,7 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}).label(0), -1);
     const auto [train, eval] = mmopt::corpus::synthetic(40, 1).split(0.25, 2);
     EXPECT_EQ(train.size() + eval.size(), 40U);
-    EXPECT_GE(train.majority_share(), 0.5);
+    EXPECT_GE(train.majority_fraction(), 0.5);
 }
 
 TEST(Text, TokenizersEncode) {
@@ -126,14 +126,14 @@ TEST(Text, TokenizersEncode) {
     const auto words = mmopt::tokenizer::train(corpus, options);
     const auto one = words.encode("low lower");
     EXPECT_EQ(one.size(), 4U);
-    EXPECT_EQ(one.ids()[0], words.special_id(MMOPT_SPECIAL_CLS));
+    EXPECT_EQ(one.ids()[0], words.special_id(MMOPT_SPECIAL_TOKEN_CLS));
     EXPECT_EQ(words.decode(one.ids()), "low lower");
     EXPECT_EQ(one.offsets().size(), 8U);
     EXPECT_EQ(one.offsets()[4], 4U);
     const auto pair = words.encode_pair("low", "lower");
     EXPECT_EQ(pair.type_ids()[pair.size() - 1], 1U);
     EXPECT_EQ(words.encode("low low low", 4).n_truncated(), 1U);
-    EXPECT_FALSE(words.special_id(MMOPT_SPECIAL_BOS).has_value());
+    EXPECT_FALSE(words.special_id(MMOPT_SPECIAL_TOKEN_BOS).has_value());
     EXPECT_EQ(words.max_length(), 16U);
     words.save(testing::TempDir());
     EXPECT_EQ(mmopt::tokenizer::load(testing::TempDir()).vocab_size(), words.vocab_size());
@@ -173,7 +173,7 @@ struct Joint : testing::Test {
             words.vocab_size = 400;
             words.max_length = 32;
             tokenizers.push_back(mmopt::tokenizer::train(corpus, words));
-            auto sizes = mmopt::model_sizes();
+            auto sizes = mmopt::model_config();
             sizes.architecture = words.architecture;
             sizes.layers = 1;
             sizes.hidden = 16;
@@ -231,9 +231,9 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
     for (const auto &batch : walk) {
         joint.zero_grad();
-        const auto outcomes = joint.forward_backward(batch);
-        EXPECT_EQ(outcomes.size(), 2U);
-        EXPECT_TRUE(std::isfinite(outcomes[1].loss));
+        const auto results = joint.forward_backward(batch);
+        EXPECT_EQ(results.size(), 2U);
+        EXPECT_TRUE(std::isfinite(results[1].loss));
         EXPECT_EQ(joint.step().n_updated, 2U);
     }
     EXPECT_EQ(joint.n_steps(), walk.n_batches());
@@ -407,10 +407,10 @@ TEST_F(Joint, ReleasedTrainersHaveNoCallbacks) {
 TEST_F(Joint, AnotherThreadCancels) {
     auto joint = trainer();
     const auto batch = this->batch();
-    const auto canceller = joint.canceller();
-    std::thread([&] { canceller.cancel(); }).join();
+    const auto cancel_token = joint.cancel_token();
+    std::thread([&] { cancel_token.cancel(); }).join();
     EXPECT_EQ(code_of([&] { joint.forward_backward(batch); }), MMOPT_CODE_CANCELLED);
-    canceller.reset();
+    cancel_token.reset();
     EXPECT_EQ(joint.forward_backward(batch).size(), 2U);
 }
 
@@ -425,7 +425,7 @@ TEST_F(Joint, ModelsComeFromEverywhere) {
     std::vector<mmopt::model> all;
     all.push_back(mmopt::model::from_onnx("file", path, loss));
     all.push_back(mmopt::model::from_onnx_bytes("bytes", bytes.data(), bytes.size(), loss));
-    auto sizes = mmopt::model_sizes();
+    auto sizes = mmopt::model_config();
     sizes.layers = 1;
     sizes.vocab_size = 400;
     sizes.n_labels = 3;
@@ -454,11 +454,11 @@ TEST_F(Joint, ModelsAreMendedAndReported) {
     const auto path = scratch("mend.onnx");
     joint.save_onnx(0, path);
     auto file = mmopt::model::from_onnx("file", path);
-    file.set_merging(MMOPT_MERGING_SPLIT).set_tying(MMOPT_TYING_ALL).set_restore_names(false);
+    file.set_shared_initializers(MMOPT_SHARED_INITIALIZERS_SPLIT).set_duplicate_weights(MMOPT_DUPLICATE_WEIGHTS_ALL).set_restore_names(false);
     file.freeze_row("*word_embeddings.weight", 0);
     EXPECT_FALSE(file.report().empty());
     EXPECT_EQ(file.report_json()[0], '{');
-    EXPECT_EQ(code_of([&] { file.set_tying(99); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { file.set_duplicate_weights(99); }), MMOPT_CODE_INVALID_ARGUMENT);
     EXPECT_EQ(joint.model_report_json(1)[0], '{');
     EXPECT_NO_THROW((void)joint.model_report(0));
 
@@ -491,7 +491,7 @@ TEST_F(Joint, GradientsAreShownBeforeTheStep) {
     joint.set_gradient_callback([&](const mmopt_gradient &gradient) -> std::uint32_t {
         n++;
         const bool is_bias = gradient.model == 0 && gradient.parameter == bias.index();
-        return is_bias ? MMOPT_GRADIENT_ACTION_TAKEN : MMOPT_GRADIENT_ACTION_USE;
+        return is_bias ? MMOPT_GRADIENT_ACTION_HANDLED : MMOPT_GRADIENT_ACTION_USE;
     });
     joint.forward_backward(batch);
     joint.step();
@@ -649,7 +649,7 @@ TEST(GradientMode, CallbacksDecideWithinAStep) {
     std::size_t n = 0;
     first.set_gradient_callback([&](const mmopt_gradient &gradient) -> std::uint32_t {
         n++;
-        return gradient.model == 0 ? MMOPT_GRADIENT_ACTION_TAKEN : MMOPT_GRADIENT_ACTION_USE;
+        return gradient.model == 0 ? MMOPT_GRADIENT_ACTION_HANDLED : MMOPT_GRADIENT_ACTION_USE;
     });
     // The callbacks move along.
     mmopt::optimizer optimizer(std::move(first));

@@ -11,8 +11,8 @@ use mmopt::optim::{ModelSpec, Optimizer, Options, ParamSpec};
 use mmopt::runtime::kernels;
 use mmopt::tensor::DType;
 use mmopt::train::graphs::{
-    Parameter, find_merged, find_parameters, find_twins, make_inputs, split_merged,
-    switch_to_inference, tie_twins,
+    Parameter, find_duplicate_weights, find_parameters, find_shared_initializers, make_inputs,
+    split_shared_initializers, switch_to_inference, tie_duplicate_weights,
 };
 
 /// Rounds of putting bodies in their place, as training does.
@@ -34,9 +34,10 @@ pub fn reader(data: &[u8]) {
         let _ = autodiff::check_operators(&graph, output, &trained);
     }
     let mut mended = graph.clone();
-    let twins = find_twins(&mended);
-    let _ = tie_twins(&mut mended, &twins).and_then(|()| split_merged(&mut mended));
-    let _ = find_merged(&mended);
+    let twins = find_duplicate_weights(&mended);
+    let _ = tie_duplicate_weights(&mut mended, &twins)
+        .and_then(|()| split_shared_initializers(&mut mended));
+    let _ = find_shared_initializers(&mended);
     write_and_read(&mended);
     graph.detach();
     if autodiff::raise_opset(&mut graph).is_ok()

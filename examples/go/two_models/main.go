@@ -68,18 +68,18 @@ func run(ctx context.Context) error {
 }
 
 func train(ctx context.Context, trainer *mmopt.Trainer, loader *mmopt.Loader) error {
-	var outcomes []mmopt.Outcome
+	var results []mmopt.TrainResult
 	for batch, err := range loader.Batches() {
 		if err != nil {
 			return err
 		}
-		if outcomes, err = trainer.ForwardBackward(ctx, batch); err != nil {
+		if results, err = trainer.ForwardBackward(ctx, batch); err != nil {
 			return err
 		}
 		if _, err = trainer.Step(ctx); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("two_models: bert %.3f gpt2 %.3f\n", outcomes[0].Loss, outcomes[1].Loss)
+	fmt.Printf("two_models: bert %.3f gpt2 %.3f\n", results[0].Loss, results[1].Loss)
 	return nil
 }

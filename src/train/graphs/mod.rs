@@ -5,25 +5,30 @@
 //! shapes alone is a constant. A training graph is made for each shape that training meets.
 
 mod dropout;
-mod given;
-mod mend;
+mod import_fixes;
 mod names;
 mod non_finite;
 mod parameters;
 mod precision;
+mod precomputed;
 mod specialise;
 
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
-pub use given::{GivenGradients, given_evaluation_graph, given_graph, given_labels};
-pub use mend::{Merged, Twins, find_merged, find_twins, split_merged, tie_twins};
+pub use import_fixes::{
+    DuplicateWeightPair, SharedInitializer, find_duplicate_weights, find_shared_initializers,
+    split_shared_initializers, tie_duplicate_weights,
+};
 pub use names::{Renamed, is_invented, restore_names};
 pub use non_finite::{NonFinite, Operand, Pass, find_non_finite};
 pub use parameters::{
     Origin, Parameter, Untrainable, find_parameters, find_untrainable, make_inputs, parameter_data,
 };
 pub use precision::{hold_in_f32, outputs_in_f32};
+pub use precomputed::{
+    PrecomputedGradients, precomputed_evaluation_graph, precomputed_graph, precomputed_labels,
+};
 pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};

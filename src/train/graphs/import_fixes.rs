@@ -1,4 +1,4 @@
-//! Mending what exporters do to parameters. They merge parameters that happened to be equal when
+//! ImportFixes what exporters do to parameters. They merge parameters that happened to be equal when
 //! the model was exported (fresh norm gains are all 1, fresh biases all 0), which ties what the
 //! model keeps apart; and they write a shared embedding twice, which unties what it shares.
 //!
@@ -20,7 +20,7 @@ const BLOCK: usize = 64;
 
 /// An initializer that very likely stands for several parameters.
 #[derive(Clone, Debug)]
-pub struct Merged {
+pub struct SharedInitializer {
     /// The initializer.
     pub value: ValueId,
     /// Its name.
@@ -31,7 +31,7 @@ pub struct Merged {
 
 /// Two initializers with the same values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Twins {
+pub struct DuplicateWeightPair {
     /// The one that stays: the table, unless only the other has a name that means something.
     pub first: ValueId,
     /// The other.
@@ -46,7 +46,7 @@ pub struct Twins {
 /// Trainable initializers whose elements are all equal and that several nodes read in the same
 /// place: scales and shifts of norms, biases. A shared embedding is not among them, for its
 /// elements differ. Uses through an `Identity` do not count: each is a parameter of its own.
-pub fn find_merged(graph: &Graph) -> Vec<Merged> {
+pub fn find_shared_initializers(graph: &Graph) -> Vec<SharedInitializer> {
     let consumers = graph.consumers();
     let mut found = Vec::new();
     for parameter in find_parameters(graph).into_iter().filter(Parameter::trainable) {
@@ -56,7 +56,7 @@ pub fn find_merged(graph: &Graph) -> Vec<Merged> {
             continue;
         }
         let uses = uses.iter().map(|&(id, slot)| (graph.describe(id), slot)).collect();
-        found.push(Merged { value: parameter.value, name: parameter.name, uses });
+        found.push(SharedInitializer { value: parameter.value, name: parameter.name, uses });
     }
     found
 }
@@ -65,13 +65,13 @@ fn own_uses(graph: &Graph, uses: &[(NodeId, usize)]) -> Vec<(NodeId, usize)> {
     uses.iter().copied().filter(|(id, _)| graph.node(*id).op != "Identity").collect()
 }
 
-/// Gives each use of the initializers that [`find_merged`] finds a copy of its own. One use keeps
+/// Gives each use of the initializers that [`find_shared_initializers`] finds a copy of its own. One use keeps
 /// the name: the one that it belongs to as far as the nodes tell, else the first. The others are
 /// named as the state dict has them where that can be told, else after the old name and the node
 /// that reads them. Returns the new names with the old one.
-pub fn split_merged(graph: &mut Graph) -> Result<Vec<(String, String)>> {
+pub fn split_shared_initializers(graph: &mut Graph) -> Result<Vec<(String, String)>> {
     let mut made = Vec::new();
-    for merged in find_merged(graph) {
+    for merged in find_shared_initializers(graph) {
         let Some(data) = graph.initializer(merged.value).cloned() else { continue };
         let uses = Uses::of(graph);
         let readers = own_uses(graph, &uses.consumers[merged.value.index()]);
@@ -109,7 +109,7 @@ fn after_reader(graph: &mut Graph, name: &str, id: NodeId, slot: usize) -> Strin
 
 /// Pairs of trainable parameters of two dimensions that hold the same values, possibly
 /// transposed: a shared embedding that was written twice, or matrices copied from each other.
-pub fn find_twins(graph: &Graph) -> Vec<Twins> {
+pub fn find_duplicate_weights(graph: &Graph) -> Vec<DuplicateWeightPair> {
     let tables = tables(graph);
     let mut seen: HashMap<Probes, Vec<ValueId>> = HashMap::new();
     let mut found = Vec::new();
@@ -142,7 +142,7 @@ pub fn find_twins(graph: &Graph) -> Vec<Twins> {
             seen.entry(key).or_default().retain(|&v| v != other);
             seen.entry(own).or_default().push(first);
         }
-        found.push(Twins { first, second, transposed, table });
+        found.push(DuplicateWeightPair { first, second, transposed, table });
     }
     found
 }
@@ -202,7 +202,7 @@ fn equal(a: &TensorData, b: &TensorData, transposed: bool) -> bool {
 
 /// Makes the second of each pair the first (through a Transpose where it is transposed), so that
 /// they are one parameter again.
-pub fn tie_twins(graph: &mut Graph, twins: &[Twins]) -> Result<()> {
+pub fn tie_duplicate_weights(graph: &mut Graph, twins: &[DuplicateWeightPair]) -> Result<()> {
     for twin in twins {
         let mut shared = twin.first;
         if twin.transposed {
@@ -245,13 +245,13 @@ mod tests {
     #[test]
     fn merged_parameters_are_found_and_split() {
         let mut g = model();
-        let merged = find_merged(&g);
+        let merged = find_shared_initializers(&g);
         assert_eq!(merged.len(), 1);
         assert_eq!((merged[0].name.as_str(), merged[0].uses.len()), ("bias", 2));
-        let made = split_merged(&mut g).unwrap();
+        let made = split_shared_initializers(&mut g).unwrap();
         assert_eq!(made.len(), 1);
         assert_eq!(made[0].1, "bias");
-        assert!(find_merged(&g).is_empty());
+        assert!(find_shared_initializers(&g).is_empty());
         let copy = g.find(&made[0].0).unwrap();
         assert_eq!(g.nodes()[1].input(1), Some(copy));
     }
@@ -259,12 +259,12 @@ mod tests {
     #[test]
     fn twins_are_found_and_tied() {
         let mut g = model();
-        let twins = find_twins(&g);
+        let twins = find_duplicate_weights(&g);
         let (first, second) = (g.find("table").unwrap(), g.find("turned").unwrap());
-        assert_eq!(twins, [Twins { first, second, transposed: true, table: false }]);
-        tie_twins(&mut g, &twins).unwrap();
+        assert_eq!(twins, [DuplicateWeightPair { first, second, transposed: true, table: false }]);
+        tie_duplicate_weights(&mut g, &twins).unwrap();
         assert!(g.initializer(second).is_none());
-        assert!(find_twins(&g).is_empty());
+        assert!(find_duplicate_weights(&g).is_empty());
         let names: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["bias", "table"]);
     }
@@ -283,10 +283,15 @@ mod tests {
         let z = g.op("MatMul", &[rows, head], []);
         g.add_output(y);
         g.add_output(z);
-        let twins = find_twins(&g);
-        let pair = |first, second, transposed, table| Twins { first, second, transposed, table };
+        let twins = find_duplicate_weights(&g);
+        let pair = |first, second, transposed, table| DuplicateWeightPair {
+            first,
+            second,
+            transposed,
+            table,
+        };
         assert_eq!(twins, [pair(head, invented, false, false), pair(table, head, true, true)]);
-        tie_twins(&mut g, &twins).unwrap();
+        tie_duplicate_weights(&mut g, &twins).unwrap();
         let names: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["table"]);
     }
@@ -310,7 +315,7 @@ mod tests {
         let y = g.op("Mul", &[x, gain], []);
         let y = g.op("Mul", &[y, other], []);
         g.add_output(y);
-        assert!(find_merged(&g).is_empty());
+        assert!(find_shared_initializers(&g).is_empty());
         assert_eq!(find_parameters(&g).len(), 2);
     }
 }

@@ -12,11 +12,11 @@ func TestMendingAndReports(t *testing.T) {
 	ok(t, j.SaveONNX(0, path))
 	model := must(ModelFromONNX("file", path, nil))(t)
 	defer model.Close()
-	ok(t, model.SetMerging(SplitMerged))
-	ok(t, model.SetTying(TieAll))
+	ok(t, model.SetSharedInitializers(SplitMerged))
+	ok(t, model.SetDuplicateWeights(TieAll))
 	ok(t, model.SetRestoreNames(false))
 	ok(t, model.FreezeRow("*word_embeddings.weight", 0))
-	wants(t, model.SetTying(99), ErrInvalidArgument)
+	wants(t, model.SetDuplicateWeights(99), ErrInvalidArgument)
 	wants(t, model.FreezeRow("*", -1), ErrInvalidArgument)
 	if must(model.Report())(t) == "" {
 		t.Fatal("no report")
@@ -39,7 +39,7 @@ func TestMendingAndReports(t *testing.T) {
 
 	graph := GradientGraph{Loss: "loss", Gradients: []GradientOutput{{"weight", "weight_gradient"}}}
 	ok(t, model.SetGradients(graph))
-	fresh := must(ModelFromSizes("m", nil))(t)
+	fresh := must(NewModel("m", nil))(t)
 	defer fresh.Close()
 	wants(t, fresh.SetGradients(graph), ErrInvalidArgument)
 }

@@ -6,13 +6,13 @@ use super::args::{choice, flag, output, owned_text, text};
 use super::error::mmopt_error;
 use super::guard::{exclusive, guard, shared};
 use super::model::mmopt_model;
-use crate::train::{Merging, Tying};
+use crate::train::{DuplicateWeights, SharedInitializers};
 
 /// What is done with a tensor that an exporter put in place of several equal parameters: fresh
 /// gains are all 1, fresh biases all 0.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_merging {
+pub enum mmopt_shared_initializers {
     /// It is reported and trained as one parameter; whether the model keeps them apart cannot be
     /// told from the file.
     Report = 0,
@@ -23,7 +23,7 @@ pub enum mmopt_merging {
 /// What is done with two equal matrices, possibly transposed.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_tying {
+pub enum mmopt_duplicate_weights {
     /// They are reported and trained apart.
     Report = 0,
     /// They become one parameter where rows of one of them are looked up: a shared embedding that
@@ -33,44 +33,48 @@ pub enum mmopt_tying {
     All = 2,
 }
 
-/// Decides about merged parameters of an ONNX graph, an mmopt_merging. Default
-/// MMOPT_MERGING_REPORT.
+/// Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
+/// MMOPT_SHARED_INITIALIZERS_REPORT.
 ///
 /// Errors: INVALID_ARGUMENT for another number.
 ///
 /// @param[in,out] model changed: needed alone.
-/// @param merging an mmopt_merging.
+/// @param merging an mmopt_shared_initializers.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_model_set_merging(
+pub unsafe extern "C" fn mmopt_model_set_shared_initializers(
     model: *mut mmopt_model,
     merging: u32,
 ) -> *mut mmopt_error {
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
-        let choices = [(0, Merging::Report), (1, Merging::Split)];
-        exclusive(model)?.mending.merged = choice(merging, "merging", &choices)?;
+        let choices = [(0, SharedInitializers::Report), (1, SharedInitializers::Split)];
+        exclusive(model)?.import_fixes.merged = choice(merging, "merging", &choices)?;
         Ok(())
     })
 }
 
-/// Decides about equal matrices of an ONNX graph, an mmopt_tying. Default
-/// MMOPT_TYING_EMBEDDINGS.
+/// Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
+/// MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
 ///
 /// Errors: INVALID_ARGUMENT for another number.
 ///
 /// @param[in,out] model changed: needed alone.
-/// @param tying an mmopt_tying.
+/// @param tying an mmopt_duplicate_weights.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_model_set_tying(
+pub unsafe extern "C" fn mmopt_model_set_duplicate_weights(
     model: *mut mmopt_model,
     tying: u32,
 ) -> *mut mmopt_error {
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
-        let choices = [(0, Tying::Report), (1, Tying::Embeddings), (2, Tying::All)];
-        exclusive(model)?.mending.twins = choice(tying, "tying", &choices)?;
+        let choices = [
+            (0, DuplicateWeights::Report),
+            (1, DuplicateWeights::Embeddings),
+            (2, DuplicateWeights::All),
+        ];
+        exclusive(model)?.import_fixes.twins = choice(tying, "tying", &choices)?;
         Ok(())
     })
 }
@@ -91,7 +95,7 @@ pub unsafe extern "C" fn mmopt_model_set_restore_names(
 ) -> *mut mmopt_error {
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
-        exclusive(model)?.mending.names = flag(restore, "restore")?;
+        exclusive(model)?.import_fixes.names = flag(restore, "restore")?;
         Ok(())
     })
 }
@@ -124,12 +128,12 @@ pub unsafe extern "C" fn mmopt_model_freeze_row(
 
 /// What a trainer would find in this model and do about it, as text for people: parameters that
 /// were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
-/// the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_text_free.
+/// the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
 ///
 /// Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
 ///
 /// @param[in] model only read: threads may share it.
-/// @param[out] text becomes the text, the caller's: mmopt_text_free.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report(
@@ -146,12 +150,12 @@ pub unsafe extern "C" fn mmopt_model_report(
 }
 
 /// As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
-/// it: mmopt_text_free.
+/// it: mmopt_string_free.
 ///
 /// Errors: as mmopt_model_report.
 ///
 /// @param[in] model only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_text_free.
+/// @param[out] json becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report_json(

@@ -3,21 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod mending_common;
+mod import_fixes_common;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use mending_common::{
+use import_fixes_common::{
     VOCABULARY, WIDTH, exported, floats, fragile, linear, linear_with_gradients, noise,
 };
 use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::onnx::{Attribute, Graph};
 use mmopt::tensor::{DType, Tensor};
-use mmopt::train::graphs::{GivenGradients, Pass};
+use mmopt::train::graphs::{Pass, PrecomputedGradients};
 use mmopt::train::{
-    GradientGraph, Level, Merging, ModelOptions, Source, TensorView, Trainer, TrainerOptions, Tying,
+    DuplicateWeights, GradientGraph, Level, ModelOptions, SharedInitializers, Source, TensorView,
+    Trainer, TrainerOptions,
 };
 use mmopt::{Kind, optim};
 
@@ -145,8 +146,8 @@ fn an_export_is_mended_reported_and_learns() {
 fn tied_and_untied_embeddings() {
     let mut tied = trainer(tagger());
     let mut options = tagger();
-    options.mending.twins = Tying::Report;
-    options.mending.names = false;
+    options.import_fixes.twins = DuplicateWeights::Report;
+    options.import_fixes.names = false;
     let mut apart = trainer(options);
     assert!(names(&apart).contains(&"val_9".to_owned()));
     assert!(!apart.report(0).unwrap().twins[0].tied);
@@ -172,20 +173,23 @@ fn equal_matrices_without_a_table_stay_apart_by_default() {
     let z = g.op("MatMul", &[z, b], []);
     g.set_type(z, g.value(y).ty.clone());
     g.set_outputs(vec![z]);
-    let count = |twins: Tying| {
+    let count = |twins: DuplicateWeights| {
         let mut options = onnx(&g, LossKind::MeanSquaredError);
-        options.mending.twins = twins;
+        options.import_fixes.twins = twins;
         let report = options.inspect().unwrap();
         assert_eq!(report.twins.len(), 1);
         report.parameters.len()
     };
-    assert_eq!([Tying::Report, Tying::Embeddings, Tying::All].map(count), [4, 4, 3]);
+    assert_eq!(
+        [DuplicateWeights::Report, DuplicateWeights::Embeddings, DuplicateWeights::All].map(count),
+        [4, 4, 3]
+    );
 }
 
 #[test]
 fn merged_parameters_are_split_on_request() {
     let mut options = tagger();
-    options.mending.merged = Merging::Split;
+    options.import_fixes.merged = SharedInitializers::Split;
     let report = options.inspect().unwrap();
     assert_eq!(report.merged[0].split, ["m.ln2.bias"]);
     assert!(report.warnings().iter().all(|w| !w.contains("zero")), "{:?}", report.warnings());
@@ -227,7 +231,7 @@ fn patterns_find_parameters_under_every_name() {
     assert!(e.message().contains("'w_quantized' i8[6, 6]") && e.message().contains("f32"), "{e}");
 
     let mut options = tagger();
-    options.mending.names = false;
+    options.import_fixes.names = false;
     assert!(names(&self::trainer(options)).contains(&"onnx::MatMul_12".to_owned()));
 }
 
@@ -407,7 +411,7 @@ fn gradient_graph(graph: &Graph) -> ModelOptions {
     let mut options = ModelOptions::new("model", Source::OnnxBytes(bytes));
     let pair = |p: &str, g: &str| (p.to_owned(), g.to_owned());
     options.gradients = Some(GradientGraph {
-        outputs: GivenGradients {
+        outputs: PrecomputedGradients {
             loss: "mse".into(),
             gradients: vec![pair("w", "w_grad"), pair("b", "b_grad")],
             logits: vec!["y".into()],
@@ -505,10 +509,10 @@ fn bad_gradient_graphs_are_refused() {
         change(&mut options);
         trainer_with(options, 0.0).unwrap_err()
     };
-    let outputs = |o: &mut ModelOptions, f: &dyn Fn(&mut GivenGradients)| {
+    let outputs = |o: &mut ModelOptions, f: &dyn Fn(&mut PrecomputedGradients)| {
         f(&mut o.gradients.as_mut().unwrap().outputs);
     };
-    let check = |kind: Kind, part: &str, change: &dyn Fn(&mut GivenGradients)| {
+    let check = |kind: Kind, part: &str, change: &dyn Fn(&mut PrecomputedGradients)| {
         let e = refused(&|o| outputs(o, change));
         assert!(e.kind() == kind && e.message().contains(part), "{e}");
     };

@@ -9,7 +9,7 @@ use crate::onnx::{Graph, ValueId};
 
 /// Which outputs of a model are its loss and gradients.
 #[derive(Clone, Debug, Default)]
-pub struct GivenGradients {
+pub struct PrecomputedGradients {
     /// Output that holds the loss: a float with one element.
     pub loss: String,
     /// Parameter (an initializer, or a float input of the model) and the output that holds its
@@ -24,16 +24,16 @@ pub struct GivenGradients {
 /// # Errors
 /// `NotFound` for unknown names; `Shape` when a gradient is not of its parameter's type, or the
 /// loss no scalar.
-pub fn given_graph(
+pub fn precomputed_graph(
     model: &Graph,
-    given: &GivenGradients,
+    given: &PrecomputedGradients,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
     let graph = fix_shapes_and_types(model, shapes)?;
     write(graph, given).context(|| format!("model '{}'", model.name))
 }
 
-fn write(mut graph: Graph, given: &GivenGradients) -> Result<TrainingGraph> {
+fn write(mut graph: Graph, given: &PrecomputedGradients) -> Result<TrainingGraph> {
     let loss = output(&graph, &given.loss)?;
     check_loss(&graph, loss)?;
     let mut params = Vec::new();
@@ -76,10 +76,10 @@ fn write(mut graph: Graph, given: &GivenGradients) -> Result<TrainingGraph> {
 /// `with_loss` asks for it.
 ///
 /// # Errors
-/// As [`given_graph`].
-pub fn given_evaluation_graph(
+/// As [`precomputed_graph`].
+pub fn precomputed_evaluation_graph(
     model: &Graph,
-    given: &GivenGradients,
+    given: &PrecomputedGradients,
     with_loss: bool,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<EvaluationGraph> {
@@ -102,7 +102,7 @@ pub fn given_evaluation_graph(
 }
 
 /// The inputs that the loss needs and the logits do not: labels. None without logits.
-pub fn given_labels(model: &Graph, given: &GivenGradients) -> Result<Vec<String>> {
+pub fn precomputed_labels(model: &Graph, given: &PrecomputedGradients) -> Result<Vec<String>> {
     if given.logits.is_empty() {
         return Ok(Vec::new());
     }

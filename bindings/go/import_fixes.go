@@ -9,40 +9,40 @@ import (
 	"unsafe"
 )
 
-// Merging is what is done with a tensor that an exporter put in place of several equal parameters.
-type Merging uint32
+// SharedInitializers is what is done with a tensor that an exporter put in place of several equal parameters.
+type SharedInitializers uint32
 
 // The ways.
 const (
 	// ReportMerged trains it as one parameter, and says so.
-	ReportMerged Merging = C.MMOPT_MERGING_REPORT
+	ReportMerged SharedInitializers = C.MMOPT_SHARED_INITIALIZERS_REPORT
 	// SplitMerged gives each use a copy of its own.
-	SplitMerged Merging = C.MMOPT_MERGING_SPLIT
+	SplitMerged SharedInitializers = C.MMOPT_SHARED_INITIALIZERS_SPLIT
 )
 
-// Tying is what is done with two equal matrices, possibly transposed.
-type Tying uint32
+// DuplicateWeights is what is done with two equal matrices, possibly transposed.
+type DuplicateWeights uint32
 
 // The ways.
 const (
 	// ReportEqual trains them apart, and says so.
-	ReportEqual Tying = C.MMOPT_TYING_REPORT
+	ReportEqual DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_REPORT
 	// TieEmbeddings makes one parameter of them where rows of one are looked up.
-	TieEmbeddings Tying = C.MMOPT_TYING_EMBEDDINGS
+	TieEmbeddings DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS
 	// TieAll makes one parameter of them.
-	TieAll Tying = C.MMOPT_TYING_ALL
+	TieAll DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_ALL
 )
 
-// SetMerging decides about merged parameters of an ONNX graph. Default ReportMerged.
-func (m *Model) SetMerging(merging Merging) error {
+// SetSharedInitializers decides about merged parameters of an ONNX graph. Default ReportMerged.
+func (m *Model) SetSharedInitializers(merging SharedInitializers) error {
 	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_set_merging(m.c(), C.uint32_t(merging)))
+	return take(C.mmopt_model_set_shared_initializers(m.c(), C.uint32_t(merging)))
 }
 
-// SetTying decides about equal matrices of an ONNX graph. Default TieEmbeddings.
-func (m *Model) SetTying(tying Tying) error {
+// SetDuplicateWeights decides about equal matrices of an ONNX graph. Default TieEmbeddings.
+func (m *Model) SetDuplicateWeights(tying DuplicateWeights) error {
 	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_set_tying(m.c(), C.uint32_t(tying)))
+	return take(C.mmopt_model_set_duplicate_weights(m.c(), C.uint32_t(tying)))
 }
 
 // SetRestoreNames says whether names that an exporter invented give way to those of the state
@@ -102,8 +102,8 @@ func (m *Model) SetGradients(graph GradientGraph) error {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(m)
-	o := array[C.mmopt_gradient_options](&a, 1)
-	C.mmopt_gradient_options_init(o)
+	o := array[C.mmopt_precomputed_gradient_options](&a, 1)
+	C.mmopt_precomputed_gradient_options_init(o)
 	n := len(graph.Gradients)
 	pairs := array[C.mmopt_gradient_output](&a, n)
 	for i, g := range graph.Gradients {
@@ -114,7 +114,7 @@ func (m *Model) SetGradients(graph GradientGraph) error {
 	o.gradients, o.n_gradients = pairs, C.size_t(n)
 	o.logits, o.n_logits = a.texts(graph.Logits), C.size_t(len(graph.Logits))
 	o.weights = a.optional(graph.Weights)
-	return a.call(func() *C.mmopt_error { return C.mmopt_model_set_gradients(m.c(), o) })
+	return a.call(func() *C.mmopt_error { return C.mmopt_model_set_precomputed_gradients(m.c(), o) })
 }
 
 // ModelReport tells people what was found in a model's graph and done about it.

@@ -1,5 +1,5 @@
 /* What exporters do to parameters, models with gradients of their own, and where a pass goes
- * non-finite. The folder holds the small graphs of tests/mending_common. */
+ * non-finite. The folder holds the small graphs of tests/import_fixes_common. */
 #include "check.h"
 
 #include <math.h>
@@ -72,10 +72,10 @@ static mmopt_tensor tensor(const char *name, uint32_t dtype, const int64_t *shap
 
 static double step(mmopt_trainer *trainer, const mmopt_tensor *tensors, size_t n)
 {
-    mmopt_outcome outcome = {NAN, 0, 0};
-    OK(mmopt_trainer_forward_backward(trainer, 0, tensors, n, &outcome));
+    mmopt_train_result result = {NAN, 0, 0};
+    OK(mmopt_trainer_forward_backward(trainer, 0, tensors, n, &result));
     OK(mmopt_trainer_step(trainer, NULL));
-    return outcome.loss;
+    return result.loss;
 }
 
 static mmopt_tensor parameter(mmopt_trainer *trainer, const char *name)
@@ -90,12 +90,12 @@ static mmopt_tensor parameter(mmopt_trainer *trainer, const char *name)
 static void test_nulls(void)
 {
     mmopt_model *model = tagger();
-    mmopt_gradient_options options;
+    mmopt_precomputed_gradient_options options;
     mmopt_gradient_output pair = {NULL, "x"};
     char *text = NULL;
 
-    REFUSES_NULL(mmopt_model_set_merging(NULL, 0));
-    REFUSES_NULL(mmopt_model_set_tying(NULL, 0));
+    REFUSES_NULL(mmopt_model_set_shared_initializers(NULL, 0));
+    REFUSES_NULL(mmopt_model_set_duplicate_weights(NULL, 0));
     REFUSES_NULL(mmopt_model_set_restore_names(NULL, 0));
     REFUSES_NULL(mmopt_model_freeze_row(NULL, "*", 0));
     REFUSES_NULL(mmopt_model_freeze_row(model, NULL, 0));
@@ -106,28 +106,28 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_trainer_model_report(NULL, 0, &text));
     REFUSES_NULL(mmopt_trainer_model_report_json(NULL, 0, &text));
     REFUSES_NULL(mmopt_trainer_find_non_finite(NULL, 0, NULL, 0, &text, &text));
-    REFUSES_NULL(mmopt_model_set_gradients(NULL, NULL));
-    mmopt_gradient_options_init(NULL);
-    REFUSES_NULL(mmopt_model_set_gradients(model, NULL));
-    mmopt_gradient_options_init(&options);
+    REFUSES_NULL(mmopt_model_set_precomputed_gradients(NULL, NULL));
+    mmopt_precomputed_gradient_options_init(NULL);
+    REFUSES_NULL(mmopt_model_set_precomputed_gradients(model, NULL));
+    mmopt_precomputed_gradient_options_init(&options);
     options.loss = "mse";
     options.n_gradients = 1;
-    REFUSES_NULL(mmopt_model_set_gradients(model, &options));
+    REFUSES_NULL(mmopt_model_set_precomputed_gradients(model, &options));
     options.gradients = &pair;
-    FAILS(mmopt_model_set_gradients(model, &options), MMOPT_CODE_INVALID_ARGUMENT, "gradients[0]");
+    FAILS(mmopt_model_set_precomputed_gradients(model, &options), MMOPT_CODE_INVALID_ARGUMENT, "gradients[0]");
     pair.parameter = "w";
     options.n_logits = 1;
-    REFUSES_NULL(mmopt_model_set_gradients(model, &options));
-    FAILS(mmopt_model_set_merging(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "merging is 2");
-    FAILS(mmopt_model_set_tying(model, 3), MMOPT_CODE_INVALID_ARGUMENT, "tying is 3");
+    REFUSES_NULL(mmopt_model_set_precomputed_gradients(model, &options));
+    FAILS(mmopt_model_set_shared_initializers(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "merging is 2");
+    FAILS(mmopt_model_set_duplicate_weights(model, 3), MMOPT_CODE_INVALID_ARGUMENT, "tying is 3");
     FAILS(mmopt_model_set_restore_names(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "restore is 2");
     CHECK(text == NULL);
     mmopt_model_free(model);
 
     /* Only ONNX graphs can bring gradients. */
-    OK(mmopt_model_from_sizes("fresh", NULL, &model));
+    OK(mmopt_model_create("fresh", NULL, &model));
     options.n_logits = 0;
-    FAILS(mmopt_model_set_gradients(model, &options), MMOPT_CODE_INVALID_ARGUMENT, "ONNX");
+    FAILS(mmopt_model_set_precomputed_gradients(model, &options), MMOPT_CODE_INVALID_ARGUMENT, "ONNX");
     mmopt_model_free(model);
 }
 
@@ -143,7 +143,7 @@ static void report_has(const mmopt_model *model, int as_json, const char *part)
         printf("'%s' is not in %s\n", part, text == NULL ? "NULL" : text);
         CHECK(0);
     }
-    mmopt_text_free(text);
+    mmopt_string_free(text);
 }
 
 /* Reports need no runtime. */
@@ -156,9 +156,9 @@ static void test_reports(void)
     report_has(model, 0, "renamed: 'layer.dense.weight', in the file 'onnx::MatMul_12'");
     report_has(model, 0, "quantised weights have no gradient");
     report_has(model, 1, "\"tied\":true");
-    OK(mmopt_model_set_tying(model, MMOPT_TYING_REPORT));
+    OK(mmopt_model_set_duplicate_weights(model, MMOPT_DUPLICATE_WEIGHTS_REPORT));
     report_has(model, 1, "\"tied\":false");
-    OK(mmopt_model_set_merging(model, MMOPT_MERGING_SPLIT));
+    OK(mmopt_model_set_shared_initializers(model, MMOPT_SHARED_INITIALIZERS_SPLIT));
     report_has(model, 0, "split into 2: zero, m.ln2.bias");
     OK(mmopt_model_set_restore_names(model, 0));
     report_has(model, 1, "\"name\":\"onnx::MatMul_12\"");
@@ -193,10 +193,10 @@ static void test_mended_training(void)
     CHECK(mmopt_trainer_n_parameters(trainer, 0) == 7);
     OK(mmopt_trainer_model_report(trainer, 0, &text));
     CHECK(strstr(text, "frozen rows: 'emb.weight' [7]") != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     OK(mmopt_trainer_model_report_json(trainer, 0, &text));
     CHECK(text[0] == '{' && strstr(text, "\"frozen_rows\":[7]") != NULL);
-    mmopt_text_free(text);
+    mmopt_string_free(text);
     FAILS(mmopt_trainer_model_report(trainer, 1, &text), MMOPT_CODE_INVALID_ARGUMENT, "model 1");
     REFUSES_NULL(mmopt_trainer_model_report(trainer, 0, NULL));
     REFUSES_NULL(mmopt_trainer_model_report_json(trainer, 0, NULL));
@@ -221,8 +221,8 @@ static void test_mended_training(void)
     mmopt_trainer_free(trainer);
 
     model = tagger();
-    OK(mmopt_model_set_tying(model, MMOPT_TYING_REPORT));
-    OK(mmopt_model_set_merging(model, MMOPT_MERGING_SPLIT));
+    OK(mmopt_model_set_duplicate_weights(model, MMOPT_DUPLICATE_WEIGHTS_REPORT));
+    OK(mmopt_model_set_shared_initializers(model, MMOPT_SHARED_INITIALIZERS_SPLIT));
     OK(mmopt_model_set_restore_names(model, 0));
     other = train(model);
     CHECK(mmopt_trainer_n_parameters(other, 0) == 9);
@@ -250,15 +250,15 @@ static mmopt_model *given(const char *loss)
     static const mmopt_gradient_output pairs[2] = {{"w", "w_grad"}, {"b", "b_grad"}};
     static const char *const logits[1] = {"y"};
     mmopt_model *model = open_model("gradients.onnx");
-    mmopt_gradient_options options;
+    mmopt_precomputed_gradient_options options;
 
-    mmopt_gradient_options_init(&options);
+    mmopt_precomputed_gradient_options_init(&options);
     options.loss = loss;
     options.gradients = pairs;
     options.n_gradients = 2;
     options.logits = logits;
     options.n_logits = 1;
-    OK(mmopt_model_set_gradients(model, &options));
+    OK(mmopt_model_set_precomputed_gradients(model, &options));
     return model;
 }
 
@@ -315,8 +315,8 @@ static void test_non_finite(const char *file, float bad, const char *pass, const
     CHECK(text != NULL && strncmp(text, pass, strlen(pass)) == 0);
     CHECK(strstr(text, op) != NULL && strstr(text, "the first at [0, 1]") != NULL);
     CHECK(strstr(json, "\"position\":[0,1]") != NULL);
-    mmopt_text_free(text);
-    mmopt_text_free(json);
+    mmopt_string_free(text);
+    mmopt_string_free(json);
     OK(mmopt_trainer_find_non_finite(trainer, 0, batch, 2, NULL, NULL));
     FAILS(mmopt_trainer_find_non_finite(trainer, 0, batch, 1, &text, NULL), MMOPT_CODE_NOT_FOUND,
           "labels");

@@ -3,7 +3,7 @@
 /// Special tokens and framing of an architecture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Flavour {
+pub enum TokenizerStyle {
     /// `[CLS] a [SEP] b [SEP]`, token types 0 and 1.
     #[default]
     Bert = 1,
@@ -19,7 +19,7 @@ pub enum Flavour {
 pub enum Kind {
     /// The longest known pieces from the left, `##` inside words; unknown words are possible.
     WordPiece = 1,
-    /// Merged bytes; nothing is unknown.
+    /// SharedInitializer bytes; nothing is unknown.
     ByteLevelBpe = 2,
 }
 
@@ -62,8 +62,8 @@ impl Special {
     }
 }
 
-impl Flavour {
-    /// The text of a special token; `None` when the flavour has none.
+impl TokenizerStyle {
+    /// The text of a special token; `None` when the style has none.
     pub fn token(self, special: Special) -> Option<&'static str> {
         use Special::*;
         match (self, special) {
