@@ -6,14 +6,14 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::bound::Bound;
 use crate::autodiff::{PEERS_INPUT, PEERS_WEIGHT_INPUT};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::train::bound::Bound;
 
 /// Probabilities of a model for a batch.
 #[derive(Clone, Debug)]
-pub(super) struct Prediction {
+pub(in crate::train) struct Prediction {
     shape: Vec<usize>,
     probabilities: Vec<f32>,
 }
@@ -39,7 +39,7 @@ impl Prediction {
 
 /// What a model is drawn towards.
 #[derive(Clone, Debug)]
-pub(super) struct Peers {
+pub(in crate::train) struct Peers {
     mean: Prediction,
     lambda: f64,
 }
@@ -63,7 +63,7 @@ impl Peers {
 }
 
 /// Sets the inputs of the term; without peers, or with peers of another shape, its weight is 0.
-pub(super) fn feed(bound: &mut Bound, peers: Option<&Peers>) -> Result<()> {
+pub(in crate::train) fn feed(bound: &mut Bound, peers: Option<&Peers>) -> Result<()> {
     let shape = bound.output(0)?.shape().to_vec();
     let fitting = peers.filter(|p| p.mean.shape == shape);
     let weight = fitting.map_or(0.0, |p| p.lambda as f32);
