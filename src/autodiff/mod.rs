@@ -22,7 +22,7 @@ mod table;
 pub use engine::{check_differentiable, check_operators, differentiate};
 pub use loss::{AttachedLoss, LossKind, LossSpec, attach_loss};
 pub use lower::{lower, lower_sequences};
-pub use mutual::{PEERS_INPUT, PEERS_WEIGHT_INPUT, attach_mutual};
+pub use mutual::{TARGET_WEIGHTS_INPUT, TARGETS_INPUT, attach_mutual};
 pub use opset::{OLDEST_OPSET, raise_opset};
 pub use page::operators_markdown;
 pub use portable::{fold_empty, make_portable, must_wait};

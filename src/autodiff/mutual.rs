@@ -1,44 +1,68 @@
-//! Mutual learning: a model's predictions are drawn towards its peers' (Zhang et al. 2018).
+//! Mutual learning: a model's predictions are drawn towards given ones (Zhang et al. 2018).
 //!
-//! For logits z `[…, classes]` and the peers' mean probabilities p at temperature T, both seen as
-//! n rows: `w · T² / n · Σ p (ln p - ln softmax(z / T))`, the divergence KL(p ‖ own). Only the part
-//! that depends on z is written: `-w · T² / n · Σ p ln softmax(z / T)`, which has its gradient.
+//! For rows of logits z `[rows, classes]`, target probabilities p of that shape, a weight w for
+//! each row, and temperature T (its square as in Hinton et al. 2015):
+//! `T² Σ_r w_r Σ_c p (ln p - ln softmax(z / T))`, the divergence KL(p ‖ own) of each row. Only the
+//! part that depends on z is written: `-T² Σ_r w_r Σ_c p ln softmax(z / T)`, which has its
+//! gradient. Where the targets come from, and which rows have one, is not the graph's business.
 
+use crate::autodiff::LossKind;
 use crate::error::{Error, Result};
 use crate::onnx::{Build, Graph, ValueId, ValueType};
+use crate::tensor::DType;
 
-/// Input with the peers' mean probabilities: the logits' shape and element type.
-pub const PEERS_INPUT: &str = "mmopt.peers";
-/// Input with the term's weight w, a scalar of the logits' element type; 0 switches it off.
-pub const PEERS_WEIGHT_INPUT: &str = "mmopt.peers_weight";
+/// Input with the target probabilities, f32 `[rows, classes]`.
+pub const TARGETS_INPUT: &str = "mmopt.targets";
+/// Input with the weight of each row, f32 `[rows]`; 0 leaves a row out.
+pub const TARGET_WEIGHTS_INPUT: &str = "mmopt.target_weights";
 
-/// Adds the term to `loss` and returns the sum; the graph gets the two inputs. Values need static
-/// shapes.
+/// Adds the term for the logits that a loss of `kind` is computed from and returns it, a scalar of
+/// the logits' type; the graph gets the two inputs. Values need static shapes.
+///
+/// Rows are those of the logits before the last axis; for question answering the examples' starts
+/// and then their ends, over positions.
 ///
 /// # Errors
 /// `InvalidArgument` for a temperature that is not positive; `Shape` for logits without classes.
 pub fn attach_mutual(
     graph: &mut Graph,
-    loss: ValueId,
-    logits: ValueId,
+    kind: &LossKind,
+    logits: &[ValueId],
     temperature: f64,
 ) -> Result<ValueId> {
     if !(temperature.is_finite() && temperature > 0.0) {
         return Err(Error::invalid(format!("mutual learning at temperature {temperature}")));
     }
     let mut g = Build::new(graph);
-    let (dtype, shape) = (g.dtype(logits)?, g.shape(logits)?);
+    let (z, rows, classes) = in_rows(&mut g, kind, logits)?;
+    let dtype = g.dtype(z)?;
+    let mut input = |name: &str, shape: &[usize]| {
+        let value = g.graph_mut().add_input(name, ValueType::known(DType::F32, shape))?;
+        if dtype == DType::F32 { Ok(value) } else { g.cast(value, dtype) }
+    };
+    let targets = input(TARGETS_INPUT, &[rows, classes])?;
+    let weights = input(TARGET_WEIGHTS_INPUT, &[rows])?;
+    let cooled = g.scale(z, 1.0 / temperature)?;
+    let logs = g.softmax("LogSoftmax", cooled, 1)?;
+    let cross = g.mul(targets, logs)?;
+    let cross = g.reduce("ReduceSum", cross, &[1], false)?;
+    let weighted = g.mul(cross, weights)?;
+    let total = g.reduce("ReduceSum", weighted, &[0], false)?;
+    g.scale(total, -temperature * temperature)
+}
+
+/// The logits as `[rows, classes]`.
+fn in_rows(g: &mut Build, kind: &LossKind, logits: &[ValueId]) -> Result<(ValueId, usize, usize)> {
+    let spans = *kind == LossKind::QuestionAnswering;
+    let z = match *logits {
+        [start, end] if spans => g.concat(&[start, end], 0)?,
+        [both] if spans => g.transpose(both, &[2, 0, 1])?,
+        [only] => only,
+        _ => return Err(Error::invalid("mutual learning needs a loss over logits")),
+    };
+    let shape = g.shape(z)?;
     let classes = shape.last().copied().filter(|&c| c > 0);
     let classes = classes.ok_or_else(|| Error::shape(format!("logits of shape {shape:?}")))?;
     let rows = shape.iter().product::<usize>() / classes;
-    let peers = g.graph_mut().add_input(PEERS_INPUT, ValueType::known(dtype, &shape))?;
-    let weight = g.graph_mut().add_input(PEERS_WEIGHT_INPUT, ValueType::known(dtype, &[]))?;
-    let cooled = g.scale(logits, 1.0 / temperature)?;
-    let logs = g.softmax("LogSoftmax", cooled, shape.len() - 1)?;
-    let cross = g.mul(peers, logs)?;
-    let all: Vec<usize> = (0..shape.len()).collect();
-    let cross = g.reduce("ReduceSum", cross, &all, false)?;
-    let cross = g.scale(cross, -temperature * temperature / rows.max(1) as f64)?;
-    let term = g.mul(cross, weight)?;
-    g.add(loss, term)
+    Ok((g.reshape(z, &[rows, classes])?, rows, classes))
 }

@@ -17,6 +17,7 @@ mod memory;
 mod metrics;
 mod mixing;
 mod muon;
+mod mutual;
 mod optimizer;
 mod options;
 mod pack;
@@ -43,11 +44,12 @@ pub use bind::{Buffers, Places};
 pub use converge::{Trend, relative_factor, trend};
 pub use hook::{GradientAction, GradientCallback, GradientView};
 pub use metrics::{GroupMetrics, Metrics};
+pub use mutual::{Mutual, Teacher, TeacherWeights};
 pub use optimizer::{Moment, Optimizer, RateCallback, Rates, StepReport};
 pub use options::{
     Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
-    Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
-    Rule, Schedule, Weighting,
+    Method, MomentType, Multiplier, NonFinite, Options, ParamGroup, Policy, RateScale, Rule,
+    Schedule, Weighting,
 };
 pub use paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
 pub use pattern::matches;

@@ -355,6 +355,12 @@ impl Optimizer {
     /// gradients that lie in the bound buffers. A non-finite loss marks the model for skipping.
     /// Without accumulation the gradients are read in place by [`Optimizer::step`].
     pub fn accumulate(&mut self, model: usize, loss: f64) -> Result<()> {
+        self.accumulate_pass(model, Some(loss))
+    }
+
+    /// As [`Optimizer::accumulate`]; without a loss, for a micro-batch without labels, the
+    /// convergence-aware rates see none.
+    pub fn accumulate_pass(&mut self, model: usize, loss: Option<f64>) -> Result<()> {
         let model = self.index(model)?;
         if !self.models[model].bound {
             let name = &self.models[model].spec.name;
@@ -366,7 +372,9 @@ impl Optimizer {
             self.calls = next;
         }
         self.models[model].calls = next;
-        self.note_loss(model, loss);
+        if let Some(loss) = loss {
+            self.note_loss(model, loss);
+        }
         if self.options.accumulation > 1 {
             self.collect_gradients(Some(model))?;
             self.add_gradients(model)?;

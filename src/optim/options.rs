@@ -3,6 +3,7 @@
 //! [`Options::default`] is the project's own preset; [`Options::paper`] reproduces the published
 //! implementation to rounding. The formulas stand in docs/optimizer.md under the same names.
 
+use super::mutual::Mutual;
 use serde::{Deserialize, Serialize};
 
 /// The update rule of a parameter.
@@ -312,15 +313,6 @@ impl Default for ParamGroup {
     }
 }
 
-/// Learning from the peers' predictions; carried out by whoever runs the models.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mutual {
-    /// Weight of KL(peers ‖ own), ≥ 0.
-    pub lambda: f64,
-    /// Softmax temperature, > 0.
-    pub temperature: f64,
-}
-
 /// The build of the kernels; every build gives the same bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -397,7 +389,7 @@ pub struct Options {
     /// Largest relative rise of the loss that a synchronisation may cause on the current batch;
     /// `None` does not look. Carried out by whoever runs the models, through `propose_sync`.
     pub barrier: Option<f64>,
-    /// Learning from peers' predictions; none. Carried out by whoever runs the models.
+    /// Learning from each other's predictions; none. Carried out by whoever runs the models.
     pub mutual: Option<Mutual>,
     /// NaN and infinity; skip.
     pub non_finite: NonFinite,

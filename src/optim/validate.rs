@@ -29,11 +29,6 @@ impl Options {
             (self.threads <= 1024, "threads", "at most 1024"),
             (self.barrier.is_none_or(natural), "barrier", "finite and >= 0"),
             (
-                self.mutual.is_none_or(|m| natural(m.lambda) && positive(m.temperature)),
-                "mutual",
-                "lambda >= 0 and temperature > 0",
-            ),
-            (
                 match self.clip {
                     Clip::None => true,
                     Clip::Norm(c) | Clip::Value(c) => positive(c),
@@ -69,8 +64,9 @@ impl Options {
                 "made of lr_scale >= 0 and weight_decay >= 0",
             ),
         ];
-        match checks.iter().find(|(ok, _, _)| !ok) {
-            Some((_, field, range)) => {
+        let bad = checks.iter().find(|(ok, ..)| !ok).map(|&(_, field, range)| (field, range));
+        match bad.or_else(|| self.mutual.and_then(|m| m.out_of_range())) {
+            Some((field, range)) => {
                 Err(Error::invalid(format!("optimizer option '{field}' must be {range}")))
             }
             None => Ok(()),
@@ -103,6 +99,7 @@ impl Decay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::Mutual;
 
     #[test]
     fn the_error_names_the_field() {
@@ -117,5 +114,18 @@ mod tests {
         check(|o| o.clip = Clip::Norm(0.0), "clip");
         check(|o| o.accumulation = 0, "accumulation");
         check(|o| o.convergence = Convergence::Relative { every: 0, window: 9 }, "convergence");
+        let mutual = |m: Mutual| Options { mutual: Some(m), ..Options::default() };
+        let check = |m: Mutual, name: &str| {
+            let text = mutual(m).validate().unwrap_err().to_string();
+            assert!(text.contains(&format!("'mutual.{name}'")), "{text}");
+        };
+        let d = Mutual::default();
+        mutual(d).validate().unwrap();
+        check(Mutual { weight: -1.0, ..d }, "weight");
+        check(Mutual { temperature: 0.0, ..d }, "temperature");
+        check(Mutual { confidence_threshold: 1.5, ..d }, "confidence_threshold");
+        check(Mutual { ema_decay: 1.0, ..d }, "ema_decay");
+        check(Mutual { memory_decay: 0.0, ..d }, "memory_decay");
+        check(Mutual { memory_examples: 0, ..d }, "memory_examples");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::mutual::check_extra;
 use crate::error::{Error, Kind, Result};
 use crate::onnx::{Dim, Graph, ValueId, show_dims};
 use crate::tensor::{DType, Element, Tensor, element_count};
@@ -26,7 +27,7 @@ impl<'a> TensorView<'a> {
     }
 
     /// Elements as integers; `i64` only.
-    pub(super) fn ints(&self) -> impl Iterator<Item = i64> + 'a {
+    pub(super) fn ints(&self) -> impl Iterator<Item = i64> + Clone + 'a {
         self.data.as_chunks::<8>().0.iter().map(|b| i64::from_ne_bytes(*b))
     }
 }
@@ -118,15 +119,14 @@ impl Signature {
     /// Returns whether labels are there.
     pub fn check(&self, batch: Batch, labels: bool) -> Result<bool> {
         for (i, view) in batch.iter().enumerate() {
-            let expected = self
-                .inputs
-                .iter()
-                .find(|e| e.name == view.name)
-                .ok_or_else(|| Error::not_found(self.unknown(view.name)))?;
             if batch[..i].iter().any(|v| v.name == view.name) {
                 return Err(Error::invalid(format!("'{}' is given twice", view.name)));
             }
-            expected.check(view)?;
+            match self.inputs.iter().find(|e| e.name == view.name) {
+                Some(expected) => expected.check(view)?,
+                None if check_extra(view)? => {}
+                None => return Err(Error::not_found(self.unknown(view.name))),
+            }
         }
         let has = |e: &Expected| batch.iter().any(|v| v.name == e.name);
         let n_labels = self.inputs.iter().filter(|e| e.role == Role::Label && has(e)).count();

@@ -19,6 +19,8 @@ pub(super) struct Program<'a> {
     pub gradients: &'a [(usize, String)],
     /// The scalar loss, if the graph has one.
     pub loss: Option<&'a str>,
+    /// The scalar term of mutual learning, if the graph has one.
+    pub mutual: Option<&'a str>,
     /// Outputs that are read after a run: name, dtype, shape.
     pub outputs: &'a [(String, DType, Vec<usize>)],
 }
@@ -30,6 +32,7 @@ pub(super) struct Bound {
     binding: Binding,
     session: Session,
     loss: Option<String>,
+    mutual: Option<String>,
     outputs: Vec<String>,
 }
 
@@ -76,14 +79,16 @@ impl Bound {
                 binding.bind_input_owned(name, Tensor::zeros(*dtype, shape)?)?;
             }
         }
-        if let Some(loss) = program.loss {
+        for loss in [program.loss, program.mutual].into_iter().flatten() {
             binding.bind_output_owned(loss, Tensor::zeros(DType::F32, &[])?)?;
         }
         for (name, dtype, shape) in program.outputs {
             binding.bind_output_owned(name, Tensor::zeros(*dtype, shape)?)?;
         }
         let outputs = program.outputs.iter().map(|(name, ..)| name.clone()).collect();
-        Ok(Self { forward: None, binding, session, loss: program.loss.map(str::to_owned), outputs })
+        let loss = program.loss.map(str::to_owned);
+        let mutual = program.mutual.map(str::to_owned);
+        Ok(Self { forward: None, binding, session, loss, mutual, outputs })
     }
 
     /// Copies the batch in and runs. Names that the graph does not read are passed over.
@@ -104,6 +109,13 @@ impl Bound {
         }
         tensor.bytes_mut().copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// Zeroes an input that is not part of the batch. Names that there are not are passed over.
+    pub fn clear_input(&mut self, name: &str) {
+        if let Ok(tensor) = self.binding.input_mut(name) {
+            tensor.bytes_mut().fill(0);
+        }
     }
 
     /// The loss of the last batch with the parameters as they are now. Only the loss is bound, so
@@ -135,7 +147,15 @@ impl Bound {
 
     /// The loss of the last run; NaN when the graph has none.
     pub fn loss(&self) -> Result<f64> {
-        let Some(name) = &self.loss else { return Ok(f64::NAN) };
+        self.loss.as_deref().map_or(Ok(f64::NAN), |name| self.scalar(name))
+    }
+
+    /// Mutual learning's term in the last run; 0 when the graph has none.
+    pub fn mutual(&self) -> Result<f64> {
+        self.mutual.as_deref().map_or(Ok(0.0), |name| self.scalar(name))
+    }
+
+    fn scalar(&self, name: &str) -> Result<f64> {
         let tensor = self.binding.output(name).context(|| "loss")?;
         let first = elements::<f32>(tensor, "loss")?.first().copied();
         first.map(f64::from).ok_or_else(|| Error::internal("the loss has no value"))

@@ -49,11 +49,6 @@ pub(super) fn load(options: &ModelOptions) -> Result<Loaded> {
     let (mut graph, published) = read(options)?;
     let found = survey(&mut graph, published.as_ref(), options)?;
     let (ids, parameters) = take(&mut graph, &found.candidates, options)?;
-    if !parameters.iter().any(|p| p.trainable) {
-        let why = found.report.warnings();
-        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
-        return Err(Error::invalid(format!("the model has no trainable parameter{why}")));
-    }
     Ok(Loaded { graph, published, ids, parameters, report: found.report })
 }
 

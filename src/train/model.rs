@@ -9,14 +9,14 @@ use super::graphs::{
 };
 use super::load::{Loaded, Published, load};
 use super::log::Level;
-use super::mutual::{self, Peers, Prediction};
+use super::mutual::{Prediction, Target, row_shape};
 use super::options::ModelOptions;
 use super::parameter::Parameter;
 use super::recipe::Recipe;
 use super::report::ModelReport;
 use super::score::{Score, score};
 use super::usage::usages;
-use crate::autodiff::{LossKind, LossSpec, check_operators};
+use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_operators};
 use crate::error::{Error, Result};
 use crate::models::Task;
 use crate::onnx::{Graph, TensorData, ValueId};
@@ -54,6 +54,8 @@ pub(super) struct Model {
 /// Loss and score of one batch.
 pub(super) struct Run {
     pub loss: f64,
+    /// Mutual learning's part of what was differentiated, weighted; 0 without it.
+    pub mutual_loss: f64,
     /// Whether the batch had labels, so that the loss says something.
     pub labelled: bool,
     pub score: Score,
@@ -119,8 +121,24 @@ impl Model {
         self.recipe.signature.check(batch, true).map(|_| ())
     }
 
+    /// Whether no parameter is trained: with mutual learning such a model still teaches.
+    pub fn only_teaches(&self) -> bool {
+        !self.parameters.iter().any(|p| p.trainable)
+    }
+
+    /// Refuses a model without a trained parameter.
+    pub fn check_trained(&self) -> Result<()> {
+        if !self.only_teaches() {
+            return Ok(());
+        }
+        let why = self.report.warnings();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+        Err(Error::invalid(format!("model '{}': it has no trainable parameter{why}", self.name)))
+    }
+
     /// Opens the session that training on batches of these shapes needs, if it is not open.
     pub fn prepare(&mut self, batch: Batch) -> Result<()> {
+        self.check_trained()?;
         let (key, options) = (self.recipe.signature.key(batch), &self.train_session);
         let (recipe, parameters) = (&self.recipe, &mut self.parameters);
         let make = |_: &Key| recipe.training(parameters, batch, options);
@@ -129,16 +147,26 @@ impl Model {
 
     /// Loss and gradients of a batch that passed [`Model::check_training`].
     pub fn forward_backward(&mut self, batch: Batch) -> Result<Run> {
-        self.learn(batch, None).map(|(run, _)| run)
+        self.check_trained()?;
+        self.learn(batch, None, None)
     }
 
-    /// As [`Model::forward_backward`], drawn towards `peers` if there are any; also returns what
-    /// the model itself predicts, when mutual learning is on.
+    /// Rows and classes of the logits that training on a batch gives. Opens the session for it.
+    pub fn row_shape(&mut self, batch: Batch) -> Result<(usize, usize)> {
+        self.prepare(batch)?;
+        let bound = self.training.get_mut(&self.recipe.signature.key(batch));
+        let bound = bound.ok_or_else(|| Error::internal("no session"))?;
+        row_shape(&self.recipe.spec.kind, &outputs(bound)?)
+    }
+
+    /// As [`Model::forward_backward`], drawn towards a target; what the model itself predicts goes
+    /// into `prediction`. Both need mutual learning.
     pub fn learn(
         &mut self,
         batch: Batch,
-        peers: Option<&Peers>,
-    ) -> Result<(Run, Option<Prediction>)> {
+        target: Option<&Target>,
+        prediction: Option<&mut Prediction>,
+    ) -> Result<Run> {
         let key = self.recipe.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
         let (recipe, parameters) = (&self.recipe, &mut self.parameters);
@@ -153,16 +181,20 @@ impl Model {
         })?;
         check_labels(&recipe.spec, bound, batch)?;
         bound.set_input(SEED_INPUT, &dropout_seed(self.seed, self.n_runs).to_ne_bytes())?;
-        if recipe.mutual.is_some() {
-            mutual::feed(bound, peers)?;
+        match target {
+            Some(target) => target.feed(bound)?,
+            None => bound.clear_input(TARGET_WEIGHTS_INPUT),
         }
         bound.run(batch)?;
         self.n_runs += 1;
-        let prediction = recipe.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
+        if let (Some(prediction), Some(temperature)) = (prediction, recipe.mutual) {
+            prediction.set(&recipe.spec.kind, &outputs(bound)?, temperature)?;
+        }
         let score = score(&recipe.spec, &outputs(bound)?, batch)?;
-        let run = Run { loss: bound.loss()?, labelled: true, score };
+        let mutual_loss = bound.mutual()? + target.map_or(0.0, |t| t.entropy);
+        let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, score };
         self.parameters.iter_mut().for_each(Parameter::clear_still_rows);
-        Ok((run, prediction))
+        Ok(run)
     }
 
     /// The loss on the last training batch with the parameters as they are now: one forward pass
@@ -174,6 +206,23 @@ impl Model {
 
     /// Loss (when the batch has labels), score and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
+        let (run, bound) = self.forward(batch)?;
+        let logits = (0..bound.n_outputs())
+            .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
+            .collect::<Result<_>>()?;
+        Ok((run, logits))
+    }
+
+    /// What the model predicts for a batch with labels, without dropout; for mutual learning.
+    pub fn predict(&mut self, batch: Batch, prediction: &mut Prediction) -> Result<Run> {
+        let temperature = self.recipe.mutual.unwrap_or(1.0);
+        let kind = self.recipe.spec.kind.clone();
+        let (run, bound) = self.forward(batch)?;
+        prediction.set(&kind, &outputs(bound)?, temperature)?;
+        Ok(run)
+    }
+
+    fn forward(&mut self, batch: Batch) -> Result<(Run, &Bound)> {
         let labelled = self.recipe.signature.check(batch, false)?;
         let key = self.recipe.signature.key(batch);
         let (recipe, parameters) = (&self.recipe, &mut self.parameters);
@@ -183,10 +232,7 @@ impl Model {
         check_labels(&recipe.spec, bound, batch)?;
         bound.run(batch)?;
         let score = score(&recipe.spec, &outputs(bound)?, batch)?;
-        let logits = (0..bound.n_outputs())
-            .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
-            .collect::<Result<_>>()?;
-        Ok((Run { loss: bound.loss()?, labelled, score }, logits))
+        Ok((Run { loss: bound.loss()?, mutual_loss: 0.0, labelled, score }, bound))
     }
 
     /// Whether it computes its own gradients.
@@ -288,7 +334,7 @@ fn check_graph(graph: &Graph, trained: &[ValueId]) -> Result<()> {
 }
 
 /// Labels that a loss takes: name, dtype, rank where it is fixed.
-fn labels(spec: &LossSpec) -> Vec<(String, DType, Option<usize>)> {
+pub(super) fn labels(spec: &LossSpec) -> Vec<(String, DType, Option<usize>)> {
     let one = |rank| vec![("labels".to_owned(), DType::I64, Some(rank))];
     match spec.kind {
         LossKind::SequenceClassification => one(1),

@@ -88,6 +88,7 @@ impl Recipe {
             inputs: &graph.data_inputs,
             gradients: &gradients,
             loss: Some(&graph.loss),
+            mutual: graph.mutual.as_deref(),
             outputs: &outputs,
         };
         Bound::new(&program, parameters, options, self.cancel_token.as_ref())
@@ -108,6 +109,7 @@ impl Recipe {
             inputs: &graph.data_inputs,
             gradients: &[],
             loss: graph.loss.as_deref(),
+            mutual: None,
             outputs: &outputs,
         };
         Bound::new(&program, parameters, options, self.cancel_token.as_ref())

@@ -56,6 +56,7 @@ impl Trainer {
             weights::write(&dir.join(MOMENTS), moments, &[])?;
             let state = self.optimizer().state_json()?.to_string();
             directory::write_text(&dir.join(OPTIMIZER), &state)?;
+            self.mutual.as_ref().map_or(Ok(()), |m| m.write(dir, self.models()))?;
             directory::write_text(&dir.join(TRAINER), &json)
         })
         .context(|| format!("checkpoint {}", root.display()))?;
@@ -91,6 +92,8 @@ impl Trainer {
         for (model, file) in self.models().iter().zip(&files) {
             check_parameters(model, file).context(|| format!("model '{}'", model.name))?;
         }
+        let mutual = self.mutual.as_ref().map(|m| m.read(&found.path, self.models()));
+        let mutual = mutual.transpose()?;
         let moments = Weights::read(&found.path.join(MOMENTS))?;
         let path = found.path.join(OPTIMIZER);
         let state = serde_json::from_str(&directory::read_text(&path)?)
@@ -105,6 +108,9 @@ impl Trainer {
                 parameter.value.bytes_mut().copy_from_slice(tensor.bytes());
             }
             model.n_runs = *runs;
+        }
+        if let (Some(own), Some(saved)) = (&mut self.mutual, mutual) {
+            own.restore(saved);
         }
         self.zero_grad();
         Ok(header.user)

@@ -5,20 +5,22 @@ use std::path::Path;
 use super::batch::Batch;
 use super::log::{Level, Log};
 use super::model::{Model, Run};
-use super::mutual::Peers;
+use super::mutual::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
 use super::shared::SharedTensor;
 use crate::error::{Context, Error, Kind, Result};
-use crate::optim::{Buffers, Optimizer, Plan, StepReport};
+use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
 
 /// Result of one forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainResult {
-    /// Loss of the batch.
+    /// Loss of the batch; 0 when every label is ignored.
     pub loss: f64,
+    /// What mutual learning added to it, weighted; 0 without it.
+    pub mutual_loss: f64,
     /// Right predictions; 0 for regression.
     pub n_correct: u64,
     /// Labels that count (not ignored); 0 for regression.
@@ -62,6 +64,7 @@ pub struct Trainer {
     /// Micro-batches since the last step, over all models.
     n_pending: usize,
     cancel_token: CancelToken,
+    pub(super) mutual: Option<Mutual>,
     pub(super) log: Log,
 }
 
@@ -88,14 +91,7 @@ impl Trainer {
             .iter()
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
-        if options.optimizer.mutual.is_some()
-            && let Some(given) = built.iter().find(|m| m.is_precomputed())
-        {
-            return Err(Error::unsupported(format!(
-                "model '{}' brings its own gradients; mutual learning cannot change them",
-                given.name
-            )));
-        }
+        let mutual = Mutual::new(&options.optimizer, &built)?;
         let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options);
         built.iter_mut().for_each(|model| model.recipe.cancel_token = Some(cancel_token.clone()));
@@ -104,7 +100,9 @@ impl Trainer {
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
         let bound = vec![false; built.len()];
         let log = Log::default();
-        let mut trainer = Self { optimizer, models: built, bound, n_pending: 0, cancel_token, log };
+        let models = built;
+        let mut trainer =
+            Self { optimizer, models, bound, n_pending: 0, cancel_token, mutual, log };
         trainer.tell_of_creation();
         Ok(trainer)
     }
@@ -176,9 +174,14 @@ impl Trainer {
     /// Loss and gradients of one micro-batch for every model, side by side on the cores there
     /// are. Every batch is checked before any model runs; when one model fails, none counts.
     ///
-    /// With the optimizer's option `mutual` the models run in turn and learn from each other's
-    /// predictions, so every batch must hold the same examples in the same order; models whose
-    /// logits differ in shape do not take part.
+    /// With the optimizer's option `mutual` the models learn from each other's predictions, so
+    /// every batch must hold the same examples in the same order. Batches may lack labels then, or
+    /// hold rows whose label is ignored: there the models learn from each other alone. A model
+    /// without a trained parameter is evaluated, and only teaches.
+    ///
+    /// Any batch may carry two tensors that no model reads: `example_ids`, i64 \[batch\], and
+    /// `word_ids`, i64 \[batch, sequence\], by which models with different tokenizers learn from
+    /// each other (docs/optimizer.md). Where predictions do not fit it is an error.
     pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
         if batches.len() != self.models.len() {
             return Err(Error::invalid(format!(
@@ -187,56 +190,53 @@ impl Trainer {
                 self.models.len()
             )));
         }
+        if self.mutual.is_some() {
+            let labels = Mutual::labels_for_unlabelled(&self.models, batches)?;
+            if !labels.is_empty() {
+                let views = with_labels(batches, &labels);
+                return self.run_all(&views.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            }
+        }
+        self.run_all(batches)
+    }
+
+    fn run_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
         for (model, batch) in self.models.iter().zip(batches) {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
-        let runs = match self.optimizer.options().mutual {
-            Some(mutual) => self.run_in_turn(batches, mutual.lambda),
+        let runs = match &mut self.mutual {
+            Some(mutual) => mutual.run(&mut self.models, batches, &self.optimizer),
             None => self.run_side_by_side(batches),
         };
         self.tell_of_runs();
-        let mut done = Vec::with_capacity(runs.len());
-        for (model, run) in self.models.iter().zip(runs) {
-            done.push(run.map_err(|e| in_model(e, &model.name))?);
-        }
-        done.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
+        runs?.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
     }
 
-    fn run_side_by_side(&mut self, batches: &[Batch]) -> Vec<Result<Run>> {
-        std::thread::scope(|scope| {
+    fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
+        let runs: Vec<Result<Run>> = std::thread::scope(|scope| {
             let pairs = self.models.iter_mut().zip(batches);
             let threads: Vec<_> = pairs
                 .map(|(model, batch)| scope.spawn(move || model.forward_backward(batch)))
                 .collect();
             threads.into_iter().map(join).collect()
-        })
-    }
-
-    /// Mutual learning: each model learns from those before it; another one begins each time.
-    fn run_in_turn(&mut self, batches: &[Batch], lambda: f64) -> Vec<Result<Run>> {
-        let n = self.models.len();
-        let first = self.models[0].n_runs as usize;
-        let mut predictions = Vec::with_capacity(n);
-        let mut runs: Vec<Option<Result<Run>>> = (0..n).map(|_| None).collect();
-        for i in (0..n).map(|k| (first + k) % n) {
-            let run = Peers::mean(&predictions, lambda)
-                .and_then(|peers| self.models[i].learn(batches[i], peers.as_ref()));
-            runs[i] = Some(run.map(|(run, prediction)| {
-                predictions.extend(prediction);
-                run
-            }));
-        }
-        runs.into_iter().flatten().collect()
+        });
+        let named = runs.into_iter().zip(&self.models);
+        named.map(|(run, model)| run.map_err(|e| in_model(e, &model.name))).collect()
     }
 
     fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
-        if !std::mem::replace(&mut self.bound[model], true) {
-            self.bind(model)?;
+        let Run { loss, mutual_loss, score, .. } = run;
+        if !self.models[model].only_teaches() {
+            if !std::mem::replace(&mut self.bound[model], true) {
+                self.bind(model)?;
+            }
+            // A loss over no label says nothing of how far the model is.
+            let counts = self.mutual.is_none() || score.n_labels > 0;
+            self.optimizer.accumulate_pass(model, counts.then_some(loss))?;
+            self.n_pending += 1;
         }
-        self.optimizer.accumulate(model, run.loss)?;
-        self.n_pending += 1;
-        let score = run.score;
-        Ok(TrainResult { loss: run.loss, n_correct: score.n_correct, n_labels: score.n_labels })
+        let (n_correct, n_labels) = (score.n_correct, score.n_labels);
+        Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
     }
 
     /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.
@@ -279,10 +279,16 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
+        if let Some(mutual) = &mut self.mutual {
+            mutual.begin(&self.models);
+        }
         self.each_parameter(Parameter::keep_still_rows);
         let report = self.update();
         self.each_parameter(Parameter::put_back_still_rows);
         let report = report?;
+        if let Some(mutual) = &mut self.mutual {
+            mutual.follow(&self.models, report.step)?;
+        }
         self.tell_of_step(&report);
         Ok(report)
     }
@@ -329,6 +335,14 @@ impl Trainer {
     pub fn parameter(&self, model: usize, name: &str) -> Result<&Tensor> {
         let one = self.model(model)?;
         Ok(&one.parameter(name).map_err(|e| in_model(e, &one.name))?.value)
+    }
+
+    /// The mean teacher's value of a trained parameter; `None` before the first step and without
+    /// the teacher `mean_teacher`.
+    pub fn mean_teacher_parameter(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
+        let one = self.model(model)?;
+        one.parameter(name).map_err(|e| in_model(e, &one.name))?;
+        Ok(self.mutual.as_ref().and_then(|m| m.mean_weights(model, one, name)))
     }
 
     /// Replaces a parameter's value; dtype and element count must be the same.
@@ -447,7 +461,7 @@ pub(super) fn in_model(error: Error, name: &str) -> Error {
     if error.message().starts_with(&place) { error } else { error.context(place) }
 }
 
-fn join(thread: std::thread::ScopedJoinHandle<'_, Result<Run>>) -> Result<Run> {
+pub(super) fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker thread panicked")))
 }
 
@@ -468,8 +482,10 @@ fn cores(threads: usize) -> usize {
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
     let cores = cores(options.threads);
     let mutual = options.optimizer.mutual;
-    // Models that learn from each other run one after another.
-    let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });
+    // Models that learn from those before them run one after another.
+    let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
+    let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
+    let (_, threads) = plan_threads(cores, if in_turn { 1 } else { n_trained.max(1) });
     for model in models {
         model.recipe.mutual = mutual.map(|m| m.temperature);
         let of = |threads| SessionOptions {

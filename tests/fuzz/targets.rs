@@ -132,8 +132,9 @@ fn loss(graph: &mut Graph, choice: usize) -> Result<ValueId> {
     let spec = LossSpec { logits: Some(name), label_smoothing: 0.1, ..LossSpec::new(kind) };
     let attached = autodiff::attach_loss(graph, &spec)?;
     match attached.logits.first() {
-        Some(&logits) if choice & 32 == 0 => {
-            autodiff::attach_mutual(graph, attached.loss, logits, 2.0)
+        Some(_) if choice & 32 == 0 => {
+            let term = autodiff::attach_mutual(graph, &spec.kind, &attached.logits, 2.0)?;
+            Build::new(graph).add(attached.loss, term)
         }
         _ => Ok(attached.loss),
     }

@@ -54,6 +54,8 @@ pub struct TrainingGraph {
     pub loss: String,
     /// Output names and shapes of the logits.
     pub logits: Vec<(String, Vec<usize>)>,
+    /// Output name of mutual learning's term, a scalar, if it is on.
+    pub mutual: Option<String>,
 }
 
 /// A forward graph for evaluation: dropout off, parameters as inputs.
@@ -89,8 +91,8 @@ pub fn training_graph(
 }
 
 /// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
-/// [`autodiff::attach_mutual`] on the first logits; its two inputs are then among `data_inputs`.
-/// The loss output stays the loss alone.
+/// [`autodiff::attach_mutual`]; its two inputs are then among `data_inputs`. The loss output stays
+/// the loss alone.
 ///
 /// # Errors
 /// As [`training_graph`]; `InvalidArgument` for a loss without logits.
@@ -111,21 +113,19 @@ pub fn mutual_training_graph(
     let attached = autodiff::attach_loss(&mut graph, spec)?;
     parameters::make_inputs(&mut graph, params)?;
     let mut total = attached.loss;
-    let mut peers = Vec::new();
+    let mut term = None;
     if let Some(temperature) = temperature {
-        let logits = attached.logits.first().copied().ok_or_else(|| {
-            Error::invalid("mutual learning needs a loss that is computed from logits")
-        })?;
-        total = autodiff::attach_mutual(&mut graph, total, logits, temperature)?;
-        peers = [autodiff::PEERS_INPUT, autodiff::PEERS_WEIGHT_INPUT]
-            .iter()
-            .filter_map(|name| graph.find(name))
-            .collect();
+        let logits = &attached.logits;
+        let own = autodiff::attach_mutual(&mut graph, &spec.kind, logits, temperature)?;
+        (total, term) = (Build::new(&mut graph).add(total, own)?, Some(own));
     }
+    let targets = [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT];
+    let targets: Vec<ValueId> = targets.iter().filter_map(|name| graph.find(name)).collect();
     let gradients = autodiff::differentiate(&mut graph, total, params)?;
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(attached.loss, "loss")?;
     let logits = writer.logits(&attached)?;
+    let mutual = term.map(|v| writer.output(v, "mutual_loss")).transpose()?;
     let grads = gradients
         .iter()
         .zip(params)
@@ -134,10 +134,10 @@ pub fn mutual_training_graph(
             gradient.map(|v| writer.output(v, &name)).transpose()
         })
         .collect::<Result<Vec<_>>>()?;
-    let data = [&inputs[..], &attached.labels[..], &peers[..]].concat();
+    let data = [&inputs[..], &attached.labels[..], &targets[..]].concat();
     let (bytes, data_inputs) = writer.finish(&data, params)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
-    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual })
 }
 
 /// Writes the evaluation graph of `forward` for one shape of batch: like [`training_graph`], with

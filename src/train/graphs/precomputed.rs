@@ -69,7 +69,7 @@ fn write(mut graph: Graph, given: &PrecomputedGradients) -> Result<TrainingGraph
     }
     let (bytes, data_inputs) = writer.finish(&data, &params)?;
     let params = given.gradients.iter().map(|(name, _)| name.clone()).collect();
-    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual: None })
 }
 
 /// The part of a model with its own gradients that evaluation runs: logits, and the loss where

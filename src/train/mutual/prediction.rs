@@ -1,89 +1,110 @@
-//! Mutual learning: models that see the same examples learn from each other's predictions.
+//! What a model predicts for a batch: rows of probabilities.
 //!
-//! Models run one after another, the first one another each step. Each is drawn towards the mean
-//! prediction of those that ran before it in the step: their logits are of the same step and cost
-//! no second forward pass, and in n steps each model has n (n - 1) / 2 peers' predictions.
+//! A *row* is what one distribution is over: an example of sequence classification, a token of
+//! token classification and language models. For question answering the rows are the examples'
+//! starts and then their ends, and the classes are positions.
 
-use ndarray::{ArrayView2, ArrayViewMut2};
-
-use crate::autodiff::{PEERS_INPUT, PEERS_WEIGHT_INPUT};
+use crate::autodiff::LossKind;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use crate::train::bound::Bound;
 
-/// Probabilities of a model for a batch.
-#[derive(Clone, Debug)]
+/// Rows and classes of the logits that a loss of `kind` is computed from.
+pub(in crate::train) fn row_shape(kind: &LossKind, outputs: &[&Tensor]) -> Result<(usize, usize)> {
+    let shapes: Vec<&[usize]> = outputs.iter().map(|t| t.shape()).collect();
+    match (kind, &shapes[..]) {
+        (LossKind::QuestionAnswering, [[batch, length], _] | [[batch, length, 2]]) => {
+            Ok((2 * batch, *length))
+        }
+        (_, [[lead @ .., classes]]) => Ok((lead.iter().product(), *classes)),
+        _ => Err(Error::shape(format!("mutual learning from logits of shapes {shapes:?}"))),
+    }
+}
+
+/// Probabilities of a model for a batch; its memory is kept from step to step.
+#[derive(Clone, Debug, Default)]
 pub(in crate::train) struct Prediction {
-    shape: Vec<usize>,
-    probabilities: Vec<f32>,
+    pub n_classes: usize,
+    /// `[rows, classes]`.
+    pub probabilities: Vec<f32>,
 }
 
 impl Prediction {
-    /// softmax(logits / temperature) over the last axis.
-    pub fn of(logits: &Tensor, temperature: f64) -> Result<Self> {
-        let shape = logits.shape().to_vec();
-        let classes = shape.last().copied().unwrap_or(1).max(1);
-        let mut probabilities = logits.as_slice::<f32>()?.to_vec();
-        let rows = probabilities.len() / classes;
-        let mut view = ArrayViewMut2::from_shape((rows, classes), &mut probabilities)
-            .map_err(|e| Error::internal(e.to_string()))?;
-        for mut row in view.rows_mut() {
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            row.mapv_inplace(|z| ((z - max) / temperature as f32).exp());
-            let sum = row.sum();
-            row.mapv_inplace(|e| e / sum);
+    /// softmax(logits / temperature) of each row.
+    pub fn set(&mut self, kind: &LossKind, outputs: &[&Tensor], temperature: f64) -> Result<()> {
+        let (_, classes) = row_shape(kind, outputs)?;
+        self.n_classes = classes;
+        self.probabilities.clear();
+        match outputs {
+            [both] if *kind == LossKind::QuestionAnswering => {
+                let both = both.as_slice::<f32>()?;
+                for part in 0..2 {
+                    self.probabilities.extend(both.iter().skip(part).step_by(2));
+                }
+            }
+            _ => {
+                for output in outputs {
+                    self.probabilities.extend_from_slice(output.as_slice::<f32>()?);
+                }
+            }
         }
-        Ok(Self { shape, probabilities })
+        self.probabilities
+            .chunks_exact_mut(classes.max(1))
+            .for_each(|row| softmax(row, temperature));
+        Ok(())
+    }
+
+    /// Forgets the prediction.
+    pub fn clear(&mut self) {
+        self.probabilities.clear();
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.probabilities.is_empty()
+    }
+
+    pub fn shape(&self) -> (usize, usize) {
+        (self.n_rows(), self.n_classes)
+    }
+
+    pub fn n_rows(&self) -> usize {
+        self.probabilities.len() / self.n_classes.max(1)
+    }
+
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.probabilities[row * self.n_classes..(row + 1) * self.n_classes]
     }
 }
 
-/// What a model is drawn towards.
-#[derive(Clone, Debug)]
-pub(in crate::train) struct Peers {
-    mean: Prediction,
-    lambda: f64,
-}
-
-impl Peers {
-    /// The mean of the predictions of equal shape; `None` without any.
-    pub fn mean(predictions: &[Prediction], lambda: f64) -> Result<Option<Self>> {
-        let Some(first) = predictions.first() else { return Ok(None) };
-        let n = first.probabilities.len();
-        let all: Vec<f32> = predictions
-            .iter()
-            .filter(|p| p.shape == first.shape)
-            .flat_map(|p| p.probabilities.iter().copied())
-            .collect();
-        let rows = ArrayView2::from_shape((all.len() / n.max(1), n), &all)
-            .map_err(|e| Error::internal(e.to_string()))?;
-        let mean = rows.mean_axis(ndarray::Axis(0)).map(|m| m.to_vec()).unwrap_or_default();
-        let mean = Prediction { shape: first.shape.clone(), probabilities: mean };
-        Ok(Some(Self { mean, lambda }))
-    }
-}
-
-/// Sets the inputs of the term; without peers, or with peers of another shape, its weight is 0.
-pub(in crate::train) fn feed(bound: &mut Bound, peers: Option<&Peers>) -> Result<()> {
-    let shape = bound.output(0)?.shape().to_vec();
-    let fitting = peers.filter(|p| p.mean.shape == shape);
-    let weight = fitting.map_or(0.0, |p| p.lambda as f32);
-    if let Some(peers) = fitting {
-        bound.set_input(PEERS_INPUT, bytemuck::cast_slice(&peers.mean.probabilities))?;
-    }
-    bound.set_input(PEERS_WEIGHT_INPUT, &weight.to_ne_bytes())
+fn softmax(row: &mut [f32], temperature: f64) {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    row.iter_mut().for_each(|z| *z = ((*z - max) / temperature as f32).exp());
+    let sum: f32 = row.iter().sum();
+    row.iter_mut().for_each(|e| *e /= sum);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check(kind: LossKind, outputs: &[(&[usize], &[f32])], expected: &[f32]) {
+        let tensors: Vec<Tensor> =
+            outputs.iter().map(|(shape, z)| Tensor::from_slice(shape, z).unwrap()).collect();
+        let mut p = Prediction::default();
+        p.set(&kind, &tensors.iter().collect::<Vec<_>>(), 2.0).unwrap();
+        assert_eq!(p.probabilities.len(), expected.len());
+        for (a, b) in p.probabilities.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-6, "{p:?}");
+        }
+    }
+
     #[test]
-    fn the_mean_of_softmaxes() {
-        let of = |z: &[f32]| Prediction::of(&Tensor::from_slice(&[1, 2], z).unwrap(), 2.0).unwrap();
-        let a = of(&[0.0, 2.0 * 3f32.ln()]);
-        assert!((a.probabilities[1] - 0.75).abs() < 1e-6);
-        let peers = Peers::mean(&[a, of(&[1000.0, 1000.0])], 0.5).unwrap().unwrap();
-        assert!((peers.mean.probabilities[1] - 0.625).abs() < 1e-6);
-        assert!(Peers::mean(&[], 0.5).unwrap().is_none());
+    fn softmax_of_each_row() {
+        let z = 2.0 * 3f32.ln();
+        let rows = [0.25, 0.75, 0.5, 0.5];
+        check(LossKind::SequenceClassification, &[(&[2, 2], &[0.0, z, 1e3, 1e3])], &rows);
+        let qa = LossKind::QuestionAnswering;
+        check(qa.clone(), &[(&[1, 2], &[0.0, z]), (&[1, 2], &[1e3, 1e3])], &rows);
+        check(qa, &[(&[1, 2, 2], &[0.0, 7.0, z, 7.0])], &rows);
     }
 }

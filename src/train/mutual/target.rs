@@ -1,0 +1,223 @@
+//! What a model is drawn towards: its teachers' mean prediction, row by row, in its own rows.
+//!
+//! Models with one tokenizer have the same rows. Where tokenizers differ, words align them:
+//! * token classification: a word's first token takes the teacher's prediction at its first token;
+//! * question answering: the teacher's probability of a word is the sum over its tokens, and goes
+//!   to the student's first token of the word for starts and to its last for ends. What falls on
+//!   tokens of no word, and on words that the student does not have, is lost; the rest is brought
+//!   back to a distribution, and the row weighs as much as was kept.
+
+use super::examples::{Examples, int};
+use super::prediction::Prediction;
+use crate::autodiff::{LossKind, TARGET_WEIGHTS_INPUT, TARGETS_INPUT};
+use crate::error::{Error, Result};
+use crate::optim;
+use crate::train::batch::TensorView;
+use crate::train::bound::Bound;
+
+/// Kept probability below which a row has no teacher.
+const LOST: f32 = 1e-6;
+const NOWHERE: usize = usize::MAX;
+
+/// Target probabilities and a weight for each row; the memory is kept from step to step.
+#[derive(Clone, Debug, Default)]
+pub(in crate::train) struct Target {
+    n_classes: usize,
+    /// `[rows, classes]`; first sums, then means.
+    probabilities: Vec<f32>,
+    /// Of each row; first what teachers gave, then the weight of the term.
+    weights: Vec<f32>,
+    /// Weights of the teachers that have the row.
+    present: Vec<f32>,
+    /// T² Σ w Σ p ln p, which with the graph's part makes the divergence.
+    pub entropy: f64,
+    mass: Vec<f32>,
+    places: Vec<usize>,
+}
+
+impl Target {
+    /// Begins a target without teachers.
+    pub fn begin(&mut self, (rows, classes): (usize, usize)) {
+        self.n_classes = classes;
+        for (values, n) in [
+            (&mut self.probabilities, rows * classes),
+            (&mut self.weights, rows),
+            (&mut self.present, rows),
+        ] {
+            values.clear();
+            values.resize(n, 0.0);
+        }
+        self.entropy = 0.0;
+    }
+
+    fn n_rows(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Adds the mean prediction for one row.
+    pub fn add_row(&mut self, row: usize, from: &[f32], weight: f32) {
+        let to = &mut self.probabilities[row * self.n_classes..(row + 1) * self.n_classes];
+        to.iter_mut().zip(from).for_each(|(p, q)| *p += weight * q);
+        self.weights[row] += weight;
+        self.present[row] += weight;
+    }
+
+    /// Adds a sum of predictions for one row, and the sum of their weights.
+    pub fn add_sum(&mut self, row: usize, from: &[f32], weight: f32) {
+        let to = &mut self.probabilities[row * self.n_classes..(row + 1) * self.n_classes];
+        to.iter_mut().zip(from).for_each(|(p, q)| *p += q);
+        self.weights[row] += weight;
+        self.present[row] += weight;
+    }
+
+    /// Adds a teacher's prediction.
+    pub fn add(
+        &mut self,
+        student: &Examples,
+        teacher: &Examples,
+        prediction: &Prediction,
+        weight: f32,
+    ) -> Result<()> {
+        let refuse = |why: String| {
+            let (to, from) = (student.model, teacher.model);
+            Err(Error::shape(format!("model '{to}' cannot learn from model '{from}': {why}")))
+        };
+        if let (Some(own), Some(theirs)) = (student.ids(), teacher.ids())
+            && own.data != theirs.data
+        {
+            return refuse("their batches hold other examples, or in another order".into());
+        }
+        let shape = (self.n_rows(), self.n_classes);
+        let spans = student.spec.kind == LossKind::QuestionAnswering;
+        let rows = |words: &TensorView| match *words.shape {
+            [batch, length] if spans => (2 * batch, length),
+            _ => (words.shape.iter().product(), self.n_classes),
+        };
+        if let Some((own, theirs)) = student.words().zip(teacher.words()) {
+            let fits = rows(&own) == shape && rows(&theirs) == prediction.shape();
+            if !fits || own.shape[0] != theirs.shape[0] {
+                return refuse(self.against(prediction));
+            }
+            let same = own.shape == theirs.shape && own.data == theirs.data;
+            match spans {
+                true if same => {}
+                true => return Ok(self.add_spans(own, theirs, prediction, weight)),
+                false => return Ok(self.add_words(own, theirs, prediction, weight)),
+            }
+        }
+        if shape != prediction.shape() {
+            return refuse(self.against(prediction));
+        }
+        (0..shape.0).for_each(|row| self.add_row(row, prediction.row(row), weight));
+        Ok(())
+    }
+
+    fn against(&self, prediction: &Prediction) -> String {
+        format!(
+            "one predicts {:?} probabilities, the other {:?}; tokens may differ with 'word_ids' in \
+             both batches, classes may not",
+            [self.n_rows(), self.n_classes],
+            [prediction.n_rows(), prediction.n_classes]
+        )
+    }
+
+    /// Token classification: rows of words, found by the word.
+    fn add_words(&mut self, own: TensorView, theirs: TensorView, from: &Prediction, weight: f32) {
+        let (length, their_length) = (own.shape[1], theirs.shape[1]);
+        for example in 0..own.shape[0] {
+            self.places.clear();
+            for token in example * their_length..(example + 1) * their_length {
+                let Some(word) = word(&theirs, token) else { continue };
+                if self.places.len() <= word {
+                    self.places.resize(word + 1, NOWHERE);
+                }
+                if self.places[word] == NOWHERE {
+                    self.places[word] = token;
+                }
+            }
+            for token in example * length..(example + 1) * length {
+                let Some(word) = word(&own, token) else { continue };
+                let place = self.places.get(word).copied().filter(|&p| p != NOWHERE);
+                if let Some(place) = place {
+                    self.add_row(token, from.row(place), weight);
+                }
+            }
+        }
+    }
+
+    /// Question answering: a distribution over the teacher's tokens, then over words, then over
+    /// the student's tokens.
+    fn add_spans(&mut self, own: TensorView, theirs: TensorView, from: &Prediction, weight: f32) {
+        let [batch, length] = [own.shape[0], own.shape[1]];
+        let their_length = theirs.shape[1];
+        for row in 0..2 * batch {
+            let example = row % batch;
+            self.mass.clear();
+            for (token, p) in from.row(row).iter().enumerate() {
+                let Some(word) = word(&theirs, example * their_length + token) else { continue };
+                if self.mass.len() <= word {
+                    self.mass.resize(word + 1, 0.0);
+                }
+                self.mass[word] += p;
+            }
+            let to = &mut self.probabilities[row * length..(row + 1) * length];
+            let mut kept = 0.0;
+            for i in 0..length {
+                let token = if row < batch { i } else { length - 1 - i };
+                let Some(word) = word(&own, example * length + token) else { continue };
+                // The first token takes all, so that the others find nothing.
+                let p = self.mass.get_mut(word).map_or(0.0, std::mem::take);
+                to[token] += weight * p;
+                kept += p;
+            }
+            self.weights[row] += weight * kept;
+            self.present[row] += weight;
+        }
+    }
+
+    /// Turns sums into means and gives each row the weight of its term. `scale` is the option
+    /// `weight` times the ramp.
+    pub fn finish(&mut self, options: &optim::Mutual, student: &Examples, scale: f64) {
+        let n_rows = self.n_rows();
+        let base = scale / student.n_taught(n_rows).max(1) as f64;
+        let square = options.temperature * options.temperature;
+        let rows = self.probabilities.chunks_exact_mut(self.n_classes.max(1));
+        for (row, (p, weight)) in rows.zip(&mut self.weights).enumerate() {
+            let (given, present) = (*weight, self.present[row]);
+            *weight = 0.0;
+            if present <= 0.0 || given <= LOST * present {
+                p.fill(0.0);
+                continue;
+            }
+            p.iter_mut().for_each(|p| *p /= given);
+            let best = (1..p.len()).fold(0, |best, c| if p[c] > p[best] { c } else { best });
+            let label = student.label(row, n_rows).filter(|_| options.label_agreement);
+            let unsure = f64::from(p[best]) < options.confidence_threshold;
+            if unsure || label.is_some_and(|label| label != best as i64) {
+                continue;
+            }
+            *weight = (base * f64::from(given / present)) as f32;
+            let p_ln_p = |&p: &f32| if p > 0.0 { f64::from(p) * f64::from(p).ln() } else { 0.0 };
+            self.entropy += square * f64::from(*weight) * p.iter().map(p_ln_p).sum::<f64>();
+        }
+    }
+
+    /// Hands the target to a training session.
+    pub fn feed(&self, bound: &mut Bound) -> Result<()> {
+        bound.set_input(TARGETS_INPUT, bytemuck::cast_slice(&self.probabilities))?;
+        bound.set_input(TARGET_WEIGHTS_INPUT, bytemuck::cast_slice(&self.weights))
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    /// The mean of each row, `None` without a teacher.
+    pub fn means(&self) -> Vec<Option<Vec<f32>>> {
+        let rows = self.probabilities.chunks_exact(self.n_classes).zip(&self.weights);
+        rows.map(|(p, &w)| (w > 0.0).then(|| p.iter().map(|p| p / w).collect())).collect()
+    }
+}
+
+fn word(view: &TensorView, token: usize) -> Option<usize> {
+    int(view, token).and_then(|word| usize::try_from(word).ok())
+}
