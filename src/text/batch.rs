@@ -11,10 +11,13 @@ pub(crate) const IGNORE: i64 = -100;
 /// Named tensors for one model and one step.
 ///
 /// B is the number of items, S the padded length. Always: `input_ids` and `attention_mask`, i64
-/// \[B, S\]; where the architecture has them `token_type_ids`, i64 \[B, S\]. When every item has
-/// its target: `labels`, i64 \[B\] for classes and \[B, S\] for tokens (-100 is left out of the
-/// loss), or `start_positions` and `end_positions`, i64 \[B\] (-100 when the item does not hold
-/// the answer and the architecture has no first token to point to).
+/// \[B, S\], and `example_ids`, i64 \[B\], the examples of the corpus; where the architecture has
+/// them `token_type_ids`, i64 \[B, S\]. When any item has its target: `labels`, i64 \[B\] for
+/// classes and \[B, S\] for tokens (-100 is left out of the loss, as are items without a target),
+/// or `start_positions` and `end_positions`, i64 \[B\] (-100 when the item does not hold the answer
+/// and the architecture has no first token to point to). For tokens and questions `word_ids`, i64
+/// \[B, S\]: [`Item::words`](super::Item::words), -1 for none. Trainers take `example_ids` and
+/// `word_ids` for mutual learning; no model reads them.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The tensors by name.
@@ -90,6 +93,7 @@ impl Dataset {
         };
         self.push_inputs(&mut batch, &items, length, plan)?;
         push_targets(&mut batch, &items, length)?;
+        push_identities(&mut batch, &items, length)?;
         Ok(batch)
     }
 
@@ -165,11 +169,32 @@ impl Dataset {
     }
 }
 
+/// Which examples these are, and which words their tokens belong to.
+fn push_identities(batch: &mut Batch, items: &[&Item], length: usize) -> Result<()> {
+    let examples: Vec<i64> = items.iter().map(|i| i.example as i64).collect();
+    batch.push("example_ids", &[items.len()], &examples)?;
+    if items.iter().any(|i| i.words.is_empty()) {
+        return Ok(());
+    }
+    let mut words = vec![-1i64; items.len() * length];
+    for (row, item) in words.chunks_exact_mut(length.max(1)).zip(items) {
+        row.iter_mut().zip(&item.words).for_each(|(to, w)| *to = w.map_or(-1, i64::from));
+    }
+    batch.push("word_ids", &[items.len(), length], &words)
+}
+
 fn push_targets(batch: &mut Batch, items: &[&Item], length: usize) -> Result<()> {
     let n = items.len();
+    if items.iter().all(|i| i.target == Target::None) {
+        return Ok(());
+    }
     let classes: Option<Vec<i64>> = items
         .iter()
-        .map(|i| if let Target::Class(c) = i.target { Some(i64::from(c)) } else { None })
+        .map(|i| match i.target {
+            Target::Class(c) => Some(i64::from(c)),
+            Target::None => Some(IGNORE),
+            _ => None,
+        })
         .collect();
     if let Some(classes) = classes {
         return batch.push("labels", &[n], &classes);
@@ -183,7 +208,7 @@ fn push_targets(batch: &mut Batch, items: &[&Item], length: usize) -> Result<()>
         batch.push("start_positions", &[n], &starts)?;
         return batch.push("end_positions", &[n], &ends);
     }
-    if items.iter().all(|i| matches!(i.target, Target::Tags(_))) {
+    if items.iter().all(|i| matches!(i.target, Target::Tags(_) | Target::None)) {
         let mut labels = vec![IGNORE; n * length];
         for (row, item) in items.iter().enumerate() {
             if let Target::Tags(tags) = &item.target {

@@ -187,6 +187,30 @@ impl Corpus {
         Ok(Self { task: self.task, labels: self.labels.clone(), examples })
     }
 
+    /// The examples of both, these first, e.g. labelled and unlabelled texts to learn from
+    /// together. One of them may have no names of labels; else both must have the same.
+    ///
+    /// Error: `InvalidArgument` for other tasks or labels.
+    pub fn concatenate(&self, other: &Self) -> Result<Self> {
+        if self.task != other.task {
+            return Err(Error::invalid(format!(
+                "corpora of the tasks {:?} and {:?} cannot be one",
+                self.task, other.task
+            )));
+        }
+        let labels = if self.labels.is_empty() { &other.labels } else { &self.labels };
+        if !other.labels.is_empty() && other.labels != *labels {
+            return Err(Error::invalid(format!(
+                "corpora with the labels {:?} and {:?} cannot be one; read the second with the \
+                 labels of the first",
+                self.labels.names(),
+                other.labels.names()
+            )));
+        }
+        let examples = self.examples.iter().chain(&other.examples).cloned().collect();
+        Ok(Self { task: self.task, labels: labels.clone(), examples })
+    }
+
     /// How often each class (classification) or tag (tokens) occurs, by id.
     pub fn label_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.labels.len()];
@@ -269,6 +293,20 @@ mod tests {
         assert_eq!(part.texts(), ["d", "a"]);
         assert_eq!(part.labels(), corpus.labels());
         assert!(corpus.subset(&[4]).is_err());
+    }
+
+    #[test]
+    fn labelled_and_unlabelled_texts_become_one() {
+        let read = |texts: &[&str], classes: &[&str]| {
+            Corpus::from_texts(strings(texts), &strings(classes), None).unwrap()
+        };
+        let (labelled, bare) = (read(&["a", "b"], &["x", "y"]), read(&["c"], &[]));
+        let both = labelled.concatenate(&bare).unwrap();
+        assert_eq!((both.texts(), both.label_counts()), (strings(&["a", "b", "c"]), vec![1, 1]));
+        assert_eq!(bare.concatenate(&labelled).unwrap().labels(), labelled.labels());
+        assert!(labelled.concatenate(&read(&["d"], &["z"])).is_err());
+        let words = Corpus::new(Task::Tokens, LabelMap::default(), Vec::new()).unwrap();
+        assert!(labelled.concatenate(&words).is_err());
     }
 
     #[test]

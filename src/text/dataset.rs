@@ -36,7 +36,9 @@ pub struct Item {
     pub target: Target,
     /// Questions: bytes of the context for each token of it, (0, 0) for others. Else empty.
     pub offsets: Vec<(usize, usize)>,
-    /// Tokens: the word that begins at each token. Else empty.
+    /// Tokens: the word that begins at each token. Questions: the word of the context, counted
+    /// from 1, that holds each token's first character, and 0 for the token that stands for "no
+    /// answer"; a word is a run of letters and digits, or any other character. Else empty.
     pub words: Vec<Option<u32>>,
     /// Tokens that were cut off.
     pub truncated: usize,

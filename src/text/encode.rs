@@ -244,6 +244,7 @@ impl Encoder<'_> {
         let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
         let answer = answers.first();
         let none = if self.tokenizer.special_id(Special::Cls).is_some() { 0 } else { IGNORE };
+        let starts = word_starts(context);
         let mut items = Vec::with_capacity(windows.len());
         let mut rooms = Vec::with_capacity(windows.len());
         for window in windows {
@@ -260,7 +261,12 @@ impl Encoder<'_> {
             };
             let offsets =
                 window.offsets.iter().zip(&window.sequence_ids).map(context_only).collect();
+            let mut words = words_of(context, &starts, &window);
+            if let (0, Some(first)) = (none, words.first_mut()) {
+                *first = Some(0);
+            }
             let mut item = Item::new(example, window, Target::Span(start, end));
+            item.words = words;
             item.offsets = offsets;
             items.push(item);
         }
@@ -304,6 +310,31 @@ impl Encoder<'_> {
         }
         Ok(items)
     }
+}
+
+/// Where the words of a text begin: runs of letters and digits, and every other character that is
+/// no space by itself.
+fn word_starts(text: &str) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut inside = false;
+    for (at, c) in text.char_indices() {
+        let joins = c.is_alphanumeric();
+        if !c.is_whitespace() && !(joins && inside) {
+            starts.push(at);
+        }
+        inside = joins;
+    }
+    starts
+}
+
+/// The word, from 1, that holds the first character of each of the window's tokens of the context.
+fn words_of(context: &str, starts: &[usize], window: &Encoding) -> Vec<Option<u32>> {
+    let word = |(&(from, to), sequence): (&(usize, usize), &Option<u32>)| {
+        let text = context.get(from..to).filter(|_| *sequence == Some(1))?;
+        let first = from + text.find(|c: char| !c.is_whitespace())?;
+        u32::try_from(starts.partition_point(|&start| start <= first)).ok()
+    };
+    window.offsets.iter().zip(&window.sequence_ids).map(word).collect()
 }
 
 /// First and last token of the context that bytes `start..end` touch; `None` unless the window
@@ -445,6 +476,64 @@ mod tests {
             assert_eq!(labels.shape(), [1, batch.sequence_length()]);
             assert_eq!(&labels.as_slice::<i64>().unwrap()[..tags.len()], tags);
         }
+    }
+
+    #[test]
+    fn words_of_a_context_align_tokenizers() {
+        let context = "Hot (1907), and the caf\u{e9}s cold.";
+        let parts = ["Hot", "(", "1907", ")", ",", "and", "the", "caf\u{e9}s", "cold", "."];
+        let starts: Vec<usize> = word_starts(context);
+        let firsts: Vec<&str> =
+            starts.iter().zip(parts).map(|(&s, p)| &context[s..s + p.len()]).collect();
+        assert_eq!((firsts, starts.len()), (parts.to_vec(), parts.len()));
+        let question = Example::Question {
+            id: String::new(),
+            context: context.into(),
+            question: "how was it?".into(),
+            answers: vec![Answer { text: "cold".into(), start: context.find("cold").unwrap() }],
+        };
+        let corpus = Corpus::new(Task::Questions, LabelMap::default(), vec![question]).unwrap();
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let t = tokenizer(style);
+            let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
+            let item = &data.items()[0];
+            for (token, word) in item.words.iter().enumerate() {
+                let (from, to) = item.offsets[token];
+                match word {
+                    Some(0) => assert!(token == 0 && style != TokenizerStyle::Gpt2),
+                    None => assert_eq!(context[from..to].trim(), "", "{style:?}"),
+                    Some(w) => {
+                        let text = context[from..to].trim_start();
+                        let word = parts[*w as usize - 1];
+                        assert!(word.contains(text) || text.starts_with(word), "{text} in {word}");
+                    }
+                }
+            }
+            let Target::Span(start, _) = item.target else { unreachable!() };
+            assert_eq!(item.words[start as usize], Some(9), "{style:?}");
+            let batch = data.batch(&[0], 16, 0).unwrap();
+            let words = batch.tensor("word_ids").unwrap().as_slice::<i64>().unwrap();
+            assert_eq!(words.len(), batch.sequence_length());
+            let expected = item.words.iter().map(|w| w.map_or(-1, i64::from));
+            assert!(words.iter().copied().zip(expected).all(|(a, b)| a == b));
+            assert_eq!(batch.tensor("example_ids").unwrap().as_slice::<i64>().unwrap(), [0]);
+            assert!(data.word_classes(0, &vec![0; item.ids.len()], 4).is_err());
+        }
+    }
+
+    #[test]
+    fn rows_without_a_label_are_ignored_beside_others() {
+        let text = |t: &str, label| Example::Text { text: t.into(), pair: None, label };
+        let labels = LabelMap::from_names(["x", "y"]).unwrap();
+        let examples = vec![text("the river", Some(1)), text("the old town", None)];
+        let corpus = Corpus::new(Task::Classification, labels, examples).unwrap();
+        let t = tokenizer(TokenizerStyle::Bert);
+        let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
+        let of = |items: &[usize]| {
+            let batch = data.batch(items, 8, 0).unwrap();
+            batch.tensor("labels").map(|t| t.as_slice::<i64>().unwrap().to_vec())
+        };
+        assert_eq!((of(&[1, 0]), of(&[1])), (Some(vec![IGNORE, 1]), None));
     }
 
     #[test]

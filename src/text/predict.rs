@@ -27,7 +27,7 @@ impl Dataset {
     ) -> Result<Vec<Option<u32>>> {
         let from = self.item(item)?;
         enough(from, classes.len())?;
-        if from.words.len() != from.ids.len() {
+        if from.words.len() != from.ids.len() || !from.offsets.is_empty() {
             return Err(Error::invalid(format!("item {item} has no words")));
         }
         let mut words = vec![None; n_words];
