@@ -4,12 +4,12 @@
 //! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them gives the class,
 //! lower-casing, special tokens and the greatest length. Written: all of these.
 
-use super::learn::{assemble, word_piece};
-use super::source::{at, lines, read_text};
-use super::style::{Kind, Special, TokenizerStyle};
-use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
+use crate::text::text_file::{at, lines, read_text};
+use crate::text::tokenizer::style::{Kind, Special, TokenizerStyle};
+use crate::text::tokenizer::tokenize::{Tokenizer, foreign};
+use crate::text::tokenizer::train::{assemble, word_piece};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::Write;

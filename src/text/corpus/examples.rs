@@ -1,9 +1,9 @@
 //! A corpus: the examples of one task, independent of tokenizers and models.
 
-use super::classification::Columns;
-use super::labels::LabelMap;
-use super::plain::Documents;
 use crate::error::{Error, Result};
+use crate::text::corpus::classification::Columns;
+use crate::text::corpus::labels::LabelMap;
+use crate::text::corpus::plain_text::Documents;
 use std::path::Path;
 
 /// What is to be learned from a corpus.

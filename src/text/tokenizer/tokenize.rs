@@ -4,8 +4,8 @@
 //! `[CLS] a [SEP] b [SEP]`, RoBERTa: `<s> a </s></s> b </s>`, GPT-2: nothing); *kind* is how
 //! words are cut into pieces. Offsets are bytes of the text given, without white space around.
 
-use super::style::{Special, TokenizerStyle};
 use crate::error::{Error, Result};
+use crate::text::tokenizer::style::{Special, TokenizerStyle};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
@@ -135,7 +135,7 @@ impl Tokenizer {
         self.n_ids
     }
 
-    /// The length that the files name, or 512: the default limit of [`super::EncodeOptions`].
+    /// The length that the files name, or 512: the default limit of [`crate::text::EncodeOptions`].
     pub fn model_max_length(&self) -> usize {
         self.max_length
     }

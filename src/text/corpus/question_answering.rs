@@ -3,10 +3,10 @@
 //! Positions of answers count characters (Unicode scalar values) in these files; here they
 //! become bytes.
 
-use super::corpus::{Answer, Corpus, Example, Task};
-use super::labels::LabelMap;
-use super::source::{at, lines, read_text};
 use crate::error::{Context, Error, Result};
+use crate::text::corpus::examples::{Answer, Corpus, Example, Task};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
 use serde_json::Value;
 use std::path::Path;
 

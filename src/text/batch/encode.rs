@@ -1,11 +1,11 @@
 //! Encoding a corpus: from examples to items of token ids, in parallel, in order.
 
-use super::batch::IGNORE;
-use super::corpus::{Answer, Corpus, Example, Task};
-use super::dataset::{Dataset, Item, Masking, Target};
-use super::style::Special;
-use super::tokenizer::{Encoding, Tokenizer, Truncation};
 use crate::error::{Context, Error, Result};
+use crate::text::batch::collate::IGNORE;
+use crate::text::batch::dataset::{Dataset, Item, Masking, Target};
+use crate::text::corpus::examples::{Answer, Corpus, Example, Task};
+use crate::text::tokenizer::style::Special;
+use crate::text::tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
 use std::borrow::Cow;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};

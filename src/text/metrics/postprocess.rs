@@ -1,7 +1,7 @@
 //! From a model's outputs back to words and answers.
 
-use super::dataset::{Dataset, Item};
 use crate::error::{Error, Result};
+use crate::text::batch::dataset::{Dataset, Item};
 
 /// An answer found in a context.
 #[derive(Clone, Copy, Debug, PartialEq)]

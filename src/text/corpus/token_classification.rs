@@ -4,10 +4,10 @@
 //! Columns are parted by a tab when the line has one, else by white space. Lines that begin with
 //! `-DOCSTART-` are skipped. A word may be followed by other columns (part of speech, ...).
 
-use super::corpus::{Corpus, Example, Task, unknown};
-use super::labels::LabelMap;
-use super::source::{at, lines, read_text};
 use crate::error::Result;
+use crate::text::corpus::examples::{Corpus, Example, Task, unknown};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
 use std::path::Path;
 
 /// One sentence before tags have ids: line numbers, words, tags.

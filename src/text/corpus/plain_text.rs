@@ -1,9 +1,9 @@
 //! Reader of plain text for language models.
 
-use super::corpus::{Corpus, Example, Task};
-use super::labels::LabelMap;
-use super::source::{at, read_text};
 use crate::error::Result;
+use crate::text::corpus::examples::{Corpus, Example, Task};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, read_text};
 use std::path::Path;
 
 /// What a document is in a file of plain text.

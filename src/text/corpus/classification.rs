@@ -3,10 +3,10 @@
 //! Tab-separated files have no quoting: what stands between two tabs is the field. Comma-separated
 //! files follow RFC 4180. Lines that are wholly blank are skipped.
 
-use super::corpus::{Corpus, Example, Task, unknown};
-use super::labels::LabelMap;
-use super::source::{at, lines, read_text};
 use crate::error::{Error, Result};
+use crate::text::corpus::examples::{Corpus, Example, Task, unknown};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
 use serde_json::Value;
 use std::path::Path;
 

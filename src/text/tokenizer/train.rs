@@ -5,9 +5,9 @@
 //! is frequent enough (Sennrich, Haddow & Birch 2016). WordPiece vocabularies are learned in
 //! the same way, with `##` before symbols inside words; only the cutting of words differs.
 
-use super::style::{Kind, Special, TokenizerStyle};
-use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
+use crate::text::tokenizer::style::{Kind, Special, TokenizerStyle};
+use crate::text::tokenizer::tokenize::{Tokenizer, foreign};
 use rayon::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};

@@ -6,10 +6,10 @@
 //! *aligned* datasets the same order serves all, by the longest of an example's encodings, so
 //! that every model sees the same sentences at the same step.
 
-use super::batch::{Batch, BatchPlan};
-use super::dataset::Dataset;
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
+use crate::text::batch::collate::{Batch, BatchPlan};
+use crate::text::batch::dataset::Dataset;
+use crate::text::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
-use super::corpus::{Corpus, Task};
-use super::labels::LabelMap;
-use super::tokenizer::{Encoding, Tokenizer};
+use crate::text::corpus::examples::{Corpus, Task};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::tokenizer::tokenize::{Encoding, Tokenizer};
 
 /// What an item teaches.
 #[derive(Clone, Debug, PartialEq, Eq)]

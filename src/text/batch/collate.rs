@@ -1,9 +1,9 @@
 //! Batches: items of a dataset as named tensors, padded to a common length.
 
-use super::dataset::{Dataset, Item, Target};
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Tensor};
+use crate::text::batch::dataset::{Dataset, Item, Target};
+use crate::text::rng::{Purpose, Stream};
 
 /// What the loss leaves out.
 pub(crate) const IGNORE: i64 = -100;

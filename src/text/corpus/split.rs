@@ -1,8 +1,8 @@
 //! Splitting a corpus into training and evaluation, so that nothing is on both sides.
 
-use super::corpus::{Corpus, Example};
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
+use crate::text::corpus::examples::{Corpus, Example};
+use crate::text::rng::{Purpose, Stream};
 use std::collections::{BTreeMap, HashMap};
 
 /// How a corpus is split.
