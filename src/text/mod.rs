@@ -11,8 +11,8 @@
 //! use std::sync::Arc;
 //! use mmopt::text::*;
 //! # fn main() -> mmopt::Result<()> {
-//! let train = Corpus::classification("train.tsv".as_ref(), &Columns::default(), None)?;
-//! let options = TrainOptions { style: TokenizerStyle::Bert, ..Default::default() };
+//! let train = Corpus::read_classification("train.tsv".as_ref(), &Columns::default(), None)?;
+//! let options = TokenizerTrainOptions { style: TokenizerStyle::Bert, ..Default::default() };
 //! let tokenizer = Tokenizer::train(&options, &train.texts())?;
 //! let data = Dataset::encode(&train, &tokenizer, &EncodeOptions::default())?;
 //! let mut loader = Loader::new(vec![Arc::new(data)], LoaderOptions::default())?;
@@ -32,19 +32,19 @@ mod text_file;
 mod tokenizer;
 
 pub use batch::collate::Batch;
-pub use batch::dataset::{Dataset, Item, Target};
+pub use batch::dataset::{Dataset, Sequence, Target};
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderOptions, LoaderState};
-pub use corpus::classification::{Column, Columns, Format, Header};
-pub use corpus::examples::{Answer, Corpus, Example, Task};
+pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};
+pub use corpus::examples::{Answer, Corpus, Example, TextTask};
 pub use corpus::labels::LabelMap;
-pub use corpus::plain_text::Documents;
+pub use corpus::plain_text::SampleBy;
 pub use corpus::split::SplitOptions;
 pub use corpus::synthetic::SyntheticOptions;
-pub use metrics::postprocess::FoundAnswer;
-pub use tokenizer::style::{Kind, Special, TokenizerStyle};
+pub use metrics::postprocess::PredictedAnswer;
+pub use tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
 pub use tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
-pub use tokenizer::train::TrainOptions;
+pub use tokenizer::train::TokenizerTrainOptions;
 
 #[cfg(test)]
 mod tests {
