@@ -16,7 +16,7 @@ pub enum TokenizerStyle {
 /// How words are cut into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Kind {
+pub enum TokenizerAlgorithm {
     /// The longest known pieces from the left, `##` inside words; unknown words are possible.
     WordPiece = 1,
     /// SharedInitializer bytes; nothing is unknown.
@@ -26,7 +26,7 @@ pub enum Kind {
 /// The role of a special token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Special {
+pub enum SpecialToken {
     /// Fills short sequences.
     Pad = 0,
     /// Stands for unknown words.
@@ -43,16 +43,16 @@ pub enum Special {
     Eos = 6,
 }
 
-impl Special {
+impl SpecialToken {
     /// All roles, in the order of their numbers.
-    pub const ALL: [Special; 7] = [
-        Special::Pad,
-        Special::Unk,
-        Special::Cls,
-        Special::Sep,
-        Special::Mask,
-        Special::Bos,
-        Special::Eos,
+    pub const ALL: [SpecialToken; 7] = [
+        SpecialToken::Pad,
+        SpecialToken::Unk,
+        SpecialToken::Cls,
+        SpecialToken::Sep,
+        SpecialToken::Mask,
+        SpecialToken::Bos,
+        SpecialToken::Eos,
     ];
 
     /// The key in `tokenizer_config.json`.
@@ -64,8 +64,8 @@ impl Special {
 
 impl TokenizerStyle {
     /// The text of a special token; `None` when the style has none.
-    pub fn token(self, special: Special) -> Option<&'static str> {
-        use Special::*;
+    pub fn token(self, special: SpecialToken) -> Option<&'static str> {
+        use SpecialToken::*;
         match (self, special) {
             (Self::Bert, Pad) => Some("[PAD]"),
             (Self::Bert, Unk) => Some("[UNK]"),
@@ -93,7 +93,11 @@ impl TokenizerStyle {
     }
 
     /// How words are cut in the published models.
-    pub fn usual_kind(self) -> Kind {
-        if self == Self::Bert { Kind::WordPiece } else { Kind::ByteLevelBpe }
+    pub fn default_algorithm(self) -> TokenizerAlgorithm {
+        if self == Self::Bert {
+            TokenizerAlgorithm::WordPiece
+        } else {
+            TokenizerAlgorithm::ByteLevelBpe
+        }
     }
 }

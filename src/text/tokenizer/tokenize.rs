@@ -4,8 +4,8 @@
 //! `[CLS] a [SEP] b [SEP]`, RoBERTa: `<s> a </s></s> b </s>`, GPT-2: nothing); *kind* is how
 //! words are cut into pieces. Offsets are bytes of the text given, without white space around.
 
-use super::style::{Special, TokenizerStyle};
 use crate::error::{Error, Result};
+use crate::text::tokenizer::style::{SpecialToken, TokenizerStyle};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
@@ -112,7 +112,7 @@ impl Tokenizer {
         pipeline.with_truncation(None).map_err(foreign)?;
         remember(&mut pipeline, 0);
         let id = |special| style.token(special).and_then(|token| pipeline.token_to_id(token));
-        let specials = Special::ALL.map(id);
+        let specials = SpecialToken::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if n_ids > MOST_IDS {
             return Err(Error::data(format!(
@@ -135,7 +135,7 @@ impl Tokenizer {
         self.n_ids
     }
 
-    /// The length that the files name, or 512: the default limit of [`super::EncodeOptions`].
+    /// The length that the files name, or 512: the default limit of [`crate::text::EncodeOptions`].
     pub fn model_max_length(&self) -> usize {
         self.max_length
     }
@@ -146,15 +146,15 @@ impl Tokenizer {
     }
 
     /// The id of a special token; `None` when the vocabulary has none.
-    pub fn special_id(&self, special: Special) -> Option<u32> {
+    pub fn special_token_id(&self, special: SpecialToken) -> Option<u32> {
         self.specials[special as usize]
     }
 
     /// What short sequences are filled with: the pad token, else the end token, else 0. Filled
     /// places are masked out, so the choice does not matter to the result.
     pub fn pad_id(&self) -> u32 {
-        let id = |s| self.special_id(s);
-        id(Special::Pad).or(id(Special::Eos)).unwrap_or(0)
+        let id = |s| self.special_token_id(s);
+        id(SpecialToken::Pad).or(id(SpecialToken::Eos)).unwrap_or(0)
     }
 
     /// The id of a token's exact text.
@@ -264,9 +264,9 @@ impl Tokenizer {
         Ok(self.pipeline.encode_fast(text, false).map_err(foreign)?.get_ids().to_vec())
     }
 
-    /// Text of `ids`; special tokens are left out when `skip_specials`.
-    pub fn decode(&self, ids: &[u32], skip_specials: bool) -> Result<String> {
-        self.pipeline.decode(ids, skip_specials).map_err(foreign)
+    /// Text of `ids`; special tokens are left out when `skip_special_tokens`.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        self.pipeline.decode(ids, skip_special_tokens).map_err(foreign)
     }
 
     fn cut(
@@ -360,7 +360,7 @@ impl Tokenizer {
 
     fn lone_end(&self, truncated: usize) -> Encoding {
         Encoding {
-            ids: vec![self.special_id(Special::Eos).unwrap_or_else(|| self.pad_id())],
+            ids: vec![self.special_token_id(SpecialToken::Eos).unwrap_or_else(|| self.pad_id())],
             type_ids: vec![0],
             mask: vec![1],
             offsets: vec![(0, 0)],
@@ -392,13 +392,17 @@ fn trimmed(text: &str, start: usize, end: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::TrainOptions;
+    use crate::text::TokenizerTrainOptions;
 
     const TEXTS: [&str; 2] = ["the film was very good and fun", "a bad film, not very good at all"];
 
     fn tokenizer(style: TokenizerStyle) -> Tokenizer {
-        let options =
-            TrainOptions { style, vocab_size: 300, min_frequency: 1, ..Default::default() };
+        let options = TokenizerTrainOptions {
+            style,
+            vocab_size: 300,
+            min_frequency: 1,
+            ..Default::default()
+        };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 
@@ -419,8 +423,8 @@ mod tests {
         check(TokenizerStyle::Bert, &bert, &[0, 0, 0, 0, 1, 1, 1]);
         let t = tokenizer(TokenizerStyle::Roberta);
         let e = t.encode("good", Some("film"), 32, Truncation::Never).unwrap();
-        let sep = t.special_id(Special::Sep).unwrap();
-        let cls = t.special_id(Special::Cls).unwrap();
+        let sep = t.special_token_id(SpecialToken::Sep).unwrap();
+        let cls = t.special_token_id(SpecialToken::Cls).unwrap();
         assert_eq!(e.ids[0], cls);
         let seps: Vec<bool> = e.ids.iter().map(|&id| id == sep).collect();
         let first = seps.iter().position(|&s| s).unwrap();

@@ -6,10 +6,10 @@
 //! *aligned* datasets the same order serves all, by the longest of an example's encodings, so
 //! that every model sees the same sentences at the same step.
 
-use super::batch::{Batch, BatchPlan};
-use super::dataset::Dataset;
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
+use crate::text::batch::collate::{Batch, BatchPlan};
+use crate::text::batch::dataset::Dataset;
+use crate::text::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct LoaderOptions {
     /// there is no sorting either. Default: 32.
     pub bucket_batches: usize,
     /// Padded lengths are multiples of this, so that few shapes occur. Default: 8.
-    pub pad_to_multiple: usize,
+    pub pad_to_multiple_of: usize,
     /// Leave out a last batch that is not full. Default: false.
     pub drop_last: bool,
     /// All datasets walk the same examples at the same step (default; needed for learning from
@@ -42,7 +42,7 @@ impl Default for LoaderOptions {
             shuffle: true,
             seed: 0,
             bucket_batches: 32,
-            pad_to_multiple: 8,
+            pad_to_multiple_of: 8,
             drop_last: false,
             aligned: true,
         }
@@ -93,7 +93,7 @@ impl Loader {
         check(&datasets, &options)?;
         let mut loader = Self { datasets, options, epoch: 0, position: 0, plans: Vec::new() };
         loader.plan();
-        if loader.steps_per_epoch() == 0 {
+        if loader.n_batches() == 0 {
             let size = loader.options.batch_size;
             return Err(Error::invalid(format!(
                 "not one batch of {size} can be filled; lower batch_size or unset drop_last"
@@ -105,7 +105,7 @@ impl Loader {
     /// The next batch of each dataset, in their order; `None` at the end of an epoch, after
     /// which the next call begins the following epoch.
     pub fn next_batches(&mut self) -> Result<Option<Vec<Batch>>> {
-        if self.position >= self.steps_per_epoch() {
+        if self.position >= self.n_batches() {
             self.set_epoch(self.epoch + 1);
             return Ok(None);
         }
@@ -115,8 +115,8 @@ impl Loader {
     }
 
     fn peek(&self) -> Result<Vec<Batch>> {
-        let LoaderOptions { pad_to_multiple, seed, .. } = self.options;
-        let plan = BatchPlan { pad_to_multiple, seed, epoch: self.epoch };
+        let LoaderOptions { pad_to_multiple_of, seed, .. } = self.options;
+        let plan = BatchPlan { pad_to_multiple_of, seed, epoch: self.epoch };
         let one = |(i, dataset): (usize, &Arc<Dataset>)| {
             let batches = &self.plans[if self.options.aligned { 0 } else { i }];
             dataset.batch_for(&batches[self.position], plan)
@@ -142,7 +142,7 @@ impl Loader {
     }
 
     /// Batches of an epoch.
-    pub fn steps_per_epoch(&self) -> usize {
+    pub fn n_batches(&self) -> usize {
         self.plans.iter().map(Vec::len).min().unwrap_or(0)
     }
 
@@ -162,8 +162,8 @@ impl Loader {
         let Some(data) = self.datasets.get(dataset) else { return Vec::new() };
         let plan = &self.plans[if self.options.aligned { 0 } else { dataset }];
         let shape = |batch: &Vec<usize>| {
-            let longest = batch.iter().map(|&i| data.items()[i].ids.len()).max().unwrap_or(0);
-            [batch.len(), data.padded_length(longest, self.options.pad_to_multiple)]
+            let longest = batch.iter().map(|&i| data.sequences()[i].ids.len()).max().unwrap_or(0);
+            [batch.len(), data.padded_length(longest, self.options.pad_to_multiple_of)]
         };
         let mut shapes: Vec<[usize; 2]> = plan.iter().map(shape).collect();
         shapes.sort_unstable();
@@ -193,7 +193,7 @@ impl Loader {
         if state.fingerprint != self.fingerprint() || state.seed != self.options.seed {
             return Err(Error::data("the loader's state belongs to other data, options or seed"));
         }
-        if state.position > self.steps_per_epoch() {
+        if state.position > self.n_batches() {
             return Err(Error::data(format!("the loader's state is at batch {}", state.position)));
         }
         self.set_epoch(state.epoch);
@@ -217,11 +217,11 @@ impl Loader {
         let mut hasher = crc32fast::Hasher::new();
         let o = &self.options;
         let flags = [o.shuffle, o.drop_last, o.aligned].map(u64::from);
-        let sizes = [o.batch_size, o.bucket_batches, o.pad_to_multiple].map(|n| n as u64);
+        let sizes = [o.batch_size, o.bucket_batches, o.pad_to_multiple_of].map(|n| n as u64);
         for n in flags.into_iter().chain(sizes).chain([o.seed]) {
             hasher.update(&n.to_le_bytes());
         }
-        for item in self.datasets.iter().flat_map(|d| d.items()) {
+        for item in self.datasets.iter().flat_map(|d| d.sequences()) {
             hasher.update(&(item.example as u64).to_le_bytes());
             hasher.update(&(item.ids.len() as u64).to_le_bytes());
         }
@@ -230,7 +230,7 @@ impl Loader {
 
     /// Lays out the current epoch.
     fn plan(&mut self) {
-        let length = |data: &Dataset, i: usize| data.items()[i].ids.len();
+        let length = |data: &Dataset, i: usize| data.sequences()[i].ids.len();
         let all = &self.datasets;
         self.plans = if self.options.aligned {
             let longest = |i: usize| all.iter().map(|d| length(d, i)).max().unwrap_or(0);
@@ -278,7 +278,7 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
     if !options.aligned {
         return Ok(());
     }
-    let examples = |d: &Dataset| d.items().iter().map(|i| i.example).collect::<Vec<_>>();
+    let examples = |d: &Dataset| d.sequences().iter().map(|i| i.example).collect::<Vec<_>>();
     let wanted = examples(first);
     match datasets.iter().position(|d| examples(d) != wanted) {
         None => Ok(()),
@@ -295,7 +295,7 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::{Corpus, EncodeOptions, Tokenizer, TokenizerStyle, TrainOptions};
+    use crate::text::{Corpus, EncodeOptions, Tokenizer, TokenizerStyle, TokenizerTrainOptions};
     use std::collections::BTreeSet;
 
     fn corpus(n: usize) -> Corpus {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn data(corpus: &Corpus, style: TokenizerStyle) -> Arc<Dataset> {
-        let options = TrainOptions { style, vocab_size: 270, ..Default::default() };
+        let options = TokenizerTrainOptions { style, vocab_size: 270, ..Default::default() };
         let tokenizer = Tokenizer::train(&options, &corpus.texts()).unwrap();
         Arc::new(Dataset::encode(corpus, &tokenizer, &EncodeOptions::default()).unwrap())
     }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn every_example_once_and_both_models_see_the_same() {
         let mut loader = Loader::new(pair(103), options(8)).unwrap();
-        assert_eq!(loader.steps_per_epoch(), 13);
+        assert_eq!(loader.n_batches(), 13);
         let mut orders = BTreeSet::new();
         for epoch in 0..3 {
             assert_eq!(loader.epoch(), epoch);
@@ -408,7 +408,7 @@ mod tests {
         let mixed = vec![small[0].clone(), large[1].clone()];
         assert!(Loader::new(mixed.clone(), options(2)).is_err());
         let free = LoaderOptions { aligned: false, ..options(2) };
-        assert_eq!(Loader::new(mixed, free).unwrap().steps_per_epoch(), 3);
+        assert_eq!(Loader::new(mixed, free).unwrap().n_batches(), 3);
         assert!(Loader::new(vec![], options(2)).is_err());
         assert!(Loader::new(small.clone(), options(0)).is_err());
         assert!(Loader::new(small, LoaderOptions { drop_last: true, ..options(8) }).is_err());

@@ -3,17 +3,17 @@
 //! Tab-separated files have no quoting: what stands between two tabs is the field. Comma-separated
 //! files follow RFC 4180. Lines that are wholly blank are skipped.
 
-use super::corpus::{Corpus, Example, Task, unknown};
-use super::labels::LabelMap;
-use super::source::{at, lines, read_text};
 use crate::error::{Error, Result};
+use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
 use serde_json::Value;
 use std::path::Path;
 
 /// How a file is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Format {
+pub enum CorpusFormat {
     /// By the file's ending: `.csv`, `.jsonl` or `.json` (one object a line), else tabs.
     #[default]
     Auto = 0,
@@ -28,7 +28,7 @@ pub enum Format {
 /// Whether the first line names the columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Header {
+pub enum CorpusHeader {
     /// Yes when a column is chosen by name, or when the label's field of the first line reads
     /// `label`, `labels`, `class`, `category` or `sentiment`.
     #[default]
@@ -51,11 +51,11 @@ pub enum Column {
 /// Which columns hold what. The default reads `text TAB label`, and in JSON the keys `text`
 /// (or `sentence`) and `label`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Columns {
+pub struct CorpusOptions {
     /// File layout.
-    pub format: Format,
+    pub format: CorpusFormat,
     /// Header or not; ignored for JSON.
-    pub header: Header,
+    pub header: CorpusHeader,
     /// The text; default: the first column, or `text`/`sentence`.
     pub text: Option<Column>,
     /// The second text of a pair task; default: none.
@@ -82,15 +82,15 @@ impl Corpus {
     ///
     /// Errors carry `file:line`: missing columns, bad JSON, text that is not UTF-8, unknown
     /// labels, a file without examples.
-    pub fn classification(
+    pub fn read_classification(
         path: &Path,
-        columns: &Columns,
+        columns: &CorpusOptions,
         labels: Option<&LabelMap>,
     ) -> Result<Self> {
         let text = read_text(path)?;
         let rows = match resolve(columns.format, path) {
-            Format::Jsonl => json_rows(path, &text, columns)?,
-            Format::Csv => table_rows(path, csv_records(path, &text)?, columns)?,
+            CorpusFormat::Jsonl => json_rows(path, &text, columns)?,
+            CorpusFormat::Csv => table_rows(path, csv_records(path, &text)?, columns)?,
             _ => table_rows(path, tsv_records(&text), columns)?,
         };
         if rows.is_empty() {
@@ -106,16 +106,16 @@ impl Corpus {
             let label = label.transpose()?;
             examples.push(Example::Text { text: row.text, pair: row.pair, label });
         }
-        Corpus::new(Task::Classification, labels, examples)
+        Corpus::new(TextTask::Classification, labels, examples)
     }
 }
 
-fn resolve(format: Format, path: &Path) -> Format {
+fn resolve(format: CorpusFormat, path: &Path) -> CorpusFormat {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     match (format, ending.as_str()) {
-        (Format::Auto, "csv") => Format::Csv,
-        (Format::Auto, "jsonl" | "json" | "ndjson") => Format::Jsonl,
-        (Format::Auto, _) => Format::Tsv,
+        (CorpusFormat::Auto, "csv") => CorpusFormat::Csv,
+        (CorpusFormat::Auto, "jsonl" | "json" | "ndjson") => CorpusFormat::Jsonl,
+        (CorpusFormat::Auto, _) => CorpusFormat::Tsv,
         (given, _) => given,
     }
 }
@@ -151,7 +151,7 @@ struct Positions {
     label: Option<usize>,
 }
 
-fn table_rows(path: &Path, records: Vec<Record>, columns: &Columns) -> Result<Vec<Row>> {
+fn table_rows(path: &Path, records: Vec<Record>, columns: &CorpusOptions) -> Result<Vec<Row>> {
     let Some((first_line, first)) = records.first() else { return Ok(Vec::new()) };
     let has_header = has_header(first, columns);
     let header = has_header.then_some(first.as_slice());
@@ -170,12 +170,12 @@ fn table_rows(path: &Path, records: Vec<Record>, columns: &Columns) -> Result<Ve
     rows.map(|(line, fields)| row(path, line, &fields, &at_columns)).collect()
 }
 
-fn has_header(first: &[String], columns: &Columns) -> bool {
+fn has_header(first: &[String], columns: &CorpusOptions) -> bool {
     let named = |c: &Option<Column>| matches!(c, Some(Column::Name(_)));
     match columns.header {
-        Header::Yes => true,
-        Header::No => false,
-        Header::Auto => {
+        CorpusHeader::Yes => true,
+        CorpusHeader::No => false,
+        CorpusHeader::Auto => {
             let default = if columns.pair.is_some() { 2 } else { 1 };
             let index = match columns.label {
                 Some(Column::Index(i)) => i,
@@ -221,7 +221,7 @@ fn row(path: &Path, line: usize, fields: &[String], at_columns: &Positions) -> R
     Ok(Row { line, text: field(at_columns.text, "text")?, pair, label })
 }
 
-fn json_rows(path: &Path, text: &str, columns: &Columns) -> Result<Vec<Row>> {
+fn json_rows(path: &Path, text: &str, columns: &CorpusOptions) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (line, content) in lines(text).filter(|(_, l)| !l.trim().is_empty()) {
         let value: Value = serde_json::from_str(content).map_err(|e| at(path, line, e))?;
@@ -230,7 +230,7 @@ fn json_rows(path: &Path, text: &str, columns: &Columns) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn json_row(value: &Value, line: usize, columns: &Columns) -> Result<Row> {
+fn json_row(value: &Value, line: usize, columns: &CorpusOptions) -> Result<Row> {
     let text = match key(&columns.text)? {
         Some(name) => string(value, name)?,
         None => string(value, "text").or_else(|e| string(value, "sentence").map_err(|_| e))?,
@@ -276,11 +276,11 @@ fn scalar(value: &Value, name: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn read(name: &str, content: &str, columns: &Columns) -> Result<Corpus> {
+    fn read(name: &str, content: &str, columns: &CorpusOptions) -> Result<Corpus> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
-        Corpus::classification(&path, columns, None).map_err(|e| {
+        Corpus::read_classification(&path, columns, None).map_err(|e| {
             let text = e.message().replace(&format!("{}/", dir.path().display()), "");
             Error::new(e.kind(), text)
         })
@@ -299,7 +299,7 @@ mod tests {
         corpus.examples().iter().map(one).collect()
     }
 
-    fn check(name: &str, content: &str, columns: &Columns, expect: &[(&str, &str, &str)]) {
+    fn check(name: &str, content: &str, columns: &CorpusOptions, expect: &[(&str, &str, &str)]) {
         let got = flat(&read(name, content, columns).unwrap());
         let got: Vec<_> = got.iter().map(|(a, b, c)| (&a[..], &b[..], &c[..])).collect();
         assert_eq!(got, expect);
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn tables() {
-        let d = Columns::default();
+        let d = CorpusOptions::default();
         check(
             "a.tsv",
             "good \"film\t1\r\nbad\t0\r\n\r\n",
@@ -320,34 +320,34 @@ mod tests {
         );
         check("a.tsv", "\u{FEFF}sentence\tlabel\nfine\tpos\n", &d, &[("fine", "", "pos")]);
         check("a.csv", "\"a, \"\"b\"\"\nc\",x\n", &d, &[("a, \"b\"\nc", "", "x")]);
-        let c = Columns { text: named("b"), label: named("y"), ..d.clone() };
+        let c = CorpusOptions { text: named("b"), label: named("y"), ..d.clone() };
         check("a.csv", "y,a,b\n3,no,yes\n", &c, &[("yes", "", "3")]);
-        let c = Columns { pair: Some(Column::Index(1)), ..d.clone() };
+        let c = CorpusOptions { pair: Some(Column::Index(1)), ..d.clone() };
         check("p.tsv", "q1\tq2\tsame\n", &c, &[("q1", "q2", "same")]);
-        let c = Columns { unlabelled: true, ..d };
+        let c = CorpusOptions { unlabelled: true, ..d };
         check("u.txt", "just text\n", &c, &[("just text", "", "")]);
     }
 
     #[test]
     fn json_lines() {
-        let d = Columns::default();
+        let d = CorpusOptions::default();
         let content = "{\"text\":\"a\",\"label\":1}\n{\"sentence\":\"b\",\"label\":0.0}\n";
         check("a.jsonl", content, &d, &[("a", "", "1"), ("b", "", "0")]);
-        let c = Columns { text: named("s"), label: named("y"), ..d };
+        let c = CorpusOptions { text: named("s"), label: named("y"), ..d };
         check("a.jsonl", "{\"s\":\"a\",\"y\":true}", &c, &[("a", "", "true")]);
     }
 
     #[test]
     fn errors_say_where() {
-        let d = Columns::default();
-        let fails = |name: &str, content: &str, columns: &Columns| {
+        let d = CorpusOptions::default();
+        let fails = |name: &str, content: &str, columns: &CorpusOptions| {
             read(name, content, columns).unwrap_err().message().to_owned()
         };
         let e = fails("a.tsv", "x\t1\nno label\n", &d);
         assert_eq!(e, "a.tsv:2: 1 column, but the label is read from column 2");
         assert_eq!(fails("a.tsv", "\n", &d), "a.tsv:1: the file holds no examples");
         assert_eq!(fails("a.tsv", "x\t \n", &d), "a.tsv:1: the label is empty");
-        let c = Columns { label: named("y"), ..d.clone() };
+        let c = CorpusOptions { label: named("y"), ..d.clone() };
         assert_eq!(
             fails("a.tsv", "a\tb\nx\t1\n", &c),
             "a.tsv:1: no column 'y'; the header has a, b"
@@ -363,7 +363,8 @@ mod tests {
         let path = dir.path().join("eval.tsv");
         std::fs::write(&path, "a\tpos\nb\tneutral\n").unwrap();
         let labels = LabelMap::from_names(["neg", "pos"]).unwrap();
-        let e = Corpus::classification(&path, &Columns::default(), Some(&labels)).unwrap_err();
+        let e = Corpus::read_classification(&path, &CorpusOptions::default(), Some(&labels))
+            .unwrap_err();
         let end = "eval.tsv:2: label 'neutral' is not one of 'neg', 'pos'";
         assert!(e.message().ends_with(end), "{e}");
     }

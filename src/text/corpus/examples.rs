@@ -1,24 +1,24 @@
 //! A corpus: the examples of one task, independent of tokenizers and models.
 
-use super::classification::Columns;
-use super::labels::LabelMap;
-use super::plain::Documents;
 use crate::error::{Error, Result};
+use crate::text::corpus::classification::CorpusOptions;
+use crate::text::corpus::labels::LabelMap;
+use crate::text::corpus::plain_text::SampleBy;
 use std::path::Path;
 
 /// What is to be learned from a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 #[non_exhaustive]
-pub enum Task {
+pub enum TextTask {
     /// One class for a text or a pair of texts.
     Classification = 1,
     /// One tag for each word.
-    Tokens = 2,
+    TokenClassification = 2,
     /// The span of a context that answers a question.
-    Questions = 3,
+    QuestionAnswering = 3,
     /// The next or a hidden token of plain text.
-    Language = 4,
+    LanguageModeling = 4,
 }
 
 /// An accepted answer to a question.
@@ -69,7 +69,7 @@ pub enum Example {
 /// The examples of one task and the names of its classes or tags.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
-    task: Task,
+    task: TextTask,
     labels: LabelMap,
     examples: Vec<Example>,
 }
@@ -79,24 +79,26 @@ impl Corpus {
     ///
     /// Errors: `InvalidArgument` when an example is of another task, a label is outside
     /// `labels`, or words and tags differ in number; the message names the example.
-    pub fn new(task: Task, labels: LabelMap, examples: Vec<Example>) -> Result<Self> {
+    pub fn new(task: TextTask, labels: LabelMap, examples: Vec<Example>) -> Result<Self> {
         for (i, example) in examples.iter().enumerate() {
             check(task, labels.len(), example).map_err(|e| e.context(format!("example {i}")))?;
         }
         Ok(Self { task, labels, examples })
     }
 
-    /// Reads a file of a task with the usual layout: [`Corpus::classification`] with default
-    /// columns, [`Corpus::tagged_words`], [`Corpus::questions`], or [`Corpus::plain_text`] by
+    /// Reads a file of a task with the usual layout: [`Corpus::read_classification`] with default
+    /// columns, [`Corpus::read_token_classification`], [`Corpus::read_question_answering`], or [`Corpus::read_plain_text`] by
     /// paragraphs. `labels`, where the task has any: those of the training data.
     ///
     /// Errors: as of these.
-    pub fn read(path: &Path, task: Task, labels: Option<&LabelMap>) -> Result<Self> {
+    pub fn read(path: &Path, task: TextTask, labels: Option<&LabelMap>) -> Result<Self> {
         match task {
-            Task::Classification => Self::classification(path, &Columns::default(), labels),
-            Task::Tokens => Self::tagged_words(path, labels),
-            Task::Questions => Self::questions(path),
-            Task::Language => Self::plain_text(path, Documents::Paragraphs),
+            TextTask::Classification => {
+                Self::read_classification(path, &CorpusOptions::default(), labels)
+            }
+            TextTask::TokenClassification => Self::read_token_classification(path, labels),
+            TextTask::QuestionAnswering => Self::read_question_answering(path),
+            TextTask::LanguageModeling => Self::read_plain_text(path, SampleBy::Paragraph),
         }
     }
 
@@ -125,11 +127,11 @@ impl Corpus {
             let label = label(i).map_err(|e| e.context(format!("example {i}")))?;
             examples.push(Example::Text { text, pair: None, label });
         }
-        Self::new(Task::Classification, labels, examples)
+        Self::new(TextTask::Classification, labels, examples)
     }
 
     /// The task of all examples.
-    pub fn task(&self) -> Task {
+    pub fn task(&self) -> TextTask {
         self.task
     }
 
@@ -219,7 +221,7 @@ pub(crate) fn unknown(name: &str, labels: &LabelMap) -> Error {
     Error::data(format!("label '{name}' is not one of {}{more}", known.join(", ")))
 }
 
-fn check(task: Task, n_labels: usize, example: &Example) -> Result<()> {
+fn check(task: TextTask, n_labels: usize, example: &Example) -> Result<()> {
     let known = |id: u32| {
         if (id as usize) < n_labels {
             return Ok(());
@@ -227,15 +229,15 @@ fn check(task: Task, n_labels: usize, example: &Example) -> Result<()> {
         Err(Error::invalid(format!("label {id}, but there are {n_labels}")))
     };
     match (task, example) {
-        (Task::Classification, Example::Text { label, .. }) => label.map_or(Ok(()), known),
-        (Task::Tokens, Example::Words { words, tags }) => {
+        (TextTask::Classification, Example::Text { label, .. }) => label.map_or(Ok(()), known),
+        (TextTask::TokenClassification, Example::Words { words, tags }) => {
             if !tags.is_empty() && tags.len() != words.len() {
                 let text = format!("{} words but {} tags", words.len(), tags.len());
                 return Err(Error::invalid(text));
             }
             tags.iter().copied().try_for_each(known)
         }
-        (Task::Questions, Example::Question { context, answers, .. }) => {
+        (TextTask::QuestionAnswering, Example::Question { context, answers, .. }) => {
             let inside =
                 |a: &&Answer| context.get(a.start..).is_none_or(|rest| !rest.starts_with(&a.text));
             match answers.iter().find(inside) {
@@ -246,7 +248,7 @@ fn check(task: Task, n_labels: usize, example: &Example) -> Result<()> {
                 ))),
             }
         }
-        (Task::Language, Example::Document(_)) => Ok(()),
+        (TextTask::LanguageModeling, Example::Document(_)) => Ok(()),
         _ => Err(Error::invalid(format!("it does not belong to the task {task:?}"))),
     }
 }
@@ -277,13 +279,15 @@ mod tests {
         let path = dir.path().join("file.txt");
         std::fs::write(&path, "a\tX\n\nb\tO\n").unwrap();
         let read = |task| Corpus::read(&path, task, None).map(|c| (c.task(), c.len()));
-        for task in [Task::Classification, Task::Tokens, Task::Language] {
+        for task in
+            [TextTask::Classification, TextTask::TokenClassification, TextTask::LanguageModeling]
+        {
             assert_eq!(read(task).unwrap(), (task, 2));
         }
-        let e = read(Task::Questions).unwrap_err();
+        let e = read(TextTask::QuestionAnswering).unwrap_err();
         assert!(e.message().contains("file.txt:1: "), "{e}");
         let one = LabelMap::from_names(["X"]).unwrap();
-        assert!(Corpus::read(&path, Task::Tokens, Some(&one)).is_err());
+        assert!(Corpus::read(&path, TextTask::TokenClassification, Some(&one)).is_err());
     }
 
     #[test]
@@ -292,14 +296,19 @@ mod tests {
         let e = Corpus::from_texts(strings(&["a"]), &strings(&["z"]), Some(&labels)).unwrap_err();
         assert_eq!(e.message(), "example 0: label 'z' is not one of 'x'");
         let words = Example::Words { words: strings(&["a", "b"]), tags: vec![0] };
-        assert!(Corpus::new(Task::Tokens, labels.clone(), vec![words.clone()]).is_err());
-        assert!(Corpus::new(Task::Language, labels, vec![words]).is_err());
+        assert!(
+            Corpus::new(TextTask::TokenClassification, labels.clone(), vec![words.clone()])
+                .is_err()
+        );
+        assert!(Corpus::new(TextTask::LanguageModeling, labels, vec![words]).is_err());
         let question = Example::Question {
             id: String::new(),
             context: "in May".into(),
             question: "when?".into(),
             answers: vec![Answer { text: "May".into(), start: 2 }],
         };
-        assert!(Corpus::new(Task::Questions, LabelMap::default(), vec![question]).is_err());
+        assert!(
+            Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![question]).is_err()
+        );
     }
 }

@@ -1,15 +1,15 @@
 //! Splitting a corpus into training and evaluation, so that nothing is on both sides.
 
-use super::corpus::{Corpus, Example};
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
+use crate::text::corpus::examples::{Corpus, Example};
+use crate::text::rng::{Purpose, Stream};
 use std::collections::{BTreeMap, HashMap};
 
 /// How a corpus is split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitOptions {
     /// Share of examples for evaluation, above 0 and below 1. Default: 0.1.
-    pub eval_share: f64,
+    pub eval_fraction: f64,
     /// Decides what goes where. Default: 0.
     pub seed: u64,
     /// Keep the shares of the classes on both sides (classification). Default: true.
@@ -18,7 +18,7 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> Self {
-        Self { eval_share: 0.1, seed: 0, stratify: true }
+        Self { eval_fraction: 0.1, seed: 0, stratify: true }
     }
 }
 
@@ -30,9 +30,9 @@ impl Corpus {
     ///
     /// Errors: a share outside (0, 1), or a side that would stay empty.
     pub fn split(&self, options: &SplitOptions) -> Result<(Self, Self)> {
-        let share = options.eval_share;
+        let share = options.eval_fraction;
         if !(share > 0.0 && share < 1.0) {
-            return Err(Error::invalid(format!("eval_share {share} is not between 0 and 1")));
+            return Err(Error::invalid(format!("eval_fraction {share} is not between 0 and 1")));
         }
         let mut strata: BTreeMap<Option<u32>, Vec<Vec<usize>>> = BTreeMap::new();
         for group in self.groups() {
@@ -59,7 +59,7 @@ impl Corpus {
         eval.sort_unstable();
         if eval.is_empty() || eval.len() == self.len() {
             return Err(Error::invalid(format!(
-                "{} examples cannot be split with eval_share {share}",
+                "{} examples cannot be split with eval_fraction {share}",
                 self.len()
             )));
         }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn refuses_empty_sides() {
         assert!(corpus(2).split(&SplitOptions::default()).is_err());
-        let all = SplitOptions { eval_share: 1.0, ..Default::default() };
+        let all = SplitOptions { eval_fraction: 1.0, ..Default::default() };
         assert!(corpus(20).split(&all).is_err());
     }
 }

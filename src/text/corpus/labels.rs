@@ -98,7 +98,7 @@ impl LabelMap {
 
     /// Reads what [`LabelMap::save`] wrote, or a `config.json`.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = super::source::read_text(path)?;
+        let text = crate::text::text_file::read_text(path)?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|e| Error::data(format!("{}: {e}", path.display())).with_source(e))?;
         Self::from_json(&value).map_err(|e| e.context(path.display()))

@@ -1,12 +1,12 @@
 //! Batches: items of a dataset as named tensors, padded to a common length.
 
-use super::dataset::{Dataset, Item, Target};
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Tensor};
+use crate::text::batch::dataset::{Dataset, Sequence, Target};
+use crate::text::rng::{Purpose, Stream};
 
 /// What the loss leaves out.
-pub(crate) const IGNORE: i64 = -100;
+pub(crate) const IGNORE_INDEX: i64 = -100;
 
 /// Named tensors for one model and one step.
 ///
@@ -57,31 +57,31 @@ impl Batch {
 /// How a batch is padded and masked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchPlan {
-    pub(crate) pad_to_multiple: usize,
+    pub(crate) pad_to_multiple_of: usize,
     pub(crate) seed: u64,
     pub(crate) epoch: u64,
 }
 
 impl Dataset {
-    /// The items at `indices` as one batch, padded to a multiple of `pad_to_multiple` (0 and 1:
+    /// The items at `indices` as one batch, padded to a multiple of `pad_to_multiple_of` (0 and 1:
     /// to the longest), but never beyond the dataset's greatest length. `seed` decides which
     /// tokens a masked language model has to guess.
     ///
     /// Error: no index, or one out of range.
-    pub fn batch(&self, indices: &[usize], pad_to_multiple: usize, seed: u64) -> Result<Batch> {
-        self.batch_for(indices, BatchPlan { pad_to_multiple, seed, epoch: 0 })
+    pub fn batch(&self, indices: &[usize], pad_to_multiple_of: usize, seed: u64) -> Result<Batch> {
+        self.batch_for(indices, BatchPlan { pad_to_multiple_of, seed, epoch: 0 })
     }
 
     pub(crate) fn batch_for(&self, indices: &[usize], plan: BatchPlan) -> Result<Batch> {
         let pick = |&i: &usize| {
-            self.items()
+            self.sequences()
                 .get(i)
                 .ok_or_else(|| Error::invalid(format!("item {i} of a dataset of {}", self.len())))
         };
-        let items: Vec<&Item> = indices.iter().map(pick).collect::<Result<_>>()?;
+        let items: Vec<&Sequence> = indices.iter().map(pick).collect::<Result<_>>()?;
         let longest = items.iter().map(|i| i.ids.len()).max();
         let longest = longest.ok_or_else(|| Error::invalid("a batch needs an item"))?;
-        let length = self.padded_length(longest, plan.pad_to_multiple);
+        let length = self.padded_length(longest, plan.pad_to_multiple_of);
         let mut batch = Batch {
             items: indices.to_vec(),
             examples: items.iter().map(|i| i.example).collect(),
@@ -103,7 +103,7 @@ impl Dataset {
     fn push_inputs(
         &self,
         batch: &mut Batch,
-        items: &[&Item],
+        items: &[&Sequence],
         length: usize,
         plan: BatchPlan,
     ) -> Result<()> {
@@ -112,8 +112,9 @@ impl Dataset {
         let mut ids = vec![pad; items.len() * length];
         let mut mask = vec![0i64; ids.len()];
         let mut types = vec![0i64; ids.len()];
-        let mut labels = vec![IGNORE; ids.len()];
-        let language = items.iter().all(|i| matches!(i.target, Target::Next | Target::Hidden));
+        let mut labels = vec![IGNORE_INDEX; ids.len()];
+        let language =
+            items.iter().all(|i| matches!(i.target, Target::NextToken | Target::MaskedTokens));
         for (row, item) in items.iter().enumerate() {
             let span = row * length..row * length + item.ids.len();
             let row_ids = &mut ids[span.clone()];
@@ -122,8 +123,8 @@ impl Dataset {
             let row_types = &mut types[span.clone()];
             row_types.iter_mut().zip(&item.type_ids).for_each(|(to, &t)| *to = i64::from(t));
             match item.target {
-                Target::Next => labels[span.clone()].copy_from_slice(&ids[span]),
-                Target::Hidden => {
+                Target::NextToken => labels[span.clone()].copy_from_slice(&ids[span]),
+                Target::MaskedTokens => {
                     let key = item.example as u64;
                     let mut rng = Stream::new(plan.seed, Purpose::Mask, plan.epoch, key);
                     self.hide(&mut ids[span.clone()], &mut labels[span], &mut rng);
@@ -165,7 +166,7 @@ impl Dataset {
     }
 }
 
-fn push_targets(batch: &mut Batch, items: &[&Item], length: usize) -> Result<()> {
+fn push_targets(batch: &mut Batch, items: &[&Sequence], length: usize) -> Result<()> {
     let n = items.len();
     let classes: Option<Vec<i64>> = items
         .iter()
@@ -184,7 +185,7 @@ fn push_targets(batch: &mut Batch, items: &[&Item], length: usize) -> Result<()>
         return batch.push("end_positions", &[n], &ends);
     }
     if items.iter().all(|i| matches!(i.target, Target::Tags(_))) {
-        let mut labels = vec![IGNORE; n * length];
+        let mut labels = vec![IGNORE_INDEX; n * length];
         for (row, item) in items.iter().enumerate() {
             if let Target::Tags(tags) = &item.target {
                 labels[row * length..row * length + tags.len()].copy_from_slice(tags);

@@ -1,8 +1,8 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
-use super::corpus::{Corpus, Task};
-use super::labels::LabelMap;
-use super::tokenizer::{Encoding, Tokenizer};
+use crate::text::corpus::examples::{Corpus, TextTask};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::tokenizer::tokenize::{Encoding, Tokenizer};
 
 /// What an item teaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub enum Target {
     /// architecture has a first token to point to, else -100.
     Span(i64, i64),
     /// Each next token.
-    Next,
+    NextToken,
     /// Hidden tokens, chosen anew in each epoch.
-    Hidden,
+    MaskedTokens,
 }
 
 /// One sequence of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct Sequence {
     /// The example of the corpus (the number of the block, for packed text).
     pub example: usize,
     /// Token ids with special tokens, without padding.
@@ -42,7 +42,7 @@ pub struct Item {
     pub truncated: usize,
 }
 
-impl Item {
+impl Sequence {
     pub(crate) fn new(example: usize, encoding: Encoding, target: Target) -> Self {
         let Encoding { ids, type_ids, truncated, .. } = encoding;
         Self { example, ids, type_ids, target, offsets: Vec::new(), words: Vec::new(), truncated }
@@ -62,9 +62,9 @@ pub(crate) struct Masking {
 /// Encoded examples of one corpus for one model. Made by [`Dataset::encode`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    task: Task,
+    task: TextTask,
     labels: LabelMap,
-    items: Vec<Item>,
+    sequences: Vec<Sequence>,
     max_length: usize,
     pad_id: u32,
     token_types: bool,
@@ -75,7 +75,7 @@ impl Dataset {
     pub(crate) fn from_parts(
         corpus: &Corpus,
         tokenizer: &Tokenizer,
-        items: Vec<Item>,
+        sequences: Vec<Sequence>,
         max_length: usize,
         token_types: bool,
         masking: Option<Masking>,
@@ -83,7 +83,7 @@ impl Dataset {
         Self {
             task: corpus.task(),
             labels: corpus.labels().clone(),
-            items,
+            sequences,
             max_length,
             pad_id: tokenizer.pad_id(),
             token_types,
@@ -92,7 +92,7 @@ impl Dataset {
     }
 
     /// The task.
-    pub fn task(&self) -> Task {
+    pub fn task(&self) -> TextTask {
         self.task
     }
 
@@ -102,18 +102,18 @@ impl Dataset {
     }
 
     /// The items.
-    pub fn items(&self) -> &[Item] {
-        &self.items
+    pub fn sequences(&self) -> &[Sequence] {
+        &self.sequences
     }
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.sequences.len()
     }
 
     /// True without items.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.sequences.is_empty()
     }
 
     /// Greatest number of tokens of an item.
@@ -132,8 +132,8 @@ impl Dataset {
     }
 
     /// Items that lost tokens to the greatest length.
-    pub fn truncated_items(&self) -> usize {
-        self.items.iter().filter(|i| i.truncated > 0).count()
+    pub fn truncated_sequences(&self) -> usize {
+        self.sequences.iter().filter(|i| i.truncated > 0).count()
     }
 
     pub(crate) fn masking(&self) -> Option<&Masking> {

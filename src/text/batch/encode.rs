@@ -1,11 +1,11 @@
 //! Encoding a corpus: from examples to items of token ids, in parallel, in order.
 
-use super::batch::IGNORE;
-use super::corpus::{Answer, Corpus, Example, Task};
-use super::dataset::{Dataset, Item, Masking, Target};
-use super::style::Special;
-use super::tokenizer::{Encoding, Tokenizer, Truncation};
 use crate::error::{Context, Error, Result};
+use crate::text::batch::collate::IGNORE_INDEX;
+use crate::text::batch::dataset::{Dataset, Masking, Sequence, Target};
+use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::tokenizer::style::SpecialToken;
+use crate::text::tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
 use std::borrow::Cow;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +94,7 @@ fn masking(
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
 ) -> Result<Option<Masking>> {
-    if corpus.task() != Task::Language || options.objective == Objective::Causal {
+    if corpus.task() != TextTask::LanguageModeling || options.objective == Objective::Causal {
         return Ok(None);
     }
     if !(options.mlm_probability > 0.0 && options.mlm_probability <= 1.0) {
@@ -103,11 +103,17 @@ fn masking(
             options.mlm_probability
         )));
     }
-    let mask_id = tokenizer.special_id(Special::Mask).ok_or_else(|| {
+    let mask_id = tokenizer.special_token_id(SpecialToken::Mask).ok_or_else(|| {
         Error::invalid("the tokenizer has no mask token; use the causal objective")
     })?;
-    let framing = [Special::Pad, Special::Cls, Special::Sep, Special::Bos, Special::Eos];
-    let kept = framing.into_iter().filter_map(|s| tokenizer.special_id(s)).collect();
+    let framing = [
+        SpecialToken::Pad,
+        SpecialToken::Cls,
+        SpecialToken::Sep,
+        SpecialToken::Bos,
+        SpecialToken::Eos,
+    ];
+    let kept = framing.into_iter().filter_map(|s| tokenizer.special_token_id(s)).collect();
     let vocab_size = tokenizer.vocab_size();
     Ok(Some(Masking { mask_id, vocab_size, share: options.mlm_probability, kept }))
 }
@@ -161,21 +167,21 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn all(&self, corpus: &Corpus) -> Result<Vec<Item>> {
-        if corpus.task() == Task::Language && self.options.pack {
+    fn all(&self, corpus: &Corpus) -> Result<Vec<Sequence>> {
+        if corpus.task() == TextTask::LanguageModeling && self.options.pack {
             return self.blocks(corpus);
         }
         let one = |i, example: &_| self.items(i, example).context(|| format!("example {i}"));
         Ok(each(corpus.examples(), one)?.into_iter().flatten().collect())
     }
 
-    fn items(&self, example: usize, from: &Example) -> Result<Vec<Item>> {
+    fn items(&self, example: usize, from: &Example) -> Result<Vec<Sequence>> {
         match from {
             Example::Text { text, pair, label } => {
                 let first = if pair.is_some() { self.first(text) } else { text.into() };
                 let encoding = self.plain(&first, pair.as_deref())?;
                 let target = label.map_or(Target::None, Target::Class);
-                Ok(vec![Item::new(example, encoding, target)])
+                Ok(vec![Sequence::new(example, encoding, target)])
             }
             Example::Words { words, tags } => Ok(vec![self.words(example, words, tags)?]),
             Example::Question { context, question, answers, .. } => {
@@ -183,7 +189,7 @@ impl Encoder<'_> {
             }
             Example::Document(text) => {
                 let encoding = self.plain(text, None)?;
-                Ok(vec![Item::new(example, encoding, self.language_target())])
+                Ok(vec![Sequence::new(example, encoding, self.language_target())])
             }
         }
     }
@@ -202,13 +208,13 @@ impl Encoder<'_> {
 
     fn language_target(&self) -> Target {
         match self.options.objective {
-            Objective::Causal => Target::Next,
-            Objective::Masked => Target::Hidden,
+            Objective::Causal => Target::NextToken,
+            Objective::Masked => Target::MaskedTokens,
         }
     }
 
     /// The first piece of each word carries the word's tag; the others are left out.
-    fn words(&self, example: usize, words: &[String], tags: &[u32]) -> Result<Item> {
+    fn words(&self, example: usize, words: &[String], tags: &[u32]) -> Result<Sequence> {
         let encoding = self.tokenizer.encode_words(words, self.max_length)?;
         let mut last = None;
         let first: Vec<Option<u32>> = encoding
@@ -221,13 +227,13 @@ impl Encoder<'_> {
             })
             .collect();
         let label = |word: &Option<u32>| {
-            word.and_then(|w| tags.get(w as usize)).map_or(IGNORE, |&tag| i64::from(tag))
+            word.and_then(|w| tags.get(w as usize)).map_or(IGNORE_INDEX, |&tag| i64::from(tag))
         };
         let target = match tags {
             [] => Target::None,
             _ => Target::Tags(first.iter().map(label).collect()),
         };
-        let mut item = Item::new(example, encoding, target);
+        let mut item = Sequence::new(example, encoding, target);
         item.words = first;
         Ok(item)
     }
@@ -238,12 +244,16 @@ impl Encoder<'_> {
         question: &str,
         context: &str,
         answers: &[Answer],
-    ) -> Result<Vec<Item>> {
+    ) -> Result<Vec<Sequence>> {
         let overlap = self.options.overlap;
         let first = self.first(question);
         let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
         let answer = answers.first();
-        let none = if self.tokenizer.special_id(Special::Cls).is_some() { 0 } else { IGNORE };
+        let none = if self.tokenizer.special_token_id(SpecialToken::Cls).is_some() {
+            0
+        } else {
+            IGNORE_INDEX
+        };
         let mut items = Vec::with_capacity(windows.len());
         let mut rooms = Vec::with_capacity(windows.len());
         for window in windows {
@@ -260,7 +270,7 @@ impl Encoder<'_> {
             };
             let offsets =
                 window.offsets.iter().zip(&window.sequence_ids).map(context_only).collect();
-            let mut item = Item::new(example, window, Target::Span(start, end));
+            let mut item = Sequence::new(example, window, Target::Span(start, end));
             item.offsets = offsets;
             items.push(item);
         }
@@ -273,15 +283,15 @@ impl Encoder<'_> {
     }
 
     /// Documents joined, each ended by the end (or separator) token, cut into equal blocks.
-    fn blocks(&self, corpus: &Corpus) -> Result<Vec<Item>> {
+    fn blocks(&self, corpus: &Corpus) -> Result<Vec<Sequence>> {
         let ids = |_, example: &Example| match example {
             Example::Document(text) => self.tokenizer.raw_ids(text),
             _ => Ok(Vec::new()),
         };
         let documents: Vec<Vec<u32>> = each(corpus.examples(), ids)?;
-        let id = |special| self.tokenizer.special_id(special);
+        let id = |special| self.tokenizer.special_token_id(special);
         let framed = self.tokenizer.added_tokens(false) == 2;
-        let (head, tail) = match (framed, id(Special::Cls), id(Special::Sep)) {
+        let (head, tail) = match (framed, id(SpecialToken::Cls), id(SpecialToken::Sep)) {
             (true, Some(cls), Some(sep)) => (Some(cls), Some(sep)),
             _ => (None, None),
         };
@@ -289,16 +299,16 @@ impl Encoder<'_> {
         if room < 2 {
             return Err(Error::invalid(format!("max_length {} leaves no room", self.max_length)));
         }
-        let end = id(Special::Eos).or(tail);
+        let end = id(SpecialToken::Eos).or(tail);
         let stream: Vec<u32> =
             documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
         let whole = |(i, chunk): (usize, &[u32])| {
             let ids: Vec<u32> = head.into_iter().chain(chunk.iter().copied()).chain(tail).collect();
             let encoding = Encoding { type_ids: vec![0; ids.len()], ids, ..Default::default() };
-            Item::new(i, encoding, self.language_target())
+            Sequence::new(i, encoding, self.language_target())
         };
         let chunks = stream.chunks(room).filter(|c| c.len() >= 2).enumerate();
-        let items: Vec<Item> = chunks.map(whole).collect();
+        let items: Vec<Sequence> = chunks.map(whole).collect();
         if items.is_empty() {
             return Err(Error::invalid("the corpus is too short for one block of two tokens"));
         }
@@ -320,14 +330,18 @@ fn span(window: &Encoding, start: usize, end: usize) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::{LabelMap, TokenizerStyle, TrainOptions};
+    use crate::text::{LabelMap, TokenizerStyle, TokenizerTrainOptions};
 
     const CONTEXT: &str = "The river rises in spring. In the caf\u{e9} of the old town one hears \
         that the summer of 1907 was very hot, and that the winter after it was very cold.";
 
     fn tokenizer(style: TokenizerStyle) -> Tokenizer {
-        let options =
-            TrainOptions { style, vocab_size: 320, min_frequency: 1, ..Default::default() };
+        let options = TokenizerTrainOptions {
+            style,
+            vocab_size: 320,
+            min_frequency: 1,
+            ..Default::default()
+        };
         Tokenizer::train(&options, &[CONTEXT]).unwrap()
     }
 
@@ -339,12 +353,12 @@ mod tests {
             question: "which summer was hot?".into(),
             answers: answers.into_iter().collect(),
         };
-        Corpus::new(Task::Questions, LabelMap::default(), vec![example]).unwrap()
+        Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![example]).unwrap()
     }
 
     fn documents(texts: &[&str]) -> Corpus {
         let all = texts.iter().map(|t| Example::Document(t.to_string())).collect();
-        Corpus::new(Task::Language, LabelMap::default(), all).unwrap()
+        Corpus::new(TextTask::LanguageModeling, LabelMap::default(), all).unwrap()
     }
 
     #[test]
@@ -358,7 +372,7 @@ mod tests {
                 let data = Dataset::encode(&question("summer of 1907"), &tokenizer, &options);
                 let data = data.unwrap();
                 let mut held = 0;
-                for item in data.items() {
+                for item in data.sequences() {
                     let Target::Span(start, end) = item.target else { unreachable!() };
                     if start > 0 {
                         let from = item.offsets[start as usize].0;
@@ -378,7 +392,7 @@ mod tests {
         let target = |style| {
             let options = EncodeOptions { max_length: Some(400), ..Default::default() };
             let data = Dataset::encode(&question("nowhere"), &tokenizer(style), &options);
-            data.unwrap().items()[0].target.clone()
+            data.unwrap().sequences()[0].target.clone()
         };
         assert_eq!(target(TokenizerStyle::Bert), Target::Span(0, 0));
         assert_eq!(target(TokenizerStyle::Gpt2), Target::Span(-100, -100));
@@ -391,9 +405,9 @@ mod tests {
             let pair = Some("in spring".to_owned());
             let example = Example::Text { text: "the river".into(), pair, label: None };
             let corpus =
-                Corpus::new(Task::Classification, LabelMap::default(), vec![example]).unwrap();
+                Corpus::new(TextTask::Classification, LabelMap::default(), vec![example]).unwrap();
             let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
-            t.decode(&data.items()[0].ids, true).unwrap()
+            t.decode(&data.sequences()[0].ids, true).unwrap()
         };
         assert_eq!(text(TokenizerStyle::Gpt2), "the river\nin spring");
         assert!(!text(TokenizerStyle::Roberta).contains('\n'));
@@ -405,8 +419,8 @@ mod tests {
         let data =
             Dataset::encode(&question("old town"), &tokenizer(TokenizerStyle::Bert), &options);
         let data = data.unwrap();
-        let Target::Span(start, end) = data.items()[0].target else { unreachable!() };
-        let n = data.items()[0].ids.len();
+        let Target::Span(start, end) = data.sequences()[0].target else { unreachable!() };
+        let n = data.sequences()[0].ids.len();
         let (mut starts, mut ends) = (vec![0.0; n], vec![0.0; n]);
         starts[start as usize] = 5.0;
         ends[end as usize] = 4.0;
@@ -425,13 +439,13 @@ mod tests {
         let words: Vec<String> = ["the", "winterish", "", "town"].map(str::to_owned).to_vec();
         let labels = LabelMap::from_names(["O", "B-X"]).unwrap();
         let example = Example::Words { words: words.clone(), tags: vec![0, 1, 0, 1] };
-        let corpus = Corpus::new(Task::Tokens, labels, vec![example]).unwrap();
+        let corpus = Corpus::new(TextTask::TokenClassification, labels, vec![example]).unwrap();
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
             let t = tokenizer(style);
             let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
-            let item = &data.items()[0];
+            let item = &data.sequences()[0];
             let Target::Tags(tags) = &item.target else { unreachable!() };
-            let kept: Vec<i64> = tags.iter().copied().filter(|&t| t != IGNORE).collect();
+            let kept: Vec<i64> = tags.iter().copied().filter(|&t| t != IGNORE_INDEX).collect();
             assert_eq!(kept, [0, 1, 1], "{style:?}");
             assert!(tags.len() > 4, "winterish has several pieces");
             let classes: Vec<u32> = (0..item.ids.len() as u32).collect();
@@ -454,18 +468,21 @@ mod tests {
             let t = tokenizer(style);
             let options = EncodeOptions { max_length: Some(16), ..Default::default() };
             let data = Dataset::encode(&corpus, &t, &options).unwrap();
-            let end = t.special_id(Special::Eos).or(t.special_id(Special::Sep)).unwrap();
+            let end = t
+                .special_token_id(SpecialToken::Eos)
+                .or(t.special_token_id(SpecialToken::Sep))
+                .unwrap();
             let mut expect = Vec::new();
             for text in corpus.texts() {
                 expect.extend(t.raw_ids(&text).unwrap());
                 expect.push(end);
             }
             let frame = t.added_tokens(false) / 2;
-            let inner = |i: &Item| i.ids[frame..i.ids.len() - frame].to_vec();
-            let got: Vec<u32> = data.items().iter().flat_map(inner).collect();
+            let inner = |i: &Sequence| i.ids[frame..i.ids.len() - frame].to_vec();
+            let got: Vec<u32> = data.sequences().iter().flat_map(inner).collect();
             assert!(expect.len() - got.len() < 2);
             assert_eq!(got, expect[..got.len()]);
-            let full = data.items().iter().filter(|i| i.ids.len() == 16).count();
+            let full = data.sequences().iter().filter(|i| i.ids.len() == 16).count();
             assert!(full + 1 >= data.len() && full > 2);
             let batch = data.batch(&[0, 1], 0, 0).unwrap();
             let of = |name| batch.tensor(name).unwrap().as_slice::<i64>().unwrap().to_vec();
@@ -497,12 +514,12 @@ mod tests {
                 "input_ids",
             )
         };
-        let mask = i64::from(t.special_id(Special::Mask).unwrap());
+        let mask = i64::from(t.special_token_id(SpecialToken::Mask).unwrap());
         let special = |id: i64| id < 4;
         let (mut open, mut chosen, mut hidden, mut same) = (0.0, 0.0, 0.0, 0.0);
         for i in 0..ids.len() {
             open += f64::from(!special(original[i]));
-            if labels[i] == IGNORE {
+            if labels[i] == IGNORE_INDEX {
                 assert_eq!(ids[i], original[i]);
                 continue;
             }

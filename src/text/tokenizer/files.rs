@@ -4,12 +4,12 @@
 //! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them gives the class,
 //! lower-casing, special tokens and the greatest length. Written: all of these.
 
-use super::learn::{assemble, word_piece};
-use super::source::{at, lines, read_text};
-use super::style::{Kind, Special, TokenizerStyle};
-use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
+use crate::text::text_file::{at, lines, read_text};
+use crate::text::tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
+use crate::text::tokenizer::tokenize::{Tokenizer, foreign};
+use crate::text::tokenizer::train::{assemble, word_piece};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::Write;
@@ -39,7 +39,7 @@ impl Config {
     }
 
     /// A special token, written as a string or as an object with `content`.
-    fn token(&self, special: Special) -> Option<&str> {
+    fn token(&self, special: SpecialToken) -> Option<&str> {
         let value = self.values.get(special.key())?;
         value.as_str().or_else(|| value.get("content").and_then(Value::as_str))
     }
@@ -110,7 +110,7 @@ impl Tokenizer {
             let known = e.message().starts_with(&file.display().to_string());
             if known { e } else { e.context(file.display()) }
         })?;
-        for special in Special::ALL {
+        for special in SpecialToken::ALL {
             let named = config.token(special).and_then(|t| tokenizer.pipeline.token_to_id(t));
             if named.is_some() {
                 tokenizer.specials[special as usize] = named;
@@ -139,8 +139,8 @@ impl Tokenizer {
     }
 
     fn special_tokens_map(&self) -> Value {
-        let named = Special::ALL.into_iter().filter_map(|special| {
-            let text = self.token(self.special_id(special)?)?;
+        let named = SpecialToken::ALL.into_iter().filter_map(|special| {
+            let text = self.token(self.special_token_id(special)?)?;
             Some((special.key().to_owned(), Value::String(text)))
         });
         Value::Object(named.collect())
@@ -229,7 +229,7 @@ fn read_word_piece(file: &Path, config: &Config) -> Result<Tokenizer> {
     let style = config.style(|token| vocab.contains_key(token));
     let model = word_piece(vocab, style)?.into();
     let lowercase = config.flag("do_lower_case").unwrap_or(true);
-    assemble(model, style, Kind::WordPiece, lowercase, false)
+    assemble(model, style, TokenizerAlgorithm::WordPiece, lowercase, false)
 }
 
 fn read_byte_level(file: &Path, config: &Config) -> Result<Tokenizer> {
@@ -249,7 +249,7 @@ fn read_byte_level(file: &Path, config: &Config) -> Result<Tokenizer> {
     let style = config.style(|token| vocab.contains_key(token));
     let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(foreign)?;
     let space = config.flag("add_prefix_space").unwrap_or(false);
-    assemble(model.into(), style, Kind::ByteLevelBpe, false, space)
+    assemble(model.into(), style, TokenizerAlgorithm::ByteLevelBpe, false, space)
 }
 
 fn read_merges(file: &Path, vocab: &Vocab) -> Result<Vec<(String, String)>> {
@@ -274,14 +274,18 @@ fn read_merges(file: &Path, vocab: &Vocab) -> Result<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::{TrainOptions, Truncation};
+    use crate::text::{TokenizerTrainOptions, Truncation};
 
     const TEXTS: [&str; 3] =
         ["A fine film, really fine.", "a bad film \u{e9}t\u{e9}", "fine bad film"];
 
     fn learned(style: TokenizerStyle) -> Tokenizer {
-        let options =
-            TrainOptions { style, vocab_size: 300, model_max_length: 77, ..Default::default() };
+        let options = TokenizerTrainOptions {
+            style,
+            vocab_size: 300,
+            model_max_length: 77,
+            ..Default::default()
+        };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 

@@ -1,41 +1,41 @@
 //! Reader of plain text for language models.
 
-use super::corpus::{Corpus, Example, Task};
-use super::labels::LabelMap;
-use super::source::{at, read_text};
 use crate::error::Result;
+use crate::text::corpus::examples::{Corpus, Example, TextTask};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, read_text};
 use std::path::Path;
 
 /// What a document is in a file of plain text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Documents {
+pub enum SampleBy {
     /// Lines up to a blank line.
     #[default]
-    Paragraphs = 0,
+    Paragraph = 0,
     /// Each line that is not blank.
-    Lines = 1,
+    Line = 1,
     /// The whole file.
-    File = 2,
+    Document = 2,
 }
 
 impl Corpus {
     /// Reads plain text.
     ///
     /// Errors: text that is not UTF-8 (with its line), a file of nothing but white space.
-    pub fn plain_text(path: &Path, documents: Documents) -> Result<Self> {
+    pub fn read_plain_text(path: &Path, documents: SampleBy) -> Result<Self> {
         let text = read_text(path)?.replace("\r\n", "\n");
         let parts: Vec<String> = match documents {
-            Documents::File => vec![text],
-            Documents::Lines => text.lines().map(str::to_owned).collect(),
-            Documents::Paragraphs => paragraphs(&text),
+            SampleBy::Document => vec![text],
+            SampleBy::Line => text.lines().map(str::to_owned).collect(),
+            SampleBy::Paragraph => paragraphs(&text),
         };
         let kept = parts.into_iter().filter(|p| !p.trim().is_empty());
         let examples: Vec<Example> = kept.map(Example::Document).collect();
         if examples.is_empty() {
             return Err(at(path, 1, "the file holds no text"));
         }
-        Corpus::new(Task::Language, LabelMap::default(), examples)
+        Corpus::new(TextTask::LanguageModeling, LabelMap::default(), examples)
     }
 }
 
@@ -64,12 +64,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.txt");
         std::fs::write(&path, "\u{FEFF}\r\na\r\nb\r\n \r\n\r\nc\r\n").unwrap();
-        let read = |documents| Corpus::plain_text(&path, documents).unwrap().texts();
-        assert_eq!(read(Documents::Paragraphs), ["a\nb", "c"]);
-        assert_eq!(read(Documents::Lines), ["a", "b", "c"]);
-        assert_eq!(read(Documents::File), ["\na\nb\n \n\nc\n"]);
+        let read = |documents| Corpus::read_plain_text(&path, documents).unwrap().texts();
+        assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
+        assert_eq!(read(SampleBy::Line), ["a", "b", "c"]);
+        assert_eq!(read(SampleBy::Document), ["\na\nb\n \n\nc\n"]);
         std::fs::write(&path, " \n\n").unwrap();
-        let e = Corpus::plain_text(&path, Documents::File).unwrap_err();
+        let e = Corpus::read_plain_text(&path, SampleBy::Document).unwrap_err();
         assert!(e.message().ends_with("t.txt:1: the file holds no text"));
     }
 }

@@ -4,10 +4,10 @@
 //! Columns are parted by a tab when the line has one, else by white space. Lines that begin with
 //! `-DOCSTART-` are skipped. A word may be followed by other columns (part of speech, ...).
 
-use super::corpus::{Corpus, Example, Task, unknown};
-use super::labels::LabelMap;
-use super::source::{at, lines, read_text};
 use crate::error::Result;
+use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
 use std::path::Path;
 
 /// One sentence before tags have ids: line numbers, words, tags.
@@ -20,7 +20,7 @@ impl Corpus {
     /// `labels`, those of the training data, a tag outside them is an error.
     ///
     /// Errors carry `file:line`: a line without a tag, an unknown tag, a file without words.
-    pub fn tagged_words(path: &Path, labels: Option<&LabelMap>) -> Result<Self> {
+    pub fn read_token_classification(path: &Path, labels: Option<&LabelMap>) -> Result<Self> {
         let text = read_text(path)?;
         let sentences = sentences(path, &text)?;
         if sentences.is_empty() {
@@ -40,7 +40,7 @@ impl Corpus {
             }
             examples.push(Example::Words { words, tags });
         }
-        Corpus::new(Task::Tokens, labels, examples)
+        Corpus::new(TextTask::TokenClassification, labels, examples)
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.conll");
         std::fs::write(&path, content).unwrap();
-        Corpus::tagged_words(&path, labels)
+        Corpus::read_token_classification(&path, labels)
     }
 
     #[test]

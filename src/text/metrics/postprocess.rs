@@ -1,11 +1,11 @@
 //! From a model's outputs back to words and answers.
 
-use super::dataset::{Dataset, Item};
 use crate::error::{Error, Result};
+use crate::text::batch::dataset::{Dataset, Sequence};
 
 /// An answer found in a context.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FoundAnswer {
+pub struct PredictedAnswer {
     /// Start logit plus end logit; compare it between windows of one question.
     pub score: f32,
     /// First byte in the context.
@@ -50,13 +50,13 @@ impl Dataset {
         starts: &[f32],
         ends: &[f32],
         max_tokens: usize,
-    ) -> Result<Option<FoundAnswer>> {
+    ) -> Result<Option<PredictedAnswer>> {
         let from = self.item(item)?;
         enough(from, starts.len().min(ends.len()))?;
         if from.offsets.len() != from.ids.len() {
             return Err(Error::invalid(format!("item {item} is no question")));
         }
-        let mut best: Option<FoundAnswer> = None;
+        let mut best: Option<PredictedAnswer> = None;
         let inside = |i: &usize| from.offsets[*i].1 > from.offsets[*i].0;
         for first in (0..from.ids.len()).filter(inside) {
             let reach = from.ids.len().min(first.saturating_add(max_tokens));
@@ -64,21 +64,21 @@ impl Dataset {
                 let score = starts[first] + ends[last];
                 if best.is_none_or(|b| score > b.score) {
                     let (start, end) = (from.offsets[first].0, from.offsets[last].1);
-                    best = Some(FoundAnswer { score, start, end });
+                    best = Some(PredictedAnswer { score, start, end });
                 }
             }
         }
         Ok(best)
     }
 
-    fn item(&self, item: usize) -> Result<&Item> {
+    fn item(&self, item: usize) -> Result<&Sequence> {
         let n = self.len();
-        let found = self.items().get(item);
+        let found = self.sequences().get(item);
         found.ok_or_else(|| Error::invalid(format!("item {item} of a dataset of {n}")))
     }
 }
 
-fn enough(item: &Item, given: usize) -> Result<()> {
+fn enough(item: &Sequence, given: usize) -> Result<()> {
     if given >= item.ids.len() {
         return Ok(());
     }

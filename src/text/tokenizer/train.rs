@@ -5,9 +5,9 @@
 //! is frequent enough (Sennrich, Haddow & Birch 2016). WordPiece vocabularies are learned in
 //! the same way, with `##` before symbols inside words; only the cutting of words differs.
 
-use super::style::{Kind, Special, TokenizerStyle};
-use super::tokenizer::{Tokenizer, foreign};
 use crate::error::{Error, Result};
+use crate::text::tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
+use crate::text::tokenizer::tokenize::{Tokenizer, foreign};
 use rayon::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -32,11 +32,11 @@ const MAX_ALPHABET: usize = 1000;
 
 /// How a vocabulary is learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrainOptions {
+pub struct TokenizerTrainOptions {
     /// Special tokens and framing. Default: BERT.
     pub style: TokenizerStyle,
     /// How words are cut; `None` (default) is what the style's published models use.
-    pub kind: Option<Kind>,
+    pub kind: Option<TokenizerAlgorithm>,
     /// Greatest number of ids, special tokens included. Default: 8000. Byte-level vocabularies
     /// need at least 256 and their special tokens.
     pub vocab_size: usize,
@@ -48,7 +48,7 @@ pub struct TrainOptions {
     pub model_max_length: usize,
 }
 
-impl Default for TrainOptions {
+impl Default for TokenizerTrainOptions {
     fn default() -> Self {
         Self {
             style: TokenizerStyle::Bert,
@@ -67,17 +67,20 @@ impl Tokenizer {
     ///
     /// Errors: `InvalidArgument` when there is no text, or `vocab_size` is too small for the
     /// special tokens and the alphabet; the message names the least size.
-    pub fn train<S: AsRef<str> + Sync>(options: &TrainOptions, texts: &[S]) -> Result<Self> {
-        let kind = options.kind.unwrap_or(options.style.usual_kind());
+    pub fn train<S: AsRef<str> + Sync>(
+        options: &TokenizerTrainOptions,
+        texts: &[S],
+    ) -> Result<Self> {
+        let kind = options.kind.unwrap_or(options.style.default_algorithm());
         let counts = count_words(kind, options.lowercase, texts)?;
         if counts.is_empty() {
             return Err(Error::invalid("a vocabulary needs some text to be learned from"));
         }
-        let prefix = if kind == Kind::WordPiece { "##" } else { "" };
+        let prefix = if kind == TokenizerAlgorithm::WordPiece { "##" } else { "" };
         let learned = Learner::new(options, kind, &counts, prefix)?.run(options, prefix);
         let model: ModelWrapper = match kind {
-            Kind::WordPiece => word_piece(learned.vocab(), options.style)?.into(),
-            Kind::ByteLevelBpe => BPE::builder()
+            TokenizerAlgorithm::WordPiece => word_piece(learned.vocab(), options.style)?.into(),
+            TokenizerAlgorithm::ByteLevelBpe => BPE::builder()
                 .vocab_and_merges(learned.vocab(), learned.merges())
                 .build()
                 .map_err(foreign)?
@@ -91,7 +94,7 @@ impl Tokenizer {
 
 /// The WordPiece model over a vocabulary.
 pub(crate) fn word_piece(vocab: Vocab, style: TokenizerStyle) -> Result<WordPiece> {
-    let unk = style.token(Special::Unk).unwrap_or("[UNK]").to_owned();
+    let unk = style.token(SpecialToken::Unk).unwrap_or("[UNK]").to_owned();
     if !vocab.contains_key(&unk) {
         return Err(Error::data(format!("the vocabulary lacks the unknown token '{unk}'")));
     }
@@ -104,15 +107,15 @@ pub(crate) fn word_piece(vocab: Vocab, style: TokenizerStyle) -> Result<WordPiec
 }
 
 /// The BERT normaliser of WordPiece; byte-level models take text as it is.
-fn normalizer(kind: Kind, lowercase: bool) -> Option<NormalizerWrapper> {
+fn normalizer(kind: TokenizerAlgorithm, lowercase: bool) -> Option<NormalizerWrapper> {
     let bert = BertNormalizer::new(true, true, None, lowercase);
-    (kind == Kind::WordPiece).then(|| bert.into())
+    (kind == TokenizerAlgorithm::WordPiece).then(|| bert.into())
 }
 
-fn pre_tokenizer(kind: Kind, add_prefix_space: bool) -> PreTokenizerWrapper {
+fn pre_tokenizer(kind: TokenizerAlgorithm, add_prefix_space: bool) -> PreTokenizerWrapper {
     match kind {
-        Kind::WordPiece => BertPreTokenizer.into(),
-        Kind::ByteLevelBpe => ByteLevel::new(add_prefix_space, true, true).into(),
+        TokenizerAlgorithm::WordPiece => BertPreTokenizer.into(),
+        TokenizerAlgorithm::ByteLevelBpe => ByteLevel::new(add_prefix_space, true, true).into(),
     }
 }
 
@@ -120,7 +123,7 @@ fn pre_tokenizer(kind: Kind, add_prefix_space: bool) -> PreTokenizerWrapper {
 pub(crate) fn assemble(
     model: ModelWrapper,
     style: TokenizerStyle,
-    kind: Kind,
+    kind: TokenizerAlgorithm,
     lowercase: bool,
     add_prefix_space: bool,
 ) -> Result<Tokenizer> {
@@ -128,8 +131,8 @@ pub(crate) fn assemble(
     pipeline.with_normalizer(normalizer(kind, lowercase)).map_err(foreign)?;
     pipeline.with_pre_tokenizer(Some(pre_tokenizer(kind, add_prefix_space)));
     let decoder: DecoderWrapper = match kind {
-        Kind::WordPiece => WordPieceDecoder::default().into(),
-        Kind::ByteLevelBpe => ByteLevel::default().into(),
+        TokenizerAlgorithm::WordPiece => WordPieceDecoder::default().into(),
+        TokenizerAlgorithm::ByteLevelBpe => ByteLevel::default().into(),
     };
     pipeline.with_decoder(Some(decoder));
     let known = style.specials().iter().filter(|t| pipeline.token_to_id(t).is_some());
@@ -145,7 +148,7 @@ pub(crate) fn assemble(
 fn framing(
     pipeline: &Pipeline,
     style: TokenizerStyle,
-    kind: Kind,
+    kind: TokenizerAlgorithm,
     add_prefix_space: bool,
 ) -> Result<PostProcessorWrapper> {
     let token = |special| {
@@ -155,14 +158,14 @@ fn framing(
         })?;
         Ok((text.to_owned(), id))
     };
-    let trim = kind == Kind::ByteLevelBpe;
+    let trim = kind == TokenizerAlgorithm::ByteLevelBpe;
     Ok(match style {
         TokenizerStyle::Bert => {
-            BertProcessing::new(token(Special::Sep)?, token(Special::Cls)?).into()
+            BertProcessing::new(token(SpecialToken::Sep)?, token(SpecialToken::Cls)?).into()
         }
         TokenizerStyle::Gpt2 => ByteLevel::new(add_prefix_space, false, true).into(),
         TokenizerStyle::Roberta => {
-            RobertaProcessing::new(token(Special::Sep)?, token(Special::Cls)?)
+            RobertaProcessing::new(token(SpecialToken::Sep)?, token(SpecialToken::Cls)?)
                 .trim_offsets(trim)
                 .add_prefix_space(add_prefix_space)
                 .into()
@@ -173,7 +176,11 @@ fn framing(
 type Counts = BTreeMap<String, u64>;
 
 /// Words with their counts, in order of their bytes.
-fn count_words<S: AsRef<str> + Sync>(kind: Kind, lowercase: bool, texts: &[S]) -> Result<Counts> {
+fn count_words<S: AsRef<str> + Sync>(
+    kind: TokenizerAlgorithm,
+    lowercase: bool,
+    texts: &[S],
+) -> Result<Counts> {
     let normalizer = normalizer(kind, lowercase);
     let cutter = pre_tokenizer(kind, false);
     let count = |mut counts: HashMap<String, u64>, text: &S| {
@@ -216,7 +223,12 @@ struct Learner {
 }
 
 impl Learner {
-    fn new(options: &TrainOptions, kind: Kind, counts: &Counts, prefix: &str) -> Result<Self> {
+    fn new(
+        options: &TokenizerTrainOptions,
+        kind: TokenizerAlgorithm,
+        counts: &Counts,
+        prefix: &str,
+    ) -> Result<Self> {
         let mut learner = Self {
             tokens: Vec::new(),
             ids: HashMap::new(),
@@ -229,7 +241,7 @@ impl Learner {
         for token in options.style.specials() {
             learner.add((*token).to_owned());
         }
-        if options.style == TokenizerStyle::Gpt2 && kind == Kind::WordPiece {
+        if options.style == TokenizerStyle::Gpt2 && kind == TokenizerAlgorithm::WordPiece {
             return Err(Error::unsupported(
                 "WordPiece with GPT-2's special tokens: it has none \
                 for unknown words; use byte-level BPE",
@@ -287,7 +299,7 @@ impl Learner {
         self.queue = self.pairs.iter().map(|(&pair, &n)| (n, Reverse(pair))).collect();
     }
 
-    fn run(mut self, options: &TrainOptions, prefix: &str) -> Self {
+    fn run(mut self, options: &TokenizerTrainOptions, prefix: &str) -> Self {
         let mut done = HashSet::new();
         while self.tokens.len() < options.vocab_size {
             let Some((count, Reverse(pair))) = self.queue.pop() else { break };
@@ -368,8 +380,8 @@ fn replace(symbols: &mut Vec<u32>, pair: Pair, id: u32) {
 }
 
 /// The characters that become tokens, in their order.
-fn alphabet(kind: Kind, counts: &Counts) -> BTreeSet<char> {
-    if kind == Kind::ByteLevelBpe {
+fn alphabet(kind: TokenizerAlgorithm, counts: &Counts) -> BTreeSet<char> {
+    if kind == TokenizerAlgorithm::ByteLevelBpe {
         return ByteLevel::alphabet().into_iter().collect();
     }
     let mut by_char: BTreeMap<char, u64> = BTreeMap::new();
@@ -393,9 +405,9 @@ mod tests {
         "the the the banana bananas aaaa aaaa",
     ];
 
-    fn learn(style: TokenizerStyle, kind: Kind, vocab_size: usize) -> Tokenizer {
+    fn learn(style: TokenizerStyle, kind: TokenizerAlgorithm, vocab_size: usize) -> Tokenizer {
         let kind = Some(kind);
-        let options = TrainOptions { style, kind, vocab_size, ..Default::default() };
+        let options = TokenizerTrainOptions { style, kind, vocab_size, ..Default::default() };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 
@@ -435,7 +447,7 @@ mod tests {
 
     #[test]
     fn merges_follow_the_definition() {
-        let options = TrainOptions {
+        let options = TokenizerTrainOptions {
             style: TokenizerStyle::Gpt2,
             vocab_size: 257 + 60,
             min_frequency: 1,
@@ -446,8 +458,9 @@ mod tests {
         let letters: Vec<String> = (0..200).map(word).collect();
         let plain: Vec<String> = TEXTS.map(str::to_owned).to_vec();
         for texts in [plain, letters] {
-            let counts = count_words(Kind::ByteLevelBpe, true, &texts).unwrap();
-            let learner = Learner::new(&options, Kind::ByteLevelBpe, &counts, "").unwrap();
+            let counts = count_words(TokenizerAlgorithm::ByteLevelBpe, true, &texts).unwrap();
+            let learner =
+                Learner::new(&options, TokenizerAlgorithm::ByteLevelBpe, &counts, "").unwrap();
             let order = learner.tokens.clone();
             let merges = learner.run(&options, "").merges();
             let words: Vec<_> = counts
@@ -466,7 +479,7 @@ mod tests {
         let mut back = many.clone();
         back.reverse();
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
-            let options = TrainOptions { style, vocab_size: 400, ..Default::default() };
+            let options = TokenizerTrainOptions { style, vocab_size: 400, ..Default::default() };
             let text = |texts: &[String], threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let t = pool.install(|| Tokenizer::train(&options, texts)).unwrap();
@@ -480,20 +493,23 @@ mod tests {
 
     #[test]
     fn size_and_special_ids() {
-        let bert = learn(TokenizerStyle::Bert, Kind::WordPiece, 90);
+        let bert = learn(TokenizerStyle::Bert, TokenizerAlgorithm::WordPiece, 90);
         assert!(bert.vocab_size() <= 90 && bert.vocab_size() > 53, "{}", bert.vocab_size());
-        assert_eq!(bert.special_id(Special::Pad), Some(0));
-        assert_eq!(bert.special_id(Special::Mask), Some(4));
-        let roberta = learn(TokenizerStyle::Roberta, Kind::ByteLevelBpe, 300);
-        assert_eq!(roberta.special_id(Special::Pad), Some(1));
-        assert_eq!(roberta.special_id(Special::Sep), Some(2));
-        let gpt2 = learn(TokenizerStyle::Gpt2, Kind::ByteLevelBpe, 280);
+        assert_eq!(bert.special_token_id(SpecialToken::Pad), Some(0));
+        assert_eq!(bert.special_token_id(SpecialToken::Mask), Some(4));
+        let roberta = learn(TokenizerStyle::Roberta, TokenizerAlgorithm::ByteLevelBpe, 300);
+        assert_eq!(roberta.special_token_id(SpecialToken::Pad), Some(1));
+        assert_eq!(roberta.special_token_id(SpecialToken::Sep), Some(2));
+        let gpt2 = learn(TokenizerStyle::Gpt2, TokenizerAlgorithm::ByteLevelBpe, 280);
         assert_eq!(gpt2.pad_id(), 0);
-        assert_eq!(gpt2.special_id(Special::Mask), None);
-        let options =
-            TrainOptions { style: TokenizerStyle::Gpt2, vocab_size: 99, ..Default::default() };
+        assert_eq!(gpt2.special_token_id(SpecialToken::Mask), None);
+        let options = TokenizerTrainOptions {
+            style: TokenizerStyle::Gpt2,
+            vocab_size: 99,
+            ..Default::default()
+        };
         let e = Tokenizer::train(&options, &TEXTS).unwrap_err();
         assert_eq!(e.message(), "vocab_size 99 is less than the 257 special tokens and characters");
-        assert!(Tokenizer::train(&TrainOptions::default(), &[""]).is_err());
+        assert!(Tokenizer::train(&TokenizerTrainOptions::default(), &[""]).is_err());
     }
 }

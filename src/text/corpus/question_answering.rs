@@ -3,10 +3,10 @@
 //! Positions of answers count characters (Unicode scalar values) in these files; here they
 //! become bytes.
 
-use super::corpus::{Answer, Corpus, Example, Task};
-use super::labels::LabelMap;
-use super::source::{at, lines, read_text};
 use crate::error::{Context, Error, Result};
+use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
 use serde_json::Value;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ impl Corpus {
     ///
     /// Errors: `InvalidData` with the line or the place in the document: a missing key, an
     /// answer that does not stand where it should, a file without questions.
-    pub fn questions(path: &Path) -> Result<Self> {
+    pub fn read_question_answering(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let nested = serde_json::from_str::<Value>(&text).ok().filter(|v| v.get("data").is_some());
         let examples = match nested {
@@ -36,7 +36,7 @@ impl Corpus {
         if examples.is_empty() {
             return Err(at(path, 1, "the file holds no questions"));
         }
-        Corpus::new(Task::Questions, LabelMap::default(), examples)
+        Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), examples)
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("q.json");
         std::fs::write(&path, content).unwrap();
-        Corpus::questions(&path)
+        Corpus::read_question_answering(&path)
     }
 
     fn check(content: &str, expect: &[(&str, usize)]) {

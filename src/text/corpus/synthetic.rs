@@ -5,9 +5,9 @@
 //! against another of which only the second counts, and neutral clauses are mixed in. A share
 //! of the labels is wrong, so that nothing reaches 100%.
 
-use super::corpus::Corpus;
-use super::rng::{Purpose, Stream};
 use crate::error::{Error, Result};
+use crate::text::corpus::examples::Corpus;
+use crate::text::rng::{Purpose, Stream};
 
 /// What is generated.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +140,7 @@ impl Corpus {
             let wrong = rng.unit() < options.label_noise;
             labels.push(if positive != wrong { "1" } else { "0" }.to_owned());
         }
-        let names = super::LabelMap::from_names(["0", "1"])?;
+        let names = crate::text::LabelMap::from_names(["0", "1"])?;
         Self::from_texts(texts, &labels, Some(&names))
     }
 }
