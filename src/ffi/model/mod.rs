@@ -1,0 +1,12 @@
+//! Models to be trained: where each comes from, what is learnt, what is repaired on import.
+
+pub(super) mod create;
+#[cfg(feature = "text")]
+pub(super) mod for_corpus;
+
+pub(super) mod import_fixes;
+pub(super) mod precomputed_gradients;
+
+#[cfg(feature = "text")]
+pub use for_corpus::*;
+pub use {create::*, import_fixes::*, precomputed_gradients::*};
