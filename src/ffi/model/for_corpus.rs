@@ -2,7 +2,8 @@
 
 use std::ffi::c_char;
 
-use super::create::{give, mmopt_model, mmopt_model_config, mmopt_task, task};
+use super::config::{mmopt_model_config, mmopt_task, task};
+use super::create::{give, mmopt_model};
 use crate::error::Context;
 use crate::ffi::core::args::{output, text};
 use crate::ffi::core::error::mmopt_error;

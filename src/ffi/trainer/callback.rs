@@ -2,8 +2,11 @@
 
 use std::ffi::{CString, c_char, c_void};
 
+use super::create::mmopt_trainer;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::core::args::{c_string, choice};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{exclusive, guard};
 use crate::optim::RateCallback;
 use crate::train::{Level, Sink};
 
@@ -68,6 +71,33 @@ pub(crate) fn sink(
     Ok(Some((level, Box::new(send))))
 }
 
+/// Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
+/// without one nothing is said. user is handed back to it and must stay valid until then, or until
+/// the trainer is freed. What there was to say when the trainer was created comes during this call,
+/// each message once.
+///
+/// Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param level an mmopt_log_level.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_log(
+    trainer: *mut mmopt_trainer,
+    level: u32,
+    callback: mmopt_log_fn,
+    user: *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: a trainer of the caller, by the header's contract.
+    guard(|| unsafe {
+        let sink = sink(callback, User(user), level)?;
+        exclusive(trainer)?.trainer.set_log(sink);
+        Ok(())
+    })
+}
+
 /// What is about to happen when the progress callback is asked.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +156,28 @@ impl Progress {
     }
 }
 
+/// Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
+/// handed back to it and must stay valid until then, or until the trainer is freed.
+///
+/// Errors: STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_progress(
+    trainer: *mut mmopt_trainer,
+    callback: mmopt_progress_fn,
+    user: *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: a trainer of the caller, by the header's contract.
+    guard(|| unsafe {
+        exclusive(trainer)?.progress = Progress { callback, user: User(user) };
+        Ok(())
+    })
+}
+
 /// Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
 /// and the losses say. A result that is negative or not finite fails the step.
 pub type mmopt_rate_fn = Option<
@@ -147,4 +199,27 @@ pub(crate) unsafe fn rate_callback(
         // SAFETY: by this function's contract.
         unsafe { callback(user.0, name.as_ptr(), step, rate) }
     }))
+}
+
+/// Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
+/// is handed back to it and must stay valid until then, or until the trainer is freed.
+///
+/// Errors: STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(
+    trainer: *mut mmopt_trainer,
+    callback: mmopt_rate_fn,
+    user: *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: a trainer of the caller, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        trainer.trainer.optimizer_mut().set_rate_callback(rate_callback(callback, user));
+        Ok(())
+    })
 }

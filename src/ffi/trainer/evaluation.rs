@@ -1,7 +1,8 @@
 //! Evaluations: losses, scores and outputs of a model without training it.
 
 use super::callback::mmopt_phase;
-use super::create::{borrow, mmopt_trainer};
+use super::create::mmopt_trainer;
+use super::steps::borrow;
 use crate::error::Result;
 use crate::ffi::core::args::output;
 use crate::ffi::core::error::mmopt_error;

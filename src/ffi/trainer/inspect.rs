@@ -2,7 +2,8 @@
 
 use std::ffi::c_char;
 
-use super::create::{borrow, mmopt_trainer};
+use super::create::mmopt_trainer;
+use super::steps::borrow;
 use crate::ffi::core::args::{optional_output, output, owned_text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{guard, shared};

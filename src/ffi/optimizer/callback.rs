@@ -6,7 +6,7 @@ use super::create::mmopt_optimizer;
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard};
 use crate::ffi::trainer::callback::{mmopt_rate_fn, rate_callback};
-use crate::ffi::trainer::gradient_view::{gradient_callback, mmopt_gradient_fn};
+use crate::ffi::trainer::gradient_callback::{gradient_callback, mmopt_gradient_fn};
 
 /// Shows a callback each gradient of a step before anything looks at it, so that a filter or an
 /// update of the host's own can be put in; a NULL callback ends that. user is handed back to it and

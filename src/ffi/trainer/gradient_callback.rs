@@ -7,7 +7,10 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::callback::User;
+use super::create::mmopt_trainer;
 use crate::error::{Error, Kind, Result};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{exclusive, guard};
 use crate::ffi::core::names::Names;
 use crate::optim::{GradientAction, GradientCallback, GradientView};
 use crate::tensor::DType;
@@ -166,6 +169,32 @@ where
         }
     }
     Ok(answer)
+}
+
+/// Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+/// of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+/// stay valid until then, or until the trainer is freed.
+///
+/// Errors: STATE while another call uses the trainer.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param callback NULL: none.
+/// @param user handed back to the callback.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_gradient_callback(
+    trainer: *mut mmopt_trainer,
+    callback: mmopt_gradient_fn,
+    user: *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: a trainer of the caller, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let (models, names) = (trainer.models.clone(), trainer.names.clone());
+        let made = gradient_callback(callback, user, models, names);
+        trainer.trainer.optimizer_mut().set_gradient_callback(made);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

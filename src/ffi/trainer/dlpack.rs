@@ -1,42 +1,14 @@
-//! What a host's own optimizer or filter needs of a trainer: a callback between backward pass and
-//! step, and views of values and gradients that outlive the trainer.
+//! A trainer's values and gradients as DLPack tensors.
 
 use std::ffi::c_void;
 
 use super::create::mmopt_trainer;
-use super::gradient_view::{gradient_callback, mmopt_gradient_fn};
 use crate::error::{Error, Result};
 use crate::ffi::core::args::{flag, output};
 use crate::ffi::core::error::mmopt_error;
-use crate::ffi::core::guard::{exclusive, guard, shared};
+use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::dlpack::managed::{Memory, READ_ONLY, export};
 use crate::train::{SharedTensor, Trainer};
-
-/// Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
-/// of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
-/// stay valid until then, or until the trainer is freed.
-///
-/// Errors: STATE while another call uses the trainer.
-///
-/// @param[in,out] trainer changed: needed alone.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
-#[unsafe(no_mangle)]
-#[must_use]
-pub unsafe extern "C" fn mmopt_trainer_set_gradient_callback(
-    trainer: *mut mmopt_trainer,
-    callback: mmopt_gradient_fn,
-    user: *mut c_void,
-) -> *mut mmopt_error {
-    // SAFETY: a trainer of the caller, by the header's contract.
-    guard(|| unsafe {
-        let mut trainer = exclusive(trainer)?;
-        let (models, names) = (trainer.models.clone(), trainer.names.clone());
-        let made = gradient_callback(callback, user, models, names);
-        trainer.trainer.optimizer_mut().set_gradient_callback(made);
-        Ok(())
-    })
-}
 
 /// A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
 /// a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
