@@ -28,7 +28,7 @@ const UNSAFE: &[&str] = &[
     "src/file.rs",
     "src/memory.rs",
     "src/pin.rs",
-    "src/train/bound.rs",
+    "src/train/session/bound.rs",
     "src/train/trainer.rs",
 ];
 

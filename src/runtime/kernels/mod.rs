@@ -26,16 +26,16 @@
 
 mod dropout;
 mod embedding;
+mod functions;
 mod loss;
 mod math;
 mod norm;
 mod op;
 mod pointwise;
-mod portable;
 #[cfg(test)]
 mod tests;
 
-pub use portable::attach;
+pub use functions::attach;
 
 use ort::operator::OperatorDomain;
 

@@ -375,7 +375,7 @@ fn attach_adds_what_is_used_once() {
     attach(&mut plain).unwrap();
     assert_eq!(plain.opsets.len(), 1);
     for name in names() {
-        portable::function(name, 13).unwrap();
+        functions::function(name, 13).unwrap();
     }
 }
 

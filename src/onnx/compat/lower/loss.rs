@@ -4,13 +4,10 @@
 //! is `ignore_index`. `mean` divides by the sum of the weights of what counts, and is NaN where
 //! nothing does, as the operator says.
 
+use super::rewrite::input;
 use crate::error::{Error, Result};
 use crate::onnx::{Build, Node, ValueId};
 use crate::tensor::DType;
-
-fn input(node: &Node, i: usize) -> Result<ValueId> {
-    node.input(i).ok_or_else(|| Error::data(format!("input {i} is missing")))
-}
 
 /// `SoftmaxCrossEntropyLoss`: outputs the loss and ln p.
 pub(super) fn cross_entropy(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>> {

@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 
 use super::names::{Uses, is_invented, name_by_use};
-use super::parameters::{Origin, Parameter, all_equal, find_parameters, parameter_data};
 use crate::error::Result;
 use crate::onnx::{Attribute, Graph, NodeId, TensorData, ValueId};
 use crate::tensor::DType;
+use crate::train::graphs::{GraphParameter, Origin, all_equal, find_parameters, parameter_data};
 
 /// Elements that two matrices are compared by before they are compared whole.
 const N_PROBES: usize = 16;
@@ -49,7 +49,7 @@ pub struct DuplicateWeightPair {
 pub fn find_shared_initializers(graph: &Graph) -> Vec<SharedInitializer> {
     let consumers = graph.consumers();
     let mut found = Vec::new();
-    for parameter in find_parameters(graph).into_iter().filter(Parameter::trainable) {
+    for parameter in find_parameters(graph).into_iter().filter(GraphParameter::trainable) {
         let uniform = graph.initializer(parameter.value).is_some_and(all_equal);
         let uses = own_uses(graph, &consumers[parameter.value.index()]);
         if uses.len() < 2 || !uniform {
@@ -113,7 +113,7 @@ pub fn find_duplicate_weights(graph: &Graph) -> Vec<DuplicateWeightPair> {
     let tables = tables(graph);
     let mut seen: HashMap<Probes, Vec<ValueId>> = HashMap::new();
     let mut found = Vec::new();
-    let candidates = find_parameters(graph).into_iter().filter(Parameter::trainable);
+    let candidates = find_parameters(graph).into_iter().filter(GraphParameter::trainable);
     for p in candidates.filter(|p| p.shape.len() == 2 && !p.shape.contains(&1)) {
         let Some(data) = data_of(graph, &p).filter(|d| !all_equal(d)) else { continue };
         let own = probes(&data, false);
@@ -147,7 +147,7 @@ pub fn find_duplicate_weights(graph: &Graph) -> Vec<DuplicateWeightPair> {
     found
 }
 
-fn data_of(graph: &Graph, p: &Parameter) -> Option<TensorData> {
+fn data_of(graph: &Graph, p: &GraphParameter) -> Option<TensorData> {
     match p.origin {
         Origin::Initializer => graph.initializer(p.value).cloned(),
         Origin::Constant => parameter_data(graph, p.value).ok(),

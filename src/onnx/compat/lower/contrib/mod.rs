@@ -1,5 +1,5 @@
-//! Fused operators of the domain `com.microsoft`, as optimised files hold them, in standard
-//! operators.
+//! Contrib operators: the fused operators of the domain `com.microsoft` that optimised files have,
+//! in standard operators.
 
 mod attention;
 mod embed;
@@ -8,9 +8,7 @@ mod norm;
 mod pointwise;
 mod product;
 
-use super::Rewrite;
-use crate::error::{Error, Result};
-use crate::onnx::{Node, ValueId};
+use super::rewrite::Rewrite;
 
 const DOMAIN: &str = "com.microsoft";
 
@@ -33,8 +31,3 @@ pub(super) const REWRITES: &[(&str, &str, Rewrite)] = &[
     (DOMAIN, "TransposeMatMul", product::matmul),
     ("", "SimplifiedLayerNormalization", norm::rms_norm),
 ];
-
-/// Input `i` of the node, which must be there.
-fn input(node: &Node, i: usize) -> Result<ValueId> {
-    node.input(i).ok_or_else(|| Error::data(format!("input {i} is missing")))
-}

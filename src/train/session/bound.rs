@@ -3,14 +3,14 @@
 //! Parameters are read, gradients written, in the model's own tensors: nothing is copied per
 //! step but the batch. This file and the optimizer's binding are where addresses are handed out.
 
-use super::batch::{Batch, copy_into, elements};
-use super::parameter::Parameter;
 use crate::error::{Context, Error, Result};
 use crate::runtime::{Binding, CancelToken, Device, Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
+use crate::train::batch::{Batch, copy_into, elements};
+use crate::train::parameter::Parameter;
 
 /// A graph ready for a session, and what its inputs and outputs are.
-pub(super) struct Program<'a> {
+pub(in crate::train) struct Program<'a> {
     /// The encoded graph.
     pub bytes: &'a [u8],
     /// Inputs that the batch feeds: name, dtype, shape. Parameters may be among them.
@@ -24,7 +24,7 @@ pub(super) struct Program<'a> {
 }
 
 /// A session over bound memory.
-pub(super) struct Bound {
+pub(in crate::train) struct BoundSession {
     // Dropped in this order: the first reads the second's inputs, both refer to the session.
     forward: Option<Binding>,
     binding: Binding,
@@ -33,7 +33,7 @@ pub(super) struct Bound {
     outputs: Vec<String>,
 }
 
-impl Bound {
+impl BoundSession {
     /// Opens the session and binds `parameters`, whose tensors must outlive it.
     pub fn new(
         program: &Program,

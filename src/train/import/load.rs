@@ -5,28 +5,32 @@
 
 use std::collections::HashMap;
 
-use super::graphs::{
-    self, Origin, Parameter as Tensor, PrecomputedGradients, find_duplicate_weights,
-    find_parameters, find_shared_initializers, find_untrainable, hold_in_f32, make_inputs,
-    outputs_in_f32, parameter_data, restore_names, split_shared_initializers,
-    tie_duplicate_weights,
+use super::fixes::{
+    DuplicateWeightPair, find_duplicate_weights, find_shared_initializers,
+    split_shared_initializers, tie_duplicate_weights,
 };
-use super::options::{
-    DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
-};
-use super::parameter::Parameter;
+use super::names::{Renamed, restore_names};
 use super::report::{
-    ModelReport, NotTrainable, ReportedDuplicates, ReportedParameter, ReportedSharedInitializer,
+    ModelReport, ReportedDuplicates, ReportedNonTrainable, ReportedParameter,
+    ReportedSharedInitializer,
 };
 use crate::checkpoint::weights::Weights;
 use crate::error::{Context, Error, Result};
 use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
 use crate::onnx::{Graph, ValueId};
 use crate::optim::matches;
-use crate::tensor::{self, DType};
+use crate::tensor::{DType, Tensor};
+use crate::train::graphs::{
+    GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
+    find_parameters, hold_in_f32, make_inputs, outputs_in_f32, parameter_data,
+};
+use crate::train::options::{
+    DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
+};
+use crate::train::parameter::Parameter;
 
 /// What a published directory needs besides the weights.
-pub(super) struct Published {
+pub(in crate::train) struct Published {
     pub config: Config,
     pub task: Task,
     padding: Vec<PaddingRow>,
@@ -34,7 +38,7 @@ pub(super) struct Published {
 }
 
 /// A model that was read.
-pub(super) struct Loaded {
+pub(in crate::train) struct Loaded {
     /// The forward graph; its parameters are inputs without data.
     pub graph: Graph,
     pub published: Option<Published>,
@@ -45,7 +49,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads a model and moves its parameters out of the graph.
-pub(super) fn load(options: &ModelOptions) -> Result<Loaded> {
+pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
     let (mut graph, published) = read(options)?;
     let found = survey(&mut graph, published.as_ref(), options)?;
     let (ids, parameters) = take(&mut graph, &found.candidates, options)?;
@@ -134,9 +138,9 @@ fn survey(
         Some(given) => precomputed_parameters(graph, &given.outputs)?,
         None => find_parameters(graph),
     };
-    let untrainable = find_untrainable(graph);
+    let non_trainable = find_non_trainable(graph);
     let choice = Choice { options, aliases: &aliases, found: &found };
-    choice.check_patterns(&untrainable)?;
+    choice.check_patterns(&non_trainable)?;
     let mut candidates = Vec::new();
     for p in &found {
         if let (Some(reason), false) = (p.fixed, choice.asked(&p.name)) {
@@ -150,17 +154,17 @@ fn survey(
         report.parameters.push(aliases.reported(p, reason, &frozen_rows, graph));
         candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows });
     }
-    let never = untrainable.iter();
+    let never = non_trainable.iter();
     report
         .not_trainable
         .extend(never.map(|u| not_trainable(&u.name, &u.shape, u.dtype, u.reason, false)));
     if options.gradients.is_some() {
-        let named = |n: &NotTrainable| report.parameters.iter().any(|p| p.name == n.name);
-        let rest = find_parameters(graph).into_iter().filter(Tensor::trainable).map(|p| {
+        let named = |n: &ReportedNonTrainable| report.parameters.iter().any(|p| p.name == n.name);
+        let rest = find_parameters(graph).into_iter().filter(GraphParameter::trainable).map(|p| {
             let reason = "no output is named as its gradient";
             not_trainable(&p.name, &p.shape, p.dtype, reason, false)
         });
-        let rest: Vec<NotTrainable> = rest.filter(|n| !named(n)).collect();
+        let rest: Vec<ReportedNonTrainable> = rest.filter(|n| !named(n)).collect();
         report.not_trainable.extend(rest);
     }
     Ok(Found { candidates, report })
@@ -172,9 +176,9 @@ fn not_trainable(
     dtype: DType,
     reason: &str,
     on_request: bool,
-) -> NotTrainable {
+) -> ReportedNonTrainable {
     let (name, shape, reason) = (name.to_owned(), shape.to_vec(), reason.to_owned());
-    NotTrainable { name, shape, dtype: dtype.name(), reason, on_request }
+    ReportedNonTrainable { name, shape, dtype: dtype.name(), reason, on_request }
 }
 
 /// Ties, splits and renames as the options say, and reports what there was.
@@ -185,7 +189,7 @@ fn mend(
     aliases: &mut Aliases,
 ) -> Result<()> {
     let twins = find_duplicate_weights(graph);
-    let tied = |t: &graphs::DuplicateWeightPair| match import_fixes.twins {
+    let tied = |t: &DuplicateWeightPair| match import_fixes.twins {
         DuplicateWeights::Report => false,
         DuplicateWeights::Embeddings => t.table,
         DuplicateWeights::All => true,
@@ -199,7 +203,7 @@ fn mend(
         let (transposed, table, tied) = (t.transposed, t.table, tied(t));
         report.twins.push(ReportedDuplicates { first, second, transposed, table, tied });
     }
-    let chosen: Vec<graphs::DuplicateWeightPair> = twins.into_iter().filter(tied).collect();
+    let chosen: Vec<DuplicateWeightPair> = twins.into_iter().filter(tied).collect();
     if !chosen.is_empty() {
         tie_duplicate_weights(graph, &chosen)?;
     }
@@ -242,7 +246,7 @@ impl Aliases {
         self.of.entry(name.to_owned()).or_default().push((alias.to_owned(), tied));
     }
 
-    fn rename(&mut self, renamed: &graphs::Renamed) {
+    fn rename(&mut self, renamed: &Renamed) {
         let others = self.of.remove(&renamed.old).unwrap_or_default();
         self.of.insert(renamed.new.clone(), others);
         self.add(&renamed.new, &renamed.old, false);
@@ -262,7 +266,7 @@ impl Aliases {
 
     fn reported(
         &self,
-        p: &Tensor,
+        p: &GraphParameter,
         reason: Option<String>,
         frozen_rows: &[usize],
         graph: &Graph,
@@ -295,7 +299,7 @@ impl Aliases {
 struct Choice<'a> {
     options: &'a ModelOptions,
     aliases: &'a Aliases,
-    found: &'a [Tensor],
+    found: &'a [GraphParameter],
 }
 
 impl Choice<'_> {
@@ -303,14 +307,14 @@ impl Choice<'_> {
         self.options.trainable.iter().any(|pattern| self.aliases.means(pattern, name))
     }
 
-    fn check_patterns(&self, untrainable: &[graphs::Untrainable]) -> Result<()> {
+    fn check_patterns(&self, non_trainable: &[NonTrainableTensor]) -> Result<()> {
         let rows = self.options.frozen_rows.iter().map(|(pattern, _)| pattern);
         let frozen = self.options.frozen.iter();
         for pattern in self.options.trainable.iter().chain(frozen).chain(rows) {
             if self.found.iter().any(|p| self.aliases.means(pattern, &p.name)) {
                 continue;
             }
-            if let Some(u) = untrainable.iter().find(|u| matches(pattern, &u.name)) {
+            if let Some(u) = non_trainable.iter().find(|u| matches(pattern, &u.name)) {
                 return Err(Error::unsupported(format!(
                     "'{}' {}{:?}, which the pattern '{pattern}' names, is no parameter: {}",
                     u.name, u.dtype, u.shape, u.reason
@@ -321,7 +325,7 @@ impl Choice<'_> {
         Ok(())
     }
 
-    fn why_frozen(&self, p: &Tensor) -> Option<String> {
+    fn why_frozen(&self, p: &GraphParameter) -> Option<String> {
         if !matches!(p.dtype, DType::F32 | DType::F64) {
             return Some(format!("{} cannot be trained yet; export the model in f32", p.dtype));
         }
@@ -333,7 +337,7 @@ impl Choice<'_> {
         (!wanted).then(|| "none of the patterns to train matches it".to_owned())
     }
 
-    fn frozen_rows(&self, p: &Tensor, published: Option<&Published>) -> Result<Vec<usize>> {
+    fn frozen_rows(&self, p: &GraphParameter, published: Option<&Published>) -> Result<Vec<usize>> {
         let padding = published.iter().flat_map(|m| &m.padding);
         let padding = padding.filter(|row| row.parameter == p.name).map(|row| row.row);
         let asked = self.options.frozen_rows.iter();
@@ -353,7 +357,10 @@ impl Choice<'_> {
 }
 
 /// The parameters that a gradient graph has gradients for.
-fn precomputed_parameters(graph: &Graph, given: &PrecomputedGradients) -> Result<Vec<Tensor>> {
+fn precomputed_parameters(
+    graph: &Graph,
+    given: &PrecomputedGradients,
+) -> Result<Vec<GraphParameter>> {
     let outputs: Vec<&str> = graph.outputs().iter().map(|&v| graph.value_name(v)).collect();
     let gradients = given.gradients.iter().map(|(_, output)| output);
     for name in gradients.chain([&given.loss]).chain(&given.logits) {
@@ -365,7 +372,7 @@ fn precomputed_parameters(graph: &Graph, given: &PrecomputedGradients) -> Result
     if given.gradients.is_empty() {
         return Err(Error::invalid("no parameter has an output that is named as its gradient"));
     }
-    let mut found: Vec<Tensor> = Vec::new();
+    let mut found: Vec<GraphParameter> = Vec::new();
     for (name, _) in &given.gradients {
         let value = graph.find(name);
         let value = value.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))?;
@@ -386,7 +393,7 @@ fn precomputed_parameters(graph: &Graph, given: &PrecomputedGradients) -> Result
             return Err(Error::unsupported(format!("parameter '{name}' is {dtype}, not a float")));
         }
         let (name, origin) = (name.clone(), Origin::Initializer);
-        found.push(Tensor { name, value, shape, dtype, origin, fixed: None });
+        found.push(GraphParameter { name, value, shape, dtype, origin, fixed: None });
     }
     Ok(found)
 }
@@ -424,7 +431,7 @@ fn take(
 }
 
 /// A parameter's values in f32.
-fn value_of(graph: &Graph, c: &Candidate, weights: Option<&Weights>) -> Result<tensor::Tensor> {
+fn value_of(graph: &Graph, c: &Candidate, weights: Option<&Weights>) -> Result<Tensor> {
     let name = &c.name;
     if !matches!(c.dtype, DType::F32 | DType::F64) {
         return Err(Error::unsupported(format!(
@@ -450,12 +457,12 @@ fn value_of(graph: &Graph, c: &Candidate, weights: Option<&Weights>) -> Result<t
                 c.shape
             )));
         }
-        return tensor::Tensor::from_bytes(DType::F32, &shape, &weights.f32_bytes(name)?);
+        return Tensor::from_bytes(DType::F32, &shape, &weights.f32_bytes(name)?);
     }
     let data = parameter_data(graph, c.value)?;
     if c.dtype == DType::F32 {
         return data.to_tensor();
     }
     let values: Vec<f32> = data.to_f64s()?.into_iter().map(|v| v as f32).collect();
-    tensor::Tensor::from_slice(&c.shape, &values)
+    Tensor::from_slice(&c.shape, &values)
 }

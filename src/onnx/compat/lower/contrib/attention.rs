@@ -3,11 +3,11 @@
 //!
 //! A mask is added to the scores: 0 where a key may be looked at, `mask_filter_value` elsewhere.
 
-use super::input;
-use crate::autodiff::lower::attention::{
+use crate::error::{Error, Result};
+use crate::onnx::compat::lower::attention::{
     Scores, attend, causal, join_heads, lowest, split_heads, turn,
 };
-use crate::error::{Error, Result};
+use crate::onnx::compat::lower::rewrite::input;
 use crate::onnx::{Build, Node, ValueId};
 use crate::tensor::DType;
 

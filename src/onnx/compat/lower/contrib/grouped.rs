@@ -1,10 +1,10 @@
 //! Grouped-query attention, as decoders hold it, without a past.
 
-use super::input;
-use crate::autodiff::lower::attention::{
+use crate::error::{Error, Result};
+use crate::onnx::compat::lower::attention::{
     Scores, attend, causal, join_heads, repeat_heads, split_heads, turn,
 };
-use crate::error::{Error, Result};
+use crate::onnx::compat::lower::rewrite::input;
 use crate::onnx::{Build, Node, ValueId};
 
 fn count(node: &Node, name: &str) -> Result<usize> {

@@ -1,7 +1,8 @@
 //! Embeddings with their sum and its normalisation.
 
-use super::{input, norm};
+use super::norm;
 use crate::error::{Error, Result};
+use crate::onnx::compat::lower::rewrite::input;
 use crate::onnx::{Build, Node, ValueId};
 use crate::tensor::DType;
 

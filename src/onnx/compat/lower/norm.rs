@@ -1,17 +1,14 @@
 //! Normalisations that are rarely met, in standard operators.
 
+use super::rewrite::input;
 use crate::error::{Error, Result};
 use crate::onnx::build::check_constant;
 use crate::onnx::{Build, Node, TensorData, ValueId};
 use crate::tensor::element_count;
 
-fn input(node: &Node) -> Result<ValueId> {
-    node.input(0).ok_or_else(|| Error::data("input 0 is missing"))
-}
-
 /// `MeanVarianceNormalization`: (x - mean x)/(σ + 1e-9), σ² = mean (x - mean x)²
 pub(super) fn mean_variance(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>> {
-    let x = input(node)?;
+    let x = input(node, 0)?;
     let axes = node.ints("axes").unwrap_or(&[0, 2, 3]);
     let axes = g.axes_or_all(x, Some(axes))?;
     let mean = g.mean_keep(x, &axes)?;
@@ -25,7 +22,7 @@ pub(super) fn mean_variance(g: &mut Build, node: &Node) -> Result<Option<Vec<Val
 
 /// `LRN`: x (bias + α/size Σ x²)^-β, the sum over `size` channels around each one
 pub(super) fn local_response(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>> {
-    let x = input(node)?;
+    let x = input(node, 0)?;
     let shape = g.shape(x)?;
     let [batch, channels, places @ ..] = &shape[..] else {
         return Err(Error::shape(format!("LRN of {shape:?}")));

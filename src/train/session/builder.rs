@@ -1,20 +1,20 @@
 //! What a model's sessions are made from: its graph, which of its values are parameters, its loss.
 
-use super::batch::{Batch, Signature};
-use super::bound::{Bound, Program};
-use super::graphs::{
-    EvaluationGraph, PrecomputedGradients, TrainingGraph, evaluation_graph, mutual_training_graph,
-    precomputed_evaluation_graph, precomputed_graph,
-};
-use super::parameter::Parameter;
+use super::bound::{BoundSession, Program};
 use crate::autodiff::LossSpec;
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
 use crate::runtime::{CancelToken, SessionOptions};
 use crate::tensor::DType;
+use crate::train::batch::{Batch, Signature};
+use crate::train::graphs::{
+    EvaluationGraph, PrecomputedGradients, TrainingGraph, evaluation_graph, mutual_training_graph,
+    precomputed_evaluation_graph, precomputed_graph,
+};
+use crate::train::parameter::Parameter;
 
 /// What sessions are made from.
-pub(super) struct Recipe {
+pub(in crate::train) struct SessionBuilder {
     /// The forward graph; its parameters are inputs without data.
     pub graph: Graph,
     /// The parameters' values in the graph.
@@ -29,7 +29,7 @@ pub(super) struct Recipe {
     pub cancel_token: Option<CancelToken>,
 }
 
-impl Recipe {
+impl SessionBuilder {
     /// The training graph for a batch, and which parameters it has gradients for.
     pub fn training_graph(
         &self,
@@ -75,7 +75,7 @@ impl Recipe {
         parameters: &mut [Parameter],
         batch: Batch,
         options: &SessionOptions,
-    ) -> Result<Bound> {
+    ) -> Result<BoundSession> {
         let (graph, trained) = self.training_graph(parameters, batch)?;
         let gradients: Vec<(usize, String)> = trained
             .iter()
@@ -90,7 +90,7 @@ impl Recipe {
             loss: Some(&graph.loss),
             outputs: &outputs,
         };
-        Bound::new(&program, parameters, options, self.cancel_token.as_ref())
+        BoundSession::new(&program, parameters, options, self.cancel_token.as_ref())
     }
 
     /// A session for evaluation.
@@ -100,7 +100,7 @@ impl Recipe {
         batch: Batch,
         labelled: bool,
         options: &SessionOptions,
-    ) -> Result<Bound> {
+    ) -> Result<BoundSession> {
         let graph = self.evaluation_graph(batch, labelled)?;
         let outputs = typed(&graph.logits);
         let program = Program {
@@ -110,7 +110,7 @@ impl Recipe {
             loss: graph.loss.as_deref(),
             outputs: &outputs,
         };
-        Bound::new(&program, parameters, options, self.cancel_token.as_ref())
+        BoundSession::new(&program, parameters, options, self.cancel_token.as_ref())
     }
 }
 

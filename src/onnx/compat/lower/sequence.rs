@@ -1,8 +1,8 @@
-//! `SplitToSequence` and `SequenceAt`, as exporters leave them, become `Split`.
+//! `SplitToSequence` and `SequenceAt`, as exporters leave them, rewritten to `Split`.
 
 use std::collections::HashMap;
 
-use super::replace;
+use super::rewrite::replace;
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::positive_axis;
 use crate::onnx::{Build, Graph, Node, NodeId, TensorData, ValueId};

@@ -1,7 +1,7 @@
 //! GELU in its forms, with and without a bias, and the activations that products are fused with.
 
-use super::input;
 use crate::error::{Error, Result};
+use crate::onnx::compat::lower::rewrite::input;
 use crate::onnx::{Attribute, Build, Node, ValueId};
 
 /// x + b, if there is a b.

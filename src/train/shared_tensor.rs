@@ -37,10 +37,10 @@ impl SharedTensor {
 
 /// The side of the tensor's owner: made at the first view.
 #[derive(Debug, Default)]
-pub(super) struct Share(OnceLock<Arc<Keeper>>);
+pub(super) struct Views(OnceLock<Arc<Keeper>>);
 
-impl Share {
-    /// A view of `tensor`, which must be the same each time and be handed to [`Share::release`]
+impl Views {
+    /// A view of `tensor`, which must be the same each time and be handed to [`Views::release`]
     /// in the end; tensors never move their memory.
     pub fn view(&self, tensor: &Tensor) -> SharedTensor {
         SharedTensor {
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn the_last_of_owner_and_views_frees() {
         let mut tensor = Tensor::from_slice(&[3], &[1.0f32, 2.0, 3.0]).unwrap();
-        let mut share = Share::default();
+        let mut share = Views::default();
         let (a, b) = (share.view(&tensor), share.view(&tensor));
         assert_eq!((a.shape(), a.dtype(), a.address()), (&[3][..], DType::F32, b.address()));
         let watch = Arc::downgrade(&a._keeper);
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn without_views_the_owner_keeps_its_tensor() {
         let mut tensor = Tensor::from_slice(&[1], &[1.0f32]).unwrap();
-        Share::default().release(&mut tensor);
+        Views::default().release(&mut tensor);
         assert_eq!(tensor.len(), 1);
     }
 }

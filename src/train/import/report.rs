@@ -60,7 +60,7 @@ pub struct ReportedDuplicates {
 
 /// A tensor of the graph that is not trained unless it is asked for by name, or never.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NotTrainable {
+pub struct ReportedNonTrainable {
     /// Its name.
     pub name: String,
     /// Its shape.
@@ -85,7 +85,7 @@ pub struct ModelReport {
     /// Pairs of equal matrices.
     pub twins: Vec<ReportedDuplicates>,
     /// What is no parameter, and why.
-    pub not_trainable: Vec<NotTrainable>,
+    pub not_trainable: Vec<ReportedNonTrainable>,
 }
 
 impl ModelReport {
@@ -125,7 +125,7 @@ impl ModelReport {
         lines.extend(apart.map(|t| {
             format!("'{}' and '{}' hold the same and are trained apart", t.first, t.second)
         }));
-        let never: Vec<&NotTrainable> = self
+        let never: Vec<&ReportedNonTrainable> = self
             .not_trainable
             .iter()
             .filter(|t| !t.on_request && t.reason.starts_with("quantised"))

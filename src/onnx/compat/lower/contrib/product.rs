@@ -1,7 +1,8 @@
 //! Matrix products and convolutions with what was fused into them.
 
-use super::{input, pointwise};
+use super::pointwise;
 use crate::error::{Error, Result};
+use crate::onnx::compat::lower::rewrite::input;
 use crate::onnx::{Attribute, Build, Node, ValueId};
 
 /// y = α op(a) op(b): op exchanges the last two axes (transA, transB), and before that moves the

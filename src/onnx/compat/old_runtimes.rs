@@ -1,19 +1,19 @@
-//! Forms of operators that mean the same on every runtime that is supported. Older ones read some
-//! forms otherwise, or end the process over them.
+//! Forms of operators that mean the same on every supported ONNX Runtime. Older runtimes read some
+//! forms differently, or crash on them.
 
 use crate::error::Result;
 use crate::onnx::build::positive_axis;
 use crate::onnx::{Attribute, Graph, Node, NodeId, TensorData, ValueId};
 use crate::tensor::DType;
 
-/// Rewrites, wherever enough is known, what older runtimes understand otherwise, and tells
-/// whether it changed anything:
+/// Rewrites, wherever enough is known, what older runtimes understand differently, and returns
+/// whether anything changed:
 /// - reductions over no axes with `noop_with_empty_axes`, which then are elementwise;
 /// - negative `axes` of `Resize`;
 /// - `AveragePool` with `ceil_mode` that counts its padding.
 ///
-/// Values keep their ids. What replaces a node has no types yet.
-pub fn make_portable(graph: &mut Graph) -> Result<bool> {
+/// Values keep their ids. New nodes have no types yet.
+pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
     for id in graph.node_ids() {
         let node = graph.node(id);
@@ -22,8 +22,8 @@ pub fn make_portable(graph: &mut Graph) -> Result<bool> {
         }
         changed |= match node.op.as_str() {
             op if op.starts_with("Reduce") => elementwise(graph, id),
-            "Resize" => positive_axes(graph, id)?,
-            "AveragePool" => count_apart(graph, id)?,
+            "Resize" => make_axes_positive(graph, id)?,
+            "AveragePool" => factor_out_padding(graph, id)?,
             _ => false,
         };
     }
@@ -33,9 +33,9 @@ pub fn make_portable(graph: &mut Graph) -> Result<bool> {
     Ok(changed)
 }
 
-/// Whether a node's form ends the process in older runtimes and [`make_portable`] lacks a shape to
-/// change it: it must not be handed over yet.
-pub fn must_wait(node: &Node) -> bool {
+/// Whether older runtimes crash on a node's form and [`rewrite_for_old_runtimes`] needs a shape to
+/// change it: the node must not be handed to a runtime before its input's shape is known.
+pub fn needs_shape(node: &Node) -> bool {
     let negative = |axes: &[i64]| axes.iter().any(|&a| a < 0);
     node.op == "Resize" && node.domain.is_empty() && node.ints("axes").is_some_and(negative)
 }
@@ -70,10 +70,10 @@ fn constant(graph: &Graph, v: ValueId) -> Option<TensorData> {
     graph.initializer(v).cloned().or_else(made)
 }
 
-fn positive_axes(graph: &mut Graph, id: NodeId) -> Result<bool> {
+fn make_axes_positive(graph: &mut Graph, id: NodeId) -> Result<bool> {
     let node = graph.node(id);
     let shape = node.input(0).and_then(|x| graph.value(x).ty.shape.as_ref());
-    let (Some(shape), true, Some(axes)) = (shape, must_wait(node), node.ints("axes")) else {
+    let (Some(shape), true, Some(axes)) = (shape, needs_shape(node), node.ints("axes")) else {
         return Ok(false);
     };
     let rank = shape.len();
@@ -84,9 +84,9 @@ fn positive_axes(graph: &mut Graph, id: NodeId) -> Result<bool> {
     Ok(true)
 }
 
-/// A pool that counts its padding is one that does not, times the part of each window that is no
-/// padding: a constant.
-fn count_apart(graph: &mut Graph, id: NodeId) -> Result<bool> {
+/// A pool that counts its padding equals one that does not, times a constant: the fraction of each
+/// window that is not padding.
+fn factor_out_padding(graph: &mut Graph, id: NodeId) -> Result<bool> {
     let node = graph.node(id);
     let on = |name: &str| node.int(name) == Some(1);
     let explicit = node.string("auto_pad").is_none_or(|p| p == "NOTSET");
@@ -101,7 +101,7 @@ fn count_apart(graph: &mut Graph, id: NodeId) -> Result<bool> {
     else {
         return Ok(false);
     };
-    let Some(parts) = inner_parts(node, &shape) else { return Ok(false) };
+    let Some(parts) = unpadded_fractions(node, &shape) else { return Ok(false) };
     let steps: Vec<usize> = parts.iter().map(Vec::len).collect();
     let mut part = vec![1.0];
     for along in &parts {
@@ -125,14 +125,14 @@ fn count_apart(graph: &mut Graph, id: NodeId) -> Result<bool> {
     Ok(true)
 }
 
-/// For each axis and step of a pool over x, which part of the window is x and not padding; `None`
-/// where a step lies in the padding alone, or the attributes do not fit.
-fn inner_parts(node: &Node, x_shape: &[usize]) -> Option<Vec<Vec<f64>>> {
+/// For each axis and step of a pool over x, the fraction of the window that is x and not padding;
+/// `None` where a step lies in the padding alone, or the attributes do not fit.
+fn unpadded_fractions(node: &Node, x_shape: &[usize]) -> Option<Vec<Vec<f64>>> {
     const MOST: usize = 1 << 24;
     let n = x_shape.len().checked_sub(2)?;
     let kernel = node.ints("kernel_shape")?;
     let pads = node.ints("pads").map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec);
-    if kernel.len() != n || pads.len() != 2 * n || overruns(node, x_shape) {
+    if kernel.len() != n || pads.len() != 2 * n || ends_in_padding(node, x_shape) {
         return None;
     }
     let at = |name: &str, i: usize| node.ints(name).map_or(Some(1), |v| v.get(i).copied());
@@ -167,8 +167,8 @@ fn inner_parts(node: &Node, x_shape: &[usize]) -> Option<Vec<Vec<f64>>> {
 }
 
 /// Whether `ceil_mode` puts the last step of a pool over x wholly into the padding. Runtimes
-/// disagree on whether that step exists.
-pub(super) fn overruns(node: &Node, x_shape: &[usize]) -> bool {
+/// disagree on whether that step exists, so such pools are refused.
+pub fn ends_in_padding(node: &Node, x_shape: &[usize]) -> bool {
     let explicit = node.string("auto_pad").is_none_or(|p| p == "NOTSET");
     if node.int("ceil_mode") != Some(1) || !explicit {
         return false;
@@ -187,74 +187,6 @@ pub(super) fn overruns(node: &Node, x_shape: &[usize]) -> bool {
         let steps = room.div_euclid(stride) + i64::from(room.rem_euclid(stride) != 0);
         steps.saturating_mul(stride) >= size.saturating_add(before)
     })
-}
-
-/// Leaves no value without elements to be computed, nor sums over none: older runtimes end the
-/// process over quotients of empty tensors, keep wrong shapes in sums over them, and do not write
-/// products over an inner dimension of 0. Needs types; values keep their ids.
-pub fn fold_empty(graph: &mut Graph) -> Result<()> {
-    let empty =
-        |g: &Graph, v: ValueId| g.value(v).ty.static_shape().is_some_and(|s| s.contains(&0));
-    let mut gone = Vec::new();
-    for id in graph.node_ids() {
-        let node = graph.node(id).clone();
-        let outputs: Vec<ValueId> = node.outputs.iter().flatten().copied().collect();
-        if outputs.is_empty() || !node.captures().is_empty() {
-            continue;
-        }
-        if outputs.iter().all(|&v| empty(graph, v) && !graph.outputs().contains(&v)) {
-            if set_empty(graph, &outputs)? {
-                gone.push(id);
-            }
-            continue;
-        }
-        let reads_empty = node.inputs.iter().flatten().any(|&v| empty(graph, v));
-        let [y] = outputs[..] else { continue };
-        if empty(graph, y) || (reads_empty && sums(&node)) {
-            set_zeros(graph, id, y)?;
-        }
-    }
-    graph.retain_nodes(|id, _| !gone.contains(&id));
-    graph.sort()
-}
-
-/// Whether a node's result is a sum of products over what it reads and nothing else.
-fn sums(node: &Node) -> bool {
-    let bilinear = ["Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum"];
-    let plain = ["ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare"];
-    let op = node.op.as_str();
-    node.domain.is_empty()
-        && (plain.contains(&op) || bilinear.contains(&op) && node.input(2).is_none())
-}
-
-/// Makes values without elements constants; says whether all their types are known.
-fn set_empty(graph: &mut Graph, values: &[ValueId]) -> Result<bool> {
-    let mut found = Vec::new();
-    for &v in values {
-        let ty = &graph.value(v).ty;
-        let (Some(dtype), Some(shape)) = (ty.dtype, ty.static_shape()) else { return Ok(false) };
-        found.push((v, TensorData::new(dtype, &shape, Vec::new().into())?));
-    }
-    found.into_iter().for_each(|(v, data)| graph.set_initializer(v, data));
-    Ok(true)
-}
-
-/// Makes a node give zeros of its output's type.
-fn set_zeros(graph: &mut Graph, id: NodeId, y: ValueId) -> Result<()> {
-    let ty = &graph.value(y).ty;
-    let (Some(dtype @ (DType::F32 | DType::F64)), Some(shape)) = (ty.dtype, ty.static_shape())
-    else {
-        return Ok(());
-    };
-    let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    let dims = graph.add_initializer("", TensorData::ints(&dims))?;
-    let zero = TensorData::scalar(dtype, 0.0)?.reshaped(&[1])?;
-    let node = graph.node_mut(id);
-    (node.op, node.domain, node.inputs) =
-        ("ConstantOfShape".to_owned(), String::new(), vec![Some(dims)]);
-    node.attributes.clear();
-    node.attributes.insert("value".to_owned(), Attribute::Tensor(zero));
-    Ok(())
 }
 
 #[cfg(test)]
@@ -286,21 +218,21 @@ mod tests {
             [("ReduceL2", "Abs"), ("ReduceSumSquare", "Mul"), ("ReduceMax", "Identity")]
         {
             let mut g = graph(op, &[2, 3], &noop);
-            assert!(make_portable(&mut g).unwrap());
+            assert!(rewrite_for_old_runtimes(&mut g).unwrap());
             assert_eq!(ops(&g), [becomes]);
-            assert!(!make_portable(&mut g).unwrap());
+            assert!(!rewrite_for_old_runtimes(&mut g).unwrap());
         }
-        assert!(!make_portable(&mut graph("ReduceL2", &[2, 3], &[])).unwrap());
+        assert!(!rewrite_for_old_runtimes(&mut graph("ReduceL2", &[2, 3], &[])).unwrap());
     }
 
     #[test]
     fn axes_of_resize_are_counted_from_the_front() {
         let axes = [("axes", Attribute::Ints(vec![-1, 2]))];
         let mut g = graph("Resize", &[1, 2, 4, 6], &axes);
-        assert!(must_wait(&g.nodes()[0]));
-        assert!(make_portable(&mut g).unwrap());
+        assert!(needs_shape(&g.nodes()[0]));
+        assert!(rewrite_for_old_runtimes(&mut g).unwrap());
         assert_eq!(g.nodes()[0].ints("axes"), Some(&[3, 2][..]));
-        assert!(!must_wait(&g.nodes()[0]));
+        assert!(!needs_shape(&g.nodes()[0]));
     }
 
     /// Steps at -2, 1 and 4 of a window of 4 over 6 places, two of padding before; the last window
@@ -318,29 +250,14 @@ mod tests {
             graph("AveragePool", &[1, 1, size], &attributes)
         };
         let mut g = pool(6, &[2, 0]);
-        assert!(make_portable(&mut g).unwrap());
+        assert!(rewrite_for_old_runtimes(&mut g).unwrap());
         assert_eq!(ops(&g), ["AveragePool", "Mul"]);
         let part = g.nodes()[1].input(1).and_then(|v| g.initializer(v)).unwrap();
         assert_eq!(part.to_f64s().unwrap(), [0.5, 1.0, 1.0]);
         assert_eq!(g.outputs(), [g.nodes()[1].output(0).unwrap()]);
         // The last of three steps would begin in the padding.
         let mut g = pool(4, &[2, 2]);
-        assert!(overruns(&g.nodes()[0], &[1, 1, 4]));
-        assert!(!make_portable(&mut g).unwrap());
-    }
-
-    #[test]
-    fn nothing_is_computed_of_nothing() {
-        let mut g = Graph::new("g", 18);
-        let x = g.add_input("x", ValueType::known(DType::F32, &[0, 3])).unwrap();
-        let y = g.op("Div", &[x, x], []);
-        g.set_type(y, ValueType::known(DType::F32, &[0, 3]));
-        let axes = g.add_initializer("axes", TensorData::ints(&[0])).unwrap();
-        let sum = g.op("ReduceSum", &[y, axes], []);
-        g.set_type(sum, ValueType::known(DType::F32, &[1, 3]));
-        g.add_output(sum);
-        fold_empty(&mut g).unwrap();
-        assert_eq!(ops(&g), ["ConstantOfShape"]);
-        assert!(g.initializer(y).is_some_and(TensorData::is_empty));
+        assert!(ends_in_padding(&g.nodes()[0], &[1, 1, 4]));
+        assert!(!rewrite_for_old_runtimes(&mut g).unwrap());
     }
 }

@@ -1,7 +1,7 @@
 //! Layer and RMS normalisation with the additions that were fused into them.
 
-use super::input;
 use crate::error::Result;
+use crate::onnx::compat::lower::rewrite::input;
 use crate::onnx::{Attribute, Build, Node, ValueId};
 
 /// Σ of the given inputs, those that are there.

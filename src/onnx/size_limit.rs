@@ -6,7 +6,7 @@ use super::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::error::{Error, Result};
 
 /// More than any real model has.
-const MAX_WEIGHT: usize = 1 << 22;
+const MAX_SIZE: usize = 1 << 22;
 /// More bodies within bodies than a file can hold (readers of the format stop at a hundred
 /// messages within messages, and a body takes three).
 const MAX_DEPTH: usize = 33;
@@ -15,14 +15,14 @@ const RECORD: usize = 4;
 
 /// What some nodes weigh. The depth of what is weighed is bounded by [`MAX_DEPTH`] twice over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Weight {
+pub(super) struct GraphSize {
     /// Entries of lists, and [`RECORD`] for each record.
     pub size: usize,
     /// Bodies within bodies.
     pub depth: usize,
 }
 
-impl Weight {
+impl GraphSize {
     pub fn of_records(n: usize) -> Self {
         Self { size: RECORD * n, depth: 0 }
     }
@@ -57,7 +57,7 @@ impl Weight {
     /// `InvalidData` where that is more than any real model.
     pub fn add(&mut self, other: Self) -> Result<()> {
         *self = self.with(other);
-        if self.size > MAX_WEIGHT {
+        if self.size > MAX_SIZE {
             return Err(Error::data("its functions make more nodes than any real model has"));
         }
         if self.depth > MAX_DEPTH {

@@ -81,7 +81,7 @@ struct Product {
 }
 
 /// The use of each parameter in `parameters`, in their order.
-pub(super) fn usages(graph: &Graph, parameters: &[ValueId]) -> Vec<Option<Usage>> {
+pub(in crate::train) fn usages(graph: &Graph, parameters: &[ValueId]) -> Vec<Option<Usage>> {
     let mut finder = Finder {
         graph,
         parameters,

@@ -2,8 +2,9 @@
 
 use crate::onnx::Node;
 
-/// Operators of ONNX's own without a rule that exports meet, and what to do instead.
-pub(super) const ADVICE: &[(&[&str], &str)] = &[
+/// Operators of ONNX's own domain that exports contain and that have no rule, and what to do
+/// instead.
+pub(super) const ALTERNATIVES: &[(&[&str], &str)] = &[
     (
         &["GRU", "LSTM", "RNN"],
         "export the model with the recurrence written out, one cell of MatMul, Sigmoid and Tanh \
@@ -42,7 +43,7 @@ pub(super) const ADVICE: &[(&[&str], &str)] = &[
 ];
 
 /// What to do about a node of this operator, if that is known.
-pub(super) fn advice(node: &Node) -> Option<&'static str> {
-    let found = ADVICE.iter().find(|(ops, _)| ops.contains(&node.op.as_str()));
+pub(super) fn alternative(node: &Node) -> Option<&'static str> {
+    let found = ALTERNATIVES.iter().find(|(ops, _)| ops.contains(&node.op.as_str()));
     found.filter(|_| node.domain.is_empty()).map(|(_, text)| *text)
 }

@@ -7,8 +7,7 @@
 
 use crate::error::Result;
 use crate::onnx::{Graph, Node, NodeId, ValueId};
-
-use super::parameters::{Parameter, find_parameters};
+use crate::train::graphs::{GraphParameter, find_parameters};
 
 /// A value under its new name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub fn is_invented(name: &str) -> bool {
 pub fn restore_names(graph: &mut Graph) -> Result<Vec<Renamed>> {
     let uses = Uses::of(graph);
     let mut found: Vec<Renamed> = Vec::new();
-    for p in find_parameters(graph).into_iter().filter(Parameter::trainable) {
+    for p in find_parameters(graph).into_iter().filter(GraphParameter::trainable) {
         let &[(id, slot)] = &uses.consumers[p.value.index()][..] else { continue };
         if !is_invented(&p.name) {
             continue;
