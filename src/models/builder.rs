@@ -1,5 +1,5 @@
-//! The pen that forward graphs are drawn with: parameters declared by name, constants made once,
-//! and the layers that the architectures share. Hidden states are 2-D, [batch · sequence, width],
+//! The builder of forward graphs: parameters declared by name, constants shared, and the layers
+//! that the architectures have in common. Hidden states are 2-D, [batch · sequence, width],
 //! so that every product is one plain Gemm.
 
 use std::collections::HashMap;
@@ -25,8 +25,8 @@ pub(super) struct Declared {
     pub head: bool,
 }
 
-/// A graph under construction.
-pub(super) struct Net<'a> {
+/// A forward graph under construction.
+pub(super) struct ModelBuilder<'a> {
     pub graph: Graph,
     pub config: &'a Config,
     pub declared: Vec<Declared>,
@@ -45,7 +45,7 @@ pub(super) struct Net<'a> {
     constants: HashMap<(DType, Vec<u64>, bool), ValueId>,
 }
 
-impl<'a> Net<'a> {
+impl<'a> ModelBuilder<'a> {
     /// A graph with the inputs `input_ids` and `attention_mask`.
     pub fn new(config: &'a Config, seed: u64) -> Result<Self> {
         let mut graph = Graph::new(&config.model_type, OPSET);

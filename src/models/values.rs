@@ -1,14 +1,15 @@
-//! Puts values behind a graph's parameters: from weights, under the names that published files
-//! use, or fresh.
+//! The values of a graph's parameters: from weights, under the names that published files use, or
+//! fresh.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::builder::Declared;
+use super::built::{BuiltModel, LoadOptions};
 use super::config::{Architecture, Config};
 use super::encoder_names::prefix;
-use super::heads::Drawn;
+use super::heads::ForwardGraph;
 use super::init::fresh;
-use super::net::Declared;
-use super::{BuiltModel, LoadOptions, Task};
+use super::task::Task;
 use crate::checkpoint::weights::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::onnx::TensorData;
@@ -16,23 +17,23 @@ use crate::tensor::DType;
 
 /// Fills every parameter and names what was missing and what was left over.
 pub(super) fn fill(
-    drawn: Drawn,
+    forward: ForwardGraph,
     config: Config,
     task: Task,
     weights: Option<&Weights>,
     options: &LoadOptions,
 ) -> Result<BuiltModel> {
     let empty = Weights::default();
-    let sources = Sources::find(&drawn, &config, weights.unwrap_or(&empty));
-    let declared = drawn.declared.clone();
+    let sources = Sources::find(&forward, &config, weights.unwrap_or(&empty));
+    let declared = forward.declared.clone();
     if weights.is_some() && !options.allow_missing {
         sources.check_body(&declared, &config)?;
     }
-    let mut model = drawn.into_model(config, task);
+    let mut model = forward.into_model(config, task);
     for d in &declared {
         let source = sources.by_parameter.get(&d.name).filter(|_| !(d.head && options.fresh_head));
         let data = match (source, weights) {
-            (Some(source), Some(weights)) => given(weights, source, d, options)?,
+            (Some(source), Some(weights)) => from_weights(weights, source, d, options)?,
             _ => {
                 model.missing.push(d.name.clone());
                 fresh(options.seed, &d.name, &d.shape, d.init, d.padding_row)?
@@ -44,7 +45,7 @@ pub(super) fn fill(
     Ok(model)
 }
 
-fn given(
+fn from_weights(
     weights: &Weights,
     source: &str,
     declared: &Declared,
@@ -76,16 +77,16 @@ struct Sources {
 }
 
 impl Sources {
-    fn find(drawn: &Drawn, config: &Config, weights: &Weights) -> Self {
+    fn find(forward: &ForwardGraph, config: &Config, weights: &Weights) -> Self {
         let mut by_parameter = BTreeMap::new();
         let mut aliases = Vec::new();
         let mut unexpected = Vec::new();
-        let parameters: BTreeSet<&str> = drawn.declared.iter().map(|d| d.name.as_str()).collect();
+        let parameters: BTreeSet<&str> = forward.declared.iter().map(|d| d.name.as_str()).collect();
         let prefix = prefix(config.architecture);
         for name in weights.names() {
             let plain = modern(name);
             let full = format!("{prefix}.{plain}");
-            let alias = drawn.tied.iter().find(|(alias, _)| *alias == plain);
+            let alias = forward.tied.iter().find(|(alias, _)| *alias == plain);
             if let Some(found) = [plain, full].into_iter().find(|n| parameters.contains(n.as_str()))
             {
                 by_parameter.insert(found, name.to_owned());

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use ort::sys;
 
 use super::api::{Owned, api, c_string, check, text};
-use super::binding::Binding;
 use super::cancel::CancelToken;
 use super::options::{Device, Optimize, SessionOptions};
 use super::{value, version_errors};
@@ -210,12 +209,6 @@ impl Session {
                 })
             })
             .collect()
-    }
-
-    /// A binding of this session's inputs and outputs, empty as yet. It keeps what it needs of
-    /// the session alive.
-    pub fn bind(&self) -> Result<Binding> {
-        Binding::new(self).context(|| format!("session '{}'", self.name()))
     }
 
     /// The input called `name`.

@@ -1,17 +1,95 @@
-//! Reading a `config.json` entry by entry, with errors that name the key.
+//! Reading and writing `config.json`; errors of reading name the key.
+
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::config::{Activation, Architecture, Config, MAX_COUNT};
-use super::config_keys::{GENERAL, Keys, ModelType};
-use crate::error::{Error, Result};
+use super::keys::{Activation, Architecture, GENERAL, Keys, ModelType};
+use super::{Config, MAX_COUNT};
+use crate::error::{Context, Error, Result};
+
+impl Config {
+    /// Reads `config.json`: the file itself or the directory that holds it.
+    ///
+    /// # Errors
+    /// `NotFound`/`Io`; `InvalidData` for broken JSON, a missing or ill-typed key;
+    /// `Unsupported` for a model type, activation or feature that cannot be built.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        Self::from_json(&text).context(|| file.display().to_string())
+    }
+
+    /// Parses the text of a `config.json`.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| Error::data(format!("not valid JSON: {e}")).with_source(e))?;
+        let Value::Object(map) = value else {
+            return Err(Error::data("the configuration is not a JSON object"));
+        };
+        let config = Fields(&map).config()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The text of a `config.json` that the published libraries load.
+    pub fn to_json(&self) -> String {
+        let keys = Keys::of(self.architecture);
+        let mut map = self.other.clone();
+        // Weights go out as f32, whatever they came in as.
+        for key in ["dtype", "torch_dtype"] {
+            map.entry(key).and_modify(|dtype| *dtype = "float32".into());
+        }
+        let mut put = |key: &str, value: Value| {
+            if !key.is_empty() {
+                map.insert(key.to_owned(), value);
+            }
+        };
+        put("model_type", self.model_type.clone().into());
+        put("architectures", self.architectures.clone().into());
+        put("vocab_size", self.vocab.into());
+        put(keys.hidden, self.hidden.into());
+        put(keys.layers, self.layers.into());
+        put(keys.heads, self.heads.into());
+        put(keys.intermediate, self.intermediate.into());
+        put(keys.positions, self.positions.into());
+        put(keys.type_vocab, self.type_vocab.into());
+        put(keys.activation, self.activation.name().into());
+        put(keys.embedding_dropout, self.embedding_dropout.into());
+        put(keys.hidden_dropout, self.hidden_dropout.into());
+        put(keys.attention_dropout, self.attention_dropout.into());
+        put(keys.head_dropout, self.head_dropout.into());
+        put(keys.norm_epsilon, self.norm_epsilon.into());
+        put("initializer_range", self.initializer_range.into());
+        put("pad_token_id", self.pad_token_id.into());
+        put("tie_word_embeddings", self.tie_word_embeddings.into());
+        if self.architecture == Architecture::Albert {
+            put("embedding_size", self.embedding.into());
+            put("num_hidden_groups", self.groups.into());
+            put("inner_group_num", self.group_layers.into());
+        }
+        if self.architecture == Architecture::Gpt2 {
+            put("scale_attn_weights", self.scale_attention.into());
+            put("scale_attn_by_inverse_layer_idx", self.scale_by_inverse_layer.into());
+        }
+        if !self.labels.is_empty() {
+            let by_id = self.labels.iter().enumerate();
+            let id2label: Map<_, _> =
+                by_id.clone().map(|(i, l)| (i.to_string(), Value::from(l.clone()))).collect();
+            let label2id: Map<_, _> = by_id.map(|(i, l)| (l.clone(), Value::from(i))).collect();
+            put("id2label", id2label.into());
+            put("label2id", label2id.into());
+        }
+        format!("{:#}\n", Value::from(map))
+    }
+}
 
 /// The entries of a configuration. `null` counts as absent.
-pub(super) struct Fields<'a>(pub &'a Map<String, Value>);
+struct Fields<'a>(&'a Map<String, Value>);
 
 impl Fields<'_> {
     /// The configuration; its sizes are not checked against each other yet.
-    pub fn config(&self) -> Result<Config> {
+    fn config(&self) -> Result<Config> {
         let name = self.text("model_type")?.ok_or_else(|| missing("model_type"))?;
         let kind = ModelType::find(name).ok_or_else(|| {
             let known = ModelType::ALL.map(|kind| kind.name).join(", ");

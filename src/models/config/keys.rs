@@ -1,6 +1,6 @@
-//! The names under which each architecture's `config.json` holds its settings, and defaults.
+//! Architectures and activations, the keys of each architecture's `config.json`, and defaults.
 
-use super::config::Activation;
+use crate::error::{Error, Result};
 
 /// The families of graphs that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,49 @@ pub enum Architecture {
     Albert,
     /// Song et al. 2020, <https://arxiv.org/abs/2004.09297>.
     MpNet,
+}
+
+/// The nonlinearity between the two matrices of a feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x/2 * (1 + erf(x/√2))`, Hendrycks and Gimpel 2016.
+    Gelu,
+    /// `x/2 * (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the same paper's approximation.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+}
+
+impl Activation {
+    pub(super) fn parse(key: &str, name: &str) -> Result<Self> {
+        Ok(match name {
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
+            "relu" => Self::Relu,
+            "tanh" => Self::Tanh,
+            "silu" | "swish" => Self::Silu,
+            other => {
+                return Err(Error::unsupported(format!(
+                    "'{key}' is '{other}'; known are gelu, gelu_new, gelu_fast, \
+                     gelu_pytorch_tanh, relu, tanh, silu"
+                )));
+            }
+        })
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_new",
+            Self::Relu => "relu",
+            Self::Tanh => "tanh",
+            Self::Silu => "silu",
+        }
+    }
 }
 
 /// One value of `model_type`, with the defaults of entries that a file may leave out.

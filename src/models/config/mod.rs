@@ -3,69 +3,26 @@
 //! *architecture*: which graph is built. *model type*: the `model_type` of the file; several
 //! types share an architecture (`xlm-roberta` is built as RoBERTa).
 
-use std::path::Path;
+mod json;
+mod keys;
 
 use serde_json::{Map, Value};
 
-use super::Task;
-use super::config_keys::{Keys, ModelType};
-use super::config_read::Fields;
-use crate::error::{Context, Error, Result};
+use super::task::Task;
+use crate::error::{Error, Result};
+use keys::{Keys, ModelType};
 
-pub use super::config_keys::Architecture;
+pub use keys::{Activation, Architecture};
 
-// Bounds of what a file may ask for; they guard memory and time against broken files.
+// Limits of what a file may ask for; they protect memory and time against broken files.
 /// Largest accepted number of layers.
 const MAX_LAYERS: usize = 1 << 12;
 /// Largest accepted position table.
 const MAX_POSITIONS: usize = 1 << 22;
 /// Largest accepted number of heads, labels or token types.
-pub(super) const MAX_COUNT: usize = 1 << 16;
+const MAX_COUNT: usize = 1 << 16;
 /// Largest accepted width or vocabulary.
 const MAX_SIZE: usize = 1 << 28;
-
-/// The nonlinearity between the two matrices of a feed-forward block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x/2 * (1 + erf(x/√2))`, Hendrycks and Gimpel 2016.
-    Gelu,
-    /// `x/2 * (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the same paper's approximation.
-    GeluTanh,
-    /// `max(x, 0)`.
-    Relu,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// `x / (1 + exp(-x))`.
-    Silu,
-}
-
-impl Activation {
-    pub(super) fn parse(key: &str, name: &str) -> Result<Self> {
-        Ok(match name {
-            "gelu" | "gelu_python" => Self::Gelu,
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
-            "relu" => Self::Relu,
-            "tanh" => Self::Tanh,
-            "silu" | "swish" => Self::Silu,
-            other => {
-                return Err(Error::unsupported(format!(
-                    "'{key}' is '{other}'; known are gelu, gelu_new, gelu_fast, \
-                     gelu_pytorch_tanh, relu, tanh, silu"
-                )));
-            }
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Gelu => "gelu",
-            Self::GeluTanh => "gelu_new",
-            Self::Relu => "relu",
-            Self::Tanh => "tanh",
-            Self::Silu => "silu",
-        }
-    }
-}
 
 /// The sizes of a fresh model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,29 +102,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `config.json`: the file itself or the directory that holds it.
-    ///
-    /// # Errors
-    /// `NotFound`/`Io`; `InvalidData` for broken JSON, a missing or ill-typed key;
-    /// `Unsupported` for a model type, activation or feature that cannot be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
-        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-        Self::from_json(&text).context(|| file.display().to_string())
-    }
-
-    /// Parses the text of a `config.json`.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error::data(format!("not valid JSON: {e}")).with_source(e))?;
-        let Value::Object(map) = value else {
-            return Err(Error::data("the configuration is not a JSON object"));
-        };
-        let config = Fields(&map).config()?;
-        config.check()?;
-        Ok(config)
-    }
-
     /// A fresh BERT.
     pub fn bert(sizes: &Sizes) -> Self {
         Self::fresh(&ModelType::BERT, sizes)
@@ -365,56 +299,5 @@ impl Config {
             }
         }
         Ok(())
-    }
-
-    /// The text of a `config.json` that the published libraries load.
-    pub fn to_json(&self) -> String {
-        let keys = Keys::of(self.architecture);
-        let mut map = self.other.clone();
-        // Weights go out as f32, whatever they came in as.
-        for key in ["dtype", "torch_dtype"] {
-            map.entry(key).and_modify(|dtype| *dtype = "float32".into());
-        }
-        let mut put = |key: &str, value: Value| {
-            if !key.is_empty() {
-                map.insert(key.to_owned(), value);
-            }
-        };
-        put("model_type", self.model_type.clone().into());
-        put("architectures", self.architectures.clone().into());
-        put("vocab_size", self.vocab.into());
-        put(keys.hidden, self.hidden.into());
-        put(keys.layers, self.layers.into());
-        put(keys.heads, self.heads.into());
-        put(keys.intermediate, self.intermediate.into());
-        put(keys.positions, self.positions.into());
-        put(keys.type_vocab, self.type_vocab.into());
-        put(keys.activation, self.activation.name().into());
-        put(keys.embedding_dropout, self.embedding_dropout.into());
-        put(keys.hidden_dropout, self.hidden_dropout.into());
-        put(keys.attention_dropout, self.attention_dropout.into());
-        put(keys.head_dropout, self.head_dropout.into());
-        put(keys.norm_epsilon, self.norm_epsilon.into());
-        put("initializer_range", self.initializer_range.into());
-        put("pad_token_id", self.pad_token_id.into());
-        put("tie_word_embeddings", self.tie_word_embeddings.into());
-        if self.architecture == Architecture::Albert {
-            put("embedding_size", self.embedding.into());
-            put("num_hidden_groups", self.groups.into());
-            put("inner_group_num", self.group_layers.into());
-        }
-        if self.architecture == Architecture::Gpt2 {
-            put("scale_attn_weights", self.scale_attention.into());
-            put("scale_attn_by_inverse_layer_idx", self.scale_by_inverse_layer.into());
-        }
-        if !self.labels.is_empty() {
-            let by_id = self.labels.iter().enumerate();
-            let id2label: Map<_, _> =
-                by_id.clone().map(|(i, l)| (i.to_string(), Value::from(l.clone()))).collect();
-            let label2id: Map<_, _> = by_id.map(|(i, l)| (l.clone(), Value::from(i))).collect();
-            put("id2label", id2label.into());
-            put("label2id", label2id.into());
-        }
-        format!("{:#}\n", Value::from(map))
     }
 }
