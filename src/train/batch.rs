@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::mutual::check_extra;
 use crate::error::{Error, Kind, Result};
 use crate::onnx::{Dim, Graph, ValueId, show_dims};
 use crate::tensor::{DType, Element, Tensor, element_count};
@@ -31,6 +30,15 @@ impl<'a> TensorView<'a> {
         self.data.as_chunks::<8>().0.iter().map(|b| i64::from_ne_bytes(*b))
     }
 }
+
+/// i64 `[batch]`: a number for each example, the same for every model and in every epoch.
+pub(super) const EXAMPLE_IDS: &str = "example_ids";
+/// i64 `[batch, sequence]`: the word that a token belongs to, -1 for none. Token classification
+/// has it at the first token of each word. Question answering has it at each token of the
+/// context, counted from 1, and 0 at the token that stands for "no answer".
+pub(super) const WORD_IDS: &str = "word_ids";
+/// Words are counted in a table of this size at most.
+const MAX_WORDS: i64 = 1 << 24;
 
 /// One batch for one model: inputs and labels in any order.
 pub type Batch<'a> = &'a [TensorView<'a>];
@@ -283,6 +291,33 @@ impl IdTables {
         }
         value
     }
+}
+
+/// Checks a tensor that any batch may carry though no model reads it; `false` for other names.
+fn check_extra(view: &TensorView) -> Result<bool> {
+    let rank = match view.name {
+        EXAMPLE_IDS => 1,
+        WORD_IDS => 2,
+        _ => return Ok(false),
+    };
+    let fits = view.dtype == DType::I64
+        && view.shape.len() == rank
+        && view.data.len() == element_count(view.shape)? * view.dtype.size();
+    if !fits {
+        return Err(Error::shape(format!(
+            "'{}' must be i64 of rank {rank}, but is {}{:?} of {} bytes",
+            view.name,
+            view.dtype,
+            view.shape,
+            view.data.len()
+        )));
+    }
+    if view.name == WORD_IDS
+        && let Some(bad) = view.ints().find(|w| !(-1..MAX_WORDS).contains(w))
+    {
+        return Err(Error::invalid(format!("'{WORD_IDS}' holds {bad}; -1 or more is expected")));
+    }
+    Ok(true)
 }
 
 /// Checks class labels against the number of classes; `ignore` is allowed.

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::batch::Batch;
 use super::log::{Level, Log};
 use super::model::{Model, Run};
-use super::mutual::{Mutual, with_labels};
+use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
-use super::shared::SharedTensor;
+use super::shared_tensor::SharedTensor;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
@@ -225,17 +225,17 @@ impl Trainer {
     }
 
     fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
-        let Run { loss, mutual_loss, score, .. } = run;
+        let Run { loss, mutual_loss, accuracy, .. } = run;
         if !self.models[model].only_teaches() {
             if !std::mem::replace(&mut self.bound[model], true) {
                 self.bind(model)?;
             }
             // A loss over no label says nothing of how far the model is.
-            let counts = self.mutual.is_none() || score.n_labels > 0;
+            let counts = self.mutual.is_none() || accuracy.n_labels > 0;
             self.optimizer.accumulate_pass(model, counts.then_some(loss))?;
             self.n_pending += 1;
         }
-        let (n_correct, n_labels) = (score.n_correct, score.n_labels);
+        let (n_correct, n_labels) = (accuracy.n_correct, accuracy.n_labels);
         Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
     }
 
@@ -312,8 +312,8 @@ impl Trainer {
         let (run, logits) = one.evaluate(batch).map_err(|e| in_model(e, &one.name))?;
         Ok(Evaluation {
             loss: Some(run.loss).filter(|_| run.labelled),
-            n_correct: run.score.n_correct,
-            n_labels: run.score.n_labels,
+            n_correct: run.accuracy.n_correct,
+            n_labels: run.accuracy.n_labels,
             logits,
         })
     }

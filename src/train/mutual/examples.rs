@@ -4,44 +4,7 @@
 use crate::autodiff::{LossKind, LossSpec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor, element_count};
-use crate::train::batch::{Batch, TensorView};
-use crate::train::model::labels;
-
-/// i64 `[batch]`: a number for each example, the same for every model and in every epoch.
-const EXAMPLE_IDS: &str = "example_ids";
-/// i64 `[batch, sequence]`: the word that a token belongs to, -1 for none. Token classification
-/// has it at the first token of each word. Question answering has it at each token of the
-/// context, counted from 1, and 0 at the token that stands for "no answer".
-const WORD_IDS: &str = "word_ids";
-/// Words are counted in a table of this size at most.
-const MAX_WORDS: i64 = 1 << 24;
-
-/// Checks a tensor that any batch may carry though no model reads it; `false` for other names.
-pub(in crate::train) fn check_extra(view: &TensorView) -> Result<bool> {
-    let rank = match view.name {
-        EXAMPLE_IDS => 1,
-        WORD_IDS => 2,
-        _ => return Ok(false),
-    };
-    let fits = view.dtype == DType::I64
-        && view.shape.len() == rank
-        && view.data.len() == element_count(view.shape)? * view.dtype.size();
-    if !fits {
-        return Err(Error::shape(format!(
-            "'{}' must be i64 of rank {rank}, but is {}{:?} of {} bytes",
-            view.name,
-            view.dtype,
-            view.shape,
-            view.data.len()
-        )));
-    }
-    if view.name == WORD_IDS
-        && let Some(bad) = view.ints().find(|w| !(-1..MAX_WORDS).contains(w))
-    {
-        return Err(Error::invalid(format!("'{WORD_IDS}' holds {bad}; -1 or more is expected")));
-    }
-    Ok(true)
-}
+use crate::train::batch::{Batch, EXAMPLE_IDS, TensorView, WORD_IDS};
 
 /// One model's view of the examples of a step.
 #[derive(Clone, Copy)]
@@ -115,9 +78,13 @@ pub(super) fn int(view: &TensorView, i: usize) -> Option<i64> {
     view.data.as_chunks::<8>().0.get(i).map(|b| i64::from_ne_bytes(*b))
 }
 
-/// Labels for a batch that has none, all ignored; empty for a batch with any label.
-pub(super) fn ignored_labels(spec: &LossSpec, batch: Batch) -> Result<Vec<(String, Tensor)>> {
-    let wanted = labels(spec);
+/// Labels for a batch that has none, all ignored; empty for a batch with any label. `wanted` are
+/// names, types and ranks.
+pub(super) fn ignored_labels(
+    wanted: Vec<(String, DType, Option<usize>)>,
+    ignore_index: i64,
+    batch: Batch,
+) -> Result<Vec<(String, Tensor)>> {
     if batch.iter().any(|v| wanted.iter().any(|(name, ..)| name == v.name)) {
         return Ok(Vec::new());
     }
@@ -128,7 +95,7 @@ pub(super) fn ignored_labels(spec: &LossSpec, batch: Batch) -> Result<Vec<(Strin
         let Some(view) = of_rank(rank) else { return Ok(Vec::new()) };
         let shape = &view.shape[..rank];
         let n = element_count(shape)?;
-        made.push((name, Tensor::from_slice(shape, &vec![spec.ignore_index; n])?));
+        made.push((name, Tensor::from_slice(shape, &vec![ignore_index; n])?));
     }
     Ok(made)
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::Mutual;
 use super::mean_weights::MeanWeights;
 use super::memory::Memory;
+use super::step::Mutual;
 use crate::error::{Context, Result};
 use crate::optim::Teacher;
 use crate::train::model::Model;

@@ -13,7 +13,7 @@ use crate::autodiff::{LossKind, TARGET_WEIGHTS_INPUT, TARGETS_INPUT};
 use crate::error::{Error, Result};
 use crate::optim;
 use crate::train::batch::TensorView;
-use crate::train::bound::Bound;
+use crate::train::session::BoundSession;
 
 /// Kept probability below which a row has no teacher.
 const LOST: f32 = 1e-6;
@@ -203,7 +203,7 @@ impl Target {
     }
 
     /// Hands the target to a training session.
-    pub fn feed(&self, bound: &mut Bound) -> Result<()> {
+    pub fn feed(&self, bound: &mut BoundSession) -> Result<()> {
         bound.set_input(TARGETS_INPUT, bytemuck::cast_slice(&self.probabilities))?;
         bound.set_input(TARGET_WEIGHTS_INPUT, bytemuck::cast_slice(&self.weights))
     }
