@@ -66,9 +66,10 @@ pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: us
 }
 
 /// The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
-/// the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
-/// length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
-/// results are valid as long as the batch.
+/// the architecture has them; and where any row is labelled, labels, i64 [rows] or [rows, length],
+/// or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. For mutual
+/// learning also example_ids, i64 [rows], and word_ids, i64 [rows, length], which no model reads.
+/// Both results are valid as long as the batch.
 ///
 /// Errors: INVALID_ARGUMENT for a model that there is not.
 ///

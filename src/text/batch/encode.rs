@@ -329,7 +329,8 @@ fn word_starts(text: &str) -> Vec<usize> {
     let mut inside = false;
     for (at, c) in text.char_indices() {
         let joins = c.is_alphanumeric();
-        if !c.is_whitespace() && !(joins && inside) {
+        let begins = if joins { !inside } else { !c.is_whitespace() };
+        if begins {
             starts.push(at);
         }
         inside = joins;

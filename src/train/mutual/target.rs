@@ -99,10 +99,13 @@ impl Target {
                 return refuse(self.against(prediction));
             }
             let same = own.shape == theirs.shape && own.data == theirs.data;
-            match spans {
-                true if same => {}
-                true => return Ok(self.add_spans(own, theirs, prediction, weight)),
-                false => return Ok(self.add_words(own, theirs, prediction, weight)),
+            if !spans {
+                self.add_words(own, theirs, prediction, weight);
+                return Ok(());
+            }
+            if !same {
+                self.add_spans(own, theirs, prediction, weight);
+                return Ok(());
             }
         }
         if shape != prediction.shape() {
