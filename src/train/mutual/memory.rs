@@ -122,10 +122,13 @@ impl Memory {
 mod tests {
     use super::*;
 
+    fn ids(all: &[i64]) -> impl Iterator<Item = i64> + Clone + '_ {
+        all.iter().copied()
+    }
+
     #[test]
     fn decayed_means_by_example_within_the_limit() {
         let mut memory = Memory::default();
-        let ids = |ids: &[i64]| ids.to_vec().into_iter();
         let visit = |memory: &mut Memory, examples: &[i64], p: &[f32]| {
             let p = Prediction { n_classes: 2, probabilities: p.to_vec() };
             let q = Prediction { n_classes: 2, probabilities: vec![0.5; p.probabilities.len()] };
