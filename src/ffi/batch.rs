@@ -62,7 +62,7 @@ pub unsafe extern "C" fn mmopt_batch_n_models(batch: *const mmopt_batch) -> usiz
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: usize) -> usize {
     // SAFETY: a batch of the caller or NULL, by the header's contract.
-    guard_or(0, || Ok(unsafe { shared(batch) }?.part(model)?.batch.items.len()))
+    guard_or(0, || Ok(unsafe { shared(batch) }?.part(model)?.batch.len()))
 }
 
 /// The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where

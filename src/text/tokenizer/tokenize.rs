@@ -98,7 +98,7 @@ fn remember(pipeline: &mut Pipeline, words: usize) {
 
 impl Tokenizer {
     /// A copy for much text, to be used on threads that end with it.
-    pub(crate) fn remembering(&self) -> Self {
+    pub(crate) fn with_cache(&self) -> Self {
         let mut copy = self.clone();
         remember(&mut copy.pipeline, REMEMBERED);
         copy
