@@ -141,9 +141,9 @@ unsafe fn columns(o: &mmopt_corpus_options) -> Result<CorpusOptions> {
         Ok(CorpusOptions {
             format: choice(o.format, "format", &formats)?,
             header: choice(o.header, "header", &headers)?,
-            text: column(o.text_column, "text_column")?,
-            pair: column(o.pair_column, "pair_column")?,
-            label: column(o.label_column, "label_column")?,
+            text_column: column(o.text_column, "text_column")?,
+            pair_column: column(o.pair_column, "pair_column")?,
+            label_column: column(o.label_column, "label_column")?,
             unlabelled: flag(o.unlabelled, "unlabelled")?,
         })
     }
@@ -291,7 +291,7 @@ pub unsafe extern "C" fn mmopt_corpus_synthetic(
     // SAFETY: the caller's argument, by the header's contract.
     guard(|| unsafe {
         let corpus = output(corpus, "corpus")?;
-        let options = SyntheticOptions { sentences: n, seed, label_noise };
+        let options = SyntheticOptions { n_sentences: n, seed, label_noise };
         corpus.set(give(Corpus::synthetic(&options)?)?);
         Ok(())
     })

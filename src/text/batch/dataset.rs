@@ -146,11 +146,6 @@ impl Dataset {
         self.token_types
     }
 
-    /// Number of sequences that were truncated.
-    pub fn truncated_sequences(&self) -> usize {
-        self.sequences.iter().filter(|s| s.truncated > 0).count()
-    }
-
     pub(crate) fn masking(&self) -> Option<&Masking> {
         self.masking.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Names of classes and their ids, kept in the form that published `config.json` files use.
+//! Names of classes and their ids, saved as `id2label` in the form of published `config.json` files.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -64,7 +64,7 @@ impl LabelMap {
         self.names.get(id as usize).map(String::as_str)
     }
 
-    /// `{"id2label": {"0": ...}, "label2id": {...}}`, as `config.json` carries it.
+    /// `{"id2label": {"0": ...}, "label2id": {...}}`, as in `config.json`.
     pub fn to_json(&self) -> Value {
         let pairs = || self.names.iter().enumerate();
         let id2label: Map<_, _> = pairs().map(|(i, n)| (i.to_string(), json!(n))).collect();
@@ -72,7 +72,7 @@ impl LabelMap {
         json!({ "id2label": id2label, "label2id": label2id })
     }
 
-    /// From an object with `id2label`; other keys are ignored, so a whole `config.json` will do.
+    /// From an object with `id2label`, such as a `config.json`; other keys are ignored.
     ///
     /// Errors: `InvalidData` when `id2label` is missing or its ids are not 0, 1, 2, ...
     pub fn from_json(value: &Value) -> Result<Self> {

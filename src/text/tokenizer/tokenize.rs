@@ -140,11 +140,6 @@ impl Tokenizer {
         self.max_length
     }
 
-    /// Changes what [`Tokenizer::save`] writes as the model's greatest length, in tokens.
-    pub fn set_model_max_length(&mut self, tokens: usize) {
-        self.max_length = tokens;
-    }
-
     /// The id of a special token; `None` when the vocabulary has none.
     pub fn special_token_id(&self, special: SpecialToken) -> Option<u32> {
         self.specials[special as usize]
@@ -155,11 +150,6 @@ impl Tokenizer {
     pub fn pad_id(&self) -> u32 {
         let id = |s| self.special_token_id(s);
         id(SpecialToken::Pad).or(id(SpecialToken::Eos)).unwrap_or(0)
-    }
-
-    /// The id of a token's exact text.
-    pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.pipeline.token_to_id(token)
     }
 
     /// The text of an id.
