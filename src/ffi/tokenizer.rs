@@ -113,7 +113,7 @@ impl mmopt_tokenizer_options {
         ];
         Ok(TokenizerTrainOptions {
             style: choice(self.architecture, "architecture", &styles)?,
-            kind: choice(self.kind, "kind", &kinds)?,
+            algorithm: choice(self.kind, "kind", &kinds)?,
             vocab_size: self.vocab_size,
             min_frequency: self.min_frequency,
             lowercase: flag(self.lowercase, "lowercase")?,

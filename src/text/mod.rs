@@ -43,8 +43,9 @@ pub use corpus::plain_text::SampleBy;
 pub use corpus::split::SplitOptions;
 pub use corpus::synthetic::SyntheticOptions;
 pub use metrics::postprocess::PredictedAnswer;
+pub use tokenizer::encoding::{Encoding, Truncation};
 pub use tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
-pub use tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
+pub use tokenizer::tokenize::Tokenizer;
 pub use tokenizer::train::TokenizerTrainOptions;
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use crate::text::corpus::examples::{Corpus, TextTask};
 use crate::text::corpus::labels::LabelMap;
-use crate::text::tokenizer::tokenize::{Encoding, Tokenizer};
+use crate::text::tokenizer::encoding::Encoding;
+use crate::text::tokenizer::tokenize::Tokenizer;
 use std::sync::Arc;
 
 /// The label that losses and metrics leave out, as in PyTorch's `ignore_index`.

@@ -5,8 +5,9 @@ use crate::text::batch::dataset::{
     AnswerContext, Dataset, IGNORE_INDEX, Masking, Sequence, Target,
 };
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::tokenizer::encoding::{Encoding, Truncation};
 use crate::text::tokenizer::style::SpecialToken;
-use crate::text::tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
+use crate::text::tokenizer::tokenize::Tokenizer;
 use std::borrow::Cow;
 use std::panic::resume_unwind;
 use std::sync::Arc;

@@ -146,16 +146,6 @@ impl Loader {
         self.batches.iter().map(Vec::len).min().unwrap_or(0)
     }
 
-    /// The datasets, in the order of the batches.
-    pub fn datasets(&self) -> &[Arc<Dataset>] {
-        &self.datasets
-    }
-
-    /// The options.
-    pub fn options(&self) -> &LoaderOptions {
-        &self.options
-    }
-
     /// The padded shapes \[B, S\] of one dataset's batches in the current epoch, each once, sorted.
     /// Empty for an index out of range.
     pub fn shapes(&self, dataset: usize) -> Vec<[usize; 2]> {
