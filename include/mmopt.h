@@ -229,31 +229,31 @@ typedef uint32_t mmopt_device;
 #endif // __cplusplus
 
 /**
- * How plain text is cut into documents.
+ * What becomes one example of a file of plain text.
  */
-enum mmopt_documents
+enum mmopt_sample_by
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Lines up to a blank line.
+     * A paragraph: lines up to a blank line.
      */
-    MMOPT_DOCUMENTS_PARAGRAPHS = 0,
+    MMOPT_SAMPLE_BY_PARAGRAPH = 0,
     /**
      * Each line that is not blank.
      */
-    MMOPT_DOCUMENTS_LINES = 1,
+    MMOPT_SAMPLE_BY_LINE = 1,
     /**
      * The whole file.
      */
-    MMOPT_DOCUMENTS_FILE = 2,
+    MMOPT_SAMPLE_BY_DOCUMENT = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_documents mmopt_documents;
+typedef enum mmopt_sample_by mmopt_sample_by;
 #else
-typedef uint32_t mmopt_documents;
+typedef uint32_t mmopt_sample_by;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -327,35 +327,35 @@ typedef uint32_t mmopt_dtype;
 #endif // __cplusplus
 
 /**
- * How a file of labelled texts is laid out.
+ * The format of a file of labelled texts.
  */
-enum mmopt_format
+enum mmopt_corpus_format
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * By the ending: .csv, .jsonl or .json (one object a line), else tabs.
+     * By the file's ending: .csv, .jsonl or .json (one object a line), else tabs.
      */
-    MMOPT_FORMAT_AUTO = 0,
+    MMOPT_CORPUS_FORMAT_AUTO = 0,
     /**
      * Fields between tabs, no quoting.
      */
-    MMOPT_FORMAT_TSV = 1,
+    MMOPT_CORPUS_FORMAT_TSV = 1,
     /**
      * Fields between commas, quoted by ".
      */
-    MMOPT_FORMAT_CSV = 2,
+    MMOPT_CORPUS_FORMAT_CSV = 2,
     /**
      * One JSON object a line.
      */
-    MMOPT_FORMAT_JSONL = 3,
+    MMOPT_CORPUS_FORMAT_JSONL = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_format mmopt_format;
+typedef enum mmopt_corpus_format mmopt_corpus_format;
 #else
-typedef uint32_t mmopt_format;
+typedef uint32_t mmopt_corpus_format;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -392,29 +392,30 @@ typedef uint32_t mmopt_gradient_action;
 /**
  * Whether the first line of a table names its columns.
  */
-enum mmopt_header
+enum mmopt_corpus_header
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Yes when a column is chosen by name, or the label's field reads like a title.
+     * Yes when a column is chosen by name, or when the label's field of the first line reads label,
+     * labels, class, category or sentiment.
      */
-    MMOPT_HEADER_AUTO = 0,
+    MMOPT_CORPUS_HEADER_AUTO = 0,
     /**
-     * It does.
+     * The first line names the columns.
      */
-    MMOPT_HEADER_YES = 1,
+    MMOPT_CORPUS_HEADER_YES = 1,
     /**
-     * It is an example.
+     * The first line is an example.
      */
-    MMOPT_HEADER_NO = 2,
+    MMOPT_CORPUS_HEADER_NO = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_header mmopt_header;
+typedef enum mmopt_corpus_header mmopt_corpus_header;
 #else
-typedef uint32_t mmopt_header;
+typedef uint32_t mmopt_corpus_header;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -533,7 +534,7 @@ typedef uint32_t mmopt_shared_initializers;
 #endif // __cplusplus
 
 /**
- * What a language model learns from plain text.
+ * What a language model predicts in plain text.
  */
 enum mmopt_objective
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -545,7 +546,7 @@ enum mmopt_objective
      */
     MMOPT_OBJECTIVE_CAUSAL = 0,
     /**
-     * Hidden tokens; the tokenizer must have a mask token.
+     * Masked tokens; the tokenizer must have a mask token.
      */
     MMOPT_OBJECTIVE_MASKED = 1,
 };
@@ -731,7 +732,7 @@ enum mmopt_special_token
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Fills short sequences.
+     * Pads short sequences.
      */
     MMOPT_SPECIAL_TOKEN_PAD = 0,
     /**
@@ -747,7 +748,7 @@ enum mmopt_special_token
      */
     MMOPT_SPECIAL_TOKEN_SEP = 3,
     /**
-     * Hides a token.
+     * Replaces a masked token.
      */
     MMOPT_SPECIAL_TOKEN_MASK = 4,
     /**
@@ -835,31 +836,31 @@ typedef uint32_t mmopt_duplicate_weights;
 #endif // __cplusplus
 
 /**
- * How words are cut into pieces.
+ * How words are split into subwords.
  */
-enum mmopt_tokenizer_kind
+enum mmopt_tokenizer_algorithm
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * What the architecture's published models use.
+     * That of the architecture's published models.
      */
-    MMOPT_TOKENIZER_KIND_USUAL = 0,
+    MMOPT_TOKENIZER_ALGORITHM_AUTO = 0,
     /**
-     * The longest known pieces from the left; unknown words are possible.
+     * The longest known subwords from the left; a word may be unknown.
      */
-    MMOPT_TOKENIZER_KIND_WORD_PIECE = 1,
+    MMOPT_TOKENIZER_ALGORITHM_WORD_PIECE = 1,
     /**
-     * SharedInitializer bytes; nothing is unknown.
+     * Byte-pair encoding of UTF-8 bytes; nothing is unknown.
      */
-    MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE = 2,
+    MMOPT_TOKENIZER_ALGORITHM_BYTE_LEVEL_BPE = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_tokenizer_kind mmopt_tokenizer_kind;
+typedef enum mmopt_tokenizer_algorithm mmopt_tokenizer_algorithm;
 #else
-typedef uint32_t mmopt_tokenizer_kind;
+typedef uint32_t mmopt_tokenizer_algorithm;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -880,7 +881,7 @@ typedef struct mmopt_cancel_token mmopt_cancel_token;
 typedef struct mmopt_corpus mmopt_corpus;
 
 /**
- * An encoded text: ids, token types and places in the text. It never changes.
+ * An encoded text: ids, token types and offsets. It never changes.
  */
 typedef struct mmopt_encoding mmopt_encoding;
 
@@ -895,8 +896,8 @@ typedef struct mmopt_error mmopt_error;
 typedef struct mmopt_evaluation mmopt_evaluation;
 
 /**
- * Walks a corpus in seeded order and yields batches, one part for each model. It keeps what it
- * needs of corpus and tokenizers.
+ * Yields a corpus in batches, in seeded order, with a part for each model. It owns what it needs of
+ * corpus and tokenizers.
  */
 typedef struct mmopt_loader mmopt_loader;
 
@@ -966,11 +967,11 @@ typedef struct mmopt_corpus_options {
      */
     size_t struct_size;
     /**
-     * An mmopt_format; default MMOPT_FORMAT_AUTO.
+     * An mmopt_corpus_format; default MMOPT_CORPUS_FORMAT_AUTO.
      */
     uint32_t format;
     /**
-     * An mmopt_header; default MMOPT_HEADER_AUTO.
+     * An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO.
      */
     uint32_t header;
     /**
@@ -1002,7 +1003,7 @@ typedef struct mmopt_corpus_options {
 } mmopt_corpus_options;
 
 /**
- * How a corpus is encoded and walked. mmopt_loader_options_init fills in the defaults.
+ * How a corpus is encoded, ordered and padded. mmopt_loader_options_init fills in the defaults.
  */
 typedef struct mmopt_loader_options {
     /**
@@ -1026,7 +1027,7 @@ typedef struct mmopt_loader_options {
      */
     uint32_t drop_last;
     /**
-     * Decides every order and every hidden token; default 0.
+     * Decides every order and every masked token; default 0.
      */
     uint64_t seed;
     /**
@@ -1035,12 +1036,12 @@ typedef struct mmopt_loader_options {
      */
     size_t bucket_batches;
     /**
-     * Padded lengths are multiples of this, so that few shapes occur; default 8.
+     * Padded lengths are multiples of this, so that there are few shapes; default 8.
      */
-    size_t pad_to_multiple;
+    size_t pad_to_multiple_of;
     /**
-     * 1 (default): all models see the same examples at the same step; 0: each walks in an order of
-     * its own, and the shortest ends the epoch.
+     * 1 (default): all models see the same examples at the same step; 0: each has its own order,
+     * and the epoch ends with the shortest.
      */
     uint32_t aligned;
     /**
@@ -1048,12 +1049,13 @@ typedef struct mmopt_loader_options {
      */
     uint32_t objective;
     /**
-     * Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
+     * Masked language modelling: the probability that a token is masked, above 0 and up to 1;
+     * default 0.15.
      */
     double mlm_probability;
     /**
-     * Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
-     * one, with the most room around the answer.
+     * Question answering: 1: a long context becomes several overlapping rows (for evaluation); 0
+     * (default): one, with the most context around the answer.
      */
     uint32_t all_windows;
     /**
@@ -1063,7 +1065,7 @@ typedef struct mmopt_loader_options {
 } mmopt_loader_options;
 
 /**
- * How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+ * How a tokenizer is trained. mmopt_tokenizer_options_init fills in the defaults.
  */
 typedef struct mmopt_tokenizer_options {
     /**
@@ -1071,20 +1073,21 @@ typedef struct mmopt_tokenizer_options {
      */
     size_t struct_size;
     /**
-     * Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+     * Decides the special tokens and where they go: an mmopt_architecture; default
+     * MMOPT_ARCHITECTURE_BERT.
      */
     uint32_t architecture;
     /**
-     * An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
+     * An mmopt_tokenizer_algorithm; default MMOPT_TOKENIZER_ALGORITHM_AUTO.
      */
-    uint32_t kind;
+    uint32_t algorithm;
     /**
      * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
      * at least 256 and their special tokens.
      */
     size_t vocab_size;
     /**
-     * A pair of pieces is merged only if it occurs this often; default 2.
+     * A pair of symbols is merged only if it occurs this often; default 2.
      */
     uint64_t min_frequency;
     /**
@@ -1096,9 +1099,9 @@ typedef struct mmopt_tokenizer_options {
      */
     uint32_t reserved;
     /**
-     * Greatest length of a sequence in tokens, which is also what is saved; default 512.
+     * Greatest length of a sequence in tokens, also in the saved files; default 512.
      */
-    size_t max_length;
+    size_t model_max_length;
 } mmopt_tokenizer_options;
 
 /**
@@ -1869,10 +1872,11 @@ struct mmopt_error *mmopt_corpus_read_classification(const char *path,
                                                      struct mmopt_corpus **corpus);
 
 /**
- * Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
+ * Reads words with a tag each: a word first and its tag last in each line, blank lines between
+ * sentences.
  * labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
  *
- * Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+ * Errors name file and line: a line without a tag, an unknown tag, a file without words.
  *
  * @param[in] path the file, UTF-8.
  * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
@@ -1885,10 +1889,11 @@ struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
                                                            struct mmopt_corpus **corpus);
 
 /**
- * Reads questions about contexts: one object of the SQuAD form, or an object on each line with
- * context, question and answers.
+ * Reads questions about contexts: SQuAD's JSON, or an object on each line with context, question
+ * and answers.
  *
- * Errors carry the place: a missing key, an answer that does not stand where it should.
+ * Errors name the line or the path in the JSON: a missing key, an answer that is not in the context
+ * where answer_start says.
  *
  * @param[in] path the file, UTF-8.
  * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
@@ -1899,24 +1904,24 @@ struct mmopt_error *mmopt_corpus_read_question_answering(const char *path,
                                                          struct mmopt_corpus **corpus);
 
 /**
- * Reads plain text for language modelling; documents is an mmopt_documents.
+ * Reads plain text for language modelling.
  *
  * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
- * UTF-8, or none; INVALID_ARGUMENT for another number of documents.
+ * UTF-8, or none; INVALID_ARGUMENT for another sample_by.
  *
  * @param[in] path the file, UTF-8.
- * @param documents an mmopt_documents.
+ * @param sample_by an mmopt_sample_by.
  * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_corpus_read_plain_text(const char *path,
-                                                 uint32_t documents,
+                                                 uint32_t sample_by,
                                                  struct mmopt_corpus **corpus);
 
 /**
  * n generated sentences of two classes, for trying things out without data; the same seed gives
- * the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
+ * the same sentences. n: 1 to 10,000,000; label_noise: the fraction of wrong labels, at least 0,
  * below 0.5.
  *
  * Errors: INVALID_ARGUMENT for n or label_noise out of range.
@@ -1955,14 +1960,14 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
- * space and case stay on one side; classes keep their share on both. eval_share lies between 0
- * and 1, both excluded; the same seed gives the same split.
+ * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
+ * equal apart from white space, case and punctuation stay on one side; classes keep their
+ * proportions. The same seed gives the same split.
  *
- * Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
+ * Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
  *
  * @param[in] corpus only read: threads may share it.
- * @param eval_share above 0, below 1.
+ * @param eval_fraction above 0, below 1.
  * @param seed any number.
  * @param[out] train becomes one side; the caller's: mmopt_corpus_free.
  * @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
@@ -1970,7 +1975,7 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
 MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
-                                       double eval_share,
+                                       double eval_fraction,
                                        uint64_t seed,
                                        struct mmopt_corpus **train,
                                        struct mmopt_corpus **eval);
@@ -1998,7 +2003,7 @@ MMOPT_API size_t mmopt_corpus_n_labels(const struct mmopt_corpus *corpus);
 MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus, size_t label);
 
 /**
- * How many examples have a class (or words a tag); 0 for an id that there is not.
+ * How many examples have a class, or words a tag; 0 for any other id.
  *
  * @param[in] corpus only read: threads may share it.
  * @param label a class or tag, by its id from 0.
@@ -2006,13 +2011,12 @@ MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus,
 MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, size_t label);
 
 /**
- * The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
- * and when nothing is labelled.
+ * The fraction of the labels that are the most frequent class, 0 to 1: the accuracy of always
+ * predicting it. 0 for NULL, and without labels.
  *
  * @param[in] corpus only read: threads may share it.
  */
-MMOPT_API
-double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
+MMOPT_API double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
 
 /**
  * The text of one example (words joined by spaces; the context of a question). The caller owns
@@ -2116,7 +2120,7 @@ MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
 MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
 
 /**
- * Goes to the start of an epoch; 0 is the first.
+ * Moves to the start of an epoch; 0 is the first.
  *
  * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
  *
@@ -2129,7 +2133,7 @@ struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
                                            uint64_t epoch);
 
 /**
- * Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
+ * The position of the loader as JSON; the caller owns it: mmopt_string_free. With the same corpus,
  * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
@@ -2143,7 +2147,7 @@ struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
                                        char **json);
 
 /**
- * Goes to where mmopt_loader_state was asked.
+ * Moves to the position where mmopt_loader_state was called.
  *
  * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
  * seed; the loader is unchanged then.
@@ -2198,7 +2202,7 @@ MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *opti
  * vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
  *
  * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
- * UNSUPPORTED for another kind of tokenizer.
+ * UNSUPPORTED for a tokenizer of another algorithm.
  *
  * @param[in] path the file, UTF-8.
  * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
@@ -2209,10 +2213,10 @@ struct mmopt_error *mmopt_tokenizer_load(const char *path,
                                          struct mmopt_tokenizer **tokenizer);
 
 /**
- * Learns a vocabulary from all texts of a corpus. The result depends on texts and options alone.
+ * Trains a tokenizer on all texts of a corpus. The result depends on texts and options alone.
  *
  * Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
- * message names the least size.
+ * message names the smallest size.
  *
  * @param[in] corpus only read: threads may share it.
  * @param[in] options NULL: the defaults.
@@ -2226,7 +2230,7 @@ struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
 
 /**
  * Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
- * the usual libraries load.
+ * Hugging Face's libraries load.
  *
  * Errors: NOT_FOUND without the directory; IO when a file cannot be written.
  *
@@ -2250,29 +2254,29 @@ MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokeni
  *
  * @param[in] tokenizer only read: threads may share it.
  */
-MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
+MMOPT_API size_t mmopt_tokenizer_model_max_length(const struct mmopt_tokenizer *tokenizer);
 
 /**
- * The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
- * any other number, and for NULL.
+ * The id of a special token by its role; -1 when the vocabulary has none, for any other number,
+ * and for NULL.
  *
  * @param[in] tokenizer only read: threads may share it.
  * @param special an mmopt_special_token.
  */
 MMOPT_API
-int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
-                                   uint32_t special);
+int64_t mmopt_tokenizer_special_token_id(const struct mmopt_tokenizer *tokenizer,
+                                         uint32_t special);
 
 /**
- * The text of n ids; the caller owns it: mmopt_string_free. skip_special 1 leaves out special
+ * The text of n ids; the caller owns it: mmopt_string_free. skip_special_tokens 1 leaves out special
  * tokens.
  *
- * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
+ * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special_tokens.
  *
  * @param[in] tokenizer only read: threads may share it.
  * @param[in] ids n ids.
  * @param n how many.
- * @param skip_special 0 or 1.
+ * @param skip_special_tokens 0 or 1.
  * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
@@ -2280,7 +2284,7 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_tokenizer_decode(const struct mmopt_tokenizer *tokenizer,
                                            const uint32_t *ids,
                                            size_t n,
-                                           uint32_t skip_special,
+                                           uint32_t skip_special_tokens,
                                            char **text);
 
 /**
@@ -2293,7 +2297,7 @@ MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
 /**
  * Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
  * architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
- * Never empty: an empty text without framing becomes one end token.
+ * Never empty: an empty text without special tokens becomes one end token.
  *
  * Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
  * special tokens.
@@ -2336,8 +2340,8 @@ MMOPT_API
 const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
 
 /**
- * Where each token stands in its text, in bytes: start and end one after the other, twice as many
- * as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+ * The bytes of its text that each token stands for: start and end one after the other, twice as
+ * many as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
  *
  * @param[in] encoding only read: threads may share it.
  */
