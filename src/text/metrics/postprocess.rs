@@ -18,8 +18,8 @@ pub struct PredictedAnswer {
 
 impl AnswerContext {
     /// The span of at most `max_answer_tokens` tokens of the context with the greatest sum of
-    /// start and end logit (ties: the earliest). `None` when the sequence has no token of the
-    /// context.
+    /// start and end logit (ties: the earliest; NaN is passed over). `None` when the sequence has
+    /// no token of the context.
     ///
     /// Error: fewer logits than tokens.
     pub fn best_answer(
@@ -36,7 +36,7 @@ impl AnswerContext {
             let stop = n.min(first.saturating_add(max_answer_tokens));
             for last in (first..stop).filter(in_context) {
                 let score = start_logits[first] + end_logits[last];
-                if best.is_none_or(|b| score > b.score) {
+                if !score.is_nan() && best.is_none_or(|b| score > b.score) {
                     let (start, end) = (self.offsets[first].0, self.offsets[last].1);
                     best = Some(PredictedAnswer { score, start, end });
                 }
