@@ -1065,6 +1065,63 @@ typedef struct mmopt_loader_options {
 } mmopt_loader_options;
 
 /**
+ * Scores of named entities over all types. An entity is right when its type and both ends are.
+ */
+typedef struct mmopt_entity_scores {
+    /**
+     * n_correct / n_predicted; 0 without predictions.
+     */
+    double precision;
+    /**
+     * n_correct / support; 0 without support.
+     */
+    double recall;
+    /**
+     * The harmonic mean of precision and recall; 0 when both are 0.
+     */
+    double f1;
+    /**
+     * The fraction of tags that equal their label.
+     */
+    double accuracy;
+    /**
+     * Entities of the labels.
+     */
+    uint64_t support;
+    /**
+     * Entities of the predictions.
+     */
+    uint64_t n_predicted;
+    /**
+     * Entities of the predictions that are entities of the labels.
+     */
+    uint64_t n_correct;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_entity_scores;
+
+/**
+ * The span of a context that a model predicts as the answer to a question.
+ */
+typedef struct mmopt_answer {
+    /**
+     * Its first byte in the context.
+     */
+    size_t start;
+    /**
+     * The byte after its last.
+     */
+    size_t end;
+    /**
+     * Start logit plus end logit; NaN without an answer. With all_windows a question has several
+     * rows (mmopt_batch_examples says which), and its answer is that of the greatest score.
+     */
+    double score;
+} mmopt_answer;
+
+/**
  * How a tokenizer is trained. mmopt_tokenizer_options_init fills in the defaults.
  */
 typedef struct mmopt_tokenizer_options {
@@ -2191,6 +2248,134 @@ struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *toke
                                        struct mmopt_batch **batch);
 
 /**
+ * The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
+ * negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many.
+ * @param[out] value becomes the accuracy.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_accuracy(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * The unweighted mean of the F1 of each class that occurs among n labels or predictions, 0 to 1.
+ * Entries whose label is negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many.
+ * @param[out] value becomes the macro F1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_macro_f1(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
+ * BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
+ *
+ * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
+ * as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
+ * the labels of a token classification batch fit as they are: -100 stands for padding and for all
+ * but the first token of a word.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, a length of 0, or an id that is not below n_tags.
+ *
+ * @param[in] predictions n_sequences * length ids.
+ * @param[in] labels n_sequences * length ids; negative: left out.
+ * @param n_sequences how many rows.
+ * @param length tags of a row, at least 1.
+ * @param[in] tags n_tags names, UTF-8.
+ * @param n_tags how many names.
+ * @param[out] scores becomes the scores over all types.
+ * @param[out] by_type becomes a JSON object with precision, recall, f1, support, n_predicted and
+ * n_correct for each type, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n_sequences,
+                                           size_t length,
+                                           const char *const *tags,
+                                           size_t n_tags,
+                                           struct mmopt_entity_scores *scores,
+                                           char **by_type);
+
+/**
+ * Exact match and F1 of n predicted answers, both in per cent, as SQuAD's evaluation script prints
+ * them: answers are compared in lower case, without punctuation and the articles a, an, the; F1
+ * counts common words; of several accepted answers the best counts.
+ *
+ * answers holds the accepted answers of all questions one after the other, n_answers how many each
+ * question has. With none, the right answer is empty.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, or a text that is not UTF-8.
+ *
+ * @param[in] predictions n texts, UTF-8.
+ * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+ * @param[in] n_answers for each question how many answers are accepted.
+ * @param n how many questions.
+ * @param[out] exact_match becomes the percentage of answers that equal an accepted one.
+ * @param[out] f1 becomes the mean F1, 0 to 100.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_answers(const char *const *predictions,
+                                          const char *const *answers,
+                                          const size_t *n_answers,
+                                          size_t n,
+                                          double *exact_match,
+                                          double *f1);
+
+/**
+ * The best answer of one row of a question answering batch: the span of at most max_answer_tokens
+ * tokens of the context with the greatest sum of start and end logit; of equal ones the first.
+ *
+ * start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
+ * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
+ * 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
+ * for example by comparing the score with the sum of the first start and end logit.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, a model or row out of range, a batch of another task, n_tokens
+ * that is not the batch's length, or a max_answer_tokens of 0.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ * @param row its number, from 0.
+ * @param[in] start_logits n_tokens numbers.
+ * @param[in] end_logits n_tokens numbers.
+ * @param n_tokens the length of the batch, the second dimension of its input_ids.
+ * @param max_answer_tokens greatest length of an answer in tokens, at least 1.
+ * @param[out] answer becomes the span and its score.
+ * @param[out] text becomes the text of the span, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_best_answer(const struct mmopt_batch *batch,
+                                            size_t model,
+                                            size_t row,
+                                            const float *start_logits,
+                                            const float *end_logits,
+                                            size_t n_tokens,
+                                            size_t max_answer_tokens,
+                                            struct mmopt_answer *answer,
+                                            char **text);
+
+/**
  * Fills the options with their defaults. NULL is harmless.
  *
  * @param[out] options becomes the defaults; may be NULL.
@@ -3209,6 +3394,24 @@ struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
                                                 const char *pattern,
                                                 uint32_t trainable,
                                                 size_t *n_changed);
+
+/**
+ * Opens the session that training one model on tensors of these shapes needs, and runs nothing, so
+ * that the first pass takes no longer than the others. A session that is open stays as it is.
+ *
+ * Errors: as mmopt_trainer_forward_backward for tensors that do not fit the model.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only; inputs and labels.
+ * @param n_tensors how many tensors.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
+                                          size_t model,
+                                          const struct mmopt_tensor *tensors,
+                                          size_t n_tensors);
 
 /**
  * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.

@@ -7,7 +7,7 @@ use super::tensor::mmopt_tensor;
 use super::tensors::Tensors;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use crate::text::Batch;
+use crate::text::{AnswerContext, Batch};
 
 /// The tensors of one step, a part for each model. It never changes.
 pub struct mmopt_batch(Cell<Batches>);
@@ -37,6 +37,14 @@ impl Batches {
     /// The tensors of each model.
     pub(super) fn tensors(&self) -> impl ExactSizeIterator<Item = &[(String, Tensor)]> {
         self.parts.iter().map(|p| p.tensors.owned())
+    }
+
+    /// The context of a row's question, and the length of the rows.
+    pub(super) fn context(&self, model: usize, row: usize) -> Result<(&AnswerContext, usize)> {
+        let part = self.part(model)?;
+        let ids = part.tensors.owned().iter().find(|(name, _)| name == "input_ids");
+        let length = ids.and_then(|(_, ids)| ids.shape().get(1).copied()).unwrap_or(0);
+        Ok((part.batch.context(row)?, length))
     }
 
     fn part(&self, model: usize) -> Result<&Part> {

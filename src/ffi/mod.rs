@@ -31,6 +31,8 @@ mod corpus;
 #[cfg(feature = "text")]
 mod loader;
 #[cfg(feature = "text")]
+mod metrics;
+#[cfg(feature = "text")]
 mod tokenizer;
 
 mod evaluation;
@@ -44,6 +46,7 @@ mod trainer_gradient;
 mod trainer_inspect;
 mod trainer_options;
 mod trainer_parameters;
+mod trainer_prepare;
 mod trainer_state;
 
 mod dlpack;
@@ -70,8 +73,11 @@ pub use trainer_gradient::*;
 pub use trainer_inspect::*;
 pub use trainer_options::*;
 pub use trainer_parameters::*;
+pub use trainer_prepare::*;
 pub use trainer_state::*;
 pub use version::*;
 
 #[cfg(feature = "text")]
-pub use {architecture::*, batch::*, corpus::*, loader::*, model_text::*, tokenizer::*};
+pub use {
+    architecture::*, batch::*, corpus::*, loader::*, metrics::*, model_text::*, tokenizer::*,
+};
