@@ -4,12 +4,12 @@
 //! ([`crate::runtime::kernels::attach`]), so nothing depends on the kernels being there.
 
 use crate::error::{Error, Result};
-use crate::onnx::{Attribute, Build, Node, OWN_DOMAIN, ValueId, ValueType};
+use crate::onnx::{Attribute, Build, MMOPT_DOMAIN, Node, ValueId, ValueType};
 use crate::tensor::DType;
 
 /// Whether a fused operator may take `x`: the graph imports the domain, and `x` is f32.
 pub(super) fn allowed(g: &Build, x: ValueId) -> bool {
-    g.graph().opsets.contains_key(OWN_DOMAIN) && matches!(g.dtype(x), Ok(DType::F32))
+    g.graph().opsets.contains_key(MMOPT_DOMAIN) && matches!(g.dtype(x), Ok(DType::F32))
 }
 
 /// Appends a fused operator with one f32 output for each shape.
@@ -30,7 +30,7 @@ pub(super) fn emit(
     g.graph_mut().push_node(Node {
         name: String::new(),
         op: op.into(),
-        domain: OWN_DOMAIN.into(),
+        domain: MMOPT_DOMAIN.into(),
         inputs: inputs.iter().map(|&v| Some(v)).collect(),
         outputs: outputs.iter().map(|&v| Some(v)).collect(),
         attributes: attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),

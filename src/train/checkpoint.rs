@@ -59,7 +59,7 @@ impl Trainer {
             directory::write_text(&dir.join(TRAINER), &json)
         })
         .context(|| format!("checkpoint {}", root.display()))?;
-        self.tell(|| format!("checkpoint written to {}", written.display()));
+        self.log_info(|| format!("checkpoint written to {}", written.display()));
         Ok(written)
     }
 
@@ -67,7 +67,7 @@ impl Trainer {
     /// have the same models in the same order; on failure nothing is changed.
     pub fn resume(&mut self, root: &Path) -> Result<String> {
         let text = self.restore(root).context(|| format!("checkpoint {}", root.display()))?;
-        self.tell(|| {
+        self.log_info(|| {
             format!("resumed from {} at step {}", root.display(), self.optimizer().step_count())
         });
         Ok(text)

@@ -1,4 +1,4 @@
-//! What a trainer tells while it works: nothing, until the host asks for it.
+//! The messages of a trainer: none, until the host asks for them.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use std::fmt;
 pub enum Level {
     /// Something failed; the call that failed says the same.
     Error = 1,
-    /// Something is probably not as intended: merged parameters that are trained as one, a model
-    /// that shares nothing, a skipped step, a refused synchronisation.
+    /// Something is probably not as intended: parameters in one initializer that are trained as
+    /// one, a model that shares nothing, a skipped step, a refused synchronisation.
     Warning = 2,
-    /// What the library decided and wrote: what was mended, the plan, threads, files.
+    /// What the library decided and wrote: import fixes, the plan, threads, files.
     Info = 3,
     /// Details for finding faults: sessions that are opened, rates and norms of each step.
     Debug = 4,
@@ -20,7 +20,7 @@ pub enum Level {
 /// Receives messages, each one line without its end, on the thread of the call that causes them.
 pub type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
 
-/// Where a trainer's messages go, and those that nobody has asked for yet.
+/// Where a trainer's messages go, and those that wait for a sink.
 #[derive(Default)]
 pub(super) struct Log {
     sink: Option<(Level, Sink)>,

@@ -1,4 +1,4 @@
-//! Tensors of a trainer that others keep pointing to: the last of trainer and views frees them.
+//! Views of a trainer's tensors that may outlive it: the last of trainer and views frees the memory.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -35,7 +35,7 @@ impl SharedTensor {
     }
 }
 
-/// The side of the tensor's owner: made at the first view.
+/// The owner's handle of a tensor's views, created with the first one.
 #[derive(Debug, Default)]
 pub(super) struct Views(OnceLock<Arc<Keeper>>);
 

@@ -98,14 +98,14 @@ impl Trainer {
         }
         let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options);
-        built.iter_mut().for_each(|model| model.recipe.cancel_token = Some(cancel_token.clone()));
+        built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.threads = cores(options.threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
         let bound = vec![false; built.len()];
         let log = Log::default();
         let mut trainer = Self { optimizer, models: built, bound, n_pending: 0, cancel_token, log };
-        trainer.tell_of_creation();
+        trainer.log_creation();
         Ok(trainer)
     }
 
@@ -169,7 +169,7 @@ impl Trainer {
             .check_training(batch)
             .and_then(|()| one.forward_backward(batch))
             .map_err(|e| in_model(e, &one.name));
-        self.tell_of_runs();
+        self.log_runs();
         self.account(model, run?)
     }
 
@@ -194,7 +194,7 @@ impl Trainer {
             Some(mutual) => self.run_in_turn(batches, mutual.lambda),
             None => self.run_side_by_side(batches),
         };
-        self.tell_of_runs();
+        self.log_runs();
         let mut done = Vec::with_capacity(runs.len());
         for (model, run) in self.models.iter().zip(runs) {
             done.push(run.map_err(|e| in_model(e, &model.name))?);
@@ -283,11 +283,11 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
-        self.each_parameter(Parameter::keep_still_rows);
+        self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
-        self.each_parameter(Parameter::put_back_still_rows);
+        self.each_parameter(Parameter::restore_frozen_rows);
         let report = report?;
-        self.tell_of_step(&report);
+        self.log_step(&report);
         Ok(report)
     }
 
@@ -295,7 +295,7 @@ impl Trainer {
         let mut report = self.optimizer.step()?;
         self.n_pending = 0;
         if report.sync_due {
-            self.try_sync(&mut report)?;
+            self.sync_if_harmless(&mut report)?;
         }
         Ok(report)
     }
@@ -392,7 +392,7 @@ impl Trainer {
             }
         };
         write().map_err(|e| in_model(e, &one.name))?;
-        self.tell(|| format!("model '{}' written to {}", one.name, dir.display()));
+        self.log_info(|| format!("model '{}' written to {}", one.name, dir.display()));
         Ok(())
     }
 
@@ -402,7 +402,7 @@ impl Trainer {
         one.inference_graph()
             .and_then(|graph| graph.write(path, false))
             .map_err(|e| in_model(e, &one.name))?;
-        self.tell(|| format!("model '{}' written to {}", one.name, path.display()));
+        self.log_info(|| format!("model '{}' written to {}", one.name, path.display()));
         Ok(())
     }
 
@@ -475,7 +475,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
     // Models that learn from each other run one after another.
     let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });
     for model in models {
-        model.recipe.mutual = mutual.map(|m| m.temperature);
+        model.sessions.mutual = mutual.map(|m| m.temperature);
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

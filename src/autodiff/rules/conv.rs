@@ -221,9 +221,9 @@ fn conv(cx: &mut RuleCx) -> Result<()> {
     let (x, w, dy, group) = (cx.x(0)?, cx.x(1)?, cx.dy()?, groups(cx)?);
     let (x_shape, w_shape, y_shape) = shapes(cx)?;
     let window = Window::read(cx, &w_shape[2..], &x_shape[2..], &y_shape[2..])?;
-    cx.give(0, |g| spread(g, (dy, w), &window, group, &x_shape))?;
-    cx.give(1, |g| weight_gradient(g, (x, dy), &window, group, &w_shape))?;
-    cx.give(2, |g| bias_gradient(g, dy))
+    cx.add_grad(0, |g| spread(g, (dy, w), &window, group, &x_shape))?;
+    cx.add_grad(1, |g| weight_gradient(g, (x, dy), &window, group, &w_shape))?;
+    cx.add_grad(2, |g| bias_gradient(g, dy))
 }
 
 /// y = x spread with w, + b        dx = dy ∗ w        dw = that of a convolution from y to x
@@ -237,7 +237,7 @@ fn conv_transpose(cx: &mut RuleCx) -> Result<()> {
         let reach = usize::try_from(window.reach_inside(i, steps)).unwrap_or(0).min(y_shape[i + 2]);
         cut = cx.g().slice(cut, i + 2, (0, reach))?;
     }
-    cx.give(0, |g| convolve(g, (cut, w), &window, group, &x_shape))?;
-    cx.give(1, |g| weight_gradient(g, (cut, x), &window, group, &w_shape))?;
-    cx.give(2, |g| bias_gradient(g, dy))
+    cx.add_grad(0, |g| convolve(g, (cut, w), &window, group, &x_shape))?;
+    cx.add_grad(1, |g| weight_gradient(g, (cut, x), &window, group, &w_shape))?;
+    cx.add_grad(2, |g| bias_gradient(g, dy))
 }

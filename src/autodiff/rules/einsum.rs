@@ -115,7 +115,7 @@ fn einsum(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
     let xs = (0..n).map(|i| cx.x(i)).collect::<Result<Vec<_>>>()?;
     for i in 0..n {
-        cx.give(i, |g| {
+        cx.add_grad(i, |g| {
             let mut factors = vec![(equation.output.clone(), dy)];
             for j in (0..n).filter(|&j| j != i) {
                 let term = &equation.terms[j];

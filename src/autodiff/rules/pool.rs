@@ -27,7 +27,7 @@ fn places(cx: &RuleCx) -> Result<(Vec<usize>, usize)> {
 /// y = mean x        dx = dy / n
 fn global_average(cx: &mut RuleCx) -> Result<()> {
     let (dy, shape, (_, n)) = (cx.dy()?, cx.x_shape(0)?, places(cx)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = g.scale(dy, 1.0 / n as f64)?;
         g.expand(share, &shape)
     })
@@ -36,7 +36,7 @@ fn global_average(cx: &mut RuleCx) -> Result<()> {
 /// y = max x        dx = dy [x = y] / Σ [x = y]
 fn global_max(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy, (axes, _)) = (cx.x(0)?, cx.y(0)?, cx.dy()?, places(cx)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let hit = g.indicator("Equal", x, y)?;
         let count = g.sum_keep(hit, &axes)?;
         let share = g.div(hit, count)?;
@@ -54,7 +54,7 @@ fn max(cx: &mut RuleCx) -> Result<()> {
     pool_window(cx, &x_shape, &y_shape)?;
     let indices = cx.extra_output(1, DType::I64, &y_shape)?;
     let (all, n) = (element_count(&x_shape)?, element_count(&y_shape)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(dy)?;
         let base = g.zeros(dtype, &[all])?;
         let (at, dy) = (g.reshape(indices, &[n])?, g.reshape(dy, &[n])?);
@@ -88,7 +88,7 @@ fn average(cx: &mut RuleCx) -> Result<()> {
     let kernel = window.kernel.clone();
     let whole = cx.node().int("count_include_pad").unwrap_or(0) != 0;
     let counts = counts(&window, &x_shape[2..], &y_shape[2..], whole)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let counts = constant_like(g, dy, &y_shape[2..], &counts)?;
         let share = g.div(dy, counts)?;
         let planes = x_shape[0] * x_shape[1];

@@ -40,14 +40,14 @@ fn reduced(cx: &mut RuleCx) -> Result<Reduced> {
 /// y = Σ x        dx = dy
 fn sum(cx: &mut RuleCx) -> Result<()> {
     let r = reduced(cx)?;
-    cx.give(0, |g| g.expand(r.dy, &r.shape))
+    cx.add_grad(0, |g| g.expand(r.dy, &r.shape))
 }
 
 /// y = Σ x / n        dx = dy / n
 fn mean(cx: &mut RuleCx) -> Result<()> {
     let r = reduced(cx)?;
     let n: usize = r.axes.iter().map(|&a| r.shape[a]).product();
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = g.scale(r.dy, 1.0 / n as f64)?;
         g.expand(share, &r.shape)
     })
@@ -60,7 +60,7 @@ fn chain<'g>(
 ) -> Result<()> {
     let x = cx.x(0)?;
     let r = reduced(cx)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let slope = slope(g, x, &r)?;
         g.mul(slope, r.dy)
     })
@@ -136,7 +136,7 @@ fn cumsum(cx: &mut RuleCx) -> Result<()> {
     let (axis, dy) = (cx.x(1)?, cx.dy()?);
     let exclusive = cx.node().int("exclusive").unwrap_or(0);
     let reverse = 1 - cx.node().int("reverse").unwrap_or(0);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let (dtype, shape) = (g.dtype(dy)?, g.shape(dy)?);
         let attributes = [("exclusive", Int(exclusive)), ("reverse", Int(reverse))];
         Ok(g.emit("CumSum", &[dy, axis], (dtype, &shape), attributes))

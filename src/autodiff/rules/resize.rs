@@ -94,7 +94,7 @@ fn resize(cx: &mut RuleCx) -> Result<()> {
         return Err(Error::shape(format!("{x_shape:?} resized to {y_shape:?}")));
     }
     if x_shape.contains(&0) || y_shape.contains(&0) {
-        return cx.give(0, |g| g.zeros_like(x));
+        return cx.add_grad(0, |g| g.zeros_like(x));
     }
     let scales = scales(cx, &x_shape, &y_shape)?;
     let stretches = cx.node().string("keep_aspect_ratio_policy").is_none_or(|p| p == "stretch");
@@ -110,7 +110,7 @@ fn resize(cx: &mut RuleCx) -> Result<()> {
             matrices.push((i, transposed(cx, (x_shape[i], y_shape[i]), scale)?));
         }
     }
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(dy)?;
         let mut dx = dy;
         for (i, data) in matrices {

@@ -43,7 +43,7 @@ use ort::operator::OperatorDomain;
 use super::api::wrap;
 use crate::error::Result;
 
-pub use crate::onnx::OWN_DOMAIN as DOMAIN;
+pub use crate::onnx::MMOPT_DOMAIN as DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {

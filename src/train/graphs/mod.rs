@@ -14,7 +14,7 @@ mod specialise;
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
-pub use non_finite::{NonFinite, Operand, Pass, find_non_finite};
+pub use non_finite::{NonFiniteOrigin, Operand, Pass, find_non_finite};
 pub(super) use parameters::all_equal;
 pub use parameters::{
     GraphParameter, NonTrainableTensor, Origin, find_non_trainable, find_parameters, make_inputs,
@@ -28,7 +28,7 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Attributes, Build, Graph, Node, NodeId, OWN_DOMAIN, ValueId, compat};
+use crate::onnx::{Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, compat};
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -99,7 +99,7 @@ pub fn mutual_training_graph(
     let mut graph = fix_shapes_and_types(forward, shapes)?;
     precision::refuse_narrow(&graph, params)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
-    graph.opsets.insert(OWN_DOMAIN.into(), 1);
+    graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
     compat::lower(&mut graph)?;
     dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();

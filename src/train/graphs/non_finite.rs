@@ -39,7 +39,7 @@ pub struct Operand {
 
 /// Where a NaN or infinity came from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct NonFinite {
+pub struct NonFiniteOrigin {
     /// In which part of the graph.
     pub pass: Pass,
     /// The node, as messages name it; empty when an input is to blame.
@@ -64,14 +64,14 @@ pub struct NonFinite {
     pub reaches: Vec<String>,
 }
 
-impl NonFinite {
+impl NonFiniteOrigin {
     /// One JSON object with the fields of this struct; NaN is null.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
-impl fmt::Display for NonFinite {
+impl fmt::Display for NonFiniteOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { value, shape, what, count, position, .. } = self;
         let elements = shape.iter().product::<usize>();
@@ -114,7 +114,7 @@ pub fn find_non_finite(
     model: &[u8],
     checked: &[&str],
     feeds: &[(&str, &Tensor)],
-) -> Result<Option<NonFinite>> {
+) -> Result<Option<NonFiniteOrigin>> {
     let mut graph = Graph::from_bytes(model.to_vec().into())?;
     let ends = checked
         .iter()
@@ -197,7 +197,7 @@ impl Search<'_> {
         self.values.get(&v)?.bad
     }
 
-    fn find(&self, checked: &[ValueId]) -> Option<NonFinite> {
+    fn find(&self, checked: &[ValueId]) -> Option<NonFiniteOrigin> {
         let ends = checked.iter().copied().filter(|&v| self.bad(v).is_some());
         let ends: Vec<ValueId> = ends.collect();
         if ends.is_empty() {
@@ -251,7 +251,7 @@ impl Search<'_> {
         maker: Option<(NodeId, usize)>,
         v: ValueId,
         reaches: Vec<String>,
-    ) -> Option<NonFinite> {
+    ) -> Option<NonFiniteOrigin> {
         let summary = self.values.get(&v)?;
         let (what, first) = summary.bad?;
         let shape = summary.operand.shape.clone();
@@ -271,7 +271,7 @@ impl Search<'_> {
             let operand = self.values.get(v)?.operand.clone();
             Some(Operand { name: self.graph.value_name(*v).to_owned(), ..operand })
         });
-        Some(NonFinite {
+        Some(NonFiniteOrigin {
             pass,
             node: maker.map(|(id, _)| self.graph.describe(id)).unwrap_or_default(),
             op: node.map(|n| n.op.clone()).unwrap_or_default(),
