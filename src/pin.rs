@@ -2,9 +2,8 @@
 //!
 //! Copies between a device and ordinary memory go through the driver's own small buffer; memory
 //! that is *pinned* (registered with the driver) is read and written by the device itself, at the
-//! bus's full rate and without the processor. The driver is opened by name at first use, so that
-//! nothing depends on it; where it is missing or refuses, memory stays as it is and everything
-//! works more slowly.
+//! bus's full rate and without the processor. The driver is loaded at first use, so that
+//! nothing links to it; where it is missing or fails, memory stays unpinned and copies are slower.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr::null_mut;
@@ -48,8 +47,8 @@ impl Driver {
     fn open() -> Option<Self> {
         // SAFETY: loading the driver's library only runs its initialisers.
         let library = NAMES.into_iter().find_map(|name| unsafe { Library::new(name) }.ok())?;
-        // SAFETY: the types are those of the driver API's header. The functions are called as long
-        // as the process lives, and so long the library stays open.
+        // SAFETY: the types are those of the driver API's header, and the library stays open for the
+        // rest of the process.
         unsafe {
             let init: unsafe extern "C" fn(c_uint) -> c_int = *library.get(c"cuInit").ok()?;
             let driver = Self {
@@ -102,7 +101,7 @@ impl Driver {
 }
 
 impl Pin {
-    /// Pins `len` bytes from `start`; `None` where there is no driver or it refuses.
+    /// Pins `len` bytes from `start`; `None` where there is no driver or it fails.
     ///
     /// # Safety
     /// The memory must stay valid until the pin is dropped.
@@ -117,8 +116,8 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         if let Some(driver) = Driver::loaded() {
-            // SAFETY: the block was registered and still lives. At the process's end the driver
-            // may be gone already, and says so.
+            // SAFETY: the block was registered and still lives. At the end of the process
+            // the driver may be unloaded already; then the call fails.
             driver.within(self.device, || unsafe {
                 (driver.unregister)(self.start as *mut c_void) == 0
             });

@@ -1,6 +1,6 @@
-//! Gradients through an `If` whose condition depends on data: another `If` of the same condition,
-//! whose branches compute their forward again and pull the cotangents back to what they read from
-//! outside.
+//! Gradients through an `If` whose condition depends on data: a second `If` with the same condition,
+//! whose branches recompute their forward pass and pull the cotangents back to the outer values that
+//! they read.
 
 use crate::error::{Context, Error, Result};
 use crate::onnx::compat::lower;
@@ -85,7 +85,7 @@ fn backward(
     Ok(Attribute::Graph(Box::new(branch.to_branch(&outside))))
 }
 
-/// The branch's outputs with their cotangents, which become values that it reads from outside.
+/// The branch's outputs with their cotangents, which become captured values.
 fn seeds(
     g: &Build,
     branch: &mut Graph,

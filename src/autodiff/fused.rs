@@ -1,7 +1,7 @@
-//! This library's fused operators in gradients. A graph that imports their domain says that it
-//! may hold them; rules then write one node where standard operators would take many passes.
-//! Each has a form in standard operators, which is put into the finished graph
-//! ([`crate::runtime::kernels::attach`]), so nothing depends on the kernels being there.
+//! This library's fused operators in gradients. In a graph that imports their domain, rules write
+//! one node where standard operators would take many passes. The finished graph also contains each
+//! of them in standard operators ([`crate::runtime::kernels::attach`]), so it runs without the
+//! kernels too.
 
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Build, MMOPT_DOMAIN, Node, ValueId, ValueType};

@@ -6,7 +6,7 @@ use crate::error::Result;
 /// A function that writes the VJP of one operator.
 pub type GradientRule = fn(&mut RuleCx) -> Result<()>;
 
-/// What the table says of an operator.
+/// What happens to gradients at an operator.
 #[derive(Clone, Copy)]
 pub enum Entry {
     /// Gradients flow through the rule.
@@ -24,7 +24,7 @@ pub struct Row {
     pub domain: &'static str,
     /// First opset version of the domain that the entry holds for.
     pub since: i64,
-    /// What to do.
+    /// What happens to gradients.
     pub entry: Entry,
 }
 

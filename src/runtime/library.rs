@@ -19,14 +19,14 @@ use super::kernels::Kernels;
 use super::probe::{FoundLibrary, own_file, probe};
 use crate::error::{Error, Kind, Result};
 
-/// Names that the shared library goes by, the usual one first.
+/// Names of the shared library, the usual one first.
 const NAMES: &[&str] = if cfg!(target_os = "macos") {
     &["libonnxruntime.dylib", "libonnxruntime.1.dylib"]
 } else {
     &["libonnxruntime.so", "libonnxruntime.so.1"]
 };
 
-/// Directories looked into after everything else.
+/// Directories that are searched last.
 const SYSTEM_DIRS: &[&str] =
     &["/usr/local/lib", "/usr/local/lib64", "/usr/lib64", "/usr/lib", "/opt/onnxruntime/lib"];
 
@@ -34,7 +34,7 @@ static LIBRARY: OnceCell<Library> = OnceCell::new();
 /// Locked while loading; holds the file that this process uses from then on.
 static LOADING: Mutex<Option<FoundLibrary>> = Mutex::new(None);
 
-/// The loaded ONNX Runtime with its environment. There is at most one, and it stays.
+/// The loaded ONNX Runtime with its environment. There is at most one, for the rest of the process.
 pub struct Library {
     found: FoundLibrary,
     environment: Environment,
@@ -45,7 +45,7 @@ pub struct Library {
 
 /// Loads ONNX Runtime, or returns the one that is loaded.
 ///
-/// `path` names the library or the directory it lies in; `None` looks as the module's text says.
+/// `path` names the library or the directory it lies in; `None` searches as described above.
 /// Needs ONNX Runtime 1.17 or newer.
 ///
 /// # Errors
@@ -89,7 +89,7 @@ impl Library {
     }
 
     /// Names of the execution providers that this build contains, e.g. `CPUExecutionProvider`.
-    /// A provider that is listed may still lack its drivers; opening a session tells.
+    /// A provider that is listed may still lack its drivers; opening a session shows that.
     pub fn providers(&self) -> Vec<String> {
         let mut names = std::ptr::null_mut();
         let mut count = 0;

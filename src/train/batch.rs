@@ -1,4 +1,4 @@
-//! What a host hands in: named tensors, checked against a model before anything runs.
+//! Batches: named tensors of the host, checked against a model before anything runs.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl<'a> TensorView<'a> {
 /// One batch for one model: inputs and labels in any order.
 pub type Batch<'a> = &'a [TensorView<'a>];
 
-/// What a model takes, found once when the model is read.
+/// A model's inputs and labels, determined once when the model is read.
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
     inputs: Vec<Expected>,
@@ -108,14 +108,14 @@ impl Signature {
         Self { inputs }
     }
 
-    /// Makes inputs of the model's own graph labels, which evaluation can do without.
+    /// Marks inputs of the model's own graph as labels, which evaluation does not need.
     pub fn mark_labels(&mut self, names: &[String]) {
         let marked = self.inputs.iter_mut().filter(|e| names.contains(&e.name));
         marked.for_each(|e| e.kind = InputKind::Label);
     }
 
-    /// Checks a batch. With `labels` every label must be there; without, none or all.
-    /// Returns whether labels are there.
+    /// Checks a batch. With `labels` every label is required; otherwise none or all may be there.
+    /// Returns whether the batch has labels.
     pub fn check(&self, batch: Batch, labels: bool) -> Result<bool> {
         for (i, view) in batch.iter().enumerate() {
             let expected = self

@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-/// How much a message matters.
+/// Severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Level {
     /// Something failed; the call that failed says the same.
     Error = 1,
     /// Something is probably not as intended: parameters in one initializer that are trained as
-    /// one, a model that shares nothing, a skipped step, a refused synchronisation.
+    /// one, a model that shares nothing, a skipped step, a synchronisation that was undone.
     Warning = 2,
     /// What the library decided and wrote: import fixes, the plan, threads, files.
     Info = 3,
-    /// Details for finding faults: sessions that are opened, rates and norms of each step.
+    /// Details for debugging: sessions that are opened, rates and norms of each step.
     Debug = 4,
 }
 

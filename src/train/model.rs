@@ -48,10 +48,10 @@ pub(super) struct Model {
     pub n_runs: u64,
 }
 
-/// Loss and score of one batch.
+/// Loss and accuracy of one batch.
 pub(super) struct Run {
     pub loss: f64,
-    /// Whether the batch had labels, so that the loss says something.
+    /// Whether the batch had labels, so that the loss is meaningful.
     pub labelled: bool,
     pub accuracy: Accuracy,
 }
@@ -98,7 +98,7 @@ impl Model {
         })
     }
 
-    /// What the optimizer is told of the model.
+    /// The optimizer's description of the model.
     pub fn spec(&self) -> ModelSpec {
         let uses = usages(&self.sessions.graph, &self.sessions.ids);
         let params = self.parameters.iter().zip(uses).map(|(p, usage)| ParamSpec {
@@ -292,7 +292,7 @@ fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<Lo
     Ok(LossSpec::new(kind))
 }
 
-/// Says what cannot be differentiated before anything is built.
+/// Reports what cannot be differentiated before anything is built.
 fn check_graph(graph: &Graph, trained: &[ValueId]) -> Result<()> {
     graph.outputs().iter().try_for_each(|&output| check_operators(graph, output, trained))
 }

@@ -66,7 +66,7 @@ impl Parameter {
         self.gradient.as_ref().map(|g| self.gradient_views.view(g))
     }
 
-    /// Where the gradient lies; null without one.
+    /// The gradient's address; null without one.
     pub fn gradient_address(&mut self) -> *mut u8 {
         self.gradient.as_mut().map_or(std::ptr::null_mut(), |g| g.bytes_mut().as_mut_ptr())
     }

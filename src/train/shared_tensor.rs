@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::tensor::{DType, Tensor};
 
-/// Where a tensor goes when its trainer is dropped and views of it are left.
+/// Takes over a tensor when its trainer is dropped and views of it remain.
 #[derive(Debug, Default)]
 struct Keeper(Mutex<Option<Tensor>>);
 
@@ -19,7 +19,7 @@ pub struct SharedTensor {
 }
 
 impl SharedTensor {
-    /// Where the elements lie, dense and row-major, aligned to 64 bytes.
+    /// Address of the elements, dense and row-major, aligned to 64 bytes.
     pub fn address(&self) -> *mut u8 {
         self.address
     }
@@ -51,7 +51,7 @@ impl Views {
         }
     }
 
-    /// Leaves the tensor to the views, if there ever were any.
+    /// Hands the tensor over to the views, if there are any.
     pub fn release(&mut self, tensor: &mut Tensor) {
         let Some(keeper) = self.0.take() else { return };
         let Ok(nothing) = Tensor::zeros(DType::F32, &[0]) else { return };

@@ -35,7 +35,7 @@ impl Trainer {
         }
         let after = self.recompute_losses();
         let harmless = after.as_ref().is_ok_and(|after| {
-            // NaN is no number to be at most anything.
+            // The comparison is false for NaN.
             before.iter().zip(after).all(|(b, a)| a - b <= limit * b.abs())
         });
         if harmless {

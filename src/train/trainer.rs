@@ -39,7 +39,7 @@ pub struct Evaluation {
     pub logits: Vec<(String, Tensor)>,
 }
 
-/// What there is to know of a parameter.
+/// Facts about a parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct ParameterInfo<'a> {
     /// Name in the graph and in the published state dict.
@@ -89,11 +89,11 @@ impl Trainer {
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
         if options.optimizer.mutual.is_some()
-            && let Some(given) = built.iter().find(|m| m.is_precomputed())
+            && let Some(model) = built.iter().find(|m| m.is_precomputed())
         {
             return Err(Error::unsupported(format!(
                 "model '{}' brings its own gradients; mutual learning cannot change them",
-                given.name
+                model.name
             )));
         }
         let cancel_token = CancelToken::new()?;
@@ -127,7 +127,7 @@ impl Trainer {
         })
     }
 
-    /// What is shared with what, and why.
+    /// The sharing plan.
     pub fn plan(&self) -> &Plan {
         self.optimizer.plan()
     }
@@ -142,12 +142,12 @@ impl Trainer {
         &mut self.optimizer
     }
 
-    /// A switch that ends a run from another thread with a `Cancelled` error.
+    /// A token that ends runs from another thread with a `Cancelled` error.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel_token.clone()
     }
 
-    /// Forgets gradients that were accumulated since the last step.
+    /// Discards gradients that were accumulated since the last step.
     pub fn zero_grad(&mut self) {
         self.optimizer.zero_grad();
         self.n_pending = 0;
@@ -243,12 +243,12 @@ impl Trainer {
         })
     }
 
-    /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.
+    /// Binds every model's memory to the optimizer, e.g. to restore its moments.
     pub(super) fn bind_all(&mut self) -> Result<()> {
         (0..self.models.len()).try_for_each(|model| self.bind(model))
     }
 
-    /// Tells the optimizer where a model's parameters lie, and such gradients as there are.
+    /// Binds a model's parameters, and the gradients that exist, to the optimizer.
     fn bind(&mut self, model: usize) -> Result<()> {
         let buffers = self.models[model].parameters.iter_mut().map(|p| Buffers {
             grad: p.gradient_address(),
@@ -268,9 +268,9 @@ impl Trainer {
     }
 
     /// One coordinated step over what was accumulated: check, clip, share, update, synchronise.
-    /// Without a forward and backward pass since the last one it is a `State` error. A trial
-    /// synchronisation that is cancelled or fails is left out (`synced` is false): the step was
-    /// taken nevertheless.
+    /// Without a forward and backward pass since the last one it is a `State` error. A
+    /// synchronisation whose check is cancelled or fails is left out (`synced` is false); the step
+    /// itself is done.
     pub fn step(&mut self) -> Result<StepReport> {
         if self.n_pending == 0 {
             return Err(Error::state(
@@ -362,7 +362,7 @@ impl Trainer {
     }
 
     /// Replaces a gradient between the backward pass and the step. With accumulation over more
-    /// than one micro-batch it is too late then: a `State` error.
+    /// than one micro-batch it is a `State` error: the gradient is accumulated already.
     pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
         let accumulating = self.optimizer.options().accumulation > 1;
         let one = self.model_mut(model)?;
@@ -418,7 +418,7 @@ impl Trainer {
         self.n_pending
     }
 
-    /// Takes what models noted while they ran, with their names.
+    /// Removes and returns the models' messages, with their names.
     pub(super) fn take_notes(&mut self) -> Vec<(String, Vec<(Level, String)>)> {
         let noted = self.models.iter_mut().filter(|m| !m.notes.is_empty());
         noted.map(|m| (m.name.clone(), std::mem::take(&mut m.notes))).collect()
@@ -445,7 +445,7 @@ impl std::fmt::Debug for Trainer {
     }
 }
 
-/// Names the model in an error that does not do so yet.
+/// Adds the model's name to an error, unless it is there already.
 pub(super) fn in_model(error: Error, name: &str) -> Error {
     let place = format!("model '{name}'");
     if error.message().starts_with(&place) { error } else { error.context(place) }

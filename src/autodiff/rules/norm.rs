@@ -17,8 +17,9 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("RMSNormalization", 23, rms_norm),
 ];
 
-/// x̂ and 1/σ of a normalisation over the axes from `axis` on. In f32 the forward node tells mean
-/// and 1/σ as outputs 1 and 2; in f64 they are computed again, for those outputs are f32.
+/// x̂ and 1/σ of a normalisation over the axes from `axis` on. In f32 mean and
+/// 1/σ are outputs 1 and 2 of the forward node; in f64 they are recomputed, since those outputs are
+/// f32.
 fn normalised(cx: &mut RuleCx, axes: &[usize]) -> Result<(ValueId, ValueId)> {
     let x = cx.x(0)?;
     let mut kept = cx.x_shape(0)?;

@@ -1,4 +1,4 @@
-//! Pooling. The largest of a window passes its gradient on; a mean spreads it.
+//! Pooling. The gradient goes to the largest element of a window, or is spread by a mean.
 
 use super::conv::{Window, spread};
 use crate::autodiff::row::{Row, rule};
@@ -44,7 +44,7 @@ fn global_max(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y = max over a window        dx = dy at the place that the operator names in its output 1
+/// y = max over a window        dx = dy at the index in the operator's output 1
 fn max(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy) = (cx.x(0)?, cx.y(0)?, cx.dy()?);
     if cx.node().int("storage_order").unwrap_or(0) != 0 {
@@ -72,7 +72,7 @@ pub(super) fn pool_window(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> 
         return Err(Error::data(format!("a window {kernel:?} over {x_shape:?}")));
     }
     let window = Window::read(cx, &kernel, &x_shape[2..], &y_shape[2..])?;
-    // Of a step that starts beyond the input some runtimes' kernels know nothing.
+    // Some runtimes do not support a step that starts beyond the input.
     let last = |i: usize| (y_shape[i + 2] as i64 - 1) * window.strides[i] as i64;
     let beyond = |i: usize| last(i) >= x_shape[i + 2] as i64 + window.before[i];
     if (0..n).any(beyond) || ends_in_padding(cx.node(), x_shape) {

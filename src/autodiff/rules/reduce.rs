@@ -53,7 +53,7 @@ fn mean(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// Gives input 0 the product of dy and what `slope` writes from x and the reduction.
+/// dx = dy · the derivative that `slope` writes from x and the reduction.
 fn chain<'g>(
     cx: &mut RuleCx<'_, 'g>,
     slope: impl FnOnce(&mut Build<'g>, ValueId, &Reduced) -> Result<ValueId>,
@@ -122,7 +122,7 @@ fn product(cx: &mut RuleCx) -> Result<()> {
         let dtype = g.dtype(x)?;
         let is_zero = g.cast(zero, dtype)?;
         let zeros = g.sum_keep(is_zero, &r.axes)?;
-        // How many of the others are zero: none leaves their product, any makes it 0.
+        // The product of the others is 0 as soon as one of them is.
         let others = g.sub(zeros, is_zero)?;
         let none = g.compare_number("Equal", others, 0.0)?;
         let rest = g.div(product, safe)?;

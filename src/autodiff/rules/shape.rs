@@ -140,10 +140,10 @@ fn places(n: usize, start: i64, end: i64, step: i64) -> Result<Vec<i64>> {
     }
 }
 
-/// y = x with a value c around it        dx = dy without its surroundings        dc = Σ of those
+/// y = x padded with a value c        dx = dy without the padding        dc = Σ dy over the padding
 ///
-/// Where x itself goes on around it (reflect, edge, wrap), what lies there is added where it came
-/// from.
+/// Where the padding repeats x (reflect, edge, wrap), its gradient is added to the elements that it
+/// repeats.
 fn pad(cx: &mut RuleCx) -> Result<()> {
     let mode = cx.node().string("mode").unwrap_or("constant").to_owned();
     let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
@@ -176,8 +176,8 @@ fn pad(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// dy without what was put before and after along `axis` (negated counts), that added where it
-/// came from.
+/// dy without the padding before and after along `axis` (negated counts), whose gradient is added
+/// to the elements that it repeats.
 fn fold(
     g: &mut Build,
     dy: ValueId,

@@ -2,7 +2,7 @@
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{KernelAttributes, KernelResult, each, input, output, refuse, require};
+use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
 use super::math;
 
 /// The table is walked in at most this many blocks of rows.
@@ -20,7 +20,7 @@ pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> Kerne
     let (height, width) = (dims[0], dims[1] as usize);
     require(ids.len() * width == rows.len(), "not one row per id")?;
     if let Some(id) = ids.iter().find(|&&id| !(-height..height).contains(&id)) {
-        return Err(refuse(&format!("id {id} is not in a table of {height} rows")));
+        return Err(error(&format!("id {id} is not in a table of {height} rows")));
     }
     output!(cx, 0, dims => out);
     let Some(out) = out else { return Ok(()) };

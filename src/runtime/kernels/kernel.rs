@@ -10,7 +10,7 @@ use ort::operator::ComputeContext;
 /// The result of a kernel.
 pub(super) type KernelResult<T = ()> = ort::Result<T>;
 
-/// KernelAttributes of the cross-entropy and of dropout; zero for the operators that have none.
+/// Attributes of the cross-entropies and of dropout; zero for the other operators.
 #[derive(Clone, Copy, Default)]
 pub(super) struct KernelAttributes {
     pub(super) ignore_index: i64,
@@ -21,19 +21,19 @@ pub(super) struct KernelAttributes {
 
 pub(super) const DEFECT: &str = "the kernel failed; this is a defect of the library";
 
-/// Runs `work`; `Err` if it panicked. What it wrote is then thrown away with the run.
+/// Runs `work`; `Err` if it panicked. The run then fails, and its outputs are discarded.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ()> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| ())
 }
 
-/// An error with a text for people.
-pub(super) fn refuse(text: &str) -> ort::Error {
+/// An error with this text.
+pub(super) fn error(text: &str) -> ort::Error {
     ort::Error::new(text)
 }
 
 /// Checks a condition between the shapes of inputs.
 pub(super) fn require(holds: bool, text: &str) -> KernelResult {
-    if holds { Ok(()) } else { Err(refuse(text)) }
+    if holds { Ok(()) } else { Err(error(text)) }
 }
 
 /// An input that the schema requires.
@@ -57,7 +57,7 @@ macro_rules! output {
 pub(super) use {input, output};
 
 pub(super) fn missing(i: usize) -> ort::Error {
-    refuse(&format!("input {i} is missing"))
+    error(&format!("input {i} is missing"))
 }
 
 /// Tells a race detector about an order that the runtime guarantees by means that the detector does

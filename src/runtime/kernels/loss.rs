@@ -7,7 +7,7 @@ use ort::operator::ComputeContext;
 use ort::value::Shape;
 
 use super::kernel::{
-    KernelAttributes, KernelResult, each, input, output, refuse, require, rows_per_part,
+    KernelAttributes, KernelResult, each, error, input, output, require, rows_per_part,
 };
 use super::math;
 
@@ -99,7 +99,7 @@ fn check(
     let classes = dims[1];
     require(classes > 0, "no classes")?;
     match labels.iter().find(|&&l| l != of.ignore_index && !(0..classes).contains(&l)) {
-        Some(label) => Err(refuse(&format!("label {label} is not one of {classes} classes"))),
+        Some(label) => Err(error(&format!("label {label} is not one of {classes} classes"))),
         None => Ok(classes as usize),
     }
 }

@@ -290,7 +290,7 @@ fn log_sum_exp_body(x: &[f32]) -> (f32, f64) {
         }
     }
     let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
-    // All -inf would give NaN below; the sum of nothing is what is meant.
+    // All -inf would give NaN below; the result is that of an empty sum.
     let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
     let (mut sum, mut plain) = (0f64, 0f64);
     for block in x.chunks(2048) {

@@ -1,4 +1,4 @@
-//! Gradients that need nothing but the elements of their own row.
+//! Kernels whose elements depend only on their own row.
 
 use ort::operator::ComputeContext;
 
@@ -44,7 +44,7 @@ fn pointwise(cx: &ComputeContext, work: fn(&mut [f32], &[f32], &[f32])) -> Kerne
     by_rows(cx, false, move |dx, dy, x, _| work(dx, dy, x))
 }
 
-/// Hands out whole rows of the last axis, or single elements where rows do not matter.
+/// Work in parts of whole rows of the last axis, or of single elements where rows do not matter.
 fn by_rows(
     cx: &ComputeContext,
     whole: bool,

@@ -6,7 +6,7 @@ use ort::operator::{
 };
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
-use super::kernel::{DEFECT, KernelAttributes, KernelResult, guarded, refuse};
+use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, guarded};
 use super::{dropout, embedding, loss, norm, pointwise};
 
 /// Shape of an output in terms of an input's.
@@ -91,7 +91,7 @@ pub(super) static ROWS: &[KernelDef] = &[
     KernelDef { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 
-/// A row as the runtime's binding wants it.
+/// A row in the form of the binding crate.
 pub(super) struct Op(pub(super) &'static KernelDef);
 
 impl Operator for Op {
@@ -123,8 +123,8 @@ impl Operator for Op {
         };
         Ok(Box::new(move |cx: &ComputeContext| {
             guarded(|| (row.compute)(cx, &attributes))
-                .unwrap_or_else(|_| Err(refuse(DEFECT)))
-                .map_err(|e| refuse(&format!("mmopt.{}: {}", row.name, e.message())))
+                .unwrap_or_else(|_| Err(error(DEFECT)))
+                .map_err(|e| error(&format!("mmopt.{}: {}", row.name, e.message())))
         }))
     }
 

@@ -1,4 +1,4 @@
-//! Finding where a run first went non-finite, in the forward or the backward part.
+//! Finds where a run first becomes non-finite, in the forward or the backward part.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::tensor::{DType, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pass {
-    /// What was fed: the batch, or a parameter.
+    /// An input: the batch, or a parameter.
     Input,
     /// What the loss is computed from.
     Forward,
@@ -42,9 +42,9 @@ pub struct Operand {
 pub struct NonFiniteOrigin {
     /// In which part of the graph.
     pub pass: Pass,
-    /// The node, as messages name it; empty when an input is to blame.
+    /// The node, as messages name it; empty for an input.
     pub node: String,
-    /// Its operator; empty when an input is to blame.
+    /// Its operator; empty for an input.
     pub op: String,
     /// Which of the node's outputs, from 0.
     pub output: usize,
@@ -99,7 +99,7 @@ impl fmt::Display for NonFiniteOrigin {
 }
 
 /// Runs a training graph once with every float value as an output. `None` when the outputs
-/// `checked` are finite; then infinities inside, as masks hold them, do no harm. Else the first
+/// `checked` are finite; then infinities inside, as masks have them, are harmless. Otherwise the first
 /// value in the order of computation that leads to one of them and is not finite although
 /// everything it was computed from is. Where a constant brings an infinity in, the first NaN or
 /// +inf that was computed from none counts.
@@ -158,7 +158,7 @@ pub fn find_non_finite(
     Ok(Search { graph: &graph, made, values }.find(&ends))
 }
 
-/// What is remembered of a tensor.
+/// Statistics of a tensor.
 struct Summary {
     operand: Operand,
     bad: Option<(&'static str, usize)>,

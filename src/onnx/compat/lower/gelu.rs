@@ -1,5 +1,5 @@
-//! GELU as exporters spell it out: found by its formula and made one node, so that its gradient
-//! is one too and the runtime need not keep what lies between.
+//! GELU as exporters write it in basic operators: found by its formula and fused to one node, so that
+//! its gradient is one node too and the runtime keeps no intermediate values.
 //!
 //! Erf form: x/2 · (1 + erf(x/√2)). Tanh form: x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))).
 //! The factor 1/2 may stand at x, at the sum, or at the end.
@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::onnx::{Graph, MMOPT_DOMAIN, Node, NodeId, ValueId};
 use crate::tensor::DType;
 
-/// Replaces the last node of each GELU in f32. What it was computed from stays, for others may
-/// read it too; pruning takes the rest.
+/// Replaces the last node of each GELU in f32. The other nodes stay, since others may read their
+/// results; pruning removes the unused ones.
 pub(super) fn lower(graph: &mut Graph) -> Result<()> {
     if !graph.opsets.contains_key(MMOPT_DOMAIN) {
         return Ok(());
