@@ -19,7 +19,7 @@ use super::trainer_state::{mmopt_rates, rates};
 use crate::checkpoint::directory;
 use crate::checkpoint::weights::{self, Weights};
 use crate::error::{Error, Result};
-use crate::optim::{ModelSpec, Optimizer, Place, SavedTensor};
+use crate::optim::{ModelSpec, Optimizer, SavedTensor, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory.
 pub struct mmopt_optimizer(Cell<OptimizerValue>);
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         let names = specs.iter().map(Names::of_host).collect::<Result<_>>()?;
         let mut optimizer = Optimizer::new(options.optimizer, specs)?;
         for (i, places) in places.into_iter().enumerate() {
-            optimizer.bind_places(i, places)?;
+            optimizer.bind_strided(i, places)?;
         }
         optimizer.check_memory()?;
         out.set(into_raw(OptimizerValue {
@@ -102,14 +102,14 @@ impl OptimizerValue {
         model: usize,
         parameter: usize,
         n_dims: usize,
-        place: &Place,
+        place: &StridedBuffer,
     ) -> Result<()> {
         let wanted = self.optimizer.param_spec(model, parameter)?.shape.len();
         if place.strides.is_some() && n_dims != wanted {
             return Err(Error::shape(format!("{n_dims} strides for {wanted} dimensions")));
         }
         // SAFETY: by this function's contract.
-        unsafe { self.optimizer.set_gradient_place(model, parameter, place) }
+        unsafe { self.optimizer.set_strided_gradient(model, parameter, place) }
     }
 }
 
@@ -180,7 +180,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
         let mut optimizer = exclusive(optimizer)?;
         let dtype = choice(gradient_dtype, "gradient_dtype", &DTYPES)?;
         let strides = self::strides(strides, n_dims, "strides")?;
-        let place = Place { data: gradient.cast(), dtype, strides };
+        let place = StridedBuffer { data: gradient.cast(), dtype, strides };
         optimizer.set_gradient(model, parameter, n_dims, &place)?;
         optimizer.gradients.remove(&(model, parameter));
         Ok(())

@@ -76,6 +76,38 @@ impl Range {
     }
 }
 
+/// A slice that workers write to, each to elements of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct DisjointSlice<T>(*mut T);
+// SAFETY: see `DisjointSlice::at`.
+unsafe impl<T: Send> Sync for DisjointSlice<T> {}
+
+impl<T> DisjointSlice<T> {
+    pub fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr())
+    }
+
+    /// A slice that begins at `pointer`; null for none.
+    pub fn from_pointer(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
+    /// Whether there is no slice.
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Elements `at..at + n`.
+    ///
+    /// # Safety
+    /// `at + n` must not exceed the slice, and nobody else may use these elements meanwhile.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn at(&self, at: usize, n: usize) -> &mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) }
+    }
+}
+
 /// A fixed number of threads; the caller of [`Pool::run`] is one of them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
@@ -175,7 +207,7 @@ impl Pool {
         // SAFETY: only the lifetime changes; this call outlives every use of the pointer.
         let work: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(work) };
         let job = Job { work };
-        let many = |_| Error::unsupported(format!("{n_items} pieces of work in one step"));
+        let many = |_| Error::unsupported(format!("{n_items} work items in one step"));
         let (n_items, workers) = (u64::from(u32::try_from(n_items).map_err(many)?), self.threads());
         for (worker, left) in self.shared.left.iter().enumerate() {
             let edge = |worker: usize| (worker as u64 * n_items / workers as u64) as u32;

@@ -1,7 +1,7 @@
 //! Transposes in cache, 8 × 8 elements at a time. Elements move and are added at most once, so
 //! every build gives the same bits.
 
-use super::Build;
+use crate::optim::kernel::simd::Build;
 #[cfg(target_arch = "x86_64")]
 use crate::optim::options::Isa;
 
@@ -10,13 +10,13 @@ const B: usize = 8;
 
 /// A rectangle in row-major memory: its rows are `ld` elements apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Rectangle {
     pub rows: usize,
     pub cols: usize,
     pub ld: usize,
 }
 
-impl Place {
+impl Rectangle {
     /// A rectangle without gaps.
     pub fn dense(rows: usize, cols: usize) -> Self {
         Self { rows, cols, ld: cols }
@@ -40,11 +40,11 @@ impl Place {
 }
 
 #[inline(always)]
-fn portable(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
-    place.for_blocks(to_ld, |r, c| {
+fn portable(from: &[f32], rectangle: Rectangle, to: &mut [f32], to_ld: usize, add: bool) {
+    rectangle.for_blocks(to_ld, |r, c| {
         let mut t = [[0.0f32; B]; B];
         for i in 0..B {
-            let row = &from[(r + i) * place.ld + c..][..B];
+            let row = &from[(r + i) * rectangle.ld + c..][..B];
             for j in 0..B {
                 t[j][i] = row[j];
             }
@@ -59,8 +59,8 @@ fn portable(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool)
 }
 
 /// Rows and columns that fill no block.
-fn edges(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
-    let Place { rows, cols, ld } = place;
+fn edges(from: &[f32], rectangle: Rectangle, to: &mut [f32], to_ld: usize, add: bool) {
+    let Rectangle { rows, cols, ld } = rectangle;
     let (full_rows, full_cols) = (rows - rows % B, cols - cols % B);
     let first = if full_cols < cols { 0 } else { full_rows };
     for r in first..rows {
@@ -77,14 +77,14 @@ fn edges(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
 /// The processor must have AVX2; both rectangles must lie in the memory behind the pointers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2(from: *const f32, place: Place, to: *mut f32, to_ld: usize, add: bool) {
+unsafe fn avx2(from: *const f32, rectangle: Rectangle, to: *mut f32, to_ld: usize, add: bool) {
     use std::arch::x86_64::{
         _mm256_add_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps,
         _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
-    place.for_blocks(to_ld, |r, c| {
+    rectangle.for_blocks(to_ld, |r, c| {
         // SAFETY: the caller's promise; the block lies in the rectangle.
-        let row = |i: usize| unsafe { _mm256_loadu_ps(from.add((r + i) * place.ld + c)) };
+        let row = |i: usize| unsafe { _mm256_loadu_ps(from.add((r + i) * rectangle.ld + c)) };
         // Pairs of rows, then quadruples, then halves of 128 bits.
         let two = |i: usize| {
             let (a, b) = (row(i), row(i + 1));
@@ -121,12 +121,12 @@ unsafe fn avx2(from: *const f32, place: Place, to: *mut f32, to_ld: usize, add: 
 pub(crate) fn transpose(
     build: Build,
     from: &[f32],
-    place: Place,
+    rectangle: Rectangle,
     to: &mut [f32],
     to_ld: usize,
     add: bool,
 ) {
-    let Place { rows, cols, ld } = place;
+    let Rectangle { rows, cols, ld } = rectangle;
     if rows == 0 || cols == 0 {
         return;
     }
@@ -134,18 +134,18 @@ pub(crate) fn transpose(
     #[cfg(target_arch = "x86_64")]
     if build.isa() != Isa::Portable {
         // SAFETY: every other build has AVX2; the slices were just cut to the rectangles.
-        unsafe { avx2(from.as_ptr(), place, to.as_mut_ptr(), to_ld, add) };
-        return edges(from, place, to, to_ld, add);
+        unsafe { avx2(from.as_ptr(), rectangle, to.as_mut_ptr(), to_ld, add) };
+        return edges(from, rectangle, to, to_ld, add);
     }
     let _ = build;
-    portable(from, place, to, to_ld, add);
-    edges(from, place, to, to_ld, add);
+    portable(from, rectangle, to, to_ld, add);
+    edges(from, rectangle, to, to_ld, add);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     #[test]
     fn transposes_of_any_shape() {
@@ -155,9 +155,9 @@ mod tests {
                 let from: Vec<f32> = (0..rows * ld).map(|i| i as f32).collect();
                 let mut to = vec![1.0; cols * to_ld];
                 let mut sum = to.clone();
-                let place = Place { rows, cols, ld };
-                transpose(build, &from, place, &mut to, to_ld, false);
-                transpose(build, &from, place, &mut sum, to_ld, true);
+                let rectangle = Rectangle { rows, cols, ld };
+                transpose(build, &from, rectangle, &mut to, to_ld, false);
+                transpose(build, &from, rectangle, &mut sum, to_ld, true);
                 for c in 0..cols {
                     for r in 0..rows {
                         assert_eq!(to[c * to_ld + r], from[r * ld + c]);

@@ -1,20 +1,22 @@
 //! One gradient, or one average, for a whole group: its members' tiles are summed, and the sum
 //! is used on each of them, while they are in the cache.
 //!
-//! A tile is worked off in *moves*: walks over some members at once, or over one. Each move
+//! A tile is worked off in *passes*: walks over some members at once, or over one. Each pass
 //! knows the next one, and asks for its memory towards its own end.
 
-use crate::optim::kernel::prefetch::{FAN, Streams};
-use crate::optim::kernel::runs::{Sum, pull_runs, sum_runs};
-use crate::optim::kernel::transpose::Place;
+use crate::optim::kernel::prefetch::{MAX_STREAMS, Streams};
+use crate::optim::kernel::runs::{Sum, lerp_runs, sum_runs};
+use crate::optim::kernel::transpose::Rectangle;
 use crate::optim::kernel::{transpose, weighted_sum};
-use crate::optim::plan::view::{Tile, pitch, strips};
-use crate::optim::sweep::pointers::{Scratch, gradient, is_direct};
-use crate::optim::sweep::{Part, Sweep};
+use crate::optim::sweep::buffers::{gradient, is_direct};
+use crate::optim::sweep::scratch::Scratch;
+use crate::optim::sweep::tile::{Tile, pitch, strips};
+use crate::optim::sweep::update::Sweep;
+use crate::optim::sweep::work::SweepMember;
 
 /// What of the members is summed.
 #[derive(Clone, Copy, PartialEq)]
-enum Of {
+enum Summed {
     /// Gradients of those that are updated.
     Gradients,
     /// Values of those that are synchronised.
@@ -23,8 +25,8 @@ enum Of {
 
 /// Some members whose tiles are walked side by side.
 #[derive(Clone, Copy)]
-struct Fan<'p> {
-    parts: [&'p Part; FAN],
+struct MemberBatch<'p> {
+    members: [&'p SweepMember; MAX_STREAMS],
     n: usize,
     tile: Tile,
     /// Whether it is the first of its tile or strip.
@@ -33,37 +35,37 @@ struct Fan<'p> {
     last: bool,
 }
 
-impl<'p> Fan<'p> {
-    fn turned(&self) -> bool {
-        self.parts[0].view.transposed
+impl<'p> MemberBatch<'p> {
+    fn transposed(&self) -> bool {
+        self.members[0].view.transposed
     }
 
-    fn parts(&self) -> &[&'p Part] {
-        &self.parts[..self.n]
+    fn members(&self) -> &[&'p SweepMember] {
+        &self.members[..self.n]
     }
 }
 
-/// Up to `FAN` of the members at a time, in their order.
-fn fans<'p>(
-    members: impl Iterator<Item = &'p Part> + Clone,
+/// Up to `MAX_STREAMS` of the members at a time, in their order.
+fn batches<'p>(
+    members: impl Iterator<Item = &'p SweepMember> + Clone,
     tile: Tile,
-) -> impl Iterator<Item = Fan<'p>> {
+) -> impl Iterator<Item = MemberBatch<'p>> {
     let mut left = members.peekable();
     let mut first = true;
     std::iter::from_fn(move || {
         let one = left.next()?;
-        let mut fan = Fan { parts: [one; FAN], n: 1, tile, first, last: false };
-        while fan.n < FAN {
-            let Some(part) = left.next() else { break };
-            fan.parts[fan.n] = part;
-            fan.n += 1;
+        let mut batch = MemberBatch { members: [one; MAX_STREAMS], n: 1, tile, first, last: false };
+        while batch.n < MAX_STREAMS {
+            let Some(member) = left.next() else { break };
+            batch.members[batch.n] = member;
+            batch.n += 1;
         }
-        (first, fan.last) = (false, left.peek().is_none());
-        Some(fan)
+        (first, batch.last) = (false, left.peek().is_none());
+        Some(batch)
     })
 }
 
-/// The tile after this one in the same bundle; exact but for the width where a row begins.
+/// The tile after this one in the same group; exact but for the width where a row begins.
 fn after(tile: &Tile, [rows, cols]: [usize; 2]) -> Option<Tile> {
     let col = tile.col + tile.cols;
     if col < cols {
@@ -74,91 +76,97 @@ fn after(tile: &Tile, [rows, cols]: [usize; 2]) -> Option<Tile> {
 }
 
 impl Sweep<'_> {
-    fn takes_part(&self, part: &Part, of: Of) -> bool {
-        match of {
-            Of::Gradients => self.own[part.param].active,
-            Of::Values => self.own[part.param].synced,
+    fn takes_part(&self, member: &SweepMember, what: Summed) -> bool {
+        match what {
+            Summed::Gradients => self.param_steps[member.param].active,
+            Summed::Values => self.param_steps[member.param].synced,
         }
     }
 
-    /// The moves that sum a tile: strip by strip over the turned members, then over the others.
+    /// The passes that sum a tile: strip by strip over the transposed members, then over the others.
     fn sums<'p>(
         &'p self,
-        parts: &'p [Part],
+        members: &'p [SweepMember],
         tile: &Tile,
-        of: Of,
-    ) -> impl Iterator<Item = Fan<'p>> + 'p {
+        what: Summed,
+    ) -> impl Iterator<Item = MemberBatch<'p>> + 'p {
         let tile = *tile;
-        let taking = parts.iter().filter(move |p| self.takes_part(p, of));
-        let turned = taking.clone().filter(|p| p.view.transposed);
-        let straight = taking.filter(|p| !p.view.transposed);
-        let strips = strips(tile, turned.clone().next().is_some());
-        strips.flat_map(move |strip| fans(turned.clone(), strip)).chain(fans(straight, tile))
+        let members = members.iter().filter(move |p| self.takes_part(p, what));
+        let transposed = members.clone().filter(|p| p.view.transposed);
+        let untransposed = members.filter(|p| !p.view.transposed);
+        let strips = strips(tile, transposed.clone().next().is_some());
+        strips
+            .flat_map(move |strip| batches(transposed.clone(), strip))
+            .chain(batches(untransposed, tile))
     }
 
     /// What of a member is read; `None` where it has to be converted first.
-    fn source(&self, part: &Part, of: Of) -> Option<*const f32> {
-        let lane = &self.lanes[part.param];
-        match of {
-            Of::Values => Some(lane.p),
-            Of::Gradients => is_direct(lane, self.own[part.param].bound).then(|| lane.g.cast()),
+    fn source(&self, member: &SweepMember, what: Summed) -> Option<*const f32> {
+        let buffers = &self.buffers[member.param];
+        match what {
+            Summed::Values => Some(buffers.p),
+            Summed::Gradients => is_direct(buffers, self.param_steps[member.param].clip_value)
+                .then(|| buffers.g.cast()),
         }
     }
 
-    /// The memory of a move; `None` where a member's has to be converted first.
-    fn streams(&self, fan: &Fan<'_>, of: Of) -> Option<Streams> {
-        let (runs, len) = fan.parts[0].view.runs_of(&fan.tile);
+    /// The memory of a pass; `None` where a member's has to be converted first.
+    fn streams(&self, batch: &MemberBatch<'_>, what: Summed) -> Option<Streams> {
+        let (runs, len) = batch.members[0].view.runs_of(&batch.tile);
         let mut streams = Streams { runs, len, ..Streams::NONE };
-        for k in 0..FAN {
-            let part = fan.parts[k];
-            let at = part.view.first(&fan.tile);
-            streams.from[k] = self.source(part, of)?.wrapping_add(at);
-            streams.ld[k] = part.view.ld;
+        for k in 0..MAX_STREAMS {
+            let member = batch.members[k];
+            let at = member.view.first(&batch.tile);
+            streams.from[k] = self.source(member, what)?.wrapping_add(at);
+            streams.ld[k] = member.view.ld;
         }
         Some(streams)
     }
 
-    fn ahead(&self, fan: Option<&Fan<'_>>, of: Of) -> Option<Streams> {
-        self.streams(fan?, of)
+    fn ahead(&self, batch: Option<&MemberBatch<'_>>, what: Summed) -> Option<Streams> {
+        self.streams(batch?, what)
     }
 
-    /// One move of a sum into `out`, which lies as the members' storage does, its runs a
+    /// One pass of a sum into `out`, which lies as the members' storage does, its runs a
     /// [`pitch`] apart.
     ///
     /// # Safety
-    /// As [`Sweep::run`].
+    /// As `Sweep::run`.
     unsafe fn add(
         &self,
-        fan: &Fan<'_>,
-        of: Of,
+        batch: &MemberBatch<'_>,
+        what: Summed,
         begun: bool,
         load: &mut [f32],
         out: &mut [f32],
         then: &Streams,
     ) {
-        let weight = |part: &Part| if of == Of::Values { part.anchor } else { part.weight };
-        if let Some(streams) = self.streams(fan, of) {
+        let weight = |member: &SweepMember| {
+            if what == Summed::Values { member.average_weight } else { member.share_weight }
+        };
+        if let Some(streams) = self.streams(batch, what) {
             let out_ld = pitch(streams.len);
             debug_assert!(out.len() + out_ld >= streams.runs * out_ld + streams.len);
-            let weights = fan.parts.map(weight);
-            let sum = Sum { streams, n: fan.n, weights, out: out.as_mut_ptr(), out_ld, begun };
+            let weights = batch.members.map(weight);
+            let sum = Sum { streams, n: batch.n, weights, out: out.as_mut_ptr(), out_ld, begun };
             // SAFETY: the caller's promise; `out` is as large as the tile.
             unsafe { sum_runs(self.build, &sum, then) };
             return;
         }
-        for (i, part) in fan.parts().iter().enumerate() {
-            let (lane, bound) = (&self.lanes[part.param], self.own[part.param].bound);
-            part.view.for_runs_at(
-                &fan.tile,
-                pitch(part.view.runs_of(&fan.tile).1),
+        for (i, member) in batch.members().iter().enumerate() {
+            let (buffers, clip_value) =
+                (&self.buffers[member.param], self.param_steps[member.param].clip_value);
+            member.view.for_runs_at(
+                &batch.tile,
+                pitch(member.view.runs_of(&batch.tile).1),
                 |offset, at, n| {
                     // SAFETY: the caller's promise.
-                    let g = unsafe { gradient(self.build, lane, bound, offset, n, load) };
+                    let g = unsafe { gradient(self.build, buffers, clip_value, offset, n, load) };
                     let out = &mut out[at..at + n];
                     if i == 0 && !begun {
-                        weighted_sum::set_scaled(self.build, out, part.weight, g);
+                        weighted_sum::scaled_copy(self.build, out, member.share_weight, g);
                     } else {
-                        weighted_sum::add_scaled(self.build, out, part.weight, g);
+                        weighted_sum::axpy(self.build, out, member.share_weight, g);
                     }
                 },
             );
@@ -168,137 +176,161 @@ impl Sweep<'_> {
     /// Sums something over the members into the worker's tile.
     ///
     /// # Safety
-    /// As [`Sweep::run`].
-    unsafe fn gather(&self, s: &mut Scratch, parts: &[Part], tile: &Tile, of: Of, then: &Streams) {
+    /// As `Sweep::run`.
+    unsafe fn gather(
+        &self,
+        s: &mut Scratch,
+        members: &[SweepMember],
+        tile: &Tile,
+        what: Summed,
+        then: &Streams,
+    ) {
         let Scratch { tiles, strip, load, .. } = s;
-        let mut moves = self.sums(parts, tile, of).peekable();
+        let mut passes = self.sums(members, tile, what).peekable();
         let mut begun = false;
-        while let Some(fan) = moves.next() {
-            let next = self.ahead(moves.peek(), of).unwrap_or(*then);
-            if !fan.turned() {
+        while let Some(batch) = passes.next() {
+            let next = self.ahead(passes.peek(), what).unwrap_or(*then);
+            if !batch.transposed() {
                 // SAFETY: the caller's promise.
-                unsafe { self.add(&fan, of, begun, load, tiles, &next) };
+                unsafe { self.add(&batch, what, begun, load, tiles, &next) };
                 begun = true;
                 continue;
             }
             // SAFETY: the caller's promise.
-            unsafe { self.add(&fan, of, !fan.first, load, strip, &next) };
-            if fan.last {
-                let place = Place { rows: fan.tile.cols, cols: tile.rows, ld: pitch(tile.rows) };
-                let into = &mut tiles[fan.tile.col - tile.col..];
-                transpose::transpose(self.build, strip, place, into, pitch(tile.cols), false);
+            unsafe { self.add(&batch, what, !batch.first, load, strip, &next) };
+            if batch.last {
+                let rectangle =
+                    Rectangle { rows: batch.tile.cols, cols: tile.rows, ld: pitch(tile.rows) };
+                let into = &mut tiles[batch.tile.col - tile.col..];
+                transpose::transpose(self.build, strip, rectangle, into, pitch(tile.cols), false);
                 begun = true;
             }
         }
     }
 
-    /// A strip of the group's tile in a turned member's storage order.
-    fn turn<'s>(&self, tiles: &[f32], tile: &Tile, sub: &Tile, strip: &'s mut [f32]) -> &'s [f32] {
-        let place = Place { rows: tile.rows, cols: sub.cols, ld: pitch(tile.cols) };
+    /// A strip of the group's tile in a transposed member's storage order.
+    fn transpose_strip<'s>(
+        &self,
+        tiles: &[f32],
+        tile: &Tile,
+        sub: &Tile,
+        strip: &'s mut [f32],
+    ) -> &'s [f32] {
+        let rectangle = Rectangle { rows: tile.rows, cols: sub.cols, ld: pitch(tile.cols) };
         let from = &tiles[sub.col - tile.col..];
-        transpose::transpose(self.build, from, place, strip, pitch(tile.rows), false);
+        transpose::transpose(self.build, from, rectangle, strip, pitch(tile.rows), false);
         strip
     }
 
-    /// The moves that use a sum on its members: backwards, because what was read last is still
-    /// in the cache; then strip by strip on the turned ones.
+    /// The passes that use a sum on its members: backwards, because what was read last is still
+    /// in the cache; then strip by strip on the transposed ones.
     fn uses<'p>(
         &'p self,
-        parts: &'p [Part],
+        members: &'p [SweepMember],
         tile: &Tile,
-        of: Of,
-    ) -> impl Iterator<Item = (&'p Part, Tile)> + 'p {
+        what: Summed,
+    ) -> impl Iterator<Item = (&'p SweepMember, Tile)> + 'p {
         let tile = *tile;
-        let taking = parts.iter().rev().filter(move |p| self.takes_part(p, of));
-        let turned = taking.clone().filter(|p| p.view.transposed);
-        let straight = taking.filter(|p| !p.view.transposed).map(move |p| (p, tile));
-        let strips = strips(tile, turned.clone().next().is_some());
-        straight.chain(strips.flat_map(move |strip| turned.clone().map(move |p| (p, strip))))
+        let members = members.iter().rev().filter(move |p| self.takes_part(p, what));
+        let transposed = members.clone().filter(|p| p.view.transposed);
+        let untransposed = members.filter(|p| !p.view.transposed).map(move |p| (p, tile));
+        let strips = strips(tile, transposed.clone().next().is_some());
+        untransposed
+            .chain(strips.flat_map(move |strip| transposed.clone().map(move |p| (p, strip))))
     }
 
-    /// Calls `f(part, tile, sum, scratch, next)` for each use of the sum in the worker's tile.
+    /// Calls `f(member, tile, sum, scratch, next)` for each use of the sum in the worker's tile.
     fn spread(
         &self,
         s: &mut Scratch,
-        parts: &[Part],
+        members: &[SweepMember],
         tile: &Tile,
-        of: Of,
-        mut f: impl FnMut(&Part, &Tile, &[f32], &mut [&mut [f32]; 4], Option<(&Part, Tile)>),
+        what: Summed,
+        mut f: impl FnMut(
+            &SweepMember,
+            &Tile,
+            &[f32],
+            &mut [&mut [f32]; 4],
+            Option<(&SweepMember, Tile)>,
+        ),
     ) {
         let Scratch { tiles, strip, load, m, v, x } = s;
-        let mut buffers = [&mut load[..], &mut m[..], &mut v[..], &mut x[..]];
-        let mut moves = self.uses(parts, tile, of).peekable();
+        let mut blocks = [&mut load[..], &mut m[..], &mut v[..], &mut x[..]];
+        let mut passes = self.uses(members, tile, what).peekable();
         let mut in_strip = None;
-        while let Some((part, sub)) = moves.next() {
-            let next = moves.peek().copied();
-            if !part.view.transposed {
-                f(part, &sub, tiles, &mut buffers, next);
+        while let Some((member, sub)) = passes.next() {
+            let next = passes.peek().copied();
+            if !member.view.transposed {
+                f(member, &sub, tiles, &mut blocks, next);
                 continue;
             }
             if in_strip != Some(sub) {
-                self.turn(tiles, tile, &sub, strip);
+                self.transpose_strip(tiles, tile, &sub, strip);
                 in_strip = Some(sub);
             }
-            f(part, &sub, strip, &mut buffers, next);
+            f(member, &sub, strip, &mut blocks, next);
         }
     }
 
     /// Mixes and updates a tile with one gradient for the whole group.
     ///
     /// # Safety
-    /// As [`Sweep::run`].
-    pub(in crate::optim) unsafe fn update_common(
+    /// As `Sweep::run`.
+    pub(in crate::optim) unsafe fn update_shared(
         &self,
         s: &mut Scratch,
-        parts: &[Part],
+        members: &[SweepMember],
         tile: &Tile,
-        pull: f32,
+        alpha: f32,
     ) {
         let none = Streams::NONE;
-        let first = self.uses(parts, tile, Of::Gradients).next();
-        let then = first.map_or(none, |(part, tile)| self.wanted(part, &tile));
+        let first = self.uses(members, tile, Summed::Gradients).next();
+        let then = first.map_or(none, |(member, tile)| self.update_streams(member, &tile));
         // SAFETY: the caller's promise.
-        unsafe { self.gather(s, parts, tile, Of::Gradients, &then) };
-        let following = after(tile, parts[0].view.shape())
+        unsafe { self.gather(s, members, tile, Summed::Gradients, &then) };
+        let following = after(tile, members[0].view.shape())
             .and_then(|t| {
-                self.ahead(self.sums(parts, &t, Of::Gradients).next().as_ref(), Of::Gradients)
+                self.ahead(
+                    self.sums(members, &t, Summed::Gradients).next().as_ref(),
+                    Summed::Gradients,
+                )
             })
             .unwrap_or(none);
-        self.spread(s, parts, tile, Of::Gradients, |part, sub, sum, buffers, next| {
-            let then = next.map_or(following, |(part, tile)| self.wanted(part, &tile));
+        self.spread(s, members, tile, Summed::Gradients, |member, sub, sum, blocks, next| {
+            let then = next.map_or(following, |(member, tile)| self.update_streams(member, &tile));
             // SAFETY: the caller's promise.
-            unsafe { self.update_tile(buffers, part, sub, Some((sum, pull)), &then) };
+            unsafe { self.update_tile(blocks, member, sub, Some((sum, alpha)), &then) };
         });
     }
 
-    /// p ← (1−β) p + β Σ anchor·p over the members that are synchronised.
+    /// p ← (1−β) p + β Σ average_weight·p over the members that are synchronised.
     ///
     /// # Safety
-    /// As [`Sweep::run`].
+    /// As `Sweep::run`.
     pub(in crate::optim) unsafe fn synchronise(
         &self,
         s: &mut Scratch,
-        parts: &[Part],
+        members: &[SweepMember],
         tile: &Tile,
         beta: f32,
     ) {
-        let values = |part: &Part, tile: &Tile| {
-            let (runs, len) = part.view.runs_of(tile);
-            let p = self.lanes[part.param].p.wrapping_add(part.view.first(tile));
-            Streams { from: [p; FAN], ld: [part.view.ld; FAN], runs, len }
+        let values = |member: &SweepMember, tile: &Tile| {
+            let (runs, len) = member.view.runs_of(tile);
+            let p = self.buffers[member.param].p.wrapping_add(member.view.first(tile));
+            Streams { from: [p; MAX_STREAMS], ld: [member.view.ld; MAX_STREAMS], runs, len }
         };
-        let first = self.uses(parts, tile, Of::Values).next();
-        let then = first.map_or(Streams::NONE, |(part, tile)| values(part, &tile));
+        let first = self.uses(members, tile, Summed::Values).next();
+        let then = first.map_or(Streams::NONE, |(member, tile)| values(member, &tile));
         // SAFETY: the caller's promise.
-        unsafe { self.gather(s, parts, tile, Of::Values, &then) };
+        unsafe { self.gather(s, members, tile, Summed::Values, &then) };
         let factors = [(1.0 - f64::from(beta)) as f32, beta];
-        self.spread(s, parts, tile, Of::Values, |part, sub, average, _, next| {
-            let then = next.map_or(Streams::NONE, |(part, tile)| values(part, &tile));
+        self.spread(s, members, tile, Summed::Values, |member, sub, average, _, next| {
+            let then = next.map_or(Streams::NONE, |(member, tile)| values(member, &tile));
             // SAFETY: the caller's promise.
             unsafe {
-                let values = values(part, sub);
+                let values = values(member, sub);
                 let average = (average, pitch(values.len));
-                pull_runs(self.build, &values, factors, average, &then);
+                lerp_runs(self.build, &values, factors, average, &then);
             }
         });
     }
