@@ -1,6 +1,6 @@
 //! Threads of the step. A job is a number of items and a function of (worker, item). Each worker
 //! has a range of neighbouring items and claims them one by one; when it has none left, it takes
-//! the farther half of what another one has left. So what a core fetches ahead is its own next
+//! the farther half of what another one has left. So what a core prefetches is its own next
 //! item, not the one that another core writes to, which may be far away. Starting a job allocates
 //! nothing, which is why this is not a general purpose pool: the step must not allocate after its
 //! first run.
@@ -271,24 +271,24 @@ mod tests {
     #[test]
     fn the_farther_half_is_taken_from_who_is_late() {
         let mut pool = Pool::new(2).unwrap();
-        let taken = AtomicUsize::new(0);
+        let stolen = AtomicUsize::new(0);
         let start = Instant::now();
         let first = AtomicUsize::new(usize::MAX);
         pool.run(64, &|_, item| match item {
             0 => {
-                while taken.load(Ordering::Relaxed) < 31 && start.elapsed().as_secs() < 60 {
+                while stolen.load(Ordering::Relaxed) < 31 && start.elapsed().as_secs() < 60 {
                     std::thread::yield_now();
                 }
             }
             1..32 => {
-                taken.fetch_add(1, Ordering::Relaxed);
+                stolen.fetch_add(1, Ordering::Relaxed);
                 let _ =
                     first.compare_exchange(usize::MAX, item, Ordering::Relaxed, Ordering::Relaxed);
             }
             _ => {}
         })
         .unwrap();
-        assert_eq!(taken.load(Ordering::Relaxed), 31);
+        assert_eq!(stolen.load(Ordering::Relaxed), 31);
         assert_eq!(first.load(Ordering::Relaxed), 16);
     }
 

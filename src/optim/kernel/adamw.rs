@@ -14,7 +14,7 @@ use crate::optim::kernel::simd::multiversion;
 pub(crate) fn adamw_one(c: &Coefficients, g: f32, p: f32, m: f32, v: f32) -> (f32, f32, f32) {
     let m = m + c.rest1 * (g - m);
     let v = v + c.rest2 * (g * g - v);
-    (moved(c, p, m, v), m, v)
+    (updated(c, p, m, v), m, v)
 }
 
 /// One element of AMSGrad: (p, m, v, x) after the step.
@@ -23,11 +23,12 @@ fn amsgrad_one(c: &Coefficients, g: f32, p: f32, m: f32, v: f32, x: f32) -> (f32
     let m = m + c.rest1 * (g - m);
     let v = v + c.rest2 * (g * g - v);
     let x = if v > x { v } else { x };
-    (moved(c, p, m, x), m, v, x)
+    (updated(c, p, m, x), m, v, x)
 }
 
+/// The parameter after the step; `v` is the second moment or its maximum.
 #[inline(always)]
-fn moved(c: &Coefficients, p: f32, m: f32, v: f32) -> f32 {
+fn updated(c: &Coefficients, p: f32, m: f32, v: f32) -> f32 {
     p - (c.decay * p + c.step * (m / (v.sqrt() * c.root + c.eps)))
 }
 

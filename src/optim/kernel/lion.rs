@@ -36,4 +36,5 @@ fn lion_body(
 }
 
 multiversion!(lion = lion_body,
-    (c: &Coefficients, g: &[f32], own: f32, group: &[f32], alpha: f32, p: &mut [f32], m: &mut [f32]));
+    (c: &Coefficients, g: &[f32], own: f32, group: &[f32], alpha: f32,
+     p: &mut [f32], m: &mut [f32]));

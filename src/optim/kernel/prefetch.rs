@@ -11,9 +11,9 @@ pub(crate) const LANES: usize = 16;
 pub(crate) const MAX_STREAMS: usize = 4;
 /// Runs from this length on are left to the processor until their last `TAIL` elements.
 const LONG: usize = 8193;
-/// How many elements of what follows a long run asks for at its end.
+/// Elements of what follows that the end of a long run prefetches.
 const TAIL: usize = 4096;
-/// Elements between what is asked for and what is worked on, where whole runs are shorter.
+/// Elements between what is prefetched and what is worked on, where whole runs are shorter.
 const AHEAD_IN_RUNS: usize = 1536;
 /// Most runs between them.
 const MOST_RUNS: usize = 48;
@@ -32,8 +32,8 @@ fn prefetch_line(p: *const f32) {
     let _ = p;
 }
 
-/// Up to `MAX_STREAMS` rectangles of one shape, read side by side. An entry that is not in use repeats
-/// one that is.
+/// Up to `MAX_STREAMS` rectangles of one shape, read side by side. An entry that is not in use
+/// repeats one that is.
 #[derive(Clone, Copy)]
 pub(crate) struct Streams {
     pub from: [*const f32; MAX_STREAMS],
@@ -67,12 +67,12 @@ impl Streams {
     }
 }
 
-/// What a stretch asks for: element `i` of it asks for element `i` of each address.
+/// What a stretch prefetches: its element `i` prefetches element `i` from each address on.
 #[derive(Clone, Copy)]
 pub(crate) struct Prefetch(Option<[*const f32; MAX_STREAMS]>);
 
 impl Prefetch {
-    /// Asks for the line at `i` of the first `N` addresses.
+    /// Prefetches the line at `i` of the first `N` addresses.
     #[inline(always)]
     pub fn line<const N: usize>(self, i: usize) {
         if let Some(addresses) = self.0 {
@@ -83,7 +83,7 @@ impl Prefetch {
     }
 }
 
-/// A part of a run, and what it asks for.
+/// A part of a run, and what it prefetches.
 #[derive(Clone, Copy)]
 pub(crate) struct Stretch {
     pub run: usize,
@@ -99,13 +99,13 @@ pub(crate) struct Stretches {
     streams: Streams,
     then: Streams,
     run: usize,
-    /// Where a run's second stretch begins, which asks for the next run; 0 when there is none.
+    /// Where a run's second stretch begins, which prefetches the next run; 0 when there is none.
     tail_start: usize,
     second: bool,
     far: usize,
 }
 
-/// Walks over a rectangle before another one.
+/// The stretches of a rectangle that is read before another one.
 #[inline(always)]
 pub(crate) fn stretches(streams: &Streams, then: &Streams) -> Stretches {
     let long = streams.len >= LONG;

@@ -24,7 +24,7 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// All that is read, for walks and for what comes before them.
+    /// All that is read, for the stretches of these runs and of those before them.
     pub fn streams(&self) -> Streams {
         let ld = [self.ld, self.ld, self.ld, self.g_ld];
         Streams { from: [self.p, self.m, self.v, self.g], ld, runs: self.runs, len: self.len }
@@ -100,7 +100,7 @@ fn adamw_checked(c: &Coefficients, factors: [f32; 2], r: &Runs, then: &Streams) 
 multiversion!(adamw_built = adamw_checked,
     (c: &Coefficients, factors: [f32; 2], r: &Runs, then: &Streams));
 
-/// AdamW with the gradient own·g, or own·g + alpha·group; `then` is what is walked next.
+/// AdamW with the gradient own·g, or own·g + alpha·group; `then` is what is read next.
 ///
 /// # Safety
 /// All memory of the runs must be valid and, where written, used by nobody else.
@@ -191,10 +191,11 @@ fn sum_checked(s: &Sum, then: &Streams) {
 
 multiversion!(sum_built = sum_checked, (s: &Sum, then: &Streams));
 
-/// out ← (out +) w₀x₀ + w₁x₁ + …, one after the other; `then` is what is walked next.
+/// out ← (out +) w₀x₀ + w₁x₁ + …, one after the other; `then` is what is read next.
 ///
 /// # Safety
-/// All memory of the sum must be valid and, where written, used by nobody else; 1 ≤ `n` ≤ `MAX_STREAMS`.
+/// All memory of the sum must be valid and, where written, used by nobody else;
+/// 1 ≤ `n` ≤ `MAX_STREAMS`.
 pub(crate) unsafe fn sum_runs(build: Build, s: &Sum, then: &Streams) {
     debug_assert!((1..=MAX_STREAMS).contains(&s.n));
     sum_built(build, s, then);

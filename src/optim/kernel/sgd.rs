@@ -43,6 +43,8 @@ fn nesterov_body(
 }
 
 multiversion!(sgd = sgd_body,
-    (c: &Coefficients, g: &[f32], own: f32, group: &[f32], alpha: f32, p: &mut [f32], m: &mut [f32]));
+    (c: &Coefficients, g: &[f32], own: f32, group: &[f32], alpha: f32,
+     p: &mut [f32], m: &mut [f32]));
 multiversion!(nesterov = nesterov_body,
-    (c: &Coefficients, g: &[f32], own: f32, group: &[f32], alpha: f32, p: &mut [f32], m: &mut [f32]));
+    (c: &Coefficients, g: &[f32], own: f32, group: &[f32], alpha: f32,
+     p: &mut [f32], m: &mut [f32]));

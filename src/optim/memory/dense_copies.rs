@@ -1,4 +1,4 @@
-//! Dense copies of parameters that do not lie in memory as dense f32, and of gradients with strides.
+//! Dense copies of parameters that do not lie in memory as dense f32, and of strided gradients.
 //!
 //! The sweep works on dense buffers. Before a step the dense copy of a value is gathered from the
 //! host's memory, after it scattered back. For values of a narrow type (bf16, f16) the copy is the
@@ -324,7 +324,7 @@ mod tests {
         let rounded = bf16::from_f32(1.001).to_bits();
         let mut host = vec![rounded; 2400];
         host[2 * 700] = bf16::from_f32(5.0).to_bits();
-        // SAFETY: both arrays hold what is asked for.
+        // SAFETY: both arrays are long enough.
         unsafe { gather_narrow::<bf16>(host.as_ptr(), 2, &mut master) };
         assert!(master.iter().enumerate().all(|(i, &m)| m == if i == 700 { 5.0 } else { 1.001 }));
         host.fill(7);

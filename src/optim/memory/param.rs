@@ -114,8 +114,8 @@ impl ParamState {
             self.v = zeros(adam)?;
             self.x = zeros(options.amsgrad && adam && !self.muon)?;
         }
-        let moved = self.trainable || options.policy == Policy::Paper;
-        if self.needs_dense_value() && moved && self.dense_value.is_none() {
+        let changes = self.trainable || options.policy == Policy::Paper;
+        if self.needs_dense_value() && changes && self.dense_value.is_none() {
             // Zero is the master of +0 and of nothing else: the first gathering reads the host's.
             self.dense_value = Some(Tensor::zeros(DType::F32, shape)?);
         }

@@ -24,8 +24,8 @@ impl StridedBuffer {
     }
 }
 
-/// A checked strided buffer of `len` elements. Dimensions that lie dense within each other are merged, and
-/// those of one element left out: a dense tensor has at most one, of stride 1.
+/// A checked strided buffer of `len` elements. Dimensions that lie dense within each other are
+/// merged, and those of one element left out: a dense tensor has at most one, of stride 1.
 #[derive(Clone, Debug)]
 pub(in crate::optim) struct StridedArray {
     pub data: *mut u8,

@@ -8,7 +8,7 @@ use crate::optim::sweep::buffers::ParamBuffers;
 use crate::optim::sweep::executor::Executor;
 use crate::tensor::DType;
 
-/// One parameter of a step that is about to be taken.
+/// One parameter before its update.
 pub struct GradientView<'a> {
     /// The model, by its index in the list given to the optimizer.
     pub model: usize,
@@ -44,7 +44,7 @@ pub enum GradientAction {
 }
 
 /// Called for each gradient of a step after accumulation and before anything reads it. An
-/// error ends the step, which can be taken again.
+/// error ends the step; it can be repeated.
 pub type GradientCallback =
     Box<dyn FnMut(GradientView<'_>) -> Result<GradientAction> + Send + Sync>;
 

@@ -1,4 +1,4 @@
-//! The models' state: what each was declared as, its weight, rates, micro-batches and skipped steps.
+//! The models' state: their declarations, weights, rates, micro-batches and skipped steps.
 //!
 //! Models are kept in order of name, whatever order they were given in; `order` maps the
 //! caller's indices.

@@ -330,9 +330,8 @@ mod tests {
         shape: &[usize],
         expected: &[(Role, WeightOrBias, Option<usize>, [usize; 2])],
     ) {
-        let placed = classify(&ParamSpec::new(name, shape), 0);
-        let got: Vec<_> =
-            placed.iter().map(|p| (p.role, p.part, p.block, p.view.shape())).collect();
+        let views = classify(&ParamSpec::new(name, shape), 0);
+        let got: Vec<_> = views.iter().map(|p| (p.role, p.part, p.block, p.view.shape())).collect();
         assert_eq!(got, expected, "{name}");
     }
 
@@ -376,9 +375,9 @@ mod tests {
             layout: Some(WeightLayout::InOut),
             order: 9,
         });
-        let placed = classify(&p, 4);
-        assert_eq!((placed[0].role, placed[0].block), (MlpUp, Some(4)));
-        assert_eq!(placed[0].view.shape(), [32, 8]);
+        let views = classify(&p, 4);
+        assert_eq!((views[0].role, views[0].block), (MlpUp, Some(4)));
+        assert_eq!(views[0].view.shape(), [32, 8]);
         p.role = Some(RoleOverride {
             role: Some(Head),
             part: WeightOrBias::Weight,

@@ -191,13 +191,13 @@ impl Plan {
     fn by_role(&mut self, models: &[ModelSpec]) {
         let mut keys: BTreeMap<Key, Vec<Candidate>> = BTreeMap::new();
         for (model, spec) in models.iter().enumerate() {
-            let placed = self.roles(model, spec);
+            let views = self.roles(model, spec);
             let mut blocks: BTreeMap<Stack, usize> = BTreeMap::new();
-            for (_, p) in &placed {
+            for (_, p) in &views {
                 let n = blocks.entry(p.stack).or_default();
                 *n = (*n).max(p.block.map_or(0, |b| b + 1));
             }
-            for (param, p) in placed {
+            for (param, p) in views {
                 let Some(tag) = self.tag(model, param, &p, spec) else { continue };
                 let shape = p.view.shape();
                 let key = Key { stack: p.stack, role: p.role, part: p.part, shape, tag };
@@ -220,7 +220,7 @@ impl Plan {
     /// Roles of a model's parameters; what has none is left out.
     fn roles(&mut self, model: usize, spec: &ModelSpec) -> Vec<(usize, RoleView)> {
         let nth = orders(spec);
-        let mut placed = Vec::new();
+        let mut views = Vec::new();
         for (param, p) in spec.params.iter().enumerate() {
             let view = View::whole(&p.shape);
             if p.dtype != DType::F32 {
@@ -234,10 +234,10 @@ impl Plan {
                     let reason = if host { "kept out by the host" } else { "role unknown" };
                     self.leave(model, param, view, reason);
                 }
-                placed.extend(found.into_iter().map(|f| (param, f)));
+                views.extend(found.into_iter().map(|f| (param, f)));
             }
         }
-        placed
+        views
     }
 
     /// What else must agree: the vocabulary of token tables, the task of heads.
@@ -408,7 +408,7 @@ fn no_partner(
     format!("{name} of other models has shape {}", elsewhere.join(", "))
 }
 
-/// Views that are all transposed are all turned back: nothing has to be transposed then.
+/// Views that are all transposed are all taken as stored: nothing has to be transposed then.
 fn untransposed(mut members: Vec<Member>) -> Vec<Member> {
     if members.iter().all(|m| m.view.transposed) {
         members.iter_mut().for_each(|m| m.view = m.view.transpose());

@@ -187,7 +187,7 @@ pub struct Usage {
     pub order: usize,
 }
 
-/// The host's word on a parameter; it overrides names and graph.
+/// The role that the host gives a parameter; it overrides names and graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleOverride {
     /// The role; `None` keeps the parameter out of every group.

@@ -104,7 +104,7 @@ pub(crate) fn is_direct(buffers: &ParamBuffers, clip_value: f32) -> bool {
     buffers.g_type == DType::F32 && clip_value == f32::INFINITY
 }
 
-/// A stretch of moments as f32; empty where there is none.
+/// Some elements of a moment as f32; empty where there is none.
 ///
 /// # Safety
 /// `from` must be null or valid for `at + n` floats that nobody else uses meanwhile.

@@ -66,11 +66,11 @@ fn pack_rows(
         let pack = unsafe { slice.at(item * width * k, width * k) };
         for i in 0..width {
             let row = item * width + i;
-            let places = pack[i..].iter_mut().step_by(width);
+            let column = pack[i..].iter_mut().step_by(width);
             if row < m {
-                places.zip(&x[row * k..(row + 1) * k]).for_each(|(p, x)| *p = *x);
+                column.zip(&x[row * k..(row + 1) * k]).for_each(|(p, x)| *p = *x);
             } else {
-                places.for_each(|p| *p = 0.0);
+                column.for_each(|p| *p = 0.0);
             }
         }
     })
@@ -178,7 +178,7 @@ fn multiply(
     if extent == Extent::Symmetric { mirror(pool, &mut out[..m * n], m) } else { Ok(()) }
 }
 
-/// Copies what lies above the diagonal of an `n` × `n` matrix to the places below it.
+/// Copies what lies above the diagonal of an `n` × `n` matrix below it.
 fn mirror(pool: &mut Pool, x: &mut [f32], n: usize) -> Result<()> {
     let slice = DisjointSlice::new(x);
     pool.run(n.div_ceil(ITEM_ROWS), &|_, item| {
@@ -267,7 +267,7 @@ mod tests {
         x.iter().map(|x| x.to_bits()).collect()
     }
 
-    fn turned(x: &[f32], [m, k]: [usize; 2]) -> Vec<f32> {
+    fn transposed(x: &[f32], [m, k]: [usize; 2]) -> Vec<f32> {
         (0..k * m).map(|e| x[e % m * k + e / m]).collect()
     }
 
@@ -290,7 +290,7 @@ mod tests {
                     assert_eq!(bits(&out), bits(&want), "{build:?} {m} {k} {n}");
                     let mut gram = vec![f32::NAN; m * m];
                     packed.gram(&mut pool, build, [m, k], &a, &mut gram).unwrap();
-                    let want = plain([m, k, m], &a, &turned(&a, [m, k]));
+                    let want = plain([m, k, m], &a, &transposed(&a, [m, k]));
                     assert_eq!(bits(&gram), bits(&want), "{build:?} {m} {k}");
                     let mut square = vec![f32::NAN; m * m];
                     let (factors, half) = ([&gram[..], &gram[..]], Extent::Symmetric);

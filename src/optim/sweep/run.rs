@@ -6,8 +6,11 @@ use crate::optim::sweep::update::Sweep;
 use crate::optim::sweep::work::{Mixing, WorkItem};
 
 impl Sweep<'_> {
+    /// Runs an item.
+    ///
     /// # Safety
-    /// All memory behind the buffers must be valid for their length, and nobody else may touch it meanwhile.
+    /// All memory behind the buffers must be valid for their length, and nobody else may use it
+    /// meanwhile.
     pub unsafe fn run(&self, s: &mut Scratch, item: &WorkItem) {
         match *item {
             // SAFETY: the caller's promise.
@@ -27,7 +30,7 @@ impl Sweep<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             if self.updates {
-                match group.mix {
+                match group.mixing {
                     Mixing::Separate => self.update_separate(s, members, tile),
                     Mixing::Shared { alpha } => self.update_shared(s, members, tile, alpha),
                     Mixing::Matrix { at, k } => self.update_by_matrix(s, members, tile, at, k),

@@ -4,8 +4,8 @@ use crate::memory::Floats;
 use crate::optim::sweep::tile::{BLOCK, MAX_ROWS, PITCH_GAP, STRIP_BUFFER};
 use std::cell::UnsafeCell;
 
-/// A worker's own memory. `tiles` holds gradient tiles, `strip` some runs of a transposed member, the
-/// rest one block each.
+/// A worker's own memory. `tiles` holds gradient tiles, `strip` some runs of a transposed member,
+/// the rest one block each.
 pub(crate) struct Scratch {
     pub tiles: Floats,
     pub strip: Floats,

@@ -1,8 +1,8 @@
 //! One gradient, or one average, for a whole group: its members' tiles are summed, and the sum
 //! is used on each of them, while they are in the cache.
 //!
-//! A tile is worked off in *passes*: walks over some members at once, or over one. Each pass
-//! knows the next one, and asks for its memory towards its own end.
+//! A tile is worked off in *passes*, each over some members at once or over one. Each pass knows the
+//! next one, and prefetches its memory towards its own end.
 
 use crate::optim::kernel::prefetch::{MAX_STREAMS, Streams};
 use crate::optim::kernel::runs::{Sum, lerp_runs, sum_runs};
@@ -23,7 +23,7 @@ enum Summed {
     Values,
 }
 
-/// Some members whose tiles are walked side by side.
+/// Some members whose tiles are read side by side.
 #[derive(Clone, Copy)]
 struct MemberBatch<'p> {
     members: [&'p SweepMember; MAX_STREAMS],
@@ -83,7 +83,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// The passes that sum a tile: strip by strip over the transposed members, then over the others.
+    /// The passes that sum a tile: strip by strip over the transposed members, then over the
+    /// others.
     fn sums<'p>(
         &'p self,
         members: &'p [SweepMember],
@@ -303,7 +304,7 @@ impl Sweep<'_> {
         });
     }
 
-    /// p ← (1−β) p + β Σ average_weight·p over the members that are synchronised.
+    /// p ← (1−β) p + β Σ weight·p over the members that are synchronised.
     ///
     /// # Safety
     /// As `Sweep::run`.

@@ -95,14 +95,14 @@ impl Sharing {
         let beta = options.beta as f32;
         for g in 0..self.tiling.groups.len() {
             let group = self.tiling.groups[g];
-            let mix = if share && group.n > 1 {
+            let mixing = if share && group.n > 1 {
                 self.mixing(options, &weight, steps, g)
             } else {
                 Mixing::Separate
             };
             let averaged = sync && group.n > 1 && self.weigh_average(&weight, steps, group);
             let group = &mut self.tiling.groups[g];
-            group.mix = mix;
+            group.mixing = mixing;
             group.beta = if averaged { beta } else { 0.0 };
         }
     }

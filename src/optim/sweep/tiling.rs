@@ -22,7 +22,7 @@ const _: () = assert!(TRANSPOSED_ROWS * BLOCK <= TILE_FLOATS && TRANSPOSED_FLOAT
 /// Elements of all members' gradients in a tile with one row. Shorter runs cost more beginnings;
 /// with longer ones less is still in the second-level cache when it is used again.
 const ROW_FLOATS: usize = 98_304;
-/// Elements of a page, which a run should fill, and most of a run: as many as one asks ahead.
+/// Elements of a page, which a run should fill, and most of a run: as many as are prefetched.
 const ROW_COLS: [usize; 2] = [1024, 8192];
 /// Elements of all tiles together where the members' tiles are kept side by side: what stays in
 /// the second-level cache beside the streams.
@@ -167,7 +167,7 @@ impl Tiling {
             average_weight: 0.0,
         };
         self.members.extend(members.iter().map(member));
-        self.groups.push(SweepGroup { first, n, mix: Mixing::Separate, beta: 0.0 });
+        self.groups.push(SweepGroup { first, n, mixing: Mixing::Separate, beta: 0.0 });
         let squares = self.gram_offsets.last().copied().unwrap_or(0);
         let before = self.groups.len().checked_sub(2).map_or(0, |b| self.groups[b].n.pow(2));
         self.gram_offsets.push(squares + before);

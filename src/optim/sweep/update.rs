@@ -7,7 +7,6 @@ use crate::optim::kernel::prefetch::{MAX_STREAMS, Streams};
 use crate::optim::kernel::runs::{Runs, adamw_runs};
 use crate::optim::kernel::simd::Build;
 use crate::optim::kernel::update::{Gradient, Slices, update};
-
 use crate::optim::sweep::buffers::{ParamBuffers, ParamStep, gradient, is_direct, wide};
 use crate::optim::sweep::scratch::Scratch;
 use crate::optim::sweep::tile::{BLOCK, Tile, pitch};
@@ -24,7 +23,7 @@ pub(crate) struct Sweep<'a> {
     pub matrices: &'a [f32],
     /// Seed of the rounding when moments are bfloat16.
     pub rounding_seed: Option<u32>,
-    /// False walks without updating: synchronisation alone.
+    /// False synchronises without updating.
     pub updates: bool,
 }
 
@@ -38,20 +37,20 @@ impl Sweep<'_> {
         start: usize,
         len: usize,
     ) {
-        let own = self.param_steps[param];
-        if !own.active || !self.updates {
+        let step = self.param_steps[param];
+        if !step.active || !self.updates {
             return;
         }
         let buffers = &self.buffers[param];
-        let direct = is_direct(buffers, own.clip_value) && self.rounding_seed.is_none();
+        let direct = is_direct(buffers, step.clip_value) && self.rounding_seed.is_none();
         let block = if direct { len } else { BLOCK };
         let mut at = start;
         while at < start + len {
             let n = block.min(start + len - at);
             // SAFETY: the caller's promise.
             unsafe {
-                let g = gradient(self.build, buffers, own.clip_value, at, n, &mut s.load);
-                let g = Gradient { g, own: own.grad_scale, group: None };
+                let g = gradient(self.build, buffers, step.clip_value, at, n, &mut s.load);
+                let g = Gradient { g, own: step.grad_scale, group: None };
                 self.apply(param, at, n, g, &mut s.m, &mut s.v, &mut s.x);
             }
             at += n;
@@ -139,8 +138,8 @@ impl Sweep<'_> {
         group: Option<(&[f32], f32)>,
         then: &Streams,
     ) {
-        let (own, buffers) = (self.param_steps[member.param], &self.buffers[member.param]);
-        let factor = if group.is_some() { member.own_factor } else { own.grad_scale };
+        let (step, buffers) = (self.param_steps[member.param], &self.buffers[member.param]);
+        let factor = if group.is_some() { member.own_factor } else { step.grad_scale };
         if self.updates_in_runs(member.param) {
             // SAFETY: the caller's promise.
             unsafe { self.update_runs(member, tile, factor, group, then) };
@@ -150,7 +149,7 @@ impl Sweep<'_> {
         member.view.for_runs_at(tile, buffer_ld, |offset, at, n| {
             // SAFETY: the caller's promise.
             unsafe {
-                let g = gradient(self.build, buffers, own.clip_value, offset, n, load);
+                let g = gradient(self.build, buffers, step.clip_value, offset, n, load);
                 let group = group.map(|(group, alpha)| (&group[at..at + n], alpha));
                 self.apply(member.param, offset, n, Gradient { g, own: factor, group }, m, v, x);
             }
@@ -193,7 +192,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// AdamW over a tile with the buffers's own gradient and perhaps the group's.
+    /// AdamW over a tile with the parameter's gradient and perhaps the group's.
     ///
     /// # Safety
     /// As `Sweep::run`.

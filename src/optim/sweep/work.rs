@@ -12,7 +12,7 @@ pub(crate) struct SweepMember {
     pub view: View,
     /// Factor of its gradient in the group's.
     pub share_weight: f32,
-    /// Factor of its own gradient in its mixed one.
+    /// Factor of its own gradient in the mixed one.
     pub own_factor: f32,
     /// Factor of its value in the group's average.
     pub average_weight: f32,
@@ -34,8 +34,8 @@ pub(crate) enum Mixing {
 pub(crate) struct SweepGroup {
     pub first: usize,
     pub n: usize,
-    pub mix: Mixing,
-    /// Pull towards the average; 0 does not synchronise.
+    pub mixing: Mixing,
+    /// β, the share of the average in the new values; 0 does not synchronise.
     pub beta: f32,
 }
 
