@@ -3,6 +3,14 @@
 //!
 //! It works on raw host memory and knows neither graphs nor runtimes. docs/optimizer.md holds
 //! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
+//!
+//! - `options`: hyper-parameters and their ranges
+//! - `plan`: who shares with whom: declared models, roles, views, groups
+//! - `rates`: schedules, adaptive rates, the factors of a learning rate
+//! - `kernel`: the formulas over contiguous memory, compiled per instruction set
+//! - `sweep`: the one pass over memory: tiles, mixing, synchronisation, Muon's matrices
+//! - `memory`: parameters in the host's memory, their dense copies, moments
+//! - `optimizer`: the parts together, and what the host calls
 
 mod kernel;
 mod memory;

@@ -190,25 +190,25 @@ fn check_cluster(cluster: &[MemoryUse], end: usize) -> Result<()> {
     let start = cluster[0].array.bytes().0;
     let mut occupied = vec![0u64; (end - start).div_ceil(128)];
     let (written, read): (Vec<_>, Vec<_>) = cluster.iter().partition(|c| c.written);
-    for memory_use in written.iter().chain(&read) {
+    for one in written.iter().chain(&read) {
         let mut clash = false;
-        for_byte_pairs(memory_use.array, start, |pair| {
+        for_byte_pairs(one.array, start, |pair| {
             let bit = 1u64 << (pair % 64);
             clash |= occupied[pair / 64] & bit != 0;
-            if memory_use.written {
+            if one.written {
                 occupied[pair / 64] |= bit;
             }
         });
         if clash {
-            let (from, to) = memory_use.array.bytes();
+            let (from, to) = one.array.bytes();
             let touches = |c: &&&MemoryUse| {
                 let (a, b) = c.array.bytes();
-                c.name != memory_use.name && a < to && from < b
+                c.name != one.name && a < to && from < b
             };
             let other = written.iter().find(touches).map_or("itself", |c| c.name.as_str());
             return Err(Error::invalid(format!(
                 "the memory of {} is also that of {other}; each needs its own",
-                memory_use.name
+                one.name
             )));
         }
     }
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn memory_of_two_is_found() {
-        let memory_use = |data: usize, shape: &[usize], strides: &[i64], written: bool| {
+        let memory = |data: usize, shape: &[usize], strides: &[i64], written: bool| {
             let buffer = StridedBuffer {
                 strides: Some(strides.to_vec()),
                 ..StridedBuffer::dense(data as _, DType::F32)
@@ -316,17 +316,17 @@ mod tests {
             }
             check_overlap(uses)
         };
-        let left = memory_use(0x1000, &[4, 2], &[5, 1], true);
-        let right = memory_use(0x1008, &[4, 3], &[5, 1], true);
+        let left = memory(0x1000, &[4, 2], &[5, 1], true);
+        let right = memory(0x1008, &[4, 3], &[5, 1], true);
         assert!(check(&[left.clone(), right.clone()]).is_ok());
-        let wide = memory_use(0x1000, &[4, 3], &[5, 1], true);
+        let wide = memory(0x1000, &[4, 3], &[5, 1], true);
         let e = check(&[wide, right.clone()]).unwrap_err();
         assert!(e.message().contains("'0'") && e.message().contains("'1'"), "{e}");
-        let read = memory_use(0x1008, &[4, 3], &[5, 1], false);
+        let read = memory(0x1008, &[4, 3], &[5, 1], false);
         assert!(check(&[read.clone(), read.clone()]).is_ok());
         assert!(check(&[left.clone(), read.clone(), read.clone()]).is_ok());
         assert!(check(&[right, read]).is_err());
-        let next = memory_use(0x1000 + 4 * 20, &[2], &[1], true);
+        let next = memory(0x1000 + 4 * 20, &[2], &[1], true);
         assert!(check(&[left, next]).is_ok());
     }
 }
