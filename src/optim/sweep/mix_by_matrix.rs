@@ -109,7 +109,7 @@ impl Sweep<'_> {
             unsafe { self.copy_gradient(member, &sub, load, (strip, ld), &next) };
             let rectangle = Rectangle { rows: sub.cols, cols: sub.rows, ld };
             let into = &mut slot[sub.col - tile.col..];
-            transpose::transpose(self.build, strip, rectangle, into, tile.cols, false);
+            transpose::transpose(self.build, strip, rectangle, into, tile.cols);
         }
     }
 
@@ -162,14 +162,7 @@ impl Sweep<'_> {
             let (mixed, ld) = if member.view.transposed {
                 let rectangle = Rectangle { rows: sub.rows, cols: sub.cols, ld: tile.cols };
                 let ld = pitch(sub.rows);
-                transpose::transpose(
-                    self.build,
-                    &slot[sub.col - tile.col..],
-                    rectangle,
-                    strip,
-                    ld,
-                    false,
-                );
+                transpose::transpose(self.build, &slot[sub.col - tile.col..], rectangle, strip, ld);
                 (&strip[..], ld)
             } else {
                 (slot, sub.cols)

@@ -203,7 +203,7 @@ impl Sweep<'_> {
                 let rectangle =
                     Rectangle { rows: batch.tile.cols, cols: tile.rows, ld: pitch(tile.rows) };
                 let into = &mut tiles[batch.tile.col - tile.col..];
-                transpose::transpose(self.build, strip, rectangle, into, pitch(tile.cols), false);
+                transpose::transpose(self.build, strip, rectangle, into, pitch(tile.cols));
                 begun = true;
             }
         }
@@ -219,7 +219,7 @@ impl Sweep<'_> {
     ) -> &'s [f32] {
         let rectangle = Rectangle { rows: tile.rows, cols: sub.cols, ld: pitch(tile.cols) };
         let from = &tiles[sub.col - tile.col..];
-        transpose::transpose(self.build, from, rectangle, strip, pitch(tile.rows), false);
+        transpose::transpose(self.build, from, rectangle, strip, pitch(tile.rows));
         strip
     }
 

@@ -55,7 +55,7 @@ impl Orthogonaliser {
         let u = unsafe { std::slice::from_raw_parts(buffers.v.cast::<f32>(), rows * cols) };
         if rows > cols {
             let to = &mut self.x[..rows * cols];
-            transpose::transpose(build, u, Rectangle::dense(rows, cols), to, rows, false);
+            transpose::transpose(build, u, Rectangle::dense(rows, cols), to, rows);
         } else {
             self.x[..rows * cols].copy_from_slice(u);
         }
@@ -64,7 +64,7 @@ impl Orthogonaliser {
         let (step, decay) = ((rate * size) as f32, (rate * weight_decay) as f32);
         let x = if rows > cols {
             let to = &mut self.next[..m * n];
-            transpose::transpose(build, &self.x[..m * n], Rectangle::dense(m, n), to, m, false);
+            transpose::transpose(build, &self.x[..m * n], Rectangle::dense(m, n), to, m);
             &self.next
         } else {
             &self.x
