@@ -306,7 +306,7 @@ fn losses_over_no_label_move_no_rate() {
             }
             trainer.step().unwrap();
         }
-        trainer.optimizer().rates(0).unwrap().convergence
+        trainer.optimizer().rates(0).unwrap().adaptive
     };
     // The loss does not move, so no rate has a reason to; zeros between would be one.
     assert!((rates(true) - rates(false)).abs() < 1e-3, "{} {}", rates(true), rates(false));

@@ -41,7 +41,7 @@ pub struct Evaluation {
     pub logits: Vec<(String, Tensor)>,
 }
 
-/// What there is to know of a parameter.
+/// Facts about a parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct ParameterInfo<'a> {
     /// Name in the graph and in the published state dict.
@@ -94,7 +94,7 @@ impl Trainer {
         let mutual = Mutual::new(&options.optimizer, &built)?;
         let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options);
-        built.iter_mut().for_each(|model| model.recipe.cancel_token = Some(cancel_token.clone()));
+        built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.threads = cores(options.threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
@@ -103,7 +103,7 @@ impl Trainer {
         let models = built;
         let mut trainer =
             Self { optimizer, models, bound, n_pending: 0, cancel_token, mutual, log };
-        trainer.tell_of_creation();
+        trainer.log_creation();
         Ok(trainer)
     }
 
@@ -125,7 +125,7 @@ impl Trainer {
         })
     }
 
-    /// What is shared with what, and why.
+    /// The sharing plan.
     pub fn plan(&self) -> &Plan {
         self.optimizer.plan()
     }
@@ -140,12 +140,12 @@ impl Trainer {
         &mut self.optimizer
     }
 
-    /// A switch that ends a run from another thread with a `Cancelled` error.
+    /// A token that ends runs from another thread with a `Cancelled` error.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel_token.clone()
     }
 
-    /// Forgets gradients that were accumulated since the last step.
+    /// Discards gradients that were accumulated since the last step.
     pub fn zero_grad(&mut self) {
         self.optimizer.zero_grad();
         self.n_pending = 0;
@@ -167,7 +167,7 @@ impl Trainer {
             .check_training(batch)
             .and_then(|()| one.forward_backward(batch))
             .map_err(|e| in_model(e, &one.name));
-        self.tell_of_runs();
+        self.log_runs();
         self.account(model, run?)
     }
 
@@ -208,7 +208,7 @@ impl Trainer {
             Some(mutual) => mutual.run(&mut self.models, batches, &self.optimizer),
             None => self.run_side_by_side(batches),
         };
-        self.tell_of_runs();
+        self.log_runs();
         runs?.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
     }
 
@@ -239,12 +239,12 @@ impl Trainer {
         Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
     }
 
-    /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.
+    /// Binds every model's memory to the optimizer, e.g. to restore its moments.
     pub(super) fn bind_all(&mut self) -> Result<()> {
         (0..self.models.len()).try_for_each(|model| self.bind(model))
     }
 
-    /// Tells the optimizer where a model's parameters lie, and such gradients as there are.
+    /// Binds a model's parameters, and the gradients that exist, to the optimizer.
     fn bind(&mut self, model: usize) -> Result<()> {
         let buffers = self.models[model].parameters.iter_mut().map(|p| Buffers {
             grad: p.gradient_address(),
@@ -264,9 +264,9 @@ impl Trainer {
     }
 
     /// One coordinated step over what was accumulated: check, clip, share, update, synchronise.
-    /// Without a forward and backward pass since the last one it is a `State` error. A trial
-    /// synchronisation that is cancelled or fails is left out (`synced` is false): the step was
-    /// taken nevertheless.
+    /// Without a forward and backward pass since the last one it is a `State` error. A
+    /// synchronisation whose check is cancelled or fails is left out (`synced` is false); the step
+    /// itself is done.
     pub fn step(&mut self) -> Result<StepReport> {
         if self.n_pending == 0 {
             return Err(Error::state(
@@ -282,14 +282,14 @@ impl Trainer {
         if let Some(mutual) = &mut self.mutual {
             mutual.begin(&self.models);
         }
-        self.each_parameter(Parameter::keep_still_rows);
+        self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
-        self.each_parameter(Parameter::put_back_still_rows);
+        self.each_parameter(Parameter::restore_frozen_rows);
         let report = report?;
         if let Some(mutual) = &mut self.mutual {
             mutual.follow(&self.models, report.step)?;
         }
-        self.tell_of_step(&report);
+        self.log_step(&report);
         Ok(report)
     }
 
@@ -297,7 +297,7 @@ impl Trainer {
         let mut report = self.optimizer.step()?;
         self.n_pending = 0;
         if report.sync_due {
-            self.try_sync(&mut report)?;
+            self.sync_if_harmless(&mut report)?;
         }
         Ok(report)
     }
@@ -372,7 +372,7 @@ impl Trainer {
     }
 
     /// Replaces a gradient between the backward pass and the step. With accumulation over more
-    /// than one micro-batch it is too late then: a `State` error.
+    /// than one micro-batch it is a `State` error: the gradient is accumulated already.
     pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
         let accumulating = self.optimizer.options().accumulation > 1;
         let one = self.model_mut(model)?;
@@ -402,7 +402,7 @@ impl Trainer {
             }
         };
         write().map_err(|e| in_model(e, &one.name))?;
-        self.tell(|| format!("model '{}' written to {}", one.name, dir.display()));
+        self.log_info(|| format!("model '{}' written to {}", one.name, dir.display()));
         Ok(())
     }
 
@@ -412,7 +412,7 @@ impl Trainer {
         one.inference_graph()
             .and_then(|graph| graph.write(path, false))
             .map_err(|e| in_model(e, &one.name))?;
-        self.tell(|| format!("model '{}' written to {}", one.name, path.display()));
+        self.log_info(|| format!("model '{}' written to {}", one.name, path.display()));
         Ok(())
     }
 
@@ -428,7 +428,7 @@ impl Trainer {
         self.n_pending
     }
 
-    /// Takes what models noted while they ran, with their names.
+    /// Removes and returns the models' messages, with their names.
     pub(super) fn take_notes(&mut self) -> Vec<(String, Vec<(Level, String)>)> {
         let noted = self.models.iter_mut().filter(|m| !m.notes.is_empty());
         noted.map(|m| (m.name.clone(), std::mem::take(&mut m.notes))).collect()
@@ -455,7 +455,7 @@ impl std::fmt::Debug for Trainer {
     }
 }
 
-/// Names the model in an error that does not do so yet.
+/// Adds the model's name to an error, unless it is there already.
 pub(super) fn in_model(error: Error, name: &str) -> Error {
     let place = format!("model '{name}'");
     if error.message().starts_with(&place) { error } else { error.context(place) }
@@ -487,7 +487,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
     let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
     let (_, threads) = plan_threads(cores, if in_turn { 1 } else { n_trained.max(1) });
     for model in models {
-        model.recipe.mutual = mutual.map(|m| m.temperature);
+        model.sessions.mutual = mutual.map(|m| m.temperature);
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

@@ -57,7 +57,7 @@ impl Mutual {
     ) -> Result<Vec<Vec<(String, Tensor)>>> {
         let each = models.iter().zip(batches);
         let labels = each.map(|(m, batch)| {
-            let spec = &m.recipe.spec;
+            let spec = &m.sessions.spec;
             ignored_labels(labels(spec), spec.ignore_index, batch)
         });
         let labels = labels.collect::<Result<Vec<_>>>()?;
@@ -106,7 +106,7 @@ impl Mutual {
         for (i, share) in self.shares.iter_mut().enumerate() {
             *share = match self.options.teacher_weights {
                 TeacherWeights::Equal => 1.0,
-                TeacherWeights::Model => optimizer.model_share(i)? as f32,
+                TeacherWeights::Model => optimizer.normalised_weight(i)? as f32,
             };
         }
         Ok(())
@@ -202,7 +202,7 @@ impl Mutual {
         step: u64,
     ) -> Result<()> {
         let shape = models[i].row_shape(batches[i]).map_err(|e| in_model(e, &models[i].name))?;
-        let of = |j: usize| Examples::new(&models[j].name, &models[j].recipe.spec, batches[j]);
+        let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
         let (student, target) = (of(i), &mut self.targets[i]);
         target.begin(shape);
         if self.options.teacher == Teacher::Memory {
@@ -238,7 +238,7 @@ impl Mutual {
 
     /// Adds the step's predictions to the memory.
     fn remember(&mut self, models: &[Model], batches: &[Batch]) -> Result<()> {
-        let of = |j: usize| Examples::new(&models[j].name, &models[j].recipe.spec, batches[j]);
+        let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
         let ids = of(0).wanted_ids()?;
         for j in 1..models.len() {
             let same = of(j).wanted_ids()?.data == ids.data;
@@ -315,7 +315,7 @@ impl optim::Mutual {
                 given.name
             )));
         }
-        let kind = |m: &Model| m.recipe.spec.kind.clone();
+        let kind = |m: &Model| m.sessions.spec.kind.clone();
         for model in models {
             if matches!(kind(model), LossKind::MeanSquaredError | LossKind::Output(_)) {
                 return Err(Error::unsupported(format!(

@@ -1,4 +1,5 @@
-//! One model at one shape: a session with everything bound to memory that stays where it is.
+//! One model at one shape: a session whose inputs and outputs are bound to memory that does not
+//! move.
 //!
 //! Parameters are read, gradients written, in the model's own tensors: nothing is copied per
 //! step but the batch. This file and the optimizer's binding are where addresses are handed out.
@@ -10,7 +11,7 @@ use crate::train::batch::{Batch, copy_into, elements};
 use crate::train::parameter::Parameter;
 
 /// A graph ready for a session, and what its inputs and outputs are.
-pub(in crate::train) struct Program<'a> {
+pub(in crate::train) struct GraphSpec<'a> {
     /// The encoded graph.
     pub bytes: &'a [u8],
     /// Inputs that the batch feeds: name, dtype, shape. Parameters may be among them.
@@ -39,12 +40,12 @@ pub(in crate::train) struct BoundSession {
 impl BoundSession {
     /// Opens the session and binds `parameters`, whose tensors must outlive it.
     pub fn new(
-        program: &Program,
+        graph: &GraphSpec,
         parameters: &mut [Parameter],
         options: &SessionOptions,
         cancel_token: Option<&CancelToken>,
     ) -> Result<Self> {
-        let mut session = Session::from_bytes(program.bytes, options)?;
+        let mut session = Session::from_bytes(graph.bytes, options)?;
         if let Some(cancel_token) = cancel_token {
             session.set_cancel_token(cancel_token.clone());
         }
@@ -62,7 +63,7 @@ impl BoundSession {
                 binding.bind_input_raw(&parameter.name, value.dtype(), value.shape(), ptr)
             }?;
         }
-        for (index, output) in program.gradients {
+        for (index, output) in graph.gradients {
             let gradient = parameters[*index].gradient_mut()?;
             if let Device::Cuda { id } = options.device {
                 gradient.pin(id);
@@ -74,24 +75,24 @@ impl BoundSession {
                 binding.bind_output_raw(output, dtype, &shape, ptr)
             }?;
         }
-        for (name, dtype, shape) in program.inputs {
+        for (name, dtype, shape) in graph.inputs {
             if wanted.contains(name) && !parameters.iter().any(|p| p.name == *name) {
                 binding.bind_input_owned(name, Tensor::zeros(*dtype, shape)?)?;
             }
         }
-        for loss in [program.loss, program.mutual].into_iter().flatten() {
+        for loss in [graph.loss, graph.mutual].into_iter().flatten() {
             binding.bind_output_owned(loss, Tensor::zeros(DType::F32, &[])?)?;
         }
-        for (name, dtype, shape) in program.outputs {
+        for (name, dtype, shape) in graph.outputs {
             binding.bind_output_owned(name, Tensor::zeros(*dtype, shape)?)?;
         }
-        let outputs = program.outputs.iter().map(|(name, ..)| name.clone()).collect();
-        let loss = program.loss.map(str::to_owned);
-        let mutual = program.mutual.map(str::to_owned);
+        let outputs = graph.outputs.iter().map(|(name, ..)| name.clone()).collect();
+        let loss = graph.loss.map(str::to_owned);
+        let mutual = graph.mutual.map(str::to_owned);
         Ok(Self { forward: None, binding, session, loss, mutual, outputs })
     }
 
-    /// Copies the batch in and runs. Names that the graph does not read are passed over.
+    /// Copies the batch in and runs. Names that the graph does not read are ignored.
     pub fn run(&mut self, batch: Batch) -> Result<()> {
         for view in batch {
             if let Ok(tensor) = self.binding.input_mut(view.name) {
@@ -111,7 +112,7 @@ impl BoundSession {
         Ok(())
     }
 
-    /// Zeroes an input that is not part of the batch. Names that there are not are passed over.
+    /// Zeroes an input that is not part of the batch. Names that there are not are ignored.
     pub fn clear_input(&mut self, name: &str) {
         if let Ok(tensor) = self.binding.input_mut(name) {
             tensor.bytes_mut().fill(0);
@@ -120,7 +121,7 @@ impl BoundSession {
 
     /// The loss of the last batch with the parameters as they are now. Only the loss is bound, so
     /// nothing else is computed.
-    pub fn loss_again(&mut self, parameters: &[Parameter]) -> Result<f64> {
+    pub fn recompute_loss(&mut self, parameters: &[Parameter]) -> Result<f64> {
         let Some(loss) = &self.loss else { return Ok(f64::NAN) };
         if self.forward.is_none() {
             let mut forward = self.session.bind()?;
@@ -161,7 +162,7 @@ impl BoundSession {
         first.map(f64::from).ok_or_else(|| Error::internal("the loss has no value"))
     }
 
-    /// An output of the last run, by position in the program's list.
+    /// An output of the last run, by position in the graph's list.
     pub fn output(&self, index: usize) -> Result<&Tensor> {
         self.binding.output(&self.outputs[index])
     }
