@@ -175,7 +175,8 @@ typedef uint32_t mmopt_code;
 #endif // __cplusplus
 
 /**
- * How learning rates follow the models' losses.
+ * How learning rates follow the models' losses. adaptive_lr_every and adaptive_lr_window, keys of
+ * options_json, say how often and how far back; another preset has other values of them.
  */
 enum mmopt_adaptive_lr
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -587,7 +588,7 @@ typedef uint32_t mmopt_phase;
 #endif // __cplusplus
 
 /**
- * Which parameters belong together.
+ * Which parameters share.
  */
 enum mmopt_share_policy
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -607,7 +608,7 @@ enum mmopt_share_policy
      */
     MMOPT_SHARE_POLICY_ALIGNED = 2,
     /**
-     * Groups named in optimizer_json.
+     * The groups in share_groups, a key of options_json.
      */
     MMOPT_SHARE_POLICY_CUSTOM = 3,
 };
@@ -677,7 +678,7 @@ enum mmopt_share_rule
      */
     MMOPT_SHARE_RULE_PROJECT = 4,
     /**
-     * An influence matrix in optimizer_json.
+     * The matrix in share_influence, a key of options_json.
      */
     MMOPT_SHARE_RULE_INFLUENCE = 5,
 };
@@ -686,39 +687,6 @@ enum mmopt_share_rule
 typedef enum mmopt_share_rule mmopt_share_rule;
 #else
 typedef uint32_t mmopt_share_rule;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * What follows the linear warm-up.
- */
-enum mmopt_schedule
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * The base rate.
-     */
-    MMOPT_SCHEDULE_CONSTANT = 0,
-    /**
-     * A straight line to the floor at total_steps.
-     */
-    MMOPT_SCHEDULE_LINEAR = 1,
-    /**
-     * Half a cosine to the floor at total_steps.
-     */
-    MMOPT_SCHEDULE_COSINE = 2,
-    /**
-     * One named in optimizer_json.
-     */
-    MMOPT_SCHEDULE_CUSTOM = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_schedule mmopt_schedule;
-#else
-typedef uint32_t mmopt_schedule;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -1263,15 +1231,15 @@ typedef struct mmopt_trainer_options {
     /**
      * An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED.
      */
-    uint32_t policy;
+    uint32_t share_policy;
     /**
      * An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED.
      */
-    uint32_t rule;
+    uint32_t share_rule;
     /**
      * An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE.
      */
-    uint32_t convergence;
+    uint32_t adaptive_lr;
     /**
      * Base learning rate, at least 0; default 3e-5.
      */
@@ -1293,7 +1261,7 @@ typedef struct mmopt_trainer_options {
      */
     double weight_decay;
     /**
-     * Greatest L2 norm of a model's gradient; 0 does not clip; default 1.
+     * Greatest L2 norm of a model's gradient, at least 0; 0 does not clip; default 1.
      */
     double max_grad_norm;
     /**
@@ -1317,26 +1285,26 @@ typedef struct mmopt_trainer_options {
      */
     uint64_t warmup_steps;
     /**
-     * Step at which the schedule reaches its floor; default 0.
+     * Step at which lr_schedule ends, at least 1 where it has an end; default 0.
      */
     uint64_t total_steps;
     /**
-     * Last factor of the schedule in [0, 1]; default 0.
+     * Smallest factor of lr_schedule, in [0, 1]; default 0.
      */
-    double schedule_floor;
+    double min_lr_ratio;
     /**
-     * An mmopt_schedule; default MMOPT_SCHEDULE_CONSTANT.
+     * An mmopt_lr_schedule; default MMOPT_LR_SCHEDULE_CONSTANT.
      */
-    uint32_t schedule;
+    uint32_t lr_schedule;
     /**
-     * Micro-batches per step, at least 1; default 1. Their gradients are averaged.
+     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, or as
+     * gradient_accumulation in options_json says.
      */
-    uint32_t accumulation;
+    uint32_t gradient_accumulation_steps;
     /**
-     * 1 (default): a model with a non-finite loss or gradient skips the step, the others go on;
-     * 0: the step fails before anything changes.
+     * An mmopt_non_finite; default MMOPT_NON_FINITE_SKIP.
      */
-    uint32_t skip_non_finite;
+    uint32_t non_finite;
     /**
      * An mmopt_device; default MMOPT_DEVICE_CPU.
      */
@@ -1363,10 +1331,10 @@ typedef struct mmopt_trainer_options {
      */
     const char *runtime_path;
     /**
-     * A JSON object with further options of the optimizer, over the fields above; NULL (default):
-     * none. docs/optimizer.md lists them; an unknown one is an error.
+     * A JSON object with any options of the optimizer, merged over the fields above; NULL
+     * (default): none. docs/options.md lists them; an unknown one is an error.
      */
-    const char *optimizer_json;
+    const char *options_json;
 } mmopt_trainer_options;
 
 /**
@@ -1643,7 +1611,7 @@ typedef struct mmopt_parameter {
     /**
      * NULL: role from the name. Else a JSON object that overrides it: role (for example
      * "attention_query", or null to keep it out of every group), part ("weight" or "bias"), block,
-     * layout ("out_in" or "in_out").
+     * layout ("out_in" or "in_out"); docs/options.md lists all.
      */
     const char *role_json;
     /**
@@ -3106,7 +3074,8 @@ struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *tr
 
 /**
  * A view of a parameter's value. It points into the trainer's memory and is valid until the
- * trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
+ * trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0,
+ * as param_groups and mmopt_trainer_set_trainable left it.
  *
  * Errors: INVALID_ARGUMENT for a model or parameter that there is not.
  *

@@ -38,7 +38,8 @@ fn tagger() -> ModelOptions {
 
 fn trainer_with(options: ModelOptions, weight_decay: f64) -> mmopt::Result<Trainer> {
     let optimizer = optim::Options { learning_rate: 3e-2, weight_decay, ..optim::Options::plain() };
-    let all = TrainerOptions { optimizer, threads: 1, ..TrainerOptions::default() };
+    let optimizer = optim::Options { n_threads: 1, ..optimizer };
+    let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(all, vec![options])
 }
 
@@ -528,7 +529,7 @@ fn bad_gradient_graphs_are_refused() {
     let e = trainer(options).forward_backward(0, &views(&targets())).unwrap_err();
     assert!(e.kind() == Kind::Shape && e.message().contains("b_grad"), "{e}");
 
-    let mutual = Some(optim::Mutual { lambda: 0.5, temperature: 1.0 });
+    let mutual = Some(optim::Mutual { weight: 0.5, temperature: 1.0 });
     let optimizer = optim::Options { mutual, ..optim::Options::plain() };
     let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let e = Trainer::new(all, vec![gradient_graph(&linear_with_gradients(DType::F32))]);

@@ -1,7 +1,7 @@
 //! What is checked when models and memory come in.
 
 use super::optimizer::ParamState;
-use super::options::{Method, Options, ParamGroup, Rule};
+use super::options::{Influence, Method, Options, ParamGroup};
 use super::pattern::matches;
 use super::place::{Array, Place};
 use super::role::classify;
@@ -76,7 +76,7 @@ pub(super) fn admit_param(
         collected: None,
     };
     let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
-    for group in options.groups.iter().filter(hits) {
+    for group in options.param_groups.iter().filter(hits) {
         state.trainable = group.trainable.unwrap_or(state.trainable);
         state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
         state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
@@ -115,21 +115,23 @@ pub(super) fn check_gradient(place: &Place, spec: &ParamSpec) -> Result<Array> {
 }
 
 /// The influence matrix by model, row = influenced.
-pub(super) fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
-    let Rule::Influence(entries) = rule else { return Ok(Vec::new()) };
+pub(super) fn influence(entries: &[Influence], specs: &[ModelSpec]) -> Result<Vec<f64>> {
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
     let n = specs.len();
     let mut matrix = vec![0.0; n * n];
     let find = |name: &str| {
         specs
             .iter()
             .position(|s| s.name == name)
-            .ok_or_else(|| Error::not_found(format!("rule influence: no model is named '{name}'")))
+            .ok_or_else(|| Error::not_found(format!("share_influence: no model is named '{name}'")))
     };
     for e in entries {
         let (to, from) = (find(&e.to)?, find(&e.from)?);
         if to == from || !(0.0..=1.0).contains(&e.amount) {
             return Err(Error::invalid(format!(
-                "rule influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
+                "share_influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
                 e.to, e.from, e.amount
             )));
         }
@@ -139,7 +141,7 @@ pub(super) fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
         let total: f64 = row.iter().sum();
         if total > 1.0 + 1e-12 {
             return Err(Error::invalid(format!(
-                "rule influence: the amounts for '{}' sum to {total}, more than 1",
+                "share_influence: the amounts for '{}' sum to {total}, more than 1",
                 spec.name
             )));
         }

@@ -4,7 +4,7 @@
 use super::admit::{check_gradient, check_value, is_trainable};
 use super::lane::Lane;
 use super::optimizer::{Optimizer, ParamState};
-use super::options::{Method, MomentType, Policy};
+use super::options::{Method, MomentDtype, SharePolicy};
 use super::place::{Array, Claim, Place, check_apart};
 use super::spec::ParamSpec;
 use crate::error::{Error, Result};
@@ -165,7 +165,7 @@ impl Optimizer {
         let p = &mut self.params[i];
         let shape = &self.models[p.model].spec.params[p.index].shape;
         if p.trainable && p.m.is_none() {
-            let dtype = dtype_of(self.options.moments);
+            let dtype = dtype_of(self.options.moment_dtype);
             let dtype = if p.muon { DType::F32 } else { dtype };
             let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
             let adam = matches!(self.options.method, Method::AdamW | Method::Muon);
@@ -173,7 +173,7 @@ impl Optimizer {
             p.v = zeros(adam)?;
             p.x = zeros(self.options.amsgrad && adam && !p.muon)?;
         }
-        let moved = p.trainable || self.options.policy == Policy::Paper;
+        let moved = p.trainable || self.options.share_policy == SharePolicy::Paper;
         if p.needs_packing() && moved && p.packed.is_none() {
             // Zero is the master of +0 and of nothing else: the first gathering takes the host's.
             p.packed = Some(Tensor::zeros(DType::F32, shape)?);
@@ -193,7 +193,7 @@ impl Optimizer {
     /// Fails when memory that a step writes is also another parameter's. Gradients may share
     /// memory with each other, and frozen values, too.
     pub fn check_memory(&self) -> Result<()> {
-        let paper = self.options.policy == Policy::Paper;
+        let paper = self.options.share_policy == SharePolicy::Paper;
         let claims = self.params.iter().flat_map(|p| {
             let spec = &self.models[p.model].spec;
             let name =
@@ -229,10 +229,10 @@ fn pointer(tensor: &mut Option<Tensor>) -> *mut u8 {
     tensor.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())
 }
 
-pub(super) fn dtype_of(moments: MomentType) -> DType {
+pub(super) fn dtype_of(moments: MomentDtype) -> DType {
     match moments {
-        MomentType::F32 => DType::F32,
-        MomentType::BF16 => DType::BF16,
+        MomentDtype::F32 => DType::F32,
+        MomentDtype::BF16 => DType::BF16,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A step's coefficients: computed in f64, rounded once.
 
 use super::kernel::update::{Coef, Formula};
-use super::options::{EpsForm, Method, Options};
+use super::options::{EpsPlacement, Method, Options};
 
 /// A coefficient that moves nothing.
 pub(super) fn idle() -> Coef {
@@ -29,14 +29,14 @@ pub(super) fn coefficient(o: &Options, rate: f64, weight_decay: f64, n: u64, muo
         rest1: (1.0 - b1) as f32,
         beta2: b2 as f32,
         rest2: (1.0 - b2) as f32,
-        step: match o.eps_form {
-            EpsForm::Corrected => (rate / fix1) as f32,
-            EpsForm::Raw => (rate * root / fix1) as f32,
+        step: match o.eps_placement {
+            EpsPlacement::AfterBiasCorrection => (rate / fix1) as f32,
+            EpsPlacement::BeforeBiasCorrection => (rate * root / fix1) as f32,
         },
         decay: (rate * weight_decay) as f32,
-        root: match o.eps_form {
-            EpsForm::Corrected => (1.0 / root) as f32,
-            EpsForm::Raw => 1.0,
+        root: match o.eps_placement {
+            EpsPlacement::AfterBiasCorrection => (1.0 / root) as f32,
+            EpsPlacement::BeforeBiasCorrection => 1.0,
         },
         eps: o.eps as f32,
     };

@@ -1,7 +1,7 @@
 //! Learning rates from a model's own losses: the published rule and the project's.
 //! The formulas stand in docs/optimizer.md, "Rates from losses".
 
-use super::options::Convergence;
+use super::options::{AdaptiveLr, Options};
 use super::paper::{paper_rate, paper_rate_factor};
 use std::collections::VecDeque;
 
@@ -67,10 +67,10 @@ pub fn relative_factor(own: Trend, peers: f64) -> f64 {
 }
 
 impl Tracker {
-    pub fn new(models: usize, rule: Convergence) -> Self {
-        let window = match rule {
-            Convergence::None => 1,
-            Convergence::Published { window, .. } | Convergence::Relative { window, .. } => window,
+    pub fn new(models: usize, o: &Options) -> Self {
+        let window = match o.adaptive_lr {
+            AdaptiveLr::None => 1,
+            AdaptiveLr::Published | AdaptiveLr::Relative => o.adaptive_lr_window,
         };
         Self {
             window,
@@ -81,8 +81,8 @@ impl Tracker {
     }
 
     /// Takes in a finite loss.
-    pub fn log(&mut self, rule: Convergence, model: usize, loss: f64) {
-        if rule == Convergence::None {
+    pub fn log(&mut self, o: &Options, model: usize, loss: f64) {
+        if o.adaptive_lr == AdaptiveLr::None {
             return;
         }
         let losses = &mut self.losses[model];
@@ -93,10 +93,11 @@ impl Tracker {
     }
 
     /// Ends micro-batch `call` ≥ 1. The published factor is the one before this call's update.
-    pub fn end_call(&mut self, rule: Convergence, call: u64) {
-        match rule {
-            Convergence::None => {}
-            Convergence::Published { every, window } => {
+    pub fn end_call(&mut self, o: &Options, call: u64) {
+        let (every, window) = (o.adaptive_lr_every, o.adaptive_lr_window);
+        match o.adaptive_lr {
+            AdaptiveLr::None => {}
+            AdaptiveLr::Published => {
                 for (factor, r) in self.factor.iter_mut().zip(&self.state) {
                     *factor = paper_rate_factor(*r);
                 }
@@ -108,7 +109,7 @@ impl Tracker {
                     }
                 }
             }
-            Convergence::Relative { every, window } => {
+            AdaptiveLr::Relative => {
                 if call.is_multiple_of(every) {
                     self.relative(window);
                 }
@@ -176,16 +177,15 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    const RULE: Convergence = Convergence::Relative { every: 10, window: 50 };
-
     /// Factors after 200 losses of each curve, side by side.
     fn run(curves: &[&dyn Fn(f64) -> f64]) -> Vec<f64> {
-        let mut t = Tracker::new(curves.len(), RULE);
+        let rule = Options::default();
+        let mut t = Tracker::new(curves.len(), &rule);
         for call in 1..=200u64 {
             for (i, curve) in curves.iter().enumerate() {
-                t.log(RULE, i, curve(call as f64));
+                t.log(&rule, i, curve(call as f64));
             }
-            t.end_call(RULE, call);
+            t.end_call(&rule, call);
         }
         (0..curves.len()).map(|i| t.factor(i)).collect()
     }
@@ -244,12 +244,12 @@ mod tests {
 
     #[test]
     fn the_published_rule_only_raises() {
-        let rule = Convergence::Published { every: 1, window: 10 };
+        let rule = Options { adaptive_lr_every: 1, adaptive_lr_window: 10, ..Options::paper() };
         let factor = |curve: &dyn Fn(f64) -> f64| {
-            let mut t = Tracker::new(1, rule);
+            let mut t = Tracker::new(1, &rule);
             for call in 1..=100u64 {
-                t.log(rule, 0, curve(call as f64));
-                t.end_call(rule, call);
+                t.log(&rule, 0, curve(call as f64));
+                t.end_call(&rule, call);
             }
             t.factor(0)
         };

@@ -2,7 +2,7 @@
 //! may update the parameter itself.
 
 use super::optimizer::{Optimizer, ParamState};
-use super::options::{Accumulate, NonFinite};
+use super::options::{GradientAccumulation, NonFinite};
 use crate::error::Result;
 use crate::tensor::DType;
 
@@ -65,7 +65,8 @@ impl Optimizer {
 
     fn show_gradients(&mut self, step: u64, callback: &mut GradientCallback) -> Result<()> {
         let o = &self.options;
-        let mean = o.accumulate == Accumulate::Mean && o.accumulation > 1;
+        let mean = o.gradient_accumulation == GradientAccumulation::Mean
+            && o.gradient_accumulation_steps > 1;
         for (caller, &ours) in self.order.iter().enumerate() {
             let model = &self.models[ours];
             if model.bad_loss && o.non_finite != NonFinite::Ignore {

@@ -147,7 +147,7 @@ mod tests {
         let name = "layer.0.attention.self.query.weight";
         let spec = |n: &str| ModelSpec::new(n, vec![ParamSpec::new(name, &[2, 2])]);
         let options =
-            Options { metrics_every: 2, learning_rate: 0.0, threads: 1, ..Options::default() };
+            Options { metrics_every: 2, learning_rate: 0.0, n_threads: 1, ..Options::default() };
         let mut o = Optimizer::new(options, vec![spec("a"), spec("b"), spec("c")]).unwrap();
         let gradients = [[1.0f32, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [-2.0, 0.0, 0.0, 0.0]];
         for (m, g) in gradients.iter().enumerate() {

@@ -19,6 +19,7 @@ mod mixing;
 mod muon;
 mod optimizer;
 mod options;
+mod options_page;
 mod pack;
 mod paper;
 mod pattern;
@@ -29,6 +30,7 @@ mod product;
 mod rates;
 mod role;
 mod schedule;
+mod schema;
 mod share;
 mod spec;
 mod state;
@@ -45,16 +47,18 @@ pub use hook::{GradientAction, GradientCallback, GradientView};
 pub use metrics::{GroupMetrics, Metrics};
 pub use optimizer::{Moment, Optimizer, RateCallback, Rates, StepReport};
 pub use options::{
-    Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
-    Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
-    Rule, Schedule, Weighting,
+    AdaptiveLr, EpsPlacement, GradientAccumulation, Influence, InstructionSet, LrSchedule, Method,
+    ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options, ParamGroup, Plateau,
+    PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Weighting,
 };
+pub use options_page::options_markdown;
 pub use paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
 pub use pattern::matches;
 pub use place::Place;
 pub use plan::{Group, LeftOut, Member, Plan};
 pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
 pub use schedule::{PlateauState, factor as schedule_factor};
+pub use schema::options_schema;
 pub use spec::{ModelSpec, ParamSpec};
 pub use state::{SavedTensor, StateTensor};
 pub use view::{View, matrix_shape};

@@ -15,7 +15,7 @@ use super::layout::{Layout, TILE_FLOATS, close_elements};
 use super::memory::Owned;
 use super::metrics::Metrics;
 use super::mixing;
-use super::options::{Isa, Options, ParamGroup, Policy};
+use super::options::{InstructionSet, Options, ParamGroup, SharePolicy};
 use super::pack::Piece;
 use super::pattern::matches;
 use super::place::Array;
@@ -82,7 +82,7 @@ pub struct StepReport {
     pub shared: bool,
     /// Whether parameters were synchronised.
     pub synced: bool,
-    /// Whether a synchronisation is due that waits for `propose_sync` (option `barrier`).
+    /// Whether a synchronisation is due that waits for `propose_sync` (option `max_loss_increase`).
     pub sync_due: bool,
 }
 
@@ -201,10 +201,10 @@ impl Optimizer {
         ranked.iter().enumerate().for_each(|(ours, (theirs, _))| order[*theirs] = ours);
         let specs: Vec<ModelSpec> = ranked.into_iter().map(|(_, s)| s).collect();
         check_names(&specs)?;
-        let build = Build::choose(options.isa)?;
-        let pool = Pool::new(options.threads)?;
-        let rule = options.convergence;
-        let blank = Plan::new(&Options { policy: Policy::None, ..Options::default() }, &[])?;
+        let build = Build::choose(options.instruction_set)?;
+        let pool = Pool::new(options.n_threads)?;
+        let blank =
+            Plan::new(&Options { share_policy: SharePolicy::None, ..Options::default() }, &[])?;
         let mut optimizer = Self {
             models: Vec::new(),
             params: Vec::new(),
@@ -216,7 +216,7 @@ impl Optimizer {
             scratch: Scratches::new(pool.threads(), TILE_FLOATS),
             pool,
             build,
-            tracker: Tracker::new(n, rule),
+            tracker: Tracker::new(n, &options),
             plateau: PlateauState::default(),
             callback: None,
             step: 0,
@@ -287,22 +287,23 @@ impl Optimizer {
         let specs: Vec<ModelSpec> = self.models.iter().map(|m| as_lanes(&m.spec)).collect();
         let plan = Plan::new(&self.options, &specs)?;
         let layout = Layout::new(&plan, &specs, &self.base)?;
-        let dense = mixing::is_dense(&self.options.rule);
+        let dense = mixing::is_dense(self.options.share_rule);
         if dense && layout.largest > super::kernel::mix::MAX_DENSE {
             return Err(Error::unsupported(format!(
-                "rule {:?} mixes at most {} views in a group, the plan has one of {}; \
-                 use rule mean or sum",
-                self.options.rule,
+                "share_rule {:?} mixes at most {} views in a group, the plan has one of {}; \
+                 use mean or sum",
+                self.options.share_rule,
                 super::kernel::mix::MAX_DENSE,
                 layout.largest
             )));
         }
-        self.influence = influence(&self.options.rule, &specs)?;
+        self.influence = influence(&self.options.share_influence, &specs)?;
         let n = self.params.len();
         let tile_floats = TILE_FLOATS.max(close_elements(layout.largest) * layout.largest);
         self.scratch = Scratches::new(self.pool.threads(), tile_floats);
         self.squares = vec![0.0; n];
-        let products = mixing::needs_products(&self.options.rule) || self.options.metrics_every > 0;
+        let products =
+            mixing::needs_products(self.options.share_rule) || self.options.metrics_every > 0;
         let n_partials = if products { layout.n_partials } else { 0 };
         self.partials = vec![0.0; n_partials.max(layout.flat.len())];
         self.gram = vec![0.0; if products { layout.n_squares() } else { 0 }];
@@ -336,7 +337,7 @@ impl Optimizer {
     }
 
     /// The kernel build in use.
-    pub fn isa(&self) -> Isa {
+    pub fn isa(&self) -> InstructionSet {
         self.build.isa()
     }
 
@@ -367,7 +368,7 @@ impl Optimizer {
         }
         self.models[model].calls = next;
         self.note_loss(model, loss);
-        if self.options.accumulation > 1 {
+        if self.options.gradient_accumulation_steps > 1 {
             self.collect_gradients(Some(model))?;
             self.add_gradients(model)?;
         }
@@ -385,7 +386,7 @@ impl Optimizer {
 
     fn note_loss(&mut self, model: usize, loss: f64) {
         if loss.is_finite() {
-            self.tracker.log(self.options.convergence, model, loss);
+            self.tracker.log(&self.options, model, loss);
         } else {
             self.models[model].bad_loss = true;
         }
@@ -395,7 +396,7 @@ impl Optimizer {
     pub(super) fn end_calls(&mut self, call: u64) {
         while self.ended < call {
             self.ended += 1;
-            self.tracker.end_call(self.options.convergence, self.ended);
+            self.tracker.end_call(&self.options, self.ended);
         }
     }
 
@@ -449,7 +450,7 @@ impl Optimizer {
             trainable: Some(trainable),
             ..ParamGroup::default()
         };
-        self.options.groups.push(group);
+        self.options.param_groups.push(group);
         self.list_pieces();
         self.replan()?;
         Ok(changed.len())
@@ -502,6 +503,6 @@ impl Optimizer {
     }
 
     pub(super) fn moment_type(&self) -> DType {
-        super::bind::dtype_of(self.options.moments)
+        super::bind::dtype_of(self.options.moment_dtype)
     }
 }

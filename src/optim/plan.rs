@@ -4,7 +4,7 @@
 //! Blocks are matched by relative depth: with B the largest number of blocks among the models
 //! that have a role, block b of a model with n blocks falls into slot ⌊(b + ½) · B / n⌋.
 
-use super::options::{CustomGroup, Options, Policy};
+use super::options::{Options, ShareGroup, SharePolicy};
 use super::paper::paper_class;
 use super::role::{Part, Placed, Role, Stack, classify};
 use super::spec::ModelSpec;
@@ -84,11 +84,11 @@ impl Plan {
     /// Plans for models that are already in order of name.
     pub(crate) fn new(options: &Options, models: &[ModelSpec]) -> Result<Self> {
         let mut plan = Self {
-            policy: match &options.policy {
-                Policy::None => "none",
-                Policy::Paper => "paper",
-                Policy::Aligned => "aligned",
-                Policy::Custom(_) => "custom",
+            policy: match options.share_policy {
+                SharePolicy::None => "none",
+                SharePolicy::Paper => "paper",
+                SharePolicy::Aligned => "aligned",
+                SharePolicy::Custom => "custom",
             },
             models: models.iter().map(|m| m.name.clone()).collect(),
             params: models
@@ -98,11 +98,11 @@ impl Plan {
             groups: Vec::new(),
             left_out: Vec::new(),
         };
-        match &options.policy {
-            Policy::None => {}
-            Policy::Paper => plan.by_class(models),
-            Policy::Aligned => plan.by_role(models),
-            Policy::Custom(groups) => plan.by_host(models, groups)?,
+        match options.share_policy {
+            SharePolicy::None => {}
+            SharePolicy::Paper => plan.by_class(models),
+            SharePolicy::Aligned => plan.by_role(models),
+            SharePolicy::Custom => plan.by_host(models, &options.share_groups)?,
         }
         Ok(plan)
     }
@@ -282,7 +282,7 @@ impl Plan {
         }
     }
 
-    fn by_host(&mut self, models: &[ModelSpec], groups: &[CustomGroup]) -> Result<()> {
+    fn by_host(&mut self, models: &[ModelSpec], groups: &[ShareGroup]) -> Result<()> {
         let mut used: BTreeMap<(usize, usize), Vec<View>> = BTreeMap::new();
         for group in groups {
             let wrong =
@@ -401,7 +401,7 @@ fn straightened(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
-fn find(models: &[ModelSpec], m: &super::options::CustomMember) -> Result<Member> {
+fn find(models: &[ModelSpec], m: &super::options::ShareMember) -> Result<Member> {
     let model = models
         .iter()
         .position(|s| s.name == m.model)

@@ -10,7 +10,7 @@
 
 use super::kernel::Build;
 #[cfg(target_arch = "x86_64")]
-use super::options::Isa;
+use super::options::InstructionSet;
 use super::pool::Pool;
 use super::step::Slots;
 use crate::error::Result;
@@ -112,7 +112,7 @@ fn tile(build: Build, block: &[f32], panel: &[f32], sum: &mut [[f32; COLUMNS]; R
             tile_body(block, panel, sum);
         }
         // The compiler keeps the sums of this loop in AVX2's registers, but not in AVX-512's.
-        if matches!(build.isa(), Isa::Avx2 | Isa::Avx512) {
+        if matches!(build.isa(), InstructionSet::Avx2 | InstructionSet::Avx512) {
             // SAFETY: both builds exist only where the processor has AVX2.
             return unsafe { avx2(block, panel, sum) };
         }

@@ -6,10 +6,13 @@
 
 use super::spec::ParamSpec;
 use super::view::{View, matrix_shape};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a view does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs)] // the names are the documentation
@@ -119,7 +122,9 @@ impl Role {
 }
 
 /// The weight or the bias of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Matrix, table or gain.
@@ -129,7 +134,7 @@ pub enum Part {
 }
 
 /// How the matrix of a linear map is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// Rows are outputs.
@@ -181,6 +186,7 @@ pub enum UseKind {
 
 /// A parameter's use in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// What it is used for; `None` when only the layout is known.
     pub kind: Option<UseKind>,
@@ -193,15 +199,21 @@ pub struct Usage {
 }
 
 /// The host's word on a parameter; it overrides names and graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["role", "part"]))]
 pub struct RoleOverride {
-    /// The role; `None` keeps the parameter out of every group.
+    /// What it does; null keeps the parameter out of every group.
+    #[schemars(example = Role::AttentionQuery)]
     pub role: Option<Role>,
     /// Weight or bias.
+    #[schemars(example = Part::Weight)]
     pub part: Part,
     /// Block index, where the role has one.
+    #[schemars(example = 3)]
     pub block: Option<usize>,
-    /// How it is stored; `[out, in]` when absent.
+    /// How the matrix is stored; null is what the name or the graph says.
+    #[schemars(example = Layout::InOut)]
     pub layout: Option<Layout>,
 }
 

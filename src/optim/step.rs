@@ -5,7 +5,9 @@ use super::kernel::reduce;
 use super::lane::{Lane, Scratch, gradient, is_direct};
 use super::mixing::{self, Members};
 use super::optimizer::{Optimizer, Rates, StepReport};
-use super::options::{Accumulate, Clip, MomentType, NonFinite, Policy, RateScale, Rule};
+use super::options::{
+    GradientAccumulation, ModelWeightLrScale, MomentDtype, NonFinite, SharePolicy, ShareRule,
+};
 use super::paper::paper_multiplier;
 use super::schedule;
 use super::sweep::{Bundle, Item, Mix, Sweep};
@@ -90,17 +92,18 @@ impl Optimizer {
         let step = self.step + 1;
         let calls = self.begin()?;
         self.gather_values()?;
-        if self.options.accumulation == 1 {
+        if self.options.gradient_accumulation_steps == 1 {
             self.collect_gradients(None)?;
         }
         self.ask_gradients(step)?;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let groups = !self.plan.groups().is_empty();
-        let share = groups && due(self.options.share_every) && self.options.rule != Rule::None;
+        let share =
+            groups && due(self.options.share_every) && self.options.share_rule != ShareRule::None;
         let sync_due = groups && due(self.options.sync_every);
-        let sync = sync_due && self.options.barrier.is_none();
+        let sync = sync_due && self.options.max_loss_increase.is_none();
         let measure = groups && due(self.options.metrics_every);
-        let products = share && mixing::needs_products(&self.options.rule);
+        let products = share && mixing::needs_products(self.options.share_rule);
         self.inspect(products || measure)?;
         self.judge()?;
         self.compute_rates(step, calls);
@@ -141,11 +144,11 @@ impl Optimizer {
             return Err(Error::state(format!("model '{name}' has no memory; call bind first")));
         }
         let counted = self.models.iter().any(|m| m.window > 0);
-        let summing = self.options.accumulation > 1;
+        let summing = self.options.gradient_accumulation_steps > 1;
         if summing && !counted {
             return Err(Error::state("no micro-batch since the last step; call accumulate"));
         }
-        let paper = self.options.policy == Policy::Paper;
+        let paper = self.options.share_policy == SharePolicy::Paper;
         for (i, p) in self.params.iter_mut().enumerate() {
             let model = &self.models[p.model];
             let lane = &mut self.lanes[i];
@@ -168,7 +171,7 @@ impl Optimizer {
 
     /// One read of the gradients, where something needs it: norms, non-finite values, products.
     fn inspect(&mut self, products: bool) -> Result<()> {
-        let clips = matches!(self.options.clip, Clip::Norm(_));
+        let clips = self.options.max_grad_norm > 0.0;
         self.squares.fill(0.0);
         if !products && !clips && self.options.non_finite == NonFinite::Ignore {
             return Ok(());
@@ -269,7 +272,8 @@ impl Optimizer {
             self.own[i].active &= good;
             self.own[i].synced &= good;
         }
-        let mean = self.options.accumulate == Accumulate::Mean && self.options.accumulation > 1;
+        let mean = self.options.gradient_accumulation == GradientAccumulation::Mean
+            && self.options.gradient_accumulation_steps > 1;
         for m in &mut self.models {
             m.skipped += u64::from(m.bad);
             let scale = if mean { 1.0 / f64::from(m.window.max(1)) } else { 1.0 };
@@ -281,14 +285,15 @@ impl Optimizer {
     /// Every model's rate at `step` ≥ 1 with `calls` ≥ 1 micro-batches seen.
     pub(super) fn compute_rates(&mut self, step: u64, calls: u64) {
         let o = &self.options;
-        let factor = schedule::factor(&o.schedule, &self.plateau, step, calls);
-        let multiplier = o.multiplier.map_or(1.0, |m| paper_multiplier(&m, step, o.accumulation));
+        let factor = schedule::factor(o, &self.plateau, step, calls);
+        let a = o.gradient_accumulation_steps;
+        let multiplier = o.published_multiplier.map_or(1.0, |m| paper_multiplier(&m, step, a));
         let n = self.models.len() as f64;
         for (i, m) in self.models.iter_mut().enumerate() {
-            let scale = match o.rate_scale {
-                RateScale::None => 1.0,
-                RateScale::Published => 0.5 + 0.5 * m.share,
-                RateScale::Relative => 0.5 + 0.5 * n * m.share,
+            let scale = match o.model_weight_lr_scale {
+                ModelWeightLrScale::None => 1.0,
+                ModelWeightLrScale::Published => 0.5 + 0.5 * m.share,
+                ModelWeightLrScale::Relative => 0.5 + 0.5 * n * m.share,
             };
             let convergence = self.tracker.factor(i);
             m.rates = Rates {
@@ -319,20 +324,21 @@ impl Optimizer {
 
     /// Factors and bounds on the own gradients: accumulation and clipping.
     fn scale_gradients(&mut self) {
-        let mean = self.options.accumulate == Accumulate::Mean && self.options.accumulation > 1;
+        let mean = self.options.gradient_accumulation == GradientAccumulation::Mean
+            && self.options.gradient_accumulation_steps > 1;
         for m in &mut self.models {
-            m.clip = match self.options.clip {
-                Clip::Norm(c) => (c / (m.grad_norm + 1e-6)).min(1.0),
-                _ => 1.0,
+            m.clip = match self.options.max_grad_norm {
+                0.0 => 1.0,
+                c => (c / (m.grad_norm + 1e-6)).min(1.0),
             };
         }
         for (own, p) in self.own.iter_mut().zip(&self.params) {
             let m = &self.models[p.model];
             let share = if mean { 1.0 / f64::from(m.window.max(1)) } else { 1.0 };
             own.scale = (m.clip * share) as f32;
-            own.bound = match self.options.clip {
-                Clip::Value(c) => (c / share) as f32,
-                _ => f32::INFINITY,
+            own.bound = match self.options.max_grad_value {
+                0.0 => f32::INFINITY,
+                c => (c / share) as f32,
             };
         }
     }
@@ -351,7 +357,7 @@ impl Optimizer {
 
     /// How each group mixes and synchronises in this step.
     pub(super) fn prepare_groups(&mut self, share: bool, sync: bool) {
-        let beta = self.options.beta as f32;
+        let beta = self.options.sync_beta as f32;
         for b in 0..self.layout.bundles.len() {
             let bundle = self.layout.bundles[b];
             let mix = if share && bundle.n > 1 { self.mix(b, bundle) } else { Mix::Apart };
@@ -367,14 +373,14 @@ impl Optimizer {
         let active = parts.iter().filter(|p| self.own[p.param].active);
         let (k, total) = active.fold((0, 0.0), |(k, t), p| (k + 1, t + self.models[p.model].share));
         // The undivided sum of weightless members is 0 and still takes α of the own gradient.
-        if k < 2 || (total <= 0.0 && self.options.rule != Rule::Sum) {
+        if k < 2 || (total <= 0.0 && self.options.share_rule != ShareRule::Sum) {
             return Mix::Apart;
         }
-        if mixing::is_dense(&self.options.rule) {
+        if mixing::is_dense(self.options.share_rule) {
             return self.mix_dense(b, bundle, k);
         }
-        let divisor = if self.options.rule == Rule::Sum { 1.0 } else { total };
-        let alpha = self.options.alpha;
+        let divisor = if self.options.share_rule == ShareRule::Sum { 1.0 } else { total };
+        let alpha = self.options.share_alpha;
         for part in parts {
             let scale = f64::from(self.own[part.param].scale);
             part.weight = (self.models[part.model].share * scale / divisor) as f32;
@@ -396,7 +402,7 @@ impl Optimizer {
             w.scales.push(f64::from(self.own[part.param].scale));
             w.models.push(part.model);
         }
-        if mixing::needs_products(&self.options.rule) {
+        if mixing::needs_products(self.options.share_rule) {
             for (a, i) in (0..bundle.n).filter(active).enumerate() {
                 for (c, j) in (0..bundle.n).filter(active).enumerate() {
                     let product = self.gram[at + i.min(j) * bundle.n + i.max(j)];
@@ -411,7 +417,7 @@ impl Optimizer {
             influence: &self.influence,
             n_models: self.models.len(),
         };
-        let (rule, alpha) = (&self.options.rule, self.options.alpha);
+        let (rule, alpha) = (self.options.share_rule, self.options.share_alpha);
         mixing::matrix(rule, alpha, &members, &mut w.work[..k * k], &mut w.matrix[..k * k]);
         for i in 0..k * k {
             self.dense[at + i] = (w.matrix[i] * w.scales[i % k]) as f32;
@@ -436,7 +442,7 @@ impl Optimizer {
     /// Walks the memory once.
     pub(super) fn sweep(&mut self, grouped: bool, updates: bool) -> Result<()> {
         let items = if grouped { &self.layout.grouped } else { &self.layout.flat };
-        let narrow = (self.options.moments == MomentType::BF16)
+        let narrow = (self.options.moment_dtype == MomentDtype::BF16)
             .then_some((self.step as u32).wrapping_mul(0x9e37_79b1));
         let sweep = Sweep {
             build: self.build,

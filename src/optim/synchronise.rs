@@ -1,8 +1,8 @@
 //! Synchronisation on trial: propose, look at the loss, then keep or undo.
 //!
-//! With the option `barrier` set, a step does not synchronise by itself but reports that it is
-//! due; whoever runs the models proposes it, evaluates the loss on the current batch before and
-//! after, and keeps it only when the loss rose by no more than the barrier.
+//! With the option `max_loss_increase` set, a step does not synchronise by itself but reports that it
+//! is due; whoever runs the models proposes it, evaluates the loss on the current batch before and
+//! after, and keeps it only when the loss rose by no more than that.
 
 use super::optimizer::Optimizer;
 use crate::error::{Error, Result};

@@ -35,10 +35,12 @@ impl Optimizer {
         }
         let sum: f64 = self.models.iter().filter_map(|m| m.score).sum();
         let mean = sum / scores.len() as f64;
-        self.plateau.report(&self.options.schedule.decay, mean);
-        let Weighting::Validation { temperature, limit } = self.options.weighting else {
+        self.plateau.report(&self.options, mean);
+        if self.options.weighting == Weighting::Fixed {
             return Ok(());
-        };
+        }
+        let (temperature, limit) =
+            (self.options.weighting_temperature, self.options.weighting_limit);
         for m in &mut self.models {
             if m.base_weight > 0.0 {
                 let score = m.score.unwrap_or(mean);
@@ -57,8 +59,8 @@ mod tests {
 
     #[test]
     fn better_models_come_to_weigh_more_within_the_limit() {
-        let weighting = Weighting::Validation { temperature: 0.1, limit: 2.0 };
-        let options = Options { weighting, threads: 1, ..Options::default() };
+        let options =
+            Options { weighting: Weighting::Validation, n_threads: 1, ..Options::default() };
         let models = ["b", "a"].map(|n| ModelSpec::new(n, Vec::new()));
         let mut o = Optimizer::new(options, models.into()).unwrap();
         o.report_validation(&[0.9, 0.8]).unwrap();
