@@ -3529,6 +3529,71 @@ MMOPT_API
 void mmopt_dlpack_free(void *managed);
 
 /**
+ * Reports one validation score per model, in the order they were given; higher is better, and all
+ * are on one scale: accuracies, or losses times -1. The options lr_schedule plateau, which sees
+ * their mean, and weighting validation, with which better models come to weigh more, act on it
+ * from the next step on; without either nothing changes.
+ *
+ * Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
+ * finite; nothing changes then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *trainer,
+                                                    const double *scores,
+                                                    size_t n_scores);
+
+/**
+ * As mmopt_trainer_report_validation, in gradient mode.
+ *
+ * Errors: those of mmopt_trainer_report_validation.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_report_validation(struct mmopt_optimizer *optimizer,
+                                                      const double *scores,
+                                                      size_t n_scores);
+
+/**
+ * How much the models' gradients agree and how far their parameters are apart, as of the last step
+ * that the option metrics_every named, as one JSON object: step; models, the names in the plan's
+ * order; cosine and distance, a row of numbers for each model; groups, each with name, members
+ * (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
+ * before clipping and sharing; distances are root mean squares between models and L2 norms between
+ * members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: STATE when metrics_every is 0, and before the first such step.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_metrics_json(const struct mmopt_trainer *trainer,
+                                               char **json);
+
+/**
+ * As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: those of mmopt_trainer_metrics_json.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_metrics_json(const struct mmopt_optimizer *optimizer,
+                                                 char **json);
+
+/**
  * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
  * copied; values and gradients must stay where they are until the optimizer is freed. They are
  * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
@@ -3538,7 +3603,8 @@ void mmopt_dlpack_free(void *managed);
  *
  * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
  * share memory, strides that repeat an element, an element type that cannot be trained
- * (UNSUPPORTED), an option out of range.
+ * (UNSUPPORTED), an option out of range, one that only a trainer can carry out (UNSUPPORTED:
+ * max_loss_increase, mutual).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models, none of them NULL.

@@ -83,7 +83,10 @@ fn same_bits_for_any_threads_builds_and_orders() {
         // To be compared between machines.
         println!("bits of configuration {i}: {:08x}", checksum(&base));
         for threads in [2, 3, 8] {
-            assert!(run(Options { threads, ..options.clone() }, 0, 6) == base, "{threads} threads");
+            assert!(
+                run(Options { n_threads: threads, ..options.clone() }, 0, 6) == base,
+                "{threads} threads"
+            );
         }
         for turn in [1, 2] {
             assert!(
@@ -92,7 +95,7 @@ fn same_bits_for_any_threads_builds_and_orders() {
             );
         }
         for isa in [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512] {
-            let options = Options { isa, n_threads: 2, ..options.clone() };
+            let options = Options { instruction_set: isa, n_threads: 2, ..options.clone() };
             match Optimizer::new(options.clone(), Vec::new()) {
                 Ok(_) => assert!(run(options, 0, 6) == base, "{isa:?}"),
                 Err(e) => println!("not run: {e}"),
@@ -154,7 +157,7 @@ fn a_bad_gradient_skips_its_model_only() {
     let specs = models();
     for rule in [ShareRule::Mean, ShareRule::Gated, ShareRule::Project, ShareRule::None] {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let options = Options { rule: rule.clone(), sync_every: 1, ..Options::default() };
+            let options = Options { share_rule: rule, sync_every: 1, ..Options::default() };
             let mut o = optimizer(options, &specs);
             give_gradients(&mut o, &specs, 1);
             o.step().unwrap();

@@ -1293,6 +1293,18 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     void set_model_weight(std::size_t model, double weight) {
         done(mmopt_trainer_set_model_weight(get(), model, weight));
     }
+    /// One validation score per model, higher is better, for the options lr_schedule plateau and
+    /// weighting validation.
+    void report_validation(span<const double> scores) {
+        done(mmopt_trainer_report_validation(get(), scores.data(), scores.size()));
+    }
+    /// Agreement of gradients and distances of parameters, as of the last step that the option
+    /// metrics_every named.
+    [[nodiscard]] std::string metrics_json() const {
+        char *json = nullptr;
+        done(mmopt_trainer_metrics_json(get(), &json));
+        return detail::take(json);
+    }
     /// What is shared with what and why, for people and as JSON.
     [[nodiscard]] std::string plan() const {
         char *text = nullptr;
@@ -1564,6 +1576,15 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     }
     void set_model_weight(std::size_t model, double weight) {
         detail::check(mmopt_optimizer_set_model_weight(get(), model, weight));
+    }
+    /// As those of trainer.
+    void report_validation(span<const double> scores) {
+        detail::check(mmopt_optimizer_report_validation(get(), scores.data(), scores.size()));
+    }
+    [[nodiscard]] std::string metrics_json() const {
+        char *json = nullptr;
+        detail::check(mmopt_optimizer_metrics_json(get(), &json));
+        return detail::take(json);
     }
     [[nodiscard]] std::string plan() const {
         char *text = nullptr;

@@ -47,6 +47,7 @@ mod trainer_parameters;
 mod trainer_state;
 
 mod dlpack;
+mod metrics;
 mod optimizer;
 mod optimizer_callbacks;
 mod parameter;
@@ -57,6 +58,7 @@ pub use dlpack::*;
 pub use error::*;
 pub use evaluation::*;
 pub use gradient::*;
+pub use metrics::*;
 pub use model::*;
 pub use model_gradients::*;
 pub use model_import_fixes::*;

@@ -3,7 +3,8 @@
 
 use super::optimizer::Optimizer;
 use super::sweep::Item;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
 
 /// Metrics of the last step that `metrics_every` named. Models are in the plan's order, members
 /// in their group's.
@@ -38,6 +39,41 @@ impl Optimizer {
     /// The newest metrics; `None` unless `metrics_every` is set.
     pub fn metrics(&self) -> Option<&Metrics> {
         self.metrics.as_ref()
+    }
+
+    /// The newest metrics as one JSON object, with the plan's names: `step`, `models`, `cosine` and
+    /// `distance` by pair of models, and `groups` (`name`, `members`, `cosine`, `distance` by pair
+    /// of members). Matrices are lists of rows; a number that is not finite is null. Fails before
+    /// the first step that was measured.
+    pub fn metrics_json(&self) -> Result<Value> {
+        let Some(metrics) = self.metrics() else {
+            return Err(Error::state("no metrics: the option metrics_every is 0"));
+        };
+        if metrics.step == 0 {
+            return Err(Error::state("no metrics yet: no step that metrics_every names was taken"));
+        }
+        let rows = |matrix: &[f64], n: usize| -> Vec<Vec<f64>> {
+            matrix.chunks(n.max(1)).map(<[f64]>::to_vec).collect()
+        };
+        let plan = self.plan.to_json();
+        let groups = metrics.groups.iter().zip(self.plan.groups()).enumerate();
+        let groups = groups.map(|(i, (group, planned))| {
+            let n = planned.members.len();
+            json!({
+                "name": planned.name,
+                "members": plan["groups"][i]["members"],
+                "cosine": rows(&group.cosine, n),
+                "distance": rows(&group.distance, n),
+            })
+        });
+        let n = self.models.len();
+        Ok(json!({
+            "step": metrics.step,
+            "models": self.plan.models(),
+            "cosine": rows(&metrics.cosine, n),
+            "distance": rows(&metrics.distance, n),
+            "groups": groups.collect::<Vec<_>>(),
+        }))
     }
 
     /// Empty metrics for the present plan, if they are wanted.
