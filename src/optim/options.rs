@@ -223,8 +223,8 @@ pub struct PublishedMultiplier {
 pub enum AdaptiveLr {
     /// Not at all.
     None,
-    /// The published rule: unsigned slope, can only raise a rate. Published with `every` and
-    /// `window` of 100.
+    /// The published rule: unsigned slope, can only raise a rate. It was published with
+    /// `adaptive_lr_every` and `adaptive_lr_window` 100.
     Published,
     /// The project's rule: signed, scale-free slope against its noise and the peers.
     Relative,

@@ -71,6 +71,7 @@ struct Key<'a> {
     schema: Schema<'a>,
     value: String,
     defaults: [String; 2],
+    example: Option<&'a Value>,
 }
 
 impl Key<'_> {
@@ -78,13 +79,12 @@ impl Key<'_> {
         let _ = write!(page, "\n### `{}`\n\n", self.path);
         page.push_str(&prose(self.schema.keyword("description")));
         let (node, _) = self.schema.resolved();
-        for (name, meaning) in node.names().into_iter().filter(|(_, m)| !m.is_empty()) {
+        let meanings = node.names().into_iter().filter(|(_, meaning)| !meaning.is_empty());
+        for (i, (name, meaning)) in meanings.enumerate() {
+            page.push_str(if i == 0 { "\n" } else { "" });
             let _ = writeln!(page, "* `{name}`: {}", prose(&meaning.into()).trim_end());
         }
-        let examples = self.schema.keyword("examples").as_array();
-        // Where an element needs others beside it, the array's own example shows it.
-        let inside_share = self.path.starts_with("share_") && self.path.contains("[]");
-        if let Some(value) = examples.and_then(|e| e.first()).filter(|_| !inside_share) {
+        if let Some(value) = self.example {
             let _ = write!(page, "\n```json\n{}\n```\n", example(value.clone()));
         }
     }
@@ -99,11 +99,16 @@ fn list<'a>(object: Schema<'a>, path: &str, presets: &[&Value], keys: &mut Vec<K
         let text = |value: &Value| match value {
             _ if required => "required".to_owned(),
             Value::Null => "null".to_owned(),
+            Value::Object(_) => "below".to_owned(),
             value => format!("`{value}`"),
         };
         let at = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         let paper = presets.get(1).map_or(default, |p| p.get(name).unwrap_or(default));
+        // A key that cannot stand without others is shown in the example of the whole.
+        let stands = path.is_empty() || object.properties().all(|(name, _)| !object.requires(name));
+        let examples = schema.keyword("examples").as_array().filter(|_| stands);
         let key = Key {
+            example: examples.and_then(|e| e.first()),
             value: schema.expected().replace('|', "\\|"),
             defaults: [text(default), text(paper)],
             path: at.clone(),

@@ -160,6 +160,7 @@ impl<'a> Schema<'a> {
             "object" => "an object",
             "array" => "an array",
             "string" => "a string",
+            "boolean" if null => return "true, false or null".to_owned(),
             "boolean" => "true or false",
             "integer" => "an integer",
             _ => "a number",
