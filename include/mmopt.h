@@ -230,31 +230,31 @@ typedef uint32_t mmopt_device;
 #endif // __cplusplus
 
 /**
- * How plain text is cut into documents.
+ * What becomes one example of a file of plain text.
  */
-enum mmopt_documents
+enum mmopt_sample_by
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Lines up to a blank line.
+     * A paragraph: lines up to a blank line.
      */
-    MMOPT_DOCUMENTS_PARAGRAPHS = 0,
+    MMOPT_SAMPLE_BY_PARAGRAPH = 0,
     /**
      * Each line that is not blank.
      */
-    MMOPT_DOCUMENTS_LINES = 1,
+    MMOPT_SAMPLE_BY_LINE = 1,
     /**
      * The whole file.
      */
-    MMOPT_DOCUMENTS_FILE = 2,
+    MMOPT_SAMPLE_BY_DOCUMENT = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_documents mmopt_documents;
+typedef enum mmopt_sample_by mmopt_sample_by;
 #else
-typedef uint32_t mmopt_documents;
+typedef uint32_t mmopt_sample_by;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -328,35 +328,35 @@ typedef uint32_t mmopt_dtype;
 #endif // __cplusplus
 
 /**
- * How a file of labelled texts is laid out.
+ * The format of a file of labelled texts.
  */
-enum mmopt_format
+enum mmopt_corpus_format
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * By the ending: .csv, .jsonl or .json (one object a line), else tabs.
+     * By the file's ending: .csv, .jsonl or .json (one object a line), else tabs.
      */
-    MMOPT_FORMAT_AUTO = 0,
+    MMOPT_CORPUS_FORMAT_AUTO = 0,
     /**
      * Fields between tabs, no quoting.
      */
-    MMOPT_FORMAT_TSV = 1,
+    MMOPT_CORPUS_FORMAT_TSV = 1,
     /**
      * Fields between commas, quoted by ".
      */
-    MMOPT_FORMAT_CSV = 2,
+    MMOPT_CORPUS_FORMAT_CSV = 2,
     /**
      * One JSON object a line.
      */
-    MMOPT_FORMAT_JSONL = 3,
+    MMOPT_CORPUS_FORMAT_JSONL = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_format mmopt_format;
+typedef enum mmopt_corpus_format mmopt_corpus_format;
 #else
-typedef uint32_t mmopt_format;
+typedef uint32_t mmopt_corpus_format;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -373,10 +373,10 @@ enum mmopt_gradient_action
      */
     MMOPT_GRADIENT_ACTION_USE = 0,
     /**
-     * The host has dealt with this parameter: the step leaves its value and moments alone, and its
+     * The host has handled this parameter: the step leaves its value and moments alone, and its
      * gradient counts neither for clipping nor for sharing.
      */
-    MMOPT_GRADIENT_ACTION_TAKEN = 1,
+    MMOPT_GRADIENT_ACTION_HANDLED = 1,
     /**
      * The step fails with MMOPT_CODE_CANCELLED.
      */
@@ -393,29 +393,30 @@ typedef uint32_t mmopt_gradient_action;
 /**
  * Whether the first line of a table names its columns.
  */
-enum mmopt_header
+enum mmopt_corpus_header
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Yes when a column is chosen by name, or the label's field reads like a title.
+     * Yes when a column is chosen by name, or when the label's field of the first line reads label,
+     * labels, class, category or sentiment.
      */
-    MMOPT_HEADER_AUTO = 0,
+    MMOPT_CORPUS_HEADER_AUTO = 0,
     /**
-     * It does.
+     * The first line names the columns.
      */
-    MMOPT_HEADER_YES = 1,
+    MMOPT_CORPUS_HEADER_YES = 1,
     /**
-     * It is an example.
+     * The first line is an example.
      */
-    MMOPT_HEADER_NO = 2,
+    MMOPT_CORPUS_HEADER_NO = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_header mmopt_header;
+typedef enum mmopt_corpus_header mmopt_corpus_header;
 #else
-typedef uint32_t mmopt_header;
+typedef uint32_t mmopt_corpus_header;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -534,7 +535,7 @@ typedef uint32_t mmopt_shared_initializers;
 #endif // __cplusplus
 
 /**
- * What a language model learns from plain text.
+ * What a language model predicts in plain text.
  */
 enum mmopt_objective
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -546,7 +547,7 @@ enum mmopt_objective
      */
     MMOPT_OBJECTIVE_CAUSAL = 0,
     /**
-     * Hidden tokens; the tokenizer must have a mask token.
+     * Masked tokens; the tokenizer must have a mask token.
      */
     MMOPT_OBJECTIVE_MASKED = 1,
 };
@@ -691,6 +692,81 @@ typedef uint32_t mmopt_share_rule;
 #endif // __cplusplus
 
 /**
+ * What follows the linear warm-up.
+ */
+enum mmopt_lr_schedule
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The base rate.
+     */
+    MMOPT_LR_SCHEDULE_CONSTANT = 0,
+    /**
+     * A straight line to min_lr_ratio at total_steps.
+     */
+    MMOPT_LR_SCHEDULE_LINEAR = 1,
+    /**
+     * Half a cosine to min_lr_ratio at total_steps.
+     */
+    MMOPT_LR_SCHEDULE_COSINE = 2,
+    /**
+     * A power of the steps left, to min_lr_ratio at total_steps; polynomial_power in options_json.
+     */
+    MMOPT_LR_SCHEDULE_POLYNOMIAL = 3,
+    /**
+     * A cosine up and one down, until total_steps, without warm-up; one_cycle in options_json.
+     */
+    MMOPT_LR_SCHEDULE_ONE_CYCLE = 4,
+    /**
+     * Lowered when the scores of mmopt_trainer_report_validation stop to improve; plateau in
+     * options_json.
+     */
+    MMOPT_LR_SCHEDULE_PLATEAU = 5,
+    /**
+     * The published scheduler; it counts micro-batches.
+     */
+    MMOPT_LR_SCHEDULE_PUBLISHED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_lr_schedule mmopt_lr_schedule;
+#else
+typedef uint32_t mmopt_lr_schedule;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What happens to a model whose loss or gradient is NaN or infinite.
+ */
+enum mmopt_non_finite
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It skips the step, which is counted; the others go on.
+     */
+    MMOPT_NON_FINITE_SKIP = 0,
+    /**
+     * The step fails before anything changes.
+     */
+    MMOPT_NON_FINITE_FAIL = 1,
+    /**
+     * Nobody looks.
+     */
+    MMOPT_NON_FINITE_IGNORE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_non_finite mmopt_non_finite;
+#else
+typedef uint32_t mmopt_non_finite;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The role of a special token.
  */
 enum mmopt_special_token
@@ -699,7 +775,7 @@ enum mmopt_special_token
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Fills short sequences.
+     * Pads short sequences.
      */
     MMOPT_SPECIAL_TOKEN_PAD = 0,
     /**
@@ -715,7 +791,7 @@ enum mmopt_special_token
      */
     MMOPT_SPECIAL_TOKEN_SEP = 3,
     /**
-     * Hides a token.
+     * Replaces a masked token.
      */
     MMOPT_SPECIAL_TOKEN_MASK = 4,
     /**
@@ -803,31 +879,31 @@ typedef uint32_t mmopt_duplicate_weights;
 #endif // __cplusplus
 
 /**
- * How words are cut into pieces.
+ * How words are split into subwords.
  */
-enum mmopt_tokenizer_kind
+enum mmopt_tokenizer_algorithm
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * What the architecture's published models use.
+     * That of the architecture's published models.
      */
-    MMOPT_TOKENIZER_KIND_USUAL = 0,
+    MMOPT_TOKENIZER_ALGORITHM_AUTO = 0,
     /**
-     * The longest known pieces from the left; unknown words are possible.
+     * The longest known subwords from the left; a word may be unknown.
      */
-    MMOPT_TOKENIZER_KIND_WORD_PIECE = 1,
+    MMOPT_TOKENIZER_ALGORITHM_WORD_PIECE = 1,
     /**
-     * SharedInitializer bytes; nothing is unknown.
+     * Byte-pair encoding of UTF-8 bytes; nothing is unknown.
      */
-    MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE = 2,
+    MMOPT_TOKENIZER_ALGORITHM_BYTE_LEVEL_BPE = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_tokenizer_kind mmopt_tokenizer_kind;
+typedef enum mmopt_tokenizer_algorithm mmopt_tokenizer_algorithm;
 #else
-typedef uint32_t mmopt_tokenizer_kind;
+typedef uint32_t mmopt_tokenizer_algorithm;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -848,7 +924,7 @@ typedef struct mmopt_cancel_token mmopt_cancel_token;
 typedef struct mmopt_corpus mmopt_corpus;
 
 /**
- * An encoded text: ids, token types and places in the text. It never changes.
+ * An encoded text: ids, token types and offsets. It never changes.
  */
 typedef struct mmopt_encoding mmopt_encoding;
 
@@ -863,8 +939,8 @@ typedef struct mmopt_error mmopt_error;
 typedef struct mmopt_evaluation mmopt_evaluation;
 
 /**
- * Walks a corpus in seeded order and yields batches, one part for each model. It keeps what it
- * needs of corpus and tokenizers.
+ * Yields a corpus in batches, in seeded order, with a part for each model. It owns what it needs of
+ * corpus and tokenizers.
  */
 typedef struct mmopt_loader mmopt_loader;
 
@@ -934,11 +1010,11 @@ typedef struct mmopt_corpus_options {
      */
     size_t struct_size;
     /**
-     * An mmopt_format; default MMOPT_FORMAT_AUTO.
+     * An mmopt_corpus_format; default MMOPT_CORPUS_FORMAT_AUTO.
      */
     uint32_t format;
     /**
-     * An mmopt_header; default MMOPT_HEADER_AUTO.
+     * An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO.
      */
     uint32_t header;
     /**
@@ -970,7 +1046,7 @@ typedef struct mmopt_corpus_options {
 } mmopt_corpus_options;
 
 /**
- * How a corpus is encoded and walked. mmopt_loader_options_init fills in the defaults.
+ * How a corpus is encoded, ordered and padded. mmopt_loader_options_init fills in the defaults.
  */
 typedef struct mmopt_loader_options {
     /**
@@ -994,7 +1070,7 @@ typedef struct mmopt_loader_options {
      */
     uint32_t drop_last;
     /**
-     * Decides every order and every hidden token; default 0.
+     * Decides every order and every masked token; default 0.
      */
     uint64_t seed;
     /**
@@ -1003,12 +1079,12 @@ typedef struct mmopt_loader_options {
      */
     size_t bucket_batches;
     /**
-     * Padded lengths are multiples of this, so that few shapes occur; default 8.
+     * Padded lengths are multiples of this, so that there are few shapes; default 8.
      */
-    size_t pad_to_multiple;
+    size_t pad_to_multiple_of;
     /**
-     * 1 (default): all models see the same examples at the same step; 0: each walks in an order of
-     * its own, and the shortest ends the epoch.
+     * 1 (default): all models see the same examples at the same step; 0: each has its own order,
+     * and the epoch ends with the shortest.
      */
     uint32_t aligned;
     /**
@@ -1016,12 +1092,13 @@ typedef struct mmopt_loader_options {
      */
     uint32_t objective;
     /**
-     * Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
+     * Masked language modelling: the probability that a token is masked, above 0 and up to 1;
+     * default 0.15.
      */
     double mlm_probability;
     /**
-     * Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
-     * one, with the most room around the answer.
+     * Question answering: 1: a long context becomes several overlapping rows (for evaluation); 0
+     * (default): one, with the most context around the answer.
      */
     uint32_t all_windows;
     /**
@@ -1031,7 +1108,64 @@ typedef struct mmopt_loader_options {
 } mmopt_loader_options;
 
 /**
- * How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+ * Scores of named entities over all types. An entity is right when its type and both ends are.
+ */
+typedef struct mmopt_entity_scores {
+    /**
+     * n_correct / n_predicted; 0 without predictions.
+     */
+    double precision;
+    /**
+     * n_correct / support; 0 without support.
+     */
+    double recall;
+    /**
+     * The harmonic mean of precision and recall; 0 when both are 0.
+     */
+    double f1;
+    /**
+     * The fraction of tags that equal their label.
+     */
+    double accuracy;
+    /**
+     * Entities of the labels.
+     */
+    uint64_t support;
+    /**
+     * Entities of the predictions.
+     */
+    uint64_t n_predicted;
+    /**
+     * Entities of the predictions that are entities of the labels.
+     */
+    uint64_t n_correct;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_entity_scores;
+
+/**
+ * The span of a context that a model predicts as the answer to a question.
+ */
+typedef struct mmopt_answer {
+    /**
+     * Its first byte in the context.
+     */
+    size_t start;
+    /**
+     * The byte after its last.
+     */
+    size_t end;
+    /**
+     * Start logit plus end logit; NaN without an answer. With all_windows a question has several
+     * rows (mmopt_batch_examples says which), and its answer is that of the greatest score.
+     */
+    double score;
+} mmopt_answer;
+
+/**
+ * How a tokenizer is trained. mmopt_tokenizer_options_init fills in the defaults.
  */
 typedef struct mmopt_tokenizer_options {
     /**
@@ -1039,20 +1173,21 @@ typedef struct mmopt_tokenizer_options {
      */
     size_t struct_size;
     /**
-     * Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+     * Decides the special tokens and where they go: an mmopt_architecture; default
+     * MMOPT_ARCHITECTURE_BERT.
      */
     uint32_t architecture;
     /**
-     * An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
+     * An mmopt_tokenizer_algorithm; default MMOPT_TOKENIZER_ALGORITHM_AUTO.
      */
-    uint32_t kind;
+    uint32_t algorithm;
     /**
      * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
      * at least 256 and their special tokens.
      */
     size_t vocab_size;
     /**
-     * A pair of pieces is merged only if it occurs this often; default 2.
+     * A pair of symbols is merged only if it occurs this often; default 2.
      */
     uint64_t min_frequency;
     /**
@@ -1064,50 +1199,10 @@ typedef struct mmopt_tokenizer_options {
      */
     uint32_t reserved;
     /**
-     * Greatest length of a sequence in tokens, which is also what is saved; default 512.
+     * Greatest length of a sequence in tokens, also in the saved files; default 512.
      */
-    size_t max_length;
+    size_t model_max_length;
 } mmopt_tokenizer_options;
-
-/**
- * A loss. mmopt_loss_options_init fills in the defaults.
- */
-typedef struct mmopt_loss_options {
-    /**
-     * sizeof(mmopt_loss_options).
-     */
-    size_t struct_size;
-    /**
-     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
-     */
-    uint32_t kind;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved;
-    /**
-     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
-     */
-    double label_smoothing;
-    /**
-     * Rows of this label count nothing; default -100.
-     */
-    int64_t ignore_index;
-    /**
-     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
-     */
-    const float *class_weights;
-    /**
-     * How many class weights.
-     */
-    size_t n_class_weights;
-    /**
-     * The output that the loss looks at (two names with a comma between for questions; the loss
-     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
-     * the only float output.
-     */
-    const char *output;
-} mmopt_loss_options;
 
 /**
  * The sizes of a fresh model. mmopt_model_config_init fills in those of a small one.
@@ -1214,6 +1309,88 @@ typedef struct mmopt_precomputed_gradient_options {
      */
     const char *weights;
 } mmopt_precomputed_gradient_options;
+
+/**
+ * A loss. mmopt_loss_options_init fills in the defaults.
+ */
+typedef struct mmopt_loss_options {
+    /**
+     * sizeof(mmopt_loss_options).
+     */
+    size_t struct_size;
+    /**
+     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
+     */
+    uint32_t kind;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
+     */
+    double label_smoothing;
+    /**
+     * Rows of this label count nothing; default -100.
+     */
+    int64_t ignore_index;
+    /**
+     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
+     */
+    const float *class_weights;
+    /**
+     * How many class weights.
+     */
+    size_t n_class_weights;
+    /**
+     * The output that the loss looks at (two names with a comma between for questions; the loss
+     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
+     * the only float output.
+     */
+    const char *output;
+} mmopt_loss_options;
+
+/**
+ * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
+ * during the call. It runs on the thread of the call that logs, and must not call into the object
+ * that it is set on. Calls that take that object as const may log from several threads at once.
+ */
+typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
+
+/**
+ * Where training stands when the progress callback is asked.
+ */
+typedef struct mmopt_progress {
+    /**
+     * What is about to happen, an mmopt_phase.
+     */
+    uint32_t phase;
+    /**
+     * Must be ignored.
+     */
+    uint32_t reserved;
+    /**
+     * The model that it concerns; SIZE_MAX for all.
+     */
+    size_t model;
+    /**
+     * Steps taken since the trainer was created or resumed.
+     */
+    uint64_t n_steps;
+} mmopt_progress;
+
+/**
+ * Asked before each pass and step, on the thread of that call; progress is valid during the
+ * call. Any result but 0 cancels: the call that asked fails with MMOPT_CODE_CANCELLED and has
+ * changed nothing. It must not call into the object that it is set on.
+ */
+typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+
+/**
+ * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
+ * and the losses say. A result that is negative or not finite fails the step.
+ */
+typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
 
 /**
  * How models are trained together. mmopt_trainer_options_init fills in a preset.
@@ -1338,54 +1515,6 @@ typedef struct mmopt_trainer_options {
 } mmopt_trainer_options;
 
 /**
- * What one forward and backward pass of one model gave.
- */
-typedef struct mmopt_train_result {
-    /**
-     * The loss of the batch.
-     */
-    double loss;
-    /**
-     * Right predictions; 0 for regression.
-     */
-    uint64_t n_correct;
-    /**
-     * Labels that count; 0 for regression.
-     */
-    uint64_t n_labels;
-} mmopt_train_result;
-
-/**
- * What a step did.
- */
-typedef struct mmopt_step_report {
-    /**
-     * The step's number, from 1.
-     */
-    uint64_t step;
-    /**
-     * Models that were updated.
-     */
-    uint32_t n_updated;
-    /**
-     * Models that were skipped for a non-finite loss or gradient.
-     */
-    uint32_t n_skipped;
-    /**
-     * 1 when gradients were shared.
-     */
-    uint32_t shared;
-    /**
-     * 1 when parameters were synchronised.
-     */
-    uint32_t synced;
-    /**
-     * 0; for later versions.
-     */
-    uint64_t reserved[4];
-} mmopt_step_report;
-
-/**
  * One parameter of a step that is about to be taken. All pointers are valid during the callback.
  */
 typedef struct mmopt_gradient {
@@ -1501,46 +1630,52 @@ typedef struct mmopt_rates {
 } mmopt_rates;
 
 /**
- * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
- * and the losses say. A result that is negative or not finite fails the step.
+ * What one forward and backward pass of one model gave.
  */
-typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
+typedef struct mmopt_train_result {
+    /**
+     * The loss of the batch.
+     */
+    double loss;
+    /**
+     * Right predictions; 0 for regression.
+     */
+    uint64_t n_correct;
+    /**
+     * Labels that count; 0 for regression.
+     */
+    uint64_t n_labels;
+} mmopt_train_result;
 
 /**
- * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
- * during the call. It runs on the thread of the call that logs, and must not call into the object
- * that it is set on. Calls that take that object as const may log from several threads at once.
+ * What a step did.
  */
-typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
-
-/**
- * Where training stands when the progress callback is asked.
- */
-typedef struct mmopt_progress {
+typedef struct mmopt_step_report {
     /**
-     * What is about to happen, an mmopt_phase.
+     * The step's number, from 1.
      */
-    uint32_t phase;
+    uint64_t step;
     /**
-     * Must be ignored.
+     * Models that were updated.
      */
-    uint32_t reserved;
+    uint32_t n_updated;
     /**
-     * The model that it concerns; SIZE_MAX for all.
+     * Models that were skipped for a non-finite loss or gradient.
      */
-    size_t model;
+    uint32_t n_skipped;
     /**
-     * Steps taken since the trainer was created or resumed.
+     * 1 when gradients were shared.
      */
-    uint64_t n_steps;
-} mmopt_progress;
-
-/**
- * Asked before each pass and step, on the thread of that call; progress is valid during the
- * call. Any result but 0 cancels: the call that asked fails with MMOPT_CODE_CANCELLED and has
- * changed nothing. It must not call into the object that it is set on.
- */
-typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+    uint32_t shared;
+    /**
+     * 1 when parameters were synchronised.
+     */
+    uint32_t synced;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_step_report;
 
 /**
  * How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
@@ -1667,6 +1802,22 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
+ * other text, and for NULL.
+ *
+ * @param[in] name the published name; may be NULL.
+ */
+MMOPT_API
+uint32_t mmopt_architecture_from_name(const char *name);
+
+/**
+ * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
+ *
+ * @param architecture an mmopt_architecture.
+ */
+MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
+
+/**
  * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
  *
  * @param[out] text may be NULL; gone afterwards.
@@ -1694,19 +1845,6 @@ MMOPT_API const char *mmopt_error_message(const struct mmopt_error *error);
  * @param error may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_error_free(struct mmopt_error *error);
-
-/**
- * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
- * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
- */
-MMOPT_API
-const char *mmopt_version(void);
-
-/**
- * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
- * compared with MMOPT_VERSION_NUMBER.
- */
-MMOPT_API uint32_t mmopt_version_number(void);
 
 /**
  * Loads ONNX Runtime, or does nothing if this process has loaded it already.
@@ -1737,20 +1875,17 @@ MMOPT_API const char *mmopt_runtime_version(void);
 MMOPT_API const char *mmopt_runtime_path(void);
 
 /**
- * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
- * other text, and for NULL.
- *
- * @param[in] name the published name; may be NULL.
+ * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
+ * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
  */
 MMOPT_API
-uint32_t mmopt_architecture_from_name(const char *name);
+const char *mmopt_version(void);
 
 /**
- * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
- *
- * @param architecture an mmopt_architecture.
+ * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
+ * compared with MMOPT_VERSION_NUMBER.
  */
-MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
+MMOPT_API uint32_t mmopt_version_number(void);
 
 /**
  * The number of models; 0 for NULL.
@@ -1837,10 +1972,11 @@ struct mmopt_error *mmopt_corpus_read_classification(const char *path,
                                                      struct mmopt_corpus **corpus);
 
 /**
- * Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
+ * Reads words with a tag each: a word first and its tag last in each line, blank lines between
+ * sentences.
  * labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
  *
- * Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+ * Errors name file and line: a line without a tag, an unknown tag, a file without words.
  *
  * @param[in] path the file, UTF-8.
  * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
@@ -1853,10 +1989,11 @@ struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
                                                            struct mmopt_corpus **corpus);
 
 /**
- * Reads questions about contexts: one object of the SQuAD form, or an object on each line with
- * context, question and answers.
+ * Reads questions about contexts: SQuAD's JSON, or an object on each line with context, question
+ * and answers.
  *
- * Errors carry the place: a missing key, an answer that does not stand where it should.
+ * Errors name the line or the path in the JSON: a missing key, an answer that is not in the context
+ * where answer_start says.
  *
  * @param[in] path the file, UTF-8.
  * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
@@ -1867,24 +2004,24 @@ struct mmopt_error *mmopt_corpus_read_question_answering(const char *path,
                                                          struct mmopt_corpus **corpus);
 
 /**
- * Reads plain text for language modelling; documents is an mmopt_documents.
+ * Reads plain text for language modelling.
  *
  * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
- * UTF-8, or none; INVALID_ARGUMENT for another number of documents.
+ * UTF-8, or none; INVALID_ARGUMENT for another sample_by.
  *
  * @param[in] path the file, UTF-8.
- * @param documents an mmopt_documents.
+ * @param sample_by an mmopt_sample_by.
  * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_corpus_read_plain_text(const char *path,
-                                                 uint32_t documents,
+                                                 uint32_t sample_by,
                                                  struct mmopt_corpus **corpus);
 
 /**
  * n generated sentences of two classes, for trying things out without data; the same seed gives
- * the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
+ * the same sentences. n: 1 to 10,000,000; label_noise: the fraction of wrong labels, at least 0,
  * below 0.5.
  *
  * Errors: INVALID_ARGUMENT for n or label_noise out of range.
@@ -1923,14 +2060,14 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
- * space and case stay on one side; classes keep their share on both. eval_share lies between 0
- * and 1, both excluded; the same seed gives the same split.
+ * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
+ * equal apart from white space, case and punctuation stay on one side; classes keep their
+ * proportions. The same seed gives the same split.
  *
- * Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
+ * Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
  *
  * @param[in] corpus only read: threads may share it.
- * @param eval_share above 0, below 1.
+ * @param eval_fraction above 0, below 1.
  * @param seed any number.
  * @param[out] train becomes one side; the caller's: mmopt_corpus_free.
  * @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
@@ -1938,7 +2075,7 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
 MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
-                                       double eval_share,
+                                       double eval_fraction,
                                        uint64_t seed,
                                        struct mmopt_corpus **train,
                                        struct mmopt_corpus **eval);
@@ -1966,7 +2103,7 @@ MMOPT_API size_t mmopt_corpus_n_labels(const struct mmopt_corpus *corpus);
 MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus, size_t label);
 
 /**
- * How many examples have a class (or words a tag); 0 for an id that there is not.
+ * How many examples have a class, or words a tag; 0 for any other id.
  *
  * @param[in] corpus only read: threads may share it.
  * @param label a class or tag, by its id from 0.
@@ -1974,13 +2111,12 @@ MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus,
 MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, size_t label);
 
 /**
- * The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
- * and when nothing is labelled.
+ * The fraction of the labels that are the most frequent class, 0 to 1: the accuracy of always
+ * predicting it. 0 for NULL, and without labels.
  *
  * @param[in] corpus only read: threads may share it.
  */
-MMOPT_API
-double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
+MMOPT_API double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
 
 /**
  * The text of one example (words joined by spaces; the context of a question). The caller owns
@@ -2084,7 +2220,7 @@ MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
 MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
 
 /**
- * Goes to the start of an epoch; 0 is the first.
+ * Moves to the start of an epoch; 0 is the first.
  *
  * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
  *
@@ -2097,7 +2233,7 @@ struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
                                            uint64_t epoch);
 
 /**
- * Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
+ * The position of the loader as JSON; the caller owns it: mmopt_string_free. With the same corpus,
  * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
@@ -2111,7 +2247,7 @@ struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
                                        char **json);
 
 /**
- * Goes to where mmopt_loader_state was asked.
+ * Moves to the position where mmopt_loader_state was called.
  *
  * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
  * seed; the loader is unchanged then.
@@ -2155,6 +2291,134 @@ struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *toke
                                        struct mmopt_batch **batch);
 
 /**
+ * The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
+ * negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many.
+ * @param[out] value becomes the accuracy.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_accuracy(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * The unweighted mean of the F1 of each class that occurs among n labels or predictions, 0 to 1.
+ * Entries whose label is negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many.
+ * @param[out] value becomes the macro F1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_macro_f1(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
+ * BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
+ *
+ * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
+ * as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
+ * the labels of a token classification batch fit as they are: -100 stands for padding and for all
+ * but the first token of a word.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, a length of 0, or an id that is not below n_tags.
+ *
+ * @param[in] predictions n_sequences * length ids.
+ * @param[in] labels n_sequences * length ids; negative: left out.
+ * @param n_sequences how many rows.
+ * @param length tags of a row, at least 1.
+ * @param[in] tags n_tags names, UTF-8.
+ * @param n_tags how many names.
+ * @param[out] scores becomes the scores over all types.
+ * @param[out] by_type becomes a JSON object with precision, recall, f1, support, n_predicted and
+ * n_correct for each type, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n_sequences,
+                                           size_t length,
+                                           const char *const *tags,
+                                           size_t n_tags,
+                                           struct mmopt_entity_scores *scores,
+                                           char **by_type);
+
+/**
+ * Exact match and F1 of n predicted answers, both in per cent, as SQuAD's evaluation script prints
+ * them: answers are compared in lower case, without punctuation and the articles a, an, the; F1
+ * counts common words; of several accepted answers the best counts.
+ *
+ * answers holds the accepted answers of all questions one after the other, n_answers how many each
+ * question has. With none, the right answer is empty.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, or a text that is not UTF-8.
+ *
+ * @param[in] predictions n texts, UTF-8.
+ * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+ * @param[in] n_answers for each question how many answers are accepted.
+ * @param n how many questions.
+ * @param[out] exact_match becomes the percentage of answers that equal an accepted one.
+ * @param[out] f1 becomes the mean F1, 0 to 100.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_answers(const char *const *predictions,
+                                          const char *const *answers,
+                                          const size_t *n_answers,
+                                          size_t n,
+                                          double *exact_match,
+                                          double *f1);
+
+/**
+ * The best answer of one row of a question answering batch: the span of at most max_answer_tokens
+ * tokens of the context with the greatest sum of start and end logit; of equal ones the first.
+ *
+ * start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
+ * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
+ * 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
+ * for example by comparing the score with the sum of the first start and end logit.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, a model or row out of range, a batch of another task, n_tokens
+ * that is not the batch's length, or a max_answer_tokens of 0.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ * @param row its number, from 0.
+ * @param[in] start_logits n_tokens numbers.
+ * @param[in] end_logits n_tokens numbers.
+ * @param n_tokens the length of the batch, the second dimension of its input_ids.
+ * @param max_answer_tokens greatest length of an answer in tokens, at least 1.
+ * @param[out] answer becomes the span and its score.
+ * @param[out] text becomes the text of the span, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_best_answer(const struct mmopt_batch *batch,
+                                            size_t model,
+                                            size_t row,
+                                            const float *start_logits,
+                                            const float *end_logits,
+                                            size_t n_tokens,
+                                            size_t max_answer_tokens,
+                                            struct mmopt_answer *answer,
+                                            char **text);
+
+/**
  * Fills the options with their defaults. NULL is harmless.
  *
  * @param[out] options becomes the defaults; may be NULL.
@@ -2166,7 +2430,7 @@ MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *opti
  * vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
  *
  * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
- * UNSUPPORTED for another kind of tokenizer.
+ * UNSUPPORTED for a tokenizer of another algorithm.
  *
  * @param[in] path the file, UTF-8.
  * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
@@ -2177,10 +2441,10 @@ struct mmopt_error *mmopt_tokenizer_load(const char *path,
                                          struct mmopt_tokenizer **tokenizer);
 
 /**
- * Learns a vocabulary from all texts of a corpus. The result depends on texts and options alone.
+ * Trains a tokenizer on all texts of a corpus. The result depends on texts and options alone.
  *
  * Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
- * message names the least size.
+ * message names the smallest size.
  *
  * @param[in] corpus only read: threads may share it.
  * @param[in] options NULL: the defaults.
@@ -2194,7 +2458,7 @@ struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
 
 /**
  * Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
- * the usual libraries load.
+ * Hugging Face's libraries load.
  *
  * Errors: NOT_FOUND without the directory; IO when a file cannot be written.
  *
@@ -2218,29 +2482,29 @@ MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokeni
  *
  * @param[in] tokenizer only read: threads may share it.
  */
-MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
+MMOPT_API size_t mmopt_tokenizer_model_max_length(const struct mmopt_tokenizer *tokenizer);
 
 /**
- * The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
- * any other number, and for NULL.
+ * The id of a special token by its role; -1 when the vocabulary has none, for any other number,
+ * and for NULL.
  *
  * @param[in] tokenizer only read: threads may share it.
  * @param special an mmopt_special_token.
  */
 MMOPT_API
-int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
-                                   uint32_t special);
+int64_t mmopt_tokenizer_special_token_id(const struct mmopt_tokenizer *tokenizer,
+                                         uint32_t special);
 
 /**
- * The text of n ids; the caller owns it: mmopt_string_free. skip_special 1 leaves out special
+ * The text of n ids; the caller owns it: mmopt_string_free. skip_special_tokens 1 leaves out special
  * tokens.
  *
- * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
+ * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special_tokens.
  *
  * @param[in] tokenizer only read: threads may share it.
  * @param[in] ids n ids.
  * @param n how many.
- * @param skip_special 0 or 1.
+ * @param skip_special_tokens 0 or 1.
  * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
@@ -2248,7 +2512,7 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_tokenizer_decode(const struct mmopt_tokenizer *tokenizer,
                                            const uint32_t *ids,
                                            size_t n,
-                                           uint32_t skip_special,
+                                           uint32_t skip_special_tokens,
                                            char **text);
 
 /**
@@ -2261,7 +2525,7 @@ MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
 /**
  * Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
  * architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
- * Never empty: an empty text without framing becomes one end token.
+ * Never empty: an empty text without special tokens becomes one end token.
  *
  * Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
  * special tokens.
@@ -2304,8 +2568,8 @@ MMOPT_API
 const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
 
 /**
- * Where each token stands in its text, in bytes: start and end one after the other, twice as many
- * as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+ * The bytes of its text that each token stands for: start and end one after the other, twice as
+ * many as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
  *
  * @param[in] encoding only read: threads may share it.
  */
@@ -2325,77 +2589,6 @@ MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encodin
  * @param encoding may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
-
-/**
- * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
- * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
- *
- * Errors: as mmopt_trainer_forward_backward.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
-                                           size_t model,
-                                           const struct mmopt_tensor *tensors,
-                                           size_t n_tensors,
-                                           struct mmopt_evaluation **evaluation);
-
-/**
- * The loss; NaN without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
-
-/**
- * Right predictions; 0 without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
-
-/**
- * Labels that count; 0 without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
-
-/**
- * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
- * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] evaluation only read: threads may share it.
- * @param[out] tensors become the views.
- * @param[out] n_tensors becomes how many.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
-                                             const struct mmopt_tensor **tensors,
-                                             size_t *n_tensors);
-
-/**
- * Frees an evaluation. NULL is harmless.
- *
- * @param evaluation may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
 
 /**
  * Fills in the sizes of a small model. NULL is harmless.
@@ -2486,6 +2679,175 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_model_create(const char *name,
                                        const struct mmopt_model_config *sizes,
                                        struct mmopt_model **model);
+
+/**
+ * The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
+ *
+ * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
+ * directory's config.json gives.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param label its number, from 0.
+ * @param[out] name becomes its name; the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
+                                      size_t label,
+                                      char **name);
+
+/**
+ * Frees a model. NULL is harmless.
+ *
+ * @param model may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_model_free(struct mmopt_model *model);
+
+/**
+ * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
+ * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
+ * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
+ * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+ *
+ * Errors: as mmopt_model_create.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] sizes NULL: a small BERT.
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] corpus only read: threads may share it.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_for_corpus(const char *name,
+                                           const struct mmopt_model_config *sizes,
+                                           const struct mmopt_tokenizer *tokenizer,
+                                           const struct mmopt_corpus *corpus,
+                                           struct mmopt_model **model);
+
+/**
+ * Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
+ * MMOPT_SHARED_INITIALIZERS_REPORT.
+ *
+ * Errors: INVALID_ARGUMENT for another number.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param merging an mmopt_shared_initializers.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_shared_initializers(struct mmopt_model *model,
+                                                        uint32_t merging);
+
+/**
+ * Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
+ * MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
+ *
+ * Errors: INVALID_ARGUMENT for another number.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param tying an mmopt_duplicate_weights.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_duplicate_weights(struct mmopt_model *model,
+                                                      uint32_t tying);
+
+/**
+ * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
+ * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
+ * data stay as they lie, which may be transposed. Patterns match the old names too.
+ *
+ * Errors: INVALID_ARGUMENT for another number than 0 and 1.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param restore 0 or 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
+                                                  uint32_t restore);
+
+/**
+ * Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
+ * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
+ * sharing nor synchronisation moves it. May be called more than once. Models in published form
+ * have their padding rows frozen already.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
+ * shows when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
+ * @param row its number, from 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
+                                           const char *pattern,
+                                           size_t row);
+
+/**
+ * What a trainer would find in this model and do about it, as text for people: parameters that
+ * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
+ * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
+                                       char **text);
+
+/**
+ * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
+ * it: mmopt_string_free.
+ *
+ * Errors: as mmopt_model_report.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
+                                            char **json);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API
+void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
+
+/**
+ * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
+ * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
+ * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
+ *
+ * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
+ * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
+ * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
+ * comes with the first batch.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] options must be given.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
+                                                          const struct mmopt_precomputed_gradient_options *options);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
 
 /**
  * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
@@ -2594,166 +2956,98 @@ struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
                                            const char *pattern);
 
 /**
- * The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
+ * without one nothing is said. user is handed back to it and must stay valid until then, or until
+ * the trainer is freed. What there was to say when the trainer was created comes during this call,
+ * each message once.
  *
- * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
- * directory's config.json gives.
+ * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
  *
- * @param[in] model only read: threads may share it.
- * @param label its number, from 0.
- * @param[out] name becomes its name; the caller's: mmopt_string_free.
+ * @param[in,out] trainer changed: needed alone.
+ * @param level an mmopt_log_level.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
-                                      size_t label,
-                                      char **name);
+struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
+                                          uint32_t level,
+                                          mmopt_log_fn callback,
+                                          void *user);
 
 /**
- * Frees a model. NULL is harmless.
+ * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
+ * handed back to it and must stay valid until then, or until the trainer is freed.
  *
- * @param model may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_model_free(struct mmopt_model *model);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
+ * Errors: STATE while another call uses the trainer.
  *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API
-void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
-
-/**
- * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
- * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
- * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
- *
- * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
- * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
- * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
- * comes with the first batch.
- *
- * @param[in,out] model changed: needed alone.
- * @param[in] options must be given.
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
-                                                          const struct mmopt_precomputed_gradient_options *options);
+struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
+                                               mmopt_progress_fn callback,
+                                               void *user);
 
 /**
- * Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
- * MMOPT_SHARED_INITIALIZERS_REPORT.
+ * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
  *
- * Errors: INVALID_ARGUMENT for another number.
+ * Errors: STATE while another call uses the trainer.
  *
- * @param[in,out] model changed: needed alone.
- * @param merging an mmopt_shared_initializers.
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_shared_initializers(struct mmopt_model *model,
-                                                        uint32_t merging);
+struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
+                                                    mmopt_rate_fn callback,
+                                                    void *user);
 
 /**
- * Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
- * MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
+ * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
  *
- * Errors: INVALID_ARGUMENT for another number.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in,out] model changed: needed alone.
- * @param tying an mmopt_duplicate_weights.
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_duplicate_weights(struct mmopt_model *model,
-                                                      uint32_t tying);
+struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
+                                               struct mmopt_cancel_token **cancel_token);
 
 /**
- * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
- * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
- * data stay as they lie, which may be transposed. Patterns match the old names too.
+ * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
  *
- * Errors: INVALID_ARGUMENT for another number than 0 and 1.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in,out] model changed: needed alone.
- * @param restore 0 or 1.
+ * @param[in] cancel_token only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
-                                                  uint32_t restore);
+struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
 
 /**
- * Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
- * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
- * sharing nor synchronisation moves it. May be called more than once. Models in published form
- * have their padding rows frozen already.
+ * Lets passes run again. From any thread.
  *
- * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
- * shows when the trainer is created.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in,out] model changed: needed alone.
- * @param[in] pattern the parameters, by name.
- * @param row its number, from 0.
+ * @param[in] cancel_token only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
-                                           const char *pattern,
-                                           size_t row);
+struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
 
 /**
- * What a trainer would find in this model and do about it, as text for people: parameters that
- * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
- * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
+ * Frees a cancel_token. NULL is harmless.
  *
- * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
- *
- * @param[in] model only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ * @param cancel_token may be NULL; gone afterwards.
  */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
-                                       char **text);
-
-/**
- * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
- * it: mmopt_string_free.
- *
- * Errors: as mmopt_model_report.
- *
- * @param[in] model only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
-                                            char **json);
-
-/**
- * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
- * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
- * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
- * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
- *
- * Errors: as mmopt_model_create.
- *
- * @param[in] name UTF-8.
- * @param[in] sizes NULL: a small BERT.
- * @param[in] tokenizer only read: threads may share it.
- * @param[in] corpus only read: threads may share it.
- * @param[out] model becomes the new object, the caller's: mmopt_model_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_for_corpus(const char *name,
-                                           const struct mmopt_model_config *sizes,
-                                           const struct mmopt_tokenizer *tokenizer,
-                                           const struct mmopt_corpus *corpus,
-                                           struct mmopt_model **model);
+MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 
 /**
  * Reads n_models models, checks that each can be trained, and plans what they share. Loads ONNX
@@ -2808,132 +3102,11 @@ struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *traine
                                               size_t *model);
 
 /**
- * Forgets gradients that were accumulated since the last step.
- *
- * Errors: STATE while another call uses the object.
- *
- * @param[in,out] trainer changed: needed alone.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
-
-/**
- * Loss and gradients of one micro-batch of one model; they count towards the next step.
- *
- * tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
- * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
- * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
- * cancel_token. After an error this micro-batch does not count.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] result becomes loss and counts; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer,
-                                                   size_t model,
-                                                   const struct mmopt_tensor *tensors,
-                                                   size_t n_tensors,
-                                                   struct mmopt_train_result *result);
-
-/**
- * Loss and gradients of one micro-batch for every model, side by side on the cores there are.
- *
- * tensors and n_tensors hold for each model the array of its tensors and its length; results has
- * room for n_models results, or is NULL. When one model fails, none counts.
- *
- * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] tensors for each model its tensors.
- * @param[in] n_tensors for each model how many.
- * @param n_models how many models.
- * @param[out] results become losses and counts, one a model; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *trainer,
-                                                       const struct mmopt_tensor *const *tensors,
-                                                       const size_t *n_tensors,
-                                                       size_t n_models,
-                                                       struct mmopt_train_result *results);
-
-/**
- * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
- * many as the trainer has models, in the same order. results has room for as many results, or is
- * NULL.
- *
- * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] batch only read: threads may share it.
- * @param[out] results become losses and counts, one a model; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *trainer,
-                                                         const struct mmopt_batch *batch,
-                                                         struct mmopt_train_result *results);
-
-/**
- * Tells the rates that follow convergence the losses that the host computed, one for each of
- * n_models models. Only for losses that forward_backward did not see: it logs its own.
- *
- * Errors: INVALID_ARGUMENT for another number of models.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] losses n_models losses.
- * @param n_models how many models.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
-                                              const double *losses,
-                                              size_t n_models);
-
-/**
- * One coordinated step over the gradients since the last one: check, clip, share, update,
- * synchronise. report may be NULL.
- *
- * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
- * to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
- * callback returns. The step can be taken again then.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[out] report becomes what the step did; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
-                                       struct mmopt_step_report *report);
-
-/**
  * Frees a trainer. NULL is harmless.
  *
  * @param trainer may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
-
-/**
- * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
- * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
- * stay valid until then, or until the trainer is freed.
- *
- * Errors: STATE while another call uses the trainer.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
-                                                        mmopt_gradient_fn callback,
-                                                        void *user);
 
 /**
  * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
@@ -2976,6 +3149,153 @@ struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *tr
                                                   size_t parameter,
                                                   uint32_t writable,
                                                   void **managed);
+
+/**
+ * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
+ * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+ *
+ * Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           const struct mmopt_tensor *tensors,
+                                           size_t n_tensors,
+                                           struct mmopt_evaluation **evaluation);
+
+/**
+ * The loss; NaN without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Right predictions; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Labels that count; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
+
+/**
+ * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
+ * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ * @param[out] tensors become the views.
+ * @param[out] n_tensors becomes how many.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
+                                             const struct mmopt_tensor **tensors,
+                                             size_t *n_tensors);
+
+/**
+ * Frees an evaluation. NULL is harmless.
+ *
+ * @param evaluation may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/**
+ * Writes one model into a directory, made if need be: in published form (config.json and
+ * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
+ * all.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
+                                             size_t model,
+                                             const char *directory);
+
+/**
+ * Writes one model's forward graph with its present weights, ready for inference.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] path the file, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
+                                            size_t model,
+                                            const char *path);
+
+/**
+ * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
+ * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
+ * checkpoint whole.
+ *
+ * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] host_text kept with it; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
+                                                  const char *directory,
+                                                  const char *host_text);
+
+/**
+ * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
+ * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
+ *
+ * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
+ * the trainer is unchanged then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
+ * @param[out] host_text becomes the text; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
+                                         const char *directory,
+                                         char **host_text);
+
+/**
+ * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+ * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+ * stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
+                                                        mmopt_gradient_fn callback,
+                                                        void *user);
 
 /**
  * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
@@ -3176,6 +3496,24 @@ struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
                                                 size_t *n_changed);
 
 /**
+ * Opens the session that training one model on tensors of these shapes needs, and runs nothing, so
+ * that the first pass takes no longer than the others. A session that is open stays as it is.
+ *
+ * Errors: as mmopt_trainer_forward_backward for tensors that do not fit the model.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only; inputs and labels.
+ * @param n_tensors how many tensors.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
+                                          size_t model,
+                                          const struct mmopt_tensor *tensors,
+                                          size_t n_tensors);
+
+/**
  * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
@@ -3252,164 +3590,489 @@ struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer
                                                    double weight);
 
 /**
+ * Reports one validation score per model, in the order they were given; higher is better, and all
+ * are on one scale: accuracies, or losses times -1. The options lr_schedule plateau, which sees
+ * their mean, and weighting validation, with which better models come to weigh more, act on it
+ * from the next step on; without either nothing changes.
+ *
+ * Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
+ * finite; nothing changes then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *trainer,
+                                                    const double *scores,
+                                                    size_t n_scores);
+
+/**
+ * How much the models' gradients agree and how far their parameters are apart, as of the last step
+ * that the option metrics_every named, as one JSON object: step; models, the names in the plan's
+ * order; cosine and distance, a row of numbers for each model; groups, each with name, members
+ * (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
+ * before clipping and sharing; distances are root mean squares between models and L2 norms between
+ * members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: STATE when metrics_every is 0, and before the first such step.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_metrics_json(const struct mmopt_trainer *trainer,
+                                               char **json);
+
+/**
+ * Forgets gradients that were accumulated since the last step.
+ *
+ * Errors: STATE while another call uses the object.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
+
+/**
+ * Loss and gradients of one micro-batch of one model; they count towards the next step.
+ *
+ * tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
+ * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
+ * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
+ * cancel_token. After an error this micro-batch does not count.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] result becomes loss and counts; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   const struct mmopt_tensor *tensors,
+                                                   size_t n_tensors,
+                                                   struct mmopt_train_result *result);
+
+/**
+ * Loss and gradients of one micro-batch for every model, side by side on the cores there are.
+ *
+ * tensors and n_tensors hold for each model the array of its tensors and its length; results has
+ * room for n_models results, or is NULL. When one model fails, none counts.
+ *
+ * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] tensors for each model its tensors.
+ * @param[in] n_tensors for each model how many.
+ * @param n_models how many models.
+ * @param[out] results become losses and counts, one a model; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *trainer,
+                                                       const struct mmopt_tensor *const *tensors,
+                                                       const size_t *n_tensors,
+                                                       size_t n_models,
+                                                       struct mmopt_train_result *results);
+
+/**
+ * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
+ * many as the trainer has models, in the same order. results has room for as many results, or is
+ * NULL.
+ *
+ * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] batch only read: threads may share it.
+ * @param[out] results become losses and counts, one a model; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *trainer,
+                                                         const struct mmopt_batch *batch,
+                                                         struct mmopt_train_result *results);
+
+/**
+ * Tells the rates that follow convergence the losses that the host computed, one for each of
+ * n_models models. Only for losses that forward_backward did not see: it logs its own.
+ *
+ * Errors: INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] losses n_models losses.
+ * @param n_models how many models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
+                                              const double *losses,
+                                              size_t n_models);
+
+/**
+ * One coordinated step over the gradients since the last one: check, clip, share, update,
+ * synchronise. report may be NULL.
+ *
+ * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
+ * to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
+ * callback returns. The step can be taken again then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
+                                       struct mmopt_step_report *report);
+
+/**
+ * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
+ * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
+ * must stay valid until then, or until the optimizer is freed.
+ *
+ * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
+ * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
+ * back where it has changed them, changes of a gradient with strides count for this step and do
+ * not reach the host's memory, and changed values reach it when the step succeeds.
+ *
+ * Errors: STATE while another call uses the optimizer.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
+                                                          mmopt_gradient_fn callback,
+                                                          void *user);
+
+/**
  * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the trainer is freed.
+ * is handed back to it and must stay valid until then, or until the optimizer is freed.
  *
- * Errors: STATE while another call uses the trainer.
+ * Errors: STATE while another call uses the optimizer.
  *
- * @param[in,out] trainer changed: needed alone.
+ * @param[in,out] optimizer changed: needed alone.
  * @param callback NULL: none.
  * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
-                                                    mmopt_rate_fn callback,
-                                                    void *user);
+struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
+                                                      mmopt_rate_fn callback,
+                                                      void *user);
 
 /**
- * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
- * without one nothing is said. user is handed back to it and must stay valid until then, or until
- * the trainer is freed. What there was to say when the trainer was created comes during this call,
- * each message once.
+ * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
+ * copied; values and gradients must stay where they are until the optimizer is freed. They are
+ * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
+ * are trained must lie apart from each other and from all gradients; gradients may share memory
+ * where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
+ * part.
  *
- * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+ * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
+ * share memory, strides that repeat an element, an element type that cannot be trained
+ * (UNSUPPORTED), an option out of range, one that only a trainer can carry out (UNSUPPORTED:
+ * max_loss_increase, mutual).
  *
- * @param[in,out] trainer changed: needed alone.
- * @param level an mmopt_log_level.
- * @param callback NULL: none.
- * @param user handed back to the callback.
+ * @param[in] options NULL: the defaults.
+ * @param[in] models n_models models, none of them NULL.
+ * @param n_models how many models.
+ * @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
-                                          uint32_t level,
-                                          mmopt_log_fn callback,
-                                          void *user);
+struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *options,
+                                           const struct mmopt_parameters *models,
+                                           size_t n_models,
+                                           struct mmopt_optimizer **optimizer);
 
 /**
- * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
- * handed back to it and must stay valid until then, or until the trainer is freed.
+ * The number of models; 0 for NULL.
  *
- * Errors: STATE while another call uses the trainer.
+ * @param[in] optimizer only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
+
+/**
+ * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+ * are called. NULL is harmless.
  *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
+ * @param optimizer may be NULL; gone afterwards.
  */
 MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
-                                               mmopt_progress_fn callback,
-                                               void *user);
+void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
- * Writes one model into a directory, made if need be: in published form (config.json and
- * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
- * all.
+ * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
+ * overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
+ * call, when another gradient takes its place or the optimizer is freed; it must not call into
+ * this optimizer. On error the tensor stays the caller's and the old gradient in place.
  *
- * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+ * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
+ * other element types than f32, bf16 and f16.
  *
- * @param[in] trainer only read: threads may share it.
+ * @param[in,out] optimizer changed: needed alone.
  * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param managed a DLManagedTensorVersioned, handed over.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *optimizer,
+                                                        size_t model,
+                                                        size_t parameter,
+                                                        void *managed);
+
+/**
+ * Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
+ * mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
+ * freed, on the thread of that call. On error the tensor stays the caller's.
+ *
+ * Errors: UNSUPPORTED for another major version.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param managed a DLManagedTensorVersioned, handed over.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimizer,
+                                                void *managed);
+
+/**
+ * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
+ * directory, made if need be. A crash at any point leaves the last one whole.
+ *
+ * Errors: IO when a file cannot be written.
+ *
+ * @param[in] optimizer only read: threads may share it.
  * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
-                                             size_t model,
-                                             const char *directory);
+struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
+                                                    const char *directory);
 
 /**
- * Writes one model's forward graph with its present weights, ready for inference.
+ * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
+ * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
+ * f16 value that is another one now replaces its master.
  *
- * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+ * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
+ * optimizer is unchanged then.
  *
- * @param[in] trainer only read: threads may share it.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
+                                           const char *directory);
+
+/**
+ * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ *
+ * @param[out] layout becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
+
+/**
+ * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] optimizer only read: threads may share it.
  * @param model its number, from 0.
- * @param[in] path the file, UTF-8.
+ * @param[out] rates become the numbers.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
-                                            size_t model,
-                                            const char *path);
+struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimizer,
+                                          size_t model,
+                                          struct mmopt_rates *rates);
 
 /**
- * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
- * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
- * checkpoint whole.
+ * Steps taken, those before a load included; 0 for NULL.
  *
- * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ * @param[in] optimizer only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_optimizer_n_steps(const struct mmopt_optimizer *optimizer);
+
+/**
+ * Sets the base learning rate of the coming steps, finite and at least 0.
  *
- * @param[in] trainer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
- * @param[in] host_text kept with it; may be NULL.
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param rate finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
-                                                  const char *directory,
-                                                  const char *host_text);
+struct mmopt_error *mmopt_optimizer_set_learning_rate(struct mmopt_optimizer *optimizer,
+                                                      double rate);
 
 /**
- * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
- * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
+ * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
  *
- * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
- * the trainer is unchanged then.
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
  *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] directory the directory, UTF-8.
- * @param[out] host_text becomes the text; may be NULL.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param weight finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
-                                         const char *directory,
-                                         char **host_text);
+struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *optimizer,
+                                                     size_t model,
+                                                     double weight);
 
 /**
- * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] trainer only read: threads may share it.
- * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
-                                               struct mmopt_cancel_token **cancel_token);
+struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer,
+                                         char **text);
 
 /**
- * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] cancel_token only read: threads may share it.
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
+struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *optimizer,
+                                              char **json);
 
 /**
- * Lets passes run again. From any thread.
+ * As mmopt_trainer_report_validation, in gradient mode.
  *
- * Errors: INVALID_ARGUMENT for NULL only.
+ * Errors: those of mmopt_trainer_report_validation.
  *
- * @param[in] cancel_token only read: threads may share it.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
+struct mmopt_error *mmopt_optimizer_report_validation(struct mmopt_optimizer *optimizer,
+                                                      const double *scores,
+                                                      size_t n_scores);
 
 /**
- * Frees a cancel_token. NULL is harmless.
+ * As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
  *
- * @param cancel_token may be NULL; gone afterwards.
+ * Errors: those of mmopt_trainer_metrics_json.
+ *
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
-MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_metrics_json(const struct mmopt_optimizer *optimizer,
+                                                 char **json);
+
+/**
+ * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
+ * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
+ *
+ * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
+ * an element type that gradients cannot have.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient as many elements as the value; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
+                                                 size_t model,
+                                                 size_t parameter,
+                                                 void *gradient,
+                                                 uint32_t gradient_dtype);
+
+/**
+ * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
+ * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
+ *
+ * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient the element at index 0; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
+ * @param[in] strides n_dims strides in elements; may be NULL.
+ * @param n_dims how many dimensions.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
+                                                         size_t model,
+                                                         size_t parameter,
+                                                         void *gradient,
+                                                         uint32_t gradient_dtype,
+                                                         const int64_t *strides,
+                                                         size_t n_dims);
+
+/**
+ * Forgets micro-batches that were accumulated since the last step.
+ *
+ * Errors: STATE while another call uses the object.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
+
+/**
+ * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
+ * than one micro-batch per step they are added up now; else they are read by the step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
+ * that it needs.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param loss of the micro-batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
+                                               size_t model,
+                                               double loss);
+
+/**
+ * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
+ *
+ * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
+ * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
+ * step can be taken again then.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
+                                         struct mmopt_step_report *report);
 
 /**
  * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
@@ -3527,387 +4190,6 @@ struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
  */
 MMOPT_API
 void mmopt_dlpack_free(void *managed);
-
-/**
- * Reports one validation score per model, in the order they were given; higher is better, and all
- * are on one scale: accuracies, or losses times -1. The options lr_schedule plateau, which sees
- * their mean, and weighting validation, with which better models come to weigh more, act on it
- * from the next step on; without either nothing changes.
- *
- * Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
- * finite; nothing changes then.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] scores n_scores scores, one per model.
- * @param n_scores the number of models.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *trainer,
-                                                    const double *scores,
-                                                    size_t n_scores);
-
-/**
- * As mmopt_trainer_report_validation, in gradient mode.
- *
- * Errors: those of mmopt_trainer_report_validation.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param[in] scores n_scores scores, one per model.
- * @param n_scores the number of models.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_report_validation(struct mmopt_optimizer *optimizer,
-                                                      const double *scores,
-                                                      size_t n_scores);
-
-/**
- * How much the models' gradients agree and how far their parameters are apart, as of the last step
- * that the option metrics_every named, as one JSON object: step; models, the names in the plan's
- * order; cosine and distance, a row of numbers for each model; groups, each with name, members
- * (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
- * before clipping and sharing; distances are root mean squares between models and L2 norms between
- * members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
- *
- * Errors: STATE when metrics_every is 0, and before the first such step.
- *
- * @param[in] trainer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_metrics_json(const struct mmopt_trainer *trainer,
-                                               char **json);
-
-/**
- * As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
- *
- * Errors: those of mmopt_trainer_metrics_json.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_metrics_json(const struct mmopt_optimizer *optimizer,
-                                                 char **json);
-
-/**
- * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
- * copied; values and gradients must stay where they are until the optimizer is freed. They are
- * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
- * are trained must lie apart from each other and from all gradients; gradients may share memory
- * where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
- * part.
- *
- * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
- * share memory, strides that repeat an element, an element type that cannot be trained
- * (UNSUPPORTED), an option out of range, one that only a trainer can carry out (UNSUPPORTED:
- * max_loss_increase, mutual).
- *
- * @param[in] options NULL: the defaults.
- * @param[in] models n_models models, none of them NULL.
- * @param n_models how many models.
- * @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *options,
-                                           const struct mmopt_parameters *models,
-                                           size_t n_models,
-                                           struct mmopt_optimizer **optimizer);
-
-/**
- * The number of models; 0 for NULL.
- *
- * @param[in] optimizer only read: threads may share it.
- */
-MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
-
-/**
- * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
- * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
- *
- * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
- * an element type that gradients cannot have.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param gradient as many elements as the value; may be NULL.
- * @param gradient_dtype an mmopt_dtype.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
-                                                 size_t model,
-                                                 size_t parameter,
-                                                 void *gradient,
-                                                 uint32_t gradient_dtype);
-
-/**
- * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
- * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
- *
- * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param gradient the element at index 0; may be NULL.
- * @param gradient_dtype an mmopt_dtype.
- * @param[in] strides n_dims strides in elements; may be NULL.
- * @param n_dims how many dimensions.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
-                                                         size_t model,
-                                                         size_t parameter,
-                                                         void *gradient,
-                                                         uint32_t gradient_dtype,
-                                                         const int64_t *strides,
-                                                         size_t n_dims);
-
-/**
- * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
- * overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
- * call, when another gradient takes its place or the optimizer is freed; it must not call into
- * this optimizer. On error the tensor stays the caller's and the old gradient in place.
- *
- * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
- * other element types than f32, bf16 and f16.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param managed a DLManagedTensorVersioned, handed over.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *optimizer,
-                                                        size_t model,
-                                                        size_t parameter,
-                                                        void *managed);
-
-/**
- * Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
- * mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
- * freed, on the thread of that call. On error the tensor stays the caller's.
- *
- * Errors: UNSUPPORTED for another major version.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param managed a DLManagedTensorVersioned, handed over.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimizer,
-                                                void *managed);
-
-/**
- * Forgets micro-batches that were accumulated since the last step.
- *
- * Errors: STATE while another call uses the object.
- *
- * @param[in,out] optimizer changed: needed alone.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
-
-/**
- * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
- * than one micro-batch per step they are added up now; else they are read by the step.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
- * that it needs.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param loss of the micro-batch.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
-                                               size_t model,
-                                               double loss);
-
-/**
- * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
- *
- * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
- * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
- * step can be taken again then.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param[out] report becomes what the step did; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
-                                         struct mmopt_step_report *report);
-
-/**
- * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] rates become the numbers.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimizer,
-                                          size_t model,
-                                          struct mmopt_rates *rates);
-
-/**
- * Steps taken, those before a load included; 0 for NULL.
- *
- * @param[in] optimizer only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_optimizer_n_steps(const struct mmopt_optimizer *optimizer);
-
-/**
- * Sets the base learning rate of the coming steps, finite and at least 0.
- *
- * Errors: INVALID_ARGUMENT for a number out of range.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param rate finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_learning_rate(struct mmopt_optimizer *optimizer,
-                                                      double rate);
-
-/**
- * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param weight finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *optimizer,
-                                                     size_t model,
-                                                     double weight);
-
-/**
- * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer,
-                                         char **text);
-
-/**
- * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *optimizer,
-                                              char **json);
-
-/**
- * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
- * directory, made if need be. A crash at any point leaves the last one whole.
- *
- * Errors: IO when a file cannot be written.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
-                                                    const char *directory);
-
-/**
- * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
- * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
- * f16 value that is another one now replaces its master.
- *
- * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
- * optimizer is unchanged then.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param[in] directory the directory, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
-                                           const char *directory);
-
-/**
- * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
- * are called. NULL is harmless.
- *
- * @param optimizer may be NULL; gone afterwards.
- */
-MMOPT_API
-void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
-
-/**
- * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
- * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
- * must stay valid until then, or until the optimizer is freed.
- *
- * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
- * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
- * back where it has changed them, changes of a gradient with strides count for this step and do
- * not reach the host's memory, and changed values reach it when the step succeeds.
- *
- * Errors: STATE while another call uses the optimizer.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
-                                                          mmopt_gradient_fn callback,
-                                                          void *user);
-
-/**
- * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the optimizer is freed.
- *
- * Errors: STATE while another call uses the optimizer.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
-                                                      mmopt_rate_fn callback,
-                                                      void *user);
-
-/**
- * Fills in the defaults: dense, row-major f32. NULL is harmless.
- *
- * @param[out] layout becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -4,14 +4,15 @@ mod branch;
 pub mod build;
 mod build_data;
 mod calls;
+pub mod compat;
 mod detach;
 mod edit;
 mod graph;
 mod inline;
 pub mod proto;
 mod read;
+mod size_limit;
 mod tensor_data;
-mod weight;
 mod write;
 
 pub(crate) use branch::captures;
@@ -22,7 +23,7 @@ pub use tensor_data::TensorData;
 
 /// The operator domain of this library's fused kernels, version 1. A graph that imports it may
 /// hold nodes of it: those of [`crate::runtime::kernels`].
-pub const OWN_DOMAIN: &str = "mmopt";
+pub const MMOPT_DOMAIN: &str = "mmopt";
 
 #[cfg(test)]
 mod tests;

@@ -3,62 +3,45 @@
 //!
 //! It works on raw host memory and knows neither graphs nor runtimes. docs/optimizer.md holds
 //! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
+//!
+//! - `options`: hyper-parameters and their ranges
+//! - `plan`: who shares with whom: declared models, roles, views, groups
+//! - `rates`: schedules, adaptive rates, the factors of a learning rate
+//! - `kernel`: the formulas over contiguous memory, compiled per instruction set
+//! - `sweep`: the one pass over memory: tiles, mixing, synchronisation, Muon's matrices
+//! - `memory`: parameters in the host's memory, their dense copies, moments
+//! - `optimizer`: the parts together, and what the host calls
 
-mod admit;
-mod bind;
-mod coefficient;
-mod converge;
-mod dense;
-mod hook;
 mod kernel;
-mod lane;
-mod layout;
 mod memory;
-mod metrics;
-mod mixing;
-mod muon;
 mod optimizer;
 mod options;
-mod options_page;
-mod pack;
-mod paper;
-mod pattern;
-mod place;
 mod plan;
 mod pool;
-mod product;
 mod rates;
-mod role;
-mod schedule;
-mod schema;
-mod share;
-mod spec;
-mod state;
-mod step;
 mod sweep;
-mod synchronise;
-mod validate;
-mod validation;
-mod view;
 
-pub use bind::{Buffers, Places};
-pub use converge::{Trend, relative_factor, trend};
-pub use hook::{GradientAction, GradientCallback, GradientView};
-pub use metrics::{GroupMetrics, Metrics};
-pub use optimizer::{Moment, Optimizer, RateCallback, Rates, StepReport};
+pub use memory::host_buffers::{Buffers, StridedBuffers};
+pub use memory::strided::StridedBuffer;
+pub use optimizer::callback::{GradientAction, GradientCallback, GradientView, RateCallback};
+pub use optimizer::saved_state::{SavedTensor, StateTensor};
+pub use optimizer::{Moment, Optimizer, StepReport};
+pub use options::page::options_markdown;
+pub use options::schema::options_schema;
 pub use options::{
     AdaptiveLr, EpsPlacement, GradientAccumulation, Influence, InstructionSet, LrSchedule, Method,
     ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options, ParamGroup, Plateau,
     PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Weighting,
 };
-pub use options_page::options_markdown;
-pub use paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
-pub use pattern::matches;
-pub use place::Place;
+pub use plan::class::paper_class;
+pub use plan::classify::{RoleView, classify};
+pub use plan::pattern::matches;
+pub use plan::role::{Role, RoleOverride, Stack, Usage, UseKind, WeightLayout, WeightOrBias};
+pub use plan::spec::{ModelSpec, ParamSpec};
+pub use plan::view::{View, matrix_shape};
 pub use plan::{Group, LeftOut, Member, Plan};
-pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
-pub use schedule::{PlateauState, factor as schedule_factor};
-pub use schema::options_schema;
-pub use spec::{ModelSpec, ParamSpec};
-pub use state::{SavedTensor, StateTensor};
-pub use view::{View, matrix_shape};
+pub use rates::adaptive::{Trend, relative_factor, trend};
+pub use rates::factors::Rates;
+pub use rates::paper::{paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
+pub use rates::schedule::{PlateauState, factor as schedule_factor};
+pub use sweep::metrics::{GroupMetrics, Metrics};

@@ -1,4 +1,4 @@
-//! A model made ready to run, and what its inputs and outputs look like.
+//! A model ready to run, with the types of its inputs and outputs.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -8,10 +8,9 @@ use std::sync::Arc;
 use ort::sys;
 
 use super::api::{Owned, api, c_string, check, text};
-use super::binding::Binding;
 use super::cancel::CancelToken;
 use super::options::{Device, Optimize, SessionOptions};
-use super::{refusal, value};
+use super::{value, version_errors};
 use crate::error::{Context, Error, Kind, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -37,7 +36,7 @@ pub struct Session {
     outputs: Vec<ValueInfo>,
 }
 
-/// What a session's bindings keep alive.
+/// The part of a session that its bindings keep alive.
 pub(super) struct Inner {
     pub(super) name: String,
     pub(super) device: Device,
@@ -97,7 +96,8 @@ impl Session {
         };
         let with_kernels = options.kernels && options.device == Device::Cpu;
         let session = if with_kernels { library.open_in_turn(make) } else { make() };
-        let session = session.map_err(|e| refusal::explain(e, library.version())).context(place)?;
+        let session =
+            session.map_err(|e| version_errors::explain(e, library.version())).context(place)?;
         let inputs = describe(&session, Side::Input).context(place)?;
         let outputs = describe(&session, Side::Output).context(place)?;
         let inner = Inner { name: options.name.clone(), device: options.device, session };
@@ -105,9 +105,9 @@ impl Session {
         Ok(Self { inner: Arc::new(inner), cancel_token, inputs, outputs })
     }
 
-    /// Reads the dtype and shape of a model's outputs, without making anything that can run fast.
-    /// Mark every value of a graph as an output, fix all free dimensions, and this tells them
-    /// all. Sequences and optionals come with dtype `None`.
+    /// Dtype and shape of a model's outputs, from a session without optimisation. With every value
+    /// of a graph as an output and all dimensions fixed, these are the types of all values.
+    /// Sequences and optionals have dtype `None`.
     pub fn probe_types(model: &[u8]) -> Result<Vec<ValueInfo>> {
         let options = SessionOptions {
             name: "shapes".into(),
@@ -132,12 +132,12 @@ impl Session {
         &self.outputs
     }
 
-    /// The switch that ends this session's runs from another thread.
+    /// The token that cancels this session's runs from another thread.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel_token.clone()
     }
 
-    /// Puts this session's runs under a switch that others may share.
+    /// Sets the token, which other sessions may share.
     pub fn set_cancel_token(&mut self, cancel_token: CancelToken) {
         self.cancel_token = cancel_token;
     }
@@ -211,12 +211,6 @@ impl Session {
             .collect()
     }
 
-    /// A binding of this session's inputs and outputs, empty as yet. It keeps what it needs of
-    /// the session alive.
-    pub fn bind(&self) -> Result<Binding> {
-        Binding::new(self).context(|| format!("session '{}'", self.name()))
-    }
-
     /// The input called `name`.
     pub(super) fn input(&self, name: &str) -> Result<&ValueInfo> {
         find(&self.inputs, name, "input")
@@ -274,7 +268,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl ValueInfo {
-    /// Refuses a dtype or shape that the model does not take here.
+    /// An error for a dtype or shape that the model does not accept here.
     pub(super) fn accepts(&self, dtype: DType, shape: &[usize]) -> Result<()> {
         if self.dtype != Some(dtype) {
             let wanted = self.dtype.map_or("no dense tensor", DType::name);

@@ -2,14 +2,15 @@
 
 use super::conv::spread;
 use super::pool::{constant_like, ending, pool_window};
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::Result;
 use crate::onnx::build::check_constant;
 use crate::onnx::{Build, ValueId};
 use crate::tensor::element_count;
 
-pub(super) const ROWS: &[Row] = &[rule("GlobalLpPool", 2, global), rule("LpPool", 11, pool)];
+pub(in crate::autodiff) const ROWS: &[Row] =
+    &[rule("GlobalLpPool", 2, global), rule("LpPool", 11, pool)];
 
 /// dy y^(1-p), 0 where y is
 fn share(g: &mut Build, dy: ValueId, y: ValueId, p: f64) -> Result<ValueId> {
@@ -38,7 +39,7 @@ fn slope(g: &mut Build, x: ValueId, p: f64) -> Result<ValueId> {
 fn global(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy) = (cx.x(0)?, cx.y(0)?, cx.dy()?);
     let p = cx.node().int("p").unwrap_or(2) as f64;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = share(g, dy, y, p)?;
         let slope = slope(g, x, p)?;
         g.mul(slope, share)
@@ -51,7 +52,7 @@ fn pool(cx: &mut RuleCx) -> Result<()> {
     let p = cx.node().int("p").unwrap_or(2) as f64;
     let (x_shape, y_shape) = (cx.shape(x)?, cx.shape(y)?);
     let window = pool_window(cx, &x_shape, &y_shape)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = share(g, dy, y, p)?;
         let planes = x_shape[0] * x_shape[1];
         let share = g.reshape(share, &[&[planes, 1], &y_shape[2..]].concat())?;

@@ -12,8 +12,8 @@
 //! | `Dropout` | x, seed `[1]` i64 | y |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
-//! A node names all inputs and all outputs. The two cross-entropies have, and need, the attributes
-//! `ignore_index` (a label whose rows count nothing) and `label_smoothing` (0 to 1); `Dropout` has
+//! A node names all inputs and all outputs. The two cross-entropies require the attributes
+//! `ignore_index` (a label whose rows are ignored) and `label_smoothing` (0 to 1); `Dropout` has
 //! `ratio` (0 to 1, 1 excluded) and `salt`, a number of its own for each node. Of the table only
 //! the shape is read. y, dy and dx are like x.
 //!
@@ -26,27 +26,28 @@
 
 mod dropout;
 mod embedding;
+mod functions;
+mod kernel;
 mod loss;
 mod math;
 mod norm;
-mod op;
 mod pointwise;
-mod portable;
+mod table;
 #[cfg(test)]
 mod tests;
 
-pub use portable::attach;
+pub use functions::attach;
 
 use ort::operator::OperatorDomain;
 
 use super::api::wrap;
 use crate::error::Result;
 
-pub use crate::onnx::OWN_DOMAIN as DOMAIN;
+pub use crate::onnx::MMOPT_DOMAIN as DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    op::ROWS.iter().map(|row| row.name)
+    table::ROWS.iter().map(|row| row.name)
 }
 
 /// The kernels in the runtime's form. Sessions refer to it, so it lives as long as the library.
@@ -60,9 +61,9 @@ unsafe impl Sync for Kernels {}
 impl Kernels {
     /// Describes the kernels to the runtime.
     pub(super) fn new() -> Result<Self> {
-        let domain = op::ROWS
+        let domain = table::ROWS
             .iter()
-            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(op::Op(row)))
+            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(table::Op(row)))
             .map_err(wrap)?;
         Ok(Self(domain))
     }

@@ -1,0 +1,129 @@
+//! The parameters of all models: their states, and the buffers that the sweep works on.
+
+use crate::error::Result;
+use crate::optim::memory::dense_copies::DenseCopies;
+use crate::optim::memory::host_buffers::{StridedBuffers, check_gradient, check_value};
+use crate::optim::memory::owned::OwnedTensors;
+use crate::optim::memory::param::ParamState;
+use crate::optim::memory::strided::{MemoryUse, StridedArray, check_overlap};
+use crate::optim::options::{Options, SharePolicy};
+use crate::optim::plan::spec::ModelSpec;
+use crate::optim::pool::Pool;
+use crate::optim::sweep::buffers::ParamBuffers;
+
+/// The parameters of all models, model after model.
+#[derive(Default)]
+pub(in crate::optim) struct Params {
+    pub states: Vec<ParamState>,
+    /// What the sweep works on, as bound.
+    pub buffers: Vec<ParamBuffers>,
+    copies: DenseCopies,
+    /// Tensors of models that are bound to memory of the optimizer's own.
+    pub owned: Vec<OwnedTensors>,
+}
+
+impl Params {
+    /// Adds a model's parameters.
+    pub fn add(&mut self, options: &Options, model: usize, spec: &mut ModelSpec) -> Result<()> {
+        for index in 0..spec.params.len() {
+            let state = ParamState::new(options, model, index, spec)?;
+            self.buffers.push(ParamBuffers::none(state.len));
+            self.states.push(state);
+        }
+        Ok(())
+    }
+
+    /// Binds a model's memory, from parameter `first` on. Everything is checked before anything
+    /// changes.
+    pub fn bind(
+        &mut self,
+        options: &Options,
+        spec: &ModelSpec,
+        first: usize,
+        buffers: &[StridedBuffers],
+    ) -> Result<()> {
+        let check =
+            |(i, buffers): (usize, &StridedBuffers)| -> Result<(StridedArray, StridedArray)> {
+                let (p, trainable) = (&spec.params[i], self.states[first + i].trainable);
+                check_value(&buffers.value, p, trainable)
+                    .and_then(|value| Ok((value, check_gradient(&buffers.gradient, p)?)))
+                    .map_err(|e| {
+                        e.context(format!("model '{}', parameter '{}'", spec.name, p.name))
+                    })
+            };
+        let arrays = buffers.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
+        for (i, (value, gradient)) in arrays.into_iter().enumerate() {
+            let state = &mut self.states[first + i];
+            (state.value, state.gradient) = (value, gradient);
+            self.allocate(options, spec, first + i)?;
+            self.states[first + i].bind_gradient(&mut self.buffers[first + i])?;
+        }
+        self.list_copies();
+        Ok(())
+    }
+
+    /// Gives a parameter another gradient.
+    pub fn set_gradient(&mut self, i: usize, gradient: StridedArray) -> Result<()> {
+        let state = &mut self.states[i];
+        state.gradient = gradient;
+        let had = state.dense_gradient.is_some();
+        state.bind_gradient(&mut self.buffers[i])?;
+        if had != state.dense_gradient.is_some() {
+            self.list_copies();
+        }
+        Ok(())
+    }
+
+    /// Moments, and a dense copy of values that need one, for a parameter that has none yet.
+    pub fn allocate(&mut self, options: &Options, spec: &ModelSpec, i: usize) -> Result<()> {
+        let shape = &spec.params[self.states[i].index].shape;
+        self.states[i].allocate(options, shape, &mut self.buffers[i])
+    }
+
+    /// Lists the dense copies anew, after parameters were bound or frozen.
+    pub fn list_copies(&mut self) {
+        self.copies = DenseCopies::new(&self.states);
+    }
+
+    /// Brings the dense values up to the host's.
+    pub fn gather_values(&self, pool: &mut Pool) -> Result<()> {
+        self.copies.gather_values(pool, &self.states, &self.buffers)
+    }
+
+    /// Writes the dense values of the parameters that changed to the host's memory.
+    pub fn scatter_values(
+        &self,
+        pool: &mut Pool,
+        changed: impl Fn(usize) -> bool + Sync,
+    ) -> Result<()> {
+        self.copies.scatter_values(pool, &self.states, &self.buffers, changed)
+    }
+
+    /// Copies the strided gradients of one model, or of all.
+    pub fn gather_gradients(&self, pool: &mut Pool, model: Option<usize>) -> Result<()> {
+        self.copies.gather_gradients(pool, &self.states, &self.buffers, model)
+    }
+
+    /// Fails when memory that a step writes is also another parameter's.
+    pub fn check_memory<'a>(
+        &self,
+        options: &Options,
+        spec_of: impl Fn(&ParamState) -> &'a ModelSpec,
+    ) -> Result<()> {
+        let paper = options.share_policy == SharePolicy::Paper;
+        let uses = self.states.iter().flat_map(|p| {
+            let spec = spec_of(p);
+            let name =
+                |what| format!("model '{}', {what}'{}'", spec.name, spec.params[p.index].name);
+            let value = MemoryUse {
+                array: &p.value,
+                name: name("parameter "),
+                written: p.trainable || paper,
+            };
+            let gradient =
+                MemoryUse { array: &p.gradient, name: name("gradient of "), written: false };
+            [Some(value), p.trainable.then_some(gradient)].into_iter().flatten()
+        });
+        check_overlap(uses.collect())
+    }
+}

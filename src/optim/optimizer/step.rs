@@ -1,0 +1,228 @@
+//! One step: inspect the gradients, decide who takes part, compute all coefficients, sweep.
+
+use crate::error::{Error, Kind, Result};
+use crate::optim::kernel::coefficient::coefficients;
+use crate::optim::optimizer::callback::GradientCallback;
+use crate::optim::optimizer::{Optimizer, StepReport};
+use crate::optim::options::{MomentDtype, NonFinite, SharePolicy, ShareRule};
+use crate::optim::plan::view::matrix_shape;
+use crate::optim::sweep::mixing_matrix;
+use crate::tensor::DType;
+
+/// What falls due in a step.
+struct Due {
+    share: bool,
+    sync: bool,
+    /// A synchronisation that waits for `propose_sync`.
+    proposal: bool,
+    metrics: bool,
+}
+
+impl Optimizer {
+    /// Lets a callback see every gradient of the coming steps, model by model in the caller's
+    /// order, parameter by parameter; `None` removes it. Models that are known to be skipped for
+    /// a non-finite loss are passed over.
+    pub fn set_gradient_callback(&mut self, callback: Option<GradientCallback>) {
+        self.callbacks.gradient = callback;
+    }
+
+    /// Takes one step with the gradients at hand: clips, shares, updates, synchronises, in one
+    /// sweep. Models with a non-finite loss or gradient are skipped, or fail the step before
+    /// anything changes, as `non_finite` says. Allocates nothing after the first call.
+    pub fn step(&mut self) -> Result<StepReport> {
+        let step = self.step + 1;
+        let micro_batches = self.begin()?;
+        self.params.gather_values(&mut self.executor.pool)?;
+        if self.options.gradient_accumulation_steps == 1 {
+            self.params.gather_gradients(&mut self.executor.pool, None)?;
+        }
+        self.callbacks.call_gradient(step, &self.options, &self.models, &mut self.executor)?;
+        let due = self.due(step);
+        let products = due.share && mixing_matrix::needs_products(self.options.share_rule);
+        self.inspect(products || due.metrics)?;
+        self.skip_non_finite()?;
+        self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
+        self.callbacks.call_rate(&mut self.models.states, step)?;
+        self.step = step;
+        self.rates.micro_batches = micro_batches;
+        if due.metrics {
+            self.sharing.measure_gradients(step);
+        }
+        self.scale_gradients();
+        self.compute_coefficients();
+        let models = &self.models.states;
+        let weight = |model: usize| models[model].normalised_weight;
+        let steps = &self.executor.param_steps;
+        self.sharing.prepare(&self.options, weight, steps, [due.share, due.sync]);
+        let rounding_seed = (self.options.moment_dtype == MomentDtype::BF16)
+            .then_some((step as u32).wrapping_mul(0x9e37_79b1));
+        self.executor.update(&self.sharing, due.share || due.sync, rounding_seed)?;
+        self.update_matrices()?;
+        let (steps, handled) = (&self.executor.param_steps, &self.callbacks.handled);
+        self.params.scatter_values(&mut self.executor.pool, |i| {
+            steps[i].active || handled[i] || (due.sync && steps[i].synced)
+        })?;
+        let models = &self.models.states;
+        let report = StepReport {
+            step,
+            updated: models.iter().filter(|m| m.bound && !m.skipped_last).count(),
+            skipped: models.iter().filter(|m| m.skipped_last).count(),
+            shared: due.share,
+            synced: due.sync,
+            sync_due: due.proposal,
+        };
+        self.finish();
+        if due.metrics && self.sharing.metrics.is_some() {
+            self.executor.inspect_values(&mut self.sharing)?;
+            self.sharing.measure_values();
+        }
+        Ok(report)
+    }
+
+    fn due(&self, step: u64) -> Due {
+        let o = &self.options;
+        let due = |every: u64| every > 0 && step.is_multiple_of(every);
+        let groups = !self.sharing.plan.groups().is_empty();
+        let sync = groups && due(o.sync_every);
+        Due {
+            share: groups && due(o.share_every) && o.share_rule != ShareRule::None,
+            sync: sync && o.max_loss_increase.is_none(),
+            proposal: sync && o.max_loss_increase.is_some(),
+            metrics: groups && due(o.metrics_every),
+        }
+    }
+
+    /// Finds this step's gradients; returns the number of micro-batches seen.
+    fn begin(&mut self) -> Result<u64> {
+        if self.sync.is_proposed() {
+            return Err(Error::state("a synchronisation is proposed; keep or undo it first"));
+        }
+        let models = &self.models.states;
+        models.iter().try_for_each(|m| m.check_bound())?;
+        let counted = models.iter().any(|m| m.accumulated > 0);
+        let summing = self.options.gradient_accumulation_steps > 1;
+        if summing && !counted {
+            return Err(Error::state("no micro-batch since the last step; call accumulate"));
+        }
+        let paper = self.options.share_policy == SharePolicy::Paper;
+        for (i, p) in self.params.states.iter().enumerate() {
+            let buffers = &mut self.executor.buffers[i];
+            *buffers = self.params.buffers[i];
+            if summing {
+                buffers.g_type = DType::F32;
+                buffers.g = match &p.grad_sum {
+                    Some(sum) if p.has_grad_sum => sum.bytes().as_ptr(),
+                    _ => std::ptr::null(),
+                };
+            }
+            let takes_part = !counted || models[p.model].accumulated > 0;
+            let step = &mut self.executor.param_steps[i];
+            // The gradients are inspected as they are; `scale_gradients` sets the clip value.
+            step.clip_value = f32::INFINITY;
+            step.active = takes_part && p.trainable && !buffers.g.is_null();
+            step.synced = !buffers.p.is_null() && (paper || (takes_part && p.trainable));
+        }
+        Ok(self.rates.micro_batches + u64::from(!counted))
+    }
+
+    /// One read of the gradients, where something needs it: norms, non-finite values, products.
+    fn inspect(&mut self, products: bool) -> Result<()> {
+        let clips = self.options.max_grad_norm > 0.0;
+        self.executor.grad_squares.fill(0.0);
+        if !products && !clips && self.options.non_finite == NonFinite::Ignore {
+            return Ok(());
+        }
+        self.executor.inspect(&mut self.sharing, products)
+    }
+
+    /// Marks models with a non-finite loss or gradient and takes them out of the step.
+    fn skip_non_finite(&mut self) -> Result<()> {
+        let ignore = self.options.non_finite == NonFinite::Ignore;
+        let (models, executor) = (&mut self.models.states, &mut self.executor);
+        for m in models.iter_mut() {
+            m.skipped_last = m.is_skipped_early(&self.options);
+            m.grad_norm = 0.0;
+        }
+        for (i, p) in self.params.states.iter().enumerate() {
+            if executor.param_steps[i].active {
+                let m = &mut models[p.model];
+                m.skipped_last |= !ignore && !executor.grad_squares[i].is_finite();
+                m.grad_norm += executor.grad_squares[i];
+            }
+        }
+        let fails = self.options.non_finite == NonFinite::Fail;
+        if let Some(m) = models.iter().find(|m| fails && m.skipped_last) {
+            let name = &m.spec.name;
+            let text = format!(
+                "model '{name}': a loss or gradient is NaN or infinite; nothing was changed"
+            );
+            return Err(Error::new(Kind::NonFinite, text));
+        }
+        for (step, p) in executor.param_steps.iter_mut().zip(&self.params.states) {
+            let good = !models[p.model].skipped_last;
+            step.active &= good;
+            step.synced &= good;
+        }
+        for m in models.iter_mut() {
+            m.skipped += u64::from(m.skipped_last);
+            m.grad_norm = m.grad_norm.sqrt() * m.accumulation_factor(&self.options);
+        }
+        Ok(())
+    }
+
+    /// Factors and clip values of the gradients: accumulation and clipping.
+    fn scale_gradients(&mut self) {
+        let models = &mut self.models.states;
+        for m in models.iter_mut() {
+            m.clip_factor = match self.options.max_grad_norm {
+                0.0 => 1.0,
+                c => (c / (m.grad_norm + 1e-6)).min(1.0),
+            };
+        }
+        for (step, p) in self.executor.param_steps.iter_mut().zip(&self.params.states) {
+            let m = &models[p.model];
+            let mean = m.accumulation_factor(&self.options);
+            step.grad_scale = (m.clip_factor * mean) as f32;
+            step.clip_value = match self.options.max_grad_value {
+                0.0 => f32::INFINITY,
+                c => (c / mean) as f32,
+            };
+        }
+    }
+
+    /// Every active parameter's coefficients; counts its step.
+    fn compute_coefficients(&mut self) {
+        let executor = &mut self.executor;
+        for (i, p) in self.params.states.iter_mut().enumerate() {
+            if !executor.param_steps[i].active {
+                continue;
+            }
+            p.steps += 1;
+            let rate = self.models.states[p.model].rates.effective * p.lr_scale;
+            executor.coefficients[i] =
+                coefficients(&self.options, rate, p.weight_decay, p.steps, p.muon);
+        }
+    }
+
+    /// Updates Muon's matrices, after the sweep has put their momentum into v.
+    fn update_matrices(&mut self) -> Result<()> {
+        for (i, p) in self.params.states.iter().enumerate() {
+            if p.muon && self.executor.param_steps[i].active && p.len > 0 {
+                let model = &self.models.states[p.model];
+                let shape = matrix_shape(&model.spec.params[p.index].shape);
+                let rate = model.rates.effective * p.lr_scale;
+                let factors = [rate, p.weight_decay, self.options.muon_scale];
+                self.executor.update_matrix(i, shape, factors)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the step's micro-batches and updates the adaptive rates.
+    fn finish(&mut self) {
+        self.zero_grad();
+        let micro_batches = self.rates.micro_batches;
+        self.rates.end_micro_batches(&self.options, micro_batches);
+        self.models.states.iter_mut().for_each(|m| m.micro_batches = micro_batches);
+    }
+}

@@ -1,0 +1,131 @@
+//! Checkpoints of a trainer: parameters, the optimizer's moments and counters, the host's text.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::trainer::Trainer;
+use crate::checkpoint::directory;
+use crate::checkpoint::weights::{self, Weights};
+use crate::error::{Context, Error, Result};
+
+/// Checkpoints that are kept.
+const KEEP: usize = 2;
+const TRAINER: &str = "trainer.json";
+const OPTIMIZER: &str = "optimizer.json";
+const MOMENTS: &str = "optimizer.safetensors";
+
+#[derive(Serialize, Deserialize)]
+struct TrainerState {
+    version: String,
+    models: Vec<String>,
+    runs: Vec<u64>,
+    user: String,
+}
+
+fn weights_file(model: usize) -> String {
+    format!("model-{model:02}.safetensors")
+}
+
+impl Trainer {
+    /// Writes a checkpoint below `root` and returns its directory. `user` is the host's own text,
+    /// e.g. the state of its data loader; [`Trainer::resume`] gives it back. The two newest
+    /// checkpoints stay. Between a backward pass and its step it is a `State` error.
+    pub fn checkpoint(&self, root: &Path, user: &str) -> Result<PathBuf> {
+        if self.n_pending() > 0 {
+            return Err(Error::state("a checkpoint needs a finished step; call step first"));
+        }
+        let header = TrainerState {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            models: self.models().iter().map(|m| m.name.clone()).collect(),
+            runs: self.models().iter().map(|m| m.n_runs).collect(),
+            user: user.to_owned(),
+        };
+        let json =
+            serde_json::to_string_pretty(&header).map_err(|e| Error::internal(e.to_string()))?;
+        let written = directory::write(root, self.optimizer().step_count(), KEEP, |dir| {
+            for (i, model) in self.models().iter().enumerate() {
+                let tensors = model.parameters.iter().map(|p| (p.name.as_str(), &p.value));
+                weights::write(&dir.join(weights_file(i)), tensors, &[])?;
+            }
+            let moments = self.optimizer().state_tensors();
+            let moments = moments.iter().map(|t| {
+                let (dtype, shape, bytes) = (t.dtype, t.shape, t.bytes);
+                (t.name.as_str(), weights::View { dtype, shape, bytes })
+            });
+            weights::write(&dir.join(MOMENTS), moments, &[])?;
+            let state = self.optimizer().state_json()?.to_string();
+            directory::write_text(&dir.join(OPTIMIZER), &state)?;
+            directory::write_text(&dir.join(TRAINER), &json)
+        })
+        .context(|| format!("checkpoint {}", root.display()))?;
+        self.log_info(|| format!("checkpoint written to {}", written.display()));
+        Ok(written)
+    }
+
+    /// Restores the latest checkpoint below `root` and returns the host's text. The trainer must
+    /// have the same models in the same order; on failure nothing is changed.
+    pub fn resume(&mut self, root: &Path) -> Result<String> {
+        let text = self.restore(root).context(|| format!("checkpoint {}", root.display()))?;
+        self.log_info(|| {
+            format!("resumed from {} at step {}", root.display(), self.optimizer().step_count())
+        });
+        Ok(text)
+    }
+
+    fn restore(&mut self, root: &Path) -> Result<String> {
+        let found = directory::open(root)?;
+        let path = found.path.join(TRAINER);
+        let header: TrainerState = serde_json::from_str(&directory::read_text(&path)?)
+            .map_err(|e| Error::data(format!("{}: {e}", path.display())))?;
+        let names: Vec<&String> = self.models().iter().map(|m| &m.name).collect();
+        if names.iter().map(|n| n.as_str()).ne(header.models.iter().map(String::as_str)) {
+            return Err(Error::invalid(format!(
+                "it holds the models {:?}, not {names:?}",
+                header.models
+            )));
+        }
+        let files = (0..header.models.len())
+            .map(|i| Weights::read(&found.path.join(weights_file(i))))
+            .collect::<Result<Vec<_>>>()?;
+        for (model, file) in self.models().iter().zip(&files) {
+            check_parameters(model, file).context(|| format!("model '{}'", model.name))?;
+        }
+        let moments = Weights::read(&found.path.join(MOMENTS))?;
+        let path = found.path.join(OPTIMIZER);
+        let state = serde_json::from_str(&directory::read_text(&path)?)
+            .map_err(|e| Error::data(format!("{}: {e}", path.display())))?;
+        // Everything is checked; the optimizer checks its part before it changes.
+        self.bind_all()?;
+        let tensor = |name: &str| moments.find(name).map(|t| (t.dtype, t.shape, t.bytes));
+        self.optimizer_mut().load_state(&state, &tensor)?;
+        for ((model, file), runs) in self.models_mut().iter_mut().zip(&files).zip(&header.runs) {
+            for parameter in &mut model.parameters {
+                let tensor = file.tensor(&parameter.name)?;
+                parameter.value.bytes_mut().copy_from_slice(tensor.bytes());
+            }
+            model.n_runs = *runs;
+        }
+        self.zero_grad();
+        Ok(header.user)
+    }
+}
+
+fn check_parameters(model: &super::model::Model, file: &Weights) -> Result<()> {
+    for parameter in &model.parameters {
+        let view = file
+            .find(&parameter.name)
+            .ok_or_else(|| Error::not_found(format!("it has no parameter '{}'", parameter.name)))?;
+        if view.shape != parameter.value.shape() || view.dtype != parameter.value.dtype() {
+            return Err(Error::shape(format!(
+                "parameter '{}' is {}{:?} there, {}{:?} here",
+                parameter.name,
+                view.dtype,
+                view.shape,
+                parameter.value.dtype(),
+                parameter.value.shape()
+            )));
+        }
+    }
+    Ok(())
+}
