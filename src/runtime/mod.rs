@@ -21,9 +21,9 @@ mod value;
 mod version_errors;
 
 pub use binding::Binding;
-pub use cache::ShapeCache;
+pub(crate) use cache::ShapeCache;
 pub use cancel::CancelToken;
 pub use library::{Library, load, loaded};
 pub use options::{Device, Optimize, SessionOptions};
 pub use session::{Session, ValueInfo};
-pub use threads::{plan_threads, spread_threads};
+pub use threads::plan_threads;
