@@ -1,0 +1,153 @@
+//! A dataset: a corpus encoded by one tokenizer.
+
+use crate::text::corpus::examples::{Corpus, TextTask};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::tokenizer::encoding::Encoding;
+use crate::text::tokenizer::tokenize::Tokenizer;
+use std::sync::Arc;
+
+/// The label that losses and metrics leave out, as in PyTorch's `ignore_index`.
+pub(crate) const IGNORE_INDEX: i64 = -100;
+
+/// What a model is to predict for a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// The example has no label.
+    None,
+    /// The class of a text.
+    Class(u32),
+    /// A tag for each token; -100 where a token has none.
+    Tags(Vec<i64>),
+    /// First and last token of the answer. Without an answer in the sequence both are 0 where
+    /// the tokenizer puts `[CLS]` or `<s>` first, else -100.
+    Span(i64, i64),
+    /// The next token at each position (causal language modelling).
+    NextToken,
+    /// Masked tokens, chosen anew in each epoch (masked language modelling).
+    MaskedTokens,
+}
+
+/// One sequence of tokens: an example, a window of one, or a block of packed text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// The index of its example in the corpus; for packed text, of the block.
+    pub example: usize,
+    /// Token ids with special tokens, without padding.
+    pub ids: Vec<u32>,
+    /// Token types, as many as ids.
+    pub type_ids: Vec<u32>,
+    /// What is to be predicted.
+    pub target: Target,
+    /// Question answering: the context and where its tokens stand in it.
+    pub context: Option<Arc<AnswerContext>>,
+    /// Token classification: the word whose first token this is, for each token. Empty for other
+    /// tasks.
+    pub words: Vec<Option<u32>>,
+    /// Number of tokens that were cut off.
+    pub truncated: usize,
+}
+
+impl Sequence {
+    pub(crate) fn new(example: usize, encoding: Encoding, target: Target) -> Self {
+        let Encoding { ids, type_ids, truncated, .. } = encoding;
+        Self { example, ids, type_ids, target, context: None, words: Vec::new(), truncated }
+    }
+}
+
+/// The context of a question, and which of a sequence's tokens stand for which part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerContext {
+    /// The context.
+    pub text: Arc<str>,
+    /// For each token of the sequence its bytes `start..end` in `text`; (0, 0) for tokens of the
+    /// question and special tokens.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+/// How tokens are masked for a masked language model.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Masking {
+    pub(crate) mask_id: u32,
+    pub(crate) vocab_size: usize,
+    pub(crate) mlm_probability: f64,
+    /// Ids that are never masked.
+    pub(crate) never_masked: Vec<u32>,
+}
+
+/// Encoded examples of one corpus for one model. Made by [`Dataset::encode`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    task: TextTask,
+    labels: LabelMap,
+    sequences: Vec<Sequence>,
+    max_length: usize,
+    pad_id: u32,
+    token_types: bool,
+    masking: Option<Masking>,
+}
+
+impl Dataset {
+    pub(crate) fn from_parts(
+        corpus: &Corpus,
+        tokenizer: &Tokenizer,
+        sequences: Vec<Sequence>,
+        max_length: usize,
+        token_types: bool,
+        masking: Option<Masking>,
+    ) -> Self {
+        Self {
+            task: corpus.task(),
+            labels: corpus.labels().clone(),
+            sequences,
+            max_length,
+            pad_id: tokenizer.pad_id(),
+            token_types,
+            masking,
+        }
+    }
+
+    /// The task.
+    pub fn task(&self) -> TextTask {
+        self.task
+    }
+
+    /// Names of classes or tags.
+    pub fn labels(&self) -> &LabelMap {
+        &self.labels
+    }
+
+    /// The sequences, in the order of the examples.
+    pub fn sequences(&self) -> &[Sequence] {
+        &self.sequences
+    }
+
+    /// Number of sequences.
+    pub fn len(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// True without sequences.
+    pub fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// Greatest number of tokens of a sequence.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// The id that pads short sequences.
+    pub fn pad_id(&self) -> u32 {
+        self.pad_id
+    }
+
+    /// Whether batches carry `token_type_ids`.
+    pub fn has_token_types(&self) -> bool {
+        self.token_types
+    }
+
+    pub(crate) fn masking(&self) -> Option<&Masking> {
+        self.masking.as_ref()
+    }
+}

@@ -1,0 +1,115 @@
+//! From a model's outputs to the tags of words and the answers to questions.
+
+use crate::error::{Error, Result};
+use crate::text::batch::collate::Batch;
+use crate::text::batch::dataset::{AnswerContext, Dataset, Sequence};
+
+/// The span of a context that a model predicts as the answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PredictedAnswer {
+    /// Start logit plus end logit. Of several windows of one context, the answer of the greatest
+    /// score is the question's.
+    pub score: f32,
+    /// Its first byte in the context.
+    pub start: usize,
+    /// The byte after its last.
+    pub end: usize,
+}
+
+impl AnswerContext {
+    /// The span of at most `max_answer_tokens` tokens of the context with the greatest sum of
+    /// start and end logit (ties: the earliest; NaN is passed over). `None` when the sequence has
+    /// no token of the context.
+    ///
+    /// Error: fewer logits than tokens.
+    pub fn best_answer(
+        &self,
+        start_logits: &[f32],
+        end_logits: &[f32],
+        max_answer_tokens: usize,
+    ) -> Result<Option<PredictedAnswer>> {
+        let n = self.offsets.len();
+        check_outputs(start_logits.len().min(end_logits.len()), n)?;
+        let mut best: Option<PredictedAnswer> = None;
+        let in_context = |i: &usize| self.offsets[*i].1 > self.offsets[*i].0;
+        for first in (0..n).filter(in_context) {
+            let stop = n.min(first.saturating_add(max_answer_tokens));
+            for last in (first..stop).filter(in_context) {
+                let score = start_logits[first] + end_logits[last];
+                if !score.is_nan() && best.is_none_or(|b| score > b.score) {
+                    let (start, end) = (self.offsets[first].0, self.offsets[last].1);
+                    best = Some(PredictedAnswer { score, start, end });
+                }
+            }
+        }
+        Ok(best)
+    }
+}
+
+impl Batch {
+    /// The context of a row's question.
+    ///
+    /// Errors: no such row; a batch of another task.
+    pub fn context(&self, row: usize) -> Result<&AnswerContext> {
+        if row >= self.len() {
+            return Err(Error::invalid(format!("row {row} of a batch of {}", self.len())));
+        }
+        let context = self.contexts.get(row).map(AsRef::as_ref);
+        context.ok_or_else(|| Error::invalid("the batch is not of question answering"))
+    }
+}
+
+impl Dataset {
+    /// The class of each word of a sequence from the classes of its tokens: that of the word's
+    /// first token. `None` for words that were cut off or have no token.
+    ///
+    /// Errors: `sequence` out of range or of another task; fewer classes than tokens.
+    pub fn word_classes(
+        &self,
+        sequence: usize,
+        classes: &[u32],
+        n_words: usize,
+    ) -> Result<Vec<Option<u32>>> {
+        let from = self.sequence(sequence)?;
+        check_outputs(classes.len(), from.ids.len())?;
+        if from.words.len() != from.ids.len() {
+            return Err(Error::invalid(format!("sequence {sequence} has no words")));
+        }
+        let mut words = vec![None; n_words];
+        for (word, class) in from.words.iter().zip(classes) {
+            if let Some(slot) = word.and_then(|w| words.get_mut(w as usize)) {
+                *slot = Some(*class);
+            }
+        }
+        Ok(words)
+    }
+
+    /// [`AnswerContext::best_answer`] of a sequence.
+    ///
+    /// Errors: `sequence` out of range or of another task; fewer logits than tokens.
+    pub fn best_answer(
+        &self,
+        sequence: usize,
+        start_logits: &[f32],
+        end_logits: &[f32],
+        max_answer_tokens: usize,
+    ) -> Result<Option<PredictedAnswer>> {
+        let context = self.sequence(sequence)?.context.as_ref();
+        let context =
+            context.ok_or_else(|| Error::invalid(format!("sequence {sequence} has no context")))?;
+        context.best_answer(start_logits, end_logits, max_answer_tokens)
+    }
+
+    fn sequence(&self, index: usize) -> Result<&Sequence> {
+        let n = self.len();
+        let found = self.sequences().get(index);
+        found.ok_or_else(|| Error::invalid(format!("sequence {index} of a dataset of {n}")))
+    }
+}
+
+fn check_outputs(n_outputs: usize, n_tokens: usize) -> Result<()> {
+    if n_outputs >= n_tokens {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{n_outputs} outputs for {n_tokens} tokens")))
+}

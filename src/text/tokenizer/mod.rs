@@ -1,0 +1,8 @@
+//! Tokenizers: text to ids and back, in the form of published models.
+
+pub(crate) mod encoding;
+mod files;
+mod pipeline;
+pub(crate) mod style;
+pub(crate) mod tokenize;
+pub(crate) mod train;
