@@ -1,5 +1,5 @@
-//! The same operators as model-local functions of standard operators: what the runtime runs where no
-//! kernel is registered.
+//! The same operators as model-local functions of standard operators: what the runtime runs where
+//! no kernel is registered.
 
 use crate::error::{Error, Result};
 use crate::onnx::Graph;
