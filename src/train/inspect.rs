@@ -124,7 +124,7 @@ impl Trainer {
                 format!(
                     "step {step}: synchronisation taken back, a model's loss would have risen by \
                      more than the barrier ({} times so far)",
-                    self.optimizer().refused_syncs()
+                    self.optimizer().undone_syncs()
                 )
             });
         }
