@@ -428,8 +428,8 @@ fn a_harmful_synchronisation_is_taken_back() {
     assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
 }
 
-/// Thrown by the rate callback, a cancel_token leaves the update alone and ends the trial that follows
-/// it: the step is taken and says so, and the values are those of a step without synchronisation.
+/// A cancel token that is set in the rate callback leaves the update and ends the check of the
+/// synchronisation after it: the step succeeds, with the values of a step without synchronisation.
 #[test]
 fn a_cancel_within_a_step_leaves_nothing_half_done() {
     let prepared = |sync_every: u64| {
