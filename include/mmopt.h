@@ -175,7 +175,8 @@ typedef uint32_t mmopt_code;
 #endif // __cplusplus
 
 /**
- * How learning rates follow the models' losses.
+ * How learning rates follow the models' losses. adaptive_lr_every and adaptive_lr_window, keys of
+ * options_json, say how often and how far back; another preset has other values of them.
  */
 enum mmopt_adaptive_lr
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -229,31 +230,31 @@ typedef uint32_t mmopt_device;
 #endif // __cplusplus
 
 /**
- * How plain text is cut into documents.
+ * What becomes one example of a file of plain text.
  */
-enum mmopt_documents
+enum mmopt_sample_by
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Lines up to a blank line.
+     * A paragraph: lines up to a blank line.
      */
-    MMOPT_DOCUMENTS_PARAGRAPHS = 0,
+    MMOPT_SAMPLE_BY_PARAGRAPH = 0,
     /**
      * Each line that is not blank.
      */
-    MMOPT_DOCUMENTS_LINES = 1,
+    MMOPT_SAMPLE_BY_LINE = 1,
     /**
      * The whole file.
      */
-    MMOPT_DOCUMENTS_FILE = 2,
+    MMOPT_SAMPLE_BY_DOCUMENT = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_documents mmopt_documents;
+typedef enum mmopt_sample_by mmopt_sample_by;
 #else
-typedef uint32_t mmopt_documents;
+typedef uint32_t mmopt_sample_by;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -327,35 +328,35 @@ typedef uint32_t mmopt_dtype;
 #endif // __cplusplus
 
 /**
- * How a file of labelled texts is laid out.
+ * The format of a file of labelled texts.
  */
-enum mmopt_format
+enum mmopt_corpus_format
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * By the ending: .csv, .jsonl or .json (one object a line), else tabs.
+     * By the file's ending: .csv, .jsonl or .json (one object a line), else tabs.
      */
-    MMOPT_FORMAT_AUTO = 0,
+    MMOPT_CORPUS_FORMAT_AUTO = 0,
     /**
      * Fields between tabs, no quoting.
      */
-    MMOPT_FORMAT_TSV = 1,
+    MMOPT_CORPUS_FORMAT_TSV = 1,
     /**
      * Fields between commas, quoted by ".
      */
-    MMOPT_FORMAT_CSV = 2,
+    MMOPT_CORPUS_FORMAT_CSV = 2,
     /**
      * One JSON object a line.
      */
-    MMOPT_FORMAT_JSONL = 3,
+    MMOPT_CORPUS_FORMAT_JSONL = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_format mmopt_format;
+typedef enum mmopt_corpus_format mmopt_corpus_format;
 #else
-typedef uint32_t mmopt_format;
+typedef uint32_t mmopt_corpus_format;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -392,29 +393,30 @@ typedef uint32_t mmopt_gradient_action;
 /**
  * Whether the first line of a table names its columns.
  */
-enum mmopt_header
+enum mmopt_corpus_header
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Yes when a column is chosen by name, or the label's field reads like a title.
+     * Yes when a column is chosen by name, or when the label's field of the first line reads label,
+     * labels, class, category or sentiment.
      */
-    MMOPT_HEADER_AUTO = 0,
+    MMOPT_CORPUS_HEADER_AUTO = 0,
     /**
-     * It does.
+     * The first line names the columns.
      */
-    MMOPT_HEADER_YES = 1,
+    MMOPT_CORPUS_HEADER_YES = 1,
     /**
-     * It is an example.
+     * The first line is an example.
      */
-    MMOPT_HEADER_NO = 2,
+    MMOPT_CORPUS_HEADER_NO = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_header mmopt_header;
+typedef enum mmopt_corpus_header mmopt_corpus_header;
 #else
-typedef uint32_t mmopt_header;
+typedef uint32_t mmopt_corpus_header;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -533,7 +535,7 @@ typedef uint32_t mmopt_shared_initializers;
 #endif // __cplusplus
 
 /**
- * What a language model learns from plain text.
+ * What a language model predicts in plain text.
  */
 enum mmopt_objective
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -545,7 +547,7 @@ enum mmopt_objective
      */
     MMOPT_OBJECTIVE_CAUSAL = 0,
     /**
-     * Hidden tokens; the tokenizer must have a mask token.
+     * Masked tokens; the tokenizer must have a mask token.
      */
     MMOPT_OBJECTIVE_MASKED = 1,
 };
@@ -587,7 +589,7 @@ typedef uint32_t mmopt_phase;
 #endif // __cplusplus
 
 /**
- * Which parameters belong together.
+ * Which parameters share.
  */
 enum mmopt_share_policy
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -607,7 +609,7 @@ enum mmopt_share_policy
      */
     MMOPT_SHARE_POLICY_ALIGNED = 2,
     /**
-     * Groups named in optimizer_json.
+     * The groups in share_groups, a key of options_json.
      */
     MMOPT_SHARE_POLICY_CUSTOM = 3,
 };
@@ -677,7 +679,7 @@ enum mmopt_share_rule
      */
     MMOPT_SHARE_RULE_PROJECT = 4,
     /**
-     * An influence matrix in optimizer_json.
+     * The matrix in share_influence, a key of options_json.
      */
     MMOPT_SHARE_RULE_INFLUENCE = 5,
 };
@@ -692,7 +694,7 @@ typedef uint32_t mmopt_share_rule;
 /**
  * What follows the linear warm-up.
  */
-enum mmopt_schedule
+enum mmopt_lr_schedule
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -700,25 +702,67 @@ enum mmopt_schedule
     /**
      * The base rate.
      */
-    MMOPT_SCHEDULE_CONSTANT = 0,
+    MMOPT_LR_SCHEDULE_CONSTANT = 0,
     /**
-     * A straight line to the floor at total_steps.
+     * A straight line to min_lr_ratio at total_steps.
      */
-    MMOPT_SCHEDULE_LINEAR = 1,
+    MMOPT_LR_SCHEDULE_LINEAR = 1,
     /**
-     * Half a cosine to the floor at total_steps.
+     * Half a cosine to min_lr_ratio at total_steps.
      */
-    MMOPT_SCHEDULE_COSINE = 2,
+    MMOPT_LR_SCHEDULE_COSINE = 2,
     /**
-     * One named in optimizer_json.
+     * A power of the steps left, to min_lr_ratio at total_steps; polynomial_power in options_json.
      */
-    MMOPT_SCHEDULE_CUSTOM = 3,
+    MMOPT_LR_SCHEDULE_POLYNOMIAL = 3,
+    /**
+     * A cosine up and one down, until total_steps, without warm-up; one_cycle in options_json.
+     */
+    MMOPT_LR_SCHEDULE_ONE_CYCLE = 4,
+    /**
+     * Lowered when the scores of mmopt_trainer_report_validation stop to improve; plateau in
+     * options_json.
+     */
+    MMOPT_LR_SCHEDULE_PLATEAU = 5,
+    /**
+     * The published scheduler; it counts micro-batches.
+     */
+    MMOPT_LR_SCHEDULE_PUBLISHED = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_schedule mmopt_schedule;
+typedef enum mmopt_lr_schedule mmopt_lr_schedule;
 #else
-typedef uint32_t mmopt_schedule;
+typedef uint32_t mmopt_lr_schedule;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What happens to a model whose loss or gradient is NaN or infinite.
+ */
+enum mmopt_non_finite
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It skips the step, which is counted; the others go on.
+     */
+    MMOPT_NON_FINITE_SKIP = 0,
+    /**
+     * The step fails before anything changes.
+     */
+    MMOPT_NON_FINITE_FAIL = 1,
+    /**
+     * Nobody looks.
+     */
+    MMOPT_NON_FINITE_IGNORE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mmopt_non_finite mmopt_non_finite;
+#else
+typedef uint32_t mmopt_non_finite;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -731,7 +775,7 @@ enum mmopt_special_token
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Fills short sequences.
+     * Pads short sequences.
      */
     MMOPT_SPECIAL_TOKEN_PAD = 0,
     /**
@@ -747,7 +791,7 @@ enum mmopt_special_token
      */
     MMOPT_SPECIAL_TOKEN_SEP = 3,
     /**
-     * Hides a token.
+     * Replaces a masked token.
      */
     MMOPT_SPECIAL_TOKEN_MASK = 4,
     /**
@@ -835,31 +879,31 @@ typedef uint32_t mmopt_duplicate_weights;
 #endif // __cplusplus
 
 /**
- * How words are cut into pieces.
+ * How words are split into subwords.
  */
-enum mmopt_tokenizer_kind
+enum mmopt_tokenizer_algorithm
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * What the architecture's published models use.
+     * That of the architecture's published models.
      */
-    MMOPT_TOKENIZER_KIND_USUAL = 0,
+    MMOPT_TOKENIZER_ALGORITHM_AUTO = 0,
     /**
-     * The longest known pieces from the left; unknown words are possible.
+     * The longest known subwords from the left; a word may be unknown.
      */
-    MMOPT_TOKENIZER_KIND_WORD_PIECE = 1,
+    MMOPT_TOKENIZER_ALGORITHM_WORD_PIECE = 1,
     /**
-     * SharedInitializer bytes; nothing is unknown.
+     * Byte-pair encoding of UTF-8 bytes; nothing is unknown.
      */
-    MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE = 2,
+    MMOPT_TOKENIZER_ALGORITHM_BYTE_LEVEL_BPE = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
-typedef enum mmopt_tokenizer_kind mmopt_tokenizer_kind;
+typedef enum mmopt_tokenizer_algorithm mmopt_tokenizer_algorithm;
 #else
-typedef uint32_t mmopt_tokenizer_kind;
+typedef uint32_t mmopt_tokenizer_algorithm;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -880,7 +924,7 @@ typedef struct mmopt_cancel_token mmopt_cancel_token;
 typedef struct mmopt_corpus mmopt_corpus;
 
 /**
- * An encoded text: ids, token types and places in the text. It never changes.
+ * An encoded text: ids, token types and offsets. It never changes.
  */
 typedef struct mmopt_encoding mmopt_encoding;
 
@@ -895,8 +939,8 @@ typedef struct mmopt_error mmopt_error;
 typedef struct mmopt_evaluation mmopt_evaluation;
 
 /**
- * Walks a corpus in seeded order and yields batches, one part for each model. It keeps what it
- * needs of corpus and tokenizers.
+ * Yields a corpus in batches, in seeded order, with a part for each model. It owns what it needs of
+ * corpus and tokenizers.
  */
 typedef struct mmopt_loader mmopt_loader;
 
@@ -919,150 +963,6 @@ typedef struct mmopt_tokenizer mmopt_tokenizer;
  * Several models and the optimizer that trains them together.
  */
 typedef struct mmopt_trainer mmopt_trainer;
-
-/**
- * How labelled texts are read. mmopt_corpus_options_init fills in the defaults.
- */
-typedef struct mmopt_corpus_options {
-    /**
-     * sizeof(mmopt_corpus_options).
-     */
-    size_t struct_size;
-    /**
-     * An mmopt_format; default MMOPT_FORMAT_AUTO.
-     */
-    uint32_t format;
-    /**
-     * An mmopt_header; default MMOPT_HEADER_AUTO.
-     */
-    uint32_t header;
-    /**
-     * The column of the text: its name, or its number from "0". NULL (default): the first column,
-     * or the keys text or sentence in JSON.
-     */
-    const char *text_column;
-    /**
-     * The column of the second text of a pair; NULL (default): there is none.
-     */
-    const char *pair_column;
-    /**
-     * The column of the label; NULL (default): the second column, or the key label.
-     */
-    const char *label_column;
-    /**
-     * 1: the file has no labels. Default 0.
-     */
-    uint32_t unlabelled;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved;
-    /**
-     * Take the classes of this corpus (the training data's); a label outside of them is an error.
-     * NULL (default): the classes are those seen in the file, sorted. Only looked at in the call.
-     */
-    const struct mmopt_corpus *labels_of;
-} mmopt_corpus_options;
-
-/**
- * How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
- */
-typedef struct mmopt_tokenizer_options {
-    /**
-     * sizeof(mmopt_tokenizer_options).
-     */
-    size_t struct_size;
-    /**
-     * Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
-     */
-    uint32_t architecture;
-    /**
-     * An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
-     */
-    uint32_t kind;
-    /**
-     * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
-     * at least 256 and their special tokens.
-     */
-    size_t vocab_size;
-    /**
-     * A pair of pieces is merged only if it occurs this often; default 2.
-     */
-    uint64_t min_frequency;
-    /**
-     * 1 (default): lower-case and strip accents first (WordPiece only).
-     */
-    uint32_t lowercase;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved;
-    /**
-     * Greatest length of a sequence in tokens, which is also what is saved; default 512.
-     */
-    size_t max_length;
-} mmopt_tokenizer_options;
-
-/**
- * How a corpus is encoded and walked. mmopt_loader_options_init fills in the defaults.
- */
-typedef struct mmopt_loader_options {
-    /**
-     * sizeof(mmopt_loader_options).
-     */
-    size_t struct_size;
-    /**
-     * Rows of a batch, at least 1; default 16.
-     */
-    size_t batch_size;
-    /**
-     * Greatest length of a sequence in tokens; 0 (default): each tokenizer's.
-     */
-    size_t max_length;
-    /**
-     * 1 (default): a new order in each epoch; 0: the order of the examples.
-     */
-    uint32_t shuffle;
-    /**
-     * 1: leave out a last batch that is not full. Default 0.
-     */
-    uint32_t drop_last;
-    /**
-     * Decides every order and every hidden token; default 0.
-     */
-    uint64_t seed;
-    /**
-     * Batches whose examples are sorted by length together, so that little is padded; 0: none;
-     * default 32. Without shuffling nothing is sorted.
-     */
-    size_t bucket_batches;
-    /**
-     * Padded lengths are multiples of this, so that few shapes occur; default 8.
-     */
-    size_t pad_to_multiple;
-    /**
-     * 1 (default): all models see the same examples at the same step; 0: each walks in an order of
-     * its own, and the shortest ends the epoch.
-     */
-    uint32_t aligned;
-    /**
-     * Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
-     */
-    uint32_t objective;
-    /**
-     * Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
-     */
-    double mlm_probability;
-    /**
-     * Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
-     * one, with the most room around the answer.
-     */
-    uint32_t all_windows;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved;
-} mmopt_loader_options;
 
 /**
  * A view of a dense, row-major tensor in host memory; it owns nothing.
@@ -1102,44 +1002,207 @@ typedef struct mmopt_tensor {
 } mmopt_tensor;
 
 /**
- * A loss. mmopt_loss_options_init fills in the defaults.
+ * How labelled texts are read. mmopt_corpus_options_init fills in the defaults.
  */
-typedef struct mmopt_loss_options {
+typedef struct mmopt_corpus_options {
     /**
-     * sizeof(mmopt_loss_options).
+     * sizeof(mmopt_corpus_options).
      */
     size_t struct_size;
     /**
-     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
+     * An mmopt_corpus_format; default MMOPT_CORPUS_FORMAT_AUTO.
      */
-    uint32_t kind;
+    uint32_t format;
+    /**
+     * An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO.
+     */
+    uint32_t header;
+    /**
+     * The column of the text: its name, or its number from "0". NULL (default): the first column,
+     * or the keys text or sentence in JSON.
+     */
+    const char *text_column;
+    /**
+     * The column of the second text of a pair; NULL (default): there is none.
+     */
+    const char *pair_column;
+    /**
+     * The column of the label; NULL (default): the second column, or the key label.
+     */
+    const char *label_column;
+    /**
+     * 1: the file has no labels. Default 0.
+     */
+    uint32_t unlabelled;
     /**
      * Must be 0.
      */
     uint32_t reserved;
     /**
-     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
+     * Take the classes of this corpus (the training data's); a label outside of them is an error.
+     * NULL (default): the classes are those seen in the file, sorted. Only looked at in the call.
      */
-    double label_smoothing;
+    const struct mmopt_corpus *labels_of;
+} mmopt_corpus_options;
+
+/**
+ * How a corpus is encoded, ordered and padded. mmopt_loader_options_init fills in the defaults.
+ */
+typedef struct mmopt_loader_options {
     /**
-     * Rows of this label count nothing; default -100.
+     * sizeof(mmopt_loader_options).
      */
-    int64_t ignore_index;
+    size_t struct_size;
     /**
-     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
+     * Rows of a batch, at least 1; default 16.
      */
-    const float *class_weights;
+    size_t batch_size;
     /**
-     * How many class weights.
+     * Greatest length of a sequence in tokens; 0 (default): each tokenizer's.
      */
-    size_t n_class_weights;
+    size_t max_length;
     /**
-     * The output that the loss looks at (two names with a comma between for questions; the loss
-     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
-     * the only float output.
+     * 1 (default): a new order in each epoch; 0: the order of the examples.
      */
-    const char *output;
-} mmopt_loss_options;
+    uint32_t shuffle;
+    /**
+     * 1: leave out a last batch that is not full. Default 0.
+     */
+    uint32_t drop_last;
+    /**
+     * Decides every order and every masked token; default 0.
+     */
+    uint64_t seed;
+    /**
+     * Batches whose examples are sorted by length together, so that little is padded; 0: none;
+     * default 32. Without shuffling nothing is sorted.
+     */
+    size_t bucket_batches;
+    /**
+     * Padded lengths are multiples of this, so that there are few shapes; default 8.
+     */
+    size_t pad_to_multiple_of;
+    /**
+     * 1 (default): all models see the same examples at the same step; 0: each has its own order,
+     * and the epoch ends with the shortest.
+     */
+    uint32_t aligned;
+    /**
+     * Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
+     */
+    uint32_t objective;
+    /**
+     * Masked language modelling: the probability that a token is masked, above 0 and up to 1;
+     * default 0.15.
+     */
+    double mlm_probability;
+    /**
+     * Question answering: 1: a long context becomes several overlapping rows (for evaluation); 0
+     * (default): one, with the most context around the answer.
+     */
+    uint32_t all_windows;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+} mmopt_loader_options;
+
+/**
+ * Scores of named entities over all types. An entity is right when its type and both ends are.
+ */
+typedef struct mmopt_entity_scores {
+    /**
+     * n_correct / n_predicted; 0 without predictions.
+     */
+    double precision;
+    /**
+     * n_correct / support; 0 without support.
+     */
+    double recall;
+    /**
+     * The harmonic mean of precision and recall; 0 when both are 0.
+     */
+    double f1;
+    /**
+     * The fraction of tags that equal their label.
+     */
+    double accuracy;
+    /**
+     * Entities of the labels.
+     */
+    uint64_t support;
+    /**
+     * Entities of the predictions.
+     */
+    uint64_t n_predicted;
+    /**
+     * Entities of the predictions that are entities of the labels.
+     */
+    uint64_t n_correct;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_entity_scores;
+
+/**
+ * The span of a context that a model predicts as the answer to a question.
+ */
+typedef struct mmopt_answer {
+    /**
+     * Its first byte in the context.
+     */
+    size_t start;
+    /**
+     * The byte after its last.
+     */
+    size_t end;
+    /**
+     * Start logit plus end logit; NaN without an answer. With all_windows a question has several
+     * rows (mmopt_batch_examples says which), and its answer is that of the greatest score.
+     */
+    double score;
+} mmopt_answer;
+
+/**
+ * How a tokenizer is trained. mmopt_tokenizer_options_init fills in the defaults.
+ */
+typedef struct mmopt_tokenizer_options {
+    /**
+     * sizeof(mmopt_tokenizer_options).
+     */
+    size_t struct_size;
+    /**
+     * Decides the special tokens and where they go: an mmopt_architecture; default
+     * MMOPT_ARCHITECTURE_BERT.
+     */
+    uint32_t architecture;
+    /**
+     * An mmopt_tokenizer_algorithm; default MMOPT_TOKENIZER_ALGORITHM_AUTO.
+     */
+    uint32_t algorithm;
+    /**
+     * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
+     * at least 256 and their special tokens.
+     */
+    size_t vocab_size;
+    /**
+     * A pair of symbols is merged only if it occurs this often; default 2.
+     */
+    uint64_t min_frequency;
+    /**
+     * 1 (default): lower-case and strip accents first (WordPiece only).
+     */
+    uint32_t lowercase;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Greatest length of a sequence in tokens, also in the saved files; default 512.
+     */
+    size_t model_max_length;
+} mmopt_tokenizer_options;
 
 /**
  * The sizes of a fresh model. mmopt_model_config_init fills in those of a small one.
@@ -1248,226 +1311,44 @@ typedef struct mmopt_precomputed_gradient_options {
 } mmopt_precomputed_gradient_options;
 
 /**
- * How models are trained together. mmopt_trainer_options_init fills in a preset.
+ * A loss. mmopt_loss_options_init fills in the defaults.
  */
-typedef struct mmopt_trainer_options {
+typedef struct mmopt_loss_options {
     /**
-     * sizeof(mmopt_trainer_options).
+     * sizeof(mmopt_loss_options).
      */
     size_t struct_size;
     /**
-     * The preset that decides what is not a field here, an mmopt_preset; use
-     * mmopt_trainer_options_init to change it, so that the fields follow.
+     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
      */
-    uint32_t preset;
+    uint32_t kind;
     /**
-     * An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED.
+     * Must be 0.
      */
-    uint32_t policy;
+    uint32_t reserved;
     /**
-     * An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED.
+     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
      */
-    uint32_t rule;
+    double label_smoothing;
     /**
-     * An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE.
+     * Rows of this label count nothing; default -100.
      */
-    uint32_t convergence;
+    int64_t ignore_index;
     /**
-     * Base learning rate, at least 0; default 3e-5.
+     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
      */
-    double learning_rate;
+    const float *class_weights;
     /**
-     * Decay of the first moment, in [0, 1); default 0.9.
+     * How many class weights.
      */
-    double beta1;
+    size_t n_class_weights;
     /**
-     * Decay of the second moment, in [0, 1); default 0.999.
+     * The output that the loss looks at (two names with a comma between for questions; the loss
+     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
+     * the only float output.
      */
-    double beta2;
-    /**
-     * Added to the denominator, at least 0; default 1e-8.
-     */
-    double eps;
-    /**
-     * Decoupled weight decay, at least 0; default 0.01.
-     */
-    double weight_decay;
-    /**
-     * Greatest L2 norm of a model's gradient; 0 does not clip; default 1.
-     */
-    double max_grad_norm;
-    /**
-     * Share of the group's gradient in [0, 1]; default 0.2.
-     */
-    double share_alpha;
-    /**
-     * Steps between sharing; 0 never; default 1.
-     */
-    uint64_t share_every;
-    /**
-     * Pull towards the group's mean in [0, 1]; default 0.1.
-     */
-    double sync_beta;
-    /**
-     * Steps between synchronisations; 0 never; default 0.
-     */
-    uint64_t sync_every;
-    /**
-     * Steps of linear warm-up; default 0.
-     */
-    uint64_t warmup_steps;
-    /**
-     * Step at which the schedule reaches its floor; default 0.
-     */
-    uint64_t total_steps;
-    /**
-     * Last factor of the schedule in [0, 1]; default 0.
-     */
-    double schedule_floor;
-    /**
-     * An mmopt_schedule; default MMOPT_SCHEDULE_CONSTANT.
-     */
-    uint32_t schedule;
-    /**
-     * Micro-batches per step, at least 1; default 1. Their gradients are averaged.
-     */
-    uint32_t accumulation;
-    /**
-     * 1 (default): a model with a non-finite loss or gradient skips the step, the others go on;
-     * 0: the step fails before anything changes.
-     */
-    uint32_t skip_non_finite;
-    /**
-     * An mmopt_device; default MMOPT_DEVICE_CPU.
-     */
-    uint32_t device;
-    /**
-     * The number of the GPU; default 0.
-     */
-    int32_t device_id;
-    /**
-     * 1: a GPU multiplies matrices of f32 in TF32, with 10 of 23 bits of the mantissa: faster, and
-     * gradients that differ by about 1e-3, relative; 0 (default): in f32. The CPU always does.
-     */
-    uint32_t tf32;
-    /**
-     * Threads in all; 0 (default) takes every core. Results do not depend on it.
-     */
-    size_t n_threads;
-    /**
-     * Shapes that each model keeps a session for; 0 (default): 16.
-     */
-    size_t max_sessions;
-    /**
-     * ONNX Runtime's library; NULL (default) searches as mmopt_runtime_load says.
-     */
-    const char *runtime_path;
-    /**
-     * A JSON object with further options of the optimizer, over the fields above; NULL (default):
-     * none. docs/optimizer.md lists them; an unknown one is an error.
-     */
-    const char *optimizer_json;
-} mmopt_trainer_options;
-
-/**
- * What one forward and backward pass of one model gave.
- */
-typedef struct mmopt_train_result {
-    /**
-     * The loss of the batch.
-     */
-    double loss;
-    /**
-     * Right predictions; 0 for regression.
-     */
-    uint64_t n_correct;
-    /**
-     * Labels that count; 0 for regression.
-     */
-    uint64_t n_labels;
-} mmopt_train_result;
-
-/**
- * What a step did.
- */
-typedef struct mmopt_step_report {
-    /**
-     * The step's number, from 1.
-     */
-    uint64_t step;
-    /**
-     * Models that were updated.
-     */
-    uint32_t n_updated;
-    /**
-     * Models that were skipped for a non-finite loss or gradient.
-     */
-    uint32_t n_skipped;
-    /**
-     * 1 when gradients were shared.
-     */
-    uint32_t shared;
-    /**
-     * 1 when parameters were synchronised.
-     */
-    uint32_t synced;
-    /**
-     * 0; for later versions.
-     */
-    uint64_t reserved[4];
-} mmopt_step_report;
-
-/**
- * A model's learning rate, the factors it is made of, and other numbers of its last step.
- */
-typedef struct mmopt_rates {
-    /**
-     * The base rate.
-     */
-    double base;
-    /**
-     * Warm-up and decay.
-     */
-    double schedule;
-    /**
-     * From the model's losses.
-     */
-    double convergence;
-    /**
-     * From the model's weight.
-     */
-    double scale;
-    /**
-     * The published second multiplier; 1 elsewhere.
-     */
-    double multiplier;
-    /**
-     * The product, or what the rate callback made of it.
-     */
-    double effective;
-    /**
-     * L2 norm of the gradient before clipping; 0 where nothing needed it.
-     */
-    double gradient_norm;
-    /**
-     * The model's weight over the sum of all.
-     */
-    double share;
-    /**
-     * Steps that skipped this model.
-     */
-    uint64_t n_skipped;
-    /**
-     * 0; for later versions.
-     */
-    uint64_t reserved[3];
-} mmopt_rates;
-
-/**
- * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
- * and the losses say. A result that is negative or not finite fails the step.
- */
-typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
+    const char *output;
+} mmopt_loss_options;
 
 /**
  * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
@@ -1504,6 +1385,134 @@ typedef struct mmopt_progress {
  * changed nothing. It must not call into the object that it is set on.
  */
 typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+
+/**
+ * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
+ * and the losses say. A result that is negative or not finite fails the step.
+ */
+typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
+
+/**
+ * How models are trained together. mmopt_trainer_options_init fills in a preset.
+ */
+typedef struct mmopt_trainer_options {
+    /**
+     * sizeof(mmopt_trainer_options).
+     */
+    size_t struct_size;
+    /**
+     * The preset that decides what is not a field here, an mmopt_preset; use
+     * mmopt_trainer_options_init to change it, so that the fields follow.
+     */
+    uint32_t preset;
+    /**
+     * An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED.
+     */
+    uint32_t share_policy;
+    /**
+     * An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED.
+     */
+    uint32_t share_rule;
+    /**
+     * An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE.
+     */
+    uint32_t adaptive_lr;
+    /**
+     * Base learning rate, at least 0; default 3e-5.
+     */
+    double learning_rate;
+    /**
+     * Decay of the first moment, in [0, 1); default 0.9.
+     */
+    double beta1;
+    /**
+     * Decay of the second moment, in [0, 1); default 0.999.
+     */
+    double beta2;
+    /**
+     * Added to the denominator, at least 0; default 1e-8.
+     */
+    double eps;
+    /**
+     * Decoupled weight decay, at least 0; default 0.01.
+     */
+    double weight_decay;
+    /**
+     * Greatest L2 norm of a model's gradient, at least 0; 0 does not clip; default 1.
+     */
+    double max_grad_norm;
+    /**
+     * Share of the group's gradient in [0, 1]; default 0.2.
+     */
+    double share_alpha;
+    /**
+     * Steps between sharing; 0 never; default 1.
+     */
+    uint64_t share_every;
+    /**
+     * Pull towards the group's mean in [0, 1]; default 0.1.
+     */
+    double sync_beta;
+    /**
+     * Steps between synchronisations; 0 never; default 0.
+     */
+    uint64_t sync_every;
+    /**
+     * Steps of linear warm-up; default 0.
+     */
+    uint64_t warmup_steps;
+    /**
+     * Step at which lr_schedule ends, at least 1 where it has an end; default 0.
+     */
+    uint64_t total_steps;
+    /**
+     * Smallest factor of lr_schedule, in [0, 1]; default 0.
+     */
+    double min_lr_ratio;
+    /**
+     * An mmopt_lr_schedule; default MMOPT_LR_SCHEDULE_CONSTANT.
+     */
+    uint32_t lr_schedule;
+    /**
+     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, or as
+     * gradient_accumulation in options_json says.
+     */
+    uint32_t gradient_accumulation_steps;
+    /**
+     * An mmopt_non_finite; default MMOPT_NON_FINITE_SKIP.
+     */
+    uint32_t non_finite;
+    /**
+     * An mmopt_device; default MMOPT_DEVICE_CPU.
+     */
+    uint32_t device;
+    /**
+     * The number of the GPU; default 0.
+     */
+    int32_t device_id;
+    /**
+     * 1: a GPU multiplies matrices of f32 in TF32, with 10 of 23 bits of the mantissa: faster, and
+     * gradients that differ by about 1e-3, relative; 0 (default): in f32. The CPU always does.
+     */
+    uint32_t tf32;
+    /**
+     * Threads in all; 0 (default) takes every core. Results do not depend on it.
+     */
+    size_t n_threads;
+    /**
+     * Shapes that each model keeps a session for; 0 (default): 16.
+     */
+    size_t max_sessions;
+    /**
+     * ONNX Runtime's library; NULL (default) searches as mmopt_runtime_load says.
+     */
+    const char *runtime_path;
+    /**
+     * A JSON object with any options of the optimizer, merged over the fields above; NULL
+     * (default): none. docs/options.md lists them; an unknown one is an error.
+     */
+    const char *options_json;
+} mmopt_trainer_options;
 
 /**
  * One parameter of a step that is about to be taken. All pointers are valid during the callback.
@@ -1575,6 +1584,100 @@ typedef struct mmopt_gradient {
 typedef uint32_t (*mmopt_gradient_fn)(void *user, const struct mmopt_gradient *gradient);
 
 /**
+ * A model's learning rate, the factors it is made of, and other numbers of its last step.
+ */
+typedef struct mmopt_rates {
+    /**
+     * The base rate.
+     */
+    double base;
+    /**
+     * Warm-up and decay.
+     */
+    double schedule;
+    /**
+     * From the model's losses.
+     */
+    double convergence;
+    /**
+     * From the model's weight.
+     */
+    double scale;
+    /**
+     * The published second multiplier; 1 elsewhere.
+     */
+    double multiplier;
+    /**
+     * The product, or what the rate callback made of it.
+     */
+    double effective;
+    /**
+     * L2 norm of the gradient before clipping; 0 where nothing needed it.
+     */
+    double gradient_norm;
+    /**
+     * The model's weight over the sum of all.
+     */
+    double share;
+    /**
+     * Steps that skipped this model.
+     */
+    uint64_t n_skipped;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[3];
+} mmopt_rates;
+
+/**
+ * What one forward and backward pass of one model gave.
+ */
+typedef struct mmopt_train_result {
+    /**
+     * The loss of the batch.
+     */
+    double loss;
+    /**
+     * Right predictions; 0 for regression.
+     */
+    uint64_t n_correct;
+    /**
+     * Labels that count; 0 for regression.
+     */
+    uint64_t n_labels;
+} mmopt_train_result;
+
+/**
+ * What a step did.
+ */
+typedef struct mmopt_step_report {
+    /**
+     * The step's number, from 1.
+     */
+    uint64_t step;
+    /**
+     * Models that were updated.
+     */
+    uint32_t n_updated;
+    /**
+     * Models that were skipped for a non-finite loss or gradient.
+     */
+    uint32_t n_skipped;
+    /**
+     * 1 when gradients were shared.
+     */
+    uint32_t shared;
+    /**
+     * 1 when parameters were synchronised.
+     */
+    uint32_t synced;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_step_report;
+
+/**
  * How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
  * one for each dimension; they may be negative, but no two elements may share memory.
  *
@@ -1643,7 +1746,7 @@ typedef struct mmopt_parameter {
     /**
      * NULL: role from the name. Else a JSON object that overrides it: role (for example
      * "attention_query", or null to keep it out of every group), part ("weight" or "bias"), block,
-     * layout ("out_in" or "in_out").
+     * layout ("out_in" or "in_out"); docs/options.md lists all.
      */
     const char *role_json;
     /**
@@ -1699,6 +1802,29 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
+ * other text, and for NULL.
+ *
+ * @param[in] name the published name; may be NULL.
+ */
+MMOPT_API
+uint32_t mmopt_architecture_from_name(const char *name);
+
+/**
+ * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
+ *
+ * @param architecture an mmopt_architecture.
+ */
+MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
+
+/**
+ * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
+ *
+ * @param[out] text may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_string_free(char *text);
+
+/**
  * The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
  *
  * @param[in] error only read: threads may share it.
@@ -1719,26 +1845,6 @@ MMOPT_API const char *mmopt_error_message(const struct mmopt_error *error);
  * @param error may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_error_free(struct mmopt_error *error);
-
-/**
- * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
- *
- * @param[out] text may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_string_free(char *text);
-
-/**
- * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
- * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
- */
-MMOPT_API
-const char *mmopt_version(void);
-
-/**
- * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
- * compared with MMOPT_VERSION_NUMBER.
- */
-MMOPT_API uint32_t mmopt_version_number(void);
 
 /**
  * Loads ONNX Runtime, or does nothing if this process has loaded it already.
@@ -1769,534 +1875,17 @@ MMOPT_API const char *mmopt_runtime_version(void);
 MMOPT_API const char *mmopt_runtime_path(void);
 
 /**
- * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
- * other text, and for NULL.
- *
- * @param[in] name the published name; may be NULL.
+ * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
+ * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
  */
 MMOPT_API
-uint32_t mmopt_architecture_from_name(const char *name);
+const char *mmopt_version(void);
 
 /**
- * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
- *
- * @param architecture an mmopt_architecture.
+ * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
+ * compared with MMOPT_VERSION_NUMBER.
  */
-MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
-
-/**
- * Reads texts with one class each: tab-separated, comma-separated or JSON lines. The defaults
- * read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
- *
- * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
- * that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
- *
- * @param[in] path the file, UTF-8.
- * @param[in] options NULL: the defaults.
- * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_read_classification(const char *path,
-                                                     const struct mmopt_corpus_options *options,
-                                                     struct mmopt_corpus **corpus);
-
-/**
- * Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
- * labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
- *
- * Errors carry file and line: a line without a tag, an unknown tag, a file without words.
- *
- * @param[in] path the file, UTF-8.
- * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
- * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
-                                                           const struct mmopt_corpus *labels_of,
-                                                           struct mmopt_corpus **corpus);
-
-/**
- * Reads questions about contexts: one object of the SQuAD form, or an object on each line with
- * context, question and answers.
- *
- * Errors carry the place: a missing key, an answer that does not stand where it should.
- *
- * @param[in] path the file, UTF-8.
- * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_read_question_answering(const char *path,
-                                                         struct mmopt_corpus **corpus);
-
-/**
- * Reads plain text for language modelling; documents is an mmopt_documents.
- *
- * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
- * UTF-8, or none; INVALID_ARGUMENT for another number of documents.
- *
- * @param[in] path the file, UTF-8.
- * @param documents an mmopt_documents.
- * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_read_plain_text(const char *path,
-                                                 uint32_t documents,
-                                                 struct mmopt_corpus **corpus);
-
-/**
- * n generated sentences of two classes, for trying things out without data; the same seed gives
- * the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
- * below 0.5.
- *
- * Errors: INVALID_ARGUMENT for n or label_noise out of range.
- *
- * @param n sentences, 1 to 10,000,000.
- * @param seed any number.
- * @param label_noise at least 0, below 0.5.
- * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_synthetic(size_t n,
-                                           uint64_t seed,
-                                           double label_noise,
-                                           struct mmopt_corpus **corpus);
-
-/**
- * A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
- * for texts without labels. labels_of: as in mmopt_corpus_options.
- *
- * Errors: INVALID_ARGUMENT for no texts, one that is NULL or not UTF-8; INVALID_DATA for a
- * label that labels_of does not have.
- *
- * @param[in] texts n texts, UTF-8.
- * @param[in] labels n names, or NULL.
- * @param n how many.
- * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
- * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
-                                            const char *const *labels,
-                                            size_t n,
-                                            const struct mmopt_corpus *labels_of,
-                                            struct mmopt_corpus **corpus);
-
-/**
- * Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
- * space and case stay on one side; classes keep their share on both. eval_share lies between 0
- * and 1, both excluded; the same seed gives the same split.
- *
- * Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
- *
- * @param[in] corpus only read: threads may share it.
- * @param eval_share above 0, below 1.
- * @param seed any number.
- * @param[out] train becomes one side; the caller's: mmopt_corpus_free.
- * @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
-                                       double eval_share,
-                                       uint64_t seed,
-                                       struct mmopt_corpus **train,
-                                       struct mmopt_corpus **eval);
-
-/**
- * The number of examples; 0 for NULL.
- *
- * @param[in] corpus only read: threads may share it.
- */
-MMOPT_API size_t mmopt_corpus_n_examples(const struct mmopt_corpus *corpus);
-
-/**
- * The number of classes or tags; 0 for NULL, and for tasks without labels.
- *
- * @param[in] corpus only read: threads may share it.
- */
-MMOPT_API size_t mmopt_corpus_n_labels(const struct mmopt_corpus *corpus);
-
-/**
- * The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
- *
- * @param[in] corpus only read: threads may share it.
- * @param label a class or tag, by its id from 0.
- */
-MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus, size_t label);
-
-/**
- * How many examples have a class (or words a tag); 0 for an id that there is not.
- *
- * @param[in] corpus only read: threads may share it.
- * @param label a class or tag, by its id from 0.
- */
-MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, size_t label);
-
-/**
- * The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
- * and when nothing is labelled.
- *
- * @param[in] corpus only read: threads may share it.
- */
-MMOPT_API
-double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
-
-/**
- * The text of one example (words joined by spaces; the context of a question). The caller owns
- * it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for an example that there is not.
- *
- * @param[in] corpus only read: threads may share it.
- * @param example its number, from 0.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
-                                      size_t example,
-                                      char **text);
-
-/**
- * The class of one example of a classification corpus; -1 when it has none.
- *
- * Errors: INVALID_ARGUMENT for an example that there is not.
- *
- * @param[in] corpus only read: threads may share it.
- * @param example its number, from 0.
- * @param[out] label becomes the id of its class, or -1.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_corpus_label(const struct mmopt_corpus *corpus,
-                                       size_t example,
-                                       int64_t *label);
-
-/**
- * Frees a corpus. NULL is harmless.
- *
- * @param corpus may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_corpus_free(struct mmopt_corpus *corpus);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *options);
-
-/**
- * Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
- * vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
- *
- * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
- * UNSUPPORTED for another kind of tokenizer.
- *
- * @param[in] path the file, UTF-8.
- * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_tokenizer_load(const char *path,
-                                         struct mmopt_tokenizer **tokenizer);
-
-/**
- * Learns a vocabulary from all texts of a corpus. The result depends on texts and options alone.
- *
- * Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
- * message names the least size.
- *
- * @param[in] corpus only read: threads may share it.
- * @param[in] options NULL: the defaults.
- * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
-                                          const struct mmopt_tokenizer_options *options,
-                                          struct mmopt_tokenizer **tokenizer);
-
-/**
- * Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
- * the usual libraries load.
- *
- * Errors: NOT_FOUND without the directory; IO when a file cannot be written.
- *
- * @param[in] tokenizer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_tokenizer_save(const struct mmopt_tokenizer *tokenizer,
-                                         const char *directory);
-
-/**
- * The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
- *
- * @param[in] tokenizer only read: threads may share it.
- */
-MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokenizer);
-
-/**
- * The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
- *
- * @param[in] tokenizer only read: threads may share it.
- */
-MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
-
-/**
- * The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
- * any other number, and for NULL.
- *
- * @param[in] tokenizer only read: threads may share it.
- * @param special an mmopt_special_token.
- */
-MMOPT_API
-int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
-                                   uint32_t special);
-
-/**
- * The text of n ids; the caller owns it: mmopt_string_free. skip_special 1 leaves out special
- * tokens.
- *
- * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
- *
- * @param[in] tokenizer only read: threads may share it.
- * @param[in] ids n ids.
- * @param n how many.
- * @param skip_special 0 or 1.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_tokenizer_decode(const struct mmopt_tokenizer *tokenizer,
-                                           const uint32_t *ids,
-                                           size_t n,
-                                           uint32_t skip_special,
-                                           char **text);
-
-/**
- * Frees a tokenizer. NULL is harmless.
- *
- * @param tokenizer may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
-
-/**
- * Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
- * architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
- * Never empty: an empty text without framing becomes one end token.
- *
- * Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
- * special tokens.
- *
- * @param[in] tokenizer only read: threads may share it.
- * @param[in] text UTF-8.
- * @param[in] pair the second text; may be NULL.
- * @param max_length greatest length in tokens; 0: the tokenizer's.
- * @param[out] encoding becomes the new object, the caller's: mmopt_encoding_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_tokenizer_encode(const struct mmopt_tokenizer *tokenizer,
-                                           const char *text,
-                                           const char *pair,
-                                           size_t max_length,
-                                           struct mmopt_encoding **encoding);
-
-/**
- * The number of tokens; 0 for NULL.
- *
- * @param[in] encoding only read: threads may share it.
- */
-MMOPT_API size_t mmopt_encoding_length(const struct mmopt_encoding *encoding);
-
-/**
- * The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
- *
- * @param[in] encoding only read: threads may share it.
- */
-MMOPT_API const uint32_t *mmopt_encoding_ids(const struct mmopt_encoding *encoding);
-
-/**
- * The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
- * as long as the encoding. NULL for NULL.
- *
- * @param[in] encoding only read: threads may share it.
- */
-MMOPT_API
-const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
-
-/**
- * Where each token stands in its text, in bytes: start and end one after the other, twice as many
- * as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
- *
- * @param[in] encoding only read: threads may share it.
- */
-MMOPT_API
-const size_t *mmopt_encoding_offsets(const struct mmopt_encoding *encoding);
-
-/**
- * The number of tokens that were cut off; 0 for NULL.
- *
- * @param[in] encoding only read: threads may share it.
- */
-MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encoding);
-
-/**
- * Frees an encoding. NULL is harmless.
- *
- * @param encoding may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
-
-/**
- * Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
- * and makes a loader that stands at the start of epoch 0.
- *
- * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
- * without room beside the special tokens, or not one full batch with drop_last.
- *
- * @param[in] corpus only read: threads may share it.
- * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
- * @param n_models how many models.
- * @param[in] options NULL: the defaults.
- * @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
-                                        const struct mmopt_tokenizer *const *tokenizers,
-                                        size_t n_models,
-                                        const struct mmopt_loader_options *options,
-                                        struct mmopt_loader **loader);
-
-/**
- * The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
- * an epoch the result is NULL without an error, and the next call begins the following epoch.
- *
- * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
- *
- * @param[in,out] loader changed: needed alone.
- * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
-                                      struct mmopt_batch **batch);
-
-/**
- * The batches of an epoch; 0 for NULL.
- *
- * @param[in] loader only read: threads may share it.
- */
-MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
-
-/**
- * Epochs done; 0 for NULL.
- *
- * @param[in] loader only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
-
-/**
- * Batches of the current epoch done; 0 for NULL.
- *
- * @param[in] loader only read: threads may share it.
- */
-MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
-
-/**
- * Goes to the start of an epoch; 0 is the first.
- *
- * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
- *
- * @param[in,out] loader changed: needed alone.
- * @param epoch its number, from 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
-                                           uint64_t epoch);
-
-/**
- * Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
- * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] loader only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
-                                       char **json);
-
-/**
- * Goes to where mmopt_loader_state was asked.
- *
- * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
- * seed; the loader is unchanged then.
- *
- * @param[in,out] loader changed: needed alone.
- * @param[in] json a text of mmopt_loader_state.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_restore(struct mmopt_loader *loader,
-                                         const char *json);
-
-/**
- * Frees a loader. NULL is harmless.
- *
- * @param loader may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_loader_free(struct mmopt_loader *loader);
-
-/**
- * One batch without labels from n texts, with a part for each of n_models models, for predictions.
- * max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
- *
- * Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
- * without room beside the special tokens.
- *
- * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
- * @param n_models how many models.
- * @param[in] texts n texts, UTF-8.
- * @param n how many.
- * @param max_length greatest length in tokens; 0: the tokenizer's.
- * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *tokenizers,
-                                       size_t n_models,
-                                       const char *const *texts,
-                                       size_t n,
-                                       size_t max_length,
-                                       struct mmopt_batch **batch);
+MMOPT_API uint32_t mmopt_version_number(void);
 
 /**
  * The number of models; 0 for NULL.
@@ -2364,7 +1953,643 @@ MMOPT_API void mmopt_batch_free(struct mmopt_batch *batch);
  *
  * @param[out] options becomes the defaults; may be NULL.
  */
-MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
+MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
+
+/**
+ * Reads texts with one class each: tab-separated, comma-separated or JSON lines. The defaults
+ * read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
+ *
+ * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
+ * that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[in] options NULL: the defaults.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_classification(const char *path,
+                                                     const struct mmopt_corpus_options *options,
+                                                     struct mmopt_corpus **corpus);
+
+/**
+ * Reads words with a tag each: a word first and its tag last in each line, blank lines between
+ * sentences.
+ * labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
+ *
+ * Errors name file and line: a line without a tag, an unknown tag, a file without words.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
+                                                           const struct mmopt_corpus *labels_of,
+                                                           struct mmopt_corpus **corpus);
+
+/**
+ * Reads questions about contexts: SQuAD's JSON, or an object on each line with context, question
+ * and answers.
+ *
+ * Errors name the line or the path in the JSON: a missing key, an answer that is not in the context
+ * where answer_start says.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_question_answering(const char *path,
+                                                         struct mmopt_corpus **corpus);
+
+/**
+ * Reads plain text for language modelling.
+ *
+ * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
+ * UTF-8, or none; INVALID_ARGUMENT for another sample_by.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param sample_by an mmopt_sample_by.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_plain_text(const char *path,
+                                                 uint32_t sample_by,
+                                                 struct mmopt_corpus **corpus);
+
+/**
+ * n generated sentences of two classes, for trying things out without data; the same seed gives
+ * the same sentences. n: 1 to 10,000,000; label_noise: the fraction of wrong labels, at least 0,
+ * below 0.5.
+ *
+ * Errors: INVALID_ARGUMENT for n or label_noise out of range.
+ *
+ * @param n sentences, 1 to 10,000,000.
+ * @param seed any number.
+ * @param label_noise at least 0, below 0.5.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_synthetic(size_t n,
+                                           uint64_t seed,
+                                           double label_noise,
+                                           struct mmopt_corpus **corpus);
+
+/**
+ * A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
+ * for texts without labels. labels_of: as in mmopt_corpus_options.
+ *
+ * Errors: INVALID_ARGUMENT for no texts, one that is NULL or not UTF-8; INVALID_DATA for a
+ * label that labels_of does not have.
+ *
+ * @param[in] texts n texts, UTF-8.
+ * @param[in] labels n names, or NULL.
+ * @param n how many.
+ * @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+ * @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
+                                            const char *const *labels,
+                                            size_t n,
+                                            const struct mmopt_corpus *labels_of,
+                                            struct mmopt_corpus **corpus);
+
+/**
+ * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
+ * equal apart from white space, case and punctuation stay on one side; classes keep their
+ * proportions. The same seed gives the same split.
+ *
+ * Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param eval_fraction above 0, below 1.
+ * @param seed any number.
+ * @param[out] train becomes one side; the caller's: mmopt_corpus_free.
+ * @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
+                                       double eval_fraction,
+                                       uint64_t seed,
+                                       struct mmopt_corpus **train,
+                                       struct mmopt_corpus **eval);
+
+/**
+ * The number of examples; 0 for NULL.
+ *
+ * @param[in] corpus only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_corpus_n_examples(const struct mmopt_corpus *corpus);
+
+/**
+ * The number of classes or tags; 0 for NULL, and for tasks without labels.
+ *
+ * @param[in] corpus only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_corpus_n_labels(const struct mmopt_corpus *corpus);
+
+/**
+ * The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param label a class or tag, by its id from 0.
+ */
+MMOPT_API const char *mmopt_corpus_label_name(const struct mmopt_corpus *corpus, size_t label);
+
+/**
+ * How many examples have a class, or words a tag; 0 for any other id.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param label a class or tag, by its id from 0.
+ */
+MMOPT_API size_t mmopt_corpus_label_count(const struct mmopt_corpus *corpus, size_t label);
+
+/**
+ * The fraction of the labels that are the most frequent class, 0 to 1: the accuracy of always
+ * predicting it. 0 for NULL, and without labels.
+ *
+ * @param[in] corpus only read: threads may share it.
+ */
+MMOPT_API double mmopt_corpus_majority_fraction(const struct mmopt_corpus *corpus);
+
+/**
+ * The text of one example (words joined by spaces; the context of a question). The caller owns
+ * it: mmopt_string_free.
+ *
+ * Errors: INVALID_ARGUMENT for an example that there is not.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param example its number, from 0.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
+                                      size_t example,
+                                      char **text);
+
+/**
+ * The class of one example of a classification corpus; -1 when it has none.
+ *
+ * Errors: INVALID_ARGUMENT for an example that there is not.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param example its number, from 0.
+ * @param[out] label becomes the id of its class, or -1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_label(const struct mmopt_corpus *corpus,
+                                       size_t example,
+                                       int64_t *label);
+
+/**
+ * Frees a corpus. NULL is harmless.
+ *
+ * @param corpus may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_corpus_free(struct mmopt_corpus *corpus);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
+
+/**
+ * Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
+ * and makes a loader that stands at the start of epoch 0.
+ *
+ * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
+ * without room beside the special tokens, or not one full batch with drop_last.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+ * @param n_models how many models.
+ * @param[in] options NULL: the defaults.
+ * @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
+                                        const struct mmopt_tokenizer *const *tokenizers,
+                                        size_t n_models,
+                                        const struct mmopt_loader_options *options,
+                                        struct mmopt_loader **loader);
+
+/**
+ * The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
+ * an epoch the result is NULL without an error, and the next call begins the following epoch.
+ *
+ * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
+                                      struct mmopt_batch **batch);
+
+/**
+ * The batches of an epoch; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
+
+/**
+ * Epochs done; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
+
+/**
+ * Batches of the current epoch done; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
+
+/**
+ * Moves to the start of an epoch; 0 is the first.
+ *
+ * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param epoch its number, from 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
+                                           uint64_t epoch);
+
+/**
+ * The position of the loader as JSON; the caller owns it: mmopt_string_free. With the same corpus,
+ * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] loader only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
+                                       char **json);
+
+/**
+ * Moves to the position where mmopt_loader_state was called.
+ *
+ * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
+ * seed; the loader is unchanged then.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param[in] json a text of mmopt_loader_state.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_restore(struct mmopt_loader *loader,
+                                         const char *json);
+
+/**
+ * Frees a loader. NULL is harmless.
+ *
+ * @param loader may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_loader_free(struct mmopt_loader *loader);
+
+/**
+ * One batch without labels from n texts, with a part for each of n_models models, for predictions.
+ * max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
+ *
+ * Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
+ * without room beside the special tokens.
+ *
+ * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+ * @param n_models how many models.
+ * @param[in] texts n texts, UTF-8.
+ * @param n how many.
+ * @param max_length greatest length in tokens; 0: the tokenizer's.
+ * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *tokenizers,
+                                       size_t n_models,
+                                       const char *const *texts,
+                                       size_t n,
+                                       size_t max_length,
+                                       struct mmopt_batch **batch);
+
+/**
+ * The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
+ * negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many.
+ * @param[out] value becomes the accuracy.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_accuracy(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * The unweighted mean of the F1 of each class that occurs among n labels or predictions, 0 to 1.
+ * Entries whose label is negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: INVALID_ARGUMENT for NULL.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many.
+ * @param[out] value becomes the macro F1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_macro_f1(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
+ * BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
+ *
+ * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
+ * as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
+ * the labels of a token classification batch fit as they are: -100 stands for padding and for all
+ * but the first token of a word.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, a length of 0, or an id that is not below n_tags.
+ *
+ * @param[in] predictions n_sequences * length ids.
+ * @param[in] labels n_sequences * length ids; negative: left out.
+ * @param n_sequences how many rows.
+ * @param length tags of a row, at least 1.
+ * @param[in] tags n_tags names, UTF-8.
+ * @param n_tags how many names.
+ * @param[out] scores becomes the scores over all types.
+ * @param[out] by_type becomes a JSON object with precision, recall, f1, support, n_predicted and
+ * n_correct for each type, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n_sequences,
+                                           size_t length,
+                                           const char *const *tags,
+                                           size_t n_tags,
+                                           struct mmopt_entity_scores *scores,
+                                           char **by_type);
+
+/**
+ * Exact match and F1 of n predicted answers, both in per cent, as SQuAD's evaluation script prints
+ * them: answers are compared in lower case, without punctuation and the articles a, an, the; F1
+ * counts common words; of several accepted answers the best counts.
+ *
+ * answers holds the accepted answers of all questions one after the other, n_answers how many each
+ * question has. With none, the right answer is empty.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, or a text that is not UTF-8.
+ *
+ * @param[in] predictions n texts, UTF-8.
+ * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+ * @param[in] n_answers for each question how many answers are accepted.
+ * @param n how many questions.
+ * @param[out] exact_match becomes the percentage of answers that equal an accepted one.
+ * @param[out] f1 becomes the mean F1, 0 to 100.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_answers(const char *const *predictions,
+                                          const char *const *answers,
+                                          const size_t *n_answers,
+                                          size_t n,
+                                          double *exact_match,
+                                          double *f1);
+
+/**
+ * The best answer of one row of a question answering batch: the span of at most max_answer_tokens
+ * tokens of the context with the greatest sum of start and end logit; of equal ones the first.
+ *
+ * start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
+ * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
+ * 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
+ * for example by comparing the score with the sum of the first start and end logit.
+ *
+ * Errors: INVALID_ARGUMENT for NULL, a model or row out of range, a batch of another task, n_tokens
+ * that is not the batch's length, or a max_answer_tokens of 0.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ * @param row its number, from 0.
+ * @param[in] start_logits n_tokens numbers.
+ * @param[in] end_logits n_tokens numbers.
+ * @param n_tokens the length of the batch, the second dimension of its input_ids.
+ * @param max_answer_tokens greatest length of an answer in tokens, at least 1.
+ * @param[out] answer becomes the span and its score.
+ * @param[out] text becomes the text of the span, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_best_answer(const struct mmopt_batch *batch,
+                                            size_t model,
+                                            size_t row,
+                                            const float *start_logits,
+                                            const float *end_logits,
+                                            size_t n_tokens,
+                                            size_t max_answer_tokens,
+                                            struct mmopt_answer *answer,
+                                            char **text);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *options);
+
+/**
+ * Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
+ * vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
+ *
+ * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
+ * UNSUPPORTED for a tokenizer of another algorithm.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_load(const char *path,
+                                         struct mmopt_tokenizer **tokenizer);
+
+/**
+ * Trains a tokenizer on all texts of a corpus. The result depends on texts and options alone.
+ *
+ * Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
+ * message names the smallest size.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param[in] options NULL: the defaults.
+ * @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
+                                          const struct mmopt_tokenizer_options *options,
+                                          struct mmopt_tokenizer **tokenizer);
+
+/**
+ * Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
+ * Hugging Face's libraries load.
+ *
+ * Errors: NOT_FOUND without the directory; IO when a file cannot be written.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_save(const struct mmopt_tokenizer *tokenizer,
+                                         const char *directory);
+
+/**
+ * The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokenizer);
+
+/**
+ * The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_tokenizer_model_max_length(const struct mmopt_tokenizer *tokenizer);
+
+/**
+ * The id of a special token by its role; -1 when the vocabulary has none, for any other number,
+ * and for NULL.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param special an mmopt_special_token.
+ */
+MMOPT_API
+int64_t mmopt_tokenizer_special_token_id(const struct mmopt_tokenizer *tokenizer,
+                                         uint32_t special);
+
+/**
+ * The text of n ids; the caller owns it: mmopt_string_free. skip_special_tokens 1 leaves out special
+ * tokens.
+ *
+ * Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special_tokens.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] ids n ids.
+ * @param n how many.
+ * @param skip_special_tokens 0 or 1.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_decode(const struct mmopt_tokenizer *tokenizer,
+                                           const uint32_t *ids,
+                                           size_t n,
+                                           uint32_t skip_special_tokens,
+                                           char **text);
+
+/**
+ * Frees a tokenizer. NULL is harmless.
+ *
+ * @param tokenizer may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_tokenizer_free(struct mmopt_tokenizer *tokenizer);
+
+/**
+ * Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
+ * architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
+ * Never empty: an empty text without special tokens becomes one end token.
+ *
+ * Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
+ * special tokens.
+ *
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] text UTF-8.
+ * @param[in] pair the second text; may be NULL.
+ * @param max_length greatest length in tokens; 0: the tokenizer's.
+ * @param[out] encoding becomes the new object, the caller's: mmopt_encoding_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tokenizer_encode(const struct mmopt_tokenizer *tokenizer,
+                                           const char *text,
+                                           const char *pair,
+                                           size_t max_length,
+                                           struct mmopt_encoding **encoding);
+
+/**
+ * The number of tokens; 0 for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_encoding_length(const struct mmopt_encoding *encoding);
+
+/**
+ * The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
+ */
+MMOPT_API const uint32_t *mmopt_encoding_ids(const struct mmopt_encoding *encoding);
+
+/**
+ * The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
+ * as long as the encoding. NULL for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
+ */
+MMOPT_API
+const uint32_t *mmopt_encoding_type_ids(const struct mmopt_encoding *encoding);
+
+/**
+ * The bytes of its text that each token stands for: start and end one after the other, twice as
+ * many as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
+ */
+MMOPT_API
+const size_t *mmopt_encoding_offsets(const struct mmopt_encoding *encoding);
+
+/**
+ * The number of tokens that were cut off; 0 for NULL.
+ *
+ * @param[in] encoding only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encoding);
+
+/**
+ * Frees an encoding. NULL is harmless.
+ *
+ * @param encoding may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
 
 /**
  * Fills in the sizes of a small model. NULL is harmless.
@@ -2455,112 +2680,6 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_model_create(const char *name,
                                        const struct mmopt_model_config *sizes,
                                        struct mmopt_model **model);
-
-/**
- * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
- * directory whose weights have another head gets a fresh one. Not for ONNX graphs.
- *
- * Errors: INVALID_ARGUMENT for another number, or n_labels of 0 or above 2^24 for
- * classification.
- *
- * @param[in,out] model changed: needed alone.
- * @param task an mmopt_task.
- * @param n_labels how many classes or tags.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_task(struct mmopt_model *model,
-                                         uint32_t task,
-                                         size_t n_labels);
-
-/**
- * Sets the loss. Without it the task's is used; ONNX graphs must have one. NULL options: the
- * defaults of mmopt_loss_options.
- *
- * Errors: INVALID_ARGUMENT for an unknown kind or a number out of range; UNSUPPORTED for
- * options of a newer version. Whether the loss fits the model shows when the trainer is
- * created.
- *
- * @param[in,out] model changed: needed alone.
- * @param[in] options NULL: the defaults.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_loss(struct mmopt_model *model,
-                                         const struct mmopt_loss_options *options);
-
-/**
- * Sets the weight among the models, finite and at least 0; only ratios matter. Default 1.
- *
- * Errors: INVALID_ARGUMENT for a number out of range.
- *
- * @param[in,out] model changed: needed alone.
- * @param weight finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_weight(struct mmopt_model *model,
-                                           double weight);
-
-/**
- * Replaces every dropout probability of the configuration; at least 0, below 1.
- *
- * Errors: INVALID_ARGUMENT for a number out of range.
- *
- * @param[in,out] model changed: needed alone.
- * @param dropout at least 0, below 1.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_dropout(struct mmopt_model *model,
-                                            double dropout);
-
-/**
- * Sets the seed of fresh weights and of dropout. Default 0.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in,out] model changed: needed alone.
- * @param seed any number.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_seed(struct mmopt_model *model,
-                                         uint64_t seed);
-
-/**
- * Leaves the parameters whose whole name matches the pattern as they are: * stands for any text,
- * ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
- * file, and that of a copy that was tied to it. May be called more than once; wins over
- * mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
- *
- * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
- * when the trainer is created.
- *
- * @param[in,out] model changed: needed alone.
- * @param[in] pattern the parameters, by name.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_freeze(struct mmopt_model *model,
-                                       const char *pattern);
-
-/**
- * Trains only parameters whose whole name matches this pattern, or that of another call; names as
- * for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
- * when they are named. What sets an operator, such as a dropout's ratio, is none, and * leaves it
- * out. Naming that, quantised weights or integers fails the trainer's creation with UNSUPPORTED.
- *
- * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
- * when the trainer is created.
- *
- * @param[in,out] model changed: needed alone.
- * @param[in] pattern the parameters, by name.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
-                                           const char *pattern);
 
 /**
  * The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
@@ -2725,15 +2844,211 @@ struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *mo
                                                           const struct mmopt_precomputed_gradient_options *options);
 
 /**
- * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
- * the trainer then refuses. NULL is harmless.
+ * Fills the options with their defaults. NULL is harmless.
  *
  * @param[out] options becomes the defaults; may be NULL.
- * @param preset an mmopt_preset.
+ */
+MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
+
+/**
+ * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
+ * directory whose weights have another head gets a fresh one. Not for ONNX graphs.
+ *
+ * Errors: INVALID_ARGUMENT for another number, or n_labels of 0 or above 2^24 for
+ * classification.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param task an mmopt_task.
+ * @param n_labels how many classes or tags.
  */
 MMOPT_API
-void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
-                                uint32_t preset);
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_task(struct mmopt_model *model,
+                                         uint32_t task,
+                                         size_t n_labels);
+
+/**
+ * Sets the loss. Without it the task's is used; ONNX graphs must have one. NULL options: the
+ * defaults of mmopt_loss_options.
+ *
+ * Errors: INVALID_ARGUMENT for an unknown kind or a number out of range; UNSUPPORTED for
+ * options of a newer version. Whether the loss fits the model shows when the trainer is
+ * created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] options NULL: the defaults.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_loss(struct mmopt_model *model,
+                                         const struct mmopt_loss_options *options);
+
+/**
+ * Sets the weight among the models, finite and at least 0; only ratios matter. Default 1.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param weight finite, at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_weight(struct mmopt_model *model,
+                                           double weight);
+
+/**
+ * Replaces every dropout probability of the configuration; at least 0, below 1.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param dropout at least 0, below 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_dropout(struct mmopt_model *model,
+                                            double dropout);
+
+/**
+ * Sets the seed of fresh weights and of dropout. Default 0.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param seed any number.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_seed(struct mmopt_model *model,
+                                         uint64_t seed);
+
+/**
+ * Leaves the parameters whose whole name matches the pattern as they are: * stands for any text,
+ * ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
+ * file, and that of a copy that was tied to it. May be called more than once; wins over
+ * mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
+ * when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_freeze(struct mmopt_model *model,
+                                       const char *pattern);
+
+/**
+ * Trains only parameters whose whole name matches this pattern, or that of another call; names as
+ * for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
+ * when they are named. What sets an operator, such as a dropout's ratio, is none, and * leaves it
+ * out. Naming that, quantised weights or integers fails the trainer's creation with UNSUPPORTED.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
+ * when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
+                                           const char *pattern);
+
+/**
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
+ * without one nothing is said. user is handed back to it and must stay valid until then, or until
+ * the trainer is freed. What there was to say when the trainer was created comes during this call,
+ * each message once.
+ *
+ * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param level an mmopt_log_level.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
+                                          uint32_t level,
+                                          mmopt_log_fn callback,
+                                          void *user);
+
+/**
+ * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
+ * handed back to it and must stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
+                                               mmopt_progress_fn callback,
+                                               void *user);
+
+/**
+ * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
+                                                    mmopt_rate_fn callback,
+                                                    void *user);
+
+/**
+ * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
+                                               struct mmopt_cancel_token **cancel_token);
+
+/**
+ * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] cancel_token only read: threads may share it.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
+
+/**
+ * Lets passes run again. From any thread.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] cancel_token only read: threads may share it.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
+
+/**
+ * Frees a cancel_token. NULL is harmless.
+ *
+ * @param cancel_token may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 
 /**
  * Reads n_models models, checks that each can be trained, and plans what they share. Loads ONNX
@@ -2786,6 +3101,531 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *trainer,
                                               const char *name,
                                               size_t *model);
+
+/**
+ * Frees a trainer. NULL is harmless.
+ *
+ * @param trainer may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
+
+/**
+ * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
+ * a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
+ * any thread: the memory lives as long as the last of them. Until the trainer is freed the
+ * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
+ * through it then counts as a call that needs the trainer alone.
+ *
+ * Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param writable 0 or 1.
+ * @param[out] managed becomes the DLManagedTensorVersioned.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   size_t parameter,
+                                                   uint32_t writable,
+                                                   void **managed);
+
+/**
+ * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
+ *
+ * Errors: STATE as mmopt_trainer_gradient.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param writable 0 or 1.
+ * @param[out] managed becomes the DLManagedTensorVersioned.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  size_t parameter,
+                                                  uint32_t writable,
+                                                  void **managed);
+
+/**
+ * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
+ * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+ *
+ * Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           const struct mmopt_tensor *tensors,
+                                           size_t n_tensors,
+                                           struct mmopt_evaluation **evaluation);
+
+/**
+ * The loss; NaN without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Right predictions; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Labels that count; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
+
+/**
+ * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
+ * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ * @param[out] tensors become the views.
+ * @param[out] n_tensors becomes how many.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
+                                             const struct mmopt_tensor **tensors,
+                                             size_t *n_tensors);
+
+/**
+ * Frees an evaluation. NULL is harmless.
+ *
+ * @param evaluation may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/**
+ * Writes one model into a directory, made if need be: in published form (config.json and
+ * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
+ * all.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
+                                             size_t model,
+                                             const char *directory);
+
+/**
+ * Writes one model's forward graph with its present weights, ready for inference.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] path the file, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
+                                            size_t model,
+                                            const char *path);
+
+/**
+ * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
+ * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
+ * checkpoint whole.
+ *
+ * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] host_text kept with it; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
+                                                  const char *directory,
+                                                  const char *host_text);
+
+/**
+ * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
+ * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
+ *
+ * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
+ * the trainer is unchanged then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
+ * @param[out] host_text becomes the text; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
+                                         const char *directory,
+                                         char **host_text);
+
+/**
+ * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+ * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+ * stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
+                                                        mmopt_gradient_fn callback,
+                                                        void *user);
+
+/**
+ * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
+ * The caller owns the text: mmopt_string_free.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *trainer,
+                                               size_t model,
+                                               char **text);
+
+/**
+ * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
+ * caller owns it: mmopt_string_free.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *trainer,
+                                                    size_t model,
+                                                    char **json);
+
+/**
+ * Finds where a training pass of one model over a batch first goes non-finite, forward or
+ * backward, with the parameters as they are now: node, operator, output, position, and the ranges
+ * of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
+ * the memory of all values at once.
+ *
+ * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
+ * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
+ * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
+ * mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
+ * @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const struct mmopt_tensor *tensors,
+                                                  size_t n_tensors,
+                                                  char **text,
+                                                  char **json);
+
+/**
+ * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
+ * the trainer then refuses. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ * @param preset an mmopt_preset.
+ */
+MMOPT_API
+void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
+                                uint32_t preset);
+
+/**
+ * The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ */
+MMOPT_API size_t mmopt_trainer_n_parameters(const struct mmopt_trainer *trainer, size_t model);
+
+/**
+ * The number of a model's parameter of that name.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; NOT_FOUND for another name.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] name the parameter's name.
+ * @param[out] parameter becomes its number.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const char *name,
+                                                  size_t *parameter);
+
+/**
+ * A view of a parameter's value. It points into the trainer's memory and is valid until the
+ * trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0,
+ * as param_groups and mmopt_trainer_set_trainable left it.
+ *
+ * Errors: INVALID_ARGUMENT for a model or parameter that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[out] tensor becomes the view.
+ * @param[out] trainable becomes 1 or 0; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_parameter(const struct mmopt_trainer *trainer,
+                                            size_t model,
+                                            size_t parameter,
+                                            struct mmopt_tensor *tensor,
+                                            uint32_t *trainable);
+
+/**
+ * Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
+ *
+ * Errors: INVALID_ARGUMENT for a model or parameter that there is not; SHAPE for another
+ * length.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[in] data n_bytes bytes of the parameter's element type, row-major.
+ * @param n_bytes how many bytes.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_parameter(struct mmopt_trainer *trainer,
+                                                size_t model,
+                                                size_t parameter,
+                                                const void *data,
+                                                size_t n_bytes);
+
+/**
+ * A view of a parameter's gradient as the last backward pass left it, valid until the trainer is
+ * freed.
+ *
+ * Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
+ * the loss.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[out] tensor becomes the view.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_gradient(const struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           size_t parameter,
+                                           struct mmopt_tensor *tensor);
+
+/**
+ * Replaces a gradient between the backward pass and the step by n_bytes bytes, copied, which must
+ * be as many as it has.
+ *
+ * Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
+ * one micro-batch per step).
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param[in] data n_bytes bytes of the parameter's element type, row-major.
+ * @param n_bytes how many bytes.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_gradient(struct mmopt_trainer *trainer,
+                                               size_t model,
+                                               size_t parameter,
+                                               const void *data,
+                                               size_t n_bytes);
+
+/**
+ * Freezes (trainable 0) or trains (1) the parameters whose name matches pattern in the models
+ * whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
+ * character. Only parameters that were trainable when the trainer was created have gradients.
+ * n_changed may be NULL.
+ *
+ * Errors: INVALID_ARGUMENT for a flag that is neither 0 nor 1, or a text that is not UTF-8.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] model_pattern the models, by name.
+ * @param[in] pattern the parameters, by name.
+ * @param trainable 0 or 1.
+ * @param[out] n_changed becomes how many changed; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
+                                                const char *model_pattern,
+                                                const char *pattern,
+                                                uint32_t trainable,
+                                                size_t *n_changed);
+
+/**
+ * Opens the session that training one model on tensors of these shapes needs, and runs nothing, so
+ * that the first pass takes no longer than the others. A session that is open stays as it is.
+ *
+ * Errors: as mmopt_trainer_forward_backward for tensors that do not fit the model.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only; inputs and labels.
+ * @param n_tensors how many tensors.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
+                                          size_t model,
+                                          const struct mmopt_tensor *tensors,
+                                          size_t n_tensors);
+
+/**
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
+                                       char **text);
+
+/**
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_plan_json(const struct mmopt_trainer *trainer,
+                                            char **json);
+
+/**
+ * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] rates become the numbers.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_rates(const struct mmopt_trainer *trainer,
+                                        size_t model,
+                                        struct mmopt_rates *rates);
+
+/**
+ * Steps taken, those before a resume included; 0 for NULL.
+ *
+ * @param[in] trainer only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_trainer_n_steps(const struct mmopt_trainer *trainer);
+
+/**
+ * Sets the base learning rate of the coming steps, finite and at least 0.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param rate finite, at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_learning_rate(struct mmopt_trainer *trainer,
+                                                    double rate);
+
+/**
+ * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param weight finite, at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   double weight);
+
+/**
+ * Reports one validation score per model, in the order they were given; higher is better, and all
+ * are on one scale: accuracies, or losses times -1. The options lr_schedule plateau, which sees
+ * their mean, and weighting validation, with which better models come to weigh more, act on it
+ * from the next step on; without either nothing changes.
+ *
+ * Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
+ * finite; nothing changes then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *trainer,
+                                                    const double *scores,
+                                                    size_t n_scores);
+
+/**
+ * How much the models' gradients agree and how far their parameters are apart, as of the last step
+ * that the option metrics_every named, as one JSON object: step; models, the names in the plan's
+ * order; cosine and distance, a row of numbers for each model; groups, each with name, members
+ * (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
+ * before clipping and sharing; distances are root mean squares between models and L2 norms between
+ * members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: STATE when metrics_every is 0, and before the first such step.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_metrics_json(const struct mmopt_trainer *trainer,
+                                               char **json);
 
 /**
  * Forgets gradients that were accumulated since the last step.
@@ -2892,563 +3732,42 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
                                        struct mmopt_step_report *report);
 
 /**
- * Frees a trainer. NULL is harmless.
+ * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
+ * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
+ * must stay valid until then, or until the optimizer is freed.
  *
- * @param trainer may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
-
-/**
- * The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+ * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
+ * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
+ * back where it has changed them, changes of a gradient with strides count for this step and do
+ * not reach the host's memory, and changed values reach it when the step succeeds.
  *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- */
-MMOPT_API size_t mmopt_trainer_n_parameters(const struct mmopt_trainer *trainer, size_t model);
-
-/**
- * The number of a model's parameter of that name.
+ * Errors: STATE while another call uses the optimizer.
  *
- * Errors: INVALID_ARGUMENT for a model that there is not; NOT_FOUND for another name.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[in] name the parameter's name.
- * @param[out] parameter becomes its number.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *trainer,
-                                                  size_t model,
-                                                  const char *name,
-                                                  size_t *parameter);
-
-/**
- * A view of a parameter's value. It points into the trainer's memory and is valid until the
- * trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
- *
- * Errors: INVALID_ARGUMENT for a model or parameter that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param[out] tensor becomes the view.
- * @param[out] trainable becomes 1 or 0; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_parameter(const struct mmopt_trainer *trainer,
-                                            size_t model,
-                                            size_t parameter,
-                                            struct mmopt_tensor *tensor,
-                                            uint32_t *trainable);
-
-/**
- * Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
- *
- * Errors: INVALID_ARGUMENT for a model or parameter that there is not; SHAPE for another
- * length.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param[in] data n_bytes bytes of the parameter's element type, row-major.
- * @param n_bytes how many bytes.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_parameter(struct mmopt_trainer *trainer,
-                                                size_t model,
-                                                size_t parameter,
-                                                const void *data,
-                                                size_t n_bytes);
-
-/**
- * A view of a parameter's gradient as the last backward pass left it, valid until the trainer is
- * freed.
- *
- * Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
- * the loss.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param[out] tensor becomes the view.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_gradient(const struct mmopt_trainer *trainer,
-                                           size_t model,
-                                           size_t parameter,
-                                           struct mmopt_tensor *tensor);
-
-/**
- * Replaces a gradient between the backward pass and the step by n_bytes bytes, copied, which must
- * be as many as it has.
- *
- * Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
- * one micro-batch per step).
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param[in] data n_bytes bytes of the parameter's element type, row-major.
- * @param n_bytes how many bytes.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_gradient(struct mmopt_trainer *trainer,
-                                               size_t model,
-                                               size_t parameter,
-                                               const void *data,
-                                               size_t n_bytes);
-
-/**
- * Freezes (trainable 0) or trains (1) the parameters whose name matches pattern in the models
- * whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
- * character. Only parameters that were trainable when the trainer was created have gradients.
- * n_changed may be NULL.
- *
- * Errors: INVALID_ARGUMENT for a flag that is neither 0 nor 1, or a text that is not UTF-8.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] model_pattern the models, by name.
- * @param[in] pattern the parameters, by name.
- * @param trainable 0 or 1.
- * @param[out] n_changed becomes how many changed; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_trainable(struct mmopt_trainer *trainer,
-                                                const char *model_pattern,
-                                                const char *pattern,
-                                                uint32_t trainable,
-                                                size_t *n_changed);
-
-/**
- * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] trainer only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
-                                       char **text);
-
-/**
- * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] trainer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_plan_json(const struct mmopt_trainer *trainer,
-                                            char **json);
-
-/**
- * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] rates become the numbers.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_rates(const struct mmopt_trainer *trainer,
-                                        size_t model,
-                                        struct mmopt_rates *rates);
-
-/**
- * Steps taken, those before a resume included; 0 for NULL.
- *
- * @param[in] trainer only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_trainer_n_steps(const struct mmopt_trainer *trainer);
-
-/**
- * Sets the base learning rate of the coming steps, finite and at least 0.
- *
- * Errors: INVALID_ARGUMENT for a number out of range.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param rate finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_learning_rate(struct mmopt_trainer *trainer,
-                                                    double rate);
-
-/**
- * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param weight finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer,
-                                                   size_t model,
-                                                   double weight);
+struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
+                                                          mmopt_gradient_fn callback,
+                                                          void *user);
 
 /**
  * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the trainer is freed.
+ * is handed back to it and must stay valid until then, or until the optimizer is freed.
  *
- * Errors: STATE while another call uses the trainer.
+ * Errors: STATE while another call uses the optimizer.
  *
- * @param[in,out] trainer changed: needed alone.
+ * @param[in,out] optimizer changed: needed alone.
  * @param callback NULL: none.
  * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
-                                                    mmopt_rate_fn callback,
-                                                    void *user);
-
-/**
- * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
- * without one nothing is said. user is handed back to it and must stay valid until then, or until
- * the trainer is freed. What there was to say when the trainer was created comes during this call,
- * each message once.
- *
- * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param level an mmopt_log_level.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
-                                          uint32_t level,
-                                          mmopt_log_fn callback,
-                                          void *user);
-
-/**
- * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
- * handed back to it and must stay valid until then, or until the trainer is freed.
- *
- * Errors: STATE while another call uses the trainer.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
-                                               mmopt_progress_fn callback,
-                                               void *user);
-
-/**
- * Writes one model into a directory, made if need be: in published form (config.json and
- * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
- * all.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[in] directory the directory, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
-                                             size_t model,
-                                             const char *directory);
-
-/**
- * Writes one model's forward graph with its present weights, ready for inference.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[in] path the file, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
-                                            size_t model,
-                                            const char *path);
-
-/**
- * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
- * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
- * checkpoint whole.
- *
- * Errors: STATE between a backward pass and its step, as gradients are not kept.
- *
- * @param[in] trainer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
- * @param[in] host_text kept with it; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
-                                                  const char *directory,
-                                                  const char *host_text);
-
-/**
- * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
- * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
- *
- * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
- * the trainer is unchanged then.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] directory the directory, UTF-8.
- * @param[out] host_text becomes the text; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
-                                         const char *directory,
-                                         char **host_text);
-
-/**
- * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] trainer only read: threads may share it.
- * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
-                                               struct mmopt_cancel_token **cancel_token);
-
-/**
- * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] cancel_token only read: threads may share it.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
-
-/**
- * Lets passes run again. From any thread.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] cancel_token only read: threads may share it.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
-
-/**
- * Frees a cancel_token. NULL is harmless.
- *
- * @param cancel_token may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
-
-/**
- * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
- * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
- * stay valid until then, or until the trainer is freed.
- *
- * Errors: STATE while another call uses the trainer.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
-                                                        mmopt_gradient_fn callback,
-                                                        void *user);
-
-/**
- * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
- * a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
- * any thread: the memory lives as long as the last of them. Until the trainer is freed the
- * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
- * through it then counts as a call that needs the trainer alone.
- *
- * Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param writable 0 or 1.
- * @param[out] managed becomes the DLManagedTensorVersioned.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *trainer,
-                                                   size_t model,
-                                                   size_t parameter,
-                                                   uint32_t writable,
-                                                   void **managed);
-
-/**
- * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
- *
- * Errors: STATE as mmopt_trainer_gradient.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param writable 0 or 1.
- * @param[out] managed becomes the DLManagedTensorVersioned.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *trainer,
-                                                  size_t model,
-                                                  size_t parameter,
-                                                  uint32_t writable,
-                                                  void **managed);
-
-/**
- * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
- * The caller owns the text: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *trainer,
-                                               size_t model,
-                                               char **text);
-
-/**
- * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
- * caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *trainer,
-                                                    size_t model,
-                                                    char **json);
-
-/**
- * Finds where a training pass of one model over a batch first goes non-finite, forward or
- * backward, with the parameters as they are now: node, operator, output, position, and the ranges
- * of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
- * the memory of all values at once.
- *
- * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
- * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
- * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
- * mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
- * @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *trainer,
-                                                  size_t model,
-                                                  const struct mmopt_tensor *tensors,
-                                                  size_t n_tensors,
-                                                  char **text,
-                                                  char **json);
-
-/**
- * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
- * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
- *
- * Errors: as mmopt_trainer_forward_backward.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
-                                           size_t model,
-                                           const struct mmopt_tensor *tensors,
-                                           size_t n_tensors,
-                                           struct mmopt_evaluation **evaluation);
-
-/**
- * The loss; NaN without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
-
-/**
- * Right predictions; 0 without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
-
-/**
- * Labels that count; 0 without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
-
-/**
- * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
- * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] evaluation only read: threads may share it.
- * @param[out] tensors become the views.
- * @param[out] n_tensors becomes how many.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
-                                             const struct mmopt_tensor **tensors,
-                                             size_t *n_tensors);
-
-/**
- * Frees an evaluation. NULL is harmless.
- *
- * @param evaluation may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
-
-/**
- * Fills in the defaults: dense, row-major f32. NULL is harmless.
- *
- * @param[out] layout becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
+struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
+                                                      mmopt_rate_fn callback,
+                                                      void *user);
 
 /**
  * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
@@ -3460,7 +3779,8 @@ MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout
  *
  * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
  * share memory, strides that repeat an element, an element type that cannot be trained
- * (UNSUPPORTED), an option out of range.
+ * (UNSUPPORTED), an option out of range, one that only a trainer can carry out (UNSUPPORTED:
+ * max_loss_increase, mutual).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models, none of them NULL.
@@ -3482,49 +3802,13 @@ struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *o
 MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
 
 /**
- * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
- * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
+ * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+ * are called. NULL is harmless.
  *
- * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
- * an element type that gradients cannot have.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param gradient as many elements as the value; may be NULL.
- * @param gradient_dtype an mmopt_dtype.
+ * @param optimizer may be NULL; gone afterwards.
  */
 MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
-                                                 size_t model,
-                                                 size_t parameter,
-                                                 void *gradient,
-                                                 uint32_t gradient_dtype);
-
-/**
- * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
- * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
- *
- * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param gradient the element at index 0; may be NULL.
- * @param gradient_dtype an mmopt_dtype.
- * @param[in] strides n_dims strides in elements; may be NULL.
- * @param n_dims how many dimensions.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
-                                                         size_t model,
-                                                         size_t parameter,
-                                                         void *gradient,
-                                                         uint32_t gradient_dtype,
-                                                         const int64_t *strides,
-                                                         size_t n_dims);
+void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
  * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
@@ -3563,47 +3847,41 @@ struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimize
                                                 void *managed);
 
 /**
- * Forgets micro-batches that were accumulated since the last step.
+ * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
+ * directory, made if need be. A crash at any point leaves the last one whole.
  *
- * Errors: STATE while another call uses the object.
+ * Errors: IO when a file cannot be written.
  *
- * @param[in,out] optimizer changed: needed alone.
+ * @param[in] optimizer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
+struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
+                                                    const char *directory);
 
 /**
- * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
- * than one micro-batch per step they are added up now; else they are read by the step.
+ * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
+ * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
+ * f16 value that is another one now replaces its master.
  *
- * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
- * that it needs.
+ * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
+ * optimizer is unchanged then.
  *
  * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param loss of the micro-batch.
+ * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
-                                               size_t model,
-                                               double loss);
+struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
+                                           const char *directory);
 
 /**
- * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
+ * Fills in the defaults: dense, row-major f32. NULL is harmless.
  *
- * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
- * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
- * step can be taken again then.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param[out] report becomes what the step did; may be NULL.
+ * @param[out] layout becomes the defaults; may be NULL.
  */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
-                                         struct mmopt_step_report *report);
+MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
 /**
  * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
@@ -3682,81 +3960,120 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
                                               char **json);
 
 /**
- * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
- * directory, made if need be. A crash at any point leaves the last one whole.
+ * As mmopt_trainer_report_validation, in gradient mode.
  *
- * Errors: IO when a file cannot be written.
+ * Errors: those of mmopt_trainer_report_validation.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_report_validation(struct mmopt_optimizer *optimizer,
+                                                      const double *scores,
+                                                      size_t n_scores);
+
+/**
+ * As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: those of mmopt_trainer_metrics_json.
  *
  * @param[in] optimizer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
-                                                    const char *directory);
+struct mmopt_error *mmopt_optimizer_metrics_json(const struct mmopt_optimizer *optimizer,
+                                                 char **json);
 
 /**
- * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
- * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
- * f16 value that is another one now replaces its master.
+ * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
+ * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
  *
- * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
- * optimizer is unchanged then.
+ * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
+ * an element type that gradients cannot have.
  *
  * @param[in,out] optimizer changed: needed alone.
- * @param[in] directory the directory, UTF-8.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient as many elements as the value; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
-                                           const char *directory);
+struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
+                                                 size_t model,
+                                                 size_t parameter,
+                                                 void *gradient,
+                                                 uint32_t gradient_dtype);
 
 /**
- * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
- * are called. NULL is harmless.
+ * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
+ * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
  *
- * @param optimizer may be NULL; gone afterwards.
- */
-MMOPT_API
-void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
-
-/**
- * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
- * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
- * must stay valid until then, or until the optimizer is freed.
- *
- * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
- * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
- * back where it has changed them, changes of a gradient with strides count for this step and do
- * not reach the host's memory, and changed values reach it when the step succeeds.
- *
- * Errors: STATE while another call uses the optimizer.
+ * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
  *
  * @param[in,out] optimizer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient the element at index 0; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
+ * @param[in] strides n_dims strides in elements; may be NULL.
+ * @param n_dims how many dimensions.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
-                                                          mmopt_gradient_fn callback,
-                                                          void *user);
+struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
+                                                         size_t model,
+                                                         size_t parameter,
+                                                         void *gradient,
+                                                         uint32_t gradient_dtype,
+                                                         const int64_t *strides,
+                                                         size_t n_dims);
 
 /**
- * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the optimizer is freed.
+ * Forgets micro-batches that were accumulated since the last step.
  *
- * Errors: STATE while another call uses the optimizer.
+ * Errors: STATE while another call uses the object.
  *
  * @param[in,out] optimizer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
-                                                      mmopt_rate_fn callback,
-                                                      void *user);
+struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
+
+/**
+ * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
+ * than one micro-batch per step they are added up now; else they are read by the step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
+ * that it needs.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param loss of the micro-batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
+                                               size_t model,
+                                               double loss);
+
+/**
+ * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
+ *
+ * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
+ * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
+ * step can be taken again then.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
+                                         struct mmopt_step_report *report);
 
 /**
  * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.

@@ -15,9 +15,13 @@ use mmopt::{Kind, Result};
 use mutual_linear::{Linear, Targets, answers, classification, close, tokens};
 
 fn trainer(models: &[Linear], mutual: Mutual, learning_rate: f64) -> Result<Trainer> {
-    let optimizer =
-        optim::Options { learning_rate, mutual: Some(mutual), ..optim::Options::plain() };
-    let options = TrainerOptions { optimizer, threads: 1, ..TrainerOptions::default() };
+    let optimizer = optim::Options {
+        learning_rate,
+        mutual: Some(mutual),
+        n_threads: 1,
+        ..optim::Options::plain()
+    };
+    let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(options, models.iter().map(Linear::options).collect())
 }
 
@@ -290,10 +294,13 @@ fn losses_over_no_label_move_no_rate() {
         let mut models = classification();
         let optimizer = optim::Options {
             mutual: Some(Mutual { weight: 0.0, teacher: Teacher::Peers, ..Mutual::default() }),
-            convergence: optim::Convergence::Relative { every: 1, window: 4 },
+            adaptive_lr: optim::AdaptiveLr::Relative,
+            adaptive_lr_every: 1,
+            adaptive_lr_window: 4,
+            n_threads: 1,
             ..optim::Options::plain()
         };
-        let options = TrainerOptions { optimizer, threads: 1, ..TrainerOptions::default() };
+        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
         let list = models.iter().map(Linear::options).collect();
         let mut trainer = Trainer::new(options, list).unwrap();
         let labels = models[0].find("labels").cloned();

@@ -43,9 +43,13 @@ fn pair(corpus: &Corpus, task: Task, mutual: Mutual) -> (Trainer, Loader) {
         let options = EncodeOptions { max_length: Some(48), ..Default::default() };
         datasets.push(Arc::new(Dataset::encode(corpus, &tokenizer, &options).unwrap()));
     }
-    let optimizer =
-        optim::Options { learning_rate: 3e-3, mutual: Some(mutual), ..optim::Options::plain() };
-    let options = TrainerOptions { optimizer, threads: 1, ..TrainerOptions::default() };
+    let optimizer = optim::Options {
+        learning_rate: 3e-3,
+        mutual: Some(mutual),
+        n_threads: 1,
+        ..optim::Options::plain()
+    };
+    let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let walk = LoaderOptions { batch_size: 8, pad_to_multiple_of: 16, ..LoaderOptions::default() };
     (Trainer::new(options, models).unwrap(), Loader::new(datasets, walk).unwrap())
 }

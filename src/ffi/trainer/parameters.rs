@@ -57,7 +57,8 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_index(
 }
 
 /// A view of a parameter's value. It points into the trainer's memory and is valid until the
-/// trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0.
+/// trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0,
+/// as param_groups and mmopt_trainer_set_trainable left it.
 ///
 /// Errors: INVALID_ARGUMENT for a model or parameter that there is not.
 ///
@@ -82,8 +83,9 @@ pub unsafe extern "C" fn mmopt_trainer_parameter(
             (output(tensor, "tensor")?, optional_output(trainable, "trainable")?);
         let names = trainer.names_of(model)?;
         let value = trainer.trainer.parameter(model, names.name(parameter)?)?;
+        let spec = trainer.trainer.optimizer().param_spec(model, parameter)?;
         tensor.set(names.view(parameter, value));
-        trainable.set(u32::from(names.is_trainable(parameter)));
+        trainable.set(u32::from(spec.trainable));
         Ok(())
     })
 }

@@ -1,10 +1,11 @@
 //! Options of mutual learning. `optim` carries them; whoever runs the models carries them out.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Whose predictions a model learns from. Models without a trained parameter teach beside the
 /// others, whichever it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Teacher {
@@ -24,7 +25,7 @@ pub enum Teacher {
 }
 
 /// How much each teacher counts in the mean prediction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TeacherWeights {
     /// All the same.
@@ -36,28 +37,38 @@ pub enum TeacherWeights {
 
 /// Learning from each other's predictions; carried out by whoever runs the models. The formulas
 /// stand in docs/optimizer.md.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mutual {
-    /// Whose predictions a model learns from; peers_before.
+    /// Whose predictions a model learns from.
+    #[schemars(example = Teacher::MeanTeacher)]
     pub teacher: Teacher,
-    /// Weight of KL(teachers ‖ own) beside the loss, ≥ 0; 1.
+    /// Weight of KL(teachers ‖ own) beside the loss.
+    #[schemars(range(min = 0), example = 0.5)]
     pub weight: f64,
-    /// Temperature of both softmaxes, > 0; the term is multiplied by its square; 1.
+    /// Temperature of both softmaxes; the term is multiplied by its square.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 2)]
     pub temperature: f64,
-    /// Steps over which the weight rises as exp(−5 (1 − t)²); 0 is at once; 0.
+    /// Steps over which the weight rises as exp(−5 (1 − t)²), t the finished share; 0 is at once.
+    #[schemars(example = 200)]
     pub ramp_up_steps: u64,
-    /// Examples whose largest teacher probability is smaller are left out, in [0, 1]; 0.
+    /// Examples whose largest teacher probability is smaller are left out.
+    #[schemars(range(min = 0, max = 1), example = 0.8)]
     pub confidence_threshold: f64,
-    /// Leave out labelled examples where the teacher's answer is not the label; false.
+    /// Leave out labelled examples where the teacher's answer is not the label.
+    #[schemars(example = true)]
     pub label_agreement: bool,
-    /// How much each teacher counts; equal.
+    /// How much each teacher counts.
+    #[schemars(example = TeacherWeights::Model)]
     pub teacher_weights: TeacherWeights,
-    /// Mean teacher: decay of the running mean of weights, in [0, 1); 0.99.
+    /// Mean teacher: decay of the running mean of weights.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: f64,
-    /// Memory: decay of older predictions, in (0, 1]; 1 is the plain mean; 0.6.
+    /// Memory: decay of older predictions; 1 is the plain mean.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0), example = 1)]
     pub memory_decay: f64,
-    /// Memory: most examples that it holds, ≥ 1; more are an error; 1000000.
+    /// Memory: most examples that it holds; one more is an error.
+    #[schemars(range(min = 1), example = 50000)]
     pub memory_examples: usize,
 }
 
@@ -75,33 +86,5 @@ impl Default for Mutual {
             memory_decay: 0.6,
             memory_examples: 1_000_000,
         }
-    }
-}
-
-impl Mutual {
-    /// Name and range of the first option out of range.
-    pub(in crate::optim) fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
-        let natural = |x: f64| x.is_finite() && x >= 0.0;
-        let checks = [
-            (natural(self.weight), "mutual.weight", "finite and >= 0"),
-            (
-                self.temperature.is_finite() && self.temperature > 0.0,
-                "mutual.temperature",
-                "finite and > 0",
-            ),
-            (
-                (0.0..=1.0).contains(&self.confidence_threshold),
-                "mutual.confidence_threshold",
-                "in [0, 1]",
-            ),
-            ((0.0..1.0).contains(&self.ema_decay), "mutual.ema_decay", "in [0, 1)"),
-            (
-                self.memory_decay > 0.0 && self.memory_decay <= 1.0,
-                "mutual.memory_decay",
-                "in (0, 1]",
-            ),
-            (self.memory_examples >= 1, "mutual.memory_examples", ">= 1"),
-        ];
-        checks.iter().find(|(ok, ..)| !ok).map(|&(_, name, range)| (name, range))
     }
 }

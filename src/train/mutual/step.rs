@@ -7,7 +7,7 @@ use super::prediction::Prediction;
 use super::target::Target;
 use crate::autodiff::LossKind;
 use crate::error::{Error, Result};
-use crate::optim::{self, Optimizer, Policy, Teacher, TeacherWeights};
+use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::model::{Model, Run, labels};
@@ -346,9 +346,9 @@ impl optim::Mutual {
             None if self.teacher == Teacher::Frozen => Err(Error::invalid(
                 "the teacher 'frozen' needs a model without a trained parameter; freeze '*' in one",
             )),
-            Some(m) if options.policy == Policy::Paper && options.sync_every > 0 => {
+            Some(m) if options.share_policy == SharePolicy::Paper && options.sync_every > 0 => {
                 Err(Error::unsupported(format!(
-                    "model '{}' is frozen and only teaches, but the policy 'paper' synchronises \
+                    "model '{}' is frozen and only teaches, but the share_policy 'paper' synchronises \
                      frozen parameters; set sync_every to 0",
                     m.name
                 )))
