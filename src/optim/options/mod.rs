@@ -473,8 +473,8 @@ pub struct Options {
     /// not gradient mode.
     #[schemars(range(min = 0), example = 0.01)]
     pub max_loss_increase: Option<f64>,
-    /// Learning from each other's predictions; null is none. Carried out by whoever runs the models:
-    /// the trainer, not gradient mode.
+    /// Learning from each other's predictions; null is none. Carried out by whoever runs the
+    /// models: the trainer, not gradient mode.
     #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
     /// What happens to a model whose loss or gradient is NaN or infinite.

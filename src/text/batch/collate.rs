@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// Named tensors for one model and one step.
 ///
 /// B is the number of sequences, S the padded length. Always: `input_ids` and `attention_mask`,
-/// i64 \[B, S\], and `example_ids`, i64 \[B\]; where the architecture has them `token_type_ids`, i64
-/// \[B, S\]. When any sequence has a target: `labels`, i64 \[B\] for classes and \[B, S\] for
+/// i64 \[B, S\], and `example_ids`, i64 \[B\]; where the architecture has them `token_type_ids`,
+/// i64 \[B, S\]. When any sequence has a target: `labels`, i64 \[B\] for classes and \[B, S\] for
 /// tokens (-100, also for sequences without a target, is left out of the loss), or
 /// `start_positions` and `end_positions`, i64 \[B\]. Without the answer in the sequence both are 0
 /// where it begins with `[CLS]` or `<s>`, else -100. For token classification and question

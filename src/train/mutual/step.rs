@@ -348,7 +348,7 @@ impl optim::Mutual {
             )),
             Some(m) if options.share_policy == SharePolicy::Paper && options.sync_every > 0 => {
                 Err(Error::unsupported(format!(
-                    "model '{}' is frozen and only teaches, but the share_policy 'paper' synchronises \
+                    "model '{}' is frozen and only teaches, but share_policy 'paper' synchronises \
                      frozen parameters; set sync_every to 0",
                     m.name
                 )))
