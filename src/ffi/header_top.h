@@ -28,3 +28,61 @@
  * After a panic inside the library (MMOPT_CODE_INTERNAL), the objects of that call only answer
  * MMOPT_CODE_POISONED and can only be freed; the process and all other objects go on.
  */
+#ifndef MMOPT_H
+#define MMOPT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version of this header, first part; mmopt_version() tells that of the loaded library. */
+#define MMOPT_VERSION_MAJOR @MAJOR@
+/** The second part. */
+#define MMOPT_VERSION_MINOR @MINOR@
+/** The third part. */
+#define MMOPT_VERSION_PATCH @PATCH@
+/** All three as text. */
+#define MMOPT_VERSION "@MAJOR@.@MINOR@.@PATCH@"
+/** All three as one number, to be compared with mmopt_version_number(). */
+#define MMOPT_VERSION_NUMBER \
+    (MMOPT_VERSION_MAJOR * 10000 + MMOPT_VERSION_MINOR * 100 + MMOPT_VERSION_PATCH)
+
+/** Marks what the library exports. Define MMOPT_STATIC to link the static library on Windows. */
+#ifndef MMOPT_API
+#if defined(_WIN32) && !defined(MMOPT_STATIC)
+#define MMOPT_API __declspec(dllimport)
+#elif defined(__GNUC__) || defined(__clang__)
+#define MMOPT_API __attribute__((visibility("default")))
+#else
+#define MMOPT_API
+#endif
+#endif
+
+/** Marks functions whose error must be looked at. */
+#ifndef MMOPT_MUST_USE
+#if defined(__GNUC__) || defined(__clang__)
+#define MMOPT_MUST_USE __attribute__((warn_unused_result))
+#else
+#define MMOPT_MUST_USE
+#endif
+#endif
+
+/**
+ * Opens an enumeration of 32 bits. Before C23 its name is that of uint32_t, as the compiler would
+ * choose the size of an enum.
+ */
+#if defined(__cplusplus)
+#define MMOPT_ENUM(name) enum name : uint32_t
+#elif __STDC_VERSION__ >= 202311L
+#define MMOPT_ENUM(name)                                                                           \
+    enum name : uint32_t;                                                                          \
+    typedef enum name name;                                                                        \
+    enum name : uint32_t
+#else
+#define MMOPT_ENUM(name)                                                                           \
+    typedef uint32_t name;                                                                         \
+    enum name
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
