@@ -12,8 +12,8 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::structs::{Options, init, options};
 use crate::text::{
-    Column, Columns, Corpus, Documents, Example, Format, Header, LabelMap, SplitOptions,
-    SyntheticOptions,
+    Column, Corpus, CorpusFormat, CorpusHeader, CorpusOptions, Example, LabelMap, SampleBy,
+    SplitOptions, SyntheticOptions,
 };
 
 /// The examples of one task and the names of its classes or tags. It never changes.
@@ -127,13 +127,18 @@ unsafe fn column(name: *const c_char, what: &str) -> Result<Option<Column>> {
     Ok(name.map(|n| n.parse().map_or_else(|_| Column::Name(n.to_owned()), Column::Index)))
 }
 
-unsafe fn columns(o: &mmopt_corpus_options) -> Result<Columns> {
+unsafe fn columns(o: &mmopt_corpus_options) -> Result<CorpusOptions> {
     reserved(o.reserved == 0, "reserved")?;
-    let formats = [(0, Format::Auto), (1, Format::Tsv), (2, Format::Csv), (3, Format::Jsonl)];
-    let headers = [(0, Header::Auto), (1, Header::Yes), (2, Header::No)];
+    let formats = [
+        (0, CorpusFormat::Auto),
+        (1, CorpusFormat::Tsv),
+        (2, CorpusFormat::Csv),
+        (3, CorpusFormat::Jsonl),
+    ];
+    let headers = [(0, CorpusHeader::Auto), (1, CorpusHeader::Yes), (2, CorpusHeader::No)];
     // SAFETY: the caller's texts, by the header's contract.
     unsafe {
-        Ok(Columns {
+        Ok(CorpusOptions {
             format: choice(o.format, "format", &formats)?,
             header: choice(o.header, "header", &headers)?,
             text: column(o.text_column, "text_column")?,
@@ -174,7 +179,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
         let o = self::options(options)?;
         let corpus = output(corpus, "corpus")?;
         let labels = labels_of(o.labels_of)?;
-        let read = Corpus::classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
+        let read = Corpus::read_classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
         corpus.set(give(read)?);
         Ok(())
     })
@@ -200,7 +205,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
         let path = text(path, "path")?;
         let corpus = output(corpus, "corpus")?;
         let labels = self::labels_of(labels_of)?;
-        corpus.set(give(Corpus::tagged_words(Path::new(path), labels.as_ref())?)?);
+        corpus.set(give(Corpus::read_token_classification(Path::new(path), labels.as_ref())?)?);
         Ok(())
     })
 }
@@ -222,7 +227,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
     guard(|| unsafe {
         let path = text(path, "path")?;
         let corpus = output(corpus, "corpus")?;
-        corpus.set(give(Corpus::questions(Path::new(path))?)?);
+        corpus.set(give(Corpus::read_question_answering(Path::new(path))?)?);
         Ok(())
     })
 }
@@ -257,10 +262,10 @@ pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let path = text(path, "path")?;
-        let cuts = [(0, Documents::Paragraphs), (1, Documents::Lines), (2, Documents::File)];
+        let cuts = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
         let documents = choice(documents, "documents", &cuts)?;
         let corpus = output(corpus, "corpus")?;
-        corpus.set(give(Corpus::plain_text(Path::new(path), documents)?)?);
+        corpus.set(give(Corpus::read_plain_text(Path::new(path), documents)?)?);
         Ok(())
     })
 }
@@ -326,13 +331,13 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
 }
 
 /// Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
-/// space and case stay on one side; classes keep their share on both. eval_share lies between 0
+/// space and case stay on one side; classes keep their share on both. eval_fraction lies between 0
 /// and 1, both excluded; the same seed gives the same split.
 ///
 /// Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
 ///
 /// @param[in] corpus only read: threads may share it.
-/// @param eval_share above 0, below 1.
+/// @param eval_fraction above 0, below 1.
 /// @param seed any number.
 /// @param[out] train becomes one side; the caller's: mmopt_corpus_free.
 /// @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
@@ -340,7 +345,7 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_split(
     corpus: *const mmopt_corpus,
-    eval_share: f64,
+    eval_fraction: f64,
     seed: u64,
     train: *mut *mut mmopt_corpus,
     eval: *mut *mut mmopt_corpus,
@@ -349,7 +354,7 @@ pub unsafe extern "C" fn mmopt_corpus_split(
     guard(|| unsafe {
         let corpus = shared(corpus)?;
         let (train, eval) = (output(train, "train")?, output(eval, "eval")?);
-        let options = SplitOptions { eval_share, seed, ..SplitOptions::default() };
+        let options = SplitOptions { eval_fraction, seed, ..SplitOptions::default() };
         let (first, second) = corpus.corpus.split(&options)?;
         let second = CorpusValue::new(second)?;
         train.set(give(first)?);

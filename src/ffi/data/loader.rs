@@ -49,7 +49,7 @@ pub struct mmopt_loader_options {
     /// default 32. Without shuffling nothing is sorted.
     pub bucket_batches: usize,
     /// Padded lengths are multiples of this, so that few shapes occur; default 8.
-    pub pad_to_multiple: usize,
+    pub pad_to_multiple_of: usize,
     /// 1 (default): all models see the same examples at the same step; 0: each walks in an order of
     /// its own, and the shortest ends the epoch.
     pub aligned: u32,
@@ -75,7 +75,7 @@ impl Default for mmopt_loader_options {
             drop_last: u32::from(walk.drop_last),
             seed: walk.seed,
             bucket_batches: walk.bucket_batches,
-            pad_to_multiple: walk.pad_to_multiple,
+            pad_to_multiple_of: walk.pad_to_multiple_of,
             aligned: u32::from(walk.aligned),
             objective: mmopt_objective::Causal as u32,
             mlm_probability: encode.mlm_probability,
@@ -98,7 +98,7 @@ impl mmopt_loader_options {
             shuffle: flag(self.shuffle, "shuffle")?,
             seed: self.seed,
             bucket_batches: self.bucket_batches,
-            pad_to_multiple: self.pad_to_multiple,
+            pad_to_multiple_of: self.pad_to_multiple_of,
             drop_last: flag(self.drop_last, "drop_last")?,
             aligned: flag(self.aligned, "aligned")?,
         })
@@ -207,7 +207,7 @@ pub unsafe extern "C" fn mmopt_loader_next(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_n_batches(loader: *const mmopt_loader) -> usize {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
-    guard_or(0, || Ok(unsafe { shared(loader) }?.steps_per_epoch()))
+    guard_or(0, || Ok(unsafe { shared(loader) }?.n_batches()))
 }
 
 /// Epochs done; 0 for NULL.

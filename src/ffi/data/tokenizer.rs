@@ -13,7 +13,10 @@ use crate::ffi::core::args::{
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::structs::{Options, init, options};
-use crate::text::{Encoding, Kind, Special, Tokenizer, TokenizerStyle, TrainOptions, Truncation};
+use crate::text::{
+    Encoding, SpecialToken, Tokenizer, TokenizerAlgorithm, TokenizerStyle, TokenizerTrainOptions,
+    Truncation,
+};
 
 /// Turns text into ids and back. It never changes.
 pub struct mmopt_tokenizer(Cell<Arc<Tokenizer>>);
@@ -77,7 +80,7 @@ pub struct mmopt_tokenizer_options {
 
 impl Default for mmopt_tokenizer_options {
     fn default() -> Self {
-        let usual = TrainOptions::default();
+        let usual = TokenizerTrainOptions::default();
         Self {
             struct_size: size_of::<Self>(),
             architecture: mmopt_architecture::Bert as u32,
@@ -97,7 +100,7 @@ unsafe impl Options for mmopt_tokenizer_options {
 }
 
 impl mmopt_tokenizer_options {
-    fn checked(&self) -> Result<TrainOptions> {
+    fn checked(&self) -> Result<TokenizerTrainOptions> {
         reserved(self.reserved == 0, "reserved")?;
         let styles = [
             (1, TokenizerStyle::Bert),
@@ -105,8 +108,12 @@ impl mmopt_tokenizer_options {
             (3, TokenizerStyle::Roberta),
             (4, TokenizerStyle::Bert),
         ];
-        let kinds = [(0, None), (1, Some(Kind::WordPiece)), (2, Some(Kind::ByteLevelBpe))];
-        Ok(TrainOptions {
+        let kinds = [
+            (0, None),
+            (1, Some(TokenizerAlgorithm::WordPiece)),
+            (2, Some(TokenizerAlgorithm::ByteLevelBpe)),
+        ];
+        Ok(TokenizerTrainOptions {
             style: choice(self.architecture, "architecture", &styles)?,
             kind: choice(self.kind, "kind", &kinds)?,
             vocab_size: self.vocab_size,
@@ -222,20 +229,20 @@ pub unsafe extern "C" fn mmopt_tokenizer_special_id(
     guard_or(-1, || {
         // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
         let tokenizer = unsafe { shared(tokenizer) }?;
-        let special = Special::ALL.into_iter().find(|s| *s as u32 == special);
-        Ok(special.and_then(|s| tokenizer.special_id(s)).map_or(-1, i64::from))
+        let special = SpecialToken::ALL.into_iter().find(|s| *s as u32 == special);
+        Ok(special.and_then(|s| tokenizer.special_token_id(s)).map_or(-1, i64::from))
     })
 }
 
-/// The text of n ids; the caller owns it: mmopt_string_free. skip_special 1 leaves out special
+/// The text of n ids; the caller owns it: mmopt_string_free. skip_special_tokens 1 leaves out special
 /// tokens.
 ///
-/// Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special.
+/// Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special_tokens.
 ///
 /// @param[in] tokenizer only read: threads may share it.
 /// @param[in] ids n ids.
 /// @param n how many.
-/// @param skip_special 0 or 1.
+/// @param skip_special_tokens 0 or 1.
 /// @param[out] text becomes the text, the caller's: mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -243,7 +250,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_decode(
     tokenizer: *const mmopt_tokenizer,
     ids: *const u32,
     n: usize,
-    skip_special: u32,
+    skip_special_tokens: u32,
     text: *mut *mut c_char,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
@@ -251,7 +258,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_decode(
         let tokenizer = shared(tokenizer)?;
         let ids = slice(ids, n, "ids")?;
         let out = output(text, "text")?;
-        let mut words = tokenizer.decode(ids, flag(skip_special, "skip_special")?)?;
+        let mut words = tokenizer.decode(ids, flag(skip_special_tokens, "skip_special_tokens")?)?;
         words.retain(|c| c != '\0');
         out.set(owned_text(&words, "the text")?);
         Ok(())

@@ -11,7 +11,7 @@ use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::core::structs::options;
 use crate::ffi::data::corpus::mmopt_corpus;
 use crate::ffi::data::tokenizer::mmopt_tokenizer;
-use crate::text::{Corpus, Special, Task, Tokenizer};
+use crate::text::{Corpus, SpecialToken, TextTask, Tokenizer};
 use crate::train::Source;
 
 /// A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
@@ -47,8 +47,10 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
         let model = output(model, "model")?;
         let labels = corpus.labels().names().to_vec();
         let (mut config, task) = sizes.config(labels).context(|| format!("model '{name}'"))?;
-        for (key, special) in [("bos_token_id", Special::Bos), ("eos_token_id", Special::Eos)] {
-            if let Some(id) = tokenizer.special_id(special) {
+        for (key, special) in
+            [("bos_token_id", SpecialToken::Bos), ("eos_token_id", SpecialToken::Eos)]
+        {
+            if let Some(id) = tokenizer.special_token_id(special) {
                 config.other.insert(key.to_owned(), id.into());
             }
         }
@@ -60,7 +62,9 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
 fn fit_tokenizer(sizes: &mut mmopt_model_config, tokenizer: &Tokenizer) {
     sizes.vocab_size = tokenizer.vocab_size();
     sizes.positions = tokenizer.model_max_length();
-    let pad = tokenizer.special_id(Special::Pad).or(tokenizer.special_id(Special::Eos));
+    let pad = tokenizer
+        .special_token_id(SpecialToken::Pad)
+        .or(tokenizer.special_token_id(SpecialToken::Eos));
     sizes.pad_id = pad.map_or(-1, i64::from);
 }
 
@@ -68,10 +72,10 @@ fn fit_corpus(sizes: &mut mmopt_model_config, corpus: &Corpus) {
     sizes.n_labels = corpus.labels().len();
     let masked = sizes.task == mmopt_task::MaskedLm as u32;
     sizes.task = match corpus.task() {
-        Task::Classification => mmopt_task::SequenceClassification,
-        Task::Tokens => mmopt_task::TokenClassification,
-        Task::Questions => mmopt_task::QuestionAnswering,
-        Task::Language if masked => mmopt_task::MaskedLm,
-        Task::Language => mmopt_task::CausalLm,
+        TextTask::Classification => mmopt_task::SequenceClassification,
+        TextTask::TokenClassification => mmopt_task::TokenClassification,
+        TextTask::QuestionAnswering => mmopt_task::QuestionAnswering,
+        TextTask::LanguageModeling if masked => mmopt_task::MaskedLm,
+        TextTask::LanguageModeling => mmopt_task::CausalLm,
     } as u32;
 }
