@@ -8,45 +8,45 @@ import (
 	"unsafe"
 )
 
-// Format is how a file of labelled texts is laid out.
-type Format uint32
+// FileFormat is how a file of labelled texts is laid out.
+type FileFormat uint32
 
 // The formats.
 const (
 	// FormatAuto goes by the ending: .csv, .jsonl or .json, else tabs.
-	FormatAuto  Format = C.MMOPT_FORMAT_AUTO
-	FormatTSV   Format = C.MMOPT_FORMAT_TSV
-	FormatCSV   Format = C.MMOPT_FORMAT_CSV
-	FormatJSONL Format = C.MMOPT_FORMAT_JSONL
+	FormatAuto  FileFormat = C.MMOPT_FILE_FORMAT_AUTO
+	FormatTSV   FileFormat = C.MMOPT_FILE_FORMAT_TSV
+	FormatCSV   FileFormat = C.MMOPT_FILE_FORMAT_CSV
+	FormatJSONL FileFormat = C.MMOPT_FILE_FORMAT_JSONL
 )
 
-// Header says whether the first line of a table names its columns.
-type Header uint32
+// HeaderRow says whether the first line of a table names its columns.
+type HeaderRow uint32
 
 // What a first line may be.
 const (
-	HeaderAuto Header = C.MMOPT_HEADER_AUTO
-	HeaderYes  Header = C.MMOPT_HEADER_YES
-	HeaderNo   Header = C.MMOPT_HEADER_NO
+	HeaderRowAuto HeaderRow = C.MMOPT_HEADER_ROW_AUTO
+	HeaderRowYes  HeaderRow = C.MMOPT_HEADER_ROW_YES
+	HeaderRowNo   HeaderRow = C.MMOPT_HEADER_ROW_NO
 )
 
-// Documents is how plain text is cut.
-type Documents uint32
+// SampleBy is what becomes one example of plain text.
+type SampleBy uint32
 
 // The ways.
 const (
-	// Paragraphs are lines up to a blank one.
-	Paragraphs Documents = C.MMOPT_DOCUMENTS_PARAGRAPHS
-	// Lines are those that are not blank.
-	Lines Documents = C.MMOPT_DOCUMENTS_LINES
-	// WholeFile is one document.
-	WholeFile Documents = C.MMOPT_DOCUMENTS_FILE
+	// SampleByParagraph: the lines up to a blank line.
+	SampleByParagraph SampleBy = C.MMOPT_SAMPLE_BY_PARAGRAPH
+	// SampleByLine: each line that is not blank.
+	SampleByLine SampleBy = C.MMOPT_SAMPLE_BY_LINE
+	// SampleByDocument: the whole file.
+	SampleByDocument SampleBy = C.MMOPT_SAMPLE_BY_DOCUMENT
 )
 
 // CorpusOptions say how labelled texts are read; their zero value is the default.
 type CorpusOptions struct {
-	Format Format
-	Header Header
+	Format FileFormat
+	Header HeaderRow
 	// TextColumn, PairColumn and LabelColumn are names, or numbers from "0". Empty: the first
 	// column (in JSON the keys text or sentence), none, the second (in JSON label).
 	TextColumn, PairColumn, LabelColumn string
@@ -134,12 +134,12 @@ func ReadQuestionAnswering(path string) (*Corpus, error) {
 }
 
 // ReadPlainText reads text for language modelling.
-func ReadPlainText(path string, documents Documents) (*Corpus, error) {
+func ReadPlainText(path string, by SampleBy) (*Corpus, error) {
 	var a arena
 	defer a.free()
 	p := a.text(path)
 	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
-		return C.mmopt_corpus_read_plain_text(p, C.uint32_t(documents), made)
+		return C.mmopt_corpus_read_plain_text(p, C.uint32_t(by), made)
 	})
 }
 

@@ -35,8 +35,8 @@ type LoaderOptions struct {
 	Seed uint64
 	// BucketBatches are sorted by length together; 0: none; default 32.
 	BucketBatches int
-	// PadToMultiple: padded lengths are multiples of this; default 8.
-	PadToMultiple int
+	// PadToMultipleOf: padded lengths are multiples of this; default 8.
+	PadToMultipleOf int
 	// Aligned models see the same examples at the same step; default true.
 	Aligned bool
 	// Objective for plain text.
@@ -52,18 +52,18 @@ func DefaultLoaderOptions() LoaderOptions {
 	var raw C.mmopt_loader_options
 	C.mmopt_loader_options_init(&raw)
 	return LoaderOptions{
-		defaulted:      true,
-		BatchSize:      int(raw.batch_size),
-		MaxLength:      int(raw.max_length),
-		Shuffle:        raw.shuffle != 0,
-		DropLast:       raw.drop_last != 0,
-		Seed:           uint64(raw.seed),
-		BucketBatches:  int(raw.bucket_batches),
-		PadToMultiple:  int(raw.pad_to_multiple),
-		Aligned:        raw.aligned != 0,
-		Objective:      Objective(raw.objective),
-		MLMProbability: float64(raw.mlm_probability),
-		AllWindows:     raw.all_windows != 0,
+		defaulted:       true,
+		BatchSize:       int(raw.batch_size),
+		MaxLength:       int(raw.max_length),
+		Shuffle:         raw.shuffle != 0,
+		DropLast:        raw.drop_last != 0,
+		Seed:            uint64(raw.seed),
+		BucketBatches:   int(raw.bucket_batches),
+		PadToMultipleOf: int(raw.pad_to_multiple_of),
+		Aligned:         raw.aligned != 0,
+		Objective:       Objective(raw.objective),
+		MLMProbability:  float64(raw.mlm_probability),
+		AllWindows:      raw.all_windows != 0,
 	}
 }
 
@@ -79,7 +79,7 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.shuffle, raw.drop_last = flag(o.Shuffle), flag(o.DropLast)
 	raw.seed = C.uint64_t(o.Seed)
 	raw.bucket_batches = a.size("BucketBatches", o.BucketBatches)
-	raw.pad_to_multiple = a.size("PadToMultiple", o.PadToMultiple)
+	raw.pad_to_multiple_of = a.size("PadToMultipleOf", o.PadToMultipleOf)
 	raw.aligned, raw.all_windows = flag(o.Aligned), flag(o.AllWindows)
 	raw.objective = C.uint32_t(o.Objective)
 	raw.mlm_probability = C.double(o.MLMProbability)

@@ -18,7 +18,7 @@ func TestErrors(t *testing.T) {
 	wants(t, err, ErrNotFound)
 	_, err = ReadQuestionAnswering("/none.json")
 	wants(t, err, ErrNotFound)
-	_, err = ReadPlainText("/none.txt", Lines)
+	_, err = ReadPlainText("/none.txt", SampleByLine)
 	wants(t, err, ErrNotFound)
 	_, err = ParseArchitecture("yak")
 	wants(t, err, ErrNotFound)
@@ -34,7 +34,7 @@ func TestErrors(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewTrainer(nil, nil)
 	wants(t, err, ErrInvalidArgument)
-	_, err = ModelFromConfig("m", "{")
+	_, err = ModelFromConfigJSON("m", "{")
 	wants(t, err, ErrInvalidData)
 	if LoadRuntime("/none/libonnxruntime.so") == nil {
 		t.Fatal("no error for a file that is missing")
@@ -53,7 +53,7 @@ func TestOptionsStartFromTheirDefaults(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewLoader(corpus, nil, &LoaderOptions{})
 	wants(t, err, ErrInvalidArgument)
-	_, err = NewModel("m", &Sizes{Layers: 1})
+	_, err = NewModel("m", &ModelConfig{Layers: 1})
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewTrainer(nil, &TrainerOptions{LearningRate: 1})
 	wants(t, err, ErrInvalidArgument)
@@ -83,7 +83,7 @@ func TestCorpora(t *testing.T) {
 		` "answers": {"text": ["red"], "answer_start": [6]}}`)))(t)
 	defer questions.Close()
 	equal(t, must(questions.Text(0))(t), "It is red.")
-	lines := must(ReadPlainText(write("p.txt", "one\ntwo\n"), Lines))(t)
+	lines := must(ReadPlainText(write("p.txt", "one\ntwo\n"), SampleByLine))(t)
 	defer lines.Close()
 	equal(t, lines.Len(), 2)
 	table := write("c.csv", "kind,words\nx,one\ny,two\n")
@@ -163,7 +163,7 @@ func TestFileSystems(t *testing.T) {
 		"c": func() (*Corpus, error) { return ReadClassificationFS(files, "in/c.csv", nil) },
 		"t": func() (*Corpus, error) { return ReadTaggedWordsFS(files, "in/t.txt", nil) },
 		"q": func() (*Corpus, error) { return ReadQuestionsFS(files, "in/q.jsonl") },
-		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", Lines) },
+		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", SampleByLine) },
 	} {
 		corpus, err := read()
 		if err != nil || corpus.Len() == 0 {

@@ -13,24 +13,24 @@ type TokenizerKind uint32
 
 // The kinds.
 const (
-	// UsualKind is what the architecture's published models use.
-	UsualKind    TokenizerKind = C.MMOPT_TOKENIZER_KIND_USUAL
+	// DefaultKind is what the architecture's published models use.
+	DefaultKind  TokenizerKind = C.MMOPT_TOKENIZER_KIND_DEFAULT
 	WordPiece    TokenizerKind = C.MMOPT_TOKENIZER_KIND_WORD_PIECE
 	ByteLevelBPE TokenizerKind = C.MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE
 )
 
-// Special is the role of a special token.
-type Special uint32
+// SpecialToken is the role of a special token.
+type SpecialToken uint32
 
 // The roles.
 const (
-	PadToken  Special = C.MMOPT_SPECIAL_TOKEN_PAD
-	UnkToken  Special = C.MMOPT_SPECIAL_TOKEN_UNK
-	ClsToken  Special = C.MMOPT_SPECIAL_TOKEN_CLS
-	SepToken  Special = C.MMOPT_SPECIAL_TOKEN_SEP
-	MaskToken Special = C.MMOPT_SPECIAL_TOKEN_MASK
-	BosToken  Special = C.MMOPT_SPECIAL_TOKEN_BOS
-	EosToken  Special = C.MMOPT_SPECIAL_TOKEN_EOS
+	PadToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_PAD
+	UnkToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_UNK
+	ClsToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_CLS
+	SepToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_SEP
+	MaskToken SpecialToken = C.MMOPT_SPECIAL_TOKEN_MASK
+	BosToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_BOS
+	EosToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_EOS
 )
 
 // TokenizerOptions say how a vocabulary is learned. Start from DefaultTokenizerOptions.
@@ -145,7 +145,7 @@ func (t *Tokenizer) MaxLength() int {
 }
 
 // SpecialID is the id of a special token; false when there is none.
-func (t *Tokenizer) SpecialID(special Special) (uint32, bool) {
+func (t *Tokenizer) SpecialID(special SpecialToken) (uint32, bool) {
 	defer runtime.KeepAlive(t)
 	id := int64(C.mmopt_tokenizer_special_id(t.c(), C.uint32_t(special)))
 	if id < 0 {

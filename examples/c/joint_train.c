@@ -87,7 +87,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     mmopt_loader_options_init(&options);
     options.batch_size = job->settings.batch;
     options.seed = job->settings.seed;
-    options.pad_to_multiple = 16;
+    options.pad_to_multiple_of = 16;
     options.shuffle = training ? 1 : 0;
     options.drop_last = training ? 1 : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
@@ -103,9 +103,9 @@ static mmopt_model *make_model(const struct job *job, size_t i)
 
     mmopt_model_config_init(&sizes);
     sizes.architecture = s->architectures[i];
-    sizes.layers = s->layers;
-    sizes.hidden = s->hidden;
-    sizes.heads = s->heads;
+    sizes.n_layers = s->layers;
+    sizes.hidden_size = s->hidden;
+    sizes.n_heads = s->heads;
     sizes.dropout = s->dropout;
     check(mmopt_model_for_corpus(s->models[i], &sizes, job->tokenizers[i], job->train, &model));
     check(mmopt_model_set_seed(model, s->seed + i));

@@ -34,8 +34,8 @@ pub const GROUPS: &[Group] = &[
         id: "library",
         title: "Library and ONNX Runtime",
         about: [
-            "The version of the library, the texts that it gives away, and the ONNX Runtime that it",
-            "runs models with: a shared library that is loaded once in a process.",
+            "The version of the library, the texts that it returns, and the ONNX Runtime that runs",
+            "its models: a shared library that a process loads once.",
         ],
         files: &["core/version.rs", "core/args.rs", "core/runtime.rs"],
     },
@@ -106,8 +106,8 @@ pub const GROUPS: &[Group] = &[
         id: "trainer_options",
         title: "Training options",
         about: [
-            "How models are trained together: learning rate and update, what is shared and how, the",
-            "schedule, the device. Trainers and optimizers take the same options.",
+            "How models are trained together: learning rates and update, what is shared and how,",
+            "the schedule, the device. Trainers and optimizers take the same options.",
         ],
         files: &["trainer/options.rs"],
     },
@@ -142,8 +142,8 @@ pub const GROUPS: &[Group] = &[
         id: "callbacks",
         title: "Callbacks and cancellation",
         about: [
-            "Functions of the host that a trainer calls: for messages, progress, learning rates and",
-            "gradients. A token ends a running call from another thread.",
+            "Functions of the host that a trainer calls: for messages, progress, learning rates",
+            "and gradients. A token stops a running pass from another thread.",
         ],
         files: &["trainer/callback.rs", "trainer/gradient_callback.rs", "trainer/cancel.rs"],
     },

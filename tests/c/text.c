@@ -182,7 +182,7 @@ static void test_other_files(const char *folder)
     REFUSES_NULL(mmopt_corpus_read_question_answering("x", NULL));
 
     write_file(in_folder(folder, "plain.txt"), "one\ntwo\n\nthree\n", 15);
-    OK(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), MMOPT_DOCUMENTS_LINES,
+    OK(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), MMOPT_SAMPLE_BY_LINE,
                                     &corpus));
     CHECK(mmopt_corpus_n_examples(corpus) == 3);
     mmopt_corpus_free(corpus);
