@@ -7,9 +7,10 @@
  *
  * Errors. A call that can fail returns an error that the caller owns, or NULL for success. Read it
  * with mmopt_error_code and mmopt_error_message, and free it with mmopt_error_free. A call that
- * fails has changed nothing and has written no result, unless its text says otherwise. A comment
- * names the errors that are particular to its function; a NULL pointer or an object in use can be
- * the error of any.
+ * fails has changed nothing and has written no result, unless its text says otherwise. Any call can
+ * fail with INVALID_ARGUMENT for a NULL pointer or a text that is not UTF-8, with STATE while
+ * another call uses the object, and with POISONED or INTERNAL; the comment of a function names its
+ * other errors, without the prefix MMOPT_CODE_.
  *
  * Ownership. The caller owns each new object and frees it with the object's _free function.
  * Freeing NULL is harmless. Objects keep alive what they need, so they may be freed in any order.
@@ -545,7 +546,7 @@ struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
  *
  * @param[in] corpus shared access.
  * @param example its number, from 0.
- * @param[out] label becomes the id of its class, or -1.
+ * @param[out] label the id of its class, or -1.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -993,7 +994,7 @@ struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
  * The next batch, with a part for each model. At the end of an epoch batch becomes NULL without an
  * error, and the next call begins the next epoch.
  *
- * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ * Errors: only those of any call.
  *
  * @param[in,out] loader exclusive access.
  * @param[out] batch the new object, or NULL; free it with mmopt_batch_free.
@@ -1027,7 +1028,7 @@ MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
 /**
  * Moves to the start of an epoch.
  *
- * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ * Errors: only those of any call.
  *
  * @param[in,out] loader exclusive access.
  * @param epoch the epoch, from 0.
@@ -1041,7 +1042,7 @@ struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
  * The position of the loader, as JSON. With the same corpus, tokenizers and options,
  * mmopt_loader_restore continues from there, bit by bit.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] loader shared access.
  * @param[out] json the text; free it with mmopt_string_free.
@@ -1150,7 +1151,7 @@ typedef struct mmopt_model_config {
 /**
  * Fills in the configuration of a small model. NULL is harmless.
  *
- * @param[out] config becomes the defaults; may be NULL.
+ * @param[out] config filled with the defaults; may be NULL.
  */
 MMOPT_API void mmopt_model_config_init(struct mmopt_model_config *config);
 
@@ -1408,7 +1409,7 @@ struct mmopt_error *mmopt_model_set_dropout(struct mmopt_model *model,
 /**
  * Sets the seed of fresh weights and of dropout. Default 0.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in,out] model exclusive access.
  * @param seed any number.
@@ -1896,7 +1897,7 @@ typedef struct mmopt_step_report {
 /**
  * Discards the gradients since the last step.
  *
- * Errors: STATE while another call uses the object.
+ * Errors: only those of any call.
  *
  * @param[in,out] trainer exclusive access.
  */
@@ -2012,7 +2013,7 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 /**
  * The sharing plan as text: which parameters are shared, and why.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] trainer shared access.
  * @param[out] text the text; free it with mmopt_string_free.
@@ -2025,7 +2026,7 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
 /**
  * The sharing plan as one JSON object.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] trainer shared access.
  * @param[out] json the text; free it with mmopt_string_free.
@@ -2414,8 +2415,7 @@ typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
  * user must stay valid until it is replaced or the trainer is freed. The messages of the trainer's
  * creation are delivered during this call, each once.
  *
- * Errors: INVALID_ARGUMENT when level is no mmopt_log_level; STATE while another call uses the
- * trainer.
+ * Errors: INVALID_ARGUMENT when level is no mmopt_log_level.
  *
  * @param[in,out] trainer exclusive access.
  * @param level an mmopt_log_level.
@@ -2462,7 +2462,7 @@ typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *p
  * Sets the callback that is called before each pass and step, and can cancel it; NULL removes it.
  * user must stay valid until it is replaced or the trainer is freed.
  *
- * Errors: STATE while another call uses the trainer.
+ * Errors: only those of any call.
  *
  * @param[in,out] trainer exclusive access.
  * @param callback may be NULL: no callback.
@@ -2484,7 +2484,7 @@ typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, do
  * Sets the callback that returns each model's learning rate at each step; NULL removes it. user
  * must stay valid until it is replaced or the trainer is freed.
  *
- * Errors: STATE while another call uses the trainer.
+ * Errors: only those of any call.
  *
  * @param[in,out] trainer exclusive access.
  * @param callback may be NULL: no callback.
@@ -2557,7 +2557,7 @@ typedef uint32_t (*mmopt_gradient_fn)(void *user, const struct mmopt_gradient_vi
  * optimizer of the host; NULL removes it. user must stay valid until it is replaced or the trainer
  * is freed.
  *
- * Errors: STATE while another call uses the trainer.
+ * Errors: only those of any call.
  *
  * @param[in,out] trainer exclusive access.
  * @param callback may be NULL: no callback.
@@ -2578,7 +2578,7 @@ typedef struct mmopt_cancel_token mmopt_cancel_token;
 /**
  * A new cancel token of this trainer.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] trainer shared access.
  * @param[out] cancel_token the new object; free it with mmopt_cancel_token_free.
@@ -2591,7 +2591,7 @@ struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *train
 /**
  * Makes running and later passes fail with MMOPT_CODE_CANCELLED. May be called from any thread.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] cancel_token shared access.
  */
@@ -2602,7 +2602,7 @@ struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *c
 /**
  * Lets passes run again. May be called from any thread.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] cancel_token shared access.
  */
@@ -2674,7 +2674,7 @@ MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *eval
  * The outputs, f32, named as in the model: logits [batch, classes] or [batch, length, classes], or
  * start_logits and end_logits [batch, length]. Valid as long as the evaluation.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] evaluation shared access.
  * @param[out] tensors an array of views.
@@ -2730,7 +2730,7 @@ typedef struct mmopt_parameter_layout {
 /**
  * Fills in the defaults: dense, row-major f32. NULL is harmless.
  *
- * @param[out] layout becomes the defaults; may be NULL.
+ * @param[out] layout filled with the defaults; may be NULL.
  */
 MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
@@ -2878,7 +2878,7 @@ struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer 
 /**
  * Discards the micro-batches since the last step.
  *
- * Errors: STATE while another call uses the object.
+ * Errors: only those of any call.
  *
  * @param[in,out] optimizer exclusive access.
  */
@@ -2970,7 +2970,7 @@ struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *opt
 /**
  * The sharing plan as text: which parameters are shared, and why.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] optimizer shared access.
  * @param[out] text the text; free it with mmopt_string_free.
@@ -2983,7 +2983,7 @@ struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer
 /**
  * The sharing plan as one JSON object.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param[in] optimizer shared access.
  * @param[out] json the text; free it with mmopt_string_free.
@@ -3003,7 +3003,7 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
  * gradient with strides counts for this step and does not reach the host's memory, and changed
  * values reach it if the step succeeds.
  *
- * Errors: STATE while another call uses the optimizer.
+ * Errors: only those of any call.
  *
  * @param[in,out] optimizer exclusive access.
  * @param callback may be NULL: no callback.
@@ -3019,7 +3019,7 @@ struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer
  * Sets the callback that returns each model's learning rate at each step; NULL removes it. user
  * must stay valid until it is replaced or the optimizer is freed.
  *
- * Errors: STATE while another call uses the optimizer.
+ * Errors: only those of any call.
  *
  * @param[in,out] optimizer exclusive access.
  * @param callback may be NULL: no callback.
@@ -3152,7 +3152,7 @@ struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
  * copying elements. The new tensor owns the old one, and its deleter calls the old one's. On error
  * the caller keeps the old one.
  *
- * Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+ * Errors: only those of any call.
  *
  * @param unversioned a DLManagedTensor; managed owns it on success.
  * @param[out] managed the new DLManagedTensorVersioned.

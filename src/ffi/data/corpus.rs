@@ -460,7 +460,7 @@ pub unsafe extern "C" fn mmopt_corpus_text(
 ///
 /// @param[in] corpus shared access.
 /// @param example its number, from 0.
-/// @param[out] label becomes the id of its class, or -1.
+/// @param[out] label the id of its class, or -1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_label(

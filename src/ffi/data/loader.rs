@@ -181,7 +181,7 @@ pub unsafe extern "C" fn mmopt_loader_create(
 /// The next batch, with a part for each model. At the end of an epoch batch becomes NULL without an
 /// error, and the next call begins the next epoch.
 ///
-/// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] loader exclusive access.
 /// @param[out] batch the new object, or NULL; free it with mmopt_batch_free.
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn mmopt_loader_position(loader: *const mmopt_loader) -> u
 
 /// Moves to the start of an epoch.
 ///
-/// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] loader exclusive access.
 /// @param epoch the epoch, from 0.
@@ -252,7 +252,7 @@ pub unsafe extern "C" fn mmopt_loader_set_epoch(
 /// The position of the loader, as JSON. With the same corpus, tokenizers and options,
 /// mmopt_loader_restore continues from there, bit by bit.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] loader shared access.
 /// @param[out] json the text; free it with mmopt_string_free.

@@ -192,7 +192,7 @@ pub unsafe extern "C" fn mmopt_tensor_to_dlpack(
 /// copying elements. The new tensor owns the old one, and its deleter calls the old one's. On error
 /// the caller keeps the old one.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param unversioned a DLManagedTensor; managed owns it on success.
 /// @param[out] managed the new DLManagedTensorVersioned.

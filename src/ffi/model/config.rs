@@ -77,7 +77,7 @@ unsafe impl Options for mmopt_model_config {
 
 /// Fills in the configuration of a small model. NULL is harmless.
 ///
-/// @param[out] config becomes the defaults; may be NULL.
+/// @param[out] config filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_model_config_init(config: *mut mmopt_model_config) {
     // SAFETY: the caller's struct, by the header's contract.

@@ -211,7 +211,7 @@ pub unsafe extern "C" fn mmopt_model_set_dropout(
 
 /// Sets the seed of fresh weights and of dropout. Default 0.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] model exclusive access.
 /// @param seed any number.

@@ -17,7 +17,7 @@ use crate::ffi::trainer::gradient_callback::{gradient_callback, mmopt_gradient_f
 /// gradient with strides counts for this step and does not reach the host's memory, and changed
 /// values reach it if the step succeeds.
 ///
-/// Errors: STATE while another call uses the optimizer.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] optimizer exclusive access.
 /// @param callback may be NULL: no callback.
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_callback(
 /// Sets the callback that returns each model's learning rate at each step; NULL removes it. user
 /// must stay valid until it is replaced or the optimizer is freed.
 ///
-/// Errors: STATE while another call uses the optimizer.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] optimizer exclusive access.
 /// @param callback may be NULL: no callback.

@@ -51,7 +51,7 @@ unsafe impl Options for mmopt_parameter_layout {
 
 /// Fills in the defaults: dense, row-major f32. NULL is harmless.
 ///
-/// @param[out] layout becomes the defaults; may be NULL.
+/// @param[out] layout filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_parameter_layout_init(layout: *mut mmopt_parameter_layout) {
     // SAFETY: the caller's struct or NULL, by the header's contract.

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_model_weight(
 
 /// The sharing plan as text: which parameters are shared, and why.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] optimizer shared access.
 /// @param[out] text the text; free it with mmopt_string_free.
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn mmopt_optimizer_plan(
 
 /// The sharing plan as one JSON object.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] optimizer shared access.
 /// @param[out] json the text; free it with mmopt_string_free.

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
 
 /// Discards the micro-batches since the last step.
 ///
-/// Errors: STATE while another call uses the object.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] optimizer exclusive access.
 #[unsafe(no_mangle)]

@@ -75,8 +75,7 @@ pub(crate) fn sink(
 /// user must stay valid until it is replaced or the trainer is freed. The messages of the trainer's
 /// creation are delivered during this call, each once.
 ///
-/// Errors: INVALID_ARGUMENT when level is no mmopt_log_level; STATE while another call uses the
-/// trainer.
+/// Errors: INVALID_ARGUMENT when level is no mmopt_log_level.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param level an mmopt_log_level.
@@ -159,7 +158,7 @@ impl Progress {
 /// Sets the callback that is called before each pass and step, and can cancel it; NULL removes it.
 /// user must stay valid until it is replaced or the trainer is freed.
 ///
-/// Errors: STATE while another call uses the trainer.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param callback may be NULL: no callback.
@@ -204,7 +203,7 @@ pub(crate) unsafe fn rate_callback(
 /// Sets the callback that returns each model's learning rate at each step; NULL removes it. user
 /// must stay valid until it is replaced or the trainer is freed.
 ///
-/// Errors: STATE while another call uses the trainer.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param callback may be NULL: no callback.

@@ -14,7 +14,7 @@ handle!(mmopt_cancel_token, CancelToken, "cancel_token");
 
 /// A new cancel token of this trainer.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] trainer shared access.
 /// @param[out] cancel_token the new object; free it with mmopt_cancel_token_free.
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn mmopt_trainer_cancel_token(
 
 /// Makes running and later passes fail with MMOPT_CODE_CANCELLED. May be called from any thread.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] cancel_token shared access.
 #[unsafe(no_mangle)]
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn mmopt_cancel_token_cancel(
 
 /// Lets passes run again. May be called from any thread.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] cancel_token shared access.
 #[unsafe(no_mangle)]

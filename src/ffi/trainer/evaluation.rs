@@ -97,7 +97,7 @@ pub unsafe extern "C" fn mmopt_evaluation_n_labels(evaluation: *const mmopt_eval
 /// The outputs, f32, named as in the model: logits [batch, classes] or [batch, length, classes], or
 /// start_logits and end_logits [batch, length]. Valid as long as the evaluation.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] evaluation shared access.
 /// @param[out] tensors an array of views.

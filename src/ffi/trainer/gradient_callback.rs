@@ -173,7 +173,7 @@ where
 /// optimizer of the host; NULL removes it. user must stay valid until it is replaced or the trainer
 /// is freed.
 ///
-/// Errors: STATE while another call uses the trainer.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param callback may be NULL: no callback.

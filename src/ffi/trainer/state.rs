@@ -11,7 +11,7 @@ use crate::optim::{Optimizer, Rates};
 
 /// The sharing plan as text: which parameters are shared, and why.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] trainer shared access.
 /// @param[out] text the text; free it with mmopt_string_free.
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
 
 /// The sharing plan as one JSON object.
 ///
-/// Errors: INVALID_ARGUMENT for a NULL pointer, and no other.
+/// Errors: only those of any call.
 ///
 /// @param[in] trainer shared access.
 /// @param[out] json the text; free it with mmopt_string_free.

@@ -67,7 +67,7 @@ impl From<&StepReport> for mmopt_step_report {
 
 /// Discards the gradients since the last step.
 ///
-/// Errors: STATE while another call uses the object.
+/// Errors: only those of any call.
 ///
 /// @param[in,out] trainer exclusive access.
 #[unsafe(no_mangle)]
