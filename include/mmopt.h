@@ -290,38 +290,38 @@ typedef struct mmopt_tensor {
 /** The examples of one task and the names of its classes or tags. Immutable. */
 typedef struct mmopt_corpus mmopt_corpus;
 
-/** How a file of labelled texts is laid out. */
-MMOPT_ENUM(mmopt_file_format) {
+/** The format of a file of labelled texts. */
+MMOPT_ENUM(mmopt_corpus_format) {
     /** By the file's extension: .csv, .jsonl or .json (one object per line), else tabs. */
-    MMOPT_FILE_FORMAT_AUTO = 0,
+    MMOPT_CORPUS_FORMAT_AUTO = 0,
     /** Tab-separated, without quoting. */
-    MMOPT_FILE_FORMAT_TSV = 1,
+    MMOPT_CORPUS_FORMAT_TSV = 1,
     /** Comma-separated, quoted by ". */
-    MMOPT_FILE_FORMAT_CSV = 2,
+    MMOPT_CORPUS_FORMAT_CSV = 2,
     /** One JSON object per line. */
-    MMOPT_FILE_FORMAT_JSONL = 3,
+    MMOPT_CORPUS_FORMAT_JSONL = 3,
 };
 
 /** Whether the first line of a table holds the names of its columns. */
-MMOPT_ENUM(mmopt_header_row) {
+MMOPT_ENUM(mmopt_corpus_header) {
     /**
-     * Detect: a header when a column is chosen by name, or when the label's field is a usual
-     * title.
+     * Yes when a column is chosen by name, or when the label's field of the first line reads label,
+     * labels, class, category or sentiment.
      */
-    MMOPT_HEADER_ROW_AUTO = 0,
-    /** The first line is a header. */
-    MMOPT_HEADER_ROW_YES = 1,
+    MMOPT_CORPUS_HEADER_AUTO = 0,
+    /** The first line names the columns. */
+    MMOPT_CORPUS_HEADER_YES = 1,
     /** The first line is an example. */
-    MMOPT_HEADER_ROW_NO = 2,
+    MMOPT_CORPUS_HEADER_NO = 2,
 };
 
 /** How labelled texts are read. mmopt_corpus_options_init fills in the defaults. */
 typedef struct mmopt_corpus_options {
     /** sizeof(mmopt_corpus_options). */
     size_t struct_size;
-    /** An mmopt_file_format; default MMOPT_FILE_FORMAT_AUTO. */
+    /** An mmopt_corpus_format; default MMOPT_CORPUS_FORMAT_AUTO. */
     uint32_t format;
-    /** An mmopt_header_row; default MMOPT_HEADER_ROW_AUTO. */
+    /** An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO. */
     uint32_t header;
     /**
      * The column of the text: its name, or its number from "0". NULL (default): the first column,
@@ -466,11 +466,11 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Splits a corpus in two (stratified): both parts keep the order of the whole and the class
- * frequencies. Texts that differ in white space and case only go to the same part. The same seed
- * gives the same split.
+ * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
+ * equal apart from white space, case and punctuation stay on one side; classes keep their
+ * proportions. The same seed gives the same split.
  *
- * Errors: INVALID_ARGUMENT when eval_fraction is out of range, or leaves a part empty.
+ * Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
  *
  * @param[in] corpus shared access.
  * @param eval_fraction above 0, below 1.
@@ -601,14 +601,14 @@ MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
 /** Turns text into token ids and back. Immutable. */
 typedef struct mmopt_tokenizer mmopt_tokenizer;
 
-/** The model of a tokenizer: how it splits words into tokens. */
-MMOPT_ENUM(mmopt_tokenizer_kind) {
+/** How words are split into subwords. */
+MMOPT_ENUM(mmopt_tokenizer_algorithm) {
     /** That of the architecture's published models. */
-    MMOPT_TOKENIZER_KIND_DEFAULT = 0,
-    /** WordPiece: the longest match from the left; words may be unknown. */
-    MMOPT_TOKENIZER_KIND_WORD_PIECE = 1,
-    /** Byte-level byte-pair encoding; no word is unknown. */
-    MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE = 2,
+    MMOPT_TOKENIZER_ALGORITHM_AUTO = 0,
+    /** The longest known subwords from the left; a word may be unknown. */
+    MMOPT_TOKENIZER_ALGORITHM_WORD_PIECE = 1,
+    /** Byte-pair encoding of UTF-8 bytes; nothing is unknown. */
+    MMOPT_TOKENIZER_ALGORITHM_BYTE_LEVEL_BPE = 2,
 };
 
 /** The roles of special tokens. */
@@ -634,25 +634,25 @@ typedef struct mmopt_tokenizer_options {
     /** sizeof(mmopt_tokenizer_options). */
     size_t struct_size;
     /**
-     * Decides the special tokens and where they go, an mmopt_architecture; default
+     * Decides the special tokens and where they go: an mmopt_architecture; default
      * MMOPT_ARCHITECTURE_BERT.
      */
     uint32_t architecture;
-    /** An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_DEFAULT. */
-    uint32_t kind;
+    /** An mmopt_tokenizer_algorithm; default MMOPT_TOKENIZER_ALGORITHM_AUTO. */
+    uint32_t algorithm;
     /**
-     * Size of the vocabulary at most, special tokens included; default 8000. Byte-level BPE needs
-     * at least 256 and its special tokens.
+     * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
+     * at least 256 and their special tokens.
      */
     size_t vocab_size;
-    /** A pair of tokens is merged only if it occurs this often; default 2. */
+    /** A pair of symbols is merged only if it occurs this often; default 2. */
     uint64_t min_frequency;
     /** 1 (default): lower-case and strip accents first (WordPiece only). */
     uint32_t lowercase;
     /** Must be 0. */
     uint32_t reserved;
-    /** Longest sequence in tokens, saved with the tokenizer; default 512. */
-    size_t max_length;
+    /** Greatest length of a sequence in tokens, also in the saved files; default 512. */
+    size_t model_max_length;
 } mmopt_tokenizer_options;
 
 /**
@@ -719,7 +719,7 @@ MMOPT_API size_t mmopt_tokenizer_vocab_size(const struct mmopt_tokenizer *tokeni
  *
  * @param[in] tokenizer shared access.
  */
-MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokenizer);
+MMOPT_API size_t mmopt_tokenizer_model_max_length(const struct mmopt_tokenizer *tokenizer);
 
 /**
  * The id of a special token; -1 when the tokenizer has none, when special is no
@@ -729,8 +729,8 @@ MMOPT_API size_t mmopt_tokenizer_max_length(const struct mmopt_tokenizer *tokeni
  * @param special an mmopt_special_token.
  */
 MMOPT_API
-int64_t mmopt_tokenizer_special_id(const struct mmopt_tokenizer *tokenizer,
-                                   uint32_t special);
+int64_t mmopt_tokenizer_special_token_id(const struct mmopt_tokenizer *tokenizer,
+                                         uint32_t special);
 
 /**
  * The text of n token ids. skip_special_tokens 1 leaves out special tokens.
@@ -909,7 +909,7 @@ MMOPT_API void mmopt_batch_free(struct mmopt_batch *batch);
  */
 typedef struct mmopt_loader mmopt_loader;
 
-/** What a language model learns from plain text. */
+/** What a language model predicts in plain text. */
 MMOPT_ENUM(mmopt_objective) {
     /** The next token. */
     MMOPT_OBJECTIVE_CAUSAL = 0,
@@ -2692,6 +2692,176 @@ struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *eval
  * @param evaluation may be NULL; freed by the call.
  */
 MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/** @} */
+
+/**
+ * @defgroup metrics Text metrics
+ * Scores of predictions as the usual evaluation scripts compute them: accuracy, F1 of
+ * classes and of named entities, exact match and F1 of answers.
+ * @{
+ */
+
+/**
+ * The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
+ * negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many classes.
+ * @param[out] value the accuracy.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_accuracy(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/**
+ * The unweighted mean of the F1 of each class that occurs among n labels or predictions, 0 to 1.
+ * Entries whose label is negative, such as -100, are left out; 0 when none is left.
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many classes.
+ * @param[out] value the macro F1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_macro_f1(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n,
+                                           double *value);
+
+/** Scores of named entities over all types. An entity is right when its type and both ends are. */
+typedef struct mmopt_entity_scores {
+    /** n_correct / n_predicted; 0 without predictions. */
+    double precision;
+    /** n_correct / support; 0 without support. */
+    double recall;
+    /** The harmonic mean of precision and recall; 0 when both are 0. */
+    double f1;
+    /** The fraction of tags that equal their label. */
+    double accuracy;
+    /** Entities of the labels. */
+    uint64_t support;
+    /** Entities of the predictions. */
+    uint64_t n_predicted;
+    /** Entities of the predictions that are entities of the labels. */
+    uint64_t n_correct;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_entity_scores;
+
+/**
+ * Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
+ * BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
+ *
+ * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
+ * as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
+ * the labels of a token classification batch fit as they are: -100 stands for padding and for all
+ * but the first token of a word.
+ *
+ * Errors: INVALID_ARGUMENT for a length of 0, or an id that is not below n_tags.
+ *
+ * @param[in] predictions n_sequences * length ids.
+ * @param[in] labels n_sequences * length ids; negative: left out.
+ * @param n_sequences how many rows.
+ * @param length tags of a row, at least 1.
+ * @param[in] tags n_tags names, UTF-8.
+ * @param n_tags how many names.
+ * @param[out] scores the scores over all types.
+ * @param[out] by_type a JSON object with precision, recall, f1, support, n_predicted and
+ * n_correct for each type; free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
+                                           const int64_t *labels,
+                                           size_t n_sequences,
+                                           size_t length,
+                                           const char *const *tags,
+                                           size_t n_tags,
+                                           struct mmopt_entity_scores *scores,
+                                           char **by_type);
+
+/**
+ * Exact match and F1 of n predicted answers, both in per cent, as SQuAD's evaluation script prints
+ * them: answers are compared in lower case, without punctuation and the articles a, an, the; F1
+ * counts common words; of several accepted answers the best counts.
+ *
+ * answers holds the accepted answers of all questions one after the other, n_answers how many each
+ * question has. With none, the right answer is empty.
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] predictions n texts, UTF-8.
+ * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+ * @param[in] n_answers for each question how many answers are accepted.
+ * @param n how many questions.
+ * @param[out] exact_match the percentage of answers that equal an accepted one.
+ * @param[out] f1 the mean F1, 0 to 100.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_answers(const char *const *predictions,
+                                          const char *const *answers,
+                                          const size_t *n_answers,
+                                          size_t n,
+                                          double *exact_match,
+                                          double *f1);
+
+/** The span of a context that a model predicts as the answer to a question. */
+typedef struct mmopt_answer {
+    /** Its first byte in the context. */
+    size_t start;
+    /** The byte after its last. */
+    size_t end;
+    /**
+     * Start logit plus end logit; NaN without an answer. With all_windows a question has several
+     * rows (mmopt_batch_examples says which), and its answer is that of the greatest score.
+     */
+    double score;
+} mmopt_answer;
+
+/**
+ * The best answer of one row of a question answering batch: the span of at most max_answer_tokens
+ * tokens of the context with the greatest sum of start and end logit; of equal ones the first.
+ *
+ * start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
+ * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
+ * 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
+ * for example by comparing the score with the sum of the first start and end logit.
+ *
+ * Errors: INVALID_ARGUMENT for a model or row out of range, a batch of another task, n_tokens
+ * that is not the batch's length, or a max_answer_tokens of 0.
+ *
+ * @param[in] batch shared access.
+ * @param model the index of the model, from 0.
+ * @param row the index of the row, from 0.
+ * @param[in] start_logits n_tokens numbers.
+ * @param[in] end_logits n_tokens numbers.
+ * @param n_tokens the length of the batch, the second dimension of its input_ids.
+ * @param max_answer_tokens greatest length of an answer in tokens, at least 1.
+ * @param[out] answer the span and its score.
+ * @param[out] text the text of the span, or NULL; free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_best_answer(const struct mmopt_batch *batch,
+                                            size_t model,
+                                            size_t row,
+                                            const float *start_logits,
+                                            const float *end_logits,
+                                            size_t n_tokens,
+                                            size_t max_answer_tokens,
+                                            struct mmopt_answer *answer,
+                                            char **text);
 
 /** @} */
 

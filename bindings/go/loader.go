@@ -16,11 +16,11 @@ type Objective uint32
 const (
 	// Causal learns the next token.
 	Causal Objective = C.MMOPT_OBJECTIVE_CAUSAL
-	// Masked learns hidden tokens.
+	// Masked learns masked tokens.
 	Masked Objective = C.MMOPT_OBJECTIVE_MASKED
 )
 
-// LoaderOptions say how a corpus is encoded and walked. Start from DefaultLoaderOptions.
+// LoaderOptions say how a corpus is encoded, ordered and padded. Start from DefaultLoaderOptions.
 type LoaderOptions struct {
 	defaulted bool
 	// BatchSize in rows; default 16.
@@ -31,7 +31,7 @@ type LoaderOptions struct {
 	Shuffle bool
 	// DropLast leaves out a last batch that is not full.
 	DropLast bool
-	// Seed decides every order and every hidden token.
+	// Seed decides every order and every masked token.
 	Seed uint64
 	// BucketBatches are sorted by length together; 0: none; default 32.
 	BucketBatches int
@@ -41,7 +41,7 @@ type LoaderOptions struct {
 	Aligned bool
 	// Objective for plain text.
 	Objective Objective
-	// MLMProbability of hidden tokens; default 0.15.
+	// MLMProbability is the probability that a token is masked; default 0.15.
 	MLMProbability float64
 	// AllWindows makes several rows of a long context.
 	AllWindows bool
@@ -86,7 +86,7 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	return raw
 }
 
-// Loader walks a corpus in batches. It belongs to one goroutine at a time.
+// Loader yields a corpus in batches. It belongs to one goroutine at a time.
 type Loader struct{ object }
 
 func (l *Loader) c() *C.mmopt_loader {
@@ -117,7 +117,7 @@ func NewLoader(corpus *Corpus, tokenizers []*Tokenizer, options *LoaderOptions) 
 	return l, nil
 }
 
-// Next gives the next batch, or nil at the end of an epoch; the call after that begins the next.
+// Next is the next batch, or nil at the end of an epoch; the call after that begins the next.
 func (l *Loader) Next() (*Batch, error) {
 	defer runtime.KeepAlive(l)
 	var made *C.mmopt_batch
@@ -127,8 +127,8 @@ func (l *Loader) Next() (*Batch, error) {
 	return newBatch(made), nil
 }
 
-// Batches walks to the end of the epoch. Each batch is closed when the loop goes on; an error ends
-// the walk.
+// Batches yields the batches up to the end of the epoch. Each batch is closed after its iteration;
+// an error ends the loop.
 func (l *Loader) Batches() iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		for {
@@ -167,13 +167,13 @@ func (l *Loader) Position() int {
 	return int(C.mmopt_loader_position(l.c()))
 }
 
-// SetEpoch goes to the start of an epoch; 0 is the first.
+// SetEpoch moves to the start of an epoch; 0 is the first.
 func (l *Loader) SetEpoch(epoch uint64) error {
 	defer runtime.KeepAlive(l)
 	return take(C.mmopt_loader_set_epoch(l.c(), C.uint64_t(epoch)))
 }
 
-// State is where the loader stands, for Restore.
+// State is the position of the loader as JSON, for Restore.
 func (l *Loader) State() (string, error) {
 	defer runtime.KeepAlive(l)
 	var json *C.char
@@ -183,7 +183,7 @@ func (l *Loader) State() (string, error) {
 	return takeText(json), nil
 }
 
-// Restore goes to where State was taken.
+// Restore moves to the position where State was taken.
 func (l *Loader) Restore(state string) error {
 	var a arena
 	defer a.free()

@@ -112,7 +112,7 @@ func smallTokenizer(t testing.TB) *Tokenizer {
 	corpus := must(FromTexts([]string{"low lower lowest", "low low lower"}, nil, nil))(t)
 	defer corpus.Close()
 	options := DefaultTokenizerOptions()
-	options.VocabSize, options.MaxLength = 60, 16
+	options.VocabSize, options.ModelMaxLength = 60, 16
 	return must(TrainTokenizer(corpus, &options))(t)
 }
 
@@ -123,14 +123,14 @@ func TestTokenizers(t *testing.T) {
 	equal(t, len(one.IDs), 4)
 	equal(t, one.Offsets[2], [2]int{4, 9})
 	equal(t, must(tokenizer.Decode(one.IDs, true))(t), "low lower")
-	cls, found := tokenizer.SpecialID(ClsToken)
+	cls, found := tokenizer.SpecialTokenID(ClsToken)
 	equal(t, found && cls == one.IDs[0], true)
-	_, found = tokenizer.SpecialID(BosToken)
+	_, found = tokenizer.SpecialTokenID(BosToken)
 	equal(t, found, false)
 	pair := must(tokenizer.EncodePair("low", "lower", 0))(t)
 	equal(t, pair.TypeIDs[len(pair.TypeIDs)-1], 1)
 	equal(t, must(tokenizer.Encode("low low low", 4))(t).Truncated, 1)
-	equal(t, tokenizer.MaxLength(), 16)
+	equal(t, tokenizer.ModelMaxLength(), 16)
 	dir := t.TempDir()
 	ok(t, tokenizer.Save(dir))
 	again := must(LoadTokenizer(dir))(t)

@@ -28,7 +28,7 @@ func setUp(t testing.TB) *joint {
 	var models []*Model
 	for _, a := range []Architecture{BERT, GPT2} {
 		words := DefaultTokenizerOptions()
-		words.Architecture, words.VocabSize, words.MaxLength = a, 400, 32
+		words.Architecture, words.VocabSize, words.ModelMaxLength = a, 400, 32
 		tokenizer := must(TrainTokenizer(j.corpus, &words))(t)
 		t.Cleanup(tokenizer.Close)
 		sizes := DefaultModelConfig()

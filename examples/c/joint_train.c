@@ -74,7 +74,7 @@ static void make_tokenizers(struct job *job)
         mmopt_tokenizer_options_init(&options);
         options.architecture = s->architectures[i];
         options.vocab_size = s->vocab;
-        options.max_length = s->max_length;
+        options.model_max_length = s->max_length;
         check(mmopt_tokenizer_train(job->train, &options, &job->tokenizers[i]));
     }
 }

@@ -157,6 +157,15 @@ pub const GROUPS: &[Group] = &[
         files: &["trainer/evaluation.rs"],
     },
     Group {
+        id: "metrics",
+        title: "Text metrics",
+        about: [
+            "Scores of predictions as the usual evaluation scripts compute them: accuracy, F1 of",
+            "classes and of named entities, exact match and F1 of answers.",
+        ],
+        files: &["data/metrics.rs"],
+    },
+    Group {
         id: "optimizer",
         title: "Optimizer (gradient mode)",
         about: [

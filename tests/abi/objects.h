@@ -15,7 +15,7 @@ static mmopt_tokenizer *fresh_tokenizer(struct world *w)
     mmopt_tokenizer *tokenizer = NULL;
     mmopt_tokenizer_options_init(&options);
     options.vocab_size = 400;
-    options.max_length = 32;
+    options.model_max_length = 32;
     OK(mmopt_tokenizer_train(w->corpus, &options, &tokenizer));
     return tokenizer;
 }

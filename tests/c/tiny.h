@@ -15,7 +15,7 @@ static inline void make_data(void)
 
     OK(mmopt_corpus_synthetic(64, 1, 0.0, &corpus));
     mmopt_tokenizer_options_init(&options);
-    options.max_length = 32;
+    options.model_max_length = 32;
     options.vocab_size = 300;
     OK(mmopt_tokenizer_train(corpus, &options, &tokenizers[0]));
     options.architecture = MMOPT_ARCHITECTURE_GPT2;

@@ -35,14 +35,14 @@ impl CorpusValue {
     }
 }
 
-fn give(corpus: Corpus) -> Result<*mut mmopt_corpus> {
+fn new_handle(corpus: Corpus) -> Result<*mut mmopt_corpus> {
     Ok(into_raw(CorpusValue::new(corpus)?))
 }
 
-/// How a file of labelled texts is laid out.
+/// The format of a file of labelled texts.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_file_format {
+pub enum mmopt_corpus_format {
     /// By the file's extension: .csv, .jsonl or .json (one object per line), else tabs.
     Auto = 0,
     /// Tab-separated, without quoting.
@@ -56,11 +56,11 @@ pub enum mmopt_file_format {
 /// Whether the first line of a table holds the names of its columns.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_header_row {
-    /// Detect: a header when a column is chosen by name, or when the label's field is a usual
-    /// title.
+pub enum mmopt_corpus_header {
+    /// Yes when a column is chosen by name, or when the label's field of the first line reads label,
+    /// labels, class, category or sentiment.
     Auto = 0,
-    /// The first line is a header.
+    /// The first line names the columns.
     Yes = 1,
     /// The first line is an example.
     No = 2,
@@ -72,9 +72,9 @@ pub enum mmopt_header_row {
 pub struct mmopt_corpus_options {
     /// sizeof(mmopt_corpus_options).
     pub struct_size: usize,
-    /// An mmopt_file_format; default MMOPT_FILE_FORMAT_AUTO.
+    /// An mmopt_corpus_format; default MMOPT_CORPUS_FORMAT_AUTO.
     pub format: u32,
-    /// An mmopt_header_row; default MMOPT_HEADER_ROW_AUTO.
+    /// An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO.
     pub header: u32,
     /// The column of the text: its name, or its number from "0". NULL (default): the first column,
     /// or the keys text or sentence in JSON.
@@ -96,8 +96,8 @@ impl Default for mmopt_corpus_options {
     fn default() -> Self {
         Self {
             struct_size: size_of::<Self>(),
-            format: mmopt_file_format::Auto as u32,
-            header: mmopt_header_row::Auto as u32,
+            format: mmopt_corpus_format::Auto as u32,
+            header: mmopt_corpus_header::Auto as u32,
             text_column: std::ptr::null(),
             pair_column: std::ptr::null(),
             label_column: std::ptr::null(),
@@ -142,9 +142,9 @@ unsafe fn columns(o: &mmopt_corpus_options) -> Result<CorpusOptions> {
         Ok(CorpusOptions {
             format: choice(o.format, "format", &formats)?,
             header: choice(o.header, "header", &headers)?,
-            text: column(o.text_column, "text_column")?,
-            pair: column(o.pair_column, "pair_column")?,
-            label: column(o.label_column, "label_column")?,
+            text_column: column(o.text_column, "text_column")?,
+            pair_column: column(o.pair_column, "pair_column")?,
+            label_column: column(o.label_column, "label_column")?,
             unlabelled: flag(o.unlabelled, "unlabelled")?,
         })
     }
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
         let corpus = output(corpus, "corpus")?;
         let labels = labels_of(o.labels_of)?;
         let read = Corpus::read_classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
-        corpus.set(give(read)?);
+        corpus.set(new_handle(read)?);
         Ok(())
     })
 }
@@ -208,7 +208,8 @@ pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
         let path = text(path, "path")?;
         let corpus = output(corpus, "corpus")?;
         let labels = self::labels_of(labels_of)?;
-        corpus.set(give(Corpus::read_token_classification(Path::new(path), labels.as_ref())?)?);
+        corpus
+            .set(new_handle(Corpus::read_token_classification(Path::new(path), labels.as_ref())?)?);
         Ok(())
     })
 }
@@ -231,7 +232,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
     guard(|| unsafe {
         let path = text(path, "path")?;
         let corpus = output(corpus, "corpus")?;
-        corpus.set(give(Corpus::read_question_answering(Path::new(path))?)?);
+        corpus.set(new_handle(Corpus::read_question_answering(Path::new(path))?)?);
         Ok(())
     })
 }
@@ -266,10 +267,10 @@ pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let path = text(path, "path")?;
-        let cuts = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
-        let documents = choice(sample_by, "sample_by", &cuts)?;
+        let units = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
+        let sample_by = choice(sample_by, "sample_by", &units)?;
         let corpus = output(corpus, "corpus")?;
-        corpus.set(give(Corpus::read_plain_text(Path::new(path), documents)?)?);
+        corpus.set(new_handle(Corpus::read_plain_text(Path::new(path), sample_by)?)?);
         Ok(())
     })
 }
@@ -294,8 +295,8 @@ pub unsafe extern "C" fn mmopt_corpus_synthetic(
     // SAFETY: the caller's argument, by the header's contract.
     guard(|| unsafe {
         let corpus = output(corpus, "corpus")?;
-        let options = SyntheticOptions { sentences: n, seed, label_noise };
-        corpus.set(give(Corpus::synthetic(&options)?)?);
+        let options = SyntheticOptions { n_sentences: n, seed, label_noise };
+        corpus.set(new_handle(Corpus::synthetic(&options)?)?);
         Ok(())
     })
 }
@@ -328,16 +329,16 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
         let classes = owned(self::texts(labels, n_labels, "labels")?);
         let corpus = output(corpus, "corpus")?;
         let known = self::labels_of(labels_of)?;
-        corpus.set(give(Corpus::from_texts(texts, &classes, known.as_ref())?)?);
+        corpus.set(new_handle(Corpus::from_texts(texts, &classes, known.as_ref())?)?);
         Ok(())
     })
 }
 
-/// Splits a corpus in two (stratified): both parts keep the order of the whole and the class
-/// frequencies. Texts that differ in white space and case only go to the same part. The same seed
-/// gives the same split.
+/// Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
+/// equal apart from white space, case and punctuation stay on one side; classes keep their
+/// proportions. The same seed gives the same split.
 ///
-/// Errors: INVALID_ARGUMENT when eval_fraction is out of range, or leaves a part empty.
+/// Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
 ///
 /// @param[in] corpus shared access.
 /// @param eval_fraction above 0, below 1.
@@ -360,7 +361,7 @@ pub unsafe extern "C" fn mmopt_corpus_split(
         let options = SplitOptions { eval_fraction, seed, ..SplitOptions::default() };
         let (first, second) = corpus.corpus.split(&options)?;
         let second = CorpusValue::new(second)?;
-        train.set(give(first)?);
+        train.set(new_handle(first)?);
         eval.set(into_raw(second));
         Ok(())
     })

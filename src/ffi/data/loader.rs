@@ -1,4 +1,4 @@
-//! Loaders: seeded walks over a corpus, encoded for one or several models.
+//! Loaders: a corpus in batches, in seeded order, encoded for one or several models.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct mmopt_loader(Cell<Loader>);
 
 handle!(mmopt_loader, Loader, "loader");
 
-/// What a language model learns from plain text.
+/// What a language model predicts in plain text.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_objective {
@@ -67,17 +67,17 @@ pub struct mmopt_loader_options {
 
 impl Default for mmopt_loader_options {
     fn default() -> Self {
-        let (walk, encode) = (LoaderOptions::default(), EncodeOptions::default());
+        let (order, encode) = (LoaderOptions::default(), EncodeOptions::default());
         Self {
             struct_size: size_of::<Self>(),
-            batch_size: walk.batch_size,
+            batch_size: order.batch_size,
             max_length: 0,
-            shuffle: u32::from(walk.shuffle),
-            drop_last: u32::from(walk.drop_last),
-            seed: walk.seed,
-            bucket_batches: walk.bucket_batches,
-            pad_to_multiple_of: walk.pad_to_multiple_of,
-            aligned: u32::from(walk.aligned),
+            shuffle: u32::from(order.shuffle),
+            drop_last: u32::from(order.drop_last),
+            seed: order.seed,
+            bucket_batches: order.bucket_batches,
+            pad_to_multiple_of: order.pad_to_multiple_of,
+            aligned: u32::from(order.aligned),
             objective: mmopt_objective::Causal as u32,
             mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
@@ -92,7 +92,7 @@ unsafe impl Options for mmopt_loader_options {
 }
 
 impl mmopt_loader_options {
-    fn walk(&self) -> Result<LoaderOptions> {
+    fn order(&self) -> Result<LoaderOptions> {
         reserved(self.reserved == 0, "reserved")?;
         Ok(LoaderOptions {
             batch_size: self.batch_size,
@@ -106,10 +106,12 @@ impl mmopt_loader_options {
     }
 
     fn encode(&self) -> Result<EncodeOptions> {
-        // Also where nothing is hidden: a number that is no share is a mistake.
+        // Also where nothing is masked: a number out of range is a mistake.
         if !(self.mlm_probability > 0.0 && self.mlm_probability <= 1.0) {
-            let text =
-                format!("mlm_probability is {}; it lies above 0 and up to 1", self.mlm_probability);
+            let text = format!(
+                "mlm_probability is {}; it must be above 0 and at most 1",
+                self.mlm_probability
+            );
             return Err(Error::invalid(text));
         }
         let objectives = [(0, Objective::Causal), (1, Objective::Masked)];
@@ -172,8 +174,8 @@ pub unsafe extern "C" fn mmopt_loader_create(
         let tokenizers = all(tokenizers, n_models)?;
         let options = self::options(options)?;
         let loader = output(loader, "loader")?;
-        let (walk, how) = (options.walk()?, options.encode()?);
-        loader.set(into_raw(Loader::new(encode(&corpus, &tokenizers, &how)?, walk)?));
+        let (order, encoding) = (options.order()?, options.encode()?);
+        loader.set(into_raw(Loader::new(encode(&corpus, &tokenizers, &encoding)?, order)?));
         Ok(())
     })
 }

@@ -23,15 +23,15 @@ pub struct mmopt_tokenizer(Cell<Arc<Tokenizer>>);
 
 handle!(mmopt_tokenizer, Arc<Tokenizer>, "tokenizer");
 
-/// The model of a tokenizer: how it splits words into tokens.
+/// How words are split into subwords.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_tokenizer_kind {
+pub enum mmopt_tokenizer_algorithm {
     /// That of the architecture's published models.
-    Default = 0,
-    /// WordPiece: the longest match from the left; words may be unknown.
+    Auto = 0,
+    /// The longest known subwords from the left; a word may be unknown.
     WordPiece = 1,
-    /// Byte-level byte-pair encoding; no word is unknown.
+    /// Byte-pair encoding of UTF-8 bytes; nothing is unknown.
     ByteLevelBpe = 2,
 }
 
@@ -61,36 +61,36 @@ pub enum mmopt_special_token {
 pub struct mmopt_tokenizer_options {
     /// sizeof(mmopt_tokenizer_options).
     pub struct_size: usize,
-    /// Decides the special tokens and where they go, an mmopt_architecture; default
+    /// Decides the special tokens and where they go: an mmopt_architecture; default
     /// MMOPT_ARCHITECTURE_BERT.
     pub architecture: u32,
-    /// An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_DEFAULT.
-    pub kind: u32,
-    /// Size of the vocabulary at most, special tokens included; default 8000. Byte-level BPE needs
-    /// at least 256 and its special tokens.
+    /// An mmopt_tokenizer_algorithm; default MMOPT_TOKENIZER_ALGORITHM_AUTO.
+    pub algorithm: u32,
+    /// Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
+    /// at least 256 and their special tokens.
     pub vocab_size: usize,
-    /// A pair of tokens is merged only if it occurs this often; default 2.
+    /// A pair of symbols is merged only if it occurs this often; default 2.
     pub min_frequency: u64,
     /// 1 (default): lower-case and strip accents first (WordPiece only).
     pub lowercase: u32,
     /// Must be 0.
     pub reserved: u32,
-    /// Longest sequence in tokens, saved with the tokenizer; default 512.
-    pub max_length: usize,
+    /// Greatest length of a sequence in tokens, also in the saved files; default 512.
+    pub model_max_length: usize,
 }
 
 impl Default for mmopt_tokenizer_options {
     fn default() -> Self {
-        let usual = TokenizerTrainOptions::default();
+        let defaults = TokenizerTrainOptions::default();
         Self {
             struct_size: size_of::<Self>(),
             architecture: mmopt_architecture::Bert as u32,
-            kind: mmopt_tokenizer_kind::Default as u32,
-            vocab_size: usual.vocab_size,
-            min_frequency: usual.min_frequency,
-            lowercase: u32::from(usual.lowercase),
+            algorithm: mmopt_tokenizer_algorithm::Auto as u32,
+            vocab_size: defaults.vocab_size,
+            min_frequency: defaults.min_frequency,
+            lowercase: u32::from(defaults.lowercase),
             reserved: 0,
-            max_length: usual.model_max_length,
+            model_max_length: defaults.model_max_length,
         }
     }
 }
@@ -109,18 +109,18 @@ impl mmopt_tokenizer_options {
             (3, TokenizerStyle::Roberta),
             (4, TokenizerStyle::Bert),
         ];
-        let kinds = [
+        let algorithms = [
             (0, None),
             (1, Some(TokenizerAlgorithm::WordPiece)),
             (2, Some(TokenizerAlgorithm::ByteLevelBpe)),
         ];
         Ok(TokenizerTrainOptions {
             style: choice(self.architecture, "architecture", &styles)?,
-            kind: choice(self.kind, "kind", &kinds)?,
+            algorithm: choice(self.algorithm, "algorithm", &algorithms)?,
             vocab_size: self.vocab_size,
             min_frequency: self.min_frequency,
             lowercase: flag(self.lowercase, "lowercase")?,
-            model_max_length: self.max_length,
+            model_max_length: self.model_max_length,
         })
     }
 }
@@ -212,7 +212,9 @@ pub unsafe extern "C" fn mmopt_tokenizer_vocab_size(tokenizer: *const mmopt_toke
 ///
 /// @param[in] tokenizer shared access.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_tokenizer) -> usize {
+pub unsafe extern "C" fn mmopt_tokenizer_model_max_length(
+    tokenizer: *const mmopt_tokenizer,
+) -> usize {
     // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(tokenizer) }?.model_max_length()))
 }
@@ -223,7 +225,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_toke
 /// @param[in] tokenizer shared access.
 /// @param special an mmopt_special_token.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_tokenizer_special_id(
+pub unsafe extern "C" fn mmopt_tokenizer_special_token_id(
     tokenizer: *const mmopt_tokenizer,
     special: u32,
 ) -> i64 {
