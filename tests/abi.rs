@@ -227,9 +227,9 @@ fn omissions(header: &Header, f: &header::Function) -> Vec<String> {
         let is_handle = p.noun().is_some_and(|n| header.handles.iter().any(|h| h == n));
         match (is_handle, p.depth(), p.is_const()) {
             (true, 1, _) if name == "labels_of" => want(said.contains("NULL"), "NULL for", name),
-            (true, 1, true) => want(said.contains("threads may share"), "threads for", name),
-            (true, 1, false) if f.is_free() => want(said.contains("gone"), "the end of", name),
-            (true, 1, false) => want(said.contains("needed alone"), "threads for", name),
+            (true, 1, true) => want(said.contains("shared access"), "threads for", name),
+            (true, 1, false) if f.is_free() => want(said.contains("freed"), "the end of", name),
+            (true, 1, false) => want(said.contains("exclusive access"), "threads for", name),
             (true, 2, false) => want(said.contains("_free"), "the owner of", name),
             _ => {}
         }
@@ -252,7 +252,7 @@ fn comments_say_what_they_must() {
 #[test]
 fn missing_comments_are_told() {
     let text = header_text();
-    let line = "@param[out] text becomes the text, the caller's: mmopt_string_free.";
+    let line = "@param[out] text the text; free it with mmopt_string_free.";
     assert!(text.contains(line));
     for bad in [text.replace(line, ""), text.replace("Errors", "It may fail")] {
         let header = Header::parse(&bad);

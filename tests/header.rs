@@ -6,6 +6,10 @@
 use std::path::Path;
 use std::process::Command;
 
+#[path = "../src/ffi/header.rs"]
+#[allow(dead_code)]
+mod order;
+
 const GENERATED: &str = include_str!(concat!(env!("OUT_DIR"), "/mmopt.h"));
 
 fn root() -> &'static Path {
@@ -22,6 +26,42 @@ fn is_fresh() {
     }
     let committed = std::fs::read_to_string(&path).unwrap();
     assert!(committed == generated, "include/mmopt.h is stale; `make header` writes it");
+}
+
+/// Groups stand in the order of use, and in each file's group its items in the file's order.
+#[test]
+fn items_stand_in_the_order_of_use() {
+    let mut last = 0;
+    let mut place = |text: &str| {
+        let at = GENERATED[last..].find(text);
+        last += at.unwrap_or_else(|| panic!("'{text}' is missing or too early"));
+    };
+    for group in order::GROUPS {
+        place(&format!("@defgroup {} ", group.id));
+        for file in group.files {
+            let source = std::fs::read_to_string(root().join("src/ffi").join(file)).unwrap();
+            order::names(&source).iter().for_each(|name| place(name));
+        }
+    }
+}
+
+/// What is in no group, what is not there, and what has no comment is an error.
+#[test]
+fn items_that_are_lost_are_an_error() {
+    let header = |generated: &str, source: &str| {
+        let first = order::GROUPS[0].files[0];
+        let read = |file: &str| Ok(if file == first { source.to_owned() } else { String::new() });
+        order::header::<String>("", generated, read)
+    };
+    let (generated, source) =
+        ("/**\n * A b.\n */\nMMOPT_API void mmopt_a(void);\n", "pub extern \"C\" fn mmopt_a()");
+    assert!(
+        header(generated, source).unwrap().contains("/** A b. */\nMMOPT_API void mmopt_a(void);\n")
+    );
+    assert!(header(generated, "").unwrap_err().contains("mmopt_a"));
+    assert!(header("", source).unwrap_err().contains("mmopt_a"));
+    assert!(header("MMOPT_API void mmopt_a(void);\n", source).is_err());
+    assert!(header("/** . */\nunion mmopt_u {\n};\n", "").is_err());
 }
 
 /// Every function that the shared library exports is declared, and every declared one exported.

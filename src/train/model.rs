@@ -1,5 +1,6 @@
 //! One model: its forward graph, its parameters, and a session per shape.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use super::accuracy::{Accuracy, accuracy};
@@ -34,6 +35,8 @@ pub(super) struct Model {
     training: ShapeCache<ShapeKey, BoundSession>,
     evaluation: ShapeCache<ShapeKey, BoundSession>,
     pub parameters: Vec<Parameter>,
+    /// Where the parameter of each name stands.
+    positions: HashMap<String, usize>,
     pub sessions: SessionBuilder,
     pub published: Option<Published>,
     pub report: ModelReport,
@@ -77,6 +80,7 @@ impl Model {
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
+            positions: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             sessions: SessionBuilder {
                 graph,
@@ -228,18 +232,14 @@ impl Model {
 
     /// The parameter of that name.
     pub fn parameter(&self, name: &str) -> Result<&Parameter> {
-        self.parameters
-            .iter()
-            .find(|p| p.name == name)
-            .ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
+        let found = self.positions.get(name).and_then(|&i| self.parameters.get(i));
+        found.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 
     /// The parameter of that name, for change between runs.
     pub fn parameter_mut(&mut self, name: &str) -> Result<&mut Parameter> {
-        self.parameters
-            .iter_mut()
-            .find(|p| p.name == name)
-            .ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
+        let found = self.positions.get(name).and_then(|&i| self.parameters.get_mut(i));
+        found.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 
     /// The forward graph with the present weights inside, ready for inference. Of a model that

@@ -52,7 +52,7 @@ static mmopt_model *model_named(struct world *w, const char *name)
     mmopt_model_config sizes;
     mmopt_model *model = NULL;
     mmopt_model_config_init(&sizes);
-    sizes.layers = 1, sizes.hidden = 8, sizes.heads = 2;
+    sizes.n_layers = 1, sizes.hidden_size = 8, sizes.n_heads = 2;
     OK(mmopt_model_for_corpus(name, &sizes, w->tokenizers[0], w->corpus, &model));
     return model;
 }

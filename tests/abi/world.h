@@ -64,7 +64,7 @@ struct world {
     managed managed;
     mmopt_model *graph;
     int64_t strides[2];
-    mmopt_parameters parameters[2];
+    mmopt_model_parameters parameters[2];
     mmopt_parameter parameter[2];
     float values[2][N_FLOATS], gradients[2][N_FLOATS];
 };
@@ -165,7 +165,7 @@ static void on_log(void *user, uint32_t level, const char *message)
         called_back(w);
 }
 
-static uint32_t on_gradient(void *user, const mmopt_gradient *gradient)
+static uint32_t on_gradient(void *user, const mmopt_gradient_view *gradient)
 {
     called_back(user);
     return gradient->n_elements > 0 ? MMOPT_GRADIENT_ACTION_USE : UINT32_MAX;
@@ -285,13 +285,13 @@ static void tweak_gradient_options(struct world *w, mmopt_precomputed_gradient_o
 
 static void tweak_model_sizes(struct world *w, mmopt_model_config *o)
 {
-    o->layers = 1, o->hidden = 8, o->heads = 2, o->vocab_size = 400, o->positions = 32;
+    o->n_layers = 1, o->hidden_size = 8, o->n_heads = 2, o->vocab_size = 400, o->n_positions = 32;
     if (!w->fuzz)
         return;
     o->architecture = 1 + below(w, 4);
     o->task = below(w, 4) ? MMOPT_TASK_SEQUENCE_CLASSIFICATION : 1 + below(w, 5);
-    o->n_labels = at(w, 2), o->layers = at(w, 1), o->heads = at(w, 2), o->intermediate = at(w, 0);
-    o->dropout = below(w, 2) ? 0 : 0.1, o->pad_id = below(w, 6) ? -1 : (int64_t)below(w, 500);
+    o->n_labels = at(w, 2), o->n_layers = at(w, 1), o->n_heads = at(w, 2), o->intermediate_size = at(w, 0);
+    o->dropout = below(w, 2) ? 0 : 0.1, o->pad_token_id = below(w, 6) ? -1 : (int64_t)below(w, 500);
 }
 
 static void tweak_trainer_options(struct world *w, mmopt_trainer_options *o)

@@ -80,7 +80,8 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     /// Training and evaluation.
-    [[nodiscard]] std::pair<corpus, corpus> split(double eval_fraction, std::uint64_t seed = 0) const {
+    [[nodiscard]] std::pair<corpus, corpus> split(double eval_fraction,
+                                                  std::uint64_t seed = 0) const {
         mmopt_corpus *train = nullptr, *eval = nullptr;
         detail::check(mmopt_corpus_split(get(), eval_fraction, seed, &train, &eval));
         return {corpus(train), corpus(eval)};
@@ -115,6 +116,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
   private:
+    /// The C pointer of an optional corpus.
     static const mmopt_corpus *raw(const corpus *of) noexcept {
         return of == nullptr ? nullptr : of->get();
     }

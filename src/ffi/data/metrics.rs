@@ -14,12 +14,12 @@ use crate::text::metrics::{
 /// The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
 /// negative, such as -100, are left out; 0 when none is left.
 ///
-/// Errors: INVALID_ARGUMENT for NULL.
+/// Errors: only those of any call.
 ///
 /// @param[in] predictions n classes.
 /// @param[in] labels n classes; negative: left out.
-/// @param n how many.
-/// @param[out] value becomes the accuracy.
+/// @param n how many classes.
+/// @param[out] value the accuracy.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_accuracy(
@@ -39,12 +39,12 @@ pub unsafe extern "C" fn mmopt_metrics_accuracy(
 /// The unweighted mean of the F1 of each class that occurs among n labels or predictions, 0 to 1.
 /// Entries whose label is negative, such as -100, are left out; 0 when none is left.
 ///
-/// Errors: INVALID_ARGUMENT for NULL.
+/// Errors: only those of any call.
 ///
 /// @param[in] predictions n classes.
 /// @param[in] labels n classes; negative: left out.
-/// @param n how many.
-/// @param[out] value becomes the macro F1.
+/// @param n how many classes.
+/// @param[out] value the macro F1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_macro_f1(
@@ -115,7 +115,7 @@ impl From<&EntityScores> for mmopt_entity_scores {
 /// the labels of a token classification batch fit as they are: -100 stands for padding and for all
 /// but the first token of a word.
 ///
-/// Errors: INVALID_ARGUMENT for NULL, a length of 0, or an id that is not below n_tags.
+/// Errors: INVALID_ARGUMENT for a length of 0, or an id that is not below n_tags.
 ///
 /// @param[in] predictions n_sequences * length ids.
 /// @param[in] labels n_sequences * length ids; negative: left out.
@@ -123,9 +123,9 @@ impl From<&EntityScores> for mmopt_entity_scores {
 /// @param length tags of a row, at least 1.
 /// @param[in] tags n_tags names, UTF-8.
 /// @param n_tags how many names.
-/// @param[out] scores becomes the scores over all types.
-/// @param[out] by_type becomes a JSON object with precision, recall, f1, support, n_predicted and
-/// n_correct for each type, the caller's: mmopt_string_free; may be NULL.
+/// @param[out] scores the scores over all types.
+/// @param[out] by_type a JSON object with precision, recall, f1, support, n_predicted and
+/// n_correct for each type; free it with mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_entities(
@@ -173,14 +173,14 @@ fn types_json(scores: &EntityScores) -> String {
 /// answers holds the accepted answers of all questions one after the other, n_answers how many each
 /// question has. With none, the right answer is empty.
 ///
-/// Errors: INVALID_ARGUMENT for NULL, or a text that is not UTF-8.
+/// Errors: only those of any call.
 ///
 /// @param[in] predictions n texts, UTF-8.
 /// @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
 /// @param[in] n_answers for each question how many answers are accepted.
 /// @param n how many questions.
-/// @param[out] exact_match becomes the percentage of answers that equal an accepted one.
-/// @param[out] f1 becomes the mean F1, 0 to 100.
+/// @param[out] exact_match the percentage of answers that equal an accepted one.
+/// @param[out] f1 the mean F1, 0 to 100.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_answers(
@@ -230,18 +230,18 @@ pub struct mmopt_answer {
 /// 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
 /// for example by comparing the score with the sum of the first start and end logit.
 ///
-/// Errors: INVALID_ARGUMENT for NULL, a model or row out of range, a batch of another task, n_tokens
+/// Errors: INVALID_ARGUMENT for a model or row out of range, a batch of another task, n_tokens
 /// that is not the batch's length, or a max_answer_tokens of 0.
 ///
-/// @param[in] batch only read: threads may share it.
-/// @param model its number, from 0.
-/// @param row its number, from 0.
+/// @param[in] batch shared access.
+/// @param model the index of the model, from 0.
+/// @param row the index of the row, from 0.
 /// @param[in] start_logits n_tokens numbers.
 /// @param[in] end_logits n_tokens numbers.
 /// @param n_tokens the length of the batch, the second dimension of its input_ids.
 /// @param max_answer_tokens greatest length of an answer in tokens, at least 1.
-/// @param[out] answer becomes the span and its score.
-/// @param[out] text becomes the text of the span, the caller's: mmopt_string_free; may be NULL.
+/// @param[out] answer the span and its score.
+/// @param[out] text the text of the span, or NULL; free it with mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_best_answer(
