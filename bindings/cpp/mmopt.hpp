@@ -418,7 +418,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return corpus(made);
     }
 
-    /// Words with one tag each. labels_of gives the tags, for evaluation data those of the training
+    /// Words with one tag each. labels_of has the tags, for evaluation data those of the training
     /// data.
     [[nodiscard]] static corpus read_token_classification(const std::string &path,
                                                   const corpus *labels_of = nullptr) {
@@ -473,7 +473,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
-    /// The accuracy of always answering the most frequent class.
+    /// The accuracy of always predicting the most frequent class.
     [[nodiscard]] double majority_fraction() const noexcept {
         return mmopt_corpus_majority_fraction(get());
     }
@@ -604,6 +604,15 @@ template <class T> auto pointers(span<const T> all) {
 }
 } // namespace detail
 
+/// The span of a context that a model predicts as an answer.
+struct answer {
+    std::string text;
+    /// Bytes of the context.
+    std::size_t start, end;
+    /// Start logit plus end logit.
+    double score;
+};
+
 /// The tensors of one step, a part for each model. It never changes.
 class batch : public handle<mmopt_batch, mmopt_batch_free> {
   public:
@@ -643,9 +652,28 @@ class batch : public handle<mmopt_batch, mmopt_batch_free> {
         return {all, n};
     }
     span<const std::size_t> examples(std::size_t model) const && = delete;
+
+    /// The best answer of one row of a question answering batch from one row of each of an
+    /// evaluation's logits, as many as the batch is long. Nothing where the row has no token of the
+    /// context.
+    [[nodiscard]] std::optional<answer> best_answer(std::size_t model, std::size_t row,
+                                                    span<const float> start_logits,
+                                                    span<const float> end_logits,
+                                                    std::size_t max_answer_tokens = 30) const {
+        if (start_logits.size() != end_logits.size())
+            throw error(MMOPT_CODE_INVALID_ARGUMENT, "start and end logits differ in number");
+        mmopt_answer found{};
+        char *text = nullptr;
+        detail::check(mmopt_batch_best_answer(get(), model, row, start_logits.data(),
+                                              end_logits.data(), start_logits.size(),
+                                              max_answer_tokens, &found, &text));
+        if (text == nullptr)
+            return std::nullopt;
+        return answer{detail::take(text), found.start, found.end, found.score};
+    }
 };
 
-/// Walks a corpus in batches.
+/// Yields a corpus in batches, in seeded order.
 class loader : public handle<mmopt_loader, mmopt_loader_free> {
   public:
     using handle::handle;
@@ -663,7 +691,7 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
         return batch(made);
     }
 
-    /// Walks to the end of the epoch: for (const auto &batch : loader) { ... }
+    /// Goes on to the end of the epoch: for (const auto &batch : loader) { ... }
     class iterator {
       public:
         using iterator_category = std::input_iterator_tag;
@@ -874,6 +902,80 @@ class evaluation : public handle<mmopt_evaluation, mmopt_evaluation_free> {
     }
     tensor_list outputs() const && = delete;
 };
+
+/// Metrics of predictions against labels.
+namespace metrics {
+
+/// The fraction of classes that equal their label; negative labels are left out.
+[[nodiscard]] inline double accuracy(span<const std::int64_t> predictions,
+                                     span<const std::int64_t> labels) {
+    if (predictions.size() != labels.size())
+        throw error(MMOPT_CODE_INVALID_ARGUMENT, "predictions and labels differ in number");
+    double value = 0;
+    detail::check(
+        mmopt_metrics_accuracy(predictions.data(), labels.data(), labels.size(), &value));
+    return value;
+}
+
+/// The mean of the classes' F1; negative labels are left out.
+[[nodiscard]] inline double macro_f1(span<const std::int64_t> predictions,
+                                     span<const std::int64_t> labels) {
+    if (predictions.size() != labels.size())
+        throw error(MMOPT_CODE_INVALID_ARGUMENT, "predictions and labels differ in number");
+    double value = 0;
+    detail::check(
+        mmopt_metrics_macro_f1(predictions.data(), labels.data(), labels.size(), &value));
+    return value;
+}
+
+/// Scores of named entities, over all types, and by type as JSON.
+struct entity_scores : mmopt_entity_scores {
+    std::string by_type;
+};
+
+/// Scores of named entities, as conlleval counts them: rows of length tags each, as positions in
+/// tags; negative labels are left out.
+[[nodiscard]] inline entity_scores entities(span<const std::int64_t> predictions,
+                                            span<const std::int64_t> labels, std::size_t length,
+                                            const std::vector<std::string> &tags) {
+    if (predictions.size() != labels.size() || length == 0 || labels.size() % length != 0)
+        throw error(MMOPT_CODE_INVALID_ARGUMENT,
+                    "predictions and labels are no rows of length " + std::to_string(length));
+    const auto names = detail::c_strings(tags);
+    entity_scores scores{};
+    char *by_type = nullptr;
+    detail::check(mmopt_metrics_entities(predictions.data(), labels.data(),
+                                         labels.size() / length, length, names.data(),
+                                         names.size(), &scores, &by_type));
+    scores.by_type = detail::take(by_type);
+    return scores;
+}
+
+/// Exact match and F1 of answers, in per cent.
+struct answer_scores {
+    double exact_match, f1;
+};
+
+/// Predicted answers against the accepted ones of each question, as SQuAD's evaluation script.
+[[nodiscard]] inline answer_scores answers(const std::vector<std::string> &predictions,
+                                           const std::vector<std::vector<std::string>> &accepted) {
+    if (predictions.size() != accepted.size())
+        throw error(MMOPT_CODE_INVALID_ARGUMENT, "predictions and questions differ in number");
+    std::vector<const char *> all;
+    std::vector<std::size_t> n_answers;
+    for (const auto &one : accepted) {
+        const auto texts = detail::c_strings(one);
+        all.insert(all.end(), texts.begin(), texts.end());
+        n_answers.push_back(one.size());
+    }
+    const auto p = detail::c_strings(predictions);
+    answer_scores scores{};
+    detail::check(mmopt_metrics_answers(p.data(), all.data(), n_answers.data(), p.size(),
+                                        &scores.exact_match, &scores.f1));
+    return scores;
+}
+
+} // namespace metrics
 
 /// Ends a running pass of a trainer from another thread.
 class cancel_token : public handle<mmopt_cancel_token, mmopt_cancel_token_free> {
@@ -1155,6 +1257,15 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
 
     /// Forgets gradients that were accumulated since the last step.
     void zero_grad() { done(mmopt_trainer_zero_grad(get())); }
+
+    /// Opens the session that training one model on tensors of these shapes needs; runs nothing.
+    void prepare(std::size_t model, span<const mmopt_tensor> tensors) {
+        done(mmopt_trainer_prepare(get(), model, tensors.data(), tensors.size()));
+    }
+    void prepare(std::size_t model, std::initializer_list<tensor> tensors) {
+        prepare(model, raw({tensors.begin(), tensors.size()}));
+    }
+    void prepare(std::size_t model, const tensor_list &tensors) { prepare(model, tensors.raw()); }
 
     /// Loss and gradients of one micro-batch of one model.
     mmopt_train_result forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
