@@ -1162,46 +1162,6 @@ typedef struct mmopt_tokenizer_options {
 } mmopt_tokenizer_options;
 
 /**
- * A loss. mmopt_loss_options_init fills in the defaults.
- */
-typedef struct mmopt_loss_options {
-    /**
-     * sizeof(mmopt_loss_options).
-     */
-    size_t struct_size;
-    /**
-     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
-     */
-    uint32_t kind;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved;
-    /**
-     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
-     */
-    double label_smoothing;
-    /**
-     * Rows of this label count nothing; default -100.
-     */
-    int64_t ignore_index;
-    /**
-     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
-     */
-    const float *class_weights;
-    /**
-     * How many class weights.
-     */
-    size_t n_class_weights;
-    /**
-     * The output that the loss looks at (two names with a comma between for questions; the loss
-     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
-     * the only float output.
-     */
-    const char *output;
-} mmopt_loss_options;
-
-/**
  * The sizes of a fresh model. mmopt_model_config_init fills in those of a small one.
  */
 typedef struct mmopt_model_config {
@@ -1306,6 +1266,88 @@ typedef struct mmopt_precomputed_gradient_options {
      */
     const char *weights;
 } mmopt_precomputed_gradient_options;
+
+/**
+ * A loss. mmopt_loss_options_init fills in the defaults.
+ */
+typedef struct mmopt_loss_options {
+    /**
+     * sizeof(mmopt_loss_options).
+     */
+    size_t struct_size;
+    /**
+     * An mmopt_loss; default MMOPT_LOSS_SEQUENCE_CLASSIFICATION.
+     */
+    uint32_t kind;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
+     */
+    double label_smoothing;
+    /**
+     * Rows of this label count nothing; default -100.
+     */
+    int64_t ignore_index;
+    /**
+     * A weight of at least 0 for each class; NULL (default): all 1. Copied.
+     */
+    const float *class_weights;
+    /**
+     * How many class weights.
+     */
+    size_t n_class_weights;
+    /**
+     * The output that the loss looks at (two names with a comma between for questions; the loss
+     * itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
+     * the only float output.
+     */
+    const char *output;
+} mmopt_loss_options;
+
+/**
+ * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
+ * during the call. It runs on the thread of the call that logs, and must not call into the object
+ * that it is set on. Calls that take that object as const may log from several threads at once.
+ */
+typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
+
+/**
+ * Where training stands when the progress callback is asked.
+ */
+typedef struct mmopt_progress {
+    /**
+     * What is about to happen, an mmopt_phase.
+     */
+    uint32_t phase;
+    /**
+     * Must be ignored.
+     */
+    uint32_t reserved;
+    /**
+     * The model that it concerns; SIZE_MAX for all.
+     */
+    size_t model;
+    /**
+     * Steps taken since the trainer was created or resumed.
+     */
+    uint64_t n_steps;
+} mmopt_progress;
+
+/**
+ * Asked before each pass and step, on the thread of that call; progress is valid during the
+ * call. Any result but 0 cancels: the call that asked fails with MMOPT_CODE_CANCELLED and has
+ * changed nothing. It must not call into the object that it is set on.
+ */
+typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+
+/**
+ * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
+ * and the losses say. A result that is negative or not finite fails the step.
+ */
+typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
 
 /**
  * How models are trained together. mmopt_trainer_options_init fills in a preset.
@@ -1430,54 +1472,6 @@ typedef struct mmopt_trainer_options {
 } mmopt_trainer_options;
 
 /**
- * What one forward and backward pass of one model gave.
- */
-typedef struct mmopt_train_result {
-    /**
-     * The loss of the batch.
-     */
-    double loss;
-    /**
-     * Right predictions; 0 for regression.
-     */
-    uint64_t n_correct;
-    /**
-     * Labels that count; 0 for regression.
-     */
-    uint64_t n_labels;
-} mmopt_train_result;
-
-/**
- * What a step did.
- */
-typedef struct mmopt_step_report {
-    /**
-     * The step's number, from 1.
-     */
-    uint64_t step;
-    /**
-     * Models that were updated.
-     */
-    uint32_t n_updated;
-    /**
-     * Models that were skipped for a non-finite loss or gradient.
-     */
-    uint32_t n_skipped;
-    /**
-     * 1 when gradients were shared.
-     */
-    uint32_t shared;
-    /**
-     * 1 when parameters were synchronised.
-     */
-    uint32_t synced;
-    /**
-     * 0; for later versions.
-     */
-    uint64_t reserved[4];
-} mmopt_step_report;
-
-/**
  * One parameter of a step that is about to be taken. All pointers are valid during the callback.
  */
 typedef struct mmopt_gradient {
@@ -1593,46 +1587,52 @@ typedef struct mmopt_rates {
 } mmopt_rates;
 
 /**
- * Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
- * and the losses say. A result that is negative or not finite fails the step.
+ * What one forward and backward pass of one model gave.
  */
-typedef double (*mmopt_rate_fn)(void *user, const char *model, uint64_t step, double rate);
+typedef struct mmopt_train_result {
+    /**
+     * The loss of the batch.
+     */
+    double loss;
+    /**
+     * Right predictions; 0 for regression.
+     */
+    uint64_t n_correct;
+    /**
+     * Labels that count; 0 for regression.
+     */
+    uint64_t n_labels;
+} mmopt_train_result;
 
 /**
- * Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
- * during the call. It runs on the thread of the call that logs, and must not call into the object
- * that it is set on. Calls that take that object as const may log from several threads at once.
+ * What a step did.
  */
-typedef void (*mmopt_log_fn)(void *user, uint32_t level, const char *message);
-
-/**
- * Where training stands when the progress callback is asked.
- */
-typedef struct mmopt_progress {
+typedef struct mmopt_step_report {
     /**
-     * What is about to happen, an mmopt_phase.
+     * The step's number, from 1.
      */
-    uint32_t phase;
+    uint64_t step;
     /**
-     * Must be ignored.
+     * Models that were updated.
      */
-    uint32_t reserved;
+    uint32_t n_updated;
     /**
-     * The model that it concerns; SIZE_MAX for all.
+     * Models that were skipped for a non-finite loss or gradient.
      */
-    size_t model;
+    uint32_t n_skipped;
     /**
-     * Steps taken since the trainer was created or resumed.
+     * 1 when gradients were shared.
      */
-    uint64_t n_steps;
-} mmopt_progress;
-
-/**
- * Asked before each pass and step, on the thread of that call; progress is valid during the
- * call. Any result but 0 cancels: the call that asked fails with MMOPT_CODE_CANCELLED and has
- * changed nothing. It must not call into the object that it is set on.
- */
-typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+    uint32_t shared;
+    /**
+     * 1 when parameters were synchronised.
+     */
+    uint32_t synced;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_step_report;
 
 /**
  * How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
@@ -1759,6 +1759,22 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
+ * other text, and for NULL.
+ *
+ * @param[in] name the published name; may be NULL.
+ */
+MMOPT_API
+uint32_t mmopt_architecture_from_name(const char *name);
+
+/**
+ * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
+ *
+ * @param architecture an mmopt_architecture.
+ */
+MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
+
+/**
  * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
  *
  * @param[out] text may be NULL; gone afterwards.
@@ -1786,19 +1802,6 @@ MMOPT_API const char *mmopt_error_message(const struct mmopt_error *error);
  * @param error may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_error_free(struct mmopt_error *error);
-
-/**
- * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
- * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
- */
-MMOPT_API
-const char *mmopt_version(void);
-
-/**
- * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
- * compared with MMOPT_VERSION_NUMBER.
- */
-MMOPT_API uint32_t mmopt_version_number(void);
 
 /**
  * Loads ONNX Runtime, or does nothing if this process has loaded it already.
@@ -1829,20 +1832,17 @@ MMOPT_API const char *mmopt_runtime_version(void);
 MMOPT_API const char *mmopt_runtime_path(void);
 
 /**
- * The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
- * other text, and for NULL.
- *
- * @param[in] name the published name; may be NULL.
+ * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
+ * MMOPT_VERSION_MAJOR, _MINOR and _PATCH tell what the caller was compiled with.
  */
 MMOPT_API
-uint32_t mmopt_architecture_from_name(const char *name);
+const char *mmopt_version(void);
 
 /**
- * The published name of an mmopt_architecture; empty for any other number. Static, never freed.
- *
- * @param architecture an mmopt_architecture.
+ * The version of the loaded library as one number: major * 10000 + minor * 100 + patch, to be
+ * compared with MMOPT_VERSION_NUMBER.
  */
-MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
+MMOPT_API uint32_t mmopt_version_number(void);
 
 /**
  * The number of models; 0 for NULL.
@@ -2548,77 +2548,6 @@ MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encodin
 MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
 
 /**
- * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
- * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
- *
- * Errors: as mmopt_trainer_forward_backward.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
-                                           size_t model,
-                                           const struct mmopt_tensor *tensors,
-                                           size_t n_tensors,
-                                           struct mmopt_evaluation **evaluation);
-
-/**
- * The loss; NaN without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
-
-/**
- * Right predictions; 0 without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
-
-/**
- * Labels that count; 0 without labels, and for NULL.
- *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
-
-/**
- * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
- * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] evaluation only read: threads may share it.
- * @param[out] tensors become the views.
- * @param[out] n_tensors becomes how many.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
-                                             const struct mmopt_tensor **tensors,
-                                             size_t *n_tensors);
-
-/**
- * Frees an evaluation. NULL is harmless.
- *
- * @param evaluation may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
-
-/**
  * Fills in the sizes of a small model. NULL is harmless.
  *
  * @param[out] sizes becomes the defaults; may be NULL.
@@ -2707,6 +2636,175 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_model_create(const char *name,
                                        const struct mmopt_model_config *sizes,
                                        struct mmopt_model **model);
+
+/**
+ * The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
+ *
+ * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
+ * directory's config.json gives.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param label its number, from 0.
+ * @param[out] name becomes its name; the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
+                                      size_t label,
+                                      char **name);
+
+/**
+ * Frees a model. NULL is harmless.
+ *
+ * @param model may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_model_free(struct mmopt_model *model);
+
+/**
+ * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
+ * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
+ * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
+ * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+ *
+ * Errors: as mmopt_model_create.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] sizes NULL: a small BERT.
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] corpus only read: threads may share it.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_for_corpus(const char *name,
+                                           const struct mmopt_model_config *sizes,
+                                           const struct mmopt_tokenizer *tokenizer,
+                                           const struct mmopt_corpus *corpus,
+                                           struct mmopt_model **model);
+
+/**
+ * Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
+ * MMOPT_SHARED_INITIALIZERS_REPORT.
+ *
+ * Errors: INVALID_ARGUMENT for another number.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param merging an mmopt_shared_initializers.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_shared_initializers(struct mmopt_model *model,
+                                                        uint32_t merging);
+
+/**
+ * Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
+ * MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
+ *
+ * Errors: INVALID_ARGUMENT for another number.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param tying an mmopt_duplicate_weights.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_duplicate_weights(struct mmopt_model *model,
+                                                      uint32_t tying);
+
+/**
+ * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
+ * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
+ * data stay as they lie, which may be transposed. Patterns match the old names too.
+ *
+ * Errors: INVALID_ARGUMENT for another number than 0 and 1.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param restore 0 or 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
+                                                  uint32_t restore);
+
+/**
+ * Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
+ * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
+ * sharing nor synchronisation moves it. May be called more than once. Models in published form
+ * have their padding rows frozen already.
+ *
+ * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
+ * shows when the trainer is created.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] pattern the parameters, by name.
+ * @param row its number, from 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
+                                           const char *pattern,
+                                           size_t row);
+
+/**
+ * What a trainer would find in this model and do about it, as text for people: parameters that
+ * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
+ * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
+ *
+ * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
+                                       char **text);
+
+/**
+ * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
+ * it: mmopt_string_free.
+ *
+ * Errors: as mmopt_model_report.
+ *
+ * @param[in] model only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
+                                            char **json);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API
+void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
+
+/**
+ * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
+ * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
+ * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
+ *
+ * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
+ * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
+ * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
+ * comes with the first batch.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] options must be given.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
+                                                          const struct mmopt_precomputed_gradient_options *options);
+
+/**
+ * Fills the options with their defaults. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
 
 /**
  * Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
@@ -2815,166 +2913,98 @@ struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
                                            const char *pattern);
 
 /**
- * The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
+ * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
+ * without one nothing is said. user is handed back to it and must stay valid until then, or until
+ * the trainer is freed. What there was to say when the trainer was created comes during this call,
+ * each message once.
  *
- * Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
- * directory's config.json gives.
+ * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
  *
- * @param[in] model only read: threads may share it.
- * @param label its number, from 0.
- * @param[out] name becomes its name; the caller's: mmopt_string_free.
+ * @param[in,out] trainer changed: needed alone.
+ * @param level an mmopt_log_level.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
-                                      size_t label,
-                                      char **name);
+struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
+                                          uint32_t level,
+                                          mmopt_log_fn callback,
+                                          void *user);
 
 /**
- * Frees a model. NULL is harmless.
+ * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
+ * handed back to it and must stay valid until then, or until the trainer is freed.
  *
- * @param model may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_model_free(struct mmopt_model *model);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
+ * Errors: STATE while another call uses the trainer.
  *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API
-void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
-
-/**
- * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
- * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
- * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
- *
- * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
- * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
- * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
- * comes with the first batch.
- *
- * @param[in,out] model changed: needed alone.
- * @param[in] options must be given.
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
-                                                          const struct mmopt_precomputed_gradient_options *options);
+struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
+                                               mmopt_progress_fn callback,
+                                               void *user);
 
 /**
- * Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
- * MMOPT_SHARED_INITIALIZERS_REPORT.
+ * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
+ * is handed back to it and must stay valid until then, or until the trainer is freed.
  *
- * Errors: INVALID_ARGUMENT for another number.
+ * Errors: STATE while another call uses the trainer.
  *
- * @param[in,out] model changed: needed alone.
- * @param merging an mmopt_shared_initializers.
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_shared_initializers(struct mmopt_model *model,
-                                                        uint32_t merging);
+struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
+                                                    mmopt_rate_fn callback,
+                                                    void *user);
 
 /**
- * Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
- * MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
+ * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
  *
- * Errors: INVALID_ARGUMENT for another number.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in,out] model changed: needed alone.
- * @param tying an mmopt_duplicate_weights.
+ * @param[in] trainer only read: threads may share it.
+ * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_duplicate_weights(struct mmopt_model *model,
-                                                      uint32_t tying);
+struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
+                                               struct mmopt_cancel_token **cancel_token);
 
 /**
- * Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
- * those of the state dict where the file tells them (1, the default), or leaves them (0). Their
- * data stay as they lie, which may be transposed. Patterns match the old names too.
+ * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
  *
- * Errors: INVALID_ARGUMENT for another number than 0 and 1.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in,out] model changed: needed alone.
- * @param restore 0 or 1.
+ * @param[in] cancel_token only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_restore_names(struct mmopt_model *model,
-                                                  uint32_t restore);
+struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
 
 /**
- * Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
- * for example the embedding of the padding token: it gets no gradient, and neither weight decay,
- * sharing nor synchronisation moves it. May be called more than once. Models in published form
- * have their padding rows frozen already.
+ * Lets passes run again. From any thread.
  *
- * Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
- * shows when the trainer is created.
+ * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in,out] model changed: needed alone.
- * @param[in] pattern the parameters, by name.
- * @param row its number, from 0.
+ * @param[in] cancel_token only read: threads may share it.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_freeze_row(struct mmopt_model *model,
-                                           const char *pattern,
-                                           size_t row);
+struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
 
 /**
- * What a trainer would find in this model and do about it, as text for people: parameters that
- * were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
- * the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
+ * Frees a cancel_token. NULL is harmless.
  *
- * Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
- *
- * @param[in] model only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
+ * @param cancel_token may be NULL; gone afterwards.
  */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_report(const struct mmopt_model *model,
-                                       char **text);
-
-/**
- * As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
- * it: mmopt_string_free.
- *
- * Errors: as mmopt_model_report.
- *
- * @param[in] model only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
-                                            char **json);
-
-/**
- * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
- * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
- * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
- * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
- *
- * Errors: as mmopt_model_create.
- *
- * @param[in] name UTF-8.
- * @param[in] sizes NULL: a small BERT.
- * @param[in] tokenizer only read: threads may share it.
- * @param[in] corpus only read: threads may share it.
- * @param[out] model becomes the new object, the caller's: mmopt_model_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_for_corpus(const char *name,
-                                           const struct mmopt_model_config *sizes,
-                                           const struct mmopt_tokenizer *tokenizer,
-                                           const struct mmopt_corpus *corpus,
-                                           struct mmopt_model **model);
+MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 
 /**
  * Reads n_models models, checks that each can be trained, and plans what they share. Loads ONNX
@@ -3029,132 +3059,11 @@ struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *traine
                                               size_t *model);
 
 /**
- * Forgets gradients that were accumulated since the last step.
- *
- * Errors: STATE while another call uses the object.
- *
- * @param[in,out] trainer changed: needed alone.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
-
-/**
- * Loss and gradients of one micro-batch of one model; they count towards the next step.
- *
- * tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
- * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
- * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
- * cancel_token. After an error this micro-batch does not count.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] result becomes loss and counts; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer,
-                                                   size_t model,
-                                                   const struct mmopt_tensor *tensors,
-                                                   size_t n_tensors,
-                                                   struct mmopt_train_result *result);
-
-/**
- * Loss and gradients of one micro-batch for every model, side by side on the cores there are.
- *
- * tensors and n_tensors hold for each model the array of its tensors and its length; results has
- * room for n_models results, or is NULL. When one model fails, none counts.
- *
- * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] tensors for each model its tensors.
- * @param[in] n_tensors for each model how many.
- * @param n_models how many models.
- * @param[out] results become losses and counts, one a model; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *trainer,
-                                                       const struct mmopt_tensor *const *tensors,
-                                                       const size_t *n_tensors,
-                                                       size_t n_models,
-                                                       struct mmopt_train_result *results);
-
-/**
- * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
- * many as the trainer has models, in the same order. results has room for as many results, or is
- * NULL.
- *
- * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] batch only read: threads may share it.
- * @param[out] results become losses and counts, one a model; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *trainer,
-                                                         const struct mmopt_batch *batch,
-                                                         struct mmopt_train_result *results);
-
-/**
- * Tells the rates that follow convergence the losses that the host computed, one for each of
- * n_models models. Only for losses that forward_backward did not see: it logs its own.
- *
- * Errors: INVALID_ARGUMENT for another number of models.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] losses n_models losses.
- * @param n_models how many models.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
-                                              const double *losses,
-                                              size_t n_models);
-
-/**
- * One coordinated step over the gradients since the last one: check, clip, share, update,
- * synchronise. report may be NULL.
- *
- * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
- * to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
- * callback returns. The step can be taken again then.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param[out] report becomes what the step did; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
-                                       struct mmopt_step_report *report);
-
-/**
  * Frees a trainer. NULL is harmless.
  *
  * @param trainer may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
-
-/**
- * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
- * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
- * stay valid until then, or until the trainer is freed.
- *
- * Errors: STATE while another call uses the trainer.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
-                                                        mmopt_gradient_fn callback,
-                                                        void *user);
 
 /**
  * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
@@ -3197,6 +3106,153 @@ struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *tr
                                                   size_t parameter,
                                                   uint32_t writable,
                                                   void **managed);
+
+/**
+ * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
+ * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+ *
+ * Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           const struct mmopt_tensor *tensors,
+                                           size_t n_tensors,
+                                           struct mmopt_evaluation **evaluation);
+
+/**
+ * The loss; NaN without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Right predictions; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Labels that count; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
+
+/**
+ * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
+ * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ * @param[out] tensors become the views.
+ * @param[out] n_tensors becomes how many.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
+                                             const struct mmopt_tensor **tensors,
+                                             size_t *n_tensors);
+
+/**
+ * Frees an evaluation. NULL is harmless.
+ *
+ * @param evaluation may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/**
+ * Writes one model into a directory, made if need be: in published form (config.json and
+ * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
+ * all.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
+                                             size_t model,
+                                             const char *directory);
+
+/**
+ * Writes one model's forward graph with its present weights, ready for inference.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] path the file, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
+                                            size_t model,
+                                            const char *path);
+
+/**
+ * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
+ * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
+ * checkpoint whole.
+ *
+ * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] host_text kept with it; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
+                                                  const char *directory,
+                                                  const char *host_text);
+
+/**
+ * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
+ * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
+ *
+ * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
+ * the trainer is unchanged then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
+ * @param[out] host_text becomes the text; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
+                                         const char *directory,
+                                         char **host_text);
+
+/**
+ * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+ * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+ * stay valid until then, or until the trainer is freed.
+ *
+ * Errors: STATE while another call uses the trainer.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
+                                                        mmopt_gradient_fn callback,
+                                                        void *user);
 
 /**
  * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
@@ -3490,164 +3546,423 @@ struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer
                                                    double weight);
 
 /**
+ * Forgets gradients that were accumulated since the last step.
+ *
+ * Errors: STATE while another call uses the object.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
+
+/**
+ * Loss and gradients of one micro-batch of one model; they count towards the next step.
+ *
+ * tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
+ * for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
+ * tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
+ * cancel_token. After an error this micro-batch does not count.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] result becomes loss and counts; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward(struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   const struct mmopt_tensor *tensors,
+                                                   size_t n_tensors,
+                                                   struct mmopt_train_result *result);
+
+/**
+ * Loss and gradients of one micro-batch for every model, side by side on the cores there are.
+ *
+ * tensors and n_tensors hold for each model the array of its tensors and its length; results has
+ * room for n_models results, or is NULL. When one model fails, none counts.
+ *
+ * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] tensors for each model its tensors.
+ * @param[in] n_tensors for each model how many.
+ * @param n_models how many models.
+ * @param[out] results become losses and counts, one a model; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *trainer,
+                                                       const struct mmopt_tensor *const *tensors,
+                                                       const size_t *n_tensors,
+                                                       size_t n_models,
+                                                       struct mmopt_train_result *results);
+
+/**
+ * As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
+ * many as the trainer has models, in the same order. results has room for as many results, or is
+ * NULL.
+ *
+ * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] batch only read: threads may share it.
+ * @param[out] results become losses and counts, one a model; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_forward_backward_batch(struct mmopt_trainer *trainer,
+                                                         const struct mmopt_batch *batch,
+                                                         struct mmopt_train_result *results);
+
+/**
+ * Tells the rates that follow convergence the losses that the host computed, one for each of
+ * n_models models. Only for losses that forward_backward did not see: it logs its own.
+ *
+ * Errors: INVALID_ARGUMENT for another number of models.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[in] losses n_models losses.
+ * @param n_models how many models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_log_metrics(struct mmopt_trainer *trainer,
+                                              const double *losses,
+                                              size_t n_models);
+
+/**
+ * One coordinated step over the gradients since the last one: check, clip, share, update,
+ * synchronise. report may be NULL.
+ *
+ * Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
+ * to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
+ * callback returns. The step can be taken again then.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
+                                       struct mmopt_step_report *report);
+
+/**
+ * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
+ * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
+ * must stay valid until then, or until the optimizer is freed.
+ *
+ * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
+ * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
+ * back where it has changed them, changes of a gradient with strides count for this step and do
+ * not reach the host's memory, and changed values reach it when the step succeeds.
+ *
+ * Errors: STATE while another call uses the optimizer.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
+                                                          mmopt_gradient_fn callback,
+                                                          void *user);
+
+/**
  * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the trainer is freed.
+ * is handed back to it and must stay valid until then, or until the optimizer is freed.
  *
- * Errors: STATE while another call uses the trainer.
+ * Errors: STATE while another call uses the optimizer.
  *
- * @param[in,out] trainer changed: needed alone.
+ * @param[in,out] optimizer changed: needed alone.
  * @param callback NULL: none.
  * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_rate_callback(struct mmopt_trainer *trainer,
-                                                    mmopt_rate_fn callback,
-                                                    void *user);
+struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
+                                                      mmopt_rate_fn callback,
+                                                      void *user);
 
 /**
- * Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
- * without one nothing is said. user is handed back to it and must stay valid until then, or until
- * the trainer is freed. What there was to say when the trainer was created comes during this call,
- * each message once.
+ * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
+ * copied; values and gradients must stay where they are until the optimizer is freed. They are
+ * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
+ * are trained must lie apart from each other and from all gradients; gradients may share memory
+ * where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
+ * part.
  *
- * Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+ * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
+ * share memory, strides that repeat an element, an element type that cannot be trained
+ * (UNSUPPORTED), an option out of range.
  *
- * @param[in,out] trainer changed: needed alone.
- * @param level an mmopt_log_level.
- * @param callback NULL: none.
- * @param user handed back to the callback.
+ * @param[in] options NULL: the defaults.
+ * @param[in] models n_models models, none of them NULL.
+ * @param n_models how many models.
+ * @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_log(struct mmopt_trainer *trainer,
-                                          uint32_t level,
-                                          mmopt_log_fn callback,
-                                          void *user);
+struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *options,
+                                           const struct mmopt_parameters *models,
+                                           size_t n_models,
+                                           struct mmopt_optimizer **optimizer);
 
 /**
- * Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
- * handed back to it and must stay valid until then, or until the trainer is freed.
+ * The number of models; 0 for NULL.
  *
- * Errors: STATE while another call uses the trainer.
+ * @param[in] optimizer only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
+
+/**
+ * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+ * are called. NULL is harmless.
  *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
+ * @param optimizer may be NULL; gone afterwards.
  */
 MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_progress(struct mmopt_trainer *trainer,
-                                               mmopt_progress_fn callback,
-                                               void *user);
+void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
- * Writes one model into a directory, made if need be: in published form (config.json and
- * model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
- * all.
+ * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
+ * overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
+ * call, when another gradient takes its place or the optimizer is freed; it must not call into
+ * this optimizer. On error the tensor stays the caller's and the old gradient in place.
  *
- * Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+ * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
+ * other element types than f32, bf16 and f16.
  *
- * @param[in] trainer only read: threads may share it.
+ * @param[in,out] optimizer changed: needed alone.
  * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param managed a DLManagedTensorVersioned, handed over.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *optimizer,
+                                                        size_t model,
+                                                        size_t parameter,
+                                                        void *managed);
+
+/**
+ * Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
+ * mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
+ * freed, on the thread of that call. On error the tensor stays the caller's.
+ *
+ * Errors: UNSUPPORTED for another major version.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param managed a DLManagedTensorVersioned, handed over.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimizer,
+                                                void *managed);
+
+/**
+ * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
+ * directory, made if need be. A crash at any point leaves the last one whole.
+ *
+ * Errors: IO when a file cannot be written.
+ *
+ * @param[in] optimizer only read: threads may share it.
  * @param[in] directory the directory, UTF-8.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer,
-                                             size_t model,
-                                             const char *directory);
+struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
+                                                    const char *directory);
 
 /**
- * Writes one model's forward graph with its present weights, ready for inference.
+ * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
+ * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
+ * f16 value that is another one now replaces its master.
  *
- * Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+ * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
+ * optimizer is unchanged then.
  *
- * @param[in] trainer only read: threads may share it.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
+                                           const char *directory);
+
+/**
+ * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ *
+ * @param[out] layout becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
+
+/**
+ * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] optimizer only read: threads may share it.
  * @param model its number, from 0.
- * @param[in] path the file, UTF-8.
+ * @param[out] rates become the numbers.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
-                                            size_t model,
-                                            const char *path);
+struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimizer,
+                                          size_t model,
+                                          struct mmopt_rates *rates);
 
 /**
- * Writes everything that training depends on into a directory, made if need be; host_text (NULL:
- * empty) is kept with it, for example a loader's state. A crash at any point leaves the last
- * checkpoint whole.
+ * Steps taken, those before a load included; 0 for NULL.
  *
- * Errors: STATE between a backward pass and its step, as gradients are not kept.
+ * @param[in] optimizer only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_optimizer_n_steps(const struct mmopt_optimizer *optimizer);
+
+/**
+ * Sets the base learning rate of the coming steps, finite and at least 0.
  *
- * @param[in] trainer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
- * @param[in] host_text kept with it; may be NULL.
+ * Errors: INVALID_ARGUMENT for a number out of range.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param rate finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *trainer,
-                                                  const char *directory,
-                                                  const char *host_text);
+struct mmopt_error *mmopt_optimizer_set_learning_rate(struct mmopt_optimizer *optimizer,
+                                                      double rate);
 
 /**
- * Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
- * host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
+ * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
  *
- * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
- * the trainer is unchanged then.
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
  *
- * @param[in,out] trainer changed: needed alone.
- * @param[in] directory the directory, UTF-8.
- * @param[out] host_text becomes the text; may be NULL.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param weight finite, at least 0.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
-                                         const char *directory,
-                                         char **host_text);
+struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *optimizer,
+                                                     size_t model,
+                                                     double weight);
 
 /**
- * A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
+ * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] trainer only read: threads may share it.
- * @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_cancel_token(const struct mmopt_trainer *trainer,
-                                               struct mmopt_cancel_token **cancel_token);
+struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer,
+                                         char **text);
 
 /**
- * Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+ * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] cancel_token only read: threads may share it.
+ * @param[in] optimizer only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_cancel_token_cancel(const struct mmopt_cancel_token *cancel_token);
+struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *optimizer,
+                                              char **json);
 
 /**
- * Lets passes run again. From any thread.
+ * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
+ * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
  *
- * Errors: INVALID_ARGUMENT for NULL only.
+ * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
+ * an element type that gradients cannot have.
  *
- * @param[in] cancel_token only read: threads may share it.
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient as many elements as the value; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *cancel_token);
+struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
+                                                 size_t model,
+                                                 size_t parameter,
+                                                 void *gradient,
+                                                 uint32_t gradient_dtype);
 
 /**
- * Frees a cancel_token. NULL is harmless.
+ * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
+ * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
  *
- * @param cancel_token may be NULL; gone afterwards.
+ * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param gradient the element at index 0; may be NULL.
+ * @param gradient_dtype an mmopt_dtype.
+ * @param[in] strides n_dims strides in elements; may be NULL.
+ * @param n_dims how many dimensions.
  */
-MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
+                                                         size_t model,
+                                                         size_t parameter,
+                                                         void *gradient,
+                                                         uint32_t gradient_dtype,
+                                                         const int64_t *strides,
+                                                         size_t n_dims);
+
+/**
+ * Forgets micro-batches that were accumulated since the last step.
+ *
+ * Errors: STATE while another call uses the object.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
+
+/**
+ * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
+ * than one micro-batch per step they are added up now; else they are read by the step.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
+ * that it needs.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param model its number, from 0.
+ * @param loss of the micro-batch.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
+                                               size_t model,
+                                               double loss);
+
+/**
+ * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
+ *
+ * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
+ * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
+ * step can be taken again then.
+ *
+ * @param[in,out] optimizer changed: needed alone.
+ * @param[out] report becomes what the step did; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
+                                         struct mmopt_step_report *report);
 
 /**
  * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
@@ -3765,321 +4080,6 @@ struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
  */
 MMOPT_API
 void mmopt_dlpack_free(void *managed);
-
-/**
- * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
- * copied; values and gradients must stay where they are until the optimizer is freed. They are
- * read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
- * are trained must lie apart from each other and from all gradients; gradients may share memory
- * where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
- * part.
- *
- * Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
- * share memory, strides that repeat an element, an element type that cannot be trained
- * (UNSUPPORTED), an option out of range.
- *
- * @param[in] options NULL: the defaults.
- * @param[in] models n_models models, none of them NULL.
- * @param n_models how many models.
- * @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_create(const struct mmopt_trainer_options *options,
-                                           const struct mmopt_parameters *models,
-                                           size_t n_models,
-                                           struct mmopt_optimizer **optimizer);
-
-/**
- * The number of models; 0 for NULL.
- *
- * @param[in] optimizer only read: threads may share it.
- */
-MMOPT_API size_t mmopt_optimizer_n_models(const struct mmopt_optimizer *optimizer);
-
-/**
- * Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
- * gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
- *
- * Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
- * an element type that gradients cannot have.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param gradient as many elements as the value; may be NULL.
- * @param gradient_dtype an mmopt_dtype.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient(struct mmopt_optimizer *optimizer,
-                                                 size_t model,
-                                                 size_t parameter,
-                                                 void *gradient,
-                                                 uint32_t gradient_dtype);
-
-/**
- * As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
- * parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
- *
- * Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param gradient the element at index 0; may be NULL.
- * @param gradient_dtype an mmopt_dtype.
- * @param[in] strides n_dims strides in elements; may be NULL.
- * @param n_dims how many dimensions.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer *optimizer,
-                                                         size_t model,
-                                                         size_t parameter,
-                                                         void *gradient,
-                                                         uint32_t gradient_dtype,
-                                                         const int64_t *strides,
-                                                         size_t n_dims);
-
-/**
- * Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
- * overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
- * call, when another gradient takes its place or the optimizer is freed; it must not call into
- * this optimizer. On error the tensor stays the caller's and the old gradient in place.
- *
- * Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
- * other element types than f32, bf16 and f16.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param managed a DLManagedTensorVersioned, handed over.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_dlpack(struct mmopt_optimizer *optimizer,
-                                                        size_t model,
-                                                        size_t parameter,
-                                                        void *managed);
-
-/**
- * Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
- * mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
- * freed, on the thread of that call. On error the tensor stays the caller's.
- *
- * Errors: UNSUPPORTED for another major version.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param managed a DLManagedTensorVersioned, handed over.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_keep_dlpack(struct mmopt_optimizer *optimizer,
-                                                void *managed);
-
-/**
- * Forgets micro-batches that were accumulated since the last step.
- *
- * Errors: STATE while another call uses the object.
- *
- * @param[in,out] optimizer changed: needed alone.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer);
-
-/**
- * Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
- * than one micro-batch per step they are added up now; else they are read by the step.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
- * that it needs.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param loss of the micro-batch.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
-                                               size_t model,
-                                               double loss);
-
-/**
- * One coordinated step: check, clip, share, update, synchronise. report may be NULL.
- *
- * Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
- * fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
- * step can be taken again then.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param[out] report becomes what the step did; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_step(struct mmopt_optimizer *optimizer,
-                                         struct mmopt_step_report *report);
-
-/**
- * Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] rates become the numbers.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_rates(const struct mmopt_optimizer *optimizer,
-                                          size_t model,
-                                          struct mmopt_rates *rates);
-
-/**
- * Steps taken, those before a load included; 0 for NULL.
- *
- * @param[in] optimizer only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_optimizer_n_steps(const struct mmopt_optimizer *optimizer);
-
-/**
- * Sets the base learning rate of the coming steps, finite and at least 0.
- *
- * Errors: INVALID_ARGUMENT for a number out of range.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param rate finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_learning_rate(struct mmopt_optimizer *optimizer,
-                                                      double rate);
-
-/**
- * Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param model its number, from 0.
- * @param weight finite, at least 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *optimizer,
-                                                     size_t model,
-                                                     double weight);
-
-/**
- * What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer,
-                                         char **text);
-
-/**
- * What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *optimizer,
-                                              char **json);
-
-/**
- * Writes the optimizer's state (moments, masters and counters, not the host's values) into a
- * directory, made if need be. A crash at any point leaves the last one whole.
- *
- * Errors: IO when a file cannot be written.
- *
- * @param[in] optimizer only read: threads may share it.
- * @param[in] directory the directory, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer *optimizer,
-                                                    const char *directory);
-
-/**
- * Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
- * the host's values as they were then, before or after this call, the same bits follow. A bf16 or
- * f16 value that is another one now replaces its master.
- *
- * Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
- * optimizer is unchanged then.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param[in] directory the directory, UTF-8.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
-                                           const char *directory);
-
-/**
- * Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
- * are called. NULL is harmless.
- *
- * @param optimizer may be NULL; gone afterwards.
- */
-MMOPT_API
-void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
-
-/**
- * Shows a callback each gradient of a step before anything looks at it, so that a filter or an
- * update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
- * must stay valid until then, or until the optimizer is freed.
- *
- * Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
- * micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
- * back where it has changed them, changes of a gradient with strides count for this step and do
- * not reach the host's memory, and changed values reach it when the step succeeds.
- *
- * Errors: STATE while another call uses the optimizer.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_gradient_callback(struct mmopt_optimizer *optimizer,
-                                                          mmopt_gradient_fn callback,
-                                                          void *user);
-
-/**
- * Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
- * is handed back to it and must stay valid until then, or until the optimizer is freed.
- *
- * Errors: STATE while another call uses the optimizer.
- *
- * @param[in,out] optimizer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *optimizer,
-                                                      mmopt_rate_fn callback,
-                                                      void *user);
-
-/**
- * Fills in the defaults: dense, row-major f32. NULL is harmless.
- *
- * @param[out] layout becomes the defaults; may be NULL.
- */
-MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -28,12 +28,15 @@ files="lib/libmmopt.so lib/libmmopt.so.$major lib/libmmopt.so.$version lib/libmm
 include/mmopt.h include/mmopt.hpp lib/pkgconfig/mmopt.pc
 lib/cmake/mmopt/mmoptConfig.cmake lib/cmake/mmopt/mmoptConfigVersion.cmake
 share/licenses/mmopt/LICENSE"
+for header in "$source"/bindings/cpp/mmopt/*.hpp; do
+    files="$files include/mmopt/${header##*/}"
+done
 
 if [ "$remove" = yes ]; then
     for file in $files; do
         rm -f "$root/$file"
     done
-    rmdir "$root/lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
+    rmdir "$root/include/mmopt" "$root/lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
     echo "removed libmmopt $version from $root"
     exit 0
 fi
@@ -44,7 +47,7 @@ for file in libmmopt.so libmmopt.a; do
     fi
 done
 
-mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include" \
+mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include/mmopt" \
     "$root/share/licenses/mmopt"
 # Copied beside their places and renamed: a running program keeps the file that it has open.
 put() {
@@ -58,6 +61,9 @@ ln -sf "libmmopt.so.$version" "$root/lib/libmmopt.so.$major"
 ln -sf "libmmopt.so.$major" "$root/lib/libmmopt.so"
 put "$source/include/mmopt.h" include/mmopt.h 644
 put "$source/bindings/cpp/mmopt.hpp" include/mmopt.hpp 644
+for header in "$source"/bindings/cpp/mmopt/*.hpp; do
+    put "$header" "include/mmopt/${header##*/}" 644
+done
 put "$source/LICENSE" share/licenses/mmopt/LICENSE 644
 
 cat > "$root/lib/pkgconfig/mmopt.pc" <<END
