@@ -305,6 +305,8 @@ TEST_F(Joint, HostTensorsGoIn) {
     const std::array<std::int64_t, 1> rows = {1};
     const mmopt::tensor input("input_ids", shape, ids), seen("attention_mask", shape, mask),
         kinds("token_type_ids", shape, types), wanted("labels", rows, labels);
+    joint.prepare(1, {input, seen, wanted});
+    EXPECT_EQ(code_of([&] { joint.prepare(1, {input, seen}); }), MMOPT_CODE_NOT_FOUND);
     const auto one = joint.forward_backward(1, {input, seen, wanted});
     EXPECT_EQ(one.n_labels, 1U);
     joint.zero_grad();
