@@ -1059,9 +1059,15 @@ typedef struct mmopt_loader_options {
      */
     uint32_t all_windows;
     /**
-     * Must be 0.
+     * Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0: each
+     * is a row of its own.
      */
-    uint32_t reserved;
+    uint32_t pack;
+    /**
+     * Question answering: tokens that neighbouring windows of a context share; default 64, at most
+     * half of the window's context.
+     */
+    size_t overlap;
 } mmopt_loader_options;
 
 /**
