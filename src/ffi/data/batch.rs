@@ -103,7 +103,7 @@ pub unsafe extern "C" fn mmopt_batch_tensors(
     })
 }
 
-/// Which example of the corpus stands behind each row of one model's part. Both results are valid
+/// The index in the corpus of each row's example, for one model's part. Both results are valid
 /// as long as the batch.
 ///
 /// Errors: INVALID_ARGUMENT for a model that there is not.

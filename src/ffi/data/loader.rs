@@ -154,7 +154,7 @@ fn encode(
 }
 
 /// Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
-/// and makes a loader that stands at the start of epoch 0.
+/// and makes a loader at the start of epoch 0.
 ///
 /// Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
 /// without room beside the special tokens, or not one full batch with drop_last.
