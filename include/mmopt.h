@@ -1886,7 +1886,7 @@ struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
                                         size_t *n_tensors);
 
 /**
- * Which example of the corpus stands behind each row of one model's part. Both results are valid
+ * The index in the corpus of each row's example, for one model's part. Both results are valid
  * as long as the batch.
  *
  * Errors: INVALID_ARGUMENT for a model that there is not.
@@ -2128,7 +2128,7 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
 
 /**
  * Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
- * and makes a loader that stands at the start of epoch 0.
+ * and makes a loader at the start of epoch 0.
  *
  * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
  * without room beside the special tokens, or not one full batch with drop_last.

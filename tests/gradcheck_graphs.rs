@@ -10,7 +10,7 @@ use mmopt::error::Kind;
 use mmopt::onnx::{Build, Graph, TensorData, ValueType};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
-    NonFinite, PrecomputedGradients, find_non_finite, precomputed_graph, training_graph,
+    NonFiniteOrigin, PrecomputedGradients, find_non_finite, precomputed_graph, training_graph,
 };
 
 fn runtime() -> bool {
@@ -82,7 +82,7 @@ fn roots() -> Vec<u8> {
     graph.to_bytes().unwrap()
 }
 
-fn find(x: [f32; 3]) -> Option<NonFinite> {
+fn find(x: [f32; 3]) -> Option<NonFiniteOrigin> {
     let x = Tensor::from_slice(&[1, 3], &x).unwrap();
     find_non_finite(&roots(), &["z"], &[("x", &x)]).unwrap()
 }

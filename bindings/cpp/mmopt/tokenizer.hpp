@@ -94,9 +94,8 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
     [[nodiscard]] std::string decode(span<const std::uint32_t> ids,
                                      bool skip_special_tokens = true) const {
         char *text = nullptr;
-        detail::check(
-            mmopt_tokenizer_decode(get(), ids.data(), ids.size(),
-                                              skip_special_tokens ? 1 : 0, &text));
+        detail::check(mmopt_tokenizer_decode(get(), ids.data(), ids.size(),
+                                             skip_special_tokens ? 1 : 0, &text));
         return detail::take(text);
     }
 

@@ -123,7 +123,7 @@ fn ask(
     })?;
     match answer {
         0 => Ok(GradientAction::Use),
-        1 => Ok(GradientAction::Taken),
+        1 => Ok(GradientAction::Handled),
         2 => Err(Error::new(Kind::Cancelled, "the gradient callback asked to stop")),
         other => Err(Error::invalid(format!(
             "the gradient callback returned {other}; an mmopt_gradient_action is 0, 1 or 2"

@@ -28,6 +28,6 @@ pub unsafe extern "C" fn mmopt_trainer_prepare(
         let mut trainer = exclusive(trainer)?;
         let views = views(tensors, n_tensors)?;
         let prepared = trainer.trainer.prepare(model, &borrow(&views));
-        trainer.trainer.told("opening a session", prepared)
+        trainer.trainer.log_error("opening a session", prepared)
     })
 }
