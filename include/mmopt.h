@@ -879,8 +879,8 @@ struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
                                         size_t *n_tensors);
 
 /**
- * The index in the corpus of the example behind each row of one model's part. Valid as long as the
- * batch.
+ * The index in the corpus of each row's example, for one model's part. Both results are valid
+ * as long as the batch.
  *
  * Errors: INVALID_ARGUMENT when model is out of range.
  *
@@ -957,8 +957,16 @@ typedef struct mmopt_loader_options {
      * (default): one row, with the answer near its middle.
      */
     uint32_t all_windows;
-    /** Must be 0. */
-    uint32_t reserved;
+    /**
+     * Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0: each
+     * is a row of its own.
+     */
+    uint32_t pack;
+    /**
+     * Question answering: tokens that neighbouring windows of a context share; default 64, at most
+     * half of the window's context.
+     */
+    size_t overlap;
 } mmopt_loader_options;
 
 /**

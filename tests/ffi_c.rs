@@ -71,6 +71,12 @@ fn trainer() {
 }
 
 #[test]
+#[cfg(feature = "text")]
+fn metrics() {
+    check("c/metrics.c");
+}
+
+#[test]
 fn optimizer() {
     check("c/optimizer.c");
 }

@@ -23,7 +23,7 @@ fn unpacked(folder: &Path, name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn learned(corpus: &Corpus, style: TokenizerStyle) -> Tokenizer {
+fn trained(corpus: &Corpus, style: TokenizerStyle) -> Tokenizer {
     let options = TokenizerTrainOptions { style, vocab_size: 6000, ..Default::default() };
     Tokenizer::train(&options, &corpus.texts()).unwrap()
 }
@@ -40,15 +40,15 @@ fn sentences_for_three_models() {
     assert_eq!(train.labels().names(), ["0", "1"]);
     assert!((dev.majority_fraction() - 444.0 / 872.0).abs() < 1e-9, "{}", dev.majority_fraction());
     let encode = |style| {
-        let tokenizer = learned(&train, style);
+        let tokenizer = trained(&train, style);
         assert_eq!(tokenizer.vocab_size(), 6000);
         let options = EncodeOptions { max_length: Some(64), ..Default::default() };
         let data = Dataset::encode(&train, &tokenizer, &options).unwrap();
         let unknown = tokenizer.special_token_id(SpecialToken::Unk);
         let ids = data.sequences().iter().flat_map(|s| &s.ids);
-        let share =
+        let fraction =
             ids.clone().filter(|id| Some(**id) == unknown).count() as f64 / ids.count() as f64;
-        assert!(share < 0.001, "{style:?}: {share} unknown");
+        assert!(fraction < 0.001, "{style:?}: {fraction} unknown");
         Arc::new(data)
     };
     let data =
@@ -74,10 +74,10 @@ fn entities() {
         assert_eq!(corpus.len(), sentences, "{name}");
         assert_eq!(corpus.labels().id("O"), Some(0));
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2] {
-            let tokenizer = learned(&corpus, style);
+            let tokenizer = trained(&corpus, style);
             let options = EncodeOptions { max_length: Some(256), ..Default::default() };
             let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
-            let (mut gold, mut back) = (Vec::new(), Vec::new());
+            let (mut labels_of_words, mut back) = (Vec::new(), Vec::new());
             for (i, sequence) in data.sequences().iter().enumerate() {
                 let Example::Words { words, tags } = &corpus.examples()[i] else { panic!() };
                 let Target::Tags(labels) = &sequence.target else { panic!() };
@@ -85,10 +85,10 @@ fn entities() {
                     labels.iter().map(|&l| u32::try_from(l).unwrap_or(0)).collect();
                 let found = data.word_classes(i, &classes, words.len()).unwrap();
                 let name = |id: u32| corpus.labels().name(id).unwrap().to_owned();
-                gold.push(tags.iter().map(|&t| name(t)).collect::<Vec<_>>());
+                labels_of_words.push(tags.iter().map(|&t| name(t)).collect::<Vec<_>>());
                 back.push(found.iter().map(|t| name(t.unwrap_or(0))).collect::<Vec<_>>());
             }
-            let scores = metrics::entity_scores(&back, &gold).unwrap();
+            let scores = metrics::entity_scores(&back, &labels_of_words).unwrap();
             assert!(scores.overall.f1 > 0.995, "{name} {style:?} {:?}", scores.overall);
             assert!(scores.overall.support > 500);
         }
@@ -105,7 +105,7 @@ fn questions() {
     assert_eq!((train.len(), eval.len()), (3838, 1190));
     let part = eval.subset(&(0..200).collect::<Vec<_>>()).unwrap();
     for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
-        let tokenizer = learned(&eval, style);
+        let tokenizer = trained(&eval, style);
         let options = EncodeOptions { max_length: Some(192), ..Default::default() };
         let data = Dataset::encode(&part, &tokenizer, &options).unwrap();
         let (mut found, mut accepted) = (Vec::new(), Vec::new());
@@ -133,7 +133,7 @@ fn text_for_language_models() {
     let folder = tempfile::tempdir().unwrap();
     let Some(path) = unpacked(folder.path(), "wikitext2-valid.txt") else { return };
     let corpus = Corpus::read_plain_text(&path, SampleBy::Paragraph).unwrap();
-    let tokenizer = learned(&corpus, TokenizerStyle::Gpt2);
+    let tokenizer = trained(&corpus, TokenizerStyle::Gpt2);
     let options = EncodeOptions { max_length: Some(128), ..Default::default() };
     let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
     let full = data.sequences().iter().filter(|s| s.ids.len() == 128).count();
