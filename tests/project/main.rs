@@ -1,0 +1,5 @@
+//! The project itself: what the architecture forbids, and whether the pages say what is so.
+
+mod layers;
+mod operators_doc;
+mod readme;
