@@ -46,7 +46,7 @@ demo: runtime examples
 
 # Release mode: the debug build makes the numerical tests several times slower.
 test: runtime
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --workspace
 	$(MAKE) examples
 
 # The same gradients on the oldest, a middle and the newest supported ONNX Runtime; fetches them.
@@ -65,21 +65,21 @@ format:
 	$(CARGO) fmt --all -- --check
 
 lint:
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 # Regenerates include/mmopt.h from src/ffi; a test fails when it is stale.
 header:
-	MMOPT_UPDATE_HEADER=1 $(CARGO) test --release --locked --test header
+	MMOPT_UPDATE_HEADER=1 $(CARGO) test --release --locked --test abi -- header_file::
 
 # The exported symbols, types and signatures against tests/data/abi; the header in every mode of
 # gcc and clang; each function's calls and comment. A part of `make test`.
 test-abi: runtime
-	$(CARGO) test --release --locked --test abi --test abi_calls --test header -- --nocapture
+	$(CARGO) test --release --locked --test abi -- --nocapture dump:: calls:: header_file::
 
 # After a deliberate change of src/ffi: writes the header, tests/data/abi and docs/abi_coverage.md
 # anew, and prints what breaks programs that exist.
 abi-dump: runtime header lib
-	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi --test abi_calls -- --nocapture
+	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi -- --nocapture dump:: calls::
 
 # The header's documentation, in build/docs/html. A warning is an error.
 docs:
@@ -111,7 +111,7 @@ bench-train: runtime
 
 # From an exported BERT-base to a training session: seconds and memory.
 bench-load: runtime
-	$(CARGO) run --release --locked --example load_base -- $(or $(ROUNDS),5)
+	$(CARGO) run --release --locked -p mmopt-tools --bin load_base -- $(or $(ROUNDS),5)
 
 # A step of a tiny model through C, C++ and Go against Rust.
 bench-abi: lib

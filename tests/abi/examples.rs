@@ -1,4 +1,4 @@
-//! The C and C++ examples do what they say: they learn, what they write can be read, and an
+//! The C, C++ and Rust examples do what they say: they learn, what they write can be read, and an
 //! interrupted training goes on bit by bit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -139,7 +139,11 @@ fn the_short_program_trains() {
         println!("not run: no ONNX Runtime");
         return;
     }
-    let example = Example::new("c/two_models.c");
+    check_two_models(&Example::new("c/two_models.c"));
+}
+
+/// Two steps on 32 sentences, and both models saved.
+fn check_two_models(example: &Example) {
     let lines: Vec<String> = (0..32)
         .map(|i| format!("{} film number {i}\t{}\n", ["fine", "dull"][i % 2], i % 2))
         .collect();
@@ -148,6 +152,29 @@ fn the_short_program_trains() {
     assert!(text.lines().count() == 2 && text.contains("step 2: bert"), "{text}");
     assert!(!example.read("gpt2/model.safetensors").is_empty());
     assert!(!example.read("bert/config.json").is_empty());
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn the_rust_program_trains() {
+    if runtime().is_none() {
+        println!("not run: no ONNX Runtime");
+        return;
+    }
+    // Built with the tests unless these were asked for by name; then it is built here.
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--locked", "--offline", "--example", "two_models"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = build.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // This program lies in target/PROFILE/deps.
+    let tests = std::env::current_exe().unwrap();
+    let programs = tests.parent().and_then(Path::parent).unwrap().join("examples");
+    let program = programs.join("two_models").with_extension(std::env::consts::EXE_EXTENSION);
+    check_two_models(&Example { program, dir: tempfile::tempdir().unwrap() });
 }
 
 #[test]

@@ -12,5 +12,8 @@ fn operators_page_is_fresh() {
         std::fs::write(path, &page).unwrap();
     }
     let found = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(found == page, "{path} is stale; run `UPDATE_DOCS=1 cargo test --test operators_doc`");
+    assert!(
+        found == page,
+        "{path} is stale; run `UPDATE_DOCS=1 cargo test --test project operators`"
+    );
 }
