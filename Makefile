@@ -8,27 +8,39 @@ RUNTIME := .runtime
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD := build
 C_FLAGS := -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Iinclude $(CFLAGS)
-# Found both in this tree and after the build folder was moved with its library.
-LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
+
+# The name that programs look for at run time, which build.rs puts into the library; and where they
+# look. Windows knows neither: programs find mmopt.dll beside themselves or in PATH.
+RPATH := -Wl,-rpath,$(abspath $(TARGET))
+ifeq ($(OS),Windows_NT)
+RPATH :=
+EXE := .exe
+else ifeq ($(shell uname -s),Darwin)
+SHARED := libmmopt.dylib
+SONAME := libmmopt.0.dylib
+else
+SHARED := libmmopt.so
+SONAME := libmmopt.so.0
+endif
+LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 
 C_SOURCES := $(wildcard examples/c/*.c)
-C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
+C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train docs fuzz-abi test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train docs fuzz-abi test-sanitizers test-go-race
 
 all: lib runtime
 
-# The link has the name that programs look for at run time (the SONAME).
 lib:
 	$(CARGO) build --release --locked
-	ln -sf libmmopt.so $(TARGET)/libmmopt.so.0
+	$(if $(SONAME),ln -sf $(SHARED) $(TARGET)/$(SONAME))
 
 runtime:
 	scripts/fetch_runtime.sh $(RUNTIME)
 
 examples: lib $(C_EXAMPLES)
 
-$(BUILD)/examples/%: examples/c/%.c include/mmopt.h $(wildcard examples/c/*.h) | lib
+$(BUILD)/examples/%$(EXE): examples/c/%.c include/mmopt.h $(wildcard examples/c/*.h) | lib
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $< -o $@ $(LINK)
 
@@ -64,8 +76,12 @@ test-gpu:
 format:
 	$(CARGO) fmt --all -- --check
 
-lint:
+lint: check-targets
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+# The library compiles for Windows, macOS and 64-bit Arm; of a target that is not installed it says so.
+check-targets:
+	CARGO="$(CARGO)" scripts/check_targets.sh
 
 # Regenerates include/mmopt.h from src/ffi; a test fails when it is stale.
 header:

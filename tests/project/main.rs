@@ -3,3 +3,4 @@
 mod layers;
 mod operators_doc;
 mod readme;
+mod scripts;
