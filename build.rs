@@ -53,14 +53,20 @@ fn header(out: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The files in the order of the `mod` lines, which is the header's order.
+/// The files in the order of the `mod` lines of mod.rs, folder by folder: the header's order.
 fn sources(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let modules = fs::read_to_string(folder.join("mod.rs"))?;
-    let files = modules
-        .lines()
-        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
-        .map(|name| folder.join(format!("{name}.rs")))
-        .collect();
+    let mut files = Vec::new();
+    for line in modules.lines() {
+        let line = line.strip_prefix("pub(super) ").unwrap_or(line);
+        let Some(name) = line.strip_prefix("mod ").and_then(|m| m.strip_suffix(';')) else {
+            continue;
+        };
+        match folder.join(name) {
+            inner if inner.is_dir() => files.extend(sources(&inner)?),
+            _ => files.push(folder.join(format!("{name}.rs"))),
+        }
+    }
     Ok(files)
 }
 

@@ -921,43 +921,6 @@ typedef struct mmopt_tokenizer mmopt_tokenizer;
 typedef struct mmopt_trainer mmopt_trainer;
 
 /**
- * A view of a dense, row-major tensor in host memory; it owns nothing.
- *
- * As an input it must stay valid during the call, and the call reads it only. As an output it
- * points into the object that it was asked of, and the function that gives it says until when.
- */
-typedef struct mmopt_tensor {
-    /**
-     * The name of the input, output or parameter; UTF-8.
-     */
-    const char *name;
-    /**
-     * The element type, an mmopt_dtype.
-     */
-    uint32_t dtype;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved;
-    /**
-     * The dimensions, outermost first; NULL is allowed when n_dims is 0 (a scalar).
-     */
-    const int64_t *shape;
-    /**
-     * How many dimensions.
-     */
-    size_t n_dims;
-    /**
-     * The elements, of any alignment, in the machine's byte order.
-     */
-    const void *data;
-    /**
-     * The size of data in bytes: the product of the dimensions times the element's size.
-     */
-    size_t n_bytes;
-} mmopt_tensor;
-
-/**
  * How labelled texts are read. mmopt_corpus_options_init fills in the defaults.
  */
 typedef struct mmopt_corpus_options {
@@ -1000,6 +963,45 @@ typedef struct mmopt_corpus_options {
      */
     const struct mmopt_corpus *labels_of;
 } mmopt_corpus_options;
+
+/**
+ * How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+ */
+typedef struct mmopt_tokenizer_options {
+    /**
+     * sizeof(mmopt_tokenizer_options).
+     */
+    size_t struct_size;
+    /**
+     * Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+     */
+    uint32_t architecture;
+    /**
+     * An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
+     */
+    uint32_t kind;
+    /**
+     * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
+     * at least 256 and their special tokens.
+     */
+    size_t vocab_size;
+    /**
+     * A pair of pieces is merged only if it occurs this often; default 2.
+     */
+    uint64_t min_frequency;
+    /**
+     * 1 (default): lower-case and strip accents first (WordPiece only).
+     */
+    uint32_t lowercase;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Greatest length of a sequence in tokens, which is also what is saved; default 512.
+     */
+    size_t max_length;
+} mmopt_tokenizer_options;
 
 /**
  * How a corpus is encoded and walked. mmopt_loader_options_init fills in the defaults.
@@ -1063,43 +1065,41 @@ typedef struct mmopt_loader_options {
 } mmopt_loader_options;
 
 /**
- * How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+ * A view of a dense, row-major tensor in host memory; it owns nothing.
+ *
+ * As an input it must stay valid during the call, and the call reads it only. As an output it
+ * points into the object that it was asked of, and the function that gives it says until when.
  */
-typedef struct mmopt_tokenizer_options {
+typedef struct mmopt_tensor {
     /**
-     * sizeof(mmopt_tokenizer_options).
+     * The name of the input, output or parameter; UTF-8.
      */
-    size_t struct_size;
+    const char *name;
     /**
-     * Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+     * The element type, an mmopt_dtype.
      */
-    uint32_t architecture;
-    /**
-     * An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
-     */
-    uint32_t kind;
-    /**
-     * Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
-     * at least 256 and their special tokens.
-     */
-    size_t vocab_size;
-    /**
-     * A pair of pieces is merged only if it occurs this often; default 2.
-     */
-    uint64_t min_frequency;
-    /**
-     * 1 (default): lower-case and strip accents first (WordPiece only).
-     */
-    uint32_t lowercase;
+    uint32_t dtype;
     /**
      * Must be 0.
      */
     uint32_t reserved;
     /**
-     * Greatest length of a sequence in tokens, which is also what is saved; default 512.
+     * The dimensions, outermost first; NULL is allowed when n_dims is 0 (a scalar).
      */
-    size_t max_length;
-} mmopt_tokenizer_options;
+    const int64_t *shape;
+    /**
+     * How many dimensions.
+     */
+    size_t n_dims;
+    /**
+     * The elements, of any alignment, in the machine's byte order.
+     */
+    const void *data;
+    /**
+     * The size of data in bytes: the product of the dimensions times the element's size.
+     */
+    size_t n_bytes;
+} mmopt_tensor;
 
 /**
  * A loss. mmopt_loss_options_init fills in the defaults.
@@ -1418,75 +1418,6 @@ typedef struct mmopt_step_report {
 } mmopt_step_report;
 
 /**
- * One parameter of a step that is about to be taken. All pointers are valid during the callback.
- */
-typedef struct mmopt_gradient {
-    /**
-     * The model's number.
-     */
-    size_t model;
-    /**
-     * The parameter's number within its model.
-     */
-    size_t parameter;
-    /**
-     * The model's name.
-     */
-    const char *model_name;
-    /**
-     * The parameter's name.
-     */
-    const char *name;
-    /**
-     * The dimensions, outermost first.
-     */
-    const int64_t *shape;
-    /**
-     * How many dimensions.
-     */
-    size_t n_dims;
-    /**
-     * The product of the dimensions.
-     */
-    size_t n_elements;
-    /**
-     * The values, dense and row-major; the host may write them.
-     */
-    float *value;
-    /**
-     * The gradient of the values, which the host may write; the sum over the micro-batches.
-     */
-    float *gradient;
-    /**
-     * The step uses scale times the gradient: 1 over the number of micro-batches when it averages
-     * over them, else 1.
-     */
-    double scale;
-    /**
-     * The step's number, from 1.
-     */
-    uint64_t step;
-    /**
-     * 0; for later versions.
-     */
-    uint64_t reserved[4];
-} mmopt_gradient;
-
-/**
- * Called within a step for each parameter that has a gradient, after micro-batches were added up
- * and before anything looks at the gradients: model by model, parameter by parameter, on the
- * thread of mmopt_trainer_step or mmopt_optimizer_step. It returns an mmopt_gradient_action; any
- * other number fails the step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the object
- * that it is set on.
- *
- * It is not called for frozen parameters, for models without a pass since the last step, and for
- * models that will be skipped as their loss is not finite. Gradients that are not finite it may
- * mend. Where the step fails, at its word or later, the library has changed nothing, but what the
- * callback has written stays; the step can be taken again, and asks again.
- */
-typedef uint32_t (*mmopt_gradient_fn)(void *user, const struct mmopt_gradient *gradient);
-
-/**
  * A model's learning rate, the factors it is made of, and other numbers of its last step.
  */
 typedef struct mmopt_rates {
@@ -1573,6 +1504,75 @@ typedef struct mmopt_progress {
  * changed nothing. It must not call into the object that it is set on.
  */
 typedef uint32_t (*mmopt_progress_fn)(void *user, const struct mmopt_progress *progress);
+
+/**
+ * One parameter of a step that is about to be taken. All pointers are valid during the callback.
+ */
+typedef struct mmopt_gradient {
+    /**
+     * The model's number.
+     */
+    size_t model;
+    /**
+     * The parameter's number within its model.
+     */
+    size_t parameter;
+    /**
+     * The model's name.
+     */
+    const char *model_name;
+    /**
+     * The parameter's name.
+     */
+    const char *name;
+    /**
+     * The dimensions, outermost first.
+     */
+    const int64_t *shape;
+    /**
+     * How many dimensions.
+     */
+    size_t n_dims;
+    /**
+     * The product of the dimensions.
+     */
+    size_t n_elements;
+    /**
+     * The values, dense and row-major; the host may write them.
+     */
+    float *value;
+    /**
+     * The gradient of the values, which the host may write; the sum over the micro-batches.
+     */
+    float *gradient;
+    /**
+     * The step uses scale times the gradient: 1 over the number of micro-batches when it averages
+     * over them, else 1.
+     */
+    double scale;
+    /**
+     * The step's number, from 1.
+     */
+    uint64_t step;
+    /**
+     * 0; for later versions.
+     */
+    uint64_t reserved[4];
+} mmopt_gradient;
+
+/**
+ * Called within a step for each parameter that has a gradient, after micro-batches were added up
+ * and before anything looks at the gradients: model by model, parameter by parameter, on the
+ * thread of mmopt_trainer_step or mmopt_optimizer_step. It returns an mmopt_gradient_action; any
+ * other number fails the step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the object
+ * that it is set on.
+ *
+ * It is not called for frozen parameters, for models without a pass since the last step, and for
+ * models that will be skipped as their loss is not finite. Gradients that are not finite it may
+ * mend. Where the step fails, at its word or later, the library has changed nothing, but what the
+ * callback has written stays; the step can be taken again, and asks again.
+ */
+typedef uint32_t (*mmopt_gradient_fn)(void *user, const struct mmopt_gradient *gradient);
 
 /**
  * How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
@@ -1699,13 +1699,6 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
- *
- * @param[out] text may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_string_free(char *text);
-
-/**
  * The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
  *
  * @param[in] error only read: threads may share it.
@@ -1726,6 +1719,13 @@ MMOPT_API const char *mmopt_error_message(const struct mmopt_error *error);
  * @param error may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_error_free(struct mmopt_error *error);
+
+/**
+ * Frees a text that a function of this library gave away as `char *`. NULL is harmless.
+ *
+ * @param[out] text may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_string_free(char *text);
 
 /**
  * The version of the loaded library as text, for example "0.1.0"; static, never freed. The macros
@@ -1783,66 +1783,6 @@ uint32_t mmopt_architecture_from_name(const char *name);
  * @param architecture an mmopt_architecture.
  */
 MMOPT_API const char *mmopt_architecture_name(uint32_t architecture);
-
-/**
- * The number of models; 0 for NULL.
- *
- * @param[in] batch only read: threads may share it.
- */
-MMOPT_API size_t mmopt_batch_n_models(const struct mmopt_batch *batch);
-
-/**
- * The number of rows of one model's part; 0 for NULL, and for any other model.
- *
- * @param[in] batch only read: threads may share it.
- * @param model its number, from 0.
- */
-MMOPT_API size_t mmopt_batch_n_rows(const struct mmopt_batch *batch, size_t model);
-
-/**
- * The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
- * the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
- * length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
- * results are valid as long as the batch.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] batch only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] tensors become the views.
- * @param[out] n_tensors becomes how many.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
-                                        size_t model,
-                                        const struct mmopt_tensor **tensors,
-                                        size_t *n_tensors);
-
-/**
- * Which example of the corpus stands behind each row of one model's part. Both results are valid
- * as long as the batch.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] batch only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] examples become their numbers, one a row.
- * @param[out] n_rows becomes how many.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_batch_examples(const struct mmopt_batch *batch,
-                                         size_t model,
-                                         const size_t **examples,
-                                         size_t *n_rows);
-
-/**
- * Frees a batch. NULL is harmless.
- *
- * @param batch may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_batch_free(struct mmopt_batch *batch);
 
 /**
  * Fills the options with their defaults. NULL is harmless.
@@ -2057,140 +1997,6 @@ MMOPT_API void mmopt_corpus_free(struct mmopt_corpus *corpus);
  *
  * @param[out] options becomes the defaults; may be NULL.
  */
-MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
-
-/**
- * Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
- * and makes a loader that stands at the start of epoch 0.
- *
- * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
- * without room beside the special tokens, or not one full batch with drop_last.
- *
- * @param[in] corpus only read: threads may share it.
- * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
- * @param n_models how many models.
- * @param[in] options NULL: the defaults.
- * @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
-                                        const struct mmopt_tokenizer *const *tokenizers,
-                                        size_t n_models,
-                                        const struct mmopt_loader_options *options,
-                                        struct mmopt_loader **loader);
-
-/**
- * The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
- * an epoch the result is NULL without an error, and the next call begins the following epoch.
- *
- * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
- *
- * @param[in,out] loader changed: needed alone.
- * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
-                                      struct mmopt_batch **batch);
-
-/**
- * The batches of an epoch; 0 for NULL.
- *
- * @param[in] loader only read: threads may share it.
- */
-MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
-
-/**
- * Epochs done; 0 for NULL.
- *
- * @param[in] loader only read: threads may share it.
- */
-MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
-
-/**
- * Batches of the current epoch done; 0 for NULL.
- *
- * @param[in] loader only read: threads may share it.
- */
-MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
-
-/**
- * Goes to the start of an epoch; 0 is the first.
- *
- * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
- *
- * @param[in,out] loader changed: needed alone.
- * @param epoch its number, from 0.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
-                                           uint64_t epoch);
-
-/**
- * Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
- * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param[in] loader only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
-                                       char **json);
-
-/**
- * Goes to where mmopt_loader_state was asked.
- *
- * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
- * seed; the loader is unchanged then.
- *
- * @param[in,out] loader changed: needed alone.
- * @param[in] json a text of mmopt_loader_state.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_loader_restore(struct mmopt_loader *loader,
-                                         const char *json);
-
-/**
- * Frees a loader. NULL is harmless.
- *
- * @param loader may be NULL; gone afterwards.
- */
-MMOPT_API void mmopt_loader_free(struct mmopt_loader *loader);
-
-/**
- * One batch without labels from n texts, with a part for each of n_models models, for predictions.
- * max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
- *
- * Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
- * without room beside the special tokens.
- *
- * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
- * @param n_models how many models.
- * @param[in] texts n texts, UTF-8.
- * @param n how many.
- * @param max_length greatest length in tokens; 0: the tokenizer's.
- * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *tokenizers,
-                                       size_t n_models,
-                                       const char *const *texts,
-                                       size_t n,
-                                       size_t max_length,
-                                       struct mmopt_batch **batch);
-
-/**
- * Fills the options with their defaults. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- */
 MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *options);
 
 /**
@@ -2359,68 +2165,198 @@ MMOPT_API size_t mmopt_encoding_n_truncated(const struct mmopt_encoding *encodin
 MMOPT_API void mmopt_encoding_free(struct mmopt_encoding *encoding);
 
 /**
- * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
- * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+ * Fills the options with their defaults. NULL is harmless.
  *
- * Errors: as mmopt_trainer_forward_backward.
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
+
+/**
+ * Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
+ * and makes a loader that stands at the start of epoch 0.
  *
- * @param[in,out] trainer changed: needed alone.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
+ * Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
+ * without room beside the special tokens, or not one full batch with drop_last.
+ *
+ * @param[in] corpus only read: threads may share it.
+ * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+ * @param n_models how many models.
+ * @param[in] options NULL: the defaults.
+ * @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
-                                           size_t model,
-                                           const struct mmopt_tensor *tensors,
-                                           size_t n_tensors,
-                                           struct mmopt_evaluation **evaluation);
+struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
+                                        const struct mmopt_tokenizer *const *tokenizers,
+                                        size_t n_models,
+                                        const struct mmopt_loader_options *options,
+                                        struct mmopt_loader **loader);
 
 /**
- * The loss; NaN without labels, and for NULL.
+ * The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
+ * an epoch the result is NULL without an error, and the next call begins the following epoch.
  *
- * @param[in] evaluation only read: threads may share it.
- */
-MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
-
-/**
- * Right predictions; 0 without labels, and for NULL.
+ * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
  *
- * @param[in] evaluation only read: threads may share it.
+ * @param[in,out] loader changed: needed alone.
+ * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
  */
-MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
+                                      struct mmopt_batch **batch);
 
 /**
- * Labels that count; 0 without labels, and for NULL.
+ * The batches of an epoch; 0 for NULL.
  *
- * @param[in] evaluation only read: threads may share it.
+ * @param[in] loader only read: threads may share it.
  */
-MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
+MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
 
 /**
- * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
- * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ * Epochs done; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_loader_epoch(const struct mmopt_loader *loader);
+
+/**
+ * Batches of the current epoch done; 0 for NULL.
+ *
+ * @param[in] loader only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_loader_position(const struct mmopt_loader *loader);
+
+/**
+ * Goes to the start of an epoch; 0 is the first.
+ *
+ * Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param epoch its number, from 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_set_epoch(struct mmopt_loader *loader,
+                                           uint64_t epoch);
+
+/**
+ * Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
+ * tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
  *
  * Errors: INVALID_ARGUMENT for NULL only.
  *
- * @param[in] evaluation only read: threads may share it.
+ * @param[in] loader only read: threads may share it.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_state(const struct mmopt_loader *loader,
+                                       char **json);
+
+/**
+ * Goes to where mmopt_loader_state was asked.
+ *
+ * Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
+ * seed; the loader is unchanged then.
+ *
+ * @param[in,out] loader changed: needed alone.
+ * @param[in] json a text of mmopt_loader_state.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_restore(struct mmopt_loader *loader,
+                                         const char *json);
+
+/**
+ * Frees a loader. NULL is harmless.
+ *
+ * @param loader may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_loader_free(struct mmopt_loader *loader);
+
+/**
+ * One batch without labels from n texts, with a part for each of n_models models, for predictions.
+ * max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
+ *
+ * Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
+ * without room beside the special tokens.
+ *
+ * @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+ * @param n_models how many models.
+ * @param[in] texts n texts, UTF-8.
+ * @param n how many.
+ * @param max_length greatest length in tokens; 0: the tokenizer's.
+ * @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_encode(const struct mmopt_tokenizer *const *tokenizers,
+                                       size_t n_models,
+                                       const char *const *texts,
+                                       size_t n,
+                                       size_t max_length,
+                                       struct mmopt_batch **batch);
+
+/**
+ * The number of models; 0 for NULL.
+ *
+ * @param[in] batch only read: threads may share it.
+ */
+MMOPT_API size_t mmopt_batch_n_models(const struct mmopt_batch *batch);
+
+/**
+ * The number of rows of one model's part; 0 for NULL, and for any other model.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ */
+MMOPT_API size_t mmopt_batch_n_rows(const struct mmopt_batch *batch, size_t model);
+
+/**
+ * The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
+ * the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
+ * length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
+ * results are valid as long as the batch.
+ *
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
  * @param[out] tensors become the views.
  * @param[out] n_tensors becomes how many.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
-                                             const struct mmopt_tensor **tensors,
-                                             size_t *n_tensors);
+struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
+                                        size_t model,
+                                        const struct mmopt_tensor **tensors,
+                                        size_t *n_tensors);
 
 /**
- * Frees an evaluation. NULL is harmless.
+ * Which example of the corpus stands behind each row of one model's part. Both results are valid
+ * as long as the batch.
  *
- * @param evaluation may be NULL; gone afterwards.
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] batch only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] examples become their numbers, one a row.
+ * @param[out] n_rows becomes how many.
  */
-MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_batch_examples(const struct mmopt_batch *batch,
+                                         size_t model,
+                                         const size_t **examples,
+                                         size_t *n_rows);
+
+/**
+ * Frees a batch. NULL is harmless.
+ *
+ * @param batch may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_batch_free(struct mmopt_batch *batch);
 
 /**
  * Fills the options with their defaults. NULL is harmless.
@@ -2649,30 +2585,26 @@ struct mmopt_error *mmopt_model_label(const struct mmopt_model *model,
 MMOPT_API void mmopt_model_free(struct mmopt_model *model);
 
 /**
- * Fills the options with their defaults. NULL is harmless.
+ * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
+ * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
+ * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
+ * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
  *
- * @param[out] options becomes the defaults; may be NULL.
- */
-MMOPT_API
-void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
-
-/**
- * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
- * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
- * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
+ * Errors: as mmopt_model_create.
  *
- * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
- * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
- * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
- * comes with the first batch.
- *
- * @param[in,out] model changed: needed alone.
- * @param[in] options must be given.
+ * @param[in] name UTF-8.
+ * @param[in] sizes NULL: a small BERT.
+ * @param[in] tokenizer only read: threads may share it.
+ * @param[in] corpus only read: threads may share it.
+ * @param[out] model becomes the new object, the caller's: mmopt_model_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
-                                                          const struct mmopt_precomputed_gradient_options *options);
+struct mmopt_error *mmopt_model_for_corpus(const char *name,
+                                           const struct mmopt_model_config *sizes,
+                                           const struct mmopt_tokenizer *tokenizer,
+                                           const struct mmopt_corpus *corpus,
+                                           struct mmopt_model **model);
 
 /**
  * Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
@@ -2766,26 +2698,41 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
                                             char **json);
 
 /**
- * A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
- * come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
- * architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
- * sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+ * Fills the options with their defaults. NULL is harmless.
  *
- * Errors: as mmopt_model_create.
+ * @param[out] options becomes the defaults; may be NULL.
+ */
+MMOPT_API
+void mmopt_precomputed_gradient_options_init(struct mmopt_precomputed_gradient_options *options);
+
+/**
+ * Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
+ * are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
+ * holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
  *
- * @param[in] name UTF-8.
- * @param[in] sizes NULL: a small BERT.
- * @param[in] tokenizer only read: threads may share it.
- * @param[in] corpus only read: threads may share it.
- * @param[out] model becomes the new object, the caller's: mmopt_model_free.
+ * Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
+ * Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
+ * have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
+ * comes with the first batch.
+ *
+ * @param[in,out] model changed: needed alone.
+ * @param[in] options must be given.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_model_for_corpus(const char *name,
-                                           const struct mmopt_model_config *sizes,
-                                           const struct mmopt_tokenizer *tokenizer,
-                                           const struct mmopt_corpus *corpus,
-                                           struct mmopt_model **model);
+struct mmopt_error *mmopt_model_set_precomputed_gradients(struct mmopt_model *model,
+                                                          const struct mmopt_precomputed_gradient_options *options);
+
+/**
+ * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
+ * the trainer then refuses. NULL is harmless.
+ *
+ * @param[out] options becomes the defaults; may be NULL.
+ * @param preset an mmopt_preset.
+ */
+MMOPT_API
+void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
+                                uint32_t preset);
 
 /**
  * Reads n_models models, checks that each can be trained, and plans what they share. Loads ONNX
@@ -2949,135 +2896,6 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
  * @param trainer may be NULL; gone afterwards.
  */
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
-
-/**
- * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
- * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
- * stay valid until then, or until the trainer is freed.
- *
- * Errors: STATE while another call uses the trainer.
- *
- * @param[in,out] trainer changed: needed alone.
- * @param callback NULL: none.
- * @param user handed back to the callback.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
-                                                        mmopt_gradient_fn callback,
-                                                        void *user);
-
-/**
- * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
- * a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
- * any thread: the memory lives as long as the last of them. Until the trainer is freed the
- * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
- * through it then counts as a call that needs the trainer alone.
- *
- * Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param writable 0 or 1.
- * @param[out] managed becomes the DLManagedTensorVersioned.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *trainer,
-                                                   size_t model,
-                                                   size_t parameter,
-                                                   uint32_t writable,
-                                                   void **managed);
-
-/**
- * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
- *
- * Errors: STATE as mmopt_trainer_gradient.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param parameter its number, from 0.
- * @param writable 0 or 1.
- * @param[out] managed becomes the DLManagedTensorVersioned.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *trainer,
-                                                  size_t model,
-                                                  size_t parameter,
-                                                  uint32_t writable,
-                                                  void **managed);
-
-/**
- * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
- * The caller owns the text: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] text becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *trainer,
-                                               size_t model,
-                                               char **text);
-
-/**
- * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
- * caller owns it: mmopt_string_free.
- *
- * Errors: INVALID_ARGUMENT for a model that there is not.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *trainer,
-                                                    size_t model,
-                                                    char **json);
-
-/**
- * Finds where a training pass of one model over a batch first goes non-finite, forward or
- * backward, with the parameters as they are now: node, operator, output, position, and the ranges
- * of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
- * the memory of all values at once.
- *
- * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
- * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
- * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
- * mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
- *
- * @param[in] trainer only read: threads may share it.
- * @param model its number, from 0.
- * @param[in] tensors n_tensors views, read in the call only.
- * @param n_tensors how many tensors.
- * @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
- * @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *trainer,
-                                                  size_t model,
-                                                  const struct mmopt_tensor *tensors,
-                                                  size_t n_tensors,
-                                                  char **text,
-                                                  char **json);
-
-/**
- * Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
- * the trainer then refuses. NULL is harmless.
- *
- * @param[out] options becomes the defaults; may be NULL.
- * @param preset an mmopt_preset.
- */
-MMOPT_API
-void mmopt_trainer_options_init(struct mmopt_trainer_options *options,
-                                uint32_t preset);
 
 /**
  * The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
@@ -3443,121 +3261,193 @@ struct mmopt_error *mmopt_cancel_token_reset(const struct mmopt_cancel_token *ca
 MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 
 /**
- * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
- * It and name stay the caller's and must stay valid as long as the view is used; its deleter is
- * not called.
+ * Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
+ * of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
+ * stay valid until then, or until the trainer is freed.
  *
- * Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
- * unknown element type, or elements that are not dense and row-major.
+ * Errors: STATE while another call uses the trainer.
  *
- * @param[in] name UTF-8.
- * @param[in] managed a DLManagedTensorVersioned.
- * @param[out] tensor becomes the view.
+ * @param[in,out] trainer changed: needed alone.
+ * @param callback NULL: none.
+ * @param user handed back to the callback.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_tensor_from_dlpack(const char *name,
-                                             const void *managed,
-                                             struct mmopt_tensor *tensor);
+struct mmopt_error *mmopt_trainer_set_gradient_callback(struct mmopt_trainer *trainer,
+                                                        mmopt_gradient_fn callback,
+                                                        void *user);
 
 /**
- * Describes a parameter by two DLManagedTensorVersioned: its value, dense f32, and its gradient
- * (NULL: none), dense f32, bf16 or f16. They and name stay the caller's and must stay valid until
- * the optimizer that gets the parameter is freed; their deleters are not called
- * (mmopt_optimizer_keep_dlpack hands them over). The parameter is trainable, and its role follows
- * from its name; both can be changed afterwards.
+ * A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
+ * a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
+ * any thread: the memory lives as long as the last of them. Until the trainer is freed the
+ * elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
+ * through it then counts as a call that needs the trainer alone.
  *
- * Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
- * SHAPE for a gradient of another shape.
+ * Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
  *
- * @param[in] name UTF-8.
- * @param[in] value a DLManagedTensorVersioned.
- * @param[in] gradient a DLManagedTensorVersioned; may be NULL.
- * @param[out] parameter becomes the description.
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param writable 0 or 1.
+ * @param[out] managed becomes the DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
-                                                const void *value,
-                                                const void *gradient,
-                                                struct mmopt_parameter *parameter);
+struct mmopt_error *mmopt_trainer_parameter_dlpack(const struct mmopt_trainer *trainer,
+                                                   size_t model,
+                                                   size_t parameter,
+                                                   uint32_t writable,
+                                                   void **managed);
 
 /**
- * As mmopt_parameter_from_dlpack for values that are f32, bf16 or f16, and for any strides without
- * overlap. layout is filled in, too, and the parameter points to it: it must stay where it is
- * until mmopt_optimizer_create has been called.
+ * As mmopt_trainer_parameter_dlpack for a parameter's gradient; each backward pass overwrites it.
  *
- * Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
- * looks at.
+ * Errors: STATE as mmopt_trainer_gradient.
  *
- * @param[in] name UTF-8.
- * @param[in] value a DLManagedTensorVersioned.
- * @param[in] gradient a DLManagedTensorVersioned; may be NULL.
- * @param[out] layout is filled in, too.
- * @param[out] parameter its number, from 0.
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param parameter its number, from 0.
+ * @param writable 0 or 1.
+ * @param[out] managed becomes the DLManagedTensorVersioned.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_parameter_from_dlpack_strided(const char *name,
-                                                        const void *value,
-                                                        const void *gradient,
-                                                        struct mmopt_parameter_layout *layout,
-                                                        struct mmopt_parameter *parameter);
-
-/**
- * Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
- * calls its deleter once; it depends on nothing else.
- *
- * Errors: as for an input: INVALID_ARGUMENT for an unknown element type; SHAPE where n_bytes
- * does not fit the shape.
- *
- * @param[in] tensor what to copy.
- * @param[out] managed becomes the new DLManagedTensorVersioned.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
-                                           void **managed);
-
-/**
- * Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
- * copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
- * old one's. On error the old one stays the caller's.
- *
- * Errors: INVALID_ARGUMENT for NULL only.
- *
- * @param unversioned a DLManagedTensor, given up.
- * @param[out] managed becomes the new DLManagedTensorVersioned.
- */
-MMOPT_API
-MMOPT_MUST_USE
-struct mmopt_error *mmopt_dlpack_from_unversioned(void *unversioned,
+struct mmopt_error *mmopt_trainer_gradient_dlpack(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  size_t parameter,
+                                                  uint32_t writable,
                                                   void **managed);
 
 /**
- * Wraps a DLManagedTensorVersioned in a DLManagedTensor, the form before DLPack 1.0, without
- * copying elements. The caller gives the versioned one up and owns the new one, whose deleter
- * calls the other's. On error the versioned one stays the caller's.
+ * What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
+ * The caller owns the text: mmopt_string_free.
  *
- * Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
- * say so.
+ * Errors: INVALID_ARGUMENT for a model that there is not.
  *
- * @param managed a DLManagedTensorVersioned, given up.
- * @param[out] unversioned becomes the new DLManagedTensor.
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] text becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
-struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
-                                                void **unversioned);
+struct mmopt_error *mmopt_trainer_model_report(const struct mmopt_trainer *trainer,
+                                               size_t model,
+                                               char **text);
 
 /**
- * Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
- * function pointer is a chore. NULL is harmless.
+ * As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
+ * caller owns it: mmopt_string_free.
  *
- * @param managed may be NULL; gone afterwards.
+ * Errors: INVALID_ARGUMENT for a model that there is not.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[out] json becomes the text, the caller's: mmopt_string_free.
  */
 MMOPT_API
-void mmopt_dlpack_free(void *managed);
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_model_report_json(const struct mmopt_trainer *trainer,
+                                                    size_t model,
+                                                    char **json);
+
+/**
+ * Finds where a training pass of one model over a batch first goes non-finite, forward or
+ * backward, with the parameters as they are now: node, operator, output, position, and the ranges
+ * of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
+ * the memory of all values at once.
+ *
+ * tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
+ * the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
+ * wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
+ * mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in] trainer only read: threads may share it.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
+ * @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const struct mmopt_tensor *tensors,
+                                                  size_t n_tensors,
+                                                  char **text,
+                                                  char **json);
+
+/**
+ * Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
+ * are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+ *
+ * Errors: as mmopt_trainer_forward_backward.
+ *
+ * @param[in,out] trainer changed: needed alone.
+ * @param model its number, from 0.
+ * @param[in] tensors n_tensors views, read in the call only.
+ * @param n_tensors how many tensors.
+ * @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate(struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           const struct mmopt_tensor *tensors,
+                                           size_t n_tensors,
+                                           struct mmopt_evaluation **evaluation);
+
+/**
+ * The loss; NaN without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API double mmopt_evaluation_loss(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Right predictions; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_correct(const struct mmopt_evaluation *evaluation);
+
+/**
+ * Labels that count; 0 without labels, and for NULL.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ */
+MMOPT_API uint64_t mmopt_evaluation_n_labels(const struct mmopt_evaluation *evaluation);
+
+/**
+ * The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
+ * start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param[in] evaluation only read: threads may share it.
+ * @param[out] tensors become the views.
+ * @param[out] n_tensors becomes how many.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *evaluation,
+                                             const struct mmopt_tensor **tensors,
+                                             size_t *n_tensors);
+
+/**
+ * Frees an evaluation. NULL is harmless.
+ *
+ * @param evaluation may be NULL; gone afterwards.
+ */
+MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/**
+ * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ *
+ * @param[out] layout becomes the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
 
 /**
  * Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
@@ -3868,11 +3758,121 @@ struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *op
                                                       void *user);
 
 /**
- * Fills in the defaults: dense, row-major f32. NULL is harmless.
+ * Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
+ * It and name stay the caller's and must stay valid as long as the view is used; its deleter is
+ * not called.
  *
- * @param[out] layout becomes the defaults; may be NULL.
+ * Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
+ * unknown element type, or elements that are not dense and row-major.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] managed a DLManagedTensorVersioned.
+ * @param[out] tensor becomes the view.
  */
-MMOPT_API void mmopt_parameter_layout_init(struct mmopt_parameter_layout *layout);
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tensor_from_dlpack(const char *name,
+                                             const void *managed,
+                                             struct mmopt_tensor *tensor);
+
+/**
+ * Describes a parameter by two DLManagedTensorVersioned: its value, dense f32, and its gradient
+ * (NULL: none), dense f32, bf16 or f16. They and name stay the caller's and must stay valid until
+ * the optimizer that gets the parameter is freed; their deleters are not called
+ * (mmopt_optimizer_keep_dlpack hands them over). The parameter is trainable, and its role follows
+ * from its name; both can be changed afterwards.
+ *
+ * Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
+ * SHAPE for a gradient of another shape.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] value a DLManagedTensorVersioned.
+ * @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+ * @param[out] parameter becomes the description.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_parameter_from_dlpack(const char *name,
+                                                const void *value,
+                                                const void *gradient,
+                                                struct mmopt_parameter *parameter);
+
+/**
+ * As mmopt_parameter_from_dlpack for values that are f32, bf16 or f16, and for any strides without
+ * overlap. layout is filled in, too, and the parameter points to it: it must stay where it is
+ * until mmopt_optimizer_create has been called.
+ *
+ * Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
+ * looks at.
+ *
+ * @param[in] name UTF-8.
+ * @param[in] value a DLManagedTensorVersioned.
+ * @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+ * @param[out] layout is filled in, too.
+ * @param[out] parameter its number, from 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_parameter_from_dlpack_strided(const char *name,
+                                                        const void *value,
+                                                        const void *gradient,
+                                                        struct mmopt_parameter_layout *layout,
+                                                        struct mmopt_parameter *parameter);
+
+/**
+ * Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
+ * calls its deleter once; it depends on nothing else.
+ *
+ * Errors: as for an input: INVALID_ARGUMENT for an unknown element type; SHAPE where n_bytes
+ * does not fit the shape.
+ *
+ * @param[in] tensor what to copy.
+ * @param[out] managed becomes the new DLManagedTensorVersioned.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_tensor_to_dlpack(const struct mmopt_tensor *tensor,
+                                           void **managed);
+
+/**
+ * Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
+ * copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
+ * old one's. On error the old one stays the caller's.
+ *
+ * Errors: INVALID_ARGUMENT for NULL only.
+ *
+ * @param unversioned a DLManagedTensor, given up.
+ * @param[out] managed becomes the new DLManagedTensorVersioned.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_dlpack_from_unversioned(void *unversioned,
+                                                  void **managed);
+
+/**
+ * Wraps a DLManagedTensorVersioned in a DLManagedTensor, the form before DLPack 1.0, without
+ * copying elements. The caller gives the versioned one up and owns the new one, whose deleter
+ * calls the other's. On error the versioned one stays the caller's.
+ *
+ * Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
+ * say so.
+ *
+ * @param managed a DLManagedTensorVersioned, given up.
+ * @param[out] unversioned becomes the new DLManagedTensor.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
+                                                void **unversioned);
+
+/**
+ * Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
+ * function pointer is a chore. NULL is harmless.
+ *
+ * @param managed may be NULL; gone afterwards.
+ */
+MMOPT_API
+void mmopt_dlpack_free(void *managed);
 
 #ifdef __cplusplus
 }  // extern "C"

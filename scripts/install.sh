@@ -52,12 +52,15 @@ share/licenses/mmopt/LICENSE"
 for file in $links $import; do
     files="$files lib/$file"
 done
+for header in "$source"/bindings/cpp/mmopt/*.hpp; do
+    files="$files include/mmopt/${header##*/}"
+done
 
 if [ "$remove" = yes ]; then
     for file in $files; do
         rm -f "$root/$file"
     done
-    rmdir "$root/lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
+    rmdir "$root/include/mmopt" "$root/lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
     echo "removed libmmopt $version from $root"
     exit 0
 fi
@@ -68,7 +71,7 @@ for file in $shared $import libmmopt.a; do
     fi
 done
 
-mkdir -p "$(dirname "$root/$place")" "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include" \
+mkdir -p "$(dirname "$root/$place")" "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include/mmopt" \
     "$root/share/licenses/mmopt"
 # Copied beside their places and renamed: a running program keeps the file that it has open.
 put() {
@@ -86,6 +89,9 @@ for link in $links; do
 done
 put "$source/include/mmopt.h" include/mmopt.h 644
 put "$source/bindings/cpp/mmopt.hpp" include/mmopt.hpp 644
+for header in "$source"/bindings/cpp/mmopt/*.hpp; do
+    put "$header" "include/mmopt/${header##*/}" 644
+done
 put "$source/LICENSE" share/licenses/mmopt/LICENSE 644
 
 cat > "$root/lib/pkgconfig/mmopt.pc" <<END

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::text::{
-    Columns, Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Special, Tokenizer,
-    TokenizerStyle, TrainOptions,
+    CorpusOptions, Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, SpecialToken, Tokenizer,
+    TokenizerStyle, TokenizerTrainOptions,
 };
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
 
@@ -25,7 +25,7 @@ fn model(name: &str, tokenizer: &Tokenizer, corpus: &Corpus) -> ModelOptions {
         dropout: 0.1,
     };
     let mut config = if name == "bert" { Config::bert(&sizes) } else { Config::gpt2(&sizes) };
-    let pad = tokenizer.special_id(Special::Pad).or(tokenizer.special_id(Special::Eos));
+    let pad = tokenizer.special_token_id(SpecialToken::Pad).or(tokenizer.special_token_id(SpecialToken::Eos));
     config.pad_token_id = pad.map(|id| id as usize);
     config.labels = corpus.labels().names().to_vec();
     let task = Task::SequenceClassification { num_labels: corpus.labels().len() };
@@ -36,10 +36,10 @@ fn model(name: &str, tokenizer: &Tokenizer, corpus: &Corpus) -> ModelOptions {
 
 fn main() -> mmopt::Result<()> {
     let file = std::env::args().nth(1).unwrap_or("train.tsv".to_owned());
-    let corpus = Corpus::classification(Path::new(&file), &Columns::default(), None)?;
+    let corpus = Corpus::read_classification(Path::new(&file), &CorpusOptions::default(), None)?;
     let (mut models, mut datasets) = (Vec::new(), Vec::new());
     for (name, style) in [("bert", TokenizerStyle::Bert), ("gpt2", TokenizerStyle::Gpt2)] {
-        let options = TrainOptions { style, model_max_length: 128, ..Default::default() };
+        let options = TokenizerTrainOptions { style, model_max_length: 128, ..Default::default() };
         let tokenizer = Tokenizer::train(&options, &corpus.texts())?;
         models.push(model(name, &tokenizer, &corpus));
         let dataset = Dataset::encode(&corpus, &tokenizer, &EncodeOptions::default())?;

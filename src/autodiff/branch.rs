@@ -2,8 +2,8 @@
 //! whose branches compute their forward again and pull the cotangents back to what they read from
 //! outside.
 
-use super::{engine, lower};
 use crate::error::{Context, Error, Result};
+use crate::onnx::compat::lower;
 use crate::onnx::proto::GraphProto;
 use crate::onnx::{Attribute, Build, Graph, Node, OWN_DOMAIN, ValueId, captures};
 
@@ -17,6 +17,10 @@ const RANDOM: &[&str] = &[
     "RandomUniformLike",
 ];
 
+/// The engine's reverse pass over a graph: cotangents of the last argument, given pairs of a value
+/// and its cotangent.
+type PullBack = fn(&mut Graph, &[(ValueId, ValueId)], &[ValueId]) -> Result<Vec<Option<ValueId>>>;
+
 pub(super) fn is_if(node: &Node) -> bool {
     node.op == "If" && node.domain.is_empty()
 }
@@ -27,13 +31,14 @@ pub(super) fn gradients(
     node: &Node,
     dys: &[Option<ValueId>],
     captured: &[ValueId],
+    pull_back: PullBack,
 ) -> Result<Vec<(ValueId, ValueId)>> {
     let condition = node.input(0).ok_or_else(|| Error::data("input 0 is missing"))?;
     let names = ["then_branch", "else_branch"];
     let mut bodies = Vec::new();
     for (name, body) in names.into_iter().zip(g.graph().branches(node)?) {
         let place = || name.to_owned();
-        bodies.push(backward(g, body, dys, captured).context(place)?);
+        bodies.push(backward(g, body, dys, captured, pull_back).context(place)?);
     }
     let mut types = Vec::new();
     for &v in captured {
@@ -50,6 +55,7 @@ fn backward(
     body: &GraphProto,
     dys: &[Option<ValueId>],
     captured: &[ValueId],
+    pull_back: PullBack,
 ) -> Result<Attribute> {
     let mut branch = g.graph().branch(body)?;
     let mut outside = captures(body);
@@ -59,11 +65,11 @@ fn backward(
     // Fused operators have no place in a body; it is written in standard ones.
     branch.opsets.remove(OWN_DOMAIN);
     refuse_random(&branch)?;
-    lower::lower(&mut branch)?;
+    lower(&mut branch)?;
     let inner: Vec<Option<ValueId>> =
         captured.iter().map(|&v| branch.find(g.graph().value_name(v))).collect();
     let wrt: Vec<ValueId> = inner.iter().flatten().copied().collect();
-    let mut found = engine::pull_back(&mut branch, &seeds, &wrt)?.into_iter();
+    let mut found = pull_back(&mut branch, &seeds, &wrt)?.into_iter();
     let mut outputs = Vec::new();
     let mut b = Build::new(&mut branch);
     for (&outer, inner) in captured.iter().zip(inner) {

@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::advice::advice;
+use super::alternatives::alternative;
 use super::branch;
-use super::lower;
+use super::row::Entry;
 use super::rule::RuleCx;
-use super::table::{self, Entry};
+use super::table;
 use crate::error::{Context, Error, Result};
+use crate::onnx::compat::is_lowered;
 use crate::onnx::{Attribute, Build, Graph, Node, NodeId, ValueId};
 use crate::tensor::DType;
 
@@ -49,11 +50,11 @@ pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) ->
 /// `Unsupported` names the node, its operator and opset.
 pub fn check_operators(graph: &Graph, output: ValueId, params: &[ValueId]) -> Result<()> {
     if graph.functions.is_empty() {
-        return Path::trace(graph, &[output], params).check(graph, lower::rewrites);
+        return Path::trace(graph, &[output], params).check(graph, is_lowered);
     }
     let mut inlined = graph.clone();
     inlined.inline_functions().context(|| format!("model '{}'", graph.name))?;
-    Path::trace(&inlined, &[output], params).check(&inlined, lower::rewrites)
+    Path::trace(&inlined, &[output], params).check(&inlined, is_lowered)
 }
 
 fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
@@ -67,7 +68,7 @@ fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Optio
 }
 
 /// Appends the cotangents of `wrt`, given those of other values: pairs of a value and its own.
-pub(super) fn pull_back(
+fn pull_back(
     graph: &mut Graph,
     seeds: &[(ValueId, ValueId)],
     wrt: &[ValueId],
@@ -186,32 +187,27 @@ impl Path {
     }
 
     /// The same as [`Path::check`] within the branches of an `If`.
-    fn check_branches(
-        &self,
-        graph: &Graph,
-        node: &Node,
-        rewritten: fn(&Node) -> bool,
-    ) -> Result<()> {
+    fn check_branches(&self, graph: &Graph, node: &Node, lowered: fn(&Node) -> bool) -> Result<()> {
         let captured = self.captured(graph, node);
         for body in graph.branches(node)? {
             let mut inner = graph.branch(body)?;
             inner.inline_functions()?;
             let names = captured.iter().map(|&v| graph.value_name(v));
             let wrt: Vec<ValueId> = names.filter_map(|n| inner.find(n)).collect();
-            Self::trace(&inner, inner.outputs(), &wrt).check(&inner, rewritten)?;
+            Self::trace(&inner, inner.outputs(), &wrt).check(&inner, lowered)?;
         }
         Ok(())
     }
 
-    /// Every node of the path has a rule or passes as `rewritten`; its values are f32 or f64.
-    fn check(&self, graph: &Graph, rewritten: fn(&Node) -> bool) -> Result<()> {
+    /// Every node of the path has a rule or is `lowered` later; its values are f32 or f64.
+    fn check(&self, graph: &Graph, lowered: fn(&Node) -> bool) -> Result<()> {
         for id in self.nodes(graph) {
             let node = graph.node(id);
-            if rewritten(node) {
+            if lowered(node) {
                 continue;
             }
             if branch::is_if(node) {
-                self.check_branches(graph, node, rewritten).context(|| graph.describe(id))?;
+                self.check_branches(graph, node, lowered).context(|| graph.describe(id))?;
                 continue;
             }
             let problem = match entry(graph, node) {
@@ -232,7 +228,7 @@ impl Path {
 
 fn no_rule(node: &Node) -> String {
     let text = format!("no gradient rule for the operator {}", node.op);
-    advice(node).map_or_else(|| text.clone(), |advice| format!("{text}; {advice}"))
+    alternative(node).map_or_else(|| text.clone(), |instead| format!("{text}; {instead}"))
 }
 
 fn bodies(node: &Node) -> bool {
@@ -276,7 +272,7 @@ impl Backward<'_> {
         }
         if branch::is_if(&node) {
             let captured = path.captured(self.g.graph(), &node);
-            for (x, dx) in branch::gradients(&mut self.g, &node, &dys, &captured)? {
+            for (x, dx) in branch::gradients(&mut self.g, &node, &dys, &captured, pull_back)? {
                 self.parts.entry(x).or_default().push(dx);
             }
             return Ok(());

@@ -3,7 +3,6 @@
 //! Each has a form in standard operators, which is put into the finished graph
 //! ([`crate::runtime::kernels::attach`]), so nothing depends on the kernels being there.
 
-use crate::autodiff::rule::RuleCx;
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Build, Node, OWN_DOMAIN, ValueId, ValueType};
 use crate::tensor::DType;
@@ -44,35 +43,4 @@ pub(super) fn like_last(g: &mut Build, op: &str, inputs: &[ValueId]) -> Result<V
     let last = *inputs.last().ok_or_else(|| Error::internal("no inputs"))?;
     let shape = g.shape(last)?;
     Ok(emit(g, op, inputs, &[&shape], &[])?[0])
-}
-
-/// y = Gelu(x), GeluTanh(x)        dx = GeluGrad(dy, x), GeluTanhGrad(dy, x)
-pub(super) fn gelu(cx: &mut RuleCx) -> Result<()> {
-    let (x, dy) = (cx.x(0)?, cx.dy()?);
-    let op = format!("{}Grad", cx.node().op);
-    cx.give(0, |g| like_last(g, &op, &[dy, x]))
-}
-
-/// y = Dropout(x, seed)        dx = Dropout(dy, seed), which draws the same mask
-pub(super) fn dropout(cx: &mut RuleCx) -> Result<()> {
-    let (seed, dy, shape) = (cx.x(1)?, cx.dy()?, cx.x_shape(0)?);
-    let attributes = attributes(cx);
-    cx.give(0, |g| Ok(emit(g, "Dropout", &[dy, seed], &[&shape], &borrowed(&attributes))?[0]))
-}
-
-/// rows, lse = CrossEntropy(x, labels)        dx = CrossEntropyGrad(drows, x, labels, lse)
-pub(super) fn cross_entropy(cx: &mut RuleCx) -> Result<()> {
-    let (x, labels, lse) = (cx.x(0)?, cx.x(1)?, cx.y(1)?);
-    let (drows, shape, attributes) = (cx.dy()?, cx.x_shape(0)?, attributes(cx));
-    let inputs = [drows, x, labels, lse];
-    let attributes = borrowed(&attributes);
-    cx.give(0, |g| Ok(emit(g, "CrossEntropyGrad", &inputs, &[&shape], &attributes)?[0]))
-}
-
-fn attributes(cx: &RuleCx) -> Vec<(String, Attribute)> {
-    cx.node().attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
-}
-
-fn borrowed(attributes: &[(String, Attribute)]) -> Vec<(&str, Attribute)> {
-    attributes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect()
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::advice::ADVICE;
-use super::lower;
-use super::rules::FAMILIES;
-use super::table::Entry;
+use super::alternatives::ALTERNATIVES;
+use super::row::Entry;
+use super::table::FAMILIES;
+use crate::onnx::compat::lowered_operators;
 
 /// docs/operators.md: every operator that gradients flow through, stop at, or that is rewritten.
 pub fn operators_markdown() -> String {
@@ -23,14 +23,14 @@ pub fn operators_markdown() -> String {
         }
     }
     page.push_str("\n## Rewritten to the above\n\n| operator | domain |\n|---|---|\n");
-    for (domain, op) in lower::rewritten() {
+    for (domain, op) in lowered_operators() {
         let domain = if domain.is_empty() { "ai.onnx" } else { domain };
         let _ = writeln!(page, "| {op} | {domain} |");
     }
     page.push_str(
         "\n## No gradient, and what to do instead\n\n| operators | instead |\n|---|---|\n",
     );
-    for (ops, text) in ADVICE {
+    for (ops, text) in ALTERNATIVES {
         let _ = writeln!(page, "| {} | {text} |", ops.join(", "));
     }
     page

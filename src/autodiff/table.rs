@@ -1,47 +1,32 @@
 //! The table: which operator has which gradient rule, at which opsets.
 
-use super::rule::RuleCx;
-use super::rules;
-use crate::error::Result;
+use super::row::Row;
+use super::rules::{
+    activation, arithmetic, conv, einsum, fused, index, matrix, norm, pool, pool_norm, reduce,
+    resize, shape, stops,
+};
 
-/// A function that writes the VJP of one operator.
-pub type Rule = fn(&mut RuleCx) -> Result<()>;
-
-/// What the table says of an operator.
-#[derive(Clone, Copy)]
-pub enum Entry {
-    /// Gradients flow through the rule.
-    Rule(Rule),
-    /// The derivative is zero wherever it exists, or the result is no float: nothing flows.
-    Stop,
-}
-
-/// One row of the table.
-#[derive(Clone, Copy)]
-pub struct Row {
-    /// Operator name.
-    pub op: &'static str,
-    /// Operator domain; empty for ONNX's own.
-    pub domain: &'static str,
-    /// First opset version of the domain that the entry holds for.
-    pub since: i64,
-    /// What to do.
-    pub entry: Entry,
-}
-
-/// A row of ONNX's own domain with a rule.
-pub(super) const fn rule(op: &'static str, since: i64, rule: Rule) -> Row {
-    Row { op, domain: "", since, entry: Entry::Rule(rule) }
-}
-
-/// A row of ONNX's own domain that stops gradients.
-pub(super) const fn stop(op: &'static str) -> Row {
-    Row { op, domain: "", since: 1, entry: Entry::Stop }
-}
+/// The families: a title for the documentation, and their rows.
+pub(super) const FAMILIES: &[(&str, &[Row])] = &[
+    ("Arithmetic", arithmetic::ROWS),
+    ("Activations", activation::ROWS),
+    ("Reductions", reduce::ROWS),
+    ("Matrix products", matrix::ROWS),
+    ("Sums of products", einsum::ROWS),
+    ("Shapes", shape::ROWS),
+    ("Indexing", index::ROWS),
+    ("Normalisation and dropout", norm::ROWS),
+    ("Of this library (domain mmopt)", fused::ROWS),
+    ("Convolution", conv::ROWS),
+    ("Pooling", pool::ROWS),
+    ("Pooling by a norm", pool_norm::ROWS),
+    ("Resizing", resize::ROWS),
+    ("Without gradient", stops::ROWS),
+];
 
 /// All rows, family by family.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    rules::FAMILIES.iter().flat_map(|(_, rows)| rows.iter())
+    FAMILIES.iter().flat_map(|(_, rows)| rows.iter())
 }
 
 /// The row for an operator at an opset version of its domain.

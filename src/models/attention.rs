@@ -1,6 +1,6 @@
 //! Multi-head attention (Vaswani et al. 2017) and the additive masks that go before it.
 
-use super::net::Net;
+use super::builder::ModelBuilder;
 use crate::error::Result;
 use crate::onnx::{Attribute, ValueId};
 use crate::tensor::DType;
@@ -15,7 +15,7 @@ pub(super) struct Attention {
 
 impl Attention {
     /// Attention to every token that the mask keeps: [batch, 1, 1, sequence].
-    pub fn bidirectional(net: &mut Net) -> Self {
+    pub fn bidirectional(net: &mut ModelBuilder) -> Self {
         net.enter("mask");
         let mask = cast(net, net.mask, DType::F32);
         let axes = net.ints(&[1, 2]);
@@ -24,7 +24,7 @@ impl Attention {
     }
 
     /// Attention to kept tokens at the same or an earlier place: [batch, 1, sequence, sequence].
-    pub fn causal(net: &mut Net) -> Self {
+    pub fn causal(net: &mut ModelBuilder) -> Self {
         net.enter("mask");
         let places = places(net);
         let axis = net.ints(&[1]);
@@ -39,7 +39,7 @@ impl Attention {
     }
 
     /// From 1 where a key is seen and 0 where not.
-    fn with(net: &mut Net, seen: ValueId) -> Self {
+    fn with(net: &mut ModelBuilder, seen: ValueId) -> Self {
         let (one, lowest) = (net.float(1.0), net.float(f64::from(f32::MAX)));
         let mask = net.op("Sub", &[seen, one], []);
         let mask = net.op("Mul", &[mask, lowest], []);
@@ -51,7 +51,7 @@ impl Attention {
 
     /// Adds a learned value per head and bucket of distance to the scores, the same in every
     /// block (Raffel et al. 2019, section 2.1, bidirectional). The table is [buckets, heads].
-    pub fn add_distance_bias(&mut self, net: &mut Net, name: &str) -> Result<()> {
+    pub fn add_distance_bias(&mut self, net: &mut ModelBuilder, name: &str) -> Result<()> {
         let (n, n_buckets) = (net.config.heads, net.config.distance_buckets());
         let table = net.parameter(name, &[n_buckets, n], net.normal())?;
         net.enter("distance");
@@ -82,7 +82,7 @@ impl Attention {
 
     /// `softmax(q kᵀ + mask) v` per head, dropout on the probabilities. `q` is scaled already;
     /// all are [batch · sequence, hidden].
-    pub fn apply(&self, net: &mut Net, q: ValueId, k: ValueId, v: ValueId) -> ValueId {
+    pub fn apply(&self, net: &mut ModelBuilder, q: ValueId, k: ValueId, v: ValueId) -> ValueId {
         let q = self.heads(net, q, &[0, 2, 1, 3]);
         let k = self.heads(net, k, &[0, 2, 3, 1]);
         let v = self.heads(net, v, &[0, 2, 1, 3]);
@@ -95,7 +95,7 @@ impl Attention {
         net.flatten(mixed, net.config.hidden)
     }
 
-    fn heads(&self, net: &mut Net, x: ValueId, order: &[i64]) -> ValueId {
+    fn heads(&self, net: &mut ModelBuilder, x: ValueId, order: &[i64]) -> ValueId {
         let x = net.op("Reshape", &[x, self.split], []);
         net.op("Transpose", &[x], [("perm", Attribute::Ints(order.to_vec()))])
     }
@@ -117,14 +117,14 @@ fn distance_bucket(distance: i64, n_buckets: usize) -> i64 {
 }
 
 /// 0, 1, …, sequence - 1 as int64.
-pub(super) fn places(net: &mut Net) -> ValueId {
+pub(super) fn places(net: &mut ModelBuilder) -> ValueId {
     let (zero, one) = (net.int(0), net.int(1));
     let n = net.op("Gather", &[net.dims, one], [("axis", Attribute::Int(0))]);
     net.op("Range", &[zero, n, one], [])
 }
 
 /// A node that changes the element type.
-pub(super) fn cast(net: &mut Net, x: ValueId, to: DType) -> ValueId {
+pub(super) fn cast(net: &mut ModelBuilder, x: ValueId, to: DType) -> ValueId {
     net.op("Cast", &[x], [("to", Attribute::Int(i64::from(to.onnx())))])
 }
 

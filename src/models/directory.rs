@@ -52,15 +52,15 @@ pub fn save<'a, V: Into<View<'a>>>(
 ) -> Result<()> {
     let task = config.default_task()?;
     config.check()?;
-    let drawn = heads::draw(config, task, 0)?;
-    let mut given = BTreeMap::new();
+    let forward = heads::forward_graph(config, task, 0)?;
+    let mut views = BTreeMap::new();
     for (name, view) in parameters {
-        if given.insert(name, view.into()).is_some() {
+        if views.insert(name, view.into()).is_some() {
             return Err(Error::invalid(format!("parameter '{name}' is given twice")));
         }
     }
-    for d in &drawn.declared {
-        let view = given.get(d.name.as_str());
+    for d in &forward.declared {
+        let view = views.get(d.name.as_str());
         let view =
             view.ok_or_else(|| Error::invalid(format!("parameter '{}' is not given", d.name)))?;
         if view.shape != d.shape {
@@ -68,19 +68,19 @@ pub fn save<'a, V: Into<View<'a>>>(
             return Err(Error::shape(format!("'{name}' has shape {found:?}, not {needed:?}")));
         }
     }
-    if given.len() > drawn.declared.len() {
-        let known = |name: &&&str| drawn.declared.iter().any(|d| d.name == **name);
-        let name = given.keys().find(|name| !known(name)).unwrap_or(&"");
+    if views.len() > forward.declared.len() {
+        let known = |name: &&&str| forward.declared.iter().any(|d| d.name == **name);
+        let name = views.keys().find(|name| !known(name)).unwrap_or(&"");
         return Err(Error::invalid(format!("the model has no parameter '{name}'")));
     }
     if !config.tie_word_embeddings {
         // Untied heads hold their bias twice, and which one is read differs between versions.
-        for (alias, source) in &drawn.tied {
-            given.get(source.as_str()).copied().map(|view| given.insert(alias, view));
+        for (alias, source) in &forward.tied {
+            views.get(source.as_str()).copied().map(|view| views.insert(alias, view));
         }
     }
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
-    weights::write(&dir.join(FILE_NAME), given, &[("format", "pt")])?;
+    weights::write(&dir.join(FILE_NAME), views, &[("format", "pt")])?;
     let path = dir.join("config.json");
     write_atomically(&path, |file| {
         file.write_all(config.to_json().as_bytes()).map_err(|e| Error::io(&path, e))

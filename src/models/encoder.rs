@@ -2,16 +2,16 @@
 //! differ in the embeddings, in names, and in which blocks are one.
 
 use super::attention::{Attention, cast};
+use super::builder::ModelBuilder;
 use super::config::Architecture;
 use super::encoder_names::{Block, MaskedLmNames, prefix, word_embeddings};
 use super::init::Init;
-use super::net::Net;
 use crate::error::Result;
 use crate::onnx::{Attribute, ValueId};
 use crate::tensor::DType;
 
 /// The last hidden states, [batch · sequence, hidden].
-pub(super) fn encode(net: &mut Net) -> Result<ValueId> {
+pub(super) fn encode(net: &mut ModelBuilder) -> Result<ValueId> {
     let mut x = embed(net)?;
     if net.config.architecture == Architecture::Albert {
         let widen = (net.config.embedding, net.config.hidden);
@@ -27,7 +27,12 @@ pub(super) fn encode(net: &mut Net) -> Result<ValueId> {
     Ok(x)
 }
 
-fn apply(net: &mut Net, block: &Block, attention: &Attention, x: ValueId) -> Result<ValueId> {
+fn apply(
+    net: &mut ModelBuilder,
+    block: &Block,
+    attention: &Attention,
+    x: ValueId,
+) -> Result<ValueId> {
     let (hidden, inner) = (net.config.hidden, net.config.intermediate);
     let square = (hidden, hidden);
     let rate = net.config.hidden_dropout;
@@ -52,7 +57,7 @@ fn apply(net: &mut Net, block: &Block, attention: &Attention, x: ValueId) -> Res
     net.layer_norm(x, &block.norm)
 }
 
-fn embed(net: &mut Net) -> Result<ValueId> {
+fn embed(net: &mut ModelBuilder) -> Result<ValueId> {
     let words = word_embeddings(net.config.architecture);
     let prefix = &format!("{}.embeddings", prefix(net.config.architecture));
     let (config, width, normal) = (net.config, net.config.embedding, net.normal());
@@ -87,7 +92,7 @@ fn embed(net: &mut Net) -> Result<ValueId> {
 }
 
 /// RoBERTa counts places over real tokens, from `pad + 1`; padding sits at `pad`.
-fn places_from_padding(net: &mut Net, pad: usize) -> ValueId {
+fn places_from_padding(net: &mut ModelBuilder, pad: usize) -> ValueId {
     let pad = net.int(pad as i64);
     let axis = net.int(1);
     let kept = net.op("Equal", &[net.ids, pad], []);
@@ -100,7 +105,12 @@ fn places_from_padding(net: &mut Net, pad: usize) -> ValueId {
 
 /// Adds the token types' embeddings: a one-hot product for ids that are given, whose gradient
 /// is a product too instead of a scatter into a few rows; row 0 where no ids are given.
-fn add_types(net: &mut Net, x: ValueId, prefix: &str, types: Option<ValueId>) -> Result<ValueId> {
+fn add_types(
+    net: &mut ModelBuilder,
+    x: ValueId,
+    prefix: &str,
+    types: Option<ValueId>,
+) -> Result<ValueId> {
     let (n, width) = (net.config.type_vocab, net.config.embedding);
     if n == 0 {
         return Ok(x);
@@ -121,7 +131,7 @@ fn add_types(net: &mut Net, x: ValueId, prefix: &str, types: Option<ValueId>) ->
 }
 
 /// The pooler of BERT and ALBERT: `tanh(W x₀ + b)`.
-pub(super) fn pool(net: &mut Net, x: ValueId) -> Result<ValueId> {
+pub(super) fn pool(net: &mut ModelBuilder, x: ValueId) -> Result<ValueId> {
     let hidden = net.config.hidden;
     let x = net.first_token(x);
     let name = match net.config.architecture {
@@ -134,7 +144,7 @@ pub(super) fn pool(net: &mut Net, x: ValueId) -> Result<ValueId> {
 
 /// Logits over the vocabulary, [batch · sequence, vocab]: a dense layer, the activation, a norm,
 /// then the product with the word embeddings, or with a matrix of its own when untied.
-pub(super) fn masked_lm(net: &mut Net, x: ValueId) -> Result<ValueId> {
+pub(super) fn masked_lm(net: &mut ModelBuilder, x: ValueId) -> Result<ValueId> {
     let names = MaskedLmNames::of(net.config.architecture);
     let (config, width) = (net.config, net.config.embedding);
     let x = net.linear(x, names.dense, (config.hidden, width))?;

@@ -1,14 +1,14 @@
 //! GPT-2: a decoder that normalises before each sublayer, with matrices in [in, out].
 
 use super::attention::{Attention, cast, places};
+use super::builder::ModelBuilder;
 use super::init::Init;
-use super::net::Net;
 use crate::error::Result;
 use crate::onnx::{Attribute, ValueId};
 use crate::tensor::DType;
 
 /// The last hidden states after the final norm, [batch · sequence, hidden].
-pub(super) fn decode(net: &mut Net) -> Result<ValueId> {
+pub(super) fn decode(net: &mut ModelBuilder) -> Result<ValueId> {
     let (config, hidden, normal) = (net.config, net.config.hidden, net.normal());
     net.enter("transformer");
     let words = net.parameter("transformer.wte.weight", &[config.vocab, hidden], normal)?;
@@ -25,7 +25,7 @@ pub(super) fn decode(net: &mut Net) -> Result<ValueId> {
     net.layer_norm(x, "transformer.ln_f")
 }
 
-fn block(net: &mut Net, attention: &Attention, x: ValueId, i: usize) -> Result<ValueId> {
+fn block(net: &mut ModelBuilder, attention: &Attention, x: ValueId, i: usize) -> Result<ValueId> {
     let (config, hidden, normal) = (net.config, net.config.hidden, net.normal());
     let part = |name: &str| format!("transformer.h.{i}.{name}");
     // Projections back into the residual stream start smaller, by the number of them.
@@ -47,7 +47,7 @@ fn block(net: &mut Net, attention: &Attention, x: ValueId, i: usize) -> Result<V
     Ok(net.op("Add", &[x, y], []))
 }
 
-fn scale(net: &mut Net, q: ValueId, i: usize) -> ValueId {
+fn scale(net: &mut ModelBuilder, q: ValueId, i: usize) -> ValueId {
     let config = net.config;
     let mut factor = 1.0;
     if config.scale_attention {
@@ -65,7 +65,7 @@ fn scale(net: &mut Net, q: ValueId, i: usize) -> ValueId {
 
 /// `y = x W + b`, W in [in, out].
 fn conv1d(
-    net: &mut Net,
+    net: &mut ModelBuilder,
     x: ValueId,
     name: &str,
     (n_in, n_out): (usize, usize),
@@ -80,7 +80,7 @@ fn conv1d(
 /// The state of each sequence's last token, [batch, hidden]: the rightmost that is not the
 /// padding token, or, without padding token, the rightmost that the attention mask keeps.
 /// Picked by a one-hot product, whose gradient is a product too.
-pub(super) fn last_token(net: &mut Net, x: ValueId) -> ValueId {
+pub(super) fn last_token(net: &mut ModelBuilder, x: ValueId) -> ValueId {
     net.enter("last_token");
     let kept = match net.config.pad_token_id {
         Some(pad) => {

@@ -1,11 +1,12 @@
 //! A task's head on top of a model, and the whole graph without values.
 
+use super::builder::{Declared, ModelBuilder, batch, sequence};
+use super::built::{BuiltModel, PaddingRow};
 use super::config::{Architecture, Config};
 use super::encoder;
 use super::encoder_names::{MaskedLmNames, word_embeddings};
 use super::gpt2;
-use super::net::{Declared, Net, batch, sequence};
-use super::{BuiltModel, Task};
+use super::task::Task;
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Dim, Graph, ValueId};
 use crate::tensor::element_count;
@@ -14,15 +15,15 @@ use crate::tensor::element_count;
 const MAX_PARAMETERS: usize = 1 << 34;
 
 /// A graph whose parameters have no values yet.
-pub(super) struct Drawn {
+pub(super) struct ForwardGraph {
     pub graph: Graph,
     pub declared: Vec<Declared>,
     /// (alias, parameter).
     pub tied: Vec<(String, String)>,
 }
 
-/// Draws the graph of `config` for `task`.
-pub(super) fn draw(config: &Config, task: Task, seed: u64) -> Result<Drawn> {
+/// Builds the graph of `config` for `task`, without values.
+pub(super) fn forward_graph(config: &Config, task: Task, seed: u64) -> Result<ForwardGraph> {
     let is_gpt2 = config.architecture == Architecture::Gpt2;
     let fits = match task {
         Task::MaskedLm => !is_gpt2,
@@ -36,7 +37,7 @@ pub(super) fn draw(config: &Config, task: Task, seed: u64) -> Result<Drawn> {
     if task.num_labels() == Some(0) {
         return Err(Error::invalid(format!("{task}: at least one is needed")));
     }
-    let mut net = Net::new(config, seed)?;
+    let mut net = ModelBuilder::new(config, seed)?;
     let x = if is_gpt2 { gpt2::decode(&mut net)? } else { encoder::encode(&mut net)? };
     net.in_head = true;
     match task {
@@ -51,8 +52,8 @@ pub(super) fn draw(config: &Config, task: Task, seed: u64) -> Result<Drawn> {
     }
     check_size(&net.declared)?;
     let tied = tied(config, task);
-    let Net { graph, declared, .. } = net;
-    Ok(Drawn { graph, declared, tied })
+    let ModelBuilder { graph, declared, .. } = net;
+    Ok(ForwardGraph { graph, declared, tied })
 }
 
 fn check_size(declared: &[Declared]) -> Result<()> {
@@ -89,7 +90,7 @@ fn tied(config: &Config, task: Task) -> Vec<(String, String)> {
     tied
 }
 
-fn classify_sequence(net: &mut Net, x: ValueId, n: usize) -> Result<()> {
+fn classify_sequence(net: &mut ModelBuilder, x: ValueId, n: usize) -> Result<()> {
     let (config, hidden) = (net.config, net.config.hidden);
     let (square, out) = ((hidden, hidden), (hidden, n));
     let logits = match config.architecture {
@@ -123,7 +124,7 @@ fn classify_sequence(net: &mut Net, x: ValueId, n: usize) -> Result<()> {
     net.output(logits, "logits", vec![batch(), Dim::Known(n)])
 }
 
-fn classify_tokens(net: &mut Net, x: ValueId, n: usize) -> Result<()> {
+fn classify_tokens(net: &mut ModelBuilder, x: ValueId, n: usize) -> Result<()> {
     let rate = match net.config.architecture {
         Architecture::DistilBert => net.config.hidden_dropout,
         _ => net.config.head_dropout,
@@ -133,7 +134,7 @@ fn classify_tokens(net: &mut Net, x: ValueId, n: usize) -> Result<()> {
     per_token(net, logits, n)
 }
 
-fn answer(net: &mut Net, x: ValueId) -> Result<()> {
+fn answer(net: &mut ModelBuilder, x: ValueId) -> Result<()> {
     let x = match net.config.architecture {
         Architecture::DistilBert => net.dropout(x, net.config.answer_dropout()),
         _ => x,
@@ -148,7 +149,7 @@ fn answer(net: &mut Net, x: ValueId) -> Result<()> {
     Ok(())
 }
 
-fn causal_lm(net: &mut Net, x: ValueId) -> Result<()> {
+fn causal_lm(net: &mut ModelBuilder, x: ValueId) -> Result<()> {
     let tied = net.config.tie_word_embeddings;
     let name = if tied { "transformer.wte.weight" } else { "lm_head.weight" };
     let shape = [net.config.vocab, net.config.hidden];
@@ -158,20 +159,21 @@ fn causal_lm(net: &mut Net, x: ValueId) -> Result<()> {
     per_token(net, logits, net.config.vocab)
 }
 
-fn per_token(net: &mut Net, logits: ValueId, n: usize) -> Result<()> {
+fn per_token(net: &mut ModelBuilder, logits: ValueId, n: usize) -> Result<()> {
     let logits = net.unflatten(logits, n);
     net.output(logits, "logits", vec![batch(), sequence(), Dim::Known(n)])
 }
 
-impl Drawn {
+impl ForwardGraph {
     /// The model around the graph; `missing` and `unexpected` are left empty.
     pub fn into_model(self, config: Config, task: Task) -> BuiltModel {
         let names = |ids: &[ValueId]| {
             ids.iter().map(|&v| self.graph.value_name(v).to_owned()).collect::<Vec<_>>()
         };
-        let padding_rows = self.declared.iter().filter_map(|d| {
-            Some(super::PaddingRow { parameter: d.name.clone(), row: d.padding_row? })
-        });
+        let padding_rows = self
+            .declared
+            .iter()
+            .filter_map(|d| Some(PaddingRow { parameter: d.name.clone(), row: d.padding_row? }));
         BuiltModel {
             parameters: self.declared.iter().map(|d| d.name.clone()).collect(),
             padding_rows: padding_rows.collect(),

@@ -231,7 +231,7 @@ fn hostile_values_do_no_harm() {
                 map[key] = serde_json::from_str(value).unwrap();
                 let Ok(config) = Config::from_json(&map.to_string()) else { continue };
                 let Ok(task) = config.default_task() else { continue };
-                drawn += usize::from(heads::draw(&config, task, 1).is_ok());
+                drawn += usize::from(heads::forward_graph(&config, task, 1).is_ok());
             }
         }
         let text = config.to_json();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::graph::{Attribute, Graph, Node};
 use super::proto::{FunctionProto, NodeProto};
 use super::read::domain_key;
-use super::weight::Weight;
+use super::size_limit::GraphSize;
 use crate::error::{Error, Result};
 
 /// The functions of a model by domain and name. Those with an overload are left out.
@@ -48,7 +48,7 @@ impl Calls {
         let mut open: Vec<usize> = calls.iter().map(Vec::len).collect();
         let mut ready: Vec<usize> = (0..functions.len()).filter(|&i| open[i] == 0).collect();
         let mut size: Vec<usize> =
-            functions.iter().map(|f| Weight::of_nodes(&f.node).size).collect();
+            functions.iter().map(|f| GraphSize::of_nodes(&f.node).size).collect();
         while let Some(i) = ready.pop() {
             for &caller in &callers[i] {
                 size[caller] = size[caller].saturating_add(size[i]);
@@ -71,7 +71,7 @@ impl Calls {
             }
         }
         let size = used.iter().fold(0, |sum: usize, &i| sum.saturating_add(size[i]));
-        Weight::default().add(Weight { size, depth: 0 })
+        GraphSize::default().add(GraphSize { size, depth: 0 })
     }
 
     fn of_nodes(&self, nodes: &[NodeProto], into: &mut Vec<usize>) {

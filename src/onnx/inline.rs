@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::calls::Calls;
 use super::graph::{Attribute, Graph, Node, NodeId};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto};
-use super::weight::Weight;
+use super::size_limit::GraphSize;
 use super::{read, write};
 use crate::error::{Context, Error, Result};
 
@@ -37,14 +37,14 @@ impl Graph {
         }
         let calls = Calls::new(&self.functions);
         calls.check(self)?;
-        let mut weight = Weight::of_records(self.nodes().len());
+        let mut size = GraphSize::of_records(self.nodes().len());
         loop {
             let of_nodes: Vec<NodeId> =
                 self.node_ids().filter(|&id| calls.callee(self.node(id)).is_some()).collect();
             if of_nodes.is_empty() {
                 break;
             }
-            self.inline(&of_nodes, &mut weight, |graph, node| {
+            self.inline(&of_nodes, &mut size, |graph, node| {
                 let function = calls.callee(node).map(|i| graph.functions[i].clone());
                 let function = function.ok_or_else(|| Error::internal("a call of nothing"))?;
                 graph.import(&function)?;
@@ -64,8 +64,8 @@ impl Graph {
     pub fn inline_branches(&mut self) -> Result<bool> {
         let known: Vec<NodeId> =
             self.node_ids().filter(|&id| self.taken(self.node(id)).is_some()).collect();
-        let mut weight = Weight::of_records(self.nodes().len());
-        self.inline(&known, &mut weight, |graph, node| {
+        let mut size = GraphSize::of_records(self.nodes().len());
+        self.inline(&known, &mut size, |graph, node| {
             let branch = graph.taken(node).cloned();
             let branch = branch.ok_or_else(|| Error::internal("an If without a branch"))?;
             graph.branch_body(node, branch)
@@ -85,11 +85,11 @@ impl Graph {
         }
     }
 
-    /// Replaces nodes by the bodies that `of` gives, whose weight comes to `weight`.
+    /// Replaces nodes by the bodies that `of` gives, whose size is added to `size`.
     fn inline(
         &mut self,
         ids: &[NodeId],
-        weight: &mut Weight,
+        size: &mut GraphSize,
         of: impl Fn(&mut Self, &Node) -> Result<Body>,
     ) -> Result<()> {
         if ids.is_empty() {
@@ -100,7 +100,7 @@ impl Graph {
             let place = self.describe(id);
             let node = self.node(id).clone();
             let body = of(self, &node).and_then(|body| {
-                weight.add(Weight::of_nodes(&body.nodes))?;
+                size.add(GraphSize::of_nodes(&body.nodes))?;
                 Ok(body)
             });
             bodies.push(body.context(|| place)?);
@@ -136,7 +136,7 @@ impl Graph {
             function.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
         attributes.extend(given.map(|a| (a.name.clone(), a)));
         let mut nodes = function.node;
-        fill_attributes(&mut nodes, &attributes, &mut Weight::default())?;
+        fill_attributes(&mut nodes, &attributes, &mut GraphSize::default())?;
         let name = |v: Option<_>| v.map_or(String::new(), |v| self.value_name(v).to_owned());
         let mut names: HashMap<String, String> = HashMap::new();
         for (slot, inner) in function.input.iter().enumerate() {
@@ -257,14 +257,14 @@ pub(super) fn rename_body(body: &mut GraphProto, names: &HashMap<String, String>
 fn fill_attributes(
     nodes: &mut [NodeProto],
     given: &HashMap<String, AttributeProto>,
-    filled: &mut Weight,
+    filled: &mut GraphSize,
 ) -> Result<()> {
     for node in nodes {
         node.attribute
             .retain(|a| a.ref_attr_name.is_empty() || given.contains_key(&a.ref_attr_name));
         for attribute in &mut node.attribute {
             if let Some(value) = given.get(&attribute.ref_attr_name) {
-                filled.add(Weight::of_attribute(value))?;
+                filled.add(GraphSize::of_attribute(value))?;
                 let name = std::mem::take(&mut attribute.name);
                 *attribute = AttributeProto { name, ..value.clone() };
             } else {

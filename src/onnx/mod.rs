@@ -4,14 +4,15 @@ mod branch;
 pub mod build;
 mod build_data;
 mod calls;
+pub mod compat;
 mod detach;
 mod edit;
 mod graph;
 mod inline;
 pub mod proto;
 mod read;
+mod size_limit;
 mod tensor_data;
-mod weight;
 mod write;
 
 pub(crate) use branch::captures;

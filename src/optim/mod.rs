@@ -4,57 +4,31 @@
 //! It works on raw host memory and knows neither graphs nor runtimes. docs/optimizer.md holds
 //! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
 
-mod admit;
-mod bind;
-mod coefficient;
-mod converge;
-mod dense;
-mod hook;
 mod kernel;
-mod lane;
-mod layout;
 mod memory;
-mod metrics;
-mod mixing;
-mod muon;
 mod optimizer;
 mod options;
-mod pack;
-mod paper;
-mod pattern;
-mod place;
 mod plan;
 mod pool;
-mod product;
 mod rates;
-mod role;
-mod schedule;
-mod share;
-mod spec;
-mod state;
-mod step;
 mod sweep;
-mod synchronise;
-mod validate;
-mod validation;
-mod view;
 
-pub use bind::{Buffers, Places};
-pub use converge::{Trend, relative_factor, trend};
-pub use hook::{GradientAction, GradientCallback, GradientView};
-pub use metrics::{GroupMetrics, Metrics};
+pub use memory::bind::{Buffers, Places};
+pub use memory::strided::Place;
+pub use optimizer::callback::{GradientAction, GradientCallback, GradientView};
+pub use optimizer::metrics::{GroupMetrics, Metrics};
+pub use optimizer::saved_state::{SavedTensor, StateTensor};
 pub use optimizer::{Moment, Optimizer, RateCallback, Rates, StepReport};
 pub use options::{
     Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
     Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
     Rule, Schedule, Weighting,
 };
-pub use paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
-pub use pattern::matches;
-pub use place::Place;
+pub use plan::pattern::matches;
+pub use plan::role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
+pub use plan::spec::{ModelSpec, ParamSpec};
+pub use plan::view::{View, matrix_shape};
 pub use plan::{Group, LeftOut, Member, Plan};
-pub use role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
-pub use schedule::{PlateauState, factor as schedule_factor};
-pub use spec::{ModelSpec, ParamSpec};
-pub use state::{SavedTensor, StateTensor};
-pub use view::{View, matrix_shape};
+pub use rates::adaptive::{Trend, relative_factor, trend};
+pub use rates::paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
+pub use rates::schedule::{PlateauState, factor as schedule_factor};

@@ -48,8 +48,16 @@ enum Side {
     Output,
 }
 
+impl Session {
+    /// A binding of this session's inputs and outputs, empty as yet. It keeps what it needs of
+    /// the session alive.
+    pub fn bind(&self) -> Result<Binding> {
+        Binding::new(self).context(|| format!("session '{}'", self.name()))
+    }
+}
+
 impl Binding {
-    pub(super) fn new(session: &Session) -> Result<Self> {
+    fn new(session: &Session) -> Result<Self> {
         let (api, inner) = (api(), session.inner());
         // SAFETY: the session lives, and the binding holds it; the release function fits.
         let binding = unsafe {

@@ -13,12 +13,12 @@ pub mod kernels;
 mod library;
 mod options;
 mod probe;
-mod refusal;
 mod session;
 #[cfg(test)]
 mod tests;
 mod threads;
 mod value;
+mod version_errors;
 
 pub use binding::Binding;
 pub use cache::ShapeCache;

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use ort::sys;
 
 use super::api::{Owned, api, c_string, check, text};
-use super::binding::Binding;
 use super::cancel::CancelToken;
 use super::options::{Device, Optimize, SessionOptions};
-use super::{refusal, value};
+use super::{value, version_errors};
 use crate::error::{Context, Error, Kind, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -97,7 +96,8 @@ impl Session {
         };
         let with_kernels = options.kernels && options.device == Device::Cpu;
         let session = if with_kernels { library.open_in_turn(make) } else { make() };
-        let session = session.map_err(|e| refusal::explain(e, library.version())).context(place)?;
+        let session =
+            session.map_err(|e| version_errors::explain(e, library.version())).context(place)?;
         let inputs = describe(&session, Side::Input).context(place)?;
         let outputs = describe(&session, Side::Output).context(place)?;
         let inner = Inner { name: options.name.clone(), device: options.device, session };
@@ -209,12 +209,6 @@ impl Session {
                 })
             })
             .collect()
-    }
-
-    /// A binding of this session's inputs and outputs, empty as yet. It keeps what it needs of
-    /// the session alive.
-    pub fn bind(&self) -> Result<Binding> {
-        Binding::new(self).context(|| format!("session '{}'", self.name()))
     }
 
     /// The input called `name`.

@@ -11,8 +11,8 @@
 //! use std::sync::Arc;
 //! use mmopt::text::*;
 //! # fn main() -> mmopt::Result<()> {
-//! let train = Corpus::classification("train.tsv".as_ref(), &Columns::default(), None)?;
-//! let options = TrainOptions { style: TokenizerStyle::Bert, ..Default::default() };
+//! let train = Corpus::read_classification("train.tsv".as_ref(), &Columns::default(), None)?;
+//! let options = TokenizerTrainOptions { style: TokenizerStyle::Bert, ..Default::default() };
 //! let tokenizer = Tokenizer::train(&options, &train.texts())?;
 //! let data = Dataset::encode(&train, &tokenizer, &EncodeOptions::default())?;
 //! let mut loader = Loader::new(vec![Arc::new(data)], LoaderOptions::default())?;
@@ -25,40 +25,26 @@
 //! ```
 
 mod batch;
-mod classification;
-mod conll;
 mod corpus;
-mod dataset;
-mod encode;
-mod labels;
-mod learn;
-mod loader;
 pub mod metrics;
-mod plain;
-mod predict;
-mod questions;
 mod rng;
-mod source;
-mod split;
-mod style;
-mod synthetic;
+mod text_file;
 mod tokenizer;
-mod tokenizer_files;
 
-pub use batch::Batch;
-pub use classification::{Column, Columns, Format, Header};
-pub use corpus::{Answer, Corpus, Example, Task};
-pub use dataset::{Dataset, Item, Target};
-pub use encode::{EncodeOptions, Objective};
-pub use labels::LabelMap;
-pub use learn::TrainOptions;
-pub use loader::{Loader, LoaderOptions, LoaderState};
-pub use plain::Documents;
-pub use predict::FoundAnswer;
-pub use split::SplitOptions;
-pub use style::{Kind, Special, TokenizerStyle};
-pub use synthetic::SyntheticOptions;
-pub use tokenizer::{Encoding, Tokenizer, Truncation};
+pub use batch::collate::Batch;
+pub use batch::dataset::{Dataset, Sequence, Target};
+pub use batch::encode::{EncodeOptions, Objective};
+pub use batch::loader::{Loader, LoaderOptions, LoaderState};
+pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};
+pub use corpus::examples::{Answer, Corpus, Example, TextTask};
+pub use corpus::labels::LabelMap;
+pub use corpus::plain_text::SampleBy;
+pub use corpus::split::SplitOptions;
+pub use corpus::synthetic::SyntheticOptions;
+pub use metrics::postprocess::PredictedAnswer;
+pub use tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
+pub use tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
+pub use tokenizer::train::TokenizerTrainOptions;
 
 #[cfg(test)]
 mod tests {
@@ -71,6 +57,6 @@ mod tests {
         check::<super::Dataset>();
         check::<super::Loader>();
         check::<super::Batch>();
-        check::<super::LabelMap>();
+        check::<crate::text::LabelMap>();
     }
 }

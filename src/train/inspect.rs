@@ -2,8 +2,8 @@
 
 use super::batch::Batch;
 use super::graphs::NonFinite;
+use super::import::ModelReport;
 use super::log::{Level, Sink};
-use super::report::ModelReport;
 use super::trainer::{Trainer, in_model};
 use crate::error::Result;
 use crate::optim::{Policy, StepReport};

@@ -4,33 +4,28 @@
 //! `forward_backward` (one model, or all side by side), `log_loss`, `step`, `evaluate`, `save`,
 //! `checkpoint`, `resume`.
 
+mod accuracy;
 mod batch;
-mod bound;
+mod checkpoint;
 pub mod graphs;
+pub mod import;
 mod inspect;
-mod load;
 mod log;
 mod model;
 mod mutual;
 mod options;
 mod parameter;
-mod recipe;
-mod report;
-mod score;
-mod shared;
-mod state;
+mod session;
+mod shared_tensor;
+mod sync_check;
 mod trainer;
-mod trial;
-mod usage;
 
 pub use batch::{Batch, TensorView};
+pub use import::ModelReport;
 pub use log::{Level, Sink};
 pub use options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
     TrainerOptions,
 };
-pub use report::{
-    ModelReport, NotTrainable, ReportedDuplicates, ReportedParameter, ReportedSharedInitializer,
-};
-pub use shared::SharedTensor;
+pub use shared_tensor::SharedTensor;
 pub use trainer::{Evaluation, ParameterInfo, TrainResult, Trainer};

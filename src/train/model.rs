@@ -2,20 +2,17 @@
 
 use std::time::Instant;
 
+use super::accuracy::{Accuracy, accuracy};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
-use super::bound::Bound;
 use super::graphs::{
     NonFinite, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
 };
-use super::load::{Loaded, Published, load};
+use super::import::{Loaded, ModelReport, Published, load, usages};
 use super::log::Level;
 use super::mutual::{self, Peers, Prediction};
 use super::options::ModelOptions;
 use super::parameter::Parameter;
-use super::recipe::Recipe;
-use super::report::ModelReport;
-use super::score::{Score, score};
-use super::usage::usages;
+use super::session::{BoundSession, SessionBuilder};
 use crate::autodiff::{LossKind, LossSpec, check_operators};
 use crate::error::{Error, Result};
 use crate::models::Task;
@@ -34,10 +31,10 @@ pub(super) struct Model {
     vocabulary: Option<String>,
     task: Option<String>,
     // Sessions refer to the parameters' memory and are dropped first.
-    training: ShapeCache<Key, Bound>,
-    evaluation: ShapeCache<Key, Bound>,
+    training: ShapeCache<Key, BoundSession>,
+    evaluation: ShapeCache<Key, BoundSession>,
     pub parameters: Vec<Parameter>,
-    pub recipe: Recipe,
+    pub recipe: SessionBuilder,
     pub published: Option<Published>,
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
@@ -56,7 +53,7 @@ pub(super) struct Run {
     pub loss: f64,
     /// Whether the batch had labels, so that the loss says something.
     pub labelled: bool,
-    pub score: Score,
+    pub accuracy: Accuracy,
 }
 
 impl Model {
@@ -81,7 +78,15 @@ impl Model {
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
             parameters,
-            recipe: Recipe { graph, ids, spec, signature, given, mutual: None, cancel_token: None },
+            recipe: SessionBuilder {
+                graph,
+                ids,
+                spec,
+                signature,
+                given,
+                mutual: None,
+                cancel_token: None,
+            },
             published,
             report,
             notes: Vec::new(),
@@ -159,8 +164,8 @@ impl Model {
         bound.run(batch)?;
         self.n_runs += 1;
         let prediction = recipe.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
-        let score = score(&recipe.spec, &outputs(bound)?, batch)?;
-        let run = Run { loss: bound.loss()?, labelled: true, score };
+        let accuracy = accuracy(&recipe.spec, &outputs(bound)?, batch)?;
+        let run = Run { loss: bound.loss()?, labelled: true, accuracy };
         self.parameters.iter_mut().for_each(Parameter::clear_still_rows);
         Ok((run, prediction))
     }
@@ -172,7 +177,7 @@ impl Model {
         self.training.get_mut(&self.last).map(|bound| bound.loss_again(parameters)).transpose()
     }
 
-    /// Loss (when the batch has labels), score and logits, without dropout and gradients.
+    /// Loss (when the batch has labels), accuracy and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
         let labelled = self.recipe.signature.check(batch, false)?;
         let key = self.recipe.signature.key(batch);
@@ -182,11 +187,11 @@ impl Model {
         let bound = self.evaluation.get_or_make(key, make)?;
         check_labels(&recipe.spec, bound, batch)?;
         bound.run(batch)?;
-        let score = score(&recipe.spec, &outputs(bound)?, batch)?;
+        let accuracy = accuracy(&recipe.spec, &outputs(bound)?, batch)?;
         let logits = (0..bound.n_outputs())
             .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
             .collect::<Result<_>>()?;
-        Ok((Run { loss: bound.loss()?, labelled, score }, logits))
+        Ok((Run { loss: bound.loss()?, labelled, accuracy }, logits))
     }
 
     /// Whether it computes its own gradients.
@@ -253,7 +258,7 @@ impl Model {
     }
 }
 
-fn outputs(bound: &Bound) -> Result<Vec<&Tensor>> {
+fn outputs(bound: &BoundSession) -> Result<Vec<&Tensor>> {
     (0..bound.n_outputs()).map(|i| bound.output(i)).collect()
 }
 
@@ -310,7 +315,7 @@ fn dropout_seed(seed: u64, run: u64) -> i64 {
 }
 
 /// Class labels must exist among the logits' classes.
-fn check_labels(spec: &LossSpec, bound: &Bound, batch: Batch) -> Result<()> {
+fn check_labels(spec: &LossSpec, bound: &BoundSession, batch: Batch) -> Result<()> {
     if bound.n_outputs() == 0 {
         return Ok(());
     }

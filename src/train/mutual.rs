@@ -6,7 +6,7 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::bound::Bound;
+use super::session::BoundSession;
 use crate::autodiff::{PEERS_INPUT, PEERS_WEIGHT_INPUT};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -63,7 +63,7 @@ impl Peers {
 }
 
 /// Sets the inputs of the term; without peers, or with peers of another shape, its weight is 0.
-pub(super) fn feed(bound: &mut Bound, peers: Option<&Peers>) -> Result<()> {
+pub(super) fn feed(bound: &mut BoundSession, peers: Option<&Peers>) -> Result<()> {
     let shape = bound.output(0)?.shape().to_vec();
     let fitting = peers.filter(|p| p.mean.shape == shape);
     let weight = fitting.map_or(0.0, |p| p.lambda as f32);

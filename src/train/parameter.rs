@@ -1,6 +1,6 @@
 //! A model's parameter: its value, its gradient, and whether it is trained.
 
-use super::shared::{Share, SharedTensor};
+use super::shared_tensor::{SharedTensor, Views};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -18,15 +18,15 @@ pub(super) struct Parameter {
     /// Those rows as they were before the step.
     kept: Vec<u8>,
     gradient: Option<Tensor>,
-    value_share: Share,
-    gradient_share: Share,
+    value_views: Views,
+    gradient_views: Views,
 }
 
 impl Drop for Parameter {
     fn drop(&mut self) {
-        self.value_share.release(&mut self.value);
+        self.value_views.release(&mut self.value);
         if let Some(gradient) = &mut self.gradient {
-            self.gradient_share.release(gradient);
+            self.gradient_views.release(gradient);
         }
     }
 }
@@ -46,8 +46,8 @@ impl Parameter {
             still_rows: Vec::new(),
             kept: Vec::new(),
             gradient: None,
-            value_share: Share::default(),
-            gradient_share: Share::default(),
+            value_views: Views::default(),
+            gradient_views: Views::default(),
         })
     }
 
@@ -58,12 +58,12 @@ impl Parameter {
 
     /// A view of the value that may outlive this parameter.
     pub fn share_value(&self) -> SharedTensor {
-        self.value_share.view(&self.value)
+        self.value_views.view(&self.value)
     }
 
     /// A view of the gradient that may outlive this parameter.
     pub fn share_gradient(&self) -> Option<SharedTensor> {
-        self.gradient.as_ref().map(|g| self.gradient_share.view(g))
+        self.gradient.as_ref().map(|g| self.gradient_views.view(g))
     }
 
     /// Where the gradient lies; null without one.

@@ -8,7 +8,7 @@ use super::model::{Model, Run};
 use super::mutual::Peers;
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
-use super::shared::SharedTensor;
+use super::shared_tensor::SharedTensor;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
@@ -235,8 +235,12 @@ impl Trainer {
         }
         self.optimizer.accumulate(model, run.loss)?;
         self.n_pending += 1;
-        let score = run.score;
-        Ok(TrainResult { loss: run.loss, n_correct: score.n_correct, n_labels: score.n_labels })
+        let accuracy = run.accuracy;
+        Ok(TrainResult {
+            loss: run.loss,
+            n_correct: accuracy.n_correct,
+            n_labels: accuracy.n_labels,
+        })
     }
 
     /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.
@@ -306,8 +310,8 @@ impl Trainer {
         let (run, logits) = one.evaluate(batch).map_err(|e| in_model(e, &one.name))?;
         Ok(Evaluation {
             loss: Some(run.loss).filter(|_| run.labelled),
-            n_correct: run.score.n_correct,
-            n_labels: run.score.n_labels,
+            n_correct: run.accuracy.n_correct,
+            n_labels: run.accuracy.n_labels,
             logits,
         })
     }

@@ -58,10 +58,26 @@ fn check_complete(what: &str, used: &BTreeSet<String>, left_out: &[(&str, &str)]
     assert!(stale.is_empty(), "the list of what {what} leaves out is out of date: {stale:?}");
 }
 
+/// The parts that `mmopt.hpp` is made of; it includes each of them.
+fn cpp_headers() -> Vec<String> {
+    let umbrella = read("bindings/cpp/mmopt.hpp");
+    let files = std::fs::read_dir(root().join("bindings/cpp/mmopt")).unwrap();
+    let name = |f: std::fs::DirEntry| format!("mmopt/{}", f.file_name().to_string_lossy());
+    let all: Vec<_> = files.map(|f| name(f.unwrap())).collect();
+    for header in &all {
+        let line = format!("#include \"{header}\"\n");
+        assert!(umbrella.contains(&line), "mmopt.hpp lacks {line}");
+    }
+    all
+}
+
 #[test]
 fn cpp_wraps_every_function() {
-    let text = without_comments(&read("bindings/cpp/mmopt.hpp"));
-    check_complete("mmopt.hpp", &names(&text), NOT_IN_CPP);
+    let mut used = BTreeSet::new();
+    for header in cpp_headers() {
+        used.extend(names(&without_comments(&read(&format!("bindings/cpp/{header}")))));
+    }
+    check_complete("mmopt.hpp", &used, NOT_IN_CPP);
 }
 
 #[test]
@@ -107,6 +123,12 @@ fn cpp_wrapper_compiles_in_every_mode() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("twice.cpp");
     std::fs::write(&source, "#include <mmopt.hpp>\n#include <mmopt.hpp>\nint main() {}\n").unwrap();
+    // Each part also stands alone.
+    for header in cpp_headers() {
+        let alone = dir.path().join("alone.cpp");
+        std::fs::write(&alone, format!("#include <{header}>\n")).unwrap();
+        run(compiler("c++", "c++17").arg("-fsyntax-only").arg(&alone));
+    }
     let mut n_run = 0;
     for name in ["g++", "clang++"] {
         if Command::new(name).arg("--version").output().is_err() {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const GENERATED: &str = include_str!(concat!(env!("OUT_DIR"), "/mmopt.h"));
@@ -70,10 +70,18 @@ fn names_before_parenthesis(header: &str) -> Vec<String> {
 }
 
 fn sources() -> Vec<String> {
-    let files = std::fs::read_dir(root().join("src/ffi")).unwrap();
-    let paths = files.map(|f| f.unwrap().path());
-    let rust = paths.filter(|p: &PathBuf| p.extension().is_some_and(|e| e == "rs"));
-    rust.map(|p| std::fs::read_to_string(p).unwrap()).collect()
+    fn visit(dir: &Path, into: &mut Vec<String>) {
+        for path in std::fs::read_dir(dir).unwrap().map(|f| f.unwrap().path()) {
+            if path.is_dir() {
+                visit(&path, into);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                into.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut all = Vec::new();
+    visit(&root().join("src/ffi"), &mut all);
+    all
 }
 
 /// C89 has no integers of a fixed size (stdint.h), so C99 is the oldest. The last C mode pretends

@@ -11,9 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use mmopt::autodiff::{self, LossKind, LossSpec, rows};
-use mmopt::onnx::{Attribute, Build, Graph, Node, NodeId, TensorData, ValueId, ValueType};
+use mmopt::onnx::{Attribute, Build, Graph, Node, NodeId, TensorData, ValueId, ValueType, compat};
 use mmopt::tensor::DType;
-use mmopt::train::graphs::{Parameter, find_parameters, fix_shapes_and_types, training_graph};
+use mmopt::train::graphs::{GraphParameter, find_parameters, fix_shapes_and_types, training_graph};
 
 struct Random(u64);
 
@@ -139,7 +139,7 @@ fn mutated_models_through_the_runtime() {
             let mut graph = whole.clone();
             (0..=random.below(3)).for_each(|_| mutate(&mut graph, random));
             let mut params = find_parameters(&graph);
-            params.retain(Parameter::trainable);
+            params.retain(GraphParameter::trainable);
             let values: Vec<ValueId> = params.iter().map(|p| p.value).collect();
             training_graph(&graph, &values, &spec, &shapes(&graph)).is_ok()
         });
@@ -171,7 +171,7 @@ fn lying_types() {
             let params = find_parameters(&graph);
             let values: Vec<ValueId> = params.iter().map(|p| p.value).collect();
             let mut attempt = || {
-                autodiff::lower(&mut graph)?;
+                compat::lower(&mut graph)?;
                 let attached = autodiff::attach_loss(&mut graph, &spec)?;
                 autodiff::differentiate(&mut graph, attached.loss, &values)
             };
@@ -274,7 +274,7 @@ fn rules_alone() {
             }
             let loss = g.sum(&parts)?;
             params.retain(|&p| g.is_float(p));
-            autodiff::lower(graph)?;
+            compat::lower(graph)?;
             autodiff::differentiate(graph, loss, &params)
         };
         attempt(&mut graph).is_ok()

@@ -24,7 +24,7 @@ fn unpacked(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 fn learned(corpus: &Corpus, style: TokenizerStyle) -> Tokenizer {
-    let options = TrainOptions { style, vocab_size: 6000, ..Default::default() };
+    let options = TokenizerTrainOptions { style, vocab_size: 6000, ..Default::default() };
     Tokenizer::train(&options, &corpus.texts()).unwrap()
 }
 
@@ -33,8 +33,9 @@ fn sentences_for_three_models() {
     let folder = tempfile::tempdir().unwrap();
     let Some(train) = unpacked(folder.path(), "sst2-sentences-train.tsv") else { return };
     let Some(dev) = unpacked(folder.path(), "sst2-sentences-dev.tsv") else { return };
-    let train = Corpus::classification(&train, &Columns::default(), None).unwrap();
-    let dev = Corpus::classification(&dev, &Columns::default(), Some(train.labels())).unwrap();
+    let train = Corpus::read_classification(&train, &CorpusOptions::default(), None).unwrap();
+    let dev =
+        Corpus::read_classification(&dev, &CorpusOptions::default(), Some(train.labels())).unwrap();
     assert_eq!((train.len(), dev.len()), (6920, 872));
     assert_eq!(train.labels().names(), ["0", "1"]);
     assert!((dev.majority_fraction() - 444.0 / 872.0).abs() < 1e-9, "{}", dev.majority_fraction());
@@ -43,8 +44,8 @@ fn sentences_for_three_models() {
         assert_eq!(tokenizer.vocab_size(), 6000);
         let options = EncodeOptions { max_length: Some(64), ..Default::default() };
         let data = Dataset::encode(&train, &tokenizer, &options).unwrap();
-        let unknown = tokenizer.special_id(Special::Unk);
-        let ids = data.items().iter().flat_map(|i| &i.ids);
+        let unknown = tokenizer.special_token_id(SpecialToken::Unk);
+        let ids = data.sequences().iter().flat_map(|i| &i.ids);
         let share =
             ids.clone().filter(|id| Some(**id) == unknown).count() as f64 / ids.count() as f64;
         assert!(share < 0.001, "{style:?}: {share} unknown");
@@ -69,7 +70,7 @@ fn entities() {
     for (name, sentences) in [("wnut17-dev.conll", 1009), ("wikigold.conll", 1696)] {
         let folder = tempfile::tempdir().unwrap();
         let Some(path) = unpacked(folder.path(), name) else { return };
-        let corpus = Corpus::tagged_words(&path, None).unwrap();
+        let corpus = Corpus::read_token_classification(&path, None).unwrap();
         assert_eq!(corpus.len(), sentences, "{name}");
         assert_eq!(corpus.labels().id("O"), Some(0));
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2] {
@@ -77,7 +78,7 @@ fn entities() {
             let options = EncodeOptions { max_length: Some(256), ..Default::default() };
             let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
             let (mut gold, mut back) = (Vec::new(), Vec::new());
-            for (i, item) in data.items().iter().enumerate() {
+            for (i, item) in data.sequences().iter().enumerate() {
                 let Example::Words { words, tags } = &corpus.examples()[i] else { panic!() };
                 let Target::Tags(labels) = &item.target else { panic!() };
                 let classes: Vec<u32> =
@@ -99,8 +100,8 @@ fn questions() {
     let folder = tempfile::tempdir().unwrap();
     let Some(lines) = unpacked(folder.path(), "squad-train-sample.jsonl") else { return };
     let Some(nested) = unpacked(folder.path(), "xquad.en.json") else { return };
-    let train = Corpus::questions(&lines).unwrap();
-    let eval = Corpus::questions(&nested).unwrap();
+    let train = Corpus::read_question_answering(&lines).unwrap();
+    let eval = Corpus::read_question_answering(&nested).unwrap();
     assert_eq!((train.len(), eval.len()), (3838, 1190));
     let part = eval.subset(&(0..200).collect::<Vec<_>>()).unwrap();
     for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
@@ -108,7 +109,7 @@ fn questions() {
         let options = EncodeOptions { max_length: Some(192), ..Default::default() };
         let data = Dataset::encode(&part, &tokenizer, &options).unwrap();
         let (mut found, mut accepted) = (Vec::new(), Vec::new());
-        for (i, item) in data.items().iter().enumerate() {
+        for (i, item) in data.sequences().iter().enumerate() {
             let Example::Question { context, answers, .. } = &part.examples()[i] else { panic!() };
             let Target::Span(start, end) = item.target else { panic!() };
             let mut logits = [vec![0.0; item.ids.len()], vec![0.0; item.ids.len()]];
@@ -131,10 +132,10 @@ fn questions() {
 fn text_for_language_models() {
     let folder = tempfile::tempdir().unwrap();
     let Some(path) = unpacked(folder.path(), "wikitext2-valid.txt") else { return };
-    let corpus = Corpus::plain_text(&path, Documents::Paragraphs).unwrap();
+    let corpus = Corpus::read_plain_text(&path, SampleBy::Paragraph).unwrap();
     let tokenizer = learned(&corpus, TokenizerStyle::Gpt2);
     let options = EncodeOptions { max_length: Some(128), ..Default::default() };
     let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
-    let full = data.items().iter().filter(|i| i.ids.len() == 128).count();
+    let full = data.sequences().iter().filter(|i| i.ids.len() == 128).count();
     assert!(full >= data.len() - 1 && full > 1000, "{full} of {}", data.len());
 }

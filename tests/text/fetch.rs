@@ -2,7 +2,7 @@
 #![cfg(all(unix, feature = "text"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use mmopt::text::{Columns, Corpus};
+use mmopt::text::{Corpus, CorpusOptions};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -79,7 +79,8 @@ fn ratings_become_labels_and_equal_sentences_stay_together() {
         .output()
         .unwrap();
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
-    let read = |name| Corpus::classification(&path(name), &Columns::default(), None).unwrap();
+    let read =
+        |name| Corpus::read_classification(&path(name), &CorpusOptions::default(), None).unwrap();
     let (train, eval) = (read("train.tsv"), read("eval.tsv"));
     // Of nine ratings three (-0.5, 0, 0.5) are left out; 1000 = 111 * 9 + 1, the first is -2.
     assert_eq!(train.len() + eval.len(), 111 * 6 + 1);

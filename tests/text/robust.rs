@@ -45,7 +45,7 @@ fn damaged(good: &[u8], dice: &mut Dice) -> Vec<u8> {
 fn check(name: &str, good: &str, rounds: usize, read: impl Fn(&Path) -> mmopt::Result<Corpus>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
-    let options = TrainOptions { vocab_size: 300, min_frequency: 1, ..Default::default() };
+    let options = TokenizerTrainOptions { vocab_size: 300, min_frequency: 1, ..Default::default() };
     let tokenizer = Tokenizer::train(&options, &[good]).unwrap();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let (mut fine, mut refused) = (0, 0);
@@ -70,29 +70,33 @@ fn check(name: &str, good: &str, rounds: usize, read: impl Fn(&Path) -> mmopt::R
 
 #[test]
 fn damaged_corpora() {
-    let labelled = |path: &Path| Corpus::classification(path, &Columns::default(), None);
+    let labelled = |path: &Path| Corpus::read_classification(path, &CorpusOptions::default(), None);
     check("a.tsv", "a fine film\t1\nnot so caf\u{e9}\t0\r\nx\t1\n", 400, labelled);
     check("a.csv", "\"a, fine\",pos\nplain,neg\n", 400, labelled);
     let rows = "{\"text\":\"a\",\"label\":1}\n{\"sentence\":\"b\",\"label\":\"x\"}\n";
     check("a.jsonl", rows, 400, labelled);
     let words = "-DOCSTART- O\n\nEU B-ORG\nsays O\n\nyes\tx\tO\n";
-    check("a.conll", words, 400, |path| Corpus::tagged_words(path, None));
+    check("a.conll", words, 400, |path| Corpus::read_token_classification(path, None));
     let lines = "{\"context\":\"in \u{e9}t\u{e9} 1907 or so\",\"question\":\"when?\",\
         \"answers\":{\"text\":[\"1907\"],\"answer_start\":[7]}}\n";
-    check("a.json", lines, 400, Corpus::questions);
+    check("a.json", lines, 400, Corpus::read_question_answering);
     let nested = "{\"data\":[{\"paragraphs\":[{\"context\":\"in 1907\",\"qas\":[{\"id\":\"x\",\
         \"question\":\"?\",\"answers\":[{\"text\":\"1907\",\"answer_start\":3}]}]}]}]}";
-    check("b.json", nested, 400, Corpus::questions);
+    check("b.json", nested, 400, Corpus::read_question_answering);
     let plain = "one \u{e9}\n\ntwo\nthree\n";
-    check("a.txt", plain, 300, |path| Corpus::plain_text(path, Documents::Paragraphs));
+    check("a.txt", plain, 300, |path| Corpus::read_plain_text(path, SampleBy::Paragraph));
 }
 
 #[test]
 fn damaged_tokenizers() {
     let text = "the film was good and the caf\u{e9} was very good";
     for style in [TokenizerStyle::Bert, TokenizerStyle::Roberta] {
-        let options =
-            TrainOptions { style, vocab_size: 300, min_frequency: 1, ..Default::default() };
+        let options = TokenizerTrainOptions {
+            style,
+            vocab_size: 300,
+            min_frequency: 1,
+            ..Default::default()
+        };
         let tokenizer = Tokenizer::train(&options, &[text]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         tokenizer.save(folder.path()).unwrap();

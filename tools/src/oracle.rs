@@ -13,7 +13,7 @@ use mmopt::onnx::Graph;
 use mmopt::runtime::{Device, Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
-    Parameter, TrainingGraph, find_parameters, parameter_data, training_graph,
+    GraphParameter, TrainingGraph, find_parameters, parameter_data, training_graph,
 };
 use safetensors::SafeTensors;
 use serde_json::Value as Json;
@@ -109,11 +109,14 @@ impl Oracle {
     }
 
     /// The training graph of a file, with the parameters that it has as inputs.
-    pub fn training_graph(&self, file: &Path) -> Result<(Graph, Vec<Parameter>, TrainingGraph)> {
+    pub fn training_graph(
+        &self,
+        file: &Path,
+    ) -> Result<(Graph, Vec<GraphParameter>, TrainingGraph)> {
         let mut graph = Graph::read(file)?;
         graph.name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let mut params = find_parameters(&graph);
-        params.retain(Parameter::trainable);
+        params.retain(GraphParameter::trainable);
         let values: Vec<_> = params.iter().map(|p| p.value).collect();
         let mut shapes = BTreeMap::new();
         for &v in graph.inputs() {
@@ -166,7 +169,7 @@ impl Oracle {
     fn run(
         &self,
         graph: &Graph,
-        params: &[Parameter],
+        params: &[GraphParameter],
         training: &TrainingGraph,
     ) -> Result<(f64, BTreeMap<String, Tensor>)> {
         let mut feeds: Vec<(&str, Tensor)> = Vec::new();
@@ -224,7 +227,7 @@ impl Oracle {
         self.about["tied"][name].as_str().unwrap_or(name).to_owned()
     }
 
-    fn groups(&self, map: &Json, graph: &Graph, params: &[Parameter]) -> Result<Vec<Group>> {
+    fn groups(&self, map: &Json, graph: &Graph, params: &[GraphParameter]) -> Result<Vec<Group>> {
         let mut copies: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
         for entry in map["initializers"].as_array().into_iter().flatten() {
             let Some(source) = entry["torch_param"].as_str() else { continue };
@@ -261,7 +264,7 @@ impl Oracle {
         name: &str,
         groups: &mut [Group],
         graph: &Graph,
-        params: &[Parameter],
+        params: &[GraphParameter],
     ) -> Result<()> {
         let own = self.params[name].bytes();
         for group in groups {
@@ -280,7 +283,7 @@ impl Oracle {
         &self,
         source: &str,
         graph: &Graph,
-        params: &[Parameter],
+        params: &[GraphParameter],
         name: &str,
     ) -> Result<(usize, usize)> {
         let lost = || Error::not_found(format!("'{name}' is no slice of '{source}'"));
@@ -302,7 +305,7 @@ impl Oracle {
     fn error(
         &self,
         group: &Group,
-        params: &[Parameter],
+        params: &[GraphParameter],
         gradients: &BTreeMap<String, Tensor>,
     ) -> Result<f64> {
         let first = &group.names[0];

@@ -1,12 +1,12 @@
 //! Activation functions. At a kink the derivative is the one from the left, as in `relu'(0) = 0`.
 
 use crate::autodiff::fused;
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::{Build, ValueId};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Celu", 12, celu),
     rule("Elu", 6, elu),
     rule("Gelu", 20, gelu),

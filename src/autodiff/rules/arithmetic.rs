@@ -1,10 +1,10 @@
 //! Elementwise arithmetic. Ties of Max and Min share the gradient equally.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::Result;
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Abs", 13, abs),
     rule("Acos", 7, acos),
     rule("Acosh", 9, acosh),

@@ -1,12 +1,12 @@
 //! Convolution. Its input's gradient is the transposed convolution; its weight's gradient is a
 //! convolution again, with samples and channels exchanged.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Build, ValueId};
 
-pub(super) const ROWS: &[Row] =
+pub(in crate::autodiff) const ROWS: &[Row] =
     &[rule("Conv", 11, conv), rule("ConvTranspose", 11, conv_transpose)];
 
 /// Strides, dilations and pads of a window that moves over the axes from 2 on.

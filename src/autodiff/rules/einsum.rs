@@ -3,12 +3,12 @@
 //! *label*: the letter of an axis; axes under an ellipsis get letters of their own. *term*: the
 //! labels of one input.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Build, ValueId};
 
-pub(super) const ROWS: &[Row] = &[rule("Einsum", 12, einsum)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Einsum", 12, einsum)];
 
 /// An equation whose every axis has a label.
 struct Equation {

@@ -2,14 +2,14 @@
 //! ScatterElements: the runtime's ScatterND adds duplicates in a race.
 
 use crate::autodiff::fused;
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::build::check_constant;
 use crate::onnx::{Build, ValueId};
 use crate::tensor::DType;
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Gather", 13, gather),
     rule("GatherElements", 13, gather_elements),
     rule("GatherND", 13, gather_nd),

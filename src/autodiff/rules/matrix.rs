@@ -1,12 +1,12 @@
 //! Matrix products. The gradient of a weight matrix is one product of [rows, k] and [rows, n]
 //! matrices, not a batch of products and a sum.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::{Build, ValueId};
 
-pub(super) const ROWS: &[Row] = &[rule("Gemm", 13, gemm), rule("MatMul", 13, matmul)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Gemm", 13, gemm), rule("MatMul", 13, matmul)];
 
 /// y = a b        da = dy bᵀ        db = aᵀ dy
 fn matmul(cx: &mut RuleCx) -> Result<()> {

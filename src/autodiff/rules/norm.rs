@@ -1,13 +1,13 @@
 //! Normalisation and dropout.
 
 use crate::autodiff::fused;
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::{Build, ValueId};
 use crate::tensor::DType;
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("BatchNormalization", 14, batch_norm),
     rule("Dropout", 13, dropout),
     rule("GroupNormalization", 21, group_norm),

@@ -1,15 +1,15 @@
 //! Pooling. The largest of a window passes its gradient on; a mean spreads it.
 
 use super::conv::{Window, spread};
-use crate::autodiff::portable;
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::build::check_constant;
+use crate::onnx::compat::ends_in_padding;
 use crate::onnx::{Build, TensorData, ValueId};
 use crate::tensor::{DType, element_count};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("AveragePool", 11, average),
     rule("GlobalAveragePool", 1, global_average),
     rule("GlobalMaxPool", 1, global_max),
@@ -75,7 +75,7 @@ pub(super) fn pool_window(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> 
     // Of a step that starts beyond the input some runtimes' kernels know nothing.
     let last = |i: usize| (y_shape[i + 2] as i64 - 1) * window.strides[i] as i64;
     let beyond = |i: usize| last(i) >= x_shape[i + 2] as i64 + window.before[i];
-    if (0..n).any(beyond) || portable::overruns(cx.node(), x_shape) {
+    if (0..n).any(beyond) || ends_in_padding(cx.node(), x_shape) {
         return Err(Error::unsupported("ceil_mode with a last step that lies in the padding"));
     }
     Ok(window)

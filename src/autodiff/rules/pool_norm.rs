@@ -2,14 +2,15 @@
 
 use super::conv::spread;
 use super::pool::{constant_like, ending, pool_window};
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::Result;
 use crate::onnx::build::check_constant;
 use crate::onnx::{Build, ValueId};
 use crate::tensor::element_count;
 
-pub(super) const ROWS: &[Row] = &[rule("GlobalLpPool", 2, global), rule("LpPool", 11, pool)];
+pub(in crate::autodiff) const ROWS: &[Row] =
+    &[rule("GlobalLpPool", 2, global), rule("LpPool", 11, pool)];
 
 /// dy y^(1-p), 0 where y is
 fn share(g: &mut Build, dy: ValueId, y: ValueId, p: f64) -> Result<ValueId> {

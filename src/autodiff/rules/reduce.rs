@@ -1,11 +1,11 @@
 //! Reductions. Axes come as an attribute or as an input; ties share the gradient equally.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::Result;
 use crate::onnx::{Build, ValueId};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("CumSum", 11, cumsum),
     rule("ReduceL1", 13, l1),
     rule("ReduceL2", 13, l2),

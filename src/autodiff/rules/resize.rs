@@ -4,14 +4,14 @@
 //! Positions are computed in f32, as the runtime computes them: where one falls half-way between
 //! two places, rounding decides which is nearest.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Context, Error, Result};
 use crate::onnx::TensorData;
 use crate::onnx::build::check_constant;
 use crate::tensor::element_count;
 
-pub(super) const ROWS: &[Row] = &[rule("Resize", 13, resize)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Resize", 13, resize)];
 
 /// How one axis is resized.
 struct Axis<'a> {

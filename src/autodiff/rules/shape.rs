@@ -1,12 +1,12 @@
 //! Operators that only rearrange, repeat or cut data.
 
+use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
-use crate::autodiff::table::{Row, rule};
 use crate::error::{Error, Result};
 use crate::onnx::build::{check_constant, positive_axis};
 use crate::onnx::{Attribute, Build, ValueId};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Concat", 13, concat),
     rule("DepthToSpace", 13, depth_to_space),
     rule("Expand", 13, reshaped),

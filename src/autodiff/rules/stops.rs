@@ -1,8 +1,8 @@
 //! Operators that end a path: their results are no floats, or constant between jumps.
 
-use crate::autodiff::table::{Row, stop};
+use crate::autodiff::row::{Row, stop};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::autodiff) const ROWS: &[Row] = &[
     stop("And"),
     stop("ArgMax"),
     stop("ArgMin"),

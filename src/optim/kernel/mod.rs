@@ -2,16 +2,17 @@
 //! one loop, compiled once per instruction set. No build contracts a multiplication and an
 //! addition into one rounding, so all of them give the same bits.
 
+pub(crate) mod coefficient;
 pub(crate) mod convert;
-pub(crate) mod mix;
+pub(crate) mod prefetch;
 pub(crate) mod reduce;
 pub(crate) mod runs;
-pub(crate) mod turn;
+pub(crate) mod transpose;
 pub(crate) mod update;
-pub(crate) mod walk;
+pub(crate) mod weighted_sum;
 
-use super::options::Isa;
 use crate::error::{Error, Result};
+use crate::optim::options::Isa;
 
 /// A kernel build that the running processor has; only [`Build::choose`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

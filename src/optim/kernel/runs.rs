@@ -2,8 +2,8 @@
 //! this path.
 
 use super::builds;
+use super::prefetch::{FAN, LANES, Streams, Stretch, walk};
 use super::update::{Coef, adamw_one};
-use super::walk::{FAN, LANES, Streams, Stretch, walk};
 
 /// Runs of `len` elements; gradients may lie at other strides than the parameter.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@
 
 use ort::operator::ComputeContext;
 
-use super::op::{Attributes, Result, each, input, output, require, rows_per_part};
+use super::kernel::{Attributes, Result, each, input, output, require, rows_per_part};
 
 /// The prime 2³¹ − 1.
 pub(super) const P: i64 = (1 << 31) - 1;

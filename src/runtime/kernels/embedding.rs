@@ -2,8 +2,8 @@
 
 use ort::operator::ComputeContext;
 
+use super::kernel::{Attributes, Result, each, input, output, refuse, require};
 use super::math;
-use super::op::{Attributes, Result, each, input, output, refuse, require};
 
 /// The table is walked in at most this many blocks of rows.
 const BLOCKS: usize = 64;

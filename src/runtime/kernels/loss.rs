@@ -6,8 +6,8 @@
 use ort::operator::ComputeContext;
 use ort::value::Shape;
 
+use super::kernel::{Attributes, Result, each, input, output, refuse, require, rows_per_part};
 use super::math;
-use super::op::{Attributes, Result, each, input, output, refuse, require, rows_per_part};
 
 /// Loss and log-sum-exp of each row.
 pub(super) fn cross_entropy(cx: &ComputeContext, attributes: &Attributes) -> Result {

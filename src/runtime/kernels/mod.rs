@@ -26,16 +26,17 @@
 
 mod dropout;
 mod embedding;
+mod functions;
+mod kernel;
 mod loss;
 mod math;
 mod norm;
-mod op;
 mod pointwise;
-mod portable;
+mod table;
 #[cfg(test)]
 mod tests;
 
-pub use portable::attach;
+pub use functions::attach;
 
 use ort::operator::OperatorDomain;
 
@@ -46,7 +47,7 @@ pub use crate::onnx::OWN_DOMAIN as DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    op::ROWS.iter().map(|row| row.name)
+    table::ROWS.iter().map(|row| row.name)
 }
 
 /// The kernels in the runtime's form. Sessions refer to it, so it lives as long as the library.
@@ -60,9 +61,9 @@ unsafe impl Sync for Kernels {}
 impl Kernels {
     /// Describes the kernels to the runtime.
     pub(super) fn new() -> Result<Self> {
-        let domain = op::ROWS
+        let domain = table::ROWS
             .iter()
-            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(op::Op(row)))
+            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(table::Op(row)))
             .map_err(wrap)?;
         Ok(Self(domain))
     }

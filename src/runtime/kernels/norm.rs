@@ -2,8 +2,8 @@
 
 use ort::operator::ComputeContext;
 
+use super::kernel::{Attributes, Result, each, input, output, require};
 use super::math;
-use super::op::{Attributes, Result, each, input, output, require};
 
 /// Rows are walked in at most this many blocks; each sums its own share of dgamma and dbeta.
 const BLOCKS: usize = 64;

@@ -2,8 +2,8 @@
 
 use ort::operator::ComputeContext;
 
+use super::kernel::{Attributes, Result, each, input, output, require, rows_per_part};
 use super::math;
-use super::op::{Attributes, Result, each, input, output, require, rows_per_part};
 
 /// y = x · Φ(x), Φ the normal distribution
 pub(super) fn gelu(cx: &ComputeContext, _: &Attributes) -> Result {

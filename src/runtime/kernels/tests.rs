@@ -316,7 +316,7 @@ fn what_does_not_fit_is_an_error() {
     let refused = |op: &str, inputs: &[Tensor], part: &str| {
         let attributes = loss_attributes(0.0);
         let attributes = if op.starts_with("Cross") { &attributes[..] } else { &[] };
-        let outputs = op::ROWS.iter().find(|row| row.name == op).unwrap().outputs();
+        let outputs = table::ROWS.iter().find(|row| row.name == op).unwrap().outputs();
         let case = Case { op, inputs, outputs, attributes };
         let error = case.run(&case.graph(17), SessionOptions::default()).unwrap_err();
         assert!(error.message().contains(part), "no '{part}' in: {error}");
@@ -340,7 +340,7 @@ fn a_failure_inside_is_an_error() {
     // What the guard around each part does with a panic, without the runtime in between.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let caught = op::guarded(|| panic!("inside"));
+    let caught = kernel::guarded(|| panic!("inside"));
     std::panic::set_hook(hook);
     assert!(caught.is_err());
 }
@@ -375,7 +375,7 @@ fn attach_adds_what_is_used_once() {
     attach(&mut plain).unwrap();
     assert_eq!(plain.opsets.len(), 1);
     for name in names() {
-        portable::function(name, 13).unwrap();
+        functions::function(name, 13).unwrap();
     }
 }
 

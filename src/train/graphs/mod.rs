@@ -5,8 +5,6 @@
 //! shapes alone is a constant. A training graph is made for each shape that training meets.
 
 mod dropout;
-mod import_fixes;
-mod names;
 mod non_finite;
 mod parameters;
 mod precision;
@@ -16,14 +14,11 @@ mod specialise;
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
-pub use import_fixes::{
-    DuplicateWeightPair, SharedInitializer, find_duplicate_weights, find_shared_initializers,
-    split_shared_initializers, tie_duplicate_weights,
-};
-pub use names::{Renamed, is_invented, restore_names};
 pub use non_finite::{NonFinite, Operand, Pass, find_non_finite};
+pub(super) use parameters::all_equal;
 pub use parameters::{
-    Origin, Parameter, Untrainable, find_parameters, find_untrainable, make_inputs, parameter_data,
+    GraphParameter, NonTrainableTensor, Origin, find_non_trainable, find_parameters, make_inputs,
+    parameter_data,
 };
 pub use precision::{hold_in_f32, outputs_in_f32};
 pub use precomputed::{
@@ -33,7 +28,7 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Attributes, Build, Graph, Node, NodeId, OWN_DOMAIN, ValueId};
+use crate::onnx::{Attributes, Build, Graph, Node, NodeId, OWN_DOMAIN, ValueId, compat};
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -105,7 +100,7 @@ pub fn mutual_training_graph(
     precision::refuse_narrow(&graph, params)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(OWN_DOMAIN.into(), 1);
-    autodiff::lower(&mut graph)?;
+    compat::lower(&mut graph)?;
     dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss(&mut graph, spec)?;
@@ -284,7 +279,7 @@ impl<'g> Writer<'g> {
         graph.prune();
         graph.prune_inputs(params);
         graph.sort()?;
-        autodiff::fold_empty(graph)?;
+        compat::fold_empty(graph)?;
         graph.prune();
         name_nodes(graph);
         let kept: Vec<ValueId> = data

@@ -21,7 +21,7 @@ pub enum Origin {
 
 /// A float tensor that the graph holds.
 #[derive(Clone, Debug)]
-pub struct Parameter {
+pub struct GraphParameter {
     /// Name of the value.
     pub name: String,
     /// The value in the graph.
@@ -36,7 +36,7 @@ pub struct Parameter {
     pub fixed: Option<&'static str>,
 }
 
-impl Parameter {
+impl GraphParameter {
     /// Whether it is trained by default.
     pub fn trainable(&self) -> bool {
         self.fixed.is_none()
@@ -45,7 +45,7 @@ impl Parameter {
 
 /// A tensor that the graph holds and that has no gradient.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untrainable {
+pub struct NonTrainableTensor {
     /// Name of the value.
     pub name: String,
     /// Its shape.
@@ -81,7 +81,7 @@ const FEW: usize = 16;
 /// Tensors of integers and booleans that look like weights or buffers, and settings of operators
 /// such as a dropout's ratio, with the reason why they cannot be trained. Other float tensors are
 /// told by [`find_parameters`].
-pub fn find_untrainable(graph: &Graph) -> Vec<Untrainable> {
+pub fn find_non_trainable(graph: &Graph) -> Vec<NonTrainableTensor> {
     let consumers = graph.consumers();
     let mut found = Vec::new();
     let mut look = |value: ValueId, data: &TensorData| {
@@ -99,7 +99,7 @@ pub fn find_untrainable(graph: &Graph) -> Vec<Untrainable> {
             _ => return,
         };
         let (name, shape) = (graph.value_name(value).to_owned(), data.shape().to_vec());
-        found.push(Untrainable { name, shape, dtype: data.dtype(), reason });
+        found.push(NonTrainableTensor { name, shape, dtype: data.dtype(), reason });
     };
     graph.initializers().iter().for_each(|(&value, data)| look(value, data));
     for node in graph.nodes() {
@@ -138,8 +138,8 @@ fn is_setting(graph: &Graph, value: ValueId, consumers: &Consumers) -> bool {
 
 /// Every float tensor that the graph holds and some node reads, in the order of the file.
 /// Integers, booleans and settings of operators are not trainable and not listed; see
-/// [`find_untrainable`].
-pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
+/// [`find_non_trainable`].
+pub fn find_parameters(graph: &Graph) -> Vec<GraphParameter> {
     let consumers = graph.consumers();
     let outputs: HashSet<ValueId> = graph.outputs().iter().copied().collect();
     let mut found = Vec::new();
@@ -170,7 +170,7 @@ pub fn find_parameters(graph: &Graph) -> Vec<Parameter> {
 }
 
 /// Whether all elements have the same bits; false when there are none.
-pub(super) fn all_equal(data: &TensorData) -> bool {
+pub(in crate::train) fn all_equal(data: &TensorData) -> bool {
     let mut elements = data.bytes().chunks(data.dtype().size().max(1));
     let first = elements.next();
     first.is_some() && elements.all(|e| Some(e) == first)
@@ -182,12 +182,12 @@ fn parameter(
     data: &TensorData,
     origin: Origin,
     consumers: &Consumers,
-) -> Parameter {
+) -> GraphParameter {
     let fixed = match reads_quantised(graph, &consumers[value.index()]) {
         true => Some("it belongs to quantised weights"),
         false => why_fixed(graph, value, data, origin, consumers),
     };
-    Parameter {
+    GraphParameter {
         name: graph.value_name(value).to_owned(),
         value,
         shape: data.shape().to_vec(),
@@ -419,7 +419,7 @@ mod tests {
         g.add_output(ids);
         let z = g.op("Identity", &[ids], []);
         g.add_output(z);
-        let found = find_untrainable(&g);
+        let found = find_non_trainable(&g);
         let names: Vec<(&str, bool)> =
             found.iter().map(|f| (&*f.name, f.reason.starts_with("quantised"))).collect();
         assert_eq!(names, [("w_quantized", true), ("w_zero", true), ("position_ids", false)]);
@@ -447,7 +447,7 @@ mod tests {
         g.add_output(y);
         let found: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
         assert_eq!(found, ["weight"]);
-        let mut told: Vec<String> = find_untrainable(&g).into_iter().map(|u| u.name).collect();
+        let mut told: Vec<String> = find_non_trainable(&g).into_iter().map(|u| u.name).collect();
         told.sort();
         assert_eq!(told, ["ratio", "roi", "scales", "width"]);
     }

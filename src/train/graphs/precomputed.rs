@@ -12,7 +12,7 @@ use crate::onnx::{Graph, ValueId};
 pub struct PrecomputedGradients {
     /// Output that holds the loss: a float with one element.
     pub loss: String,
-    /// Parameter (an initializer, or a float input of the model) and the output that holds its
+    /// GraphParameter (an initializer, or a float input of the model) and the output that holds its
     /// gradient, of the same shape and element type.
     pub gradients: Vec<(String, String)>,
     /// Outputs that hold logits; may be empty.

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::autodiff::{einsum_shape, lower_sequences, make_portable, must_wait, raise_opset};
+use crate::autodiff::einsum_shape;
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
+use crate::onnx::compat::{lower_sequences, needs_shape, raise_opset, rewrite_for_old_runtimes};
 use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
 use crate::runtime::{Optimize, Session, SessionOptions};
 use crate::tensor::{DType, element_count};
@@ -50,7 +51,7 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     work.prune();
     // What one round makes constant lets the runtime see further in the next.
     let mut unknown = usize::MAX;
-    make_portable(&mut work).context(place)?;
+    rewrite_for_old_runtimes(&mut work).context(place)?;
     for _ in 0..MAX_ROUNDS {
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
@@ -58,7 +59,7 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
         lower_sequences(&mut work).context(place)?;
         let inlined = work.inline_branches().context(place)?;
         work.inline_functions().context(place)?;
-        let rewritten = make_portable(&mut work).context(place)?;
+        let rewritten = rewrite_for_old_runtimes(&mut work).context(place)?;
         // What took their place has no types yet.
         if inlined || rewritten || had_sequences && !holds_sequences(&work) {
             unknown = usize::MAX;
@@ -185,7 +186,7 @@ fn hold_back(graph: &mut Graph) {
         let node = graph.node(id);
         let captured = node.captures();
         let mut reads = node.inputs.iter().flatten().copied();
-        let waits = must_wait(node)
+        let waits = needs_shape(node)
             || reads.any(|v| held.contains(&v))
             || captured.iter().filter_map(|n| graph.find(n)).any(|v| held.contains(&v));
         if waits {

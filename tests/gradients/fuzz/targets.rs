@@ -6,13 +6,14 @@ use mmopt::autodiff::{self, LossKind, LossSpec};
 use mmopt::checkpoint::weights::Weights;
 use mmopt::error::{Error, Result};
 use mmopt::models::Config;
-use mmopt::onnx::{Build, Graph, OWN_DOMAIN, ValueId};
+use mmopt::onnx::{Build, Graph, OWN_DOMAIN, ValueId, compat};
 use mmopt::optim::{ModelSpec, Optimizer, Options, ParamSpec};
 use mmopt::runtime::kernels;
 use mmopt::tensor::DType;
-use mmopt::train::graphs::{
-    Parameter, find_duplicate_weights, find_parameters, find_shared_initializers, make_inputs,
-    split_shared_initializers, switch_to_inference, tie_duplicate_weights,
+use mmopt::train::graphs::{GraphParameter, find_parameters, make_inputs, switch_to_inference};
+use mmopt::train::import::{
+    find_duplicate_weights, find_shared_initializers, split_shared_initializers,
+    tie_duplicate_weights,
 };
 
 /// Rounds of putting bodies in their place, as training does.
@@ -40,7 +41,7 @@ pub fn reader(data: &[u8]) {
     let _ = find_shared_initializers(&mended);
     write_and_read(&mended);
     graph.detach();
-    if autodiff::raise_opset(&mut graph).is_ok()
+    if compat::raise_opset(&mut graph).is_ok()
         && inline(&mut graph).is_ok()
         && switch_to_inference(&mut graph).is_ok()
     {
@@ -69,7 +70,7 @@ fn write_and_read(graph: &Graph) {
 }
 
 fn trainable(graph: &Graph) -> Vec<ValueId> {
-    let found = find_parameters(graph).into_iter().filter(Parameter::trainable);
+    let found = find_parameters(graph).into_iter().filter(GraphParameter::trainable);
     found.map(|p| p.value).collect()
 }
 
@@ -81,12 +82,12 @@ pub fn differentiate(data: &[u8]) -> bool {
 }
 
 fn gradients(mut graph: Graph, choice: usize) -> Result<()> {
-    autodiff::raise_opset(&mut graph)?;
+    compat::raise_opset(&mut graph)?;
     inline(&mut graph)?;
     if choice.is_multiple_of(2) {
         graph.opsets.insert(OWN_DOMAIN.into(), 1);
     }
-    autodiff::lower(&mut graph)?;
+    compat::lower(&mut graph)?;
     let mut params = trainable(&graph);
     make_inputs(&mut graph, &params)?;
     let float = |v: &ValueId| graph.value(*v).ty.dtype.is_some_and(DType::is_float);

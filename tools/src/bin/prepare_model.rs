@@ -16,7 +16,7 @@ use mmopt::models::{self, Task};
 use mmopt::onnx::{Dim, Graph};
 use mmopt::runtime::{Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
-use mmopt::train::graphs::{Parameter, find_parameters, parameter_data, training_graph};
+use mmopt::train::graphs::{GraphParameter, find_parameters, parameter_data, training_graph};
 
 const BERT_BASE: &str = r#"{"model_type": "bert", "vocab_size": 30522, "hidden_size": 768,
     "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let graph = Graph::read(&path)?;
     tell("read");
     let mut params = find_parameters(&graph);
-    params.retain(Parameter::trainable);
+    params.retain(GraphParameter::trainable);
     let values: Vec<_> = params.iter().map(|p| p.value).collect();
     let spec = LossSpec::new(LossKind::SequenceClassification);
     let training = training_graph(&graph, &values, &spec, &shapes(&graph, batch, sequence))?;

@@ -1,0 +1,125 @@
+/**
+ * @file mmopt/corpus.hpp
+ * Corpora.
+ */
+#ifndef MMOPT_CORPUS_HPP
+#define MMOPT_CORPUS_HPP
+
+#include "handle.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mmopt {
+
+[[nodiscard]] inline mmopt_corpus_options corpus_options() noexcept {
+    return defaults<mmopt_corpus_options, mmopt_corpus_options_init>();
+}
+
+/// The examples of one task. It never changes.
+class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
+  public:
+    using handle::handle;
+
+    /// Texts with one class each: tab-separated, comma-separated or JSON lines.
+    [[nodiscard]] static corpus read_classification(
+        const std::string &path, const mmopt_corpus_options &options = corpus_options()) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_classification(detail::text(path), &options, &made));
+        return corpus(made);
+    }
+
+    /// Words with one tag each. labels_of gives the tags, for evaluation data those of the training
+    /// data.
+    [[nodiscard]] static corpus read_token_classification(const std::string &path,
+                                                  const corpus *labels_of = nullptr) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_token_classification(detail::text(path),
+                                                            raw(labels_of), &made));
+        return corpus(made);
+    }
+
+    /// Questions about contexts.
+    [[nodiscard]] static corpus read_question_answering(const std::string &path) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_question_answering(detail::text(path), &made));
+        return corpus(made);
+    }
+
+    /// Plain text for language modelling; documents is an mmopt_documents.
+    [[nodiscard]] static corpus
+    read_plain_text(const std::string &path,
+                    std::uint32_t documents = MMOPT_DOCUMENTS_PARAGRAPHS) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_plain_text(detail::text(path), documents, &made));
+        return corpus(made);
+    }
+
+    /// n generated sentences of two classes.
+    [[nodiscard]] static corpus synthetic(std::size_t n, std::uint64_t seed = 0,
+                                          double label_noise = 0.03) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_synthetic(n, seed, label_noise, &made));
+        return corpus(made);
+    }
+
+    /// Texts with the names of their classes (as many, or none).
+    [[nodiscard]] static corpus from_texts(const std::vector<std::string> &texts,
+                                           const std::vector<std::string> &labels = {},
+                                           const corpus *labels_of = nullptr) {
+        if (!labels.empty() && labels.size() != texts.size())
+            throw error(MMOPT_CODE_INVALID_ARGUMENT, "texts and labels differ in number");
+        const auto t = detail::c_strings(texts), l = detail::c_strings(labels);
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_from_texts(t.data(), l.empty() ? nullptr : l.data(), t.size(),
+                                              raw(labels_of), &made));
+        return corpus(made);
+    }
+
+    /// Training and evaluation.
+    [[nodiscard]] std::pair<corpus, corpus> split(double eval_share, std::uint64_t seed = 0) const {
+        mmopt_corpus *train = nullptr, *eval = nullptr;
+        detail::check(mmopt_corpus_split(get(), eval_share, seed, &train, &eval));
+        return {corpus(train), corpus(eval)};
+    }
+
+    [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
+    /// The accuracy of always answering the most frequent class.
+    [[nodiscard]] double majority_fraction() const noexcept {
+        return mmopt_corpus_majority_fraction(get());
+    }
+    /// The names of the classes or tags, by id.
+    [[nodiscard]] std::vector<std::string> labels() const {
+        std::vector<std::string> all;
+        for (std::size_t i = 0; i < mmopt_corpus_n_labels(get()); i++)
+            all.emplace_back(mmopt_corpus_label_name(get(), i));
+        return all;
+    }
+    /// How many examples have a class, or words a tag.
+    [[nodiscard]] std::size_t label_count(std::size_t label) const noexcept {
+        return mmopt_corpus_label_count(get(), label);
+    }
+    [[nodiscard]] std::string text(std::size_t example) const {
+        char *text = nullptr;
+        detail::check(mmopt_corpus_text(get(), example, &text));
+        return detail::take(text);
+    }
+    /// The class of an example; -1 when it has none.
+    [[nodiscard]] std::int64_t label(std::size_t example) const {
+        std::int64_t label = -1;
+        detail::check(mmopt_corpus_label(get(), example, &label));
+        return label;
+    }
+
+  private:
+    static const mmopt_corpus *raw(const corpus *of) noexcept {
+        return of == nullptr ? nullptr : of->get();
+    }
+};
+
+} // namespace mmopt
+
+#endif

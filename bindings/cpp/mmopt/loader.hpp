@@ -1,0 +1,145 @@
+/**
+ * @file mmopt/loader.hpp
+ * Batches, and loaders that walk a corpus in batches.
+ */
+#ifndef MMOPT_LOADER_HPP
+#define MMOPT_LOADER_HPP
+
+#include "tensor.hpp"
+#include "tokenizer.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mmopt {
+
+[[nodiscard]] inline mmopt_loader_options loader_options() noexcept {
+    return defaults<mmopt_loader_options, mmopt_loader_options_init>();
+}
+
+/// The tensors of one step, a part for each model. It never changes.
+class batch : public handle<mmopt_batch, mmopt_batch_free> {
+  public:
+    using handle::handle;
+
+    /// Unlabelled texts for predictions; max_length 0 takes each tokenizer's limit.
+    [[nodiscard]] static batch encode(span<const tokenizer> tokenizers,
+                                      const std::vector<std::string> &texts,
+                                      std::size_t max_length = 0) {
+        const auto raw = detail::pointers(tokenizers);
+        const auto t = detail::c_strings(texts);
+        mmopt_batch *made = nullptr;
+        detail::check(mmopt_batch_encode(raw.data(), raw.size(), t.data(), t.size(), max_length,
+                                         &made));
+        return batch(made);
+    }
+
+    [[nodiscard]] std::size_t n_models() const noexcept { return mmopt_batch_n_models(get()); }
+    [[nodiscard]] std::size_t n_rows(std::size_t model) const noexcept {
+        return mmopt_batch_n_rows(get(), model);
+    }
+
+    /// One model's tensors.
+    [[nodiscard]] tensor_list tensors(std::size_t model) const & {
+        const mmopt_tensor *all = nullptr;
+        std::size_t n = 0;
+        detail::check(mmopt_batch_tensors(get(), model, &all, &n));
+        return tensor_list({all, n});
+    }
+    tensor_list tensors(std::size_t model) const && = delete;
+
+    /// Which example stands behind each row of one model's part.
+    [[nodiscard]] span<const std::size_t> examples(std::size_t model) const & {
+        const std::size_t *all = nullptr;
+        std::size_t n = 0;
+        detail::check(mmopt_batch_examples(get(), model, &all, &n));
+        return {all, n};
+    }
+    span<const std::size_t> examples(std::size_t model) const && = delete;
+};
+
+/// Walks a corpus in batches.
+class loader : public handle<mmopt_loader, mmopt_loader_free> {
+  public:
+    using handle::handle;
+
+    loader(const corpus &from, span<const tokenizer> tokenizers,
+           const mmopt_loader_options &options = loader_options())
+        : handle(make(from, tokenizers, options)) {}
+
+    /// The next batch; nothing at the end of an epoch.
+    [[nodiscard]] std::optional<batch> next() {
+        mmopt_batch *made = nullptr;
+        detail::check(mmopt_loader_next(get(), &made));
+        if (made == nullptr)
+            return std::nullopt;
+        return batch(made);
+    }
+
+    /// Walks to the end of the epoch: for (const auto &batch : loader) { ... }
+    class iterator {
+      public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = batch;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const batch *;
+        using reference = const batch &;
+
+        explicit iterator(loader *of) : of_(of) { ++*this; }
+        iterator &operator++() {
+            now_ = of_->next();
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+        [[nodiscard]] const batch &operator*() const noexcept { return *now_; }
+        [[nodiscard]] const batch *operator->() const noexcept { return &*now_; }
+        struct sentinel {};
+        [[nodiscard]] friend bool operator!=(const iterator &a, sentinel) noexcept {
+            return a.now_.has_value();
+        }
+        [[nodiscard]] friend bool operator==(const iterator &a, sentinel) noexcept {
+            return !a.now_.has_value();
+        }
+
+      private:
+        loader *of_;
+        std::optional<batch> now_;
+    };
+    [[nodiscard]] iterator begin() { return iterator(this); }
+    [[nodiscard]] iterator::sentinel end() noexcept { return {}; }
+
+    /// The batches of an epoch.
+    [[nodiscard]] std::size_t n_batches() const noexcept { return mmopt_loader_n_batches(get()); }
+    /// Epochs done, and batches of the current one done.
+    [[nodiscard]] std::uint64_t epoch() const noexcept { return mmopt_loader_epoch(get()); }
+    [[nodiscard]] std::size_t position() const noexcept { return mmopt_loader_position(get()); }
+    /// Goes to the start of an epoch; 0 is the first.
+    void set_epoch(std::uint64_t epoch) { detail::check(mmopt_loader_set_epoch(get(), epoch)); }
+    /// Where the loader stands, for restore().
+    [[nodiscard]] std::string state() const {
+        char *json = nullptr;
+        detail::check(mmopt_loader_state(get(), &json));
+        return detail::take(json);
+    }
+    void restore(const std::string &json) {
+        detail::check(mmopt_loader_restore(get(), detail::text(json)));
+    }
+
+  private:
+    static mmopt_loader *make(const corpus &from, span<const tokenizer> tokenizers,
+                              const mmopt_loader_options &options) {
+        const auto raw = detail::pointers(tokenizers);
+        mmopt_loader *made = nullptr;
+        detail::check(
+            mmopt_loader_create(from.get(), raw.data(), raw.size(), &options, &made));
+        return made;
+    }
+};
+
+} // namespace mmopt
+
+#endif

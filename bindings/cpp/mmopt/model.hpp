@@ -1,0 +1,157 @@
+/**
+ * @file mmopt/model.hpp
+ * Models to be trained.
+ */
+#ifndef MMOPT_MODEL_HPP
+#define MMOPT_MODEL_HPP
+
+#include "tokenizer.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace mmopt {
+
+[[nodiscard]] inline mmopt_model_config model_config() noexcept {
+    return defaults<mmopt_model_config, mmopt_model_config_init>();
+}
+[[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
+    return defaults<mmopt_loss_options, mmopt_loss_options_init>();
+}
+[[nodiscard]] inline mmopt_precomputed_gradient_options gradient_options() noexcept {
+    return defaults<mmopt_precomputed_gradient_options, mmopt_precomputed_gradient_options_init>();
+}
+
+/// A model to be trained.
+class model : public handle<mmopt_model, mmopt_model_free> {
+  public:
+    using handle::handle;
+
+    /// Published form: config.json and model.safetensors.
+    [[nodiscard]] static model from_directory(const std::string &name,
+                                              const std::string &directory) {
+        mmopt_model *made = nullptr;
+        detail::check(
+            mmopt_model_from_directory(detail::text(name), detail::text(directory), &made));
+        return model(made);
+    }
+    /// The file of a forward ONNX graph, and its loss.
+    [[nodiscard]] static model from_onnx(const std::string &name, const std::string &path,
+                                         const mmopt_loss_options &loss = loss_options()) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_from_onnx(detail::text(name), detail::text(path), &made));
+        model owned(made);
+        owned.set_loss(loss);
+        return owned;
+    }
+    /// A forward ONNX graph in memory, copied, and its loss.
+    [[nodiscard]] static model from_onnx_bytes(const std::string &name, const void *bytes,
+                                               std::size_t n_bytes,
+                                               const mmopt_loss_options &loss = loss_options()) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_from_onnx_bytes(detail::text(name), bytes, n_bytes, &made));
+        model owned(made);
+        owned.set_loss(loss);
+        return owned;
+    }
+    /// Fresh, from the text of a published config.json.
+    [[nodiscard]] static model from_config(const std::string &name, const std::string &json) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_from_config_json(detail::text(name), detail::text(json), &made));
+        return model(made);
+    }
+    /// Fresh, of a known architecture.
+    [[nodiscard]] static model from_sizes(const std::string &name,
+                                          const mmopt_model_config &sizes = model_config()) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_create(detail::text(name), &sizes, &made));
+        return model(made);
+    }
+    /// Fresh, fitting a tokenizer and a corpus.
+    [[nodiscard]] static model for_corpus(const std::string &name, const mmopt_model_config &sizes,
+                                          const tokenizer &words, const corpus &data) {
+        mmopt_model *made = nullptr;
+        detail::check(
+            mmopt_model_for_corpus(detail::text(name), &sizes, words.get(), data.get(), &made));
+        return model(made);
+    }
+
+    /// task is an mmopt_task.
+    model &set_task(std::uint32_t task, std::size_t n_labels) {
+        detail::check(mmopt_model_set_task(get(), task, n_labels));
+        return *this;
+    }
+    model &set_loss(const mmopt_loss_options &loss) {
+        detail::check(mmopt_model_set_loss(get(), &loss));
+        return *this;
+    }
+    model &set_weight(double weight) {
+        detail::check(mmopt_model_set_weight(get(), weight));
+        return *this;
+    }
+    model &set_dropout(double dropout) {
+        detail::check(mmopt_model_set_dropout(get(), dropout));
+        return *this;
+    }
+    model &set_seed(std::uint64_t seed) {
+        detail::check(mmopt_model_set_seed(get(), seed));
+        return *this;
+    }
+    /// Leaves parameters as they are whose name matches the pattern (* and ?).
+    model &freeze(const std::string &pattern) {
+        detail::check(mmopt_model_freeze(get(), detail::text(pattern)));
+        return *this;
+    }
+    /// Trains only parameters whose name matches this pattern, or that of another call.
+    model &train_only(const std::string &pattern) {
+        detail::check(mmopt_model_train_only(get(), detail::text(pattern)));
+        return *this;
+    }
+    /// The outputs of an ONNX graph that computes its own gradients: nothing is differentiated.
+    model &set_gradients(const mmopt_precomputed_gradient_options &options) {
+        detail::check(mmopt_model_set_precomputed_gradients(get(), &options));
+        return *this;
+    }
+    /// What is done with parameters that an exporter merged, an mmopt_shared_initializers.
+    model &set_shared_initializers(std::uint32_t merging) {
+        detail::check(mmopt_model_set_shared_initializers(get(), merging));
+        return *this;
+    }
+    /// What is done with equal matrices, an mmopt_duplicate_weights.
+    model &set_duplicate_weights(std::uint32_t tying) {
+        detail::check(mmopt_model_set_duplicate_weights(get(), tying));
+        return *this;
+    }
+    /// Whether names that an exporter invented give way to those of the state dict.
+    model &set_restore_names(bool restore) {
+        detail::check(mmopt_model_set_restore_names(get(), restore ? 1 : 0));
+        return *this;
+    }
+    /// Leaves one row of the matching parameters as it is, for example padding's.
+    model &freeze_row(const std::string &pattern, std::size_t row) {
+        detail::check(mmopt_model_freeze_row(get(), detail::text(pattern), row));
+        return *this;
+    }
+    /// What a trainer would find in this model and do about it, for people and as JSON.
+    [[nodiscard]] std::string report() const {
+        char *text = nullptr;
+        detail::check(mmopt_model_report(get(), &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string report_json() const {
+        char *json = nullptr;
+        detail::check(mmopt_model_report_json(get(), &json));
+        return detail::take(json);
+    }
+    /// The name of a class.
+    [[nodiscard]] std::string label(std::size_t label) const {
+        char *name = nullptr;
+        detail::check(mmopt_model_label(get(), label, &name));
+        return detail::take(name);
+    }
+};
+
+} // namespace mmopt
+
+#endif

@@ -1,0 +1,321 @@
+/**
+ * @file mmopt/trainer.hpp
+ * Trainers.
+ */
+#ifndef MMOPT_TRAINER_HPP
+#define MMOPT_TRAINER_HPP
+
+#include "callbacks.hpp"
+#include "evaluation.hpp"
+#include "loader.hpp"
+#include "model.hpp"
+#include "parameter.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace mmopt {
+
+/// The options of a preset, an mmopt_preset.
+[[nodiscard]] inline mmopt_trainer_options
+trainer_options(std::uint32_t preset = MMOPT_PRESET_DEFAULT) noexcept {
+    mmopt_trainer_options options;
+    mmopt_trainer_options_init(&options, preset);
+    return options;
+}
+
+/// Ends a running pass of a trainer from another thread.
+class cancel_token : public handle<mmopt_cancel_token, mmopt_cancel_token_free> {
+  public:
+    using handle::handle;
+
+    /// Makes passes that run, and all later ones, throw MMOPT_CODE_CANCELLED.
+    void cancel() const { detail::check(mmopt_cancel_token_cancel(get())); }
+    /// Lets passes run again.
+    void reset() const { detail::check(mmopt_cancel_token_reset(get())); }
+};
+
+/// Where a pass first goes non-finite, for people and as JSON.
+struct finding {
+    std::string text, json;
+};
+
+/// Several models and the optimizer that trains them together.
+class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
+    using owner = handle<mmopt_trainer, mmopt_trainer_free>;
+
+  public:
+    using handle::handle;
+
+    explicit trainer(span<const model> models,
+                     const mmopt_trainer_options &options = trainer_options())
+        : handle(make(models, options)) {}
+
+    trainer(trainer &&) noexcept = default;
+    trainer &operator=(trainer &&) noexcept = default;
+    /// The object goes before the callbacks that it knows.
+    ~trainer() { owner::free(); }
+
+    /// The C object, to be freed by the caller. It has no callbacks any more; so call it when no
+    /// other call runs.
+    [[nodiscard]] mmopt_trainer *release() noexcept {
+        if (callbacks_.any()) {
+            mmopt_error_free(mmopt_trainer_set_log(get(), 0, nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_progress(get(), nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_rate_callback(get(), nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_gradient_callback(get(), nullptr, nullptr));
+            callbacks_.clear();
+        }
+        return owner::release();
+    }
+
+    /// Forgets gradients that were accumulated since the last step.
+    void zero_grad() { done(mmopt_trainer_zero_grad(get())); }
+
+    /// Loss and gradients of one micro-batch of one model.
+    mmopt_train_result forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
+        mmopt_train_result result{};
+        done(mmopt_trainer_forward_backward(get(), model, tensors.data(), tensors.size(),
+                                            &result));
+        return result;
+    }
+    mmopt_train_result forward_backward(std::size_t model, std::initializer_list<tensor> tensors) {
+        return forward_backward(model, raw({tensors.begin(), tensors.size()}));
+    }
+    mmopt_train_result forward_backward(std::size_t model, const tensor_list &tensors) {
+        return forward_backward(model, tensors.raw());
+    }
+
+    /// Loss and gradients of one micro-batch for every model, side by side: the tensors of each.
+    std::vector<mmopt_train_result>
+    forward_backward(const std::vector<std::vector<tensor>> &tensors) {
+        std::vector<std::vector<mmopt_tensor>> all;
+        std::vector<const mmopt_tensor *> arrays;
+        std::vector<std::size_t> lengths;
+        all.reserve(tensors.size());
+        for (const auto &one : tensors) {
+            all.push_back(raw(one));
+            arrays.push_back(all.back().data());
+            lengths.push_back(one.size());
+        }
+        std::vector<mmopt_train_result> results(n_models());
+        done(mmopt_trainer_forward_backward_all(get(), arrays.data(), lengths.data(),
+                                                arrays.size(), results.data()));
+        return results;
+    }
+
+    /// The same with the parts of a loader's batch.
+    std::vector<mmopt_train_result> forward_backward(const batch &all) {
+        std::vector<mmopt_train_result> results(n_models());
+        done(mmopt_trainer_forward_backward_batch(get(), all.get(), results.data()));
+        return results;
+    }
+
+    /// Losses that the host computed, one for each model.
+    void log_metrics(span<const double> losses) {
+        done(mmopt_trainer_log_metrics(get(), losses.data(), losses.size()));
+    }
+
+    /// One coordinated step over the gradients since the last one.
+    mmopt_step_report step() {
+        mmopt_step_report report{};
+        done(mmopt_trainer_step(get(), &report));
+        return report;
+    }
+
+    /// Runs one model without dropout and gradients.
+    [[nodiscard]] evaluation evaluate(std::size_t model, span<const mmopt_tensor> tensors) {
+        mmopt_evaluation *made = nullptr;
+        mmopt_error *failed =
+            mmopt_trainer_evaluate(get(), model, tensors.data(), tensors.size(), &made);
+        evaluation owned(made);
+        done(failed);
+        return owned;
+    }
+    [[nodiscard]] evaluation evaluate(std::size_t model, std::initializer_list<tensor> tensors) {
+        return evaluate(model, raw({tensors.begin(), tensors.size()}));
+    }
+    [[nodiscard]] evaluation evaluate(std::size_t model, const tensor_list &tensors) {
+        return evaluate(model, tensors.raw());
+    }
+
+    [[nodiscard]] std::size_t n_models() const noexcept { return mmopt_trainer_n_models(get()); }
+    [[nodiscard]] std::uint64_t n_steps() const noexcept { return mmopt_trainer_n_steps(get()); }
+    [[nodiscard]] model_list models() const noexcept { return model_list(get()); }
+    [[nodiscard]] std::size_t model_index(const std::string &name) const {
+        std::size_t found = 0;
+        done(mmopt_trainer_model_index(get(), detail::text(name), &found));
+        return found;
+    }
+    /// A model's parameters; views into the trainer's memory.
+    [[nodiscard]] parameter_list parameters(std::size_t model) const noexcept {
+        return {get(), model};
+    }
+    /// Replaces a parameter's value; elements must be of its type and as many.
+    template <class C>
+    void set_parameter(std::size_t model, std::size_t index, const C &elements) {
+        const std::size_t n_bytes = checked_bytes(model, index, elements);
+        done(mmopt_trainer_set_parameter(get(), model, index, std::data(elements), n_bytes));
+    }
+    /// Replaces a gradient between the backward pass and the step.
+    template <class C>
+    void set_gradient(std::size_t model, std::size_t index, const C &elements) {
+        const std::size_t n_bytes = checked_bytes(model, index, elements);
+        done(mmopt_trainer_set_gradient(get(), model, index, std::data(elements), n_bytes));
+    }
+    /// Freezes or trains the parameters that match both patterns; how many changed.
+    std::size_t set_trainable(const std::string &model_pattern, const std::string &pattern,
+                              bool trainable) {
+        std::size_t n_changed = 0;
+        done(mmopt_trainer_set_trainable(get(), detail::text(model_pattern), detail::text(pattern),
+                                         trainable ? 1 : 0, &n_changed));
+        return n_changed;
+    }
+
+    /// What was found in a model's graph and done about it, for people and as JSON.
+    [[nodiscard]] std::string model_report(std::size_t model) const {
+        char *text = nullptr;
+        done(mmopt_trainer_model_report(get(), model, &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string model_report_json(std::size_t model) const {
+        char *json = nullptr;
+        done(mmopt_trainer_model_report_json(get(), model, &json));
+        return detail::take(json);
+    }
+    /// Where a training pass over these tensors first goes non-finite; nothing when it does not.
+    [[nodiscard]] std::optional<finding>
+    find_non_finite(std::size_t model, span<const mmopt_tensor> tensors) const {
+        char *text = nullptr, *json = nullptr;
+        mmopt_error *const failed = mmopt_trainer_find_non_finite(
+            get(), model, tensors.data(), tensors.size(), &text, &json);
+        finding found{detail::take(text), detail::take(json)};
+        done(failed);
+        if (found.json.empty())
+            return std::nullopt;
+        return found;
+    }
+    [[nodiscard]] std::optional<finding> find_non_finite(std::size_t model,
+                                                         const tensor_list &tensors) const {
+        return find_non_finite(model, tensors.raw());
+    }
+
+    [[nodiscard]] mmopt_rates rates(std::size_t model) const {
+        mmopt_rates rates{};
+        done(mmopt_trainer_rates(get(), model, &rates));
+        return rates;
+    }
+    void set_learning_rate(double rate) { done(mmopt_trainer_set_learning_rate(get(), rate)); }
+    void set_model_weight(std::size_t model, double weight) {
+        done(mmopt_trainer_set_model_weight(get(), model, weight));
+    }
+    /// What is shared with what and why, for people and as JSON.
+    [[nodiscard]] std::string plan() const {
+        char *text = nullptr;
+        done(mmopt_trainer_plan(get(), &text));
+        return detail::take(text);
+    }
+    [[nodiscard]] std::string plan_json() const {
+        char *json = nullptr;
+        done(mmopt_trainer_plan_json(get(), &json));
+        return detail::take(json);
+    }
+
+    /// Sends messages up to a level to a function; an empty one ends that. What it throws comes out
+    /// of the call that logged, which has done its work by then.
+    void set_log(std::uint32_t level, log_function function) {
+        replace(&detail::callbacks::log, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, user);
+        });
+    }
+    /// Asks a function before each pass and step whether to go on; an empty one ends that. What it
+    /// throws cancels the call and comes out of it.
+    void set_progress(progress_function function) {
+        replace(&detail::callbacks::progress, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, user);
+        });
+    }
+    /// Lets a function decide each model's learning rate at each step; an empty one ends that. What
+    /// it throws fails the step, which has changed nothing then, and comes out of it.
+    void set_rate_callback(rate_function function) {
+        replace(&detail::callbacks::rate, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_rate_callback(get(), wanted ? mmopt_cpp_rate : nullptr, user);
+        });
+    }
+    /// Shows a function each gradient between backward pass and step, which it may change; an empty
+    /// one ends that. What it throws fails the step and comes out of it.
+    void set_gradient_callback(gradient_function function) {
+        replace(&detail::callbacks::gradient, std::move(function), [&](bool wanted, void *user) {
+            return mmopt_trainer_set_gradient_callback(
+                get(), wanted ? mmopt_cpp_gradient : nullptr, user);
+        });
+    }
+    /// A switch that ends passes from another thread.
+    [[nodiscard]] mmopt::cancel_token cancel_token() const {
+        mmopt_cancel_token *made = nullptr;
+        done(mmopt_trainer_cancel_token(get(), &made));
+        return mmopt::cancel_token(made);
+    }
+
+    void save_model(std::size_t model, const std::string &directory) const {
+        done(mmopt_trainer_save_model(get(), model, detail::text(directory)));
+    }
+    void save_onnx(std::size_t model, const std::string &path) const {
+        done(mmopt_trainer_save_onnx(get(), model, detail::text(path)));
+    }
+    /// Everything that training depends on, and a text of the host's.
+    void checkpoint(const std::string &directory, const std::string &host_text = "") const {
+        done(mmopt_trainer_save_checkpoint(get(), detail::text(directory),
+                                           detail::text(host_text)));
+    }
+    /// Goes to the last checkpoint; gives back the host's text.
+    std::string resume(const std::string &directory) {
+        char *text = nullptr;
+        done(mmopt_trainer_resume(get(), detail::text(directory), &text));
+        return detail::take(text);
+    }
+
+  private:
+    detail::callback_owner callbacks_;
+
+    template <class F, class Set>
+    void replace(std::unique_ptr<F> detail::callbacks::*place, F function, Set set) {
+        callbacks_.replace(place, std::move(function), set);
+    }
+    void done(mmopt_error *raw) const { callbacks_.done(raw); }
+
+    /// The size of elements in bytes; throws unless they are of the parameter's type.
+    template <class C>
+    std::size_t checked_bytes(std::size_t model, std::size_t index, const C &elements) const {
+        using element = std::remove_cv_t<std::remove_pointer_t<decltype(std::data(elements))>>;
+        (void)parameter(get(), model, index).data<element>();
+        return std::size(elements) * sizeof(element);
+    }
+
+    static std::vector<mmopt_tensor> raw(span<const tensor> tensors) {
+        std::vector<mmopt_tensor> all;
+        all.reserve(tensors.size());
+        for (const auto &one : tensors)
+            all.push_back(one.raw());
+        return all;
+    }
+
+    static mmopt_trainer *make(span<const model> models, const mmopt_trainer_options &options) {
+        const auto raw = detail::pointers(models);
+        mmopt_trainer *made = nullptr;
+        detail::check(mmopt_trainer_create(&options, raw.data(), raw.size(), &made));
+        return made;
+    }
+};
+
+} // namespace mmopt
+
+#endif

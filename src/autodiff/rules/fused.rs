@@ -1,0 +1,49 @@
+//! This library's fused operators of the forward pass.
+
+use crate::autodiff::fused::{emit, like_last};
+use crate::autodiff::row::{Entry, Row, Rule};
+use crate::autodiff::rule::RuleCx;
+use crate::error::Result;
+use crate::onnx::{Attribute, OWN_DOMAIN};
+
+pub(in crate::autodiff) const ROWS: &[Row] = &[
+    fused("CrossEntropy", cross_entropy),
+    fused("Dropout", dropout),
+    fused("Gelu", gelu),
+    fused("GeluTanh", gelu),
+];
+
+const fn fused(op: &'static str, rule: Rule) -> Row {
+    Row { op, domain: OWN_DOMAIN, since: 1, entry: Entry::Rule(rule) }
+}
+
+/// y = Gelu(x), GeluTanh(x)        dx = GeluGrad(dy, x), GeluTanhGrad(dy, x)
+fn gelu(cx: &mut RuleCx) -> Result<()> {
+    let (x, dy) = (cx.x(0)?, cx.dy()?);
+    let op = format!("{}Grad", cx.node().op);
+    cx.give(0, |g| like_last(g, &op, &[dy, x]))
+}
+
+/// y = Dropout(x, seed)        dx = Dropout(dy, seed), which draws the same mask
+fn dropout(cx: &mut RuleCx) -> Result<()> {
+    let (seed, dy, shape) = (cx.x(1)?, cx.dy()?, cx.x_shape(0)?);
+    let attributes = attributes(cx);
+    cx.give(0, |g| Ok(emit(g, "Dropout", &[dy, seed], &[&shape], &borrowed(&attributes))?[0]))
+}
+
+/// rows, lse = CrossEntropy(x, labels)        dx = CrossEntropyGrad(drows, x, labels, lse)
+fn cross_entropy(cx: &mut RuleCx) -> Result<()> {
+    let (x, labels, lse) = (cx.x(0)?, cx.x(1)?, cx.y(1)?);
+    let (drows, shape, attributes) = (cx.dy()?, cx.x_shape(0)?, attributes(cx));
+    let inputs = [drows, x, labels, lse];
+    let attributes = borrowed(&attributes);
+    cx.give(0, |g| Ok(emit(g, "CrossEntropyGrad", &inputs, &[&shape], &attributes)?[0]))
+}
+
+fn attributes(cx: &RuleCx) -> Vec<(String, Attribute)> {
+    cx.node().attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+fn borrowed(attributes: &[(String, Attribute)]) -> Vec<(&str, Attribute)> {
+    attributes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect()
+}

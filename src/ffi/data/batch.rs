@@ -1,0 +1,133 @@
+//! Batches: for each model the named tensors of one step.
+
+use crate::error::{Error, Result};
+use crate::ffi::core::args::output;
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, shared};
+use crate::ffi::core::tensor::mmopt_tensor;
+use crate::ffi::core::tensors::Tensors;
+use crate::tensor::Tensor;
+use crate::text::Batch;
+
+/// The tensors of one step, a part for each model. It never changes.
+pub struct mmopt_batch(Cell<Batches>);
+
+handle!(mmopt_batch, Batches, "batch");
+
+/// The parts of a batch.
+pub struct Batches {
+    parts: Vec<Part>,
+}
+
+/// One model's batch, and its tensors as C sees them.
+struct Part {
+    batch: Batch,
+    tensors: Tensors,
+}
+
+impl Batches {
+    pub(crate) fn new(batches: Vec<Batch>) -> Result<Self> {
+        let part = |mut batch: Batch| {
+            let tensors = Tensors::new(std::mem::take(&mut batch.tensors))?;
+            Ok(Part { batch, tensors })
+        };
+        Ok(Self { parts: batches.into_iter().map(part).collect::<Result<_>>()? })
+    }
+
+    /// The tensors of each model.
+    pub(crate) fn tensors(&self) -> impl ExactSizeIterator<Item = &[(String, Tensor)]> {
+        self.parts.iter().map(|p| p.tensors.owned())
+    }
+
+    fn part(&self, model: usize) -> Result<&Part> {
+        self.parts.get(model).ok_or_else(|| {
+            Error::invalid(format!("model {model} of a batch for {}", self.parts.len()))
+        })
+    }
+}
+
+/// The number of models; 0 for NULL.
+///
+/// @param[in] batch only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_batch_n_models(batch: *const mmopt_batch) -> usize {
+    // SAFETY: a batch of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(batch) }?.parts.len()))
+}
+
+/// The number of rows of one model's part; 0 for NULL, and for any other model.
+///
+/// @param[in] batch only read: threads may share it.
+/// @param model its number, from 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: usize) -> usize {
+    // SAFETY: a batch of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(batch) }?.part(model)?.batch.items.len()))
+}
+
+/// The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
+/// the architecture has them; and where all rows are labelled, labels, i64 [rows] or [rows,
+/// length], or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. Both
+/// results are valid as long as the batch.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not.
+///
+/// @param[in] batch only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[out] tensors become the views.
+/// @param[out] n_tensors becomes how many.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_batch_tensors(
+    batch: *const mmopt_batch,
+    model: usize,
+    tensors: *mut *const mmopt_tensor,
+    n_tensors: *mut usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let batch = shared(batch)?;
+        let (tensors, n) = (output(tensors, "tensors")?, output(n_tensors, "n_tensors")?);
+        let views = batch.part(model)?.tensors.views();
+        tensors.set(views.as_ptr());
+        n.set(views.len());
+        Ok(())
+    })
+}
+
+/// Which example of the corpus stands behind each row of one model's part. Both results are valid
+/// as long as the batch.
+///
+/// Errors: INVALID_ARGUMENT for a model that there is not.
+///
+/// @param[in] batch only read: threads may share it.
+/// @param model its number, from 0.
+/// @param[out] examples become their numbers, one a row.
+/// @param[out] n_rows becomes how many.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_batch_examples(
+    batch: *const mmopt_batch,
+    model: usize,
+    examples: *mut *const usize,
+    n_rows: *mut usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let batch = shared(batch)?;
+        let (examples, n) = (output(examples, "examples")?, output(n_rows, "n_rows")?);
+        let part = batch.part(model)?;
+        examples.set(part.batch.examples.as_ptr());
+        n.set(part.batch.examples.len());
+        Ok(())
+    })
+}
+
+/// Frees a batch. NULL is harmless.
+///
+/// @param batch may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_batch_free(batch: *mut mmopt_batch) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(batch) };
+}

@@ -1,0 +1,495 @@
+//! Corpora: examples of one task, read from files or given by the host.
+
+use std::ffi::{CString, c_char};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ffi::core::args::{
+    c_string, choice, flag, optional_text, output, owned_text, reserved, text, texts,
+};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
+use crate::ffi::core::structs::{Options, init, options};
+use crate::text::{
+    Column, Corpus, CorpusFormat, CorpusHeader, CorpusOptions, Example, LabelMap, SampleBy,
+    SplitOptions, SyntheticOptions,
+};
+
+/// The examples of one task and the names of its classes or tags. It never changes.
+pub struct mmopt_corpus(Cell<CorpusValue>);
+
+handle!(mmopt_corpus, CorpusValue, "corpus");
+
+/// A corpus with its label names as C texts.
+pub struct CorpusValue {
+    pub(crate) corpus: Arc<Corpus>,
+    labels: Vec<CString>,
+}
+
+impl CorpusValue {
+    fn new(corpus: Corpus) -> Result<Self> {
+        let name = |n: &String| c_string(n, "a label");
+        let labels = corpus.labels().names().iter().map(name).collect::<Result<_>>()?;
+        Ok(Self { corpus: Arc::new(corpus), labels })
+    }
+}
+
+fn give(corpus: Corpus) -> Result<*mut mmopt_corpus> {
+    Ok(into_raw(CorpusValue::new(corpus)?))
+}
+
+/// How a file of labelled texts is laid out.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_format {
+    /// By the ending: .csv, .jsonl or .json (one object a line), else tabs.
+    Auto = 0,
+    /// Fields between tabs, no quoting.
+    Tsv = 1,
+    /// Fields between commas, quoted by ".
+    Csv = 2,
+    /// One JSON object a line.
+    Jsonl = 3,
+}
+
+/// Whether the first line of a table names its columns.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_header {
+    /// Yes when a column is chosen by name, or the label's field reads like a title.
+    Auto = 0,
+    /// It does.
+    Yes = 1,
+    /// It is an example.
+    No = 2,
+}
+
+/// How labelled texts are read. mmopt_corpus_options_init fills in the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mmopt_corpus_options {
+    /// sizeof(mmopt_corpus_options).
+    pub struct_size: usize,
+    /// An mmopt_format; default MMOPT_FORMAT_AUTO.
+    pub format: u32,
+    /// An mmopt_header; default MMOPT_HEADER_AUTO.
+    pub header: u32,
+    /// The column of the text: its name, or its number from "0". NULL (default): the first column,
+    /// or the keys text or sentence in JSON.
+    pub text_column: *const c_char,
+    /// The column of the second text of a pair; NULL (default): there is none.
+    pub pair_column: *const c_char,
+    /// The column of the label; NULL (default): the second column, or the key label.
+    pub label_column: *const c_char,
+    /// 1: the file has no labels. Default 0.
+    pub unlabelled: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Take the classes of this corpus (the training data's); a label outside of them is an error.
+    /// NULL (default): the classes are those seen in the file, sorted. Only looked at in the call.
+    pub labels_of: *const mmopt_corpus,
+}
+
+impl Default for mmopt_corpus_options {
+    fn default() -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            format: mmopt_format::Auto as u32,
+            header: mmopt_header::Auto as u32,
+            text_column: std::ptr::null(),
+            pair_column: std::ptr::null(),
+            label_column: std::ptr::null(),
+            unlabelled: 0,
+            reserved: 0,
+            labels_of: std::ptr::null(),
+        }
+    }
+}
+
+// SAFETY: repr(C), begins with its size, integers and raw pointers only.
+unsafe impl Options for mmopt_corpus_options {
+    const NAME: &'static str = "mmopt_corpus_options";
+}
+
+/// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_options_init(options: *mut mmopt_corpus_options) {
+    // SAFETY: the caller's struct, by the header's contract.
+    unsafe { init(options) };
+}
+
+unsafe fn column(name: *const c_char, what: &str) -> Result<Option<Column>> {
+    // SAFETY: the caller's text, by the header's contract.
+    let name = unsafe { optional_text(name, what) }?;
+    Ok(name.map(|n| n.parse().map_or_else(|_| Column::Name(n.to_owned()), Column::Index)))
+}
+
+unsafe fn columns(o: &mmopt_corpus_options) -> Result<CorpusOptions> {
+    reserved(o.reserved == 0, "reserved")?;
+    let formats = [
+        (0, CorpusFormat::Auto),
+        (1, CorpusFormat::Tsv),
+        (2, CorpusFormat::Csv),
+        (3, CorpusFormat::Jsonl),
+    ];
+    let headers = [(0, CorpusHeader::Auto), (1, CorpusHeader::Yes), (2, CorpusHeader::No)];
+    // SAFETY: the caller's texts, by the header's contract.
+    unsafe {
+        Ok(CorpusOptions {
+            format: choice(o.format, "format", &formats)?,
+            header: choice(o.header, "header", &headers)?,
+            text: column(o.text_column, "text_column")?,
+            pair: column(o.pair_column, "pair_column")?,
+            label: column(o.label_column, "label_column")?,
+            unlabelled: flag(o.unlabelled, "unlabelled")?,
+        })
+    }
+}
+
+unsafe fn labels_of(corpus: *const mmopt_corpus) -> Result<Option<LabelMap>> {
+    if corpus.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: a corpus of the caller, by the header's contract.
+    Ok(Some(unsafe { shared(corpus) }?.corpus.labels().clone()))
+}
+
+/// Reads texts with one class each: tab-separated, comma-separated or JSON lines. The defaults
+/// read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
+///
+/// Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
+/// that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[in] options NULL: the defaults.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_classification(
+    path: *const c_char,
+    options: *const mmopt_corpus_options,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let o = self::options(options)?;
+        let corpus = output(corpus, "corpus")?;
+        let labels = labels_of(o.labels_of)?;
+        let read = Corpus::read_classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
+        corpus.set(give(read)?);
+        Ok(())
+    })
+}
+
+/// Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
+/// labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
+///
+/// Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
+    path: *const c_char,
+    labels_of: *const mmopt_corpus,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let corpus = output(corpus, "corpus")?;
+        let labels = self::labels_of(labels_of)?;
+        corpus.set(give(Corpus::read_token_classification(Path::new(path), labels.as_ref())?)?);
+        Ok(())
+    })
+}
+
+/// Reads questions about contexts: one object of the SQuAD form, or an object on each line with
+/// context, question and answers.
+///
+/// Errors carry the place: a missing key, an answer that does not stand where it should.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
+    path: *const c_char,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(give(Corpus::read_question_answering(Path::new(path))?)?);
+        Ok(())
+    })
+}
+
+/// How plain text is cut into documents.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_documents {
+    /// Lines up to a blank line.
+    Paragraphs = 0,
+    /// Each line that is not blank.
+    Lines = 1,
+    /// The whole file.
+    File = 2,
+}
+
+/// Reads plain text for language modelling; documents is an mmopt_documents.
+///
+/// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
+/// UTF-8, or none; INVALID_ARGUMENT for another number of documents.
+///
+/// @param[in] path the file, UTF-8.
+/// @param documents an mmopt_documents.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
+    path: *const c_char,
+    documents: u32,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let cuts = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
+        let documents = choice(documents, "documents", &cuts)?;
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(give(Corpus::read_plain_text(Path::new(path), documents)?)?);
+        Ok(())
+    })
+}
+
+/// n generated sentences of two classes, for trying things out without data; the same seed gives
+/// the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
+/// below 0.5.
+///
+/// Errors: INVALID_ARGUMENT for n or label_noise out of range.
+///
+/// @param n sentences, 1 to 10,000,000.
+/// @param seed any number.
+/// @param label_noise at least 0, below 0.5.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_synthetic(
+    n: usize,
+    seed: u64,
+    label_noise: f64,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's argument, by the header's contract.
+    guard(|| unsafe {
+        let corpus = output(corpus, "corpus")?;
+        let options = SyntheticOptions { sentences: n, seed, label_noise };
+        corpus.set(give(Corpus::synthetic(&options)?)?);
+        Ok(())
+    })
+}
+
+/// A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
+/// for texts without labels. labels_of: as in mmopt_corpus_options.
+///
+/// Errors: INVALID_ARGUMENT for no texts, one that is NULL or not UTF-8; INVALID_DATA for a
+/// label that labels_of does not have.
+///
+/// @param[in] texts n texts, UTF-8.
+/// @param[in] labels n names, or NULL.
+/// @param n how many.
+/// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
+/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_from_texts(
+    texts: *const *const c_char,
+    labels: *const *const c_char,
+    n: usize,
+    labels_of: *const mmopt_corpus,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let owned = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let n_labels = if labels.is_null() { 0 } else { n };
+        let texts = owned(self::texts(texts, n, "texts")?);
+        let classes = owned(self::texts(labels, n_labels, "labels")?);
+        let corpus = output(corpus, "corpus")?;
+        let known = self::labels_of(labels_of)?;
+        corpus.set(give(Corpus::from_texts(texts, &classes, known.as_ref())?)?);
+        Ok(())
+    })
+}
+
+/// Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
+/// space and case stay on one side; classes keep their share on both. eval_fraction lies between 0
+/// and 1, both excluded; the same seed gives the same split.
+///
+/// Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param eval_fraction above 0, below 1.
+/// @param seed any number.
+/// @param[out] train becomes one side; the caller's: mmopt_corpus_free.
+/// @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_split(
+    corpus: *const mmopt_corpus,
+    eval_fraction: f64,
+    seed: u64,
+    train: *mut *mut mmopt_corpus,
+    eval: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let (train, eval) = (output(train, "train")?, output(eval, "eval")?);
+        let options = SplitOptions { eval_fraction, seed, ..SplitOptions::default() };
+        let (first, second) = corpus.corpus.split(&options)?;
+        let second = CorpusValue::new(second)?;
+        train.set(give(first)?);
+        eval.set(into_raw(second));
+        Ok(())
+    })
+}
+
+/// The number of examples; 0 for NULL.
+///
+/// @param[in] corpus only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_n_examples(corpus: *const mmopt_corpus) -> usize {
+    // SAFETY: a corpus of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(corpus) }?.corpus.len()))
+}
+
+/// The number of classes or tags; 0 for NULL, and for tasks without labels.
+///
+/// @param[in] corpus only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_n_labels(corpus: *const mmopt_corpus) -> usize {
+    // SAFETY: a corpus of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(corpus) }?.labels.len()))
+}
+
+/// The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param label a class or tag, by its id from 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_label_name(
+    corpus: *const mmopt_corpus,
+    label: usize,
+) -> *const c_char {
+    guard_or(std::ptr::null(), || {
+        // SAFETY: a corpus of the caller or NULL, by the header's contract.
+        let corpus = unsafe { shared(corpus) }?;
+        Ok(corpus.labels.get(label).map_or(std::ptr::null(), |name| name.as_ptr()))
+    })
+}
+
+/// How many examples have a class (or words a tag); 0 for an id that there is not.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param label a class or tag, by its id from 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_label_count(
+    corpus: *const mmopt_corpus,
+    label: usize,
+) -> usize {
+    guard_or(0, || {
+        // SAFETY: a corpus of the caller or NULL, by the header's contract.
+        let corpus = unsafe { shared(corpus) }?;
+        Ok(corpus.corpus.label_counts().get(label).copied().unwrap_or(0))
+    })
+}
+
+/// The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
+/// and when nothing is labelled.
+///
+/// @param[in] corpus only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_majority_fraction(corpus: *const mmopt_corpus) -> f64 {
+    // SAFETY: a corpus of the caller or NULL, by the header's contract.
+    guard_or(0.0, || Ok(unsafe { shared(corpus) }?.corpus.majority_fraction()))
+}
+
+/// The text of one example (words joined by spaces; the context of a question). The caller owns
+/// it: mmopt_string_free.
+///
+/// Errors: INVALID_ARGUMENT for an example that there is not.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param example its number, from 0.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_text(
+    corpus: *const mmopt_corpus,
+    example: usize,
+    text: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let text = output(text, "text")?;
+        let words = match find(&corpus.corpus, example)? {
+            Example::Text { text, .. } | Example::Document(text) => text.clone(),
+            Example::Words { words, .. } => words.join(" "),
+            Example::Question { context, .. } => context.clone(),
+        };
+        text.set(owned_text(&words, "the text")?);
+        Ok(())
+    })
+}
+
+/// The class of one example of a classification corpus; -1 when it has none.
+///
+/// Errors: INVALID_ARGUMENT for an example that there is not.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param example its number, from 0.
+/// @param[out] label becomes the id of its class, or -1.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_label(
+    corpus: *const mmopt_corpus,
+    example: usize,
+    label: *mut i64,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let out = output(label, "label")?;
+        out.set(match find(&corpus.corpus, example)? {
+            Example::Text { label, .. } => label.map_or(-1, i64::from),
+            _ => -1,
+        });
+        Ok(())
+    })
+}
+
+fn find(corpus: &Corpus, example: usize) -> Result<&Example> {
+    corpus
+        .examples()
+        .get(example)
+        .ok_or_else(|| Error::invalid(format!("example {example} of a corpus of {}", corpus.len())))
+}
+
+/// Frees a corpus. NULL is harmless.
+///
+/// @param corpus may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_corpus_free(corpus: *mut mmopt_corpus) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(corpus) };
+}

@@ -1,0 +1,8 @@
+//! From texts to batches: corpora, tokenizers, loaders.
+
+pub(super) mod batch;
+pub(super) mod corpus;
+pub(super) mod loader;
+pub(super) mod tokenizer;
+
+pub use {batch::*, corpus::*, loader::*, tokenizer::*};

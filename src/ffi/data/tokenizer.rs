@@ -1,0 +1,393 @@
+//! Tokenizers: loaded from published files or learned from a corpus; encoded texts.
+
+use std::ffi::c_char;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::corpus::mmopt_corpus;
+use crate::error::{Error, Result};
+use crate::ffi::core::architecture::mmopt_architecture;
+use crate::ffi::core::args::{
+    choice, flag, optional_text, output, owned_text, reserved, slice, text,
+};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
+use crate::ffi::core::structs::{Options, init, options};
+use crate::text::{
+    Encoding, SpecialToken, Tokenizer, TokenizerAlgorithm, TokenizerStyle, TokenizerTrainOptions,
+    Truncation,
+};
+
+/// Turns text into ids and back. It never changes.
+pub struct mmopt_tokenizer(Cell<Arc<Tokenizer>>);
+
+handle!(mmopt_tokenizer, Arc<Tokenizer>, "tokenizer");
+
+/// How words are cut into pieces.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_tokenizer_kind {
+    /// What the architecture's published models use.
+    Usual = 0,
+    /// The longest known pieces from the left; unknown words are possible.
+    WordPiece = 1,
+    /// SharedInitializer bytes; nothing is unknown.
+    ByteLevelBpe = 2,
+}
+
+/// The role of a special token.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_special_token {
+    /// Fills short sequences.
+    Pad = 0,
+    /// Stands for unknown words.
+    Unk = 1,
+    /// First token of a sequence.
+    Cls = 2,
+    /// Separates sequences.
+    Sep = 3,
+    /// Hides a token.
+    Mask = 4,
+    /// Begins a text.
+    Bos = 5,
+    /// Ends a text.
+    Eos = 6,
+}
+
+/// How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mmopt_tokenizer_options {
+    /// sizeof(mmopt_tokenizer_options).
+    pub struct_size: usize,
+    /// Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+    pub architecture: u32,
+    /// An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
+    pub kind: u32,
+    /// Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
+    /// at least 256 and their special tokens.
+    pub vocab_size: usize,
+    /// A pair of pieces is merged only if it occurs this often; default 2.
+    pub min_frequency: u64,
+    /// 1 (default): lower-case and strip accents first (WordPiece only).
+    pub lowercase: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Greatest length of a sequence in tokens, which is also what is saved; default 512.
+    pub max_length: usize,
+}
+
+impl Default for mmopt_tokenizer_options {
+    fn default() -> Self {
+        let usual = TokenizerTrainOptions::default();
+        Self {
+            struct_size: size_of::<Self>(),
+            architecture: mmopt_architecture::Bert as u32,
+            kind: mmopt_tokenizer_kind::Usual as u32,
+            vocab_size: usual.vocab_size,
+            min_frequency: usual.min_frequency,
+            lowercase: u32::from(usual.lowercase),
+            reserved: 0,
+            max_length: usual.model_max_length,
+        }
+    }
+}
+
+// SAFETY: repr(C), begins with its size, integers only.
+unsafe impl Options for mmopt_tokenizer_options {
+    const NAME: &'static str = "mmopt_tokenizer_options";
+}
+
+impl mmopt_tokenizer_options {
+    fn checked(&self) -> Result<TokenizerTrainOptions> {
+        reserved(self.reserved == 0, "reserved")?;
+        let styles = [
+            (1, TokenizerStyle::Bert),
+            (2, TokenizerStyle::Gpt2),
+            (3, TokenizerStyle::Roberta),
+            (4, TokenizerStyle::Bert),
+        ];
+        let kinds = [
+            (0, None),
+            (1, Some(TokenizerAlgorithm::WordPiece)),
+            (2, Some(TokenizerAlgorithm::ByteLevelBpe)),
+        ];
+        Ok(TokenizerTrainOptions {
+            style: choice(self.architecture, "architecture", &styles)?,
+            kind: choice(self.kind, "kind", &kinds)?,
+            vocab_size: self.vocab_size,
+            min_frequency: self.min_frequency,
+            lowercase: flag(self.lowercase, "lowercase")?,
+            model_max_length: self.max_length,
+        })
+    }
+}
+
+/// Fills the options with their defaults. NULL is harmless.
+///
+/// @param[out] options becomes the defaults; may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokenizer_options) {
+    // SAFETY: the caller's struct, by the header's contract.
+    unsafe { init(options) };
+}
+
+/// Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
+/// vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
+///
+/// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
+/// UNSUPPORTED for another kind of tokenizer.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tokenizer_load(
+    path: *const c_char,
+    tokenizer: *mut *mut mmopt_tokenizer,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let tokenizer = output(tokenizer, "tokenizer")?;
+        tokenizer.set(into_raw(Arc::new(Tokenizer::load(Path::new(path))?)));
+        Ok(())
+    })
+}
+
+/// Learns a vocabulary from all texts of a corpus. The result depends on texts and options alone.
+///
+/// Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
+/// message names the least size.
+///
+/// @param[in] corpus only read: threads may share it.
+/// @param[in] options NULL: the defaults.
+/// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tokenizer_train(
+    corpus: *const mmopt_corpus,
+    options: *const mmopt_tokenizer_options,
+    tokenizer: *mut *mut mmopt_tokenizer,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?.corpus.clone();
+        let options = self::options(options)?.checked()?;
+        let tokenizer = output(tokenizer, "tokenizer")?;
+        tokenizer.set(into_raw(Arc::new(Tokenizer::train(&options, &corpus.texts())?)));
+        Ok(())
+    })
+}
+
+/// Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
+/// the usual libraries load.
+///
+/// Errors: NOT_FOUND without the directory; IO when a file cannot be written.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] directory the directory, UTF-8.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tokenizer_save(
+    tokenizer: *const mmopt_tokenizer,
+    directory: *const c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe { shared(tokenizer)?.save(Path::new(text(directory, "directory")?)) })
+}
+
+/// The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
+///
+/// @param[in] tokenizer only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_tokenizer_vocab_size(tokenizer: *const mmopt_tokenizer) -> usize {
+    // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(tokenizer) }?.vocab_size()))
+}
+
+/// The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
+///
+/// @param[in] tokenizer only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_tokenizer) -> usize {
+    // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(tokenizer) }?.model_max_length()))
+}
+
+/// The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
+/// any other number, and for NULL.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param special an mmopt_special_token.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_tokenizer_special_id(
+    tokenizer: *const mmopt_tokenizer,
+    special: u32,
+) -> i64 {
+    guard_or(-1, || {
+        // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
+        let tokenizer = unsafe { shared(tokenizer) }?;
+        let special = SpecialToken::ALL.into_iter().find(|s| *s as u32 == special);
+        Ok(special.and_then(|s| tokenizer.special_token_id(s)).map_or(-1, i64::from))
+    })
+}
+
+/// The text of n ids; the caller owns it: mmopt_string_free. skip_special_tokens 1 leaves out special
+/// tokens.
+///
+/// Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special_tokens.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] ids n ids.
+/// @param n how many.
+/// @param skip_special_tokens 0 or 1.
+/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tokenizer_decode(
+    tokenizer: *const mmopt_tokenizer,
+    ids: *const u32,
+    n: usize,
+    skip_special_tokens: u32,
+    text: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let tokenizer = shared(tokenizer)?;
+        let ids = slice(ids, n, "ids")?;
+        let out = output(text, "text")?;
+        let mut words = tokenizer.decode(ids, flag(skip_special_tokens, "skip_special_tokens")?)?;
+        words.retain(|c| c != '\0');
+        out.set(owned_text(&words, "the text")?);
+        Ok(())
+    })
+}
+
+/// Frees a tokenizer. NULL is harmless.
+///
+/// @param tokenizer may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_tokenizer_free(tokenizer: *mut mmopt_tokenizer) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(tokenizer) };
+}
+
+/// An encoded text: ids, token types and places in the text. It never changes.
+pub struct mmopt_encoding(Cell<EncodingValue>);
+
+handle!(mmopt_encoding, EncodingValue, "encoding");
+
+/// An encoding with its offsets as flat pairs.
+pub struct EncodingValue {
+    encoding: Encoding,
+    offsets: Vec<usize>,
+}
+
+/// Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
+/// architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
+/// Never empty: an empty text without framing becomes one end token.
+///
+/// Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
+/// special tokens.
+///
+/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] text UTF-8.
+/// @param[in] pair the second text; may be NULL.
+/// @param max_length greatest length in tokens; 0: the tokenizer's.
+/// @param[out] encoding becomes the new object, the caller's: mmopt_encoding_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tokenizer_encode(
+    tokenizer: *const mmopt_tokenizer,
+    text: *const c_char,
+    pair: *const c_char,
+    max_length: usize,
+    encoding: *mut *mut mmopt_encoding,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let tokenizer = shared(tokenizer)?;
+        let (text, pair) = (self::text(text, "text")?, optional_text(pair, "pair")?);
+        let out = output(encoding, "encoding")?;
+        let limit = if max_length == 0 { tokenizer.model_max_length() } else { max_length };
+        let encoding = tokenizer.encode(text, pair, limit, Truncation::LongestFirst)?;
+        let offsets = encoding.offsets.iter().flat_map(|&(start, end)| [start, end]).collect();
+        out.set(into_raw(EncodingValue { encoding, offsets }));
+        Ok(())
+    })
+}
+
+/// The number of tokens; 0 for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_encoding_length(encoding: *const mmopt_encoding) -> usize {
+    // SAFETY: an encoding of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(encoding) }?.encoding.len()))
+}
+
+/// The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_encoding_ids(encoding: *const mmopt_encoding) -> *const u32 {
+    // SAFETY: an encoding of the caller or NULL, by the header's contract.
+    guard_or(std::ptr::null(), || Ok(unsafe { shared(encoding) }?.encoding.ids.as_ptr()))
+}
+
+/// The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
+/// as long as the encoding. NULL for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_encoding_type_ids(encoding: *const mmopt_encoding) -> *const u32 {
+    // SAFETY: an encoding of the caller or NULL, by the header's contract.
+    guard_or(std::ptr::null(), || Ok(unsafe { shared(encoding) }?.encoding.type_ids.as_ptr()))
+}
+
+/// Where each token stands in its text, in bytes: start and end one after the other, twice as many
+/// as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_encoding_offsets(encoding: *const mmopt_encoding) -> *const usize {
+    // SAFETY: an encoding of the caller or NULL, by the header's contract.
+    guard_or(std::ptr::null(), || Ok(unsafe { shared(encoding) }?.offsets.as_ptr()))
+}
+
+/// The number of tokens that were cut off; 0 for NULL.
+///
+/// @param[in] encoding only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_encoding_n_truncated(encoding: *const mmopt_encoding) -> usize {
+    // SAFETY: an encoding of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(encoding) }?.encoding.truncated))
+}
+
+/// Frees an encoding. NULL is harmless.
+///
+/// @param encoding may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_encoding_free(encoding: *mut mmopt_encoding) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(encoding) };
+}
+
+/// Borrowed tokenizers for a loader, in order; an empty list is an error.
+///
+/// # Safety
+/// `tokenizers` is NULL or leads to `n` pointers, each NULL or a tokenizer of the caller.
+pub(crate) unsafe fn all(
+    tokenizers: *const *const mmopt_tokenizer,
+    n: usize,
+) -> Result<Vec<Arc<Tokenizer>>> {
+    // SAFETY: by this function's contract.
+    let pointers = unsafe { slice(tokenizers, n, "tokenizers") }?;
+    if pointers.is_empty() {
+        return Err(Error::invalid("tokenizers: at least one is needed"));
+    }
+    // SAFETY: by this function's contract.
+    pointers.iter().map(|&t| Ok(unsafe { shared(t) }?.clone())).collect()
+}

@@ -1,0 +1,296 @@
+//! DLPack, the exchange format of tensor libraries: its versioned form (1.x), and conversion from
+//! and to the form before.
+//!
+//! In C the structs pass as `void *`, so that the header neither needs nor clashes with a host's
+//! own dlpack.h.
+
+use std::ffi::{c_char, c_void};
+
+use super::managed::{
+    Borrowed, Held, IS_COPIED, Managed, Memory, READ_ONLY, Unversioned, VERSION, borrow,
+    check_version, export,
+};
+use crate::error::{Error, Result};
+use crate::ffi::core::args::{Out, output, reserved, text};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{guard, guard_or};
+use crate::ffi::core::tensor::{mmopt_dtype, mmopt_tensor, view};
+use crate::ffi::optimizer::parameter::{mmopt_parameter, mmopt_parameter_layout};
+use crate::tensor::{DType, Tensor};
+
+/// Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
+/// It and name stay the caller's and must stay valid as long as the view is used; its deleter is
+/// not called.
+///
+/// Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
+/// unknown element type, or elements that are not dense and row-major.
+///
+/// @param[in] name UTF-8.
+/// @param[in] managed a DLManagedTensorVersioned.
+/// @param[out] tensor becomes the view.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tensor_from_dlpack(
+    name: *const c_char,
+    managed: *const c_void,
+    tensor: *mut mmopt_tensor,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        text(name, "name")?;
+        let out = output(tensor, "tensor")?;
+        let b = borrow(managed, "managed")?;
+        b.check_dense("make it dense first")?;
+        out.set(mmopt_tensor {
+            name,
+            dtype: b.dtype as u32,
+            reserved: 0,
+            shape: b.shape,
+            n_dims: b.n_dims,
+            data: b.data.cast_const().cast(),
+            n_bytes: b.n_bytes,
+        });
+        Ok(())
+    })
+}
+
+/// Describes a parameter by two DLManagedTensorVersioned: its value, dense f32, and its gradient
+/// (NULL: none), dense f32, bf16 or f16. They and name stay the caller's and must stay valid until
+/// the optimizer that gets the parameter is freed; their deleters are not called
+/// (mmopt_optimizer_keep_dlpack hands them over). The parameter is trainable, and its role follows
+/// from its name; both can be changed afterwards.
+///
+/// Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
+/// SHAPE for a gradient of another shape.
+///
+/// @param[in] name UTF-8.
+/// @param[in] value a DLManagedTensorVersioned.
+/// @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+/// @param[out] parameter becomes the description.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_parameter_from_dlpack(
+    name: *const c_char,
+    value: *const c_void,
+    gradient: *const c_void,
+    parameter: *mut mmopt_parameter,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (v, g, out) = pair(name, value, gradient, parameter)?;
+        if v.dtype != DType::F32 {
+            return Err(Error::invalid("value must be f32; mmopt_parameter_from_dlpack_strided"));
+        }
+        for b in [Some(&v), g.as_ref()].into_iter().flatten() {
+            b.check_dense("use mmopt_parameter_from_dlpack_strided")?;
+        }
+        out.set(described(name, &v, g.as_ref()));
+        Ok(())
+    })
+}
+
+/// As mmopt_parameter_from_dlpack for values that are f32, bf16 or f16, and for any strides without
+/// overlap. layout is filled in, too, and the parameter points to it: it must stay where it is
+/// until mmopt_optimizer_create has been called.
+///
+/// Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
+/// looks at.
+///
+/// @param[in] name UTF-8.
+/// @param[in] value a DLManagedTensorVersioned.
+/// @param[in] gradient a DLManagedTensorVersioned; may be NULL.
+/// @param[out] layout is filled in, too.
+/// @param[out] parameter its number, from 0.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_parameter_from_dlpack_strided(
+    name: *const c_char,
+    value: *const c_void,
+    gradient: *const c_void,
+    layout: *mut mmopt_parameter_layout,
+    parameter: *mut mmopt_parameter,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (v, g, out) = pair(name, value, gradient, parameter)?;
+        let into = output(layout, "layout")?;
+        into.set(mmopt_parameter_layout {
+            dtype: v.dtype as u32,
+            strides: v.strides,
+            gradient_strides: g.as_ref().map_or(std::ptr::null(), |g| g.strides),
+            ..mmopt_parameter_layout::default()
+        });
+        out.set(mmopt_parameter { layout, ..described(name, &v, g.as_ref()) });
+        Ok(())
+    })
+}
+
+/// A value, its gradient if there is one, and the place for the parameter, checked.
+unsafe fn pair(
+    name: *const c_char,
+    value: *const c_void,
+    gradient: *const c_void,
+    parameter: *mut mmopt_parameter,
+) -> Result<(Borrowed, Option<Borrowed>, Out<mmopt_parameter>)> {
+    // SAFETY: the caller's arguments, by the header's contract.
+    unsafe {
+        text(name, "name")?;
+        let out = output(parameter, "parameter")?;
+        let v = borrow(value, "value")?;
+        if v.read_only {
+            return Err(Error::invalid("value is read-only; it must be writable"));
+        }
+        let g = if gradient.is_null() { None } else { Some(borrow(gradient, "gradient")?) };
+        if g.as_ref().is_some_and(|g| g.dims() != v.dims()) {
+            return Err(Error::shape("value and gradient differ in shape"));
+        }
+        Ok((v, g, out))
+    }
+}
+
+fn described(name: *const c_char, v: &Borrowed, g: Option<&Borrowed>) -> mmopt_parameter {
+    mmopt_parameter {
+        name,
+        shape: v.shape,
+        n_dims: v.n_dims,
+        data: v.data.cast(),
+        gradient: g.map_or(std::ptr::null_mut(), |g| g.data.cast()),
+        gradient_dtype: g.map_or(mmopt_dtype::F32 as u32, |g| g.dtype as u32),
+        trainable: 1,
+        role_json: std::ptr::null(),
+        layout: std::ptr::null(),
+        reserved: [0],
+    }
+}
+
+/// Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
+/// calls its deleter once; it depends on nothing else.
+///
+/// Errors: as for an input: INVALID_ARGUMENT for an unknown element type; SHAPE where n_bytes
+/// does not fit the shape.
+///
+/// @param[in] tensor what to copy.
+/// @param[out] managed becomes the new DLManagedTensorVersioned.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_tensor_to_dlpack(
+    tensor: *const mmopt_tensor,
+    managed: *mut *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let tensor = tensor.as_ref().ok_or_else(|| Error::invalid("tensor is NULL"))?;
+        let out = output(managed, "managed")?;
+        reserved(tensor.reserved == 0, "tensor.reserved")?;
+        let view = view(tensor)?;
+        let tensor = Tensor::from_bytes(view.dtype, &view.shape, view.data)?;
+        out.set(export(Memory::Copied(tensor), IS_COPIED)?);
+        Ok(())
+    })
+}
+
+/// Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
+/// copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
+/// old one's. On error the old one stays the caller's.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param unversioned a DLManagedTensor, given up.
+/// @param[out] managed becomes the new DLManagedTensorVersioned.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_dlpack_from_unversioned(
+    unversioned: *mut c_void,
+    managed: *mut *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let out = output(managed, "managed")?;
+        let old = unversioned.cast::<Unversioned>();
+        let old = old.as_ref().ok_or_else(|| Error::invalid("unversioned is NULL"))?;
+        let made = Managed {
+            version: VERSION,
+            context: unversioned,
+            deleter: Some(delete_unversioned),
+            flags: 0,
+            tensor: old.tensor,
+        };
+        out.set(Box::into_raw(Box::new(made)).cast());
+        Ok(())
+    })
+}
+
+/// Wraps a DLManagedTensorVersioned in a DLManagedTensor, the form before DLPack 1.0, without
+/// copying elements. The caller gives the versioned one up and owns the new one, whose deleter
+/// calls the other's. On error the versioned one stays the caller's.
+///
+/// Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
+/// say so.
+///
+/// @param managed a DLManagedTensorVersioned, given up.
+/// @param[out] unversioned becomes the new DLManagedTensor.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_dlpack_to_unversioned(
+    managed: *mut c_void,
+    unversioned: *mut *mut c_void,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let out = output(unversioned, "unversioned")?;
+        let m = managed.cast::<Managed>();
+        let m = m.as_ref().ok_or_else(|| Error::invalid("managed is NULL"))?;
+        check_version(m)?;
+        if m.flags & READ_ONLY != 0 {
+            return Err(Error::unsupported("managed is read-only, which the old form cannot say"));
+        }
+        let made =
+            Unversioned { tensor: m.tensor, context: managed, deleter: Some(delete_versioned) };
+        out.set(Box::into_raw(Box::new(made)).cast());
+        Ok(())
+    })
+}
+
+/// Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
+/// function pointer is a chore. NULL is harmless.
+///
+/// @param managed may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_dlpack_free(managed: *mut c_void) {
+    guard_or((), || {
+        if !managed.is_null() {
+            // SAFETY: the caller gives it up, by the header's contract.
+            drop(unsafe { Held::new(managed) });
+        }
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn delete_unversioned(managed: *mut Managed) {
+    guard_or((), || {
+        if managed.is_null() {
+            return Ok(());
+        }
+        // SAFETY: made from a box by `mmopt_dlpack_from_unversioned`; its owner calls this once.
+        let old = unsafe { Box::from_raw(managed) }.context.cast::<Unversioned>();
+        // SAFETY: the old one was given up for this.
+        unsafe {
+            if let Some(deleter) = (*old).deleter {
+                deleter(old);
+            }
+        }
+        Ok(())
+    });
+}
+
+unsafe extern "C" fn delete_versioned(unversioned: *mut Unversioned) {
+    guard_or((), || {
+        if !unversioned.is_null() {
+            // SAFETY: made from a box by `mmopt_dlpack_to_unversioned`; its owner calls this once.
+            let managed = unsafe { Box::from_raw(unversioned) }.context;
+            // SAFETY: the versioned one was given up for this.
+            drop(unsafe { Held::new(managed) });
+        }
+        Ok(())
+    });
+}

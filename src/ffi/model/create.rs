@@ -1,0 +1,189 @@
+//! Models to be trained: where each comes from.
+
+use std::ffi::{c_char, c_void};
+use std::path::PathBuf;
+
+use super::config::mmopt_model_config;
+use crate::error::{Context, Error};
+use crate::ffi::core::args::{output, owned_text, slice, text};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{Cell, free, guard, handle, into_raw, shared};
+use crate::ffi::core::structs::options;
+use crate::models::{Config, Task};
+use crate::train::{ModelOptions, Source};
+
+/// What a trainer needs to know of one model. Nothing is read before the trainer is created.
+pub struct mmopt_model(Cell<ModelOptions>);
+
+handle!(mmopt_model, ModelOptions, "model");
+
+pub(crate) fn give(name: &str, source: Source, task: Option<Task>) -> *mut mmopt_model {
+    into_raw(ModelOptions { task, ..ModelOptions::new(name, source) })
+}
+
+/// A model from a directory of published form: config.json and model.safetensors. Without a task
+/// set, that of the configuration. name is unique and not empty; it appears in messages, metrics
+/// and checkpoints.
+///
+/// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+///
+/// @param[in] name UTF-8.
+/// @param[in] directory the directory, UTF-8.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_from_directory(
+    name: *const c_char,
+    directory: *const c_char,
+    model: *mut *mut mmopt_model,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (name, directory) = (text(name, "name")?, text(directory, "directory")?);
+        let model = output(model, "model")?;
+        model.set(give(name, Source::Directory(PathBuf::from(directory)), None));
+        Ok(())
+    })
+}
+
+/// A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
+/// mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_precomputed_gradients. What
+/// exporters do to parameters is mended and reported: mmopt_model_report.
+///
+/// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+///
+/// @param[in] name UTF-8.
+/// @param[in] path the file, UTF-8.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_from_onnx(
+    name: *const c_char,
+    path: *const c_char,
+    model: *mut *mut mmopt_model,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (name, path) = (text(name, "name")?, text(path, "path")?);
+        let model = output(model, "model")?;
+        model.set(give(name, Source::Onnx(PathBuf::from(path)), None));
+        Ok(())
+    })
+}
+
+/// A model from n_bytes of a forward ONNX graph in memory, copied; else as mmopt_model_from_onnx.
+///
+/// Errors: INVALID_ARGUMENT for a length that exceeds the address space; the graph is read when
+/// the trainer is created.
+///
+/// @param[in] name UTF-8.
+/// @param[in] bytes the file's content, n_bytes of it.
+/// @param n_bytes how many bytes.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
+    name: *const c_char,
+    bytes: *const c_void,
+    n_bytes: usize,
+    model: *mut *mut mmopt_model,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let name = text(name, "name")?;
+        let bytes = slice(bytes.cast::<u8>(), n_bytes, "bytes")?;
+        let model = output(model, "model")?;
+        model.set(give(name, Source::OnnxBytes(bytes::Bytes::copy_from_slice(bytes)), None));
+        Ok(())
+    })
+}
+
+/// A fresh model from the text of a published config.json.
+///
+/// Errors: INVALID_DATA for bad JSON or a missing key; UNSUPPORTED for an unknown model_type.
+///
+/// @param[in] name UTF-8.
+/// @param[in] json the text of a config.json.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_from_config_json(
+    name: *const c_char,
+    json: *const c_char,
+    model: *mut *mut mmopt_model,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (name, json) = (text(name, "name")?, text(json, "json")?);
+        let model = output(model, "model")?;
+        let config = Config::from_json(json).context(|| format!("model '{name}'"))?;
+        model.set(give(name, Source::Config(Box::new(config)), None));
+        Ok(())
+    })
+}
+
+/// A fresh model of a known architecture. NULL sizes: a small BERT.
+///
+/// Errors: INVALID_ARGUMENT for an unknown architecture or task, or a number out of range;
+/// INVALID_DATA for sizes that do not fit together.
+///
+/// @param[in] name UTF-8.
+/// @param[in] sizes NULL: a small BERT.
+/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_create(
+    name: *const c_char,
+    sizes: *const mmopt_model_config,
+    model: *mut *mut mmopt_model,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (name, sizes) = (text(name, "name")?, options(sizes)?);
+        let model = output(model, "model")?;
+        let made = sizes.config(Vec::new()).context(|| format!("model '{name}'"))?;
+        model.set(give(name, Source::Config(Box::new(made.0)), Some(made.1)));
+        Ok(())
+    })
+}
+
+/// The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
+///
+/// Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
+/// directory's config.json gives.
+///
+/// @param[in] model only read: threads may share it.
+/// @param label its number, from 0.
+/// @param[out] name becomes its name; the caller's: mmopt_string_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_label(
+    model: *const mmopt_model,
+    label: usize,
+    name: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let model = shared(model)?;
+        let name = output(name, "name")?;
+        let labels = match &model.source {
+            Source::Directory(path) => Config::read(path)?.labels,
+            Source::Config(config) => config.labels.clone(),
+            _ => Vec::new(),
+        };
+        let found = labels.get(label).ok_or_else(|| {
+            Error::not_found(format!("model '{}': no name for label {label}", model.name))
+        })?;
+        name.set(owned_text(found, "the label")?);
+        Ok(())
+    })
+}
+
+/// Frees a model. NULL is harmless.
+///
+/// @param model may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_model_free(model: *mut mmopt_model) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(model) };
+}

@@ -1,0 +1,127 @@
+//! Gradient mode: the host computes gradients, the library does everything from clipping to
+//! synchronisation, in the host's own memory.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+
+use super::parameter::{mmopt_parameters, model_spec};
+use crate::error::{Error, Result};
+use crate::ffi::core::args::{c_string, output, slice};
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
+use crate::ffi::core::names::Names;
+use crate::ffi::core::structs::options;
+use crate::ffi::dlpack::managed::Held;
+use crate::ffi::trainer::options::mmopt_trainer_options;
+use crate::optim::{ModelSpec, Optimizer, Place};
+
+/// Updates the parameters of several models together, in the host's memory.
+pub struct mmopt_optimizer(Cell<OptimizerValue>);
+
+handle!(mmopt_optimizer, OptimizerValue, "optimizer");
+
+/// An optimizer and its models' and parameters' names as C texts.
+pub struct OptimizerValue {
+    // Dropped first: it holds addresses of what was handed over.
+    pub(crate) optimizer: Optimizer,
+    pub(crate) models: Vec<CString>,
+    pub(crate) names: Vec<Names>,
+    /// Micro-batches since the last step.
+    pub(crate) n_pending: usize,
+    /// Gradients that were handed over, by model and parameter.
+    pub(crate) gradients: BTreeMap<(usize, usize), Held>,
+    /// Other managed tensors that were handed over.
+    pub(crate) kept: Vec<Held>,
+}
+
+/// Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
+/// copied; values and gradients must stay where they are until the optimizer is freed. They are
+/// read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
+/// are trained must lie apart from each other and from all gradients; gradients may share memory
+/// where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
+/// part.
+///
+/// Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
+/// share memory, strides that repeat an element, an element type that cannot be trained
+/// (UNSUPPORTED), an option out of range.
+///
+/// @param[in] options NULL: the defaults.
+/// @param[in] models n_models models, none of them NULL.
+/// @param n_models how many models.
+/// @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_create(
+    options: *const mmopt_trainer_options,
+    models: *const mmopt_parameters,
+    n_models: usize,
+    optimizer: *mut *mut mmopt_optimizer,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract; the memory stays bound until the
+    // optimizer is freed, as the header asks.
+    guard(|| unsafe {
+        let options = self::options(options)?.checked()?;
+        let models = slice(models, n_models, "models")?;
+        if models.is_empty() {
+            return Err(Error::invalid("models: at least one is needed"));
+        }
+        let out = output(optimizer, "optimizer")?;
+        let all = models.iter().map(|m| model_spec(m)).collect::<Result<Vec<_>>>()?;
+        let (specs, places): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let name = |s: &ModelSpec| c_string(&s.name, "a model's name");
+        let models = specs.iter().map(name).collect::<Result<_>>()?;
+        let names = specs.iter().map(Names::of_host).collect::<Result<_>>()?;
+        let mut optimizer = Optimizer::new(options.optimizer, specs)?;
+        for (i, places) in places.into_iter().enumerate() {
+            optimizer.bind_places(i, places)?;
+        }
+        optimizer.check_memory()?;
+        out.set(into_raw(OptimizerValue {
+            optimizer,
+            models,
+            names,
+            n_pending: 0,
+            gradients: BTreeMap::new(),
+            kept: Vec::new(),
+        }));
+        Ok(())
+    })
+}
+
+impl OptimizerValue {
+    /// # Safety
+    /// The place must stay valid until the gradient is replaced or the optimizer dropped.
+    pub(crate) unsafe fn set_gradient(
+        &mut self,
+        model: usize,
+        parameter: usize,
+        n_dims: usize,
+        place: &Place,
+    ) -> Result<()> {
+        let wanted = self.optimizer.param_spec(model, parameter)?.shape.len();
+        if place.strides.is_some() && n_dims != wanted {
+            return Err(Error::shape(format!("{n_dims} strides for {wanted} dimensions")));
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.optimizer.set_gradient_place(model, parameter, place) }
+    }
+}
+
+/// The number of models; 0 for NULL.
+///
+/// @param[in] optimizer only read: threads may share it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_optimizer_n_models(optimizer: *const mmopt_optimizer) -> usize {
+    // SAFETY: an optimizer of the caller or NULL, by the header's contract.
+    guard_or(0, || Ok(unsafe { shared(optimizer) }?.models.len()))
+}
+
+/// Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
+/// are called. NULL is harmless.
+///
+/// @param optimizer may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_optimizer_free(optimizer: *mut mmopt_optimizer) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(optimizer) };
+}

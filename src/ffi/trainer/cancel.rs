@@ -1,0 +1,74 @@
+//! Ending a running call from another thread.
+
+use super::create::mmopt_trainer;
+use crate::ffi::core::args::output;
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{Cell, free, guard, handle, into_raw, shared};
+use crate::runtime::CancelToken;
+
+/// Ends a running pass from another thread. It keeps working after the trainer is freed, and then
+/// does nothing.
+pub struct mmopt_cancel_token(Cell<CancelToken>);
+
+handle!(mmopt_cancel_token, CancelToken, "cancel_token");
+
+/// A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] trainer only read: threads may share it.
+/// @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_cancel_token(
+    trainer: *const mmopt_trainer,
+    cancel_token: *mut *mut mmopt_cancel_token,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let out = output(cancel_token, "cancel_token")?;
+        out.set(into_raw(trainer.trainer.cancel_token()));
+        Ok(())
+    })
+}
+
+/// Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] cancel_token only read: threads may share it.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_cancel_token_cancel(
+    cancel_token: *const mmopt_cancel_token,
+) -> *mut mmopt_error {
+    // SAFETY: a cancel_token of the caller, by the header's contract.
+    guard(|| unsafe {
+        shared(cancel_token)?.cancel();
+        Ok(())
+    })
+}
+
+/// Lets passes run again. From any thread.
+///
+/// Errors: INVALID_ARGUMENT for NULL only.
+///
+/// @param[in] cancel_token only read: threads may share it.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_cancel_token_reset(
+    cancel_token: *const mmopt_cancel_token,
+) -> *mut mmopt_error {
+    // SAFETY: a cancel_token of the caller, by the header's contract.
+    guard(|| unsafe { shared(cancel_token)?.reset() })
+}
+
+/// Frees a cancel_token. NULL is harmless.
+///
+/// @param cancel_token may be NULL; gone afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_cancel_token_free(cancel_token: *mut mmopt_cancel_token) {
+    // SAFETY: the caller gives it up, by the header's contract.
+    unsafe { free(cancel_token) };
+}

@@ -1,0 +1,19 @@
+//! Trainers: options, the training loop, state, files, callbacks, evaluation.
+
+pub(super) mod callback;
+pub(super) mod cancel;
+pub(super) mod create;
+pub(super) mod dlpack;
+pub(super) mod evaluation;
+pub(super) mod files;
+pub(super) mod gradient_callback;
+pub(super) mod inspect;
+pub(super) mod options;
+pub(super) mod parameters;
+pub(super) mod state;
+pub(super) mod steps;
+
+pub use {
+    callback::*, cancel::*, create::*, dlpack::*, evaluation::*, files::*, gradient_callback::*,
+    inspect::*, options::*, parameters::*, state::*, steps::*,
+};

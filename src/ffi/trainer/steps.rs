@@ -1,0 +1,270 @@
+//! The training loop: forward and backward passes, steps.
+
+use super::callback::mmopt_phase;
+use super::create::mmopt_trainer;
+use crate::error::{Context, Error, Result};
+use crate::ffi::core::args::{optional_output, output_slice, slice};
+use crate::ffi::core::error::mmopt_error;
+#[cfg(feature = "text")]
+use crate::ffi::core::guard::shared;
+use crate::ffi::core::guard::{exclusive, guard};
+use crate::ffi::core::tensor::{View, mmopt_tensor, views};
+#[cfg(feature = "text")]
+use crate::ffi::data::batch::mmopt_batch;
+use crate::optim::StepReport;
+#[cfg(feature = "text")]
+use crate::tensor::Tensor;
+use crate::train::{TensorView, TrainResult};
+
+/// What one forward and backward pass of one model gave.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mmopt_train_result {
+    /// The loss of the batch.
+    pub loss: f64,
+    /// Right predictions; 0 for regression.
+    pub n_correct: u64,
+    /// Labels that count; 0 for regression.
+    pub n_labels: u64,
+}
+
+impl From<TrainResult> for mmopt_train_result {
+    fn from(o: TrainResult) -> Self {
+        Self { loss: o.loss, n_correct: o.n_correct, n_labels: o.n_labels }
+    }
+}
+
+/// What a step did.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mmopt_step_report {
+    /// The step's number, from 1.
+    pub step: u64,
+    /// Models that were updated.
+    pub n_updated: u32,
+    /// Models that were skipped for a non-finite loss or gradient.
+    pub n_skipped: u32,
+    /// 1 when gradients were shared.
+    pub shared: u32,
+    /// 1 when parameters were synchronised.
+    pub synced: u32,
+    /// 0; for later versions.
+    pub reserved: [u64; 4],
+}
+
+impl From<&StepReport> for mmopt_step_report {
+    fn from(r: &StepReport) -> Self {
+        Self {
+            step: r.step,
+            n_updated: r.updated as u32,
+            n_skipped: r.skipped as u32,
+            shared: u32::from(r.shared),
+            synced: u32::from(r.synced),
+            reserved: [0; 4],
+        }
+    }
+}
+
+/// Forgets gradients that were accumulated since the last step.
+///
+/// Errors: STATE while another call uses the object.
+///
+/// @param[in,out] trainer changed: needed alone.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) -> *mut mmopt_error {
+    // SAFETY: a trainer of the caller, by the header's contract.
+    guard(|| unsafe {
+        exclusive(trainer)?.trainer.zero_grad();
+        Ok(())
+    })
+}
+
+/// Loss and gradients of one micro-batch of one model; they count towards the next step.
+///
+/// tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
+/// for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
+/// tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
+/// cancel_token. After an error this micro-batch does not count.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param model its number, from 0.
+/// @param[in] tensors n_tensors views, read in the call only.
+/// @param n_tensors how many tensors.
+/// @param[out] result becomes loss and counts; may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_forward_backward(
+    trainer: *mut mmopt_trainer,
+    model: usize,
+    tensors: *const mmopt_tensor,
+    n_tensors: usize,
+    result: *mut mmopt_train_result,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let result = optional_output(result, "result")?;
+        let views = views(tensors, n_tensors)?;
+        trainer.ask(mmopt_phase::ForwardBackward, model)?;
+        let done = trainer.trainer.forward_backward(model, &borrow(&views));
+        result.set(trainer.trainer.told("forward and backward pass", done)?.into());
+        Ok(())
+    })
+}
+
+/// Loss and gradients of one micro-batch for every model, side by side on the cores there are.
+///
+/// tensors and n_tensors hold for each model the array of its tensors and its length; results has
+/// room for n_models results, or is NULL. When one model fails, none counts.
+///
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] tensors for each model its tensors.
+/// @param[in] n_tensors for each model how many.
+/// @param n_models how many models.
+/// @param[out] results become losses and counts, one a model; may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
+    trainer: *mut mmopt_trainer,
+    tensors: *const *const mmopt_tensor,
+    n_tensors: *const usize,
+    n_models: usize,
+    results: *mut mmopt_train_result,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let tensors = slice(tensors, n_models, "tensors")?;
+        let lengths = slice(n_tensors, n_models, "n_tensors")?;
+        let one = |(i, (&t, &n))| views(t, n).context(|| format!("model {i}"));
+        let views = tensors.iter().zip(lengths).enumerate().map(one).collect::<Result<Vec<_>>>()?;
+        let results = room(results, n_models)?;
+        let batches: Vec<_> = views.iter().map(|v| borrow(v)).collect();
+        write_all(results, &trainer.run_all(&batches)?);
+        Ok(())
+    })
+}
+
+/// As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
+/// many as the trainer has models, in the same order. results has room for as many results, or is
+/// NULL.
+///
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] batch only read: threads may share it.
+/// @param[out] results become losses and counts, one a model; may be NULL.
+#[cfg(feature = "text")]
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
+    trainer: *mut mmopt_trainer,
+    batch: *const mmopt_batch,
+    results: *mut mmopt_train_result,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let batch = shared(batch)?;
+        let (n, n_models) = (batch.tensors().len(), trainer.models.len());
+        if n != n_models {
+            return Err(Error::invalid(format!("a batch of {n} parts for {n_models} models")));
+        }
+        let results = room(results, n)?;
+        let batches: Vec<_> = batch.tensors().map(part_views).collect();
+        write_all(results, &trainer.run_all(&batches)?);
+        Ok(())
+    })
+}
+
+/// Tells the rates that follow convergence the losses that the host computed, one for each of
+/// n_models models. Only for losses that forward_backward did not see: it logs its own.
+///
+/// Errors: INVALID_ARGUMENT for another number of models.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[in] losses n_models losses.
+/// @param n_models how many models.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_log_metrics(
+    trainer: *mut mmopt_trainer,
+    losses: *const f64,
+    n_models: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let losses = slice(losses, n_models, "losses")?;
+        if n_models != trainer.models.len() {
+            return Err(Error::invalid(format!(
+                "{n_models} losses for {} models",
+                trainer.models.len()
+            )));
+        }
+        losses.iter().enumerate().try_for_each(|(i, &loss)| trainer.trainer.log_loss(i, loss))
+    })
+}
+
+/// One coordinated step over the gradients since the last one: check, clip, share, update,
+/// synchronise. report may be NULL.
+///
+/// Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
+/// to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
+/// callback returns. The step can be taken again then.
+///
+/// @param[in,out] trainer changed: needed alone.
+/// @param[out] report becomes what the step did; may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_step(
+    trainer: *mut mmopt_trainer,
+    report: *mut mmopt_step_report,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let out = optional_output(report, "report")?;
+        trainer.ask(mmopt_phase::Step, usize::MAX)?;
+        let report = trainer.trainer.step();
+        let report = trainer.trainer.told("step", report)?;
+        trainer.n_steps = report.step;
+        out.set((&report).into());
+        Ok(())
+    })
+}
+
+#[cfg(feature = "text")]
+fn part_views(part: &[(String, Tensor)]) -> Vec<TensorView<'_>> {
+    part.iter().map(|(name, tensor)| TensorView::of(name, tensor)).collect()
+}
+
+/// The views as the trainer takes them.
+pub(crate) fn borrow<'a>(views: &'a [View<'a>]) -> Vec<TensorView<'a>> {
+    let one = |v: &'a View<'a>| TensorView {
+        name: v.name,
+        dtype: v.dtype,
+        shape: &v.shape,
+        data: v.data,
+    };
+    views.iter().map(one).collect()
+}
+
+/// Room for results that the caller may not want.
+unsafe fn room<'a>(
+    results: *mut mmopt_train_result,
+    n: usize,
+) -> Result<&'a mut [mmopt_train_result]> {
+    if results.is_null() {
+        return Ok(&mut []);
+    }
+    // SAFETY: the caller's array, by the header's contract.
+    unsafe { output_slice(results, n, "results") }
+}
+
+fn write_all(into: &mut [mmopt_train_result], from: &[TrainResult]) {
+    into.iter_mut().zip(from).for_each(|(to, &o)| *to = o.into());
+}

@@ -1,0 +1,76 @@
+//! What comes out of building a model, and the options that decide about it.
+
+use super::config::Config;
+use super::task::Task;
+use crate::onnx::Graph;
+
+/// How weights are read, and what becomes of missing ones.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Seed of fresh parameters and of dropout; default 0.
+    pub seed: u64,
+    /// Replaces every dropout probability of the configuration; default: keep them.
+    pub dropout: Option<f64>,
+    /// Makes the head fresh even where the file has one, whatever its shape; default false.
+    pub fresh_head: bool,
+    /// Makes parameters of the body fresh where the file lacks them; otherwise that is an error.
+    /// Default false.
+    pub allow_missing: bool,
+    /// Accepts weights with NaN or infinity; default false.
+    pub allow_non_finite: bool,
+}
+
+/// A row of an embedding that is zero and gets no gradient in the published model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaddingRow {
+    /// State-dict name of the table.
+    pub parameter: String,
+    /// The row.
+    pub row: usize,
+}
+
+/// A forward graph with its weights inside, and what training it needs to know.
+#[derive(Clone, Debug)]
+pub struct BuiltModel {
+    /// The graph. Inputs are int64 [batch, sequence] with free dimensions of these names;
+    /// outputs are f32, as [`Task`] says. Dropout is in training mode;
+    /// [`BuiltModel::remove_dropout`] gives the form for evaluation.
+    pub graph: Graph,
+    /// The configuration, with `architectures` and `labels` of the task.
+    pub config: Config,
+    /// The task.
+    pub task: Task,
+    /// State-dict names of the parameters, in the order of use; each an initializer.
+    pub parameters: Vec<String>,
+    /// State-dict names that are other names of a parameter: (alias, parameter).
+    pub tied: Vec<(String, String)>,
+    /// Parameters that no weight was given for, so they are fresh; all of them without weights.
+    pub missing: Vec<String>,
+    /// Names in the weights that the model has no use for.
+    pub unexpected: Vec<String>,
+    /// Rows that the published model keeps at zero.
+    pub padding_rows: Vec<PaddingRow>,
+    /// Names of the inputs: `input_ids`, `attention_mask` and, for BERT and ALBERT,
+    /// `token_type_ids`.
+    pub inputs: Vec<String>,
+    /// Names of the outputs.
+    pub outputs: Vec<String>,
+}
+
+impl BuiltModel {
+    /// Takes every `Dropout` node out of a graph, for evaluation.
+    pub fn remove_dropout(graph: &mut Graph) {
+        let pairs: Vec<_> = graph
+            .nodes()
+            .iter()
+            .filter(|node| node.op == "Dropout" && node.domain.is_empty())
+            .filter_map(|node| Some((node.output(0)?, node.input(0)?)))
+            .collect();
+        graph.retain_nodes(|_, node| node.op != "Dropout" || !node.domain.is_empty());
+        // Chains resolve because nodes come in topological order: the input is replaced first.
+        for (output, input) in pairs.into_iter().rev() {
+            graph.replace_uses(output, input);
+        }
+        graph.prune();
+    }
+}

@@ -1,0 +1,15 @@
+//! Graphs of old files, of exporters' own operators and for old runtimes, in the operators that the
+//! rest of the library works on.
+//!
+//! *lowering*: rewriting an operator to simpler standard ones. *contrib operator*: a fused operator
+//! of ONNX Runtime's domain `com.microsoft`, as optimised files have them.
+
+mod empty;
+mod lower;
+mod old_runtimes;
+mod opset;
+
+pub use empty::fold_empty;
+pub use lower::{is_lowered, lower, lower_sequences, lowered_operators};
+pub use old_runtimes::{ends_in_padding, needs_shape, rewrite_for_old_runtimes};
+pub use opset::{OLDEST_OPSET, raise_opset};

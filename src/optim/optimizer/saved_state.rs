@@ -1,0 +1,270 @@
+//! What a resumed training needs beside the parameters: moments and partial sums as tensors,
+//! everything else as JSON. Restoring it continues with the same bits.
+
+use crate::error::{Context, Error, Result};
+use crate::optim::optimizer::Optimizer;
+use crate::optim::rates::schedule::PlateauState;
+use crate::tensor::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON that [`Optimizer::state_json`] writes.
+const VERSION: u32 = 1;
+
+/// A tensor of the state, borrowed.
+#[derive(Clone, Debug)]
+pub struct StateTensor<'a> {
+    /// `model/parameter/kind`, kind one of `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `grad_sum`,
+    /// `master` (the f32 values behind bf16 and f16 parameters).
+    pub name: String,
+    /// Element type: f32 or bf16.
+    pub dtype: DType,
+    /// The parameter's shape.
+    pub shape: &'a [usize],
+    /// Dense row-major bytes in the machine's order.
+    pub bytes: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    version: u32,
+    step: u64,
+    calls: u64,
+    ended: u64,
+    learning_rate: Exact,
+    plateau: (Exact, Option<Exact>, u32),
+    losses: Vec<Vec<Exact>>,
+    rates: Vec<(Exact, Exact)>,
+    refused_syncs: u64,
+    models: Vec<ModelRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ModelRecord {
+    name: String,
+    base_weight: Exact,
+    weight: Exact,
+    calls: u64,
+    window: u32,
+    bad_loss: bool,
+    skipped: u64,
+    score: Option<Exact>,
+    params: Vec<ParamRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ParamRecord {
+    name: String,
+    steps: u64,
+    trainable: bool,
+    summed: bool,
+}
+
+/// An f64 as text that reads back to the same bits, whatever the JSON library does.
+#[derive(Clone, Copy)]
+struct Exact(f64);
+
+impl Serialize for Exact {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.serialize_str(&format!("{:?}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map(Exact).map_err(serde::de::Error::custom)
+    }
+}
+
+const KINDS: [&str; 5] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq", "grad_sum", "master"];
+
+/// A tensor of a saved state: element type, shape, bytes.
+pub type SavedTensor<'a> = (DType, &'a [usize], &'a [u8]);
+
+impl Optimizer {
+    /// Moments, partial sums and masters, to be written without copying.
+    pub fn state_tensors(&self) -> Vec<StateTensor<'_>> {
+        let mut out = Vec::new();
+        for p in &self.params {
+            let model = &self.models[p.model].spec;
+            let sum = p.sum.as_ref().filter(|_| p.summed);
+            let master = p.packed.as_ref().filter(|_| p.has_master());
+            let v = p.v.as_ref().filter(|_| !p.muon);
+            let all = [p.m.as_ref(), v, p.x.as_ref(), sum, master];
+            for (tensor, kind) in all.into_iter().zip(KINDS) {
+                if let Some(t) = tensor {
+                    out.push(StateTensor {
+                        name: format!("{}/{}/{kind}", model.name, model.params[p.index].name),
+                        dtype: t.dtype(),
+                        shape: t.shape(),
+                        bytes: t.bytes(),
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    /// Counters, schedules, losses and weights.
+    pub fn state_json(&self) -> Result<serde_json::Value> {
+        let (losses, rates) = self.tracker.parts();
+        let models = self.models.iter().enumerate().map(|(i, m)| ModelRecord {
+            name: m.spec.name.clone(),
+            base_weight: Exact(m.base_weight),
+            weight: Exact(m.weight),
+            calls: m.calls,
+            window: m.window,
+            bad_loss: m.bad_loss,
+            skipped: m.skipped,
+            score: m.score.map(Exact),
+            params: self.params[self.base[i]..]
+                .iter()
+                .take(m.spec.params.len())
+                .map(|p| ParamRecord {
+                    name: m.spec.params[p.index].name.clone(),
+                    steps: p.steps,
+                    trainable: p.trainable,
+                    summed: p.summed,
+                })
+                .collect(),
+        });
+        let state = State {
+            version: VERSION,
+            step: self.step,
+            calls: self.calls,
+            ended: self.ended,
+            learning_rate: Exact(self.options.learning_rate),
+            plateau: (
+                Exact(self.plateau.factor),
+                self.plateau.best.map(Exact),
+                self.plateau.waited,
+            ),
+            losses: losses.map(|l| l.iter().copied().map(Exact).collect()).collect(),
+            rates: rates.map(|(a, b)| (Exact(a), Exact(b))).collect(),
+            refused_syncs: self.refused,
+            models: models.collect(),
+        };
+        serde_json::to_value(state)
+            .map_err(|e| Error::internal(format!("optimizer state: {e}")).with_source(e))
+    }
+
+    /// Restores a state into an optimizer with the same models and parameters (in any order of
+    /// models), after [`Optimizer::bind`]. Where the host's narrow values are those of the saved
+    /// step, their masters continue with the same bits; others replace their masters. `tensor`
+    /// finds a tensor by its name. Everything is checked before anything changes. The options are
+    /// those given to [`Optimizer::new`], but the base learning rate and what is frozen come from
+    /// the state.
+    pub fn load_state<'a>(
+        &mut self,
+        json: &serde_json::Value,
+        tensor: &dyn Fn(&str) -> Option<SavedTensor<'a>>,
+    ) -> Result<()> {
+        let state: State = State::deserialize(json)
+            .map_err(|e| Error::data(format!("optimizer state: {e}")).with_source(e))?;
+        self.check_state(&state)?;
+        let fresh = self.read_tensors(&state, tensor)?;
+        for (m, r) in self.models.iter_mut().zip(&state.models) {
+            (m.base_weight, m.weight) = (r.base_weight.0, r.weight.0);
+            (m.calls, m.window, m.bad_loss) = (r.calls, r.window, r.bad_loss);
+            (m.skipped, m.score) = (r.skipped, r.score.map(|s| s.0));
+        }
+        let records = state.models.iter().flat_map(|m| &m.params);
+        for ((p, r), [m, v, x, sum, master]) in self.params.iter_mut().zip(records).zip(fresh) {
+            (p.steps, p.summed, p.trainable) = (r.steps, r.summed, r.trainable);
+            self.models[p.model].spec.params[p.index].trainable = r.trainable;
+            (p.m, p.x) = (m, x);
+            p.v = v.or_else(|| p.v.take().filter(|_| p.muon));
+            p.sum = sum.or_else(|| p.sum.take());
+            p.packed = master.or_else(|| p.packed.take());
+        }
+        (self.step, self.calls, self.ended) = (state.step, state.calls, state.ended);
+        self.refused = state.refused_syncs;
+        self.options.learning_rate = state.learning_rate.0;
+        let (factor, best, waited) = state.plateau;
+        self.plateau = PlateauState { factor: factor.0, best: best.map(|b| b.0), waited };
+        let plain = |l: &Vec<Exact>| l.iter().map(|e| e.0).collect();
+        self.tracker.restore(
+            state.losses.iter().map(plain).collect(),
+            state.rates.iter().map(|r| (r.0.0, r.1.0)).collect(),
+        );
+        (0..self.params.len()).try_for_each(|i| self.allocate(i))?;
+        self.list_pieces();
+        self.normalise()?;
+        self.replan()?;
+        self.compute_rates(self.step + 1, self.calls + 1);
+        Ok(())
+    }
+
+    fn check_state(&self, state: &State) -> Result<()> {
+        if state.version != VERSION {
+            return Err(Error::unsupported(format!(
+                "optimizer state of version {}; this library reads {VERSION}",
+                state.version
+            )));
+        }
+        let ours: Vec<&str> = self.models.iter().map(|m| m.spec.name.as_str()).collect();
+        let theirs: Vec<&str> = state.models.iter().map(|m| m.name.as_str()).collect();
+        let n = ours.len();
+        if ours != theirs || state.losses.len() != n || state.rates.len() != n {
+            return Err(Error::data(format!(
+                "optimizer state has the models {theirs:?}, this optimizer {ours:?}"
+            )));
+        }
+        for (m, r) in self.models.iter().zip(&state.models) {
+            let same = m.spec.params.len() == r.params.len()
+                && m.spec.params.iter().zip(&r.params).all(|(p, q)| p.name == q.name);
+            if !same {
+                return Err(Error::data(format!(
+                    "model '{}': the optimizer state has other parameters",
+                    r.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state's tensors of every parameter, checked.
+    fn read_tensors<'a>(
+        &self,
+        state: &State,
+        tensor: &dyn Fn(&str) -> Option<SavedTensor<'a>>,
+    ) -> Result<Vec<[Option<Tensor>; KINDS.len()]>> {
+        let mut out = Vec::with_capacity(self.params.len());
+        for (p, r) in self.params.iter().zip(state.models.iter().flat_map(|m| &m.params)) {
+            let model = &self.models[p.model].spec;
+            let shape = &model.params[p.index].shape;
+            let mut found = [const { None }; KINDS.len()];
+            for (slot, kind) in found.iter_mut().zip(KINDS) {
+                let name = format!("{}/{}/{kind}", model.name, r.name);
+                let Some((dtype, saved, bytes)) = tensor(&name) else { continue };
+                if saved != shape.as_slice() {
+                    let text = format!("'{name}' has shape {saved:?} instead of {shape:?}");
+                    return Err(Error::data(text).context("optimizer state"));
+                }
+                if kind == "master" && !p.is_narrow() {
+                    let text = format!("'{name}' belongs to values of another type");
+                    return Err(Error::data(text).context("optimizer state"));
+                }
+                let wide = ["grad_sum", "master"].contains(&kind);
+                let wanted = if wide { DType::F32 } else { self.moment_type() };
+                if dtype != wanted {
+                    let text = format!("'{name}' is {dtype}, the options say {wanted}");
+                    return Err(Error::data(text).context("optimizer state"));
+                }
+                *slot = Some(Tensor::from_bytes(dtype, shape, bytes).context(|| name)?);
+            }
+            // Before its first step a parameter may have no moments yet: they are zeros.
+            let old = r.steps > 0;
+            let v = old && p.v.is_some() && !p.muon;
+            let present = [old && p.m.is_some(), v, old && p.x.is_some(), r.summed, p.has_master()];
+            for ((wanted, slot), kind) in present.iter().zip(&found).zip(KINDS) {
+                if *wanted && slot.is_none() {
+                    let name = format!("{}/{}/{kind}", model.name, r.name);
+                    return Err(Error::data(format!("optimizer state: '{name}' is missing")));
+                }
+            }
+            out.push(found);
+        }
+        Ok(out)
+    }
+}

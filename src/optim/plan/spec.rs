@@ -1,0 +1,67 @@
+//! What the optimizer is told about models before training.
+
+use crate::optim::plan::role::{RoleOverride, Usage};
+use crate::tensor::DType;
+
+/// A parameter: a named tensor that a step may change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamSpec {
+    /// Unique within its model; the published name where there is one.
+    pub name: String,
+    /// Dense row-major shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Element type; `f32`, `bf16` and `f16` can be trained.
+    pub dtype: DType,
+    /// False freezes it.
+    pub trainable: bool,
+    /// What the graph says it is used for, for names that say nothing.
+    pub usage: Option<Usage>,
+    /// The host's word, over name and graph.
+    pub role: Option<RoleOverride>,
+}
+
+impl ParamSpec {
+    /// A trainable f32 parameter of which only name and shape are known.
+    pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            dtype: DType::F32,
+            trainable: true,
+            usage: None,
+            role: None,
+        }
+    }
+}
+
+/// A model: named parameters, and what decides whom it may share with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// Unique among the models.
+    pub name: String,
+    /// Relative weight, ≥ 0; the sum over all models is > 0.
+    pub weight: f64,
+    /// The published `model_type`, e.g. `bert`, for reports.
+    pub architecture: Option<String>,
+    /// Parameters in any order; names are unique.
+    pub params: Vec<ParamSpec>,
+    /// Token tables and language-model heads share only between models that name the same
+    /// vocabulary; `None` shares with nobody.
+    pub vocabulary: Option<String>,
+    /// Task heads share only between models that name the same task; `None` shares with nobody.
+    pub task: Option<String>,
+}
+
+impl ModelSpec {
+    /// A model of weight 1 of which only name and parameters are known.
+    pub fn new(name: impl Into<String>, params: Vec<ParamSpec>) -> Self {
+        Self {
+            name: name.into(),
+            weight: 1.0,
+            architecture: None,
+            params,
+            vocabulary: None,
+            task: None,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Muon's second half: orthogonalising the momentum matrices and moving the parameters.
+//!
+//! U ← U/‖U‖, then five times X ← aX + (bA + cA²)X with A = XXᵀ (Newton and Schulz's iteration
+//! with Jordan's coefficients), on the side with fewer rows; then
+//! p ← p − η(λp + 0.2·√max(rows, cols)·s·X), which gives an update the size of AdamW's.
+
+use crate::error::Result;
+use crate::optim::kernel::transpose::Place;
+use crate::optim::kernel::{Build, reduce, transpose};
+use crate::optim::optimizer::Optimizer;
+use crate::optim::plan::view::matrix_shape;
+use crate::optim::pool::Pool;
+use crate::optim::sweep::product::{Extent, Packed, combine};
+
+const A: f32 = 3.4445;
+const B: f32 = -4.7750;
+const C: f32 = 2.0315;
+const ROUNDS: usize = 5;
+
+/// Memory for one matrix at a time, as large as the largest; only with Muon.
+#[derive(Default)]
+pub(in crate::optim) struct Matrices {
+    x: Vec<f32>,
+    square: Vec<f32>,
+    poly: Vec<f32>,
+    next: Vec<f32>,
+    packed: Packed,
+}
+
+/// Orthogonalises the m × n matrix `w.x`, m ≤ n.
+fn orthogonalise(
+    pool: &mut Pool,
+    build: Build,
+    w: &mut Matrices,
+    m: usize,
+    n: usize,
+) -> Result<()> {
+    let Matrices { x, square, poly, next, packed } = w;
+    let (x, next) = (&mut x[..m * n], &mut next[..m * n]);
+    let (square, poly) = (&mut square[..m * m], &mut poly[..m * m]);
+    let norm = reduce::dot(build, x, x).sqrt();
+    let scale = (1.0 / (norm + 1e-7)) as f32;
+    x.iter_mut().for_each(|x| *x *= scale);
+    for _ in 0..ROUNDS {
+        packed.gram(pool, build, [m, n], x, square)?;
+        // The square of a symmetric matrix is symmetric to the bit.
+        packed.product(pool, build, [m, m, m], [square, square], Extent::Symmetric, poly)?;
+        combine(pool, poly, square, |p, s| B * s + C * p)?;
+        packed.product(pool, build, [m, m, n], [poly, x], Extent::Full, next)?;
+        combine(pool, x, next, |x, y| A * x + y)?;
+    }
+    Ok(())
+}
+
+impl Optimizer {
+    /// Moves the parameters that Muon has, after the sweep has put their directions into v.
+    pub(in crate::optim) fn move_matrices(&mut self) -> Result<()> {
+        for i in 0..self.params.len() {
+            if self.params[i].muon && self.own[i].active && self.params[i].len > 0 {
+                self.move_matrix(i)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_matrix(&mut self, i: usize) -> Result<()> {
+        let p = &self.params[i];
+        let [rows, cols] = matrix_shape(&self.models[p.model].spec.params[p.index].shape);
+        let rate = self.models[p.model].rates.effective * p.lr_scale;
+        let (m, n) = (rows.min(cols), rows.max(cols));
+        let w = &mut self.matrices;
+        for (buffer, len) in
+            [(&mut w.x, m * n), (&mut w.square, m * m), (&mut w.poly, m * m), (&mut w.next, m * n)]
+        {
+            if buffer.len() < len {
+                buffer.resize(len, 0.0);
+            }
+        }
+        // SAFETY: the second moment's memory is the optimizer's own and as long as the parameter.
+        let u = unsafe { std::slice::from_raw_parts(self.lanes[i].v.cast::<f32>(), rows * cols) };
+        if rows > cols {
+            let to = &mut w.x[..rows * cols];
+            transpose::transpose(self.build, u, Place::dense(rows, cols), to, rows, false);
+        } else {
+            w.x[..rows * cols].copy_from_slice(u);
+        }
+        orthogonalise(&mut self.pool, self.build, w, m, n)?;
+        let size = 0.2 * (n as f64).sqrt() * self.options.muon_scale;
+        let (step, decay) = ((rate * size) as f32, (rate * p.weight_decay) as f32);
+        let x = if rows > cols {
+            let to = &mut w.next[..m * n];
+            transpose::transpose(self.build, &w.x[..m * n], Place::dense(m, n), to, m, false);
+            &w.next
+        } else {
+            &w.x
+        };
+        // SAFETY: `bind` vouches for the lane.
+        let values = unsafe { std::slice::from_raw_parts_mut(self.lanes[i].p, rows * cols) };
+        values.iter_mut().zip(x).for_each(|(p, x)| *p -= decay * *p + step * x);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::{Method, ModelSpec, Options, ParamSpec};
+    use crate::tensor::DType;
+
+    /// With no decay the step itself must be a nearly orthogonal matrix of AdamW's size.
+    #[test]
+    fn steps_of_matrices_are_nearly_orthogonal() {
+        for shape in [[24, 40], [40, 24]] {
+            let name = "layer.0.intermediate.dense.weight";
+            let specs = vec![ModelSpec::new("m", vec![ParamSpec::new(name, &shape)])];
+            let options = Options {
+                method: Method::Muon,
+                weight_decay: 0.0,
+                learning_rate: 0.5,
+                threads: 2,
+                ..Options::plain()
+            };
+            let mut o = Optimizer::new(options, specs).unwrap();
+            o.bind_owned(0, DType::F32).unwrap();
+            let g = o.gradient_mut(0, 0).unwrap().as_mut_slice::<f32>().unwrap();
+            for (i, g) in g.iter_mut().enumerate() {
+                *g = ((i * 7919) % 101) as f32 - 50.0;
+            }
+            o.step().unwrap();
+            let size = 0.5 * 0.2 * 40f32.sqrt();
+            let x: Vec<f32> = o.values(0, 0).unwrap().iter().map(|p| -p / size).collect();
+            let at = |i: usize, e: usize| {
+                if shape[0] < shape[1] { x[i * 40 + e] } else { x[e * 24 + i] }
+            };
+            for i in 0..24 {
+                let square: f32 = (0..40).map(|e| at(i, e) * at(i, e)).sum();
+                assert!((0.4..1.5).contains(&square), "{square}");
+                let off: f32 = (0..40).map(|e| at(i, e) * at((i + 1) % 24, e)).sum();
+                assert!(off.abs() < 0.35, "{off}");
+            }
+        }
+    }
+}

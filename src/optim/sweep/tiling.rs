@@ -1,0 +1,257 @@
+//! From the plan to work items: groups become bundles, bundles and ungrouped memory are cut into
+//! items. Edges depend on the parameters and the plan alone.
+
+use crate::error::{Error, Result};
+use crate::optim::plan::Plan;
+use crate::optim::plan::spec::ModelSpec;
+use crate::optim::plan::view::{BLOCK, TURNED_FLOATS, TURNED_ROWS};
+use crate::optim::plan::view::{Tile, View, matrix_shape, tile_shape, whole};
+use crate::optim::sweep::{Bundle, Item, Mix, Part};
+use crate::tensor::{DType, element_count};
+
+/// Elements of a flat item: four streams of a quarter megabyte.
+const CHUNK: usize = 65_536;
+/// Elements of a tile with several rows, all of whose members are straight. Its group's gradient
+/// spills from the second-level cache into the next one; that costs less than beginning more runs
+/// in main memory.
+pub(crate) const TILE_FLOATS: usize = 196_608;
+// Tiles with turned members fit in the same memory.
+const _: () = assert!(TURNED_ROWS * BLOCK <= TILE_FLOATS && TURNED_FLOATS <= TILE_FLOATS);
+/// Elements of all members' gradients in a tile with one row. Shorter runs cost more beginnings;
+/// with longer ones less is still in the second-level cache when it is used again.
+const ROW_FLOATS: usize = 98_304;
+/// Elements of a page, which a run should fill, and most of a run: as many as one asks ahead.
+const ROW_COLS: [usize; 2] = [1024, 8192];
+/// Elements of all tiles together where the members' tiles are kept side by side: what stays in
+/// the second-level cache beside the streams.
+pub(crate) const CLOSE_FLOATS: usize = 98_304;
+
+/// The work of a step, without its numbers.
+pub(crate) struct Layout {
+    pub parts: Vec<Part>,
+    pub bundles: Vec<Bundle>,
+    /// Where each bundle's n × n numbers begin.
+    pub squares: Vec<usize>,
+    /// All parameters in plain chunks.
+    pub flat: Vec<Item>,
+    /// The same elements with groups as tiles.
+    pub grouped: Vec<Item>,
+    /// Where each grouped item's partial sums begin.
+    pub partials: Vec<usize>,
+    /// Number of partial sums of the grouped items.
+    pub n_partials: usize,
+    /// Largest group.
+    pub largest: usize,
+}
+
+/// Most elements of a tile where `n` + 1 of them are kept in the second-level cache.
+pub(crate) fn close_elements(n: usize) -> usize {
+    (CLOSE_FLOATS / (n + 1)).clamp(256, CLOSE_FLOATS / 4)
+}
+
+/// Rows and columns of a bundle's tiles.
+fn tile_of(members: &[(usize, usize, View)]) -> [usize; 2] {
+    let shape = members[0].2.shape();
+    if shape[0] <= 1 {
+        let [page, most] = ROW_COLS;
+        return [1, whole((ROW_FLOATS / members.len()).clamp(page, most), page)];
+    }
+    tile_shape(shape, members.iter().any(|m| m.2.transposed), TILE_FLOATS)
+}
+
+fn chunks(param: usize, len: usize, out: &mut Vec<Item>) {
+    for start in (0..len).step_by(CHUNK) {
+        out.push(Item::Flat { param, start, len: CHUNK.min(len - start) });
+    }
+}
+
+/// The rows or columns of a parameter that no view covers.
+fn rest(shape: &[usize], views: &[View]) -> Option<Vec<View>> {
+    let [rows, cols] = matrix_shape(shape);
+    if views.iter().map(View::len).sum::<usize>() == rows * cols {
+        return Some(Vec::new());
+    }
+    let axis = if views.iter().all(|v| v.runs == rows) {
+        1
+    } else if views.iter().all(|v| v.run_len == cols) {
+        0
+    } else {
+        return None;
+    };
+    let span = |v: &View| match axis {
+        1 => (v.offset, v.run_len),
+        _ => (v.offset / cols, v.runs),
+    };
+    let mut spans: Vec<_> = views.iter().map(span).collect();
+    spans.sort_unstable();
+    spans.push(([rows, cols][axis], 0));
+    let (mut at, mut out) = (0, Vec::new());
+    for (start, length) in spans {
+        if start > at {
+            out.push(View::slice(shape, axis, at, start - at)?);
+        }
+        at = start + length;
+    }
+    Some(out)
+}
+
+impl Layout {
+    /// `base` is the index of each model's first parameter.
+    pub fn new(plan: &Plan, models: &[ModelSpec], base: &[usize]) -> Result<Self> {
+        let mut layout = Self {
+            parts: Vec::new(),
+            bundles: Vec::new(),
+            squares: Vec::new(),
+            flat: Vec::new(),
+            grouped: Vec::new(),
+            partials: Vec::new(),
+            n_partials: 0,
+            largest: 1,
+        };
+        let n_params = models.iter().map(|m| m.params.len()).sum();
+        let mut covered: Vec<Vec<View>> = vec![Vec::new(); n_params];
+        for group in plan.groups() {
+            // A group is walked the way most of its members lie; turned ones cost more.
+            let turned = group.members.iter().filter(|m| m.view.transposed).count();
+            let across = 2 * turned > group.members.len();
+            let walked = |view: View| if across { view.transpose() } else { view };
+            let flat = group.members.iter().all(|m| walked(m.view).is_contiguous());
+            let members = group.members.iter().map(|m| {
+                let param = base[m.model] + m.param;
+                covered[param].push(m.view);
+                let view = walked(m.view);
+                (param, m.model, if flat { view.flattened() } else { view })
+            });
+            let members: Vec<_> = members.collect();
+            layout.bundle(&members);
+        }
+        for (model, spec) in models.iter().enumerate() {
+            for (i, p) in spec.params.iter().enumerate() {
+                if p.dtype != DType::F32 {
+                    continue;
+                }
+                let param = base[model] + i;
+                let len = element_count(&p.shape)?;
+                chunks(param, len, &mut layout.flat);
+                if covered[param].is_empty() {
+                    chunks(param, len, &mut layout.grouped);
+                    continue;
+                }
+                let left = rest(&p.shape, &covered[param]).ok_or_else(|| {
+                    Error::unsupported(format!(
+                        "model '{}', parameter '{}': slices in groups must all be rows or all \
+                         be columns",
+                        spec.name, p.name
+                    ))
+                })?;
+                for view in left {
+                    layout.bundle(&[(param, model, view)]);
+                }
+            }
+        }
+        layout.count();
+        Ok(layout)
+    }
+
+    fn bundle(&mut self, members: &[(usize, usize, View)]) {
+        let (first, n) = (self.parts.len(), members.len());
+        let index = self.bundles.len();
+        let part = |&(param, model, view): &(usize, usize, View)| Part {
+            param,
+            model,
+            view,
+            weight: 0.0,
+            own: 1.0,
+            anchor: 0.0,
+        };
+        self.parts.extend(members.iter().map(part));
+        self.bundles.push(Bundle { first, n, mix: Mix::Apart, beta: 0.0 });
+        let squares = self.squares.last().copied().unwrap_or(0);
+        let before = self.bundles.len().checked_sub(2).map_or(0, |b| self.bundles[b].n.pow(2));
+        self.squares.push(squares + before);
+        let [rows, cols] = members[0].2.shape();
+        let all = Tile { row: 0, rows, col: 0, cols };
+        let [tile_rows, tile_cols] = tile_of(members);
+        let tiles = all.cut(tile_rows, tile_cols);
+        self.grouped.extend(tiles.map(|tile| Item::Tile { bundle: index, tile }));
+        self.largest = self.largest.max(n);
+    }
+
+    fn count(&mut self) {
+        for item in &self.grouped {
+            self.partials.push(self.n_partials);
+            self.n_partials += match item {
+                Item::Flat { .. } => 1,
+                Item::Tile { bundle, .. } => self.bundles[*bundle].n.pow(2),
+            };
+        }
+    }
+
+    /// Numbers of all bundles' squares together.
+    pub fn n_squares(&self) -> usize {
+        match (self.squares.last(), self.bundles.last()) {
+            (Some(at), Some(b)) => at + b.n * b.n,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::options::{Options, Policy};
+    use crate::optim::plan::spec::ParamSpec;
+
+    /// Of two models that store their weights [in, out] and one that has them [out, in], it is
+    /// the one that is turned.
+    #[test]
+    fn the_fewest_members_are_turned() {
+        let gpt = vec![ParamSpec::new("h.0.attn.c_proj.weight", &[8, 8])];
+        let bert = vec![ParamSpec::new("layer.0.attention.output.dense.weight", &[8, 8])];
+        let models = [("a", gpt.clone()), ("b", gpt), ("c", bert)];
+        let models: Vec<_> = models.into_iter().map(|(n, p)| ModelSpec::new(n, p)).collect();
+        let options = Options { policy: Policy::Aligned, ..Options::default() };
+        let plan = Plan::new(&options, &models).unwrap();
+        let layout = Layout::new(&plan, &models, &[0, 1, 2]).unwrap();
+        let turned: Vec<_> = layout.parts.iter().map(|p| (p.param, p.view.transposed)).collect();
+        assert_eq!(turned, [(0, false), (1, false), (2, true)]);
+    }
+
+    /// Every element of every parameter is in exactly one item, grouped or not.
+    #[test]
+    fn items_cover_everything_once() {
+        let gpt = vec![
+            ParamSpec::new("h.0.attn.c_attn.weight", &[8, 24]),
+            ParamSpec::new("h.0.attn.c_attn.bias", &[24]),
+            ParamSpec::new("odd", &[70_000]),
+        ];
+        let bert = vec![
+            ParamSpec::new("layer.0.attention.self.query.weight", &[8, 8]),
+            ParamSpec::new("layer.0.attention.self.value.bias", &[8]),
+        ];
+        let models = vec![ModelSpec::new("bert", bert), ModelSpec::new("gpt", gpt)];
+        let plan = Plan::new(&Options::default(), &models).unwrap();
+        assert_eq!(plan.groups().len(), 2);
+        let layout = Layout::new(&plan, &models, &[0, 2]).unwrap();
+        let sizes = [64, 8, 192, 24, 70_000];
+        for items in [&layout.flat, &layout.grouped] {
+            let mut seen: Vec<Vec<u8>> = sizes.iter().map(|&n| vec![0; n]).collect();
+            for item in items {
+                match *item {
+                    Item::Flat { param, start, len } => {
+                        seen[param][start..start + len].iter_mut().for_each(|s| *s += 1);
+                    }
+                    Item::Tile { bundle, tile } => {
+                        let b = layout.bundles[bundle];
+                        for part in &layout.parts[b.first..b.first + b.n] {
+                            part.view.for_runs_at(&tile, 0, |at, _, n| {
+                                seen[part.param][at..at + n].iter_mut().for_each(|s| *s += 1);
+                            });
+                        }
+                    }
+                }
+            }
+            assert!(seen.iter().flatten().all(|&s| s == 1));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the kernels share: access to inputs and outputs, work in parts on the session's threads, and
+//! the guard against panics, one of which would end the process if it reached the runtime.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ort::operator::ComputeContext;
+
+/// The result of a kernel.
+pub(super) type Result<T = ()> = ort::Result<T>;
+
+/// Attributes of the cross-entropy and of dropout; zero for the operators that have none.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Attributes {
+    pub(super) ignore_index: i64,
+    pub(super) label_smoothing: f32,
+    pub(super) ratio: f32,
+    pub(super) salt: i64,
+}
+
+pub(super) const DEFECT: &str = "the kernel failed; this is a defect of the library";
+
+/// Runs `work`; `Err` if it panicked. What it wrote is then thrown away with the run.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ()> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| ())
+}
+
+/// An error with a text for people.
+pub(super) fn refuse(text: &str) -> ort::Error {
+    ort::Error::new(text)
+}
+
+/// Checks a condition between the shapes of inputs.
+pub(super) fn require(holds: bool, text: &str) -> Result {
+    if holds { Ok(()) } else { Err(refuse(text)) }
+}
+
+/// An input that the schema requires.
+macro_rules! input {
+    ($cx:expr, $i:expr, $t:ty => $value:ident) => {
+        let $value = $cx.input($i)?.ok_or_else(|| $crate::runtime::kernels::kernel::missing($i))?;
+        let $value = $value.try_extract_tensor::<$t>()?;
+    };
+}
+
+/// An f32 output; `None` when the node leaves it out.
+macro_rules! output {
+    ($cx:expr, $i:expr, $dims:expr => $value:ident) => {
+        let mut $value = $cx.output($i, $dims.to_vec())?;
+        let $value = match &mut $value {
+            Some(value) => Some(value.try_extract_tensor_mut::<f32>()?.1),
+            None => None,
+        };
+    };
+}
+pub(super) use {input, output};
+
+pub(super) fn missing(i: usize) -> ort::Error {
+    refuse(&format!("input {i} is missing"))
+}
+
+/// Says to a race detector what the runtime sees to by means that it does not see: what was written
+/// before parts are handed to other threads comes before what these do. Nothing in other builds.
+mod handover {
+    #[cfg(race_detector)]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[cfg(race_detector)]
+    static N: AtomicUsize = AtomicUsize::new(0);
+
+    #[inline]
+    pub(super) fn given() {
+        #[cfg(race_detector)]
+        N.fetch_add(1, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn taken() {
+        #[cfg(race_detector)]
+        N.load(Ordering::Acquire);
+    }
+}
+
+/// Calls `work` once for each part, on the session's threads.
+pub(super) fn each<T: Send>(
+    cx: &ComputeContext,
+    parts: Vec<T>,
+    work: impl Fn(usize, T) + Sync + Send,
+) -> Result {
+    let slots: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
+    // Counted by ourselves: what the parts wrote is seen behind the count, whatever the runtime's
+    // threads do, and a race detector sees that it is.
+    let (n_done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    handover::given();
+    cx.par_for(slots.len(), 0, |i| {
+        // First of all, before anything of the caller's is looked at.
+        handover::taken();
+        let run = || {
+            let part = slots.get(i).and_then(|slot| slot.lock().ok()?.take());
+            if let Some(part) = part {
+                work(i, part);
+            }
+        };
+        if guarded(run).is_err() {
+            failed.store(true, Ordering::Relaxed);
+        }
+        n_done.fetch_add(1, Ordering::Release);
+    })?;
+    let all_done = n_done.load(Ordering::Acquire) == slots.len();
+    require(all_done && !failed.load(Ordering::Relaxed), DEFECT)
+}
+
+/// Rows of `width` elements that make up about 16,000 elements of work, at least one.
+pub(super) fn rows_per_part(width: usize) -> usize {
+    (16_384 / width.max(1)).max(1)
+}

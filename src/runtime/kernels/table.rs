@@ -1,0 +1,142 @@
+//! The table of operators, and how each is described to the runtime.
+
+use ort::operator::{
+    BoxedKernel, ComputeContext, KernelContext, Operator, OperatorInput, OperatorOutput,
+    ShapeInferenceContext,
+};
+use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
+
+use super::kernel::{Attributes, DEFECT, Result, guarded, refuse};
+use super::{dropout, embedding, loss, norm, pointwise};
+
+/// Shape of an output in terms of an input's.
+#[derive(Clone, Copy)]
+pub(super) enum Dims {
+    /// That of input `i`.
+    Like(usize),
+    /// All but the last of input `i`.
+    Outer(usize),
+}
+
+/// One operator: a row of the table.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    inputs: &'static [Type],
+    outputs: &'static [Dims],
+    compute: fn(&ComputeContext, &Attributes) -> Result,
+}
+
+impl Row {
+    /// How many outputs a node has; none may be left out.
+    #[cfg(test)]
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs.len()
+    }
+}
+
+use Dims::{Like, Outer};
+use Type::{Float32 as F, Int64 as I};
+
+/// All operators; outputs are f32 throughout.
+pub(super) static ROWS: &[Row] = &[
+    Row {
+        name: "LayerNormGrad",
+        inputs: &[F, F, F, F, F],
+        outputs: &[Like(1), Like(2), Like(2)],
+        compute: norm::layer_norm_grad,
+    },
+    Row { name: "Gelu", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu },
+    Row { name: "GeluTanh", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu_tanh },
+    Row { name: "GeluGrad", inputs: &[F, F], outputs: &[Like(1)], compute: pointwise::gelu_grad },
+    Row {
+        name: "GeluTanhGrad",
+        inputs: &[F, F],
+        outputs: &[Like(1)],
+        compute: pointwise::gelu_tanh_grad,
+    },
+    Row {
+        name: "SoftmaxGrad",
+        inputs: &[F, F],
+        outputs: &[Like(1)],
+        compute: pointwise::softmax_grad,
+    },
+    Row {
+        name: "CrossEntropy",
+        inputs: &[F, I],
+        outputs: &[Outer(0), Outer(0)],
+        compute: loss::cross_entropy,
+    },
+    Row {
+        name: "CrossEntropyGrad",
+        inputs: &[F, F, I, F],
+        outputs: &[Like(1)],
+        compute: loss::cross_entropy_grad,
+    },
+    Row {
+        name: "EmbeddingGrad",
+        inputs: &[I, F, F],
+        outputs: &[Like(2)],
+        compute: embedding::embedding_grad,
+    },
+    Row { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
+];
+
+/// A row as the runtime's binding wants it.
+pub(super) struct Op(pub(super) &'static Row);
+
+impl Operator for Op {
+    type Kernel<'attr> = BoxedKernel<'attr>;
+
+    fn name(&self) -> &str {
+        self.0.name
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        self.0.inputs.iter().map(|&ty| OperatorInput::required(ty))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        // All required: runtimes up to 1.24 crash on the inferred shape of one that is left out.
+        self.0.outputs.iter().map(|_| OperatorOutput::required(F))
+    }
+
+    fn create_kernel<'attr>(&self, info: &KernelContext<'attr>) -> Result<BoxedKernel<'attr>> {
+        let row = self.0;
+        let attributes = Attributes {
+            ignore_index: info.get("ignore_index").unwrap_or(0),
+            label_smoothing: info.get("label_smoothing").unwrap_or(0.0),
+            ratio: info.get("ratio").unwrap_or(0.0),
+            salt: info.get("salt").unwrap_or(0),
+        };
+        Ok(Box::new(move |cx: &ComputeContext| {
+            guarded(|| (row.compute)(cx, &attributes))
+                .unwrap_or_else(|_| Err(refuse(DEFECT)))
+                .map_err(|e| refuse(&format!("mmopt.{}: {}", row.name, e.message())))
+        }))
+    }
+
+    fn infer_shape(&self, cx: &mut ShapeInferenceContext) -> Result {
+        guarded(|| infer(self.0, cx)).unwrap_or(Ok(()))
+    }
+}
+
+fn infer(row: &Row, cx: &mut ShapeInferenceContext) -> Result {
+    let inputs = cx.inputs();
+    for (i, rule) in row.outputs.iter().enumerate() {
+        let (Like(from) | Outer(from)) = *rule;
+        let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(from) else {
+            continue;
+        };
+        // No operator here takes a scalar: an empty shape means that nothing is known.
+        let Some(last) = shape.len().checked_sub(1) else { continue };
+        let rank = if matches!(rule, Like(_)) { last + 1 } else { last };
+        let symbols: Vec<String> = dimension_symbols.iter().take(rank).cloned().collect();
+        let ty = ValueType::Tensor {
+            ty: F,
+            shape: Shape::new(shape[..rank].iter().copied()),
+            dimension_symbols: SymbolicDimensions::new(symbols),
+        };
+        cx.set_output(i, &ty)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,570 @@
+//! Encoding a corpus: from examples to items of token ids, in parallel, in order.
+
+use crate::error::{Context, Error, Result};
+use crate::text::batch::collate::IGNORE_INDEX;
+use crate::text::batch::dataset::{Dataset, Masking, Sequence, Target};
+use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::tokenizer::style::SpecialToken;
+use crate::text::tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
+use std::borrow::Cow;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Examples that a thread takes at once; no more are encoded on the caller's thread.
+const BLOCK: usize = 32;
+
+/// What a language model learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Objective {
+    /// The next token; the loss shifts the labels.
+    #[default]
+    Causal = 0,
+    /// Hidden tokens; needs a tokenizer with a mask token.
+    Masked = 1,
+}
+
+/// How a corpus is encoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodeOptions {
+    /// Greatest number of tokens of an item; `None` (default): the tokenizer's.
+    pub max_length: Option<usize>,
+    /// What is cut of long texts (classification). Default: the longer one.
+    pub truncation: Truncation,
+    /// Whether batches carry `token_type_ids`; `None` (default): as the style has it.
+    pub token_types: Option<bool>,
+    /// What parts the two texts of a pair where framing puts nothing between them (GPT-2): it is
+    /// appended to the first. Default: a line feed.
+    pub separator: String,
+    /// Language: next or hidden tokens. Default: next.
+    pub objective: Objective,
+    /// Language: documents are joined and cut into blocks of `max_length` (default), else each
+    /// is an item of its own.
+    pub pack: bool,
+    /// Language: share of tokens to hide, above 0 and up to 1. Default: 0.15.
+    pub mlm_probability: f64,
+    /// Questions: a long context becomes several items that overlap (for evaluation), else one
+    /// (default, for training): the one with the most room around the answer.
+    pub all_windows: bool,
+    /// Questions: tokens of overlap between windows. Default: 64, at most half of the room.
+    pub overlap: usize,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self {
+            max_length: None,
+            truncation: Truncation::LongestFirst,
+            token_types: None,
+            separator: "\n".to_owned(),
+            objective: Objective::Causal,
+            pack: true,
+            mlm_probability: 0.15,
+            all_windows: false,
+            overlap: 64,
+        }
+    }
+}
+
+impl Dataset {
+    /// Encodes every example. Items stand in the order of the examples.
+    ///
+    /// More than 32 examples are encoded on a thread for each core, which end with the call.
+    ///
+    /// Errors: an empty corpus; a `max_length` without room beside the special tokens; a masked
+    /// objective without a mask token; with the index of the example where one fails.
+    pub fn encode(corpus: &Corpus, tokenizer: &Tokenizer, options: &EncodeOptions) -> Result<Self> {
+        if corpus.is_empty() {
+            return Err(Error::invalid("the corpus has no examples"));
+        }
+        let masking = masking(corpus, tokenizer, options)?;
+        let max_length = options.max_length.unwrap_or(tokenizer.model_max_length());
+        let copy = (corpus.len() > BLOCK).then(|| tokenizer.remembering());
+        let encoder =
+            Encoder { tokenizer: copy.as_ref().unwrap_or(tokenizer), options, max_length };
+        let items = encoder.all(corpus)?;
+        let token_types = options.token_types.unwrap_or(tokenizer.has_token_types());
+        Ok(Dataset::from_parts(corpus, tokenizer, items, max_length, token_types, masking))
+    }
+}
+
+fn masking(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    options: &EncodeOptions,
+) -> Result<Option<Masking>> {
+    if corpus.task() != TextTask::LanguageModeling || options.objective == Objective::Causal {
+        return Ok(None);
+    }
+    if !(options.mlm_probability > 0.0 && options.mlm_probability <= 1.0) {
+        return Err(Error::invalid(format!(
+            "mlm_probability {} is not in (0, 1]",
+            options.mlm_probability
+        )));
+    }
+    let mask_id = tokenizer.special_token_id(SpecialToken::Mask).ok_or_else(|| {
+        Error::invalid("the tokenizer has no mask token; use the causal objective")
+    })?;
+    let framing = [
+        SpecialToken::Pad,
+        SpecialToken::Cls,
+        SpecialToken::Sep,
+        SpecialToken::Bos,
+        SpecialToken::Eos,
+    ];
+    let kept = framing.into_iter().filter_map(|s| tokenizer.special_token_id(s)).collect();
+    let vocab_size = tokenizer.vocab_size();
+    Ok(Some(Masking { mask_id, vocab_size, share: options.mlm_probability, kept }))
+}
+
+/// `f` of each example with its index, in order; the error of the first that fails. The threads end
+/// with the call, and with them what the tokenizer remembers on each.
+fn each<T: Send>(
+    examples: &[Example],
+    f: impl Fn(usize, &Example) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    if examples.len() <= BLOCK {
+        return examples.iter().enumerate().map(|(i, e)| f(i, e)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut blocks = Vec::new();
+        loop {
+            let start = next.fetch_add(BLOCK, Ordering::Relaxed);
+            let Some(block) = examples.get(start..) else { return blocks };
+            let block = block.iter().take(BLOCK).enumerate();
+            let results: Result<Vec<T>> = block.map(|(i, e)| f(start + i, e)).collect();
+            if results.is_err() {
+                // Blocks before this one are under way, those after it are of no use.
+                next.store(examples.len(), Ordering::Relaxed);
+            }
+            blocks.push((start, results));
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let n_threads = cores.min(examples.len().div_ceil(BLOCK));
+    let mut blocks = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..n_threads).filter_map(start).collect();
+        // Where the system gives no threads, the caller's does.
+        let own = if threads.is_empty() { work() } else { Vec::new() };
+        let theirs = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
+        theirs.flatten().chain(own).collect::<Vec<_>>()
+    });
+    blocks.sort_by_key(|block| block.0);
+    let mut all = Vec::with_capacity(examples.len());
+    for (_, results) in blocks {
+        all.extend(results?);
+    }
+    Ok(all)
+}
+
+struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    options: &'a EncodeOptions,
+    max_length: usize,
+}
+
+impl Encoder<'_> {
+    fn all(&self, corpus: &Corpus) -> Result<Vec<Sequence>> {
+        if corpus.task() == TextTask::LanguageModeling && self.options.pack {
+            return self.blocks(corpus);
+        }
+        let one = |i, example: &_| self.items(i, example).context(|| format!("example {i}"));
+        Ok(each(corpus.examples(), one)?.into_iter().flatten().collect())
+    }
+
+    fn items(&self, example: usize, from: &Example) -> Result<Vec<Sequence>> {
+        match from {
+            Example::Text { text, pair, label } => {
+                let first = if pair.is_some() { self.first(text) } else { text.into() };
+                let encoding = self.plain(&first, pair.as_deref())?;
+                let target = label.map_or(Target::None, Target::Class);
+                Ok(vec![Sequence::new(example, encoding, target)])
+            }
+            Example::Words { words, tags } => Ok(vec![self.words(example, words, tags)?]),
+            Example::Question { context, question, answers, .. } => {
+                self.question(example, question, context, answers)
+            }
+            Example::Document(text) => {
+                let encoding = self.plain(text, None)?;
+                Ok(vec![Sequence::new(example, encoding, self.language_target())])
+            }
+        }
+    }
+
+    fn plain(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
+        self.tokenizer.encode(text, pair, self.max_length, self.options.truncation)
+    }
+
+    /// The first text of a pair, parted from the second where framing does not do it.
+    fn first<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.tokenizer.added_tokens(true) {
+            0 => format!("{text}{}", self.options.separator).into(),
+            _ => text.into(),
+        }
+    }
+
+    fn language_target(&self) -> Target {
+        match self.options.objective {
+            Objective::Causal => Target::NextToken,
+            Objective::Masked => Target::MaskedTokens,
+        }
+    }
+
+    /// The first piece of each word carries the word's tag; the others are left out.
+    fn words(&self, example: usize, words: &[String], tags: &[u32]) -> Result<Sequence> {
+        let encoding = self.tokenizer.encode_words(words, self.max_length)?;
+        let mut last = None;
+        let first: Vec<Option<u32>> = encoding
+            .word_ids
+            .iter()
+            .map(|&word| {
+                let is_first = word.is_some() && word != last;
+                last = word.or(last);
+                word.filter(|_| is_first)
+            })
+            .collect();
+        let label = |word: &Option<u32>| {
+            word.and_then(|w| tags.get(w as usize)).map_or(IGNORE_INDEX, |&tag| i64::from(tag))
+        };
+        let target = match tags {
+            [] => Target::None,
+            _ => Target::Tags(first.iter().map(label).collect()),
+        };
+        let mut item = Sequence::new(example, encoding, target);
+        item.words = first;
+        Ok(item)
+    }
+
+    fn question(
+        &self,
+        example: usize,
+        question: &str,
+        context: &str,
+        answers: &[Answer],
+    ) -> Result<Vec<Sequence>> {
+        let overlap = self.options.overlap;
+        let first = self.first(question);
+        let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
+        let answer = answers.first();
+        let none = if self.tokenizer.special_token_id(SpecialToken::Cls).is_some() {
+            0
+        } else {
+            IGNORE_INDEX
+        };
+        let mut items = Vec::with_capacity(windows.len());
+        let mut rooms = Vec::with_capacity(windows.len());
+        for window in windows {
+            let span = answer.and_then(|a| span(&window, a.start, a.start + a.text.len()));
+            rooms.push(span.map(|(start, end)| {
+                let inside = |s: &Option<u32>| *s == Some(1);
+                let first = window.sequence_ids.iter().position(inside).unwrap_or(start);
+                let last = window.sequence_ids.iter().rposition(inside).unwrap_or(end);
+                (start - first).min(last - end)
+            }));
+            let (start, end) = span.map_or((none, none), |(s, e)| (s as i64, e as i64));
+            let context_only = |(o, s): (&(usize, usize), &Option<u32>)| {
+                if *s == Some(1) { *o } else { (0, 0) }
+            };
+            let offsets =
+                window.offsets.iter().zip(&window.sequence_ids).map(context_only).collect();
+            let mut item = Sequence::new(example, window, Target::Span(start, end));
+            item.offsets = offsets;
+            items.push(item);
+        }
+        if !self.options.all_windows {
+            // The first of the greatest room; without an answer the first window.
+            let best = (0..rooms.len()).rev().max_by_key(|&i| rooms[i]).unwrap_or(0);
+            items = vec![items.swap_remove(best)];
+        }
+        Ok(items)
+    }
+
+    /// Documents joined, each ended by the end (or separator) token, cut into equal blocks.
+    fn blocks(&self, corpus: &Corpus) -> Result<Vec<Sequence>> {
+        let ids = |_, example: &Example| match example {
+            Example::Document(text) => self.tokenizer.raw_ids(text),
+            _ => Ok(Vec::new()),
+        };
+        let documents: Vec<Vec<u32>> = each(corpus.examples(), ids)?;
+        let id = |special| self.tokenizer.special_token_id(special);
+        let framed = self.tokenizer.added_tokens(false) == 2;
+        let (head, tail) = match (framed, id(SpecialToken::Cls), id(SpecialToken::Sep)) {
+            (true, Some(cls), Some(sep)) => (Some(cls), Some(sep)),
+            _ => (None, None),
+        };
+        let room = self.max_length.saturating_sub(head.iter().count() + tail.iter().count());
+        if room < 2 {
+            return Err(Error::invalid(format!("max_length {} leaves no room", self.max_length)));
+        }
+        let end = id(SpecialToken::Eos).or(tail);
+        let stream: Vec<u32> =
+            documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
+        let whole = |(i, chunk): (usize, &[u32])| {
+            let ids: Vec<u32> = head.into_iter().chain(chunk.iter().copied()).chain(tail).collect();
+            let encoding = Encoding { type_ids: vec![0; ids.len()], ids, ..Default::default() };
+            Sequence::new(i, encoding, self.language_target())
+        };
+        let chunks = stream.chunks(room).filter(|c| c.len() >= 2).enumerate();
+        let items: Vec<Sequence> = chunks.map(whole).collect();
+        if items.is_empty() {
+            return Err(Error::invalid("the corpus is too short for one block of two tokens"));
+        }
+        Ok(items)
+    }
+}
+
+/// First and last token of the context that bytes `start..end` touch; `None` unless the window
+/// holds all of them.
+fn span(window: &Encoding, start: usize, end: usize) -> Option<(usize, usize)> {
+    let context = |i: &usize| window.sequence_ids[*i] == Some(1);
+    let tokens: Vec<usize> = (0..window.len()).filter(context).collect();
+    let first = tokens.iter().copied().find(|&i| window.offsets[i].1 > start)?;
+    let last = tokens.iter().rev().copied().find(|&i| window.offsets[i].0 < end)?;
+    let holds = window.offsets[first].0 <= start && window.offsets[last].1 >= end;
+    (holds && first <= last).then_some((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{LabelMap, TokenizerStyle, TokenizerTrainOptions};
+
+    const CONTEXT: &str = "The river rises in spring. In the caf\u{e9} of the old town one hears \
+        that the summer of 1907 was very hot, and that the winter after it was very cold.";
+
+    fn tokenizer(style: TokenizerStyle) -> Tokenizer {
+        let options = TokenizerTrainOptions {
+            style,
+            vocab_size: 320,
+            min_frequency: 1,
+            ..Default::default()
+        };
+        Tokenizer::train(&options, &[CONTEXT]).unwrap()
+    }
+
+    fn question(answer: &str) -> Corpus {
+        let answers = CONTEXT.find(answer).map(|start| Answer { text: answer.into(), start });
+        let example = Example::Question {
+            id: String::new(),
+            context: CONTEXT.into(),
+            question: "which summer was hot?".into(),
+            answers: answers.into_iter().collect(),
+        };
+        Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![example]).unwrap()
+    }
+
+    fn documents(texts: &[&str]) -> Corpus {
+        let all = texts.iter().map(|t| Example::Document(t.to_string())).collect();
+        Corpus::new(TextTask::LanguageModeling, LabelMap::default(), all).unwrap()
+    }
+
+    #[test]
+    fn spans_point_at_the_answer_in_every_window() {
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let tokenizer = tokenizer(style);
+            for (max_length, all_windows) in [(400, false), (30, false), (30, true)] {
+                let max_length = Some(max_length);
+                let options =
+                    EncodeOptions { max_length, all_windows, overlap: 12, ..Default::default() };
+                let data = Dataset::encode(&question("summer of 1907"), &tokenizer, &options);
+                let data = data.unwrap();
+                let mut held = 0;
+                for item in data.sequences() {
+                    let Target::Span(start, end) = item.target else { unreachable!() };
+                    if start > 0 {
+                        let from = item.offsets[start as usize].0;
+                        let to = item.offsets[end as usize].1;
+                        assert_eq!(&CONTEXT[from..to], "summer of 1907", "{style:?}");
+                        held += 1;
+                    }
+                }
+                assert!(held > 0, "{style:?} {max_length:?} {all_windows}");
+                assert_eq!(data.len() > 1, all_windows);
+            }
+        }
+    }
+
+    #[test]
+    fn no_answer_points_at_the_first_token_or_nowhere() {
+        let target = |style| {
+            let options = EncodeOptions { max_length: Some(400), ..Default::default() };
+            let data = Dataset::encode(&question("nowhere"), &tokenizer(style), &options);
+            data.unwrap().sequences()[0].target.clone()
+        };
+        assert_eq!(target(TokenizerStyle::Bert), Target::Span(0, 0));
+        assert_eq!(target(TokenizerStyle::Gpt2), Target::Span(-100, -100));
+    }
+
+    #[test]
+    fn pairs_without_framing_are_parted() {
+        let text = |style| {
+            let t = tokenizer(style);
+            let pair = Some("in spring".to_owned());
+            let example = Example::Text { text: "the river".into(), pair, label: None };
+            let corpus =
+                Corpus::new(TextTask::Classification, LabelMap::default(), vec![example]).unwrap();
+            let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
+            t.decode(&data.sequences()[0].ids, true).unwrap()
+        };
+        assert_eq!(text(TokenizerStyle::Gpt2), "the river\nin spring");
+        assert!(!text(TokenizerStyle::Roberta).contains('\n'));
+    }
+
+    #[test]
+    fn best_answer_finds_the_labelled_span() {
+        let options = EncodeOptions { max_length: Some(400), ..Default::default() };
+        let data =
+            Dataset::encode(&question("old town"), &tokenizer(TokenizerStyle::Bert), &options);
+        let data = data.unwrap();
+        let Target::Span(start, end) = data.sequences()[0].target else { unreachable!() };
+        let n = data.sequences()[0].ids.len();
+        let (mut starts, mut ends) = (vec![0.0; n], vec![0.0; n]);
+        starts[start as usize] = 5.0;
+        ends[end as usize] = 4.0;
+        // Outside the context, and too far away: neither may win.
+        starts[1] = 50.0;
+        ends[n - 2] = 4.5;
+        let found = data.best_answer(0, &starts, &ends, 8).unwrap().unwrap();
+        assert_eq!(&CONTEXT[found.start..found.end], "old town");
+        assert_eq!(found.score, 9.0);
+        assert!(data.best_answer(0, &starts[1..], &ends, 8).is_err());
+        assert!(data.best_answer(1, &starts, &ends, 8).is_err());
+    }
+
+    #[test]
+    fn first_pieces_carry_the_tags() {
+        let words: Vec<String> = ["the", "winterish", "", "town"].map(str::to_owned).to_vec();
+        let labels = LabelMap::from_names(["O", "B-X"]).unwrap();
+        let example = Example::Words { words: words.clone(), tags: vec![0, 1, 0, 1] };
+        let corpus = Corpus::new(TextTask::TokenClassification, labels, vec![example]).unwrap();
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
+            let t = tokenizer(style);
+            let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
+            let item = &data.sequences()[0];
+            let Target::Tags(tags) = &item.target else { unreachable!() };
+            let kept: Vec<i64> = tags.iter().copied().filter(|&t| t != IGNORE_INDEX).collect();
+            assert_eq!(kept, [0, 1, 1], "{style:?}");
+            assert!(tags.len() > 4, "winterish has several pieces");
+            let classes: Vec<u32> = (0..item.ids.len() as u32).collect();
+            let back = data.word_classes(0, &classes, 4).unwrap();
+            assert_eq!(back[2], None);
+            for (word, class) in back.iter().enumerate().filter_map(|(w, c)| Some((w, (*c)?))) {
+                assert_eq!(item.words[class as usize], Some(word as u32));
+            }
+            let batch = data.batch(&[0], 16, 0).unwrap();
+            let labels = batch.tensor("labels").unwrap();
+            assert_eq!(labels.shape(), [1, batch.sequence_length()]);
+            assert_eq!(&labels.as_slice::<i64>().unwrap()[..tags.len()], tags);
+        }
+    }
+
+    #[test]
+    fn blocks_hold_every_token_once() {
+        let corpus = documents(&[CONTEXT, "the old river", CONTEXT]);
+        for style in [TokenizerStyle::Gpt2, TokenizerStyle::Bert] {
+            let t = tokenizer(style);
+            let options = EncodeOptions { max_length: Some(16), ..Default::default() };
+            let data = Dataset::encode(&corpus, &t, &options).unwrap();
+            let end = t
+                .special_token_id(SpecialToken::Eos)
+                .or(t.special_token_id(SpecialToken::Sep))
+                .unwrap();
+            let mut expect = Vec::new();
+            for text in corpus.texts() {
+                expect.extend(t.raw_ids(&text).unwrap());
+                expect.push(end);
+            }
+            let frame = t.added_tokens(false) / 2;
+            let inner = |i: &Sequence| i.ids[frame..i.ids.len() - frame].to_vec();
+            let got: Vec<u32> = data.sequences().iter().flat_map(inner).collect();
+            assert!(expect.len() - got.len() < 2);
+            assert_eq!(got, expect[..got.len()]);
+            let full = data.sequences().iter().filter(|i| i.ids.len() == 16).count();
+            assert!(full + 1 >= data.len() && full > 2);
+            let batch = data.batch(&[0, 1], 0, 0).unwrap();
+            let of = |name| batch.tensor(name).unwrap().as_slice::<i64>().unwrap().to_vec();
+            assert_eq!(of("labels"), of("input_ids"));
+        }
+    }
+
+    #[test]
+    fn masking_follows_its_shares_and_changes_by_epoch() {
+        let corpus = documents(&[CONTEXT; 60]);
+        let t = tokenizer(TokenizerStyle::Roberta);
+        let masked = EncodeOptions {
+            max_length: Some(64),
+            objective: Objective::Masked,
+            ..Default::default()
+        };
+        let data = Dataset::encode(&corpus, &t, &masked).unwrap();
+        let all: Vec<usize> = (0..data.len()).collect();
+        let draw = |seed| data.batch(&all, 0, seed).unwrap();
+        let of = |b: &crate::text::Batch, name: &str| {
+            b.tensor(name).unwrap().as_slice::<i64>().unwrap().to_vec()
+        };
+        let batch = draw(1);
+        let (ids, labels) = (of(&batch, "input_ids"), of(&batch, "labels"));
+        let original: Vec<i64> = {
+            let causal = EncodeOptions { objective: Objective::Causal, ..masked.clone() };
+            of(
+                &Dataset::encode(&corpus, &t, &causal).unwrap().batch(&all, 0, 1).unwrap(),
+                "input_ids",
+            )
+        };
+        let mask = i64::from(t.special_token_id(SpecialToken::Mask).unwrap());
+        let special = |id: i64| id < 4;
+        let (mut open, mut chosen, mut hidden, mut same) = (0.0, 0.0, 0.0, 0.0);
+        for i in 0..ids.len() {
+            open += f64::from(!special(original[i]));
+            if labels[i] == IGNORE_INDEX {
+                assert_eq!(ids[i], original[i]);
+                continue;
+            }
+            assert_eq!(labels[i], original[i]);
+            assert!(!special(original[i]));
+            chosen += 1.0;
+            hidden += f64::from(ids[i] == mask);
+            same += f64::from(ids[i] == original[i]);
+        }
+        assert!((chosen / open - 0.15f64).abs() < 0.02, "{}", chosen / open);
+        assert!((hidden / chosen - 0.8f64).abs() < 0.05, "{}", hidden / chosen);
+        assert!((same / chosen - 0.1f64).abs() < 0.05, "{}", same / chosen);
+        assert_eq!(of(&draw(1), "input_ids"), ids);
+        assert_ne!(of(&draw(2), "input_ids"), ids);
+        let e = Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Gpt2), &masked).unwrap_err();
+        assert!(e.message().contains("no mask token"), "{e}");
+    }
+
+    #[test]
+    fn padding_and_token_types() {
+        let texts = vec!["the river".to_owned(), "the".to_owned(), "in spring the old town".into()];
+        let classes = ["0", "1", "0"].map(str::to_owned);
+        let corpus = Corpus::from_texts(texts, &classes, None).unwrap();
+        let t = tokenizer(TokenizerStyle::Bert);
+        let options = EncodeOptions { max_length: Some(10), ..Default::default() };
+        let data = Dataset::encode(&corpus, &t, &options).unwrap();
+        let batch = data.batch(&[2, 1], 8, 0).unwrap();
+        assert_eq!(batch.tensor("input_ids").unwrap().shape(), [2, 8]);
+        assert!(batch.tensor("token_type_ids").is_some());
+        let mask = batch.tensor("attention_mask").unwrap().as_slice::<i64>().unwrap();
+        assert_eq!(mask.iter().sum::<i64>() as usize, batch.tokens);
+        assert_eq!(&mask[8..], [1, 1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(batch.tensor("labels").unwrap().as_slice::<i64>().unwrap(), [0, 1]);
+        assert_eq!(batch.examples, [2, 1]);
+        for multiple in [64, usize::MAX] {
+            let wide = data.batch(&[0], multiple, 0).unwrap();
+            assert_eq!(wide.sequence_length(), 10, "never beyond the greatest length");
+        }
+        assert!(data.batch(&[], 8, 0).is_err());
+        assert!(data.batch(&[3], 8, 0).is_err());
+        let plain = EncodeOptions { token_types: Some(false), ..options };
+        let data = Dataset::encode(&corpus, &t, &plain).unwrap();
+        assert!(data.batch(&[0], 8, 0).unwrap().tensor("token_type_ids").is_none());
+        let bare = Corpus::from_texts(vec!["the".into()], &[], None).unwrap();
+        let data = Dataset::encode(&bare, &t, &plain).unwrap();
+        assert!(data.batch(&[0], 8, 0).unwrap().tensor("labels").is_none());
+    }
+}

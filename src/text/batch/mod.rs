@@ -1,0 +1,6 @@
+//! From a corpus and a tokenizer to batches of tensors.
+
+pub(crate) mod collate;
+pub(crate) mod dataset;
+pub(crate) mod encode;
+pub(crate) mod loader;

@@ -1,0 +1,314 @@
+//! A corpus: the examples of one task, independent of tokenizers and models.
+
+use crate::error::{Error, Result};
+use crate::text::corpus::classification::CorpusOptions;
+use crate::text::corpus::labels::LabelMap;
+use crate::text::corpus::plain_text::SampleBy;
+use std::path::Path;
+
+/// What is to be learned from a corpus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum TextTask {
+    /// One class for a text or a pair of texts.
+    Classification = 1,
+    /// One tag for each word.
+    TokenClassification = 2,
+    /// The span of a context that answers a question.
+    QuestionAnswering = 3,
+    /// The next or a hidden token of plain text.
+    LanguageModeling = 4,
+}
+
+/// An accepted answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer as written in the context.
+    pub text: String,
+    /// Where it begins in the context, in bytes.
+    pub start: usize,
+}
+
+/// One example of a corpus.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Example {
+    /// A text, perhaps a second one, and its class if known.
+    Text {
+        /// The text.
+        text: String,
+        /// The second text of a pair task.
+        pair: Option<String>,
+        /// The id of the class.
+        label: Option<u32>,
+    },
+    /// Words and, if known, a tag for each.
+    Words {
+        /// The words.
+        words: Vec<String>,
+        /// Ids of the tags: as many as words, or none.
+        tags: Vec<u32>,
+    },
+    /// A question about a context.
+    Question {
+        /// The identifier that the file gives, else empty.
+        id: String,
+        /// The text that holds the answer.
+        context: String,
+        /// The question.
+        question: String,
+        /// The accepted answers; none when the question cannot be answered or the answer is
+        /// not known.
+        answers: Vec<Answer>,
+    },
+    /// A document of plain text.
+    Document(String),
+}
+
+/// The examples of one task and the names of its classes or tags.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corpus {
+    task: TextTask,
+    labels: LabelMap,
+    examples: Vec<Example>,
+}
+
+impl Corpus {
+    /// From examples made elsewhere.
+    ///
+    /// Errors: `InvalidArgument` when an example is of another task, a label is outside
+    /// `labels`, or words and tags differ in number; the message names the example.
+    pub fn new(task: TextTask, labels: LabelMap, examples: Vec<Example>) -> Result<Self> {
+        for (i, example) in examples.iter().enumerate() {
+            check(task, labels.len(), example).map_err(|e| e.context(format!("example {i}")))?;
+        }
+        Ok(Self { task, labels, examples })
+    }
+
+    /// Reads a file of a task with the usual layout: [`Corpus::read_classification`] with default
+    /// columns, [`Corpus::read_token_classification`], [`Corpus::read_question_answering`], or [`Corpus::read_plain_text`] by
+    /// paragraphs. `labels`, where the task has any: those of the training data.
+    ///
+    /// Errors: as of these.
+    pub fn read(path: &Path, task: TextTask, labels: Option<&LabelMap>) -> Result<Self> {
+        match task {
+            TextTask::Classification => {
+                Self::read_classification(path, &CorpusOptions::default(), labels)
+            }
+            TextTask::TokenClassification => Self::read_token_classification(path, labels),
+            TextTask::QuestionAnswering => Self::read_question_answering(path),
+            TextTask::LanguageModeling => Self::read_plain_text(path, SampleBy::Paragraph),
+        }
+    }
+
+    /// A classification corpus from texts and the names of their classes (as many as texts, or
+    /// none). With `labels` the ids are taken from there and an unknown name is an error.
+    pub fn from_texts(
+        texts: Vec<String>,
+        classes: &[String],
+        labels: Option<&LabelMap>,
+    ) -> Result<Self> {
+        if !classes.is_empty() && classes.len() != texts.len() {
+            return Err(Error::invalid(format!(
+                "{} labels given for {} texts",
+                classes.len(),
+                texts.len()
+            )));
+        }
+        let seen = || LabelMap::from_seen(classes.iter().map(String::as_str));
+        let labels = labels.cloned().unwrap_or_else(seen);
+        let label = |i: usize| match classes.get(i) {
+            None => Ok(None),
+            Some(name) => labels.id(name).map(Some).ok_or_else(|| unknown(name, &labels)),
+        };
+        let mut examples = Vec::with_capacity(texts.len());
+        for (i, text) in texts.into_iter().enumerate() {
+            let label = label(i).map_err(|e| e.context(format!("example {i}")))?;
+            examples.push(Example::Text { text, pair: None, label });
+        }
+        Self::new(TextTask::Classification, labels, examples)
+    }
+
+    /// The task of all examples.
+    pub fn task(&self) -> TextTask {
+        self.task
+    }
+
+    /// Names of classes (classification) or tags (tokens); empty for other tasks.
+    pub fn labels(&self) -> &LabelMap {
+        &self.labels
+    }
+
+    /// The examples in file order.
+    pub fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// True without any example.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// All texts, in order, for learning a vocabulary: what a tokenizer will be asked to
+    /// encode, words joined by spaces.
+    pub fn texts(&self) -> Vec<String> {
+        let mut texts = Vec::with_capacity(self.examples.len());
+        for example in &self.examples {
+            match example {
+                Example::Text { text, pair, .. } => {
+                    texts.push(text.clone());
+                    texts.extend(pair.clone());
+                }
+                Example::Words { words, .. } => texts.push(words.join(" ")),
+                Example::Question { context, question, .. } => {
+                    texts.push(question.clone());
+                    texts.push(context.clone());
+                }
+                Example::Document(text) => texts.push(text.clone()),
+            }
+        }
+        texts
+    }
+
+    /// The examples at `indices`, in that order, with the same labels.
+    ///
+    /// Error: an index is out of range.
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let pick = |&i: &usize| {
+            self.examples.get(i).cloned().ok_or_else(|| {
+                Error::invalid(format!("example {i} of a corpus of {}", self.examples.len()))
+            })
+        };
+        let examples = indices.iter().map(pick).collect::<Result<_>>()?;
+        Ok(Self { task: self.task, labels: self.labels.clone(), examples })
+    }
+
+    /// How often each class (classification) or tag (tokens) occurs, by id.
+    pub fn label_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.labels.len()];
+        for example in &self.examples {
+            match example {
+                Example::Text { label: Some(label), .. } => counts[*label as usize] += 1,
+                Example::Words { tags, .. } => {
+                    tags.iter().for_each(|&tag| counts[tag as usize] += 1);
+                }
+                _ => {}
+            }
+        }
+        counts
+    }
+
+    /// Share of the most frequent class or tag among the labelled, 0 to 1: the accuracy of
+    /// always answering it. 0 when nothing is labelled.
+    pub fn majority_fraction(&self) -> f64 {
+        let counts = self.label_counts();
+        let total: usize = counts.iter().sum();
+        let most = counts.iter().copied().max().unwrap_or(0);
+        if total == 0 { 0.0 } else { most as f64 / total as f64 }
+    }
+}
+
+/// The error for a label that the training data did not have.
+pub(crate) fn unknown(name: &str, labels: &LabelMap) -> Error {
+    let known = labels.names().iter().take(20).map(|n| format!("'{n}'")).collect::<Vec<_>>();
+    let more = if labels.len() > 20 { ", ..." } else { "" };
+    Error::data(format!("label '{name}' is not one of {}{more}", known.join(", ")))
+}
+
+fn check(task: TextTask, n_labels: usize, example: &Example) -> Result<()> {
+    let known = |id: u32| {
+        if (id as usize) < n_labels {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("label {id}, but there are {n_labels}")))
+    };
+    match (task, example) {
+        (TextTask::Classification, Example::Text { label, .. }) => label.map_or(Ok(()), known),
+        (TextTask::TokenClassification, Example::Words { words, tags }) => {
+            if !tags.is_empty() && tags.len() != words.len() {
+                let text = format!("{} words but {} tags", words.len(), tags.len());
+                return Err(Error::invalid(text));
+            }
+            tags.iter().copied().try_for_each(known)
+        }
+        (TextTask::QuestionAnswering, Example::Question { context, answers, .. }) => {
+            let inside =
+                |a: &&Answer| context.get(a.start..).is_none_or(|rest| !rest.starts_with(&a.text));
+            match answers.iter().find(inside) {
+                None => Ok(()),
+                Some(a) => Err(Error::invalid(format!(
+                    "the answer '{}' does not stand at byte {} of its context",
+                    a.text, a.start
+                ))),
+            }
+        }
+        (TextTask::LanguageModeling, Example::Document(_)) => Ok(()),
+        _ => Err(Error::invalid(format!("it does not belong to the task {task:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(all: &[&str]) -> Vec<String> {
+        all.iter().map(|s| s.to_string()).collect()
+    }
+
+    #[test]
+    fn majority_and_subset() {
+        let texts = strings(&["a", "b", "c", "d"]);
+        let corpus = Corpus::from_texts(texts, &strings(&["x", "y", "y", "y"]), None).unwrap();
+        assert_eq!(corpus.label_counts(), [1, 3]);
+        assert_eq!(corpus.majority_fraction(), 0.75);
+        let part = corpus.subset(&[3, 0]).unwrap();
+        assert_eq!(part.texts(), ["d", "a"]);
+        assert_eq!(part.labels(), corpus.labels());
+        assert!(corpus.subset(&[4]).is_err());
+    }
+
+    #[test]
+    fn each_task_has_its_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.txt");
+        std::fs::write(&path, "a\tX\n\nb\tO\n").unwrap();
+        let read = |task| Corpus::read(&path, task, None).map(|c| (c.task(), c.len()));
+        for task in
+            [TextTask::Classification, TextTask::TokenClassification, TextTask::LanguageModeling]
+        {
+            assert_eq!(read(task).unwrap(), (task, 2));
+        }
+        let e = read(TextTask::QuestionAnswering).unwrap_err();
+        assert!(e.message().contains("file.txt:1: "), "{e}");
+        let one = LabelMap::from_names(["X"]).unwrap();
+        assert!(Corpus::read(&path, TextTask::TokenClassification, Some(&one)).is_err());
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let labels = LabelMap::from_names(["x"]).unwrap();
+        let e = Corpus::from_texts(strings(&["a"]), &strings(&["z"]), Some(&labels)).unwrap_err();
+        assert_eq!(e.message(), "example 0: label 'z' is not one of 'x'");
+        let words = Example::Words { words: strings(&["a", "b"]), tags: vec![0] };
+        assert!(
+            Corpus::new(TextTask::TokenClassification, labels.clone(), vec![words.clone()])
+                .is_err()
+        );
+        assert!(Corpus::new(TextTask::LanguageModeling, labels, vec![words]).is_err());
+        let question = Example::Question {
+            id: String::new(),
+            context: "in May".into(),
+            question: "when?".into(),
+            answers: vec![Answer { text: "May".into(), start: 2 }],
+        };
+        assert!(
+            Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![question]).is_err()
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! Reader of plain text for language models.
+
+use crate::error::Result;
+use crate::text::corpus::examples::{Corpus, Example, TextTask};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, read_text};
+use std::path::Path;
+
+/// What a document is in a file of plain text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SampleBy {
+    /// Lines up to a blank line.
+    #[default]
+    Paragraph = 0,
+    /// Each line that is not blank.
+    Line = 1,
+    /// The whole file.
+    Document = 2,
+}
+
+impl Corpus {
+    /// Reads plain text.
+    ///
+    /// Errors: text that is not UTF-8 (with its line), a file of nothing but white space.
+    pub fn read_plain_text(path: &Path, documents: SampleBy) -> Result<Self> {
+        let text = read_text(path)?.replace("\r\n", "\n");
+        let parts: Vec<String> = match documents {
+            SampleBy::Document => vec![text],
+            SampleBy::Line => text.lines().map(str::to_owned).collect(),
+            SampleBy::Paragraph => paragraphs(&text),
+        };
+        let kept = parts.into_iter().filter(|p| !p.trim().is_empty());
+        let examples: Vec<Example> = kept.map(Example::Document).collect();
+        if examples.is_empty() {
+            return Err(at(path, 1, "the file holds no text"));
+        }
+        Corpus::new(TextTask::LanguageModeling, LabelMap::default(), examples)
+    }
+}
+
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    for line in text.lines() {
+        let Some(last) = all.last_mut() else { break };
+        if !line.trim().is_empty() {
+            if !last.is_empty() {
+                last.push('\n');
+            }
+            last.push_str(line);
+        } else if !last.is_empty() {
+            all.push(String::new());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_by_choice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.txt");
+        std::fs::write(&path, "\u{FEFF}\r\na\r\nb\r\n \r\n\r\nc\r\n").unwrap();
+        let read = |documents| Corpus::read_plain_text(&path, documents).unwrap().texts();
+        assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
+        assert_eq!(read(SampleBy::Line), ["a", "b", "c"]);
+        assert_eq!(read(SampleBy::Document), ["\na\nb\n \n\nc\n"]);
+        std::fs::write(&path, " \n\n").unwrap();
+        let e = Corpus::read_plain_text(&path, SampleBy::Document).unwrap_err();
+        assert!(e.message().ends_with("t.txt:1: the file holds no text"));
+    }
+}

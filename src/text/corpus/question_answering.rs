@@ -1,0 +1,160 @@
+//! Readers of questions about contexts: the nested JSON of SQuAD, or one object a line.
+//!
+//! Positions of answers count characters (Unicode scalar values) in these files; here they
+//! become bytes.
+
+use crate::error::{Context, Error, Result};
+use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::corpus::labels::LabelMap;
+use crate::text::text_file::{at, lines, read_text};
+use serde_json::Value;
+use std::path::Path;
+
+impl Corpus {
+    /// Reads questions.
+    ///
+    /// A file that is one object with `data` is read as SQuAD: `data[].paragraphs[]` with
+    /// `context` and `qas[]` of `id`, `question`, `answers[]` of `text` and `answer_start`; an
+    /// `is_impossible` question has no answers. Any other file has an object on each line with
+    /// `context`, `question`, and `answers` in one of the forms in use: a list of objects as
+    /// above, an object of two lists `text` and `answer_start`, or `answer` and `answer_start`
+    /// beside them. Without any of these the answer is not known.
+    ///
+    /// Errors: `InvalidData` with the line or the place in the document: a missing key, an
+    /// answer that does not stand where it should, a file without questions.
+    pub fn read_question_answering(path: &Path) -> Result<Self> {
+        let text = read_text(path)?;
+        let nested = serde_json::from_str::<Value>(&text).ok().filter(|v| v.get("data").is_some());
+        let examples = match nested {
+            Some(document) => squad(&document).map_err(|e| e.context(path.display()))?,
+            None => {
+                let rows = lines(&text).filter(|(_, line)| !line.trim().is_empty());
+                rows.map(|(n, line)| flat(line).map_err(|e| at(path, n, e)))
+                    .collect::<Result<_>>()?
+            }
+        };
+        if examples.is_empty() {
+            return Err(at(path, 1, "the file holds no questions"));
+        }
+        Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), examples)
+    }
+}
+
+fn squad(document: &Value) -> Result<Vec<Example>> {
+    let mut examples = Vec::new();
+    for (a, article) in list(document, "data")?.iter().enumerate() {
+        let paragraphs = list(article, "paragraphs").context(|| format!("data[{a}]"))?;
+        for (p, paragraph) in paragraphs.iter().enumerate() {
+            let place = || format!("data[{a}].paragraphs[{p}]");
+            let context = string(paragraph, "context").context(place)?;
+            for (q, qa) in list(paragraph, "qas").context(place)?.iter().enumerate() {
+                let place = || format!("data[{a}].paragraphs[{p}].qas[{q}]");
+                examples.push(question(context, qa).context(place)?);
+            }
+        }
+    }
+    Ok(examples)
+}
+
+fn flat(line: &str) -> Result<Example> {
+    let value: Value = serde_json::from_str(line).map_err(|e| Error::data(e.to_string()))?;
+    question(string(&value, "context")?, &value)
+}
+
+/// A question from an object with `question` and its answers, in any of the forms.
+fn question(context: &str, from: &Value) -> Result<Example> {
+    let impossible = from.get("is_impossible").and_then(Value::as_bool).unwrap_or(false);
+    let pairs: Vec<(&Value, &Value)> = match from.get("answers") {
+        _ if impossible => Vec::new(),
+        Some(Value::Array(all)) => all.iter().map(|a| (&a["text"], &a["answer_start"])).collect(),
+        Some(object @ Value::Object(_)) => {
+            list(object, "text")?.iter().zip(list(object, "answer_start")?).collect()
+        }
+        Some(_) => return Err(Error::data("'answers' is neither a list nor an object")),
+        None if from.get("answer").is_some() => vec![(&from["answer"], &from["answer_start"])],
+        None => Vec::new(),
+    };
+    let answers = pairs.into_iter().map(|(text, start)| answer(context, text, start));
+    Ok(Example::Question {
+        id: from.get("id").map(scalar).unwrap_or_default(),
+        context: context.to_owned(),
+        question: string(from, "question")?.to_owned(),
+        answers: answers.collect::<Result<_>>()?,
+    })
+}
+
+fn answer(context: &str, text: &Value, start: &Value) -> Result<Answer> {
+    let text = text.as_str().ok_or_else(|| Error::data("an answer's text is not a string"))?;
+    let chars = start
+        .as_u64()
+        .ok_or_else(|| Error::data("an answer's 'answer_start' is not a position"))?;
+    let at = context.char_indices().map(|(byte, _)| byte).nth(chars as usize);
+    let start = at.filter(|&b| context[b..].starts_with(text)).ok_or_else(|| {
+        Error::data(format!("the answer '{text}' does not stand at character {chars}"))
+    })?;
+    Ok(Answer { text: text.to_owned(), start })
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
+    let found = value.get(key).and_then(Value::as_array);
+    found.ok_or_else(|| Error::data(format!("no list '{key}'")))
+}
+
+fn string<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
+    let found = value.get(key).and_then(Value::as_str);
+    found.ok_or_else(|| Error::data(format!("no string '{key}'")))
+}
+
+fn scalar(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &str) -> Result<Corpus> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.json");
+        std::fs::write(&path, content).unwrap();
+        Corpus::read_question_answering(&path)
+    }
+
+    fn check(content: &str, expect: &[(&str, usize)]) {
+        let corpus = read(content).unwrap();
+        let Example::Question { answers, .. } = &corpus.examples()[0] else { unreachable!() };
+        let got: Vec<_> = answers.iter().map(|a| (a.text.as_str(), a.start)).collect();
+        assert_eq!(got, expect, "{content}");
+    }
+
+    #[test]
+    fn every_form_of_answers() {
+        // The answer is at character 7, byte 9.
+        let head = "{\"context\":\"In \u{e9}t\u{e9} 1907.\",\"question\":\"when?\"";
+        let line = |rest: &str| format!("{head}{rest}}}\n");
+        let one = "{\"text\":\"1907\",\"answer_start\":7}";
+        check(&line(&format!(",\"answers\":[{one},{one}]")), &[("1907", 9), ("1907", 9)]);
+        check(&line(",\"answers\":{\"text\":[\"1907\"],\"answer_start\":[7]}"), &[("1907", 9)]);
+        check(&line(",\"answer\":\"1907\",\"answer_start\":7"), &[("1907", 9)]);
+        check(&line(""), &[]);
+        let nested = "{\"data\":[{\"paragraphs\":[{\"context\":\"in 1907\",\"qas\":[{\"id\":5,\
+            \"question\":\"?\",\"answers\":[{\"text\":\"1907\",\"answer_start\":3}]}]}]}]}";
+        check(nested, &[("1907", 3)]);
+        check(&nested.replace("\"id\":5", "\"is_impossible\":true"), &[]);
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let e = |content: &str| read(content).unwrap_err().message().to_owned();
+        let good = "{\"context\":\"a\",\"question\":\"b\"}\n";
+        assert!(e(&format!("{good}{{\"context\":\"a\"}}")).ends_with(":2: no string 'question'"));
+        assert!(e(&format!("{good}{{")).contains("q.json:2: "));
+        let wrong = "{\"context\":\"abc\",\"question\":\"b\",\"answer\":\"c\",\"answer_start\":1}";
+        assert!(e(wrong).ends_with(":1: the answer 'c' does not stand at character 1"));
+        assert!(e("").ends_with("the file holds no questions"));
+        assert!(
+            e("{\"data\":[{\"paragraphs\":[{}]}]}")
+                .ends_with("data[0].paragraphs[0]: no string 'context'")
+        );
+    }
+}

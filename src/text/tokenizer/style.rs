@@ -1,0 +1,103 @@
+//! What architectures expect of a tokenizer: special tokens, framing, the way of cutting words.
+
+/// Special tokens and framing of an architecture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum TokenizerStyle {
+    /// `[CLS] a [SEP] b [SEP]`, token types 0 and 1.
+    #[default]
+    Bert = 1,
+    /// No framing; `<|endoftext|>` ends a text and pads.
+    Gpt2 = 2,
+    /// `<s> a </s></s> b </s>`, one token type.
+    Roberta = 3,
+}
+
+/// How words are cut into pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum TokenizerAlgorithm {
+    /// The longest known pieces from the left, `##` inside words; unknown words are possible.
+    WordPiece = 1,
+    /// SharedInitializer bytes; nothing is unknown.
+    ByteLevelBpe = 2,
+}
+
+/// The role of a special token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum SpecialToken {
+    /// Fills short sequences.
+    Pad = 0,
+    /// Stands for unknown words.
+    Unk = 1,
+    /// First token of a sequence (`[CLS]`, `<s>`).
+    Cls = 2,
+    /// Separates sequences (`[SEP]`, `</s>`).
+    Sep = 3,
+    /// Hides a token.
+    Mask = 4,
+    /// Begins a text.
+    Bos = 5,
+    /// Ends a text.
+    Eos = 6,
+}
+
+impl SpecialToken {
+    /// All roles, in the order of their numbers.
+    pub const ALL: [SpecialToken; 7] = [
+        SpecialToken::Pad,
+        SpecialToken::Unk,
+        SpecialToken::Cls,
+        SpecialToken::Sep,
+        SpecialToken::Mask,
+        SpecialToken::Bos,
+        SpecialToken::Eos,
+    ];
+
+    /// The key in `tokenizer_config.json`.
+    pub(crate) fn key(self) -> &'static str {
+        ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token"]
+            [self as usize]
+    }
+}
+
+impl TokenizerStyle {
+    /// The text of a special token; `None` when the style has none.
+    pub fn token(self, special: SpecialToken) -> Option<&'static str> {
+        use SpecialToken::*;
+        match (self, special) {
+            (Self::Bert, Pad) => Some("[PAD]"),
+            (Self::Bert, Unk) => Some("[UNK]"),
+            (Self::Bert, Cls) => Some("[CLS]"),
+            (Self::Bert, Sep) => Some("[SEP]"),
+            (Self::Bert, Mask) => Some("[MASK]"),
+            (Self::Bert, Bos | Eos) => None,
+            (Self::Gpt2, Pad | Unk | Bos | Eos) => Some("<|endoftext|>"),
+            (Self::Gpt2, Cls | Sep | Mask) => None,
+            (Self::Roberta, Cls | Bos) => Some("<s>"),
+            (Self::Roberta, Pad) => Some("<pad>"),
+            (Self::Roberta, Sep | Eos) => Some("</s>"),
+            (Self::Roberta, Unk) => Some("<unk>"),
+            (Self::Roberta, Mask) => Some("<mask>"),
+        }
+    }
+
+    /// The special tokens in the order of the ids that a learned vocabulary gives them.
+    pub(crate) fn specials(self) -> &'static [&'static str] {
+        match self {
+            Self::Bert => &["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+            Self::Gpt2 => &["<|endoftext|>"],
+            Self::Roberta => &["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        }
+    }
+
+    /// How words are cut in the published models.
+    pub fn default_algorithm(self) -> TokenizerAlgorithm {
+        if self == Self::Bert {
+            TokenizerAlgorithm::WordPiece
+        } else {
+            TokenizerAlgorithm::ByteLevelBpe
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! From a source to a graph that can be trained: read, mended, its parameters taken out.
+//!
+//! *alias*: another name of a parameter, under which patterns find it too: its name in the file,
+//! or that of a copy that was tied to it.
+
+use std::collections::HashMap;
+
+use super::fixes::{
+    DuplicateWeightPair, find_duplicate_weights, find_shared_initializers,
+    split_shared_initializers, tie_duplicate_weights,
+};
+use super::names::{Renamed, restore_names};
+use super::report::{
+    ModelReport, ReportedDuplicates, ReportedNonTrainable, ReportedParameter,
+    ReportedSharedInitializer,
+};
+use crate::checkpoint::weights::Weights;
+use crate::error::{Context, Error, Result};
+use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
+use crate::onnx::{Graph, ValueId};
+use crate::optim::matches;
+use crate::tensor::{DType, Tensor};
+use crate::train::graphs::{
+    GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
+    find_parameters, hold_in_f32, make_inputs, outputs_in_f32, parameter_data,
+};
+use crate::train::options::{
+    DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
+};
+use crate::train::parameter::Parameter;
+
+/// What a published directory needs besides the weights.
+pub(in crate::train) struct Published {
+    pub config: Config,
+    pub task: Task,
+    padding: Vec<PaddingRow>,
+    tied: Vec<(String, String)>,
+}
+
+/// A model that was read.
+pub(in crate::train) struct Loaded {
+    /// The forward graph; its parameters are inputs without data.
+    pub graph: Graph,
+    pub published: Option<Published>,
+    /// The parameters' values in the graph.
+    pub ids: Vec<ValueId>,
+    pub parameters: Vec<Parameter>,
+    pub report: ModelReport,
+}
+
+/// Reads a model and moves its parameters out of the graph.
+pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
+    let (mut graph, published) = read(options)?;
+    let found = survey(&mut graph, published.as_ref(), options)?;
+    let (ids, parameters) = take(&mut graph, &found.candidates, options)?;
+    if !parameters.iter().any(|p| p.trainable) {
+        let why = found.report.warnings();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+        return Err(Error::invalid(format!("the model has no trainable parameter{why}")));
+    }
+    Ok(Loaded { graph, published, ids, parameters, report: found.report })
+}
+
+impl ModelOptions {
+    /// What a trainer would find in this model and do about it. Needs no ONNX Runtime, and copies
+    /// no weights of an ONNX source.
+    ///
+    /// # Errors
+    /// What reading the model gives; `NotFound` for patterns that match nothing.
+    pub fn inspect(&self) -> Result<ModelReport> {
+        let inspect = || {
+            let (mut graph, published) = read(self)?;
+            Ok(survey(&mut graph, published.as_ref(), self)?.report)
+        };
+        inspect().context(|| format!("model '{}'", self.name))
+    }
+}
+
+fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
+    let dropout = options.dropout.map(f64::from);
+    let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
+    let of = |built: BuiltModel| {
+        let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
+        (graph, Some(Published { config, task, padding, tied }))
+    };
+    let (mut graph, published) = match &options.source {
+        Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
+        Source::Config(config) => {
+            let task = options
+                .task
+                .map_or_else(|| config.default_task(), Ok)
+                .context(|| "a fresh model needs a task")?;
+            of(models::build_with(config, task, None, &load)?)
+        }
+        Source::Onnx(path) => (Graph::read(path)?, None),
+        Source::OnnxBytes(bytes) => (Graph::from_bytes(bytes.clone())?, None),
+    };
+    graph.name.clone_from(&options.name);
+    if published.is_some() && options.gradients.is_some() {
+        return Err(Error::invalid("only an ONNX source can bring its own gradients"));
+    }
+    Ok((graph, published))
+}
+
+/// A parameter as it lies in the graph, and what is to become of it.
+struct Candidate {
+    value: ValueId,
+    name: String,
+    shape: Vec<usize>,
+    dtype: DType,
+    trained: bool,
+    frozen_rows: Vec<usize>,
+}
+
+struct Found {
+    candidates: Vec<Candidate>,
+    report: ModelReport,
+}
+
+/// Mends the graph, finds its parameters, and decides what is trained.
+fn survey(
+    graph: &mut Graph,
+    published: Option<&Published>,
+    options: &ModelOptions,
+) -> Result<Found> {
+    let mut report = ModelReport { model: options.name.clone(), ..ModelReport::default() };
+    let mut aliases = Aliases::default();
+    if let Some(published) = published {
+        let tied = published.tied.iter().cloned();
+        tied.for_each(|(second, first)| aliases.add(&first, &second, true));
+    } else {
+        outputs_in_f32(graph)?;
+        if options.gradients.is_none() {
+            mend(graph, options.import_fixes, &mut report, &mut aliases)?;
+        }
+    }
+    let found = match &options.gradients {
+        Some(given) => precomputed_parameters(graph, &given.outputs)?,
+        None => find_parameters(graph),
+    };
+    let non_trainable = find_non_trainable(graph);
+    let choice = Choice { options, aliases: &aliases, found: &found };
+    choice.check_patterns(&non_trainable)?;
+    let mut candidates = Vec::new();
+    for p in &found {
+        if let (Some(reason), false) = (p.fixed, choice.asked(&p.name)) {
+            report.not_trainable.push(not_trainable(&p.name, &p.shape, p.dtype, reason, true));
+            continue;
+        }
+        let reason = choice.why_frozen(p);
+        let frozen_rows = choice.frozen_rows(p, published)?;
+        let (dtype, trained) = (p.dtype, reason.is_none());
+        let (value, name, shape) = (p.value, p.name.clone(), p.shape.clone());
+        report.parameters.push(aliases.reported(p, reason, &frozen_rows, graph));
+        candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows });
+    }
+    let never = non_trainable.iter();
+    report
+        .not_trainable
+        .extend(never.map(|u| not_trainable(&u.name, &u.shape, u.dtype, u.reason, false)));
+    if options.gradients.is_some() {
+        let named = |n: &ReportedNonTrainable| report.parameters.iter().any(|p| p.name == n.name);
+        let rest = find_parameters(graph).into_iter().filter(GraphParameter::trainable).map(|p| {
+            let reason = "no output is named as its gradient";
+            not_trainable(&p.name, &p.shape, p.dtype, reason, false)
+        });
+        let rest: Vec<ReportedNonTrainable> = rest.filter(|n| !named(n)).collect();
+        report.not_trainable.extend(rest);
+    }
+    Ok(Found { candidates, report })
+}
+
+fn not_trainable(
+    name: &str,
+    shape: &[usize],
+    dtype: DType,
+    reason: &str,
+    on_request: bool,
+) -> ReportedNonTrainable {
+    let (name, shape, reason) = (name.to_owned(), shape.to_vec(), reason.to_owned());
+    ReportedNonTrainable { name, shape, dtype: dtype.name(), reason, on_request }
+}
+
+/// Ties, splits and renames as the options say, and reports what there was.
+fn mend(
+    graph: &mut Graph,
+    import_fixes: ImportFixes,
+    report: &mut ModelReport,
+    aliases: &mut Aliases,
+) -> Result<()> {
+    let twins = find_duplicate_weights(graph);
+    let tied = |t: &DuplicateWeightPair| match import_fixes.twins {
+        DuplicateWeights::Report => false,
+        DuplicateWeights::Embeddings => t.table,
+        DuplicateWeights::All => true,
+    };
+    for t in &twins {
+        let name = |v| graph.value_name(v).to_owned();
+        let (first, second) = (name(t.first), name(t.second));
+        if tied(t) {
+            aliases.add(&first, &second, true);
+        }
+        let (transposed, table, tied) = (t.transposed, t.table, tied(t));
+        report.twins.push(ReportedDuplicates { first, second, transposed, table, tied });
+    }
+    let chosen: Vec<DuplicateWeightPair> = twins.into_iter().filter(tied).collect();
+    if !chosen.is_empty() {
+        tie_duplicate_weights(graph, &chosen)?;
+    }
+    for m in find_shared_initializers(graph) {
+        let uses = m.uses.into_iter().map(|(node, slot)| format!("{node} input {slot}"));
+        report.merged.push(ReportedSharedInitializer {
+            name: m.name,
+            uses: uses.collect(),
+            split: Vec::new(),
+        });
+    }
+    if import_fixes.merged == SharedInitializers::Split {
+        for (new, old) in split_shared_initializers(graph)? {
+            let merged = report.merged.iter_mut().filter(|m| m.name == old);
+            merged.for_each(|m| m.split.push(new.clone()));
+        }
+    }
+    if import_fixes.names {
+        for renamed in restore_names(graph)? {
+            aliases.rename(&renamed);
+            for t in &mut report.twins {
+                let names = [&mut t.first, &mut t.second].into_iter();
+                names.filter(|n| **n == renamed.old).for_each(|n| n.clone_from(&renamed.new));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Other names of parameters.
+#[derive(Default)]
+struct Aliases {
+    /// By the parameter's present name: the other name, and whether it is that of a tied copy.
+    of: HashMap<String, Vec<(String, bool)>>,
+    transposed: Vec<String>,
+}
+
+impl Aliases {
+    fn add(&mut self, name: &str, alias: &str, tied: bool) {
+        self.of.entry(name.to_owned()).or_default().push((alias.to_owned(), tied));
+    }
+
+    fn rename(&mut self, renamed: &Renamed) {
+        let others = self.of.remove(&renamed.old).unwrap_or_default();
+        self.of.insert(renamed.new.clone(), others);
+        self.add(&renamed.new, &renamed.old, false);
+        if renamed.transposed {
+            self.transposed.push(renamed.new.clone());
+        }
+    }
+
+    fn others(&self, name: &str) -> impl Iterator<Item = &(String, bool)> {
+        self.of.get(name).into_iter().flatten()
+    }
+
+    /// Whether a pattern means the parameter.
+    fn means(&self, pattern: &str, name: &str) -> bool {
+        matches(pattern, name) || self.others(name).any(|(other, _)| matches(pattern, other))
+    }
+
+    fn reported(
+        &self,
+        p: &GraphParameter,
+        reason: Option<String>,
+        frozen_rows: &[usize],
+        graph: &Graph,
+    ) -> ReportedParameter {
+        let fed = graph.inputs().contains(&p.value);
+        let origin = match p.origin {
+            _ if fed => "input",
+            Origin::Initializer => "initializer",
+            Origin::Constant => "constant",
+            Origin::Identity => "identity",
+        };
+        let others =
+            |tied: bool| self.others(&p.name).filter(move |o| o.1 == tied).map(|o| o.0.clone());
+        ReportedParameter {
+            name: p.name.clone(),
+            shape: p.shape.clone(),
+            dtype: p.dtype.name(),
+            origin,
+            trained: reason.is_none(),
+            reason,
+            name_in_file: others(false).next(),
+            transposed: self.transposed.contains(&p.name),
+            tied: others(true).collect(),
+            frozen_rows: frozen_rows.to_vec(),
+        }
+    }
+}
+
+/// Which parameters the options mean.
+struct Choice<'a> {
+    options: &'a ModelOptions,
+    aliases: &'a Aliases,
+    found: &'a [GraphParameter],
+}
+
+impl Choice<'_> {
+    fn asked(&self, name: &str) -> bool {
+        self.options.trainable.iter().any(|pattern| self.aliases.means(pattern, name))
+    }
+
+    fn check_patterns(&self, non_trainable: &[NonTrainableTensor]) -> Result<()> {
+        let rows = self.options.frozen_rows.iter().map(|(pattern, _)| pattern);
+        let frozen = self.options.frozen.iter();
+        for pattern in self.options.trainable.iter().chain(frozen).chain(rows) {
+            if self.found.iter().any(|p| self.aliases.means(pattern, &p.name)) {
+                continue;
+            }
+            if let Some(u) = non_trainable.iter().find(|u| matches(pattern, &u.name)) {
+                return Err(Error::unsupported(format!(
+                    "'{}' {}{:?}, which the pattern '{pattern}' names, is no parameter: {}",
+                    u.name, u.dtype, u.shape, u.reason
+                )));
+            }
+            return Err(Error::not_found(format!("no parameter matches the pattern '{pattern}'")));
+        }
+        Ok(())
+    }
+
+    fn why_frozen(&self, p: &GraphParameter) -> Option<String> {
+        if !matches!(p.dtype, DType::F32 | DType::F64) {
+            return Some(format!("{} cannot be trained yet; export the model in f32", p.dtype));
+        }
+        let frozen = self.options.frozen.iter().find(|f| self.aliases.means(f, &p.name));
+        if let Some(pattern) = frozen {
+            return Some(format!("the pattern '{pattern}' freezes it"));
+        }
+        let wanted = self.options.trainable.is_empty() || self.asked(&p.name);
+        (!wanted).then(|| "none of the patterns to train matches it".to_owned())
+    }
+
+    fn frozen_rows(&self, p: &GraphParameter, published: Option<&Published>) -> Result<Vec<usize>> {
+        let padding = published.iter().flat_map(|m| &m.padding);
+        let padding = padding.filter(|row| row.parameter == p.name).map(|row| row.row);
+        let asked = self.options.frozen_rows.iter();
+        let asked = asked.filter(|(pattern, _)| self.aliases.means(pattern, &p.name));
+        let mut rows: Vec<usize> = padding.chain(asked.map(|&(_, row)| row)).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let n = p.shape.first().copied().unwrap_or(0);
+        match rows.iter().find(|&&row| row >= n) {
+            None => Ok(rows),
+            Some(row) => Err(Error::shape(format!(
+                "row {row} of parameter '{}' cannot be frozen: its shape is {:?}",
+                p.name, p.shape
+            ))),
+        }
+    }
+}
+
+/// The parameters that a gradient graph has gradients for.
+fn precomputed_parameters(
+    graph: &Graph,
+    given: &PrecomputedGradients,
+) -> Result<Vec<GraphParameter>> {
+    let outputs: Vec<&str> = graph.outputs().iter().map(|&v| graph.value_name(v)).collect();
+    let gradients = given.gradients.iter().map(|(_, output)| output);
+    for name in gradients.chain([&given.loss]).chain(&given.logits) {
+        if !outputs.contains(&name.as_str()) {
+            let known = outputs.join(", ");
+            return Err(Error::not_found(format!("no output '{name}'; the outputs are {known}")));
+        }
+    }
+    if given.gradients.is_empty() {
+        return Err(Error::invalid("no parameter has an output that is named as its gradient"));
+    }
+    let mut found: Vec<GraphParameter> = Vec::new();
+    for (name, _) in &given.gradients {
+        let value = graph.find(name);
+        let value = value.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))?;
+        if found.iter().any(|p| p.value == value) {
+            return Err(Error::invalid(format!("parameter '{name}' is named twice")));
+        }
+        let (dtype, shape) = match graph.inputs().contains(&value) {
+            true => (graph.value(value).ty.dtype, graph.value(value).ty.static_shape()),
+            false => {
+                let data = parameter_data(graph, value)?;
+                (Some(data.dtype()), Some(data.shape().to_vec()))
+            }
+        };
+        let (Some(dtype), Some(shape)) = (dtype, shape) else {
+            return Err(Error::shape(format!("parameter '{name}' has free dimensions")));
+        };
+        if !dtype.is_float() {
+            return Err(Error::unsupported(format!("parameter '{name}' is {dtype}, not a float")));
+        }
+        let (name, origin) = (name.clone(), Origin::Initializer);
+        found.push(GraphParameter { name, value, shape, dtype, origin, fixed: None });
+    }
+    Ok(found)
+}
+
+/// Moves the parameters' data out of the graph into tensors; they become graph inputs of f32.
+fn take(
+    graph: &mut Graph,
+    candidates: &[Candidate],
+    options: &ModelOptions,
+) -> Result<(Vec<ValueId>, Vec<Parameter>)> {
+    let weights = match &options.gradients {
+        Some(GradientGraph { weights: Some(path), .. }) => Some(Weights::read(path)?),
+        _ => None,
+    };
+    let mut parameters = Vec::new();
+    for c in candidates {
+        let value = value_of(graph, c, weights.as_ref())?;
+        let mut parameter = Parameter::new(c.name.clone(), value, c.trained)?;
+        parameter.still_rows.clone_from(&c.frozen_rows);
+        parameters.push(parameter);
+    }
+    let (wide, plain): (Vec<&Candidate>, Vec<&Candidate>) =
+        candidates.iter().partition(|c| c.dtype == DType::F64);
+    let plain: Vec<ValueId> = plain.iter().map(|c| c.value).collect();
+    make_inputs(graph, &plain)?;
+    let mut narrowed = HashMap::new();
+    for c in wide {
+        narrowed.insert(c.value, hold_in_f32(graph, c.value, &c.shape)?);
+    }
+    graph.prune();
+    // The weights were copied; what is left must not keep their file in memory.
+    graph.detach();
+    let id = |c: &Candidate| narrowed.get(&c.value).copied().unwrap_or(c.value);
+    Ok((candidates.iter().map(id).collect(), parameters))
+}
+
+/// A parameter's values in f32.
+fn value_of(graph: &Graph, c: &Candidate, weights: Option<&Weights>) -> Result<Tensor> {
+    let name = &c.name;
+    if !matches!(c.dtype, DType::F32 | DType::F64) {
+        return Err(Error::unsupported(format!(
+            "parameter '{name}' is {}; only f32 and f64 graphs can be trained, export the model \
+             in f32",
+            c.dtype
+        )));
+    }
+    if graph.inputs().contains(&c.value) {
+        let weights = weights.ok_or_else(|| {
+            Error::invalid(format!(
+                "parameter '{name}' is an input of the graph and has no value; give a weights \
+                 file that holds it"
+            ))
+        })?;
+        let found = weights.find(name);
+        let shape = found.map(|view| view.shape.to_vec()).ok_or_else(|| {
+            Error::not_found(format!("the weights file has no parameter '{name}'"))
+        })?;
+        if shape != c.shape {
+            return Err(Error::shape(format!(
+                "parameter '{name}' is {:?}, in the weights file {shape:?}",
+                c.shape
+            )));
+        }
+        return Tensor::from_bytes(DType::F32, &shape, &weights.f32_bytes(name)?);
+    }
+    let data = parameter_data(graph, c.value)?;
+    if c.dtype == DType::F32 {
+        return data.to_tensor();
+    }
+    let values: Vec<f32> = data.to_f64s()?.into_iter().map(|v| v as f32).collect();
+    Tensor::from_slice(&c.shape, &values)
+}

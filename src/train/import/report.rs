@@ -1,0 +1,192 @@
+//! What was found in a model's graph and what was done about it, for people and as JSON.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+
+/// Items of a list that texts name before they only count.
+const SHOWN: usize = 4;
+
+/// A parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportedParameter {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type in the file, e.g. `f32`. f64 parameters are held in f32.
+    pub dtype: &'static str,
+    /// Where it lies: `initializer`, `constant`, `identity` or `input`.
+    pub origin: &'static str,
+    /// Whether it is trained.
+    pub trained: bool,
+    /// Why it is not trained.
+    pub reason: Option<String>,
+    /// Its name in the file, where that is another one.
+    pub name_in_file: Option<String>,
+    /// Whether the file holds the transpose of what the state dict has under the name.
+    pub transposed: bool,
+    /// Other names of it: copies in the file that were tied to it.
+    pub tied: Vec<String>,
+    /// Rows that stay as they are.
+    pub frozen_rows: Vec<usize>,
+}
+
+/// A parameter that very likely stands for several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportedSharedInitializer {
+    /// Its name.
+    pub name: String,
+    /// The nodes that read it, each with the slot.
+    pub uses: Vec<String>,
+    /// Names of the copies that it was split into, beside itself; empty when it was not split.
+    pub split: Vec<String>,
+}
+
+/// Two matrices with the same elements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportedDuplicates {
+    /// The one that stays.
+    pub first: String,
+    /// The other.
+    pub second: String,
+    /// Whether the other is the transpose.
+    pub transposed: bool,
+    /// Whether one is a lookup table.
+    pub table: bool,
+    /// Whether they are one parameter now.
+    pub tied: bool,
+}
+
+/// A tensor of the graph that is not trained unless it is asked for by name, or never.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportedNonTrainable {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type.
+    pub dtype: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Whether naming it among `trainable` trains it.
+    pub on_request: bool,
+}
+
+/// What was found in a model's graph, and what was done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ModelReport {
+    /// The model's name.
+    pub model: String,
+    /// Its parameters, trained or frozen, in graph order.
+    pub parameters: Vec<ReportedParameter>,
+    /// Parameters that stand for several.
+    pub merged: Vec<ReportedSharedInitializer>,
+    /// Pairs of equal matrices.
+    pub twins: Vec<ReportedDuplicates>,
+    /// What is no parameter, and why.
+    pub not_trainable: Vec<ReportedNonTrainable>,
+}
+
+impl ModelReport {
+    /// One JSON object with the fields of this struct.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// One line: how many parameters and elements, and how many are trained.
+    pub fn summary(&self) -> String {
+        let elements = |trained: bool| -> usize {
+            let chosen = self.parameters.iter().filter(|p| p.trained || !trained);
+            chosen.map(|p| p.shape.iter().product::<usize>()).sum()
+        };
+        let n_trained = self.parameters.iter().filter(|p| p.trained).count();
+        format!(
+            "model '{}': {} parameters with {} elements; {n_trained} with {} are trained",
+            self.model,
+            self.parameters.len(),
+            elements(false),
+            elements(true)
+        )
+    }
+
+    /// What should be looked at before training: parameters that are trained as one although the
+    /// model very likely keeps them apart, shared embeddings that are trained apart, quantised
+    /// weights.
+    pub fn warnings(&self) -> Vec<String> {
+        let merged = self.merged.iter().filter(|m| m.split.is_empty());
+        let mut lines: Vec<String> = merged
+            .map(|m| {
+                let (name, uses) = (&m.name, listed(&m.uses));
+                format!("'{name}' is read in {} places and trained as one: {uses}", m.uses.len())
+            })
+            .collect();
+        let apart = self.twins.iter().filter(|t| t.table && !t.tied);
+        lines.extend(apart.map(|t| {
+            format!("'{}' and '{}' hold the same and are trained apart", t.first, t.second)
+        }));
+        let never: Vec<&ReportedNonTrainable> = self
+            .not_trainable
+            .iter()
+            .filter(|t| !t.on_request && t.reason.starts_with("quantised"))
+            .collect();
+        if let Some(first) = never.first() {
+            let (n, reason) = (never.len(), &first.reason);
+            let names: Vec<String> = never.iter().map(|t| t.name.clone()).collect();
+            lines.push(format!("{n} tensors are not trained, {}: {reason}", listed(&names)));
+        }
+        lines
+    }
+}
+
+/// The first items and how many more there are.
+fn listed(items: &[String]) -> String {
+    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+impl Display for ModelReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.summary())?;
+        for m in &self.merged {
+            let (name, uses) = (&m.name, listed(&m.uses));
+            write!(f, "  merged: '{name}', read in {} places: {uses}; ", m.uses.len())?;
+            match m.split.len() {
+                0 => writeln!(f, "trained as one")?,
+                n => writeln!(f, "split into {}: {name}, {}", n + 1, listed(&m.split))?,
+            }
+        }
+        for t in &self.twins {
+            let done = if t.tied { "tied" } else { "trained apart" };
+            let turned = if t.transposed { ", transposed" } else { "" };
+            writeln!(f, "  equal: '{}' and '{}'{turned}; {done}", t.first, t.second)?;
+        }
+        for p in &self.parameters {
+            self.write_parameter(f, p)?;
+        }
+        for t in &self.not_trainable {
+            writeln!(f, "  not trained: '{}' {}{:?}: {}", t.name, t.dtype, t.shape, t.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl ModelReport {
+    /// A line for each thing that is worth telling of a parameter.
+    fn write_parameter(&self, f: &mut fmt::Formatter<'_>, p: &ReportedParameter) -> fmt::Result {
+        if let Some(old) = &p.name_in_file {
+            let turned = if p.transposed { ", which holds its transpose" } else { "" };
+            writeln!(f, "  renamed: '{}', in the file '{old}'{turned}", p.name)?;
+        }
+        if let Some(reason) = &p.reason {
+            writeln!(f, "  frozen: '{}': {reason}", p.name)?;
+        }
+        if !p.frozen_rows.is_empty() {
+            writeln!(f, "  frozen rows: '{}' {:?}", p.name, p.frozen_rows)?;
+        }
+        Ok(())
+    }
+}

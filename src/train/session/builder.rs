@@ -1,0 +1,119 @@
+//! What a model's sessions are made from: its graph, which of its values are parameters, its loss.
+
+use super::bound::{BoundSession, Program};
+use crate::autodiff::LossSpec;
+use crate::error::Result;
+use crate::onnx::{Graph, ValueId};
+use crate::runtime::{CancelToken, SessionOptions};
+use crate::tensor::DType;
+use crate::train::batch::{Batch, Signature};
+use crate::train::graphs::{
+    EvaluationGraph, PrecomputedGradients, TrainingGraph, evaluation_graph, mutual_training_graph,
+    precomputed_evaluation_graph, precomputed_graph,
+};
+use crate::train::parameter::Parameter;
+
+/// What sessions are made from.
+pub(in crate::train) struct SessionBuilder {
+    /// The forward graph; its parameters are inputs without data.
+    pub graph: Graph,
+    /// The parameters' values in the graph.
+    pub ids: Vec<ValueId>,
+    pub spec: LossSpec,
+    pub signature: Signature,
+    /// The outputs that are the model's gradients, where it computes them itself.
+    pub given: Option<PrecomputedGradients>,
+    /// Temperature of mutual learning, when it is on.
+    pub mutual: Option<f64>,
+    /// Ends this model's runs; given to every session.
+    pub cancel_token: Option<CancelToken>,
+}
+
+impl SessionBuilder {
+    /// The training graph for a batch, and which parameters it has gradients for.
+    pub fn training_graph(
+        &self,
+        parameters: &[Parameter],
+        batch: Batch,
+    ) -> Result<(TrainingGraph, Vec<usize>)> {
+        let shapes = self.signature.shapes(batch);
+        let trained: Vec<usize> =
+            (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
+        let graph = match &self.given {
+            Some(given) => {
+                let name = |i: &usize| &parameters[*i].name;
+                let of = |i| given.gradients.iter().find(|(p, _)| p == name(i)).cloned();
+                let gradients = trained.iter().filter_map(of).collect();
+                precomputed_graph(
+                    &self.graph,
+                    &PrecomputedGradients { gradients, ..given.clone() },
+                    &shapes,
+                )?
+            }
+            None => {
+                let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
+                mutual_training_graph(&self.graph, &ids, &self.spec, &shapes, self.mutual)?
+            }
+        };
+        Ok((graph, trained))
+    }
+
+    fn evaluation_graph(&self, batch: Batch, labelled: bool) -> Result<EvaluationGraph> {
+        let shapes = self.signature.shapes(batch);
+        match &self.given {
+            Some(given) => {
+                let with_loss = labelled || given.logits.is_empty();
+                precomputed_evaluation_graph(&self.graph, given, with_loss, &shapes)
+            }
+            None => evaluation_graph(&self.graph, &[], labelled.then_some(&self.spec), &shapes),
+        }
+    }
+
+    /// A training session for the shapes of a batch, bound to the parameters and gradients.
+    pub fn training(
+        &self,
+        parameters: &mut [Parameter],
+        batch: Batch,
+        options: &SessionOptions,
+    ) -> Result<BoundSession> {
+        let (graph, trained) = self.training_graph(parameters, batch)?;
+        let gradients: Vec<(usize, String)> = trained
+            .iter()
+            .zip(&graph.grads)
+            .filter_map(|(&i, name)| Some((i, name.clone()?)))
+            .collect();
+        let outputs = typed(&graph.logits);
+        let program = Program {
+            bytes: &graph.bytes,
+            inputs: &graph.data_inputs,
+            gradients: &gradients,
+            loss: Some(&graph.loss),
+            outputs: &outputs,
+        };
+        BoundSession::new(&program, parameters, options, self.cancel_token.as_ref())
+    }
+
+    /// A session for evaluation.
+    pub fn evaluation(
+        &self,
+        parameters: &mut [Parameter],
+        batch: Batch,
+        labelled: bool,
+        options: &SessionOptions,
+    ) -> Result<BoundSession> {
+        let graph = self.evaluation_graph(batch, labelled)?;
+        let outputs = typed(&graph.logits);
+        let program = Program {
+            bytes: &graph.bytes,
+            inputs: &graph.data_inputs,
+            gradients: &[],
+            loss: graph.loss.as_deref(),
+            outputs: &outputs,
+        };
+        BoundSession::new(&program, parameters, options, self.cancel_token.as_ref())
+    }
+}
+
+fn typed(logits: &[(String, Vec<usize>)]) -> Vec<(String, DType, Vec<usize>)> {
+    logits.iter().map(|(name, shape)| (name.clone(), DType::F32, shape.clone())).collect()
+}
