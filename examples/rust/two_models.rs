@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::text::{
-    CorpusOptions, Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, SpecialToken, Tokenizer,
+    Corpus, CorpusOptions, Dataset, EncodeOptions, Loader, LoaderOptions, SpecialToken, Tokenizer,
     TokenizerStyle, TokenizerTrainOptions,
 };
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
@@ -25,7 +25,9 @@ fn model(name: &str, tokenizer: &Tokenizer, corpus: &Corpus) -> ModelOptions {
         dropout: 0.1,
     };
     let mut config = if name == "bert" { Config::bert(&sizes) } else { Config::gpt2(&sizes) };
-    let pad = tokenizer.special_token_id(SpecialToken::Pad).or(tokenizer.special_token_id(SpecialToken::Eos));
+    let pad = tokenizer
+        .special_token_id(SpecialToken::Pad)
+        .or(tokenizer.special_token_id(SpecialToken::Eos));
     config.pad_token_id = pad.map(|id| id as usize);
     config.labels = corpus.labels().names().to_vec();
     let task = Task::SequenceClassification { num_labels: corpus.labels().len() };

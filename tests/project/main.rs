@@ -1,5 +1,6 @@
 //! The project itself: what the architecture forbids, and whether the pages say what is so.
 
+mod folders;
 mod layers;
 mod operators_doc;
 mod readme;
