@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use crate::runtime;
 use std::collections::BTreeMap;
 
 use mmopt::autodiff::{LossKind, LossSpec};
@@ -12,16 +13,6 @@ use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
     NonFinite, PrecomputedGradients, find_non_finite, precomputed_graph, training_graph,
 };
-
-fn runtime() -> bool {
-    match mmopt::runtime::load(None) {
-        Ok(_) => true,
-        Err(e) => {
-            eprintln!("not run: no ONNX Runtime ({e})");
-            false
-        }
-    }
-}
 
 /// loss = Σ (x w)², with its gradient when `with_gradient`.
 fn squares() -> Graph {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use crate::runtime;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -96,16 +97,6 @@ fn mutate(graph: &mut Graph, random: &mut Random) {
             let v = random.pick(&constants);
             let list: Vec<i64> = (0..random.below(4)).map(|_| random.pick(EXTREMES)).collect();
             graph.set_initializer(v, TensorData::ints(&list));
-        }
-    }
-}
-
-fn runtime() -> bool {
-    match mmopt::runtime::load(None) {
-        Ok(_) => true,
-        Err(e) => {
-            eprintln!("not run: no ONNX Runtime ({e})");
-            false
         }
     }
 }

@@ -5,3 +5,14 @@ mod graphs;
 mod hostile;
 mod oracle;
 mod rules;
+
+/// Whether a runtime is there; says so where it is not.
+fn runtime() -> bool {
+    match mmopt::runtime::load(None) {
+        Ok(_) => true,
+        Err(e) => {
+            eprintln!("not run: no ONNX Runtime ({e})");
+            false
+        }
+    }
+}

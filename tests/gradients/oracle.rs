@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use crate::runtime;
 use std::path::Path;
 
 use mmopt::error::Kind;
@@ -10,16 +11,6 @@ use mmopt::runtime::Device;
 use mmopt_tools::oracle::Oracle;
 
 const BOUND: f64 = 1e-4;
-
-fn runtime() -> bool {
-    match mmopt::runtime::load(None) {
-        Ok(_) => true,
-        Err(e) => {
-            eprintln!("not run: no ONNX Runtime ({e})");
-            false
-        }
-    }
-}
 
 /// Checks every file below `root`; returns how many there were.
 fn check(root: &Path) -> usize {

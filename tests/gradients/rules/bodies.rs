@@ -15,7 +15,7 @@ use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::training_graph;
 
 use super::case::session_options;
-use super::runtime;
+use crate::runtime;
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let names = |n: &[&str]| n.iter().map(|n| (*n).to_owned()).collect();

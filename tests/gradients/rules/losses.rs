@@ -11,7 +11,7 @@ use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::training_graph;
 
 use super::case::{Random, device, session_options};
-use super::runtime;
+use crate::runtime;
 
 /// A model whose output `name` is its only parameter, of the given shape.
 fn model(outputs: &[(&str, &[usize])], dtype: DType) -> (Graph, Vec<ValueId>) {

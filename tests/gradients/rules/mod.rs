@@ -19,6 +19,7 @@ mod losses;
 pub mod lowered;
 pub mod microsoft;
 
+use crate::runtime;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -31,17 +32,6 @@ use mmopt_tools::dump::Dump;
 
 fn all_cases() -> Vec<Case> {
     [elementwise::cases(), data::cases(), layers::cases(), image::cases(), edges::cases()].concat()
-}
-
-/// Whether a runtime is there; says so where it is not.
-pub fn runtime() -> bool {
-    match mmopt::runtime::load(None) {
-        Ok(_) => true,
-        Err(e) => {
-            eprintln!("not run: no ONNX Runtime ({e})");
-            false
-        }
-    }
 }
 
 /// Checks cases and tells of each that was not run why. `MMOPT_GRADCHECK_DUMP` names a folder that
