@@ -372,10 +372,10 @@ enum mmopt_gradient_action
      */
     MMOPT_GRADIENT_ACTION_USE = 0,
     /**
-     * The host has dealt with this parameter: the step leaves its value and moments alone, and its
+     * The host has handled this parameter: the step leaves its value and moments alone, and its
      * gradient counts neither for clipping nor for sharing.
      */
-    MMOPT_GRADIENT_ACTION_TAKEN = 1,
+    MMOPT_GRADIENT_ACTION_HANDLED = 1,
     /**
      * The step fails with MMOPT_CODE_CANCELLED.
      */

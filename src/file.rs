@@ -1,4 +1,4 @@
-//! Files: mapped for reading; written beside their place, flushed, then renamed.
+//! Files: mapped for reading; written under a temporary name, flushed, then renamed.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,8 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Writes beside `path`, flushes to disk, renames; on failure nothing is left behind.
+/// Writes under a temporary name beside `path`, flushes to disk, renames; on failure the temporary
+/// file is removed.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let temporary = with_suffix(path, ".partial");
     let attempt = || -> Result<()> {

@@ -1,5 +1,5 @@
-//! Zeroed host memory for tensors. Large blocks come straight from the system: their pages cost
-//! nothing until they are written, and are asked to be large ones.
+//! Zeroed host memory for tensors. Large blocks are mapped from the system: their pages cost nothing
+//! until they are written, and are large where the system offers it.
 
 use crate::error::{Error, Kind, Result};
 use crate::pin::Pin;
@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 
 /// A large page.
 const PAGE: usize = 2 << 20;
-/// An ordinary page: a block's first and last one hold nothing else.
+/// An ordinary page; a mapped block shares its first and last one with nothing else.
 const SMALL_PAGE: usize = 4096;
 
 /// One cache line; vectors of it give 64-byte alignment without unsafe code.
@@ -15,7 +15,7 @@ const SMALL_PAGE: usize = 4096;
 #[repr(C, align(64))]
 struct Line([u64; 8]);
 
-/// Numbers that begin as zeros, aligned to 64 bytes: no vector register's load crosses a line.
+/// Floats initialised to zeros, aligned to 64 bytes: no vector register's load crosses a line.
 pub(crate) struct Floats {
     lines: Vec<Line>,
     len: usize,
@@ -43,11 +43,11 @@ impl std::ops::DerefMut for Floats {
 
 enum Store {
     Lines(Vec<Line>),
-    // The pin goes before the memory.
+    // The pin is dropped before the memory.
     Map { pin: Option<Pin>, map: MmapMut, start: usize },
 }
 
-/// Memory that begins as zeros, aligned to 64 bytes.
+/// Memory initialised to zeros, aligned to 64 bytes.
 pub(crate) struct Memory {
     store: Store,
     len: usize,
@@ -56,10 +56,10 @@ pub(crate) struct Memory {
 impl Memory {
     /// `len` bytes of zeros; an error when the system has none left for a large block.
     ///
-    /// From 2 MB on the block begins on a large page but for up to 62 KB, and the system is asked
-    /// to use such pages (Linux, where it offers them on request): walks with strides, as
-    /// transposed views need, then miss the address cache less. The few kilobytes differ from
-    /// block to block, so that arrays walked side by side do not meet in the same cache sets.
+    /// From 2 MB on the block begins at most 62 KB after the start of a large page, and the system
+    /// is asked to use large pages (Linux, with transparent huge pages on request): strided access,
+    /// as transposed views need, then misses the TLB less. The offset differs from block to block,
+    /// so that arrays that are read together do not compete for the same cache sets.
     pub fn zeroed(len: usize) -> Result<Self> {
         if len < PAGE {
             let lines = bytemuck::allocation::zeroed_vec(len.div_ceil(64));
@@ -98,7 +98,8 @@ impl Memory {
         }
     }
 
-    /// Lets a device copy a large block directly, where the machine can; does nothing else.
+    /// Pins a large block so that the device copies it directly; without effect where that is not
+    /// possible.
     pub fn pin(&mut self, device: i32) {
         if let Store::Map { pin: pin @ None, map, start } = &mut self.store {
             let first = *start - *start % SMALL_PAGE;
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_is_is_an_error() {
+    fn more_than_the_system_has_is_an_error() {
         assert!(Memory::zeroed(usize::MAX / 4).is_err());
         assert!(Memory::zeroed(usize::MAX - 100).is_err());
     }

@@ -2,88 +2,75 @@
 //!
 //! Copies between a device and ordinary memory go through the driver's own small buffer; memory
 //! that is *pinned* (registered with the driver) is read and written by the device itself, at the
-//! bus's full rate and without the processor. The driver is opened by name at first use, so that
-//! nothing depends on it; where it is missing or refuses, memory stays as it is and everything
-//! works more slowly.
+//! bus's full rate and without the processor. The driver is loaded at first use, so that
+//! nothing links to it; where it is missing or fails, memory stays unpinned and copies are slower.
 
-use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::ptr::null_mut;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
-use once_cell::sync::OnceCell;
+use libloading::Library;
 
 /// The names of the driver's library.
-const NAMES: [&CStr; 2] = [c"libcuda.so.1", c"libcuda.so"];
+const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
 /// For every context, not only the one that is current: `CU_MEMHOSTREGISTER_PORTABLE`.
 const PORTABLE: c_uint = 1;
 
-type Context = *mut c_void;
+type CudaContext = *mut c_void;
 
 /// The driver's functions in use; each returns 0 when it worked (CUDA driver API).
 struct Driver {
     device: unsafe extern "C" fn(*mut c_int, c_int) -> c_int,
-    retain: unsafe extern "C" fn(*mut Context, c_int) -> c_int,
-    push: unsafe extern "C" fn(Context) -> c_int,
-    pop: unsafe extern "C" fn(*mut Context) -> c_int,
+    retain: unsafe extern "C" fn(*mut CudaContext, c_int) -> c_int,
+    push: unsafe extern "C" fn(CudaContext) -> c_int,
+    pop: unsafe extern "C" fn(*mut CudaContext) -> c_int,
     register: unsafe extern "C" fn(*mut c_void, usize, c_uint) -> c_int,
     unregister: unsafe extern "C" fn(*mut c_void) -> c_int,
-    /// The contexts that are held, by device; for the rest of the process.
-    held: Mutex<Vec<(i32, usize)>>,
+    /// The retained contexts by device; never released.
+    retained: Mutex<Vec<(i32, usize)>>,
 }
 
-/// A pinned block; dropping it lets the block go.
+/// A pinned block; dropping it unpins the block.
 #[derive(Debug)]
 pub(crate) struct Pin {
     device: i32,
     start: usize,
 }
 
-/// A function of a library, if it has one of that name.
-///
-/// # Safety
-/// `F` must be the type of a function pointer, and that function's.
-unsafe fn function<F: Copy>(library: *mut c_void, name: &CStr) -> Option<F> {
-    const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-    // SAFETY: an open library and a NUL-terminated name.
-    let found = unsafe { libc::dlsym(library, name.as_ptr()) };
-    // SAFETY: the caller's promise; a function pointer is as large as the address.
-    (!found.is_null()).then(|| unsafe { std::mem::transmute_copy(&found) })
-}
-
 impl Driver {
     /// The driver, if this machine has one.
-    fn get() -> Option<&'static Self> {
-        static DRIVER: OnceCell<Option<Driver>> = OnceCell::new();
+    fn loaded() -> Option<&'static Self> {
+        static DRIVER: OnceLock<Option<Driver>> = OnceLock::new();
         DRIVER.get_or_init(Self::open).as_ref()
     }
 
     fn open() -> Option<Self> {
-        // SAFETY: names are NUL-terminated; the library stays open.
-        let library = NAMES.iter().find_map(|name| unsafe {
-            let library = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-            (!library.is_null()).then_some(library)
-        })?;
-        // SAFETY: an open library; the types are those of the driver API's header.
+        // SAFETY: loading the driver's library only runs its initialisers.
+        let library = NAMES.into_iter().find_map(|name| unsafe { Library::new(name) }.ok())?;
+        // SAFETY: the types are those of the driver API's header, and the library stays open for the
+        // rest of the process.
         unsafe {
-            let init: unsafe extern "C" fn(c_uint) -> c_int = function(library, c"cuInit")?;
+            let init: unsafe extern "C" fn(c_uint) -> c_int = *library.get(c"cuInit").ok()?;
             let driver = Self {
-                device: function(library, c"cuDeviceGet")?,
-                retain: function(library, c"cuDevicePrimaryCtxRetain")?,
-                push: function(library, c"cuCtxPushCurrent_v2")?,
-                pop: function(library, c"cuCtxPopCurrent_v2")?,
-                register: function(library, c"cuMemHostRegister_v2")?,
-                unregister: function(library, c"cuMemHostUnregister")?,
-                held: Mutex::new(Vec::new()),
+                device: *library.get(c"cuDeviceGet").ok()?,
+                retain: *library.get(c"cuDevicePrimaryCtxRetain").ok()?,
+                push: *library.get(c"cuCtxPushCurrent_v2").ok()?,
+                pop: *library.get(c"cuCtxPopCurrent_v2").ok()?,
+                register: *library.get(c"cuMemHostRegister_v2").ok()?,
+                unregister: *library.get(c"cuMemHostUnregister").ok()?,
+                retained: Mutex::new(Vec::new()),
             };
-            (init(0) == 0).then_some(driver)
+            let works = init(0) == 0;
+            std::mem::forget(library);
+            works.then_some(driver)
         }
     }
 
     /// The context that the device's sessions share.
-    fn context(&self, device: i32) -> Option<Context> {
-        let mut held = self.held.lock().ok()?;
-        if let Some(&(_, context)) = held.iter().find(|(d, _)| *d == device) {
-            return Some(context as Context);
+    fn context(&self, device: i32) -> Option<CudaContext> {
+        let mut retained = self.retained.lock().ok()?;
+        if let Some(&(_, context)) = retained.iter().find(|(d, _)| *d == device) {
+            return Some(context as CudaContext);
         }
         let (mut number, mut context) = (0, null_mut());
         // SAFETY: both are places for the outputs.
@@ -92,15 +79,15 @@ impl Driver {
                 && (self.retain)(&raw mut context, number) == 0
         };
         made.then(|| {
-            held.push((device, context as usize));
+            retained.push((device, context as usize));
             context
         })
     }
 
-    /// Runs `f` where the device's context is current; false when it cannot be.
+    /// Runs `f` with the device's context current; false when that fails.
     fn within(&self, device: i32, f: impl FnOnce() -> bool) -> bool {
         let Some(context) = self.context(device) else { return false };
-        // SAFETY: a context that is held; what is pushed is popped.
+        // SAFETY: a retained context; what is pushed is popped.
         unsafe {
             if (self.push)(context) != 0 {
                 return false;
@@ -114,12 +101,12 @@ impl Driver {
 }
 
 impl Pin {
-    /// Pins `len` bytes from `start`; `None` where there is no driver or it refuses.
+    /// Pins `len` bytes from `start`; `None` where there is no driver or it fails.
     ///
     /// # Safety
     /// The memory must stay valid until the pin is dropped.
     pub unsafe fn new(device: i32, start: *mut u8, len: usize) -> Option<Self> {
-        let driver = Driver::get()?;
+        let driver = Driver::loaded()?;
         // SAFETY: the caller's promise.
         let register = || unsafe { (driver.register)(start.cast(), len, PORTABLE) == 0 };
         driver.within(device, register).then_some(Self { device, start: start as usize })
@@ -128,9 +115,9 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        if let Some(driver) = Driver::get() {
-            // SAFETY: the block was registered and still lives. At the process's end the driver
-            // may be gone already, and says so.
+        if let Some(driver) = Driver::loaded() {
+            // SAFETY: the block was registered and still lives. At the end of the process
+            // the driver may be unloaded already; then the call fails.
             driver.within(self.device, || unsafe {
                 (driver.unregister)(self.start as *mut c_void) == 0
             });

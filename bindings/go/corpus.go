@@ -8,51 +8,51 @@ import (
 	"unsafe"
 )
 
-// Format is how a file of labelled texts is laid out.
-type Format uint32
+// CorpusFormat is the format of a file of labelled texts.
+type CorpusFormat uint32
 
 // The formats.
 const (
-	// FormatAuto goes by the ending: .csv, .jsonl or .json, else tabs.
-	FormatAuto  Format = C.MMOPT_FORMAT_AUTO
-	FormatTSV   Format = C.MMOPT_FORMAT_TSV
-	FormatCSV   Format = C.MMOPT_FORMAT_CSV
-	FormatJSONL Format = C.MMOPT_FORMAT_JSONL
+	// CorpusFormatAuto goes by the ending: .csv, .jsonl or .json, else tabs.
+	CorpusFormatAuto  CorpusFormat = C.MMOPT_CORPUS_FORMAT_AUTO
+	CorpusFormatTSV   CorpusFormat = C.MMOPT_CORPUS_FORMAT_TSV
+	CorpusFormatCSV   CorpusFormat = C.MMOPT_CORPUS_FORMAT_CSV
+	CorpusFormatJSONL CorpusFormat = C.MMOPT_CORPUS_FORMAT_JSONL
 )
 
-// Header says whether the first line of a table names its columns.
-type Header uint32
+// CorpusHeader says whether the first line of a table names its columns.
+type CorpusHeader uint32
 
 // What a first line may be.
 const (
-	HeaderAuto Header = C.MMOPT_HEADER_AUTO
-	HeaderYes  Header = C.MMOPT_HEADER_YES
-	HeaderNo   Header = C.MMOPT_HEADER_NO
+	CorpusHeaderAuto CorpusHeader = C.MMOPT_CORPUS_HEADER_AUTO
+	CorpusHeaderYes  CorpusHeader = C.MMOPT_CORPUS_HEADER_YES
+	CorpusHeaderNo   CorpusHeader = C.MMOPT_CORPUS_HEADER_NO
 )
 
-// Documents is how plain text is cut.
-type Documents uint32
+// SampleBy is what becomes one example of a file of plain text.
+type SampleBy uint32
 
-// The ways.
+// What one example may be.
 const (
-	// Paragraphs are lines up to a blank one.
-	Paragraphs Documents = C.MMOPT_DOCUMENTS_PARAGRAPHS
-	// Lines are those that are not blank.
-	Lines Documents = C.MMOPT_DOCUMENTS_LINES
-	// WholeFile is one document.
-	WholeFile Documents = C.MMOPT_DOCUMENTS_FILE
+	// SampleByParagraph: lines up to a blank one.
+	SampleByParagraph SampleBy = C.MMOPT_SAMPLE_BY_PARAGRAPH
+	// SampleByLine: each line that is not blank.
+	SampleByLine SampleBy = C.MMOPT_SAMPLE_BY_LINE
+	// SampleByDocument: the whole file.
+	SampleByDocument SampleBy = C.MMOPT_SAMPLE_BY_DOCUMENT
 )
 
 // CorpusOptions say how labelled texts are read; their zero value is the default.
 type CorpusOptions struct {
-	Format Format
-	Header Header
+	Format CorpusFormat
+	Header CorpusHeader
 	// TextColumn, PairColumn and LabelColumn are names, or numbers from "0". Empty: the first
 	// column (in JSON the keys text or sentence), none, the second (in JSON label).
 	TextColumn, PairColumn, LabelColumn string
 	// Unlabelled files have no labels.
 	Unlabelled bool
-	// LabelsOf gives the classes, for evaluation data those of the training data; nil takes those
+	// LabelsOf has the classes, for evaluation data those of the training data; nil takes those
 	// seen.
 	LabelsOf *Corpus
 }
@@ -112,7 +112,7 @@ func ReadClassification(path string, options *CorpusOptions) (*Corpus, error) {
 }
 
 // ReadTokenClassification reads lines with a word first and its tag last, blank lines between sentences.
-// labelsOf gives the tags; nil takes those of the file.
+// labelsOf has the tags; nil takes those of the file.
 func ReadTokenClassification(path string, labelsOf *Corpus) (*Corpus, error) {
 	var a arena
 	defer a.free()
@@ -123,7 +123,7 @@ func ReadTokenClassification(path string, labelsOf *Corpus) (*Corpus, error) {
 	})
 }
 
-// ReadQuestionAnswering reads questions about contexts, of the SQuAD form or one object a line.
+// ReadQuestionAnswering reads questions about contexts: SQuAD, or one object a line.
 func ReadQuestionAnswering(path string) (*Corpus, error) {
 	var a arena
 	defer a.free()
@@ -134,12 +134,12 @@ func ReadQuestionAnswering(path string) (*Corpus, error) {
 }
 
 // ReadPlainText reads text for language modelling.
-func ReadPlainText(path string, documents Documents) (*Corpus, error) {
+func ReadPlainText(path string, sampleBy SampleBy) (*Corpus, error) {
 	var a arena
 	defer a.free()
 	p := a.text(path)
 	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
-		return C.mmopt_corpus_read_plain_text(p, C.uint32_t(documents), made)
+		return C.mmopt_corpus_read_plain_text(p, C.uint32_t(sampleBy), made)
 	})
 }
 
@@ -158,7 +158,7 @@ func FromTexts(texts, labels []string, labelsOf *Corpus) (*Corpus, error) {
 	})
 }
 
-// Synthetic generates n labelled sentences of two classes. labelNoise is the share of wrong labels.
+// Synthetic generates n labelled sentences of two classes. labelNoise is the fraction of wrong labels.
 func Synthetic(n int, seed uint64, labelNoise float64) (*Corpus, error) {
 	var a arena
 	size := a.size("n", n)
@@ -168,10 +168,10 @@ func Synthetic(n int, seed uint64, labelNoise float64) (*Corpus, error) {
 }
 
 // Split divides a corpus in training and evaluation; equal texts stay on one side.
-func (c *Corpus) Split(evalShare float64, seed uint64) (train, eval *Corpus, err error) {
+func (c *Corpus) Split(evalFraction float64, seed uint64) (train, eval *Corpus, err error) {
 	defer runtime.KeepAlive(c)
 	var first, second *C.mmopt_corpus
-	err = take(C.mmopt_corpus_split(c.c(), C.double(evalShare), C.uint64_t(seed), &first, &second))
+	err = take(C.mmopt_corpus_split(c.c(), C.double(evalFraction), C.uint64_t(seed), &first, &second))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -184,7 +184,7 @@ func (c *Corpus) Len() int {
 	return int(C.mmopt_corpus_n_examples(c.c()))
 }
 
-// MajorityFraction is the accuracy of always answering the most frequent class.
+// MajorityFraction is the accuracy of always predicting the most frequent class.
 func (c *Corpus) MajorityFraction() float64 {
 	defer runtime.KeepAlive(c)
 	return float64(C.mmopt_corpus_majority_fraction(c.c()))

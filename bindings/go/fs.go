@@ -110,9 +110,9 @@ func ReadQuestionsFS(fsys fs.FS, name string) (*Corpus, error) {
 }
 
 // ReadPlainTextFS is ReadPlainText from a file system.
-func ReadPlainTextFS(fsys fs.FS, name string, documents Documents) (*Corpus, error) {
+func ReadPlainTextFS(fsys fs.FS, name string, sampleBy SampleBy) (*Corpus, error) {
 	return fromFile(fsys, name, func(path string) (*Corpus, error) {
-		return ReadPlainText(path, documents)
+		return ReadPlainText(path, sampleBy)
 	})
 }
 

@@ -15,8 +15,8 @@ type GradientAction uint32
 const (
 	// UseGradient lets the step use the gradient as it is now.
 	UseGradient GradientAction = C.MMOPT_GRADIENT_ACTION_USE
-	// GradientTaken: the host has dealt with this parameter; the step leaves it alone.
-	GradientTaken GradientAction = C.MMOPT_GRADIENT_ACTION_HANDLED
+	// GradientHandled: the host has handled this parameter; the step leaves it alone.
+	GradientHandled GradientAction = C.MMOPT_GRADIENT_ACTION_HANDLED
 	// StopStep lets the step fail with ErrCancelled.
 	StopStep GradientAction = C.MMOPT_GRADIENT_ACTION_STOP
 )

@@ -12,7 +12,7 @@ func TestGradientCallback(t *testing.T) {
 		seen++
 		equal(t, len(g.Value), len(g.Gradient))
 		if g.Model == 0 && g.Parameter == bias.Index {
-			return GradientTaken
+			return GradientHandled
 		}
 		return UseGradient
 	}))

@@ -16,11 +16,11 @@ type Objective uint32
 const (
 	// Causal learns the next token.
 	Causal Objective = C.MMOPT_OBJECTIVE_CAUSAL
-	// Masked learns hidden tokens.
+	// Masked learns masked tokens.
 	Masked Objective = C.MMOPT_OBJECTIVE_MASKED
 )
 
-// LoaderOptions say how a corpus is encoded and walked. Start from DefaultLoaderOptions.
+// LoaderOptions say how a corpus is encoded, ordered and padded. Start from DefaultLoaderOptions.
 type LoaderOptions struct {
 	defaulted bool
 	// BatchSize in rows; default 16.
@@ -31,17 +31,17 @@ type LoaderOptions struct {
 	Shuffle bool
 	// DropLast leaves out a last batch that is not full.
 	DropLast bool
-	// Seed decides every order and every hidden token.
+	// Seed decides every order and every masked token.
 	Seed uint64
 	// BucketBatches are sorted by length together; 0: none; default 32.
 	BucketBatches int
-	// PadToMultiple: padded lengths are multiples of this; default 8.
-	PadToMultiple int
+	// PadToMultipleOf: padded lengths are multiples of this; default 8.
+	PadToMultipleOf int
 	// Aligned models see the same examples at the same step; default true.
 	Aligned bool
 	// Objective for plain text.
 	Objective Objective
-	// MLMProbability of hidden tokens; default 0.15.
+	// MLMProbability is the probability that a token is masked; default 0.15.
 	MLMProbability float64
 	// AllWindows makes several rows of a long context.
 	AllWindows bool
@@ -52,18 +52,18 @@ func DefaultLoaderOptions() LoaderOptions {
 	var raw C.mmopt_loader_options
 	C.mmopt_loader_options_init(&raw)
 	return LoaderOptions{
-		defaulted:      true,
-		BatchSize:      int(raw.batch_size),
-		MaxLength:      int(raw.max_length),
-		Shuffle:        raw.shuffle != 0,
-		DropLast:       raw.drop_last != 0,
-		Seed:           uint64(raw.seed),
-		BucketBatches:  int(raw.bucket_batches),
-		PadToMultiple:  int(raw.pad_to_multiple),
-		Aligned:        raw.aligned != 0,
-		Objective:      Objective(raw.objective),
-		MLMProbability: float64(raw.mlm_probability),
-		AllWindows:     raw.all_windows != 0,
+		defaulted:       true,
+		BatchSize:       int(raw.batch_size),
+		MaxLength:       int(raw.max_length),
+		Shuffle:         raw.shuffle != 0,
+		DropLast:        raw.drop_last != 0,
+		Seed:            uint64(raw.seed),
+		BucketBatches:   int(raw.bucket_batches),
+		PadToMultipleOf: int(raw.pad_to_multiple_of),
+		Aligned:         raw.aligned != 0,
+		Objective:       Objective(raw.objective),
+		MLMProbability:  float64(raw.mlm_probability),
+		AllWindows:      raw.all_windows != 0,
 	}
 }
 
@@ -79,14 +79,14 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.shuffle, raw.drop_last = flag(o.Shuffle), flag(o.DropLast)
 	raw.seed = C.uint64_t(o.Seed)
 	raw.bucket_batches = a.size("BucketBatches", o.BucketBatches)
-	raw.pad_to_multiple = a.size("PadToMultiple", o.PadToMultiple)
+	raw.pad_to_multiple_of = a.size("PadToMultipleOf", o.PadToMultipleOf)
 	raw.aligned, raw.all_windows = flag(o.Aligned), flag(o.AllWindows)
 	raw.objective = C.uint32_t(o.Objective)
 	raw.mlm_probability = C.double(o.MLMProbability)
 	return raw
 }
 
-// Loader walks a corpus in batches. It belongs to one goroutine at a time.
+// Loader yields a corpus in batches. It belongs to one goroutine at a time.
 type Loader struct{ object }
 
 func (l *Loader) c() *C.mmopt_loader {
@@ -117,7 +117,7 @@ func NewLoader(corpus *Corpus, tokenizers []*Tokenizer, options *LoaderOptions) 
 	return l, nil
 }
 
-// Next gives the next batch, or nil at the end of an epoch; the call after that begins the next.
+// Next is the next batch, or nil at the end of an epoch; the call after that begins the next.
 func (l *Loader) Next() (*Batch, error) {
 	defer runtime.KeepAlive(l)
 	var made *C.mmopt_batch
@@ -127,8 +127,8 @@ func (l *Loader) Next() (*Batch, error) {
 	return newBatch(made), nil
 }
 
-// Batches walks to the end of the epoch. Each batch is closed when the loop goes on; an error ends
-// the walk.
+// Batches yields the batches up to the end of the epoch. Each batch is closed after its iteration;
+// an error ends the loop.
 func (l *Loader) Batches() iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		for {
@@ -167,13 +167,13 @@ func (l *Loader) Position() int {
 	return int(C.mmopt_loader_position(l.c()))
 }
 
-// SetEpoch goes to the start of an epoch; 0 is the first.
+// SetEpoch moves to the start of an epoch; 0 is the first.
 func (l *Loader) SetEpoch(epoch uint64) error {
 	defer runtime.KeepAlive(l)
 	return take(C.mmopt_loader_set_epoch(l.c(), C.uint64_t(epoch)))
 }
 
-// State is where the loader stands, for Restore.
+// State is the position of the loader as JSON, for Restore.
 func (l *Loader) State() (string, error) {
 	defer runtime.KeepAlive(l)
 	var json *C.char
@@ -183,7 +183,7 @@ func (l *Loader) State() (string, error) {
 	return takeText(json), nil
 }
 
-// Restore goes to where State was taken.
+// Restore moves to the position where State was taken.
 func (l *Loader) Restore(state string) error {
 	var a arena
 	defer a.free()

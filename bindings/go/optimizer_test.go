@@ -142,7 +142,7 @@ func TestGradientModeCallbacks(t *testing.T) {
 		equal(t, len(g.Gradient), 12)
 		if g.ModelName == "one" {
 			copy(g.Value, []float32{7})
-			return GradientTaken
+			return GradientHandled
 		}
 		return UseGradient
 	}))

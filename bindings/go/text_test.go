@@ -18,7 +18,7 @@ func TestErrors(t *testing.T) {
 	wants(t, err, ErrNotFound)
 	_, err = ReadQuestionAnswering("/none.json")
 	wants(t, err, ErrNotFound)
-	_, err = ReadPlainText("/none.txt", Lines)
+	_, err = ReadPlainText("/none.txt", SampleByLine)
 	wants(t, err, ErrNotFound)
 	_, err = ParseArchitecture("yak")
 	wants(t, err, ErrNotFound)
@@ -83,7 +83,7 @@ func TestCorpora(t *testing.T) {
 		` "answers": {"text": ["red"], "answer_start": [6]}}`)))(t)
 	defer questions.Close()
 	equal(t, must(questions.Text(0))(t), "It is red.")
-	lines := must(ReadPlainText(write("p.txt", "one\ntwo\n"), Lines))(t)
+	lines := must(ReadPlainText(write("p.txt", "one\ntwo\n"), SampleByLine))(t)
 	defer lines.Close()
 	equal(t, lines.Len(), 2)
 	table := write("c.csv", "kind,words\nx,one\ny,two\n")
@@ -112,7 +112,7 @@ func smallTokenizer(t testing.TB) *Tokenizer {
 	corpus := must(FromTexts([]string{"low lower lowest", "low low lower"}, nil, nil))(t)
 	defer corpus.Close()
 	options := DefaultTokenizerOptions()
-	options.VocabSize, options.MaxLength = 60, 16
+	options.VocabSize, options.ModelMaxLength = 60, 16
 	return must(TrainTokenizer(corpus, &options))(t)
 }
 
@@ -123,14 +123,14 @@ func TestTokenizers(t *testing.T) {
 	equal(t, len(one.IDs), 4)
 	equal(t, one.Offsets[2], [2]int{4, 9})
 	equal(t, must(tokenizer.Decode(one.IDs, true))(t), "low lower")
-	cls, found := tokenizer.SpecialID(ClsToken)
+	cls, found := tokenizer.SpecialTokenID(ClsToken)
 	equal(t, found && cls == one.IDs[0], true)
-	_, found = tokenizer.SpecialID(BosToken)
+	_, found = tokenizer.SpecialTokenID(BosToken)
 	equal(t, found, false)
 	pair := must(tokenizer.EncodePair("low", "lower", 0))(t)
 	equal(t, pair.TypeIDs[len(pair.TypeIDs)-1], 1)
 	equal(t, must(tokenizer.Encode("low low low", 4))(t).Truncated, 1)
-	equal(t, tokenizer.MaxLength(), 16)
+	equal(t, tokenizer.ModelMaxLength(), 16)
 	dir := t.TempDir()
 	ok(t, tokenizer.Save(dir))
 	again := must(LoadTokenizer(dir))(t)
@@ -163,7 +163,7 @@ func TestFileSystems(t *testing.T) {
 		"c": func() (*Corpus, error) { return ReadClassificationFS(files, "in/c.csv", nil) },
 		"t": func() (*Corpus, error) { return ReadTaggedWordsFS(files, "in/t.txt", nil) },
 		"q": func() (*Corpus, error) { return ReadQuestionsFS(files, "in/q.jsonl") },
-		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", Lines) },
+		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", SampleByLine) },
 	} {
 		corpus, err := read()
 		if err != nil || corpus.Len() == 0 {

@@ -8,45 +8,45 @@ import (
 	"unsafe"
 )
 
-// TokenizerKind is how words are cut into pieces.
-type TokenizerKind uint32
+// TokenizerAlgorithm is how words are split into subwords.
+type TokenizerAlgorithm uint32
 
-// The kinds.
+// The algorithms.
 const (
-	// UsualKind is what the architecture's published models use.
-	UsualKind    TokenizerKind = C.MMOPT_TOKENIZER_KIND_USUAL
-	WordPiece    TokenizerKind = C.MMOPT_TOKENIZER_KIND_WORD_PIECE
-	ByteLevelBPE TokenizerKind = C.MMOPT_TOKENIZER_KIND_BYTE_LEVEL_BPE
+	// AutoAlgorithm is what the architecture's published models use.
+	AutoAlgorithm TokenizerAlgorithm = C.MMOPT_TOKENIZER_ALGORITHM_AUTO
+	WordPiece     TokenizerAlgorithm = C.MMOPT_TOKENIZER_ALGORITHM_WORD_PIECE
+	ByteLevelBPE  TokenizerAlgorithm = C.MMOPT_TOKENIZER_ALGORITHM_BYTE_LEVEL_BPE
 )
 
-// Special is the role of a special token.
-type Special uint32
+// SpecialToken is the role of a special token.
+type SpecialToken uint32
 
 // The roles.
 const (
-	PadToken  Special = C.MMOPT_SPECIAL_TOKEN_PAD
-	UnkToken  Special = C.MMOPT_SPECIAL_TOKEN_UNK
-	ClsToken  Special = C.MMOPT_SPECIAL_TOKEN_CLS
-	SepToken  Special = C.MMOPT_SPECIAL_TOKEN_SEP
-	MaskToken Special = C.MMOPT_SPECIAL_TOKEN_MASK
-	BosToken  Special = C.MMOPT_SPECIAL_TOKEN_BOS
-	EosToken  Special = C.MMOPT_SPECIAL_TOKEN_EOS
+	PadToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_PAD
+	UnkToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_UNK
+	ClsToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_CLS
+	SepToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_SEP
+	MaskToken SpecialToken = C.MMOPT_SPECIAL_TOKEN_MASK
+	BosToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_BOS
+	EosToken  SpecialToken = C.MMOPT_SPECIAL_TOKEN_EOS
 )
 
-// TokenizerOptions say how a vocabulary is learned. Start from DefaultTokenizerOptions.
+// TokenizerOptions say how a tokenizer is trained. Start from DefaultTokenizerOptions.
 type TokenizerOptions struct {
 	defaulted bool
-	// Architecture decides special tokens and framing; default BERT.
+	// Architecture decides the special tokens and where they go; default BERT.
 	Architecture Architecture
-	Kind         TokenizerKind
+	Algorithm    TokenizerAlgorithm
 	// VocabSize is the greatest number of ids; default 8000.
 	VocabSize int
-	// MinFrequency of a pair of pieces that is merged; default 2.
+	// MinFrequency of a pair of symbols that is merged; default 2.
 	MinFrequency uint64
 	// Lowercase words and strip accents first (WordPiece only); default true.
 	Lowercase bool
-	// MaxLength of a sequence in tokens; default 512.
-	MaxLength int
+	// ModelMaxLength of a sequence in tokens; default 512.
+	ModelMaxLength int
 }
 
 // DefaultTokenizerOptions are the library's defaults.
@@ -54,13 +54,13 @@ func DefaultTokenizerOptions() TokenizerOptions {
 	var raw C.mmopt_tokenizer_options
 	C.mmopt_tokenizer_options_init(&raw)
 	return TokenizerOptions{
-		defaulted:    true,
-		Architecture: Architecture(raw.architecture),
-		Kind:         TokenizerKind(raw.kind),
-		VocabSize:    int(raw.vocab_size),
-		MinFrequency: uint64(raw.min_frequency),
-		Lowercase:    raw.lowercase != 0,
-		MaxLength:    int(raw.max_length),
+		defaulted:      true,
+		Architecture:   Architecture(raw.architecture),
+		Algorithm:      TokenizerAlgorithm(raw.algorithm),
+		VocabSize:      int(raw.vocab_size),
+		MinFrequency:   uint64(raw.min_frequency),
+		Lowercase:      raw.lowercase != 0,
+		ModelMaxLength: int(raw.model_max_length),
 	}
 }
 
@@ -71,11 +71,11 @@ func (o *TokenizerOptions) c(a *arena) *C.mmopt_tokenizer_options {
 		return raw
 	}
 	a.defaulted(o.defaulted, "TokenizerOptions")
-	raw.architecture, raw.kind = C.uint32_t(o.Architecture), C.uint32_t(o.Kind)
+	raw.architecture, raw.algorithm = C.uint32_t(o.Architecture), C.uint32_t(o.Algorithm)
 	raw.vocab_size = a.size("VocabSize", o.VocabSize)
 	raw.min_frequency = C.uint64_t(o.MinFrequency)
 	raw.lowercase = flag(o.Lowercase)
-	raw.max_length = a.size("MaxLength", o.MaxLength)
+	raw.model_max_length = a.size("ModelMaxLength", o.ModelMaxLength)
 	return raw
 }
 
@@ -109,7 +109,7 @@ func LoadTokenizer(path string) (*Tokenizer, error) {
 	return newTokenizer(made), nil
 }
 
-// TrainTokenizer learns a vocabulary from all texts of a corpus.
+// TrainTokenizer trains a tokenizer on all texts of a corpus.
 func TrainTokenizer(corpus *Corpus, options *TokenizerOptions) (*Tokenizer, error) {
 	var a arena
 	defer a.free()
@@ -138,16 +138,16 @@ func (t *Tokenizer) VocabSize() int {
 	return int(C.mmopt_tokenizer_vocab_size(t.c()))
 }
 
-// MaxLength is the greatest length of a sequence in tokens.
-func (t *Tokenizer) MaxLength() int {
+// ModelMaxLength is the greatest length of a sequence in tokens.
+func (t *Tokenizer) ModelMaxLength() int {
 	defer runtime.KeepAlive(t)
-	return int(C.mmopt_tokenizer_max_length(t.c()))
+	return int(C.mmopt_tokenizer_model_max_length(t.c()))
 }
 
-// SpecialID is the id of a special token; false when there is none.
-func (t *Tokenizer) SpecialID(special Special) (uint32, bool) {
+// SpecialTokenID is the id of a special token; false when there is none.
+func (t *Tokenizer) SpecialTokenID(special SpecialToken) (uint32, bool) {
 	defer runtime.KeepAlive(t)
-	id := int64(C.mmopt_tokenizer_special_id(t.c(), C.uint32_t(special)))
+	id := int64(C.mmopt_tokenizer_special_token_id(t.c(), C.uint32_t(special)))
 	if id < 0 {
 		return 0, false
 	}
@@ -208,11 +208,11 @@ func (t *Tokenizer) encode(text string, pair *string, maxLength int) (*Encoding,
 }
 
 // Decode is the text of ids, with or without special tokens.
-func (t *Tokenizer) Decode(ids []uint32, skipSpecial bool) (string, error) {
+func (t *Tokenizer) Decode(ids []uint32, skipSpecialTokens bool) (string, error) {
 	defer runtime.KeepAlive(t)
 	p := (*C.uint32_t)(unsafe.SliceData(ids))
 	var text *C.char
-	err := take(C.mmopt_tokenizer_decode(t.c(), p, C.size_t(len(ids)), flag(skipSpecial), &text))
+	err := take(C.mmopt_tokenizer_decode(t.c(), p, C.size_t(len(ids)), flag(skipSpecialTokens), &text))
 	if err != nil {
 		return "", err
 	}

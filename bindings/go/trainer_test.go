@@ -28,7 +28,7 @@ func setUp(t testing.TB) *joint {
 	var models []*Model
 	for _, a := range []Architecture{BERT, GPT2} {
 		words := DefaultTokenizerOptions()
-		words.Architecture, words.VocabSize, words.MaxLength = a, 400, 32
+		words.Architecture, words.VocabSize, words.ModelMaxLength = a, 400, 32
 		tokenizer := must(TrainTokenizer(j.corpus, &words))(t)
 		t.Cleanup(tokenizer.Close)
 		sizes := DefaultSizes()
@@ -43,7 +43,7 @@ func setUp(t testing.TB) *joint {
 	ok(t, models[0].Freeze("*.token_type_embeddings.*"))
 	equal(t, must(models[0].Label(1))(t), "1")
 	walk := DefaultLoaderOptions()
-	walk.BatchSize, walk.Seed, walk.PadToMultiple = 8, 3, 32
+	walk.BatchSize, walk.Seed, walk.PadToMultipleOf = 8, 3, 32
 	j.loader = must(NewLoader(j.corpus, j.tokenizers, &walk))(t)
 	t.Cleanup(j.loader.Close)
 	options := DefaultTrainerOptions(Joint)

@@ -74,7 +74,7 @@ static void make_tokenizers(struct job *job)
         mmopt_tokenizer_options_init(&options);
         options.architecture = s->architectures[i];
         options.vocab_size = s->vocab;
-        options.max_length = s->max_length;
+        options.model_max_length = s->max_length;
         check(mmopt_tokenizer_train(job->train, &options, &job->tokenizers[i]));
     }
 }
@@ -87,7 +87,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     mmopt_loader_options_init(&options);
     options.batch_size = job->settings.batch;
     options.seed = job->settings.seed;
-    options.pad_to_multiple = 16;
+    options.pad_to_multiple_of = 16;
     options.shuffle = training ? 1 : 0;
     options.drop_last = training ? 1 : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,

@@ -11,7 +11,7 @@ static void train(const mmopt::corpus &corpus) {
         auto options = mmopt::tokenizer_options();
         options.architecture = architecture;
         options.vocab_size = 2000;
-        options.max_length = 64;
+        options.model_max_length = 64;
         tokenizers.push_back(mmopt::tokenizer::train(corpus, options));
         auto sizes = mmopt::model_config();
         sizes.architecture = architecture;

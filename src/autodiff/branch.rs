@@ -1,13 +1,13 @@
-//! Gradients through an `If` whose condition depends on data: another `If` of the same condition,
-//! whose branches compute their forward again and pull the cotangents back to what they read from
-//! outside.
+//! Gradients through an `If` whose condition depends on data: a second `If` with the same condition,
+//! whose branches recompute their forward pass and pull the cotangents back to the outer values that
+//! they read.
 
 use crate::error::{Context, Error, Result};
 use crate::onnx::compat::lower;
 use crate::onnx::proto::GraphProto;
-use crate::onnx::{Attribute, Build, Graph, Node, OWN_DOMAIN, ValueId, captures};
+use crate::onnx::{Attribute, Build, Graph, MMOPT_DOMAIN, Node, ValueId, captures};
 
-/// Operators that would draw other numbers when they are computed again.
+/// Operators that draw different numbers when they are computed again.
 const RANDOM: &[&str] = &[
     "Bernoulli",
     "Multinomial",
@@ -59,12 +59,12 @@ fn backward(
 ) -> Result<Attribute> {
     let mut branch = g.graph().branch(body)?;
     let mut outside = captures(body);
-    // Values of the branch must not be taken for outer ones, nor the other way round.
+    // Names of the branch's values must differ from those of the outer graph.
     g.graph_mut().rename_apart(&mut branch, &outside)?;
     let seeds = seeds(g, &mut branch, dys, &mut outside)?;
-    // Fused operators have no place in a body; it is written in standard ones.
-    branch.opsets.remove(OWN_DOMAIN);
-    refuse_random(&branch)?;
+    // A body cannot hold fused operators; it is written in standard ones.
+    branch.opsets.remove(MMOPT_DOMAIN);
+    check_deterministic(&branch)?;
     lower(&mut branch)?;
     let inner: Vec<Option<ValueId>> =
         captured.iter().map(|&v| branch.find(g.graph().value_name(v))).collect();
@@ -85,7 +85,7 @@ fn backward(
     Ok(Attribute::Graph(Box::new(branch.to_branch(&outside))))
 }
 
-/// The branch's outputs with their cotangents, which become values that it reads from outside.
+/// The branch's outputs with their cotangents, which become captured values.
 fn seeds(
     g: &Build,
     branch: &mut Graph,
@@ -96,11 +96,11 @@ fn seeds(
     for (y, dy) in branch.outputs().to_vec().into_iter().zip(dys) {
         let Some(dy) = *dy else { continue };
         let (name, ty) = (g.graph().value_name(dy).to_owned(), g.graph().value(dy).ty.clone());
-        // Rules count on cotangents that look like their values.
+        // Rules rely on cotangents of the same shape as their values.
         let inner = branch.value(y).ty.static_shape();
         if inner.is_some() && inner != ty.static_shape() {
             let (y, outer) = (branch.value_name(y), ty.static_shape());
-            let text = format!("the branch puts out '{y}' as {inner:?}, the node as {outer:?}");
+            let text = format!("the branch outputs '{y}' as {inner:?}, the node as {outer:?}");
             return Err(Error::shape(text));
         }
         let seed = match branch.find(&name) {
@@ -113,7 +113,7 @@ fn seeds(
     Ok(seeds)
 }
 
-fn refuse_random(branch: &Graph) -> Result<()> {
+fn check_deterministic(branch: &Graph) -> Result<()> {
     for id in branch.node_ids() {
         let node = branch.node(id);
         let off =

@@ -1,8 +1,8 @@
 //! The engine: finds the path from the parameters to the loss, walks it backwards, and sums what
 //! the uses of a value contribute, in a fixed order.
 //!
-//! *carries*: a value that a parameter reaches through floats. *needed*: a value that the loss is
-//! computed from. The path is where both hold.
+//! *reached*: a value that depends on a parameter through floats. *needed*: a value that the loss is
+//! computed from. The path is the values that are both.
 
 use std::collections::{HashMap, HashSet};
 
@@ -43,8 +43,8 @@ pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) ->
 }
 
 /// Whether every operator between `params` and `output` has a rule or a rewrite to operators that
-/// have one. Needs no shapes, so it can be asked before anything is built; [`differentiate`] can
-/// still refuse what depends on shapes and constants.
+/// have one. Needs no shapes, so that it can be checked before anything is built; [`differentiate`]
+/// can still fail on shapes and constants.
 ///
 /// # Errors
 /// `Unsupported` names the node, its operator and opset.
@@ -76,9 +76,9 @@ fn pull_back(
     let ends: Vec<ValueId> = seeds.iter().map(|s| s.0).collect();
     let path = Path::find(graph, &ends, wrt)?;
     let nodes: Vec<NodeId> = path.nodes(graph);
-    let mut backward = Backward { g: Build::new(graph), parts: HashMap::new() };
+    let mut backward = Backward { g: Build::new(graph), contributions: HashMap::new() };
     for &(value, seed) in seeds {
-        backward.parts.entry(value).or_default().push(seed);
+        backward.contributions.entry(value).or_default().push(seed);
     }
     for id in nodes.into_iter().rev() {
         let place = backward.g.graph().describe(id);
@@ -121,7 +121,7 @@ fn check_ends(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Result<()> {
 
 /// Which values lie between the parameters and the loss.
 struct Path {
-    carries: Vec<bool>,
+    reached: Vec<bool>,
     needed: HashSet<ValueId>,
 }
 
@@ -133,22 +133,22 @@ impl Path {
     }
 
     fn trace(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Self {
-        let mut carries = vec![false; graph.values().len()];
-        wrt.iter().for_each(|v| carries[v.index()] = true);
+        let mut reached = vec![false; graph.values().len()];
+        wrt.iter().for_each(|v| reached[v.index()] = true);
         for node in graph.nodes() {
             let captured = node.captures();
             let mut reads = node.inputs.iter().flatten().copied();
-            let reached = reads.any(|v| carries[v.index()])
-                || captured.iter().filter_map(|n| graph.find(n)).any(|v| carries[v.index()]);
+            let depends = reads.any(|v| reached[v.index()])
+                || captured.iter().filter_map(|n| graph.find(n)).any(|v| reached[v.index()]);
             let stops = matches!(entry(graph, node), Some(Entry::Stop));
-            if reached && !stops {
+            if depends && !stops {
                 for v in node.outputs.iter().flatten() {
                     let dtype = graph.value(*v).ty.dtype;
-                    carries[v.index()] |= dtype.is_none_or(DType::is_float);
+                    reached[v.index()] |= dtype.is_none_or(DType::is_float);
                 }
             }
         }
-        let mut path = Self { carries, needed: ends.iter().copied().collect() };
+        let mut path = Self { reached, needed: ends.iter().copied().collect() };
         for node in graph.nodes().iter().rev() {
             if node.outputs.iter().flatten().any(|v| path.needed.contains(v)) {
                 path.needed.extend(node.inputs.iter().flatten());
@@ -158,20 +158,20 @@ impl Path {
         path
     }
 
-    fn holds(&self, v: ValueId) -> bool {
-        self.carries.get(v.index()).copied().unwrap_or(false) && self.needed.contains(&v)
+    fn contains(&self, v: ValueId) -> bool {
+        self.reached.get(v.index()).copied().unwrap_or(false) && self.needed.contains(&v)
     }
 
     fn reads(&self, graph: &Graph, node: &Node) -> bool {
         let captured = node.captures();
         let captured = captured.iter().filter_map(|n| graph.find(n));
-        node.inputs.iter().flatten().copied().chain(captured).any(|v| self.holds(v))
+        node.inputs.iter().flatten().copied().chain(captured).any(|v| self.contains(v))
     }
 
     fn nodes(&self, graph: &Graph) -> Vec<NodeId> {
         let on_path = |id: &NodeId| {
             let node = graph.node(*id);
-            node.outputs.iter().flatten().any(|&v| self.holds(v)) && self.reads(graph, node)
+            node.outputs.iter().flatten().any(|&v| self.contains(v)) && self.reads(graph, node)
         };
         graph.node_ids().filter(on_path).collect()
     }
@@ -182,7 +182,7 @@ impl Path {
             node.captures().iter().filter_map(|n| graph.find(n)).collect();
         values.sort_unstable();
         values.dedup();
-        values.retain(|&v| self.holds(v));
+        values.retain(|&v| self.contains(v));
         values
     }
 
@@ -211,10 +211,10 @@ impl Path {
                 continue;
             }
             let problem = match entry(graph, node) {
-                Some(Entry::Rule(_)) if bodies(node) => {
+                Some(Entry::Rule(_)) if has_bodies(node) => {
                     Some("gradients through a body are not supported".to_owned())
                 }
-                Some(Entry::Rule(_)) => narrow(graph, node),
+                Some(Entry::Rule(_)) => half_precision(graph, node),
                 Some(Entry::Stop) => None,
                 None => Some(no_rule(node)),
             };
@@ -231,11 +231,11 @@ fn no_rule(node: &Node) -> String {
     alternative(node).map_or_else(|| text.clone(), |instead| format!("{text}; {instead}"))
 }
 
-fn bodies(node: &Node) -> bool {
+fn has_bodies(node: &Node) -> bool {
     node.attributes.values().any(|a| matches!(a, Attribute::Graph(_)))
 }
 
-fn narrow(graph: &Graph, node: &Node) -> Option<String> {
+fn half_precision(graph: &Graph, node: &Node) -> Option<String> {
     let all = node.inputs.iter().chain(&node.outputs).flatten();
     let narrow = |d: &DType| matches!(d, DType::F16 | DType::BF16);
     let dtype = all.filter_map(|v| graph.value(*v).ty.dtype).find(narrow)?;
@@ -250,16 +250,16 @@ fn entry(graph: &Graph, node: &Node) -> Option<Entry> {
 /// The backward pass under way.
 struct Backward<'g> {
     g: Build<'g>,
-    /// What the uses of each value contributed so far.
-    parts: HashMap<ValueId, Vec<ValueId>>,
+    /// The cotangents that the uses of each value contributed so far.
+    contributions: HashMap<ValueId, Vec<ValueId>>,
 }
 
 impl Backward<'_> {
-    /// The cotangent of `v`: the sum of its parts, which it replaces.
+    /// The cotangent of `v`: the sum of its contributions, which it replaces.
     fn total(&mut self, v: ValueId) -> Result<Option<ValueId>> {
-        let Some(parts) = self.parts.get(&v).cloned() else { return Ok(None) };
-        let total = self.g.sum(&parts)?;
-        self.parts.insert(v, vec![total]);
+        let Some(contributions) = self.contributions.get(&v).cloned() else { return Ok(None) };
+        let total = self.g.sum(&contributions)?;
+        self.contributions.insert(v, vec![total]);
         Ok(Some(total))
     }
 
@@ -273,18 +273,18 @@ impl Backward<'_> {
         if branch::is_if(&node) {
             let captured = path.captured(self.g.graph(), &node);
             for (x, dx) in branch::gradients(&mut self.g, &node, &dys, &captured, pull_back)? {
-                self.parts.entry(x).or_default().push(dx);
+                self.contributions.entry(x).or_default().push(dx);
             }
             return Ok(());
         }
-        let needs = node.inputs.iter().map(|v| v.is_some_and(|v| path.holds(v))).collect();
+        let needs = node.inputs.iter().map(|v| v.is_some_and(|v| path.contains(v))).collect();
         let Some(Entry::Rule(rule)) = entry(self.g.graph(), &node) else {
             return Err(Error::internal("a node without a rule on a checked path"));
         };
         let mut cx = RuleCx::new(&mut self.g, id, dys, needs);
         rule(&mut cx)?;
         for (x, dx) in cx.finish()? {
-            self.parts.entry(x).or_default().push(dx);
+            self.contributions.entry(x).or_default().push(dx);
         }
         Ok(())
     }

@@ -1,15 +1,15 @@
-//! This library's fused operators in gradients. A graph that imports their domain says that it
-//! may hold them; rules then write one node where standard operators would take many passes.
-//! Each has a form in standard operators, which is put into the finished graph
-//! ([`crate::runtime::kernels::attach`]), so nothing depends on the kernels being there.
+//! This library's fused operators in gradients. In a graph that imports their domain, rules write
+//! one node where standard operators would take many passes. The finished graph also contains each
+//! of them in standard operators ([`crate::runtime::kernels::attach`]), so it runs without the
+//! kernels too.
 
 use crate::error::{Error, Result};
-use crate::onnx::{Attribute, Build, Node, OWN_DOMAIN, ValueId, ValueType};
+use crate::onnx::{Attribute, Build, MMOPT_DOMAIN, Node, ValueId, ValueType};
 use crate::tensor::DType;
 
 /// Whether a fused operator may take `x`: the graph imports the domain, and `x` is f32.
 pub(super) fn allowed(g: &Build, x: ValueId) -> bool {
-    g.graph().opsets.contains_key(OWN_DOMAIN) && matches!(g.dtype(x), Ok(DType::F32))
+    g.graph().opsets.contains_key(MMOPT_DOMAIN) && matches!(g.dtype(x), Ok(DType::F32))
 }
 
 /// Appends a fused operator with one f32 output for each shape.
@@ -30,7 +30,7 @@ pub(super) fn emit(
     g.graph_mut().push_node(Node {
         name: String::new(),
         op: op.into(),
-        domain: OWN_DOMAIN.into(),
+        domain: MMOPT_DOMAIN.into(),
         inputs: inputs.iter().map(|&v| Some(v)).collect(),
         outputs: outputs.iter().map(|&v| Some(v)).collect(),
         attributes: attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),

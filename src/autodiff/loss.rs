@@ -1,7 +1,7 @@
 //! Losses in standard operators, attached to a forward graph, with PyTorch's semantics.
 //!
-//! Cross-entropy over rows with logits z, label y, weights w (1 unless given), smoothing ε and C
-//! classes, p = softmax z; rows whose label is `ignore_index` count nothing:
+//! Cross-entropy over rows with logits z, label y, weights w (default 1), smoothing ε and C
+//! classes, p = softmax z; rows whose label is `ignore_index` are ignored:
 //! `loss = Σᵢ [(1-ε) w(yᵢ) (-ln p(yᵢ)) + ε/C Σ_c w(c) (-ln p(c))] / Σᵢ w(yᵢ)`.
 //! When every row is ignored the loss is 0 (PyTorch: NaN) and so are all gradients.
 
@@ -43,7 +43,7 @@ pub struct LossSpec {
     pub label_smoothing: f32,
     /// One weight for each class, `>= 0`. Default all 1.
     pub class_weights: Option<Vec<f32>>,
-    /// Rows with this label count nothing. Default -100.
+    /// Rows with this label are ignored. Default -100.
     pub ignore_index: i64,
     /// Name of the logits output (two names with a comma between for question answering).
     /// Default: `logits` (`start_logits`, `end_logits`) or the model's only float output.
@@ -91,7 +91,7 @@ fn attach(graph: &mut Graph, spec: &LossSpec) -> Result<AttachedLoss> {
     let outputs = find_logits(graph, spec)?;
     let mut g = Build::new(graph);
     if let LossKind::Output(name) = &spec.kind {
-        return own_loss(&mut g, name, outputs[0]);
+        return model_loss(&mut g, name, outputs[0]);
     }
     for &v in &outputs {
         let dtype = g.dtype(v)?;
@@ -122,8 +122,8 @@ fn find_logits(graph: &Graph, spec: &LossSpec) -> Result<Vec<ValueId>> {
     if let LossKind::Output(name) = &spec.kind {
         return Ok(vec![output(name)?]);
     }
-    if let Some(given) = &spec.logits {
-        return given.split(',').map(|n| output(n.trim())).collect();
+    if let Some(names) = &spec.logits {
+        return names.split(',').map(|n| output(n.trim())).collect();
     }
     if spec.kind == LossKind::QuestionAnswering
         && let (Ok(start), Ok(end)) = (output("start_logits"), output("end_logits"))
@@ -145,7 +145,7 @@ fn find_logits(graph: &Graph, spec: &LossSpec) -> Result<Vec<ValueId>> {
     }
 }
 
-fn own_loss(g: &mut Build, name: &str, loss: ValueId) -> Result<AttachedLoss> {
+fn model_loss(g: &mut Build, name: &str, loss: ValueId) -> Result<AttachedLoss> {
     if g.count(loss)? != 1 || !g.is_float(loss) {
         return Err(Error::shape(format!(
             "output '{name}' is no loss: it must be a float with one element, its shape is {:?}",

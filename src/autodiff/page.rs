@@ -7,7 +7,7 @@ use super::row::Entry;
 use super::table::FAMILIES;
 use crate::onnx::compat::lowered_operators;
 
-/// docs/operators.md: every operator that gradients flow through, stop at, or that is rewritten.
+/// docs/operators.md: every operator that gradients flow through, stop at, or that is lowered.
 pub fn operators_markdown() -> String {
     let mut page = String::from(INTRODUCTION);
     for (title, rows) in FAMILIES {

@@ -4,14 +4,14 @@ use super::rule::RuleCx;
 use crate::error::Result;
 
 /// A function that writes the VJP of one operator.
-pub type Rule = fn(&mut RuleCx) -> Result<()>;
+pub type GradientRule = fn(&mut RuleCx) -> Result<()>;
 
-/// What the table says of an operator.
+/// What happens to gradients at an operator.
 #[derive(Clone, Copy)]
 pub enum Entry {
     /// Gradients flow through the rule.
-    Rule(Rule),
-    /// The derivative is zero wherever it exists, or the result is no float: nothing flows.
+    Rule(GradientRule),
+    /// The derivative is zero wherever it exists, or the result is not a float: gradients stop.
     Stop,
 }
 
@@ -24,12 +24,12 @@ pub struct Row {
     pub domain: &'static str,
     /// First opset version of the domain that the entry holds for.
     pub since: i64,
-    /// What to do.
+    /// What happens to gradients.
     pub entry: Entry,
 }
 
 /// A row of ONNX's own domain with a rule.
-pub(super) const fn rule(op: &'static str, since: i64, rule: Rule) -> Row {
+pub(super) const fn rule(op: &'static str, since: i64, rule: GradientRule) -> Row {
     Row { op, domain: "", since, entry: Entry::Rule(rule) }
 }
 

@@ -11,7 +11,7 @@ pub struct RuleCx<'a, 'g> {
     node: Node,
     dys: Vec<Option<ValueId>>,
     needs: Vec<bool>,
-    given: Vec<(usize, ValueId)>,
+    grads: Vec<(usize, ValueId)>,
 }
 
 impl<'a, 'g> RuleCx<'a, 'g> {
@@ -22,17 +22,17 @@ impl<'a, 'g> RuleCx<'a, 'g> {
         needs: Vec<bool>,
     ) -> Self {
         let node = g.graph().node(id).clone();
-        Self { g, id, node, dys, needs, given: Vec::new() }
+        Self { g, id, node, dys, needs, grads: Vec::new() }
     }
 
-    /// What the rule gave, and nothing that was needed is missing.
+    /// The gradients that the rule added, after a check that none is missing.
     pub(super) fn finish(self) -> Result<Vec<(ValueId, ValueId)>> {
         for (slot, _) in self.needs.iter().enumerate().filter(|(_, n)| **n) {
-            if !self.given.iter().any(|(s, _)| *s == slot) {
+            if !self.grads.iter().any(|(s, _)| *s == slot) {
                 return Err(Error::unsupported(format!("no gradient rule for its input {slot}")));
             }
         }
-        Ok(self.given.iter().filter_map(|&(s, d)| Some((self.node.input(s)?, d))).collect())
+        Ok(self.grads.iter().filter_map(|&(s, d)| Some((self.node.input(s)?, d))).collect())
     }
 
     /// The node being differentiated.
@@ -73,9 +73,9 @@ impl<'a, 'g> RuleCx<'a, 'g> {
         self.needs.get(i).copied().unwrap_or(false)
     }
 
-    /// Gives input `i` the gradient that `f` writes, summed back to the input's shape where it
+    /// Adds the gradient of input `i` that `f` writes, summed back to the input's shape where it
     /// was broadcast; skipped when the input needs none.
-    pub fn give(
+    pub fn add_grad(
         &mut self,
         i: usize,
         f: impl FnOnce(&mut Build<'g>) -> Result<ValueId>,
@@ -87,7 +87,7 @@ impl<'a, 'g> RuleCx<'a, 'g> {
         let dx = f(self.g)?;
         let shape = self.g.shape(x)?;
         let dx = self.g.sum_to(dx, &shape)?;
-        self.given.push((i, dx));
+        self.grads.push((i, dx));
         Ok(())
     }
 
@@ -123,19 +123,19 @@ impl<'a, 'g> RuleCx<'a, 'g> {
     }
 
     /// Axes of a reduction, from the attribute or from input 1, counted from the front, sorted.
-    /// None given means all, or none where the node says so.
+    /// No axes mean all, or none with `noop_with_empty_axes`.
     pub fn axes(&self) -> Result<Vec<usize>> {
-        let given = match self.node.ints("axes") {
+        let axes = match self.node.ints("axes") {
             Some(axes) => Some(axes.to_vec()),
             None => self.ints(1)?,
         };
-        if given.as_ref().is_none_or(Vec::is_empty) {
+        if axes.as_ref().is_none_or(Vec::is_empty) {
             if self.node.int("noop_with_empty_axes") == Some(1) {
                 return Ok(Vec::new());
             }
             return self.g.axes_or_all(self.x(0)?, None);
         }
-        self.g.axes_or_all(self.x(0)?, given.as_deref())
+        self.g.axes_or_all(self.x(0)?, axes.as_deref())
     }
 
     /// The attribute `axis` (`default` when absent), counted from the front of input 0.

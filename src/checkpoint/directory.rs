@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Kind, Result};
 use crate::file::{map_file, write_atomically};
 
-/// Version of the layout; a reader refuses newer ones.
+/// Version of the layout; newer ones are errors.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const LATEST: &str = "latest";
@@ -42,7 +42,7 @@ pub struct Checkpoint {
     pub step: u64,
 }
 
-/// Writes one checkpoint: `fill` puts the files into the directory that it is given; afterwards
+/// Writes one checkpoint: `fill` writes the files into the directory that it gets; afterwards
 /// they are flushed, listed and renamed into place. Of the older checkpoints in `root` the newest
 /// `keep - 1` stay. On failure `root` is as before.
 pub fn write(

@@ -22,7 +22,7 @@ pub const FILE_NAME: &str = "model.safetensors";
 /// File name of the list of shards.
 pub const INDEX_NAME: &str = "model.safetensors.index.json";
 
-/// A tensor in memory that somebody else owns.
+/// A borrowed tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// Element type.
@@ -108,9 +108,9 @@ impl Weights {
 
     /// Parses a whole safetensors file in memory.
     pub fn from_bytes(bytes: Bytes) -> Result<Self> {
-        SafeTensors::deserialize(&bytes).map_err(|e| refused(e, bytes.len()))?;
+        SafeTensors::deserialize(&bytes).map_err(|e| invalid_file(e, bytes.len()))?;
         let (n, header) =
-            SafeTensors::read_metadata(&bytes).map_err(|e| refused(e, bytes.len()))?;
+            SafeTensors::read_metadata(&bytes).map_err(|e| invalid_file(e, bytes.len()))?;
         let mut entries = BTreeMap::new();
         for (name, info) in header.tensors() {
             let dtype = dtype_of(info.dtype).context(|| format!("tensor '{name}'"))?;
@@ -195,7 +195,7 @@ fn is_plain(file: &str) -> bool {
     matches!(parts.next(), Some(std::path::Component::Normal(_))) && parts.next().is_none()
 }
 
-fn refused(error: SafeTensorError, n_bytes: usize) -> Error {
+fn invalid_file(error: SafeTensorError, n_bytes: usize) -> Error {
     Error::data(format!(
         "not a whole safetensors file ({error}; {n_bytes} bytes); it may be truncated"
     ))
@@ -356,8 +356,8 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_lie_are_errors() {
-        let lie = |header: &str, n_data: usize| {
+    fn false_headers_are_errors() {
+        let read = |header: &str, n_data: usize| {
             let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
             bytes.extend(header.as_bytes());
             bytes.resize(bytes.len() + n_data, 0);
@@ -366,13 +366,13 @@ mod tests {
         let entry = |dtype: &str, shape: &str, offsets: &str| {
             format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
         };
-        assert_eq!(lie(&entry("F32", "[2]", "[0,8]"), 8), Ok(1));
-        assert_eq!(lie(&entry("F32", "[3]", "[0,8]"), 8), Err(Kind::InvalidData));
-        assert_eq!(lie(&entry("F32", "[2]", "[0,8]"), 16), Err(Kind::InvalidData));
-        assert_eq!(lie(&entry("F32", "[2]", "[4,12]"), 12), Err(Kind::InvalidData));
-        assert_eq!(lie(&entry("F8_E4M3", "[8]", "[0,8]"), 8), Err(Kind::Unsupported));
+        assert_eq!(read(&entry("F32", "[2]", "[0,8]"), 8), Ok(1));
+        assert_eq!(read(&entry("F32", "[3]", "[0,8]"), 8), Err(Kind::InvalidData));
+        assert_eq!(read(&entry("F32", "[2]", "[0,8]"), 16), Err(Kind::InvalidData));
+        assert_eq!(read(&entry("F32", "[2]", "[4,12]"), 12), Err(Kind::InvalidData));
+        assert_eq!(read(&entry("F8_E4M3", "[8]", "[0,8]"), 8), Err(Kind::Unsupported));
         let huge = entry("F32", "[4294967296,4294967296,4294967296]", "[0,8]");
-        assert_eq!(lie(&huge, 8), Err(Kind::InvalidData));
+        assert_eq!(read(&huge, 8), Err(Kind::InvalidData));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::tensor::DType;
 
 /// What every block of one model shares.
 pub(super) struct Attention {
-    /// Added to the scores: 0 where a key is seen, the lowest f32 where not.
+    /// Added to the scores: 0 where a key is visible, the lowest f32 where not.
     mask: ValueId,
     /// `[batch, sequence, heads, width of a head]`.
     split: ValueId,

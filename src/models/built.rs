@@ -1,4 +1,4 @@
-//! What comes out of building a model, and the options that decide about it.
+//! A built model, and the options of building it.
 
 use super::config::Config;
 use super::task::Task;
@@ -29,7 +29,7 @@ pub struct PaddingRow {
     pub row: usize,
 }
 
-/// A forward graph with its weights inside, and what training it needs to know.
+/// A forward graph with its weights, and facts that training needs.
 #[derive(Clone, Debug)]
 pub struct BuiltModel {
     /// The graph. Inputs are int64 [batch, sequence] with free dimensions of these names;
@@ -44,9 +44,9 @@ pub struct BuiltModel {
     pub parameters: Vec<String>,
     /// State-dict names that are other names of a parameter: (alias, parameter).
     pub tied: Vec<(String, String)>,
-    /// Parameters that no weight was given for, so they are fresh; all of them without weights.
+    /// Parameters without a weight, which are fresh; all of them without weights.
     pub missing: Vec<String>,
-    /// Names in the weights that the model has no use for.
+    /// Names in the weights that the model does not use.
     pub unexpected: Vec<String>,
     /// Rows that the published model keeps at zero.
     pub padding_rows: Vec<PaddingRow>,

@@ -1,5 +1,5 @@
 //! Encoders that normalise after each sublayer: BERT, RoBERTa, DistilBERT, ALBERT, MPNet. They
-//! differ in the embeddings, in names, and in which blocks are one.
+//! differ in the embeddings, in names, and in which blocks share parameters.
 
 use super::attention::{Attention, cast};
 use super::builder::ModelBuilder;

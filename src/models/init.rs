@@ -25,9 +25,9 @@ pub(super) enum Init {
 /// Elements that one stream position covers.
 const CHUNK: usize = 1 << 16;
 
-struct Floats(Vec<f32>);
+struct FloatBytes(Vec<f32>);
 
-impl AsRef<[u8]> for Floats {
+impl AsRef<[u8]> for FloatBytes {
     fn as_ref(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
     }
@@ -59,7 +59,7 @@ pub(super) fn fresh(
         let width = n / shape[0].max(1);
         values[row * width..(row + 1) * width].fill(0.0);
     }
-    TensorData::new(DType::F32, shape, Bytes::from_owner(Floats(values)))
+    TensorData::new(DType::F32, shape, Bytes::from_owner(FloatBytes(values)))
 }
 
 /// A stream's key: the seed, then two FNV-1a hashes of the name.

@@ -1,4 +1,4 @@
-//! A branch of an `If` as a graph of its own, and back.
+//! Converts a branch of an `If` to a separate graph and back.
 //!
 //! *captured*: a value of the outer graph that the branch reads by name. It is an input of the
 //! branch's graph, or an initializer where the outer graph has one.
@@ -54,13 +54,13 @@ impl Graph {
             graph.add_output(v);
         }
         if graph.outputs().len() != body.output.len() {
-            return Err(Error::unsupported("a branch that puts out one value twice"));
+            return Err(Error::unsupported("a branch that outputs one value twice"));
         }
         graph.sort()?;
         Ok(graph)
     }
 
-    /// Gives the values that a branch defines names that this graph has not and will not have.
+    /// Renames the values that a branch defines to names that are free in this graph.
     pub(crate) fn rename_apart(&mut self, branch: &mut Self, captured: &[String]) -> Result<()> {
         let captured: HashSet<&str> = captured.iter().map(String::as_str).collect();
         let values: Vec<ValueId> = branch.value_ids().collect();
@@ -77,7 +77,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Bodies that read `old` read `new`.
+    /// Makes bodies that read `old` read `new`.
     pub(super) fn rename_in_bodies(&mut self, old: &str, new: &str) {
         let names = [(old.to_owned(), new.to_owned())].into();
         for node in self.nodes_mut() {

@@ -2,7 +2,7 @@
 //! are known while a graph is being written. The form that the model's opset asks for (axes as
 //! an attribute or as an input, …) is chosen here and nowhere else.
 //!
-//! Builders want static shapes; a value without one is an error that names it.
+//! Builders need static shapes; a value without one is an error that names it.
 
 use std::collections::HashMap;
 
@@ -41,19 +41,19 @@ pub fn positive_axis(axis: i64, rank: usize) -> Result<usize> {
     Ok(if axis < 0 { axis + rank_i } else { axis } as usize)
 }
 
-/// Refuses shapes whose sizes, zeros left out, multiply to more than memory can hold: no product
-/// of some of their sizes overflows.
+/// An error for a shape whose nonzero sizes multiply to more than memory can hold. No product of
+/// sizes of an accepted shape overflows.
 pub fn check_size(shape: &[usize]) -> Result<()> {
     let nonzero = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
     let fits = nonzero.is_some_and(|n| n <= isize::MAX as usize / 8);
     if fits { Ok(()) } else { Err(Error::shape(format!("shape {shape:?} is too large"))) }
 }
 
-/// Most elements of a constant that is worked out while a graph is written.
+/// Most elements of a constant that is computed while a graph is written.
 const MAX_CONSTANT: usize = 1 << 24;
 
-/// Refuses to work out a constant of more elements than any real model needs: shapes that a file
-/// claims must not cost the memory that they claim.
+/// An error for a constant of more elements than any real model needs: a shape that only the file
+/// claims must not cost memory.
 pub(crate) fn check_constant(n: usize) -> Result<()> {
     if n <= MAX_CONSTANT {
         return Ok(());

@@ -207,7 +207,7 @@ impl Build<'_> {
         element_count(&self.shape(x)?)
     }
 
-    /// `axes` counted from the front, sorted; none given means all.
+    /// `axes` counted from the front, sorted; `None` means all.
     pub fn axes_or_all(&self, x: ValueId, axes: Option<&[i64]>) -> Result<Vec<usize>> {
         let rank = self.rank(x)?;
         let Some(axes) = axes else { return Ok((0..rank).collect()) };
@@ -223,7 +223,7 @@ impl Build<'_> {
         self.ints(&(0..n as i64).collect::<Vec<_>>())
     }
 
-    /// Whether x carries gradients: its element type is a float.
+    /// Whether x can have a gradient: its element type is a float.
     pub fn is_float(&self, x: ValueId) -> bool {
         self.graph().value(x).ty.dtype.is_some_and(DType::is_float)
     }

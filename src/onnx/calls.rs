@@ -1,4 +1,4 @@
-//! Which model-local function a node calls, and whether calls come to an end.
+//! Which model-local function a node calls, and a check that no function calls itself.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::read::domain_key;
 use super::size_limit::GraphSize;
 use crate::error::{Error, Result};
 
-/// The functions of a model by domain and name. Those with an overload are left out.
+/// The functions of a model by domain and name, without overloads.
 pub(super) struct Calls {
     functions: HashMap<String, HashMap<String, usize>>,
 }
@@ -23,7 +23,7 @@ impl Calls {
         Self { functions: by_domain }
     }
 
-    /// The place among the functions of the one that `node` calls.
+    /// Index of the function that `node` calls.
     pub fn callee(&self, node: &Node) -> Option<usize> {
         self.find(&node.domain, &node.op)
     }
@@ -32,10 +32,11 @@ impl Calls {
         self.functions.get(domain_key(domain))?.get(op).copied()
     }
 
-    /// That calls end and make no more nodes than any real model has, those in bodies too.
+    /// Checks all calls, those in bodies too.
     ///
     /// # Errors
-    /// `InvalidData` otherwise; names a function that calls itself.
+    /// `InvalidData` for a function that calls itself, which is named, or for calls that expand to
+    /// more nodes than any real model has.
     pub fn check(&self, graph: &Graph) -> Result<()> {
         let functions = &graph.functions;
         let mut calls = vec![Vec::new(); functions.len()];
@@ -44,7 +45,7 @@ impl Calls {
             self.of_nodes(&function.node, &mut calls[i]);
             calls[i].iter().for_each(|&callee: &usize| callers[callee].push(i));
         }
-        // From the functions that call none up (Kahn 1962).
+        // Topological order, from functions without calls up (Kahn 1962).
         let mut open: Vec<usize> = calls.iter().map(Vec::len).collect();
         let mut ready: Vec<usize> = (0..functions.len()).filter(|&i| open[i] == 0).collect();
         let mut size: Vec<usize> =

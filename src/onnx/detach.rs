@@ -1,4 +1,4 @@
-//! Letting go of the files that a graph was read from.
+//! Releases the files that a graph was read from.
 
 use bytes::Bytes;
 
@@ -7,9 +7,9 @@ use super::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto, Ten
 use super::tensor_data::TensorData;
 
 impl Graph {
-    /// Copies all data that the graph still holds into memory of its own, so that mapped files it
-    /// was read from are closed once nothing else refers to them. One small constant keeps a file
-    /// of weights in memory, as far as its pages were read.
+    /// Copies all remaining data out of the mapped files that the graph was read from, so that they
+    /// are closed once nothing else refers to them. Otherwise one small constant would keep a whole
+    /// weights file mapped.
     pub fn detach(&mut self) {
         self.initializers_mut().values_mut().for_each(TensorData::detach);
         for node in self.nodes_mut() {
@@ -65,7 +65,7 @@ mod tests {
     use crate::onnx::proto::FunctionProto;
     use crate::onnx::{Node, ValueType};
 
-    /// Bytes that tell, through the count of their owner, whether anything refers to them.
+    /// Bytes whose owner counts the references to them.
     struct Watched {
         _owner: Arc<()>,
     }

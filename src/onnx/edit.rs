@@ -6,8 +6,8 @@ use super::graph::{Dim, Graph, NodeId, ValueId};
 use crate::error::{Error, Result};
 
 impl Graph {
-    /// Puts the nodes into topological order, keeping the given order where it is one already.
-    /// A cycle, or a value that nothing makes, is an error that names it.
+    /// Puts the nodes into topological order; an order that is topological already stays.
+    /// A cycle, or a value that no node produces, is an error that names it.
     pub fn sort(&mut self) -> Result<()> {
         let order = self.topological_order()?;
         let mut nodes: Vec<Option<_>> =
@@ -69,7 +69,7 @@ impl Graph {
         Ok(order)
     }
 
-    /// Drops nodes and initializers that no output needs. Inputs stay.
+    /// Removes nodes and initializers that no output needs. Inputs stay.
     pub fn prune(&mut self) {
         let producers = self.producers();
         let mut live = vec![false; self.nodes().len()];
@@ -98,8 +98,8 @@ impl Graph {
         });
     }
 
-    /// Gives each named input its concrete shape; types of all inner values are forgotten,
-    /// since they may depend on it. Known dimensions must agree.
+    /// Sets the concrete shape of each named input; types of all inner values are cleared, since
+    /// they may depend on it. Known dimensions must agree.
     pub fn fix_input_shapes(&mut self, shapes: &BTreeMap<String, Vec<usize>>) -> Result<()> {
         for (name, shape) in shapes {
             let id = self.find(name).filter(|id| self.inputs().contains(id));

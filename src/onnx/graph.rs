@@ -1,4 +1,4 @@
-//! The graph: values and nodes held by index; names only at the edge.
+//! The graph: values and nodes by index; names only at the interface.
 //!
 //! *value*: one tensor of the graph, made by a node, fed as an input, or held as an
 //! initializer. *node*: one operator application. *producer*: the node slot that makes a value.
@@ -41,7 +41,7 @@ pub enum Dim {
     Known(usize),
     /// A named free dimension, e.g. `batch`.
     Symbol(String),
-    /// Nothing is known.
+    /// Unknown.
     Unknown,
 }
 
@@ -96,7 +96,7 @@ pub enum Attribute {
     Strings(Vec<String>),
     /// A body (`If`, `Loop`, `Scan`); refers to outer values by name.
     Graph(Box<GraphProto>),
-    /// A kind that nothing here looks into, kept as it came.
+    /// Any other kind, kept unchanged.
     Opaque(Box<super::proto::AttributeProto>),
 }
 
@@ -297,7 +297,7 @@ impl Graph {
         &self.nodes[id.index()]
     }
 
-    /// One node, writable. Values that it no longer makes lose their producer.
+    /// One node, mutable. Values that it no longer produces have no producer.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.index()]
     }
@@ -312,7 +312,7 @@ impl Graph {
         &self.outputs
     }
 
-    /// Constants that the graph holds.
+    /// Constants of the graph.
     pub fn initializers(&self) -> &BTreeMap<ValueId, TensorData> {
         &self.initializers
     }

@@ -1,8 +1,8 @@
-//! Putting bodies into the graph that uses them: model-local functions where they are called, and
-//! the branch of an `If` whose condition is known.
+//! Inlines bodies: model-local functions where they are called, and the branch of an `If` whose
+//! condition is known.
 //!
-//! Names inside a body mean something only there. In the graph they get fresh ones, but for the
-//! body's inputs and outputs, which become the values at the place of use.
+//! Names inside a body are local. In the graph its values get fresh names, except for the body's
+//! inputs and outputs, which become the values of the call.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,10 +13,10 @@ use super::size_limit::GraphSize;
 use super::{read, write};
 use crate::error::{Context, Error, Result};
 
-/// Opsets from 13 to this one differ in no operator that a function may hold.
+/// From opset 13 to this one no operator that a function may contain changed its meaning.
 const SAME_MEANING: std::ops::RangeInclusive<i64> = 13..=17;
 
-/// Nodes and constants under the names that they shall have.
+/// Nodes and constants under their final names.
 struct Body {
     initializers: Vec<TensorProto>,
     nodes: Vec<NodeProto>,
@@ -24,13 +24,13 @@ struct Body {
 }
 
 impl Graph {
-    /// Puts the nodes of model-local functions where they are called, functions in functions too.
-    /// Values keep their ids. Calls inside bodies of `If`, `Loop` and `Scan` stay.
+    /// Replaces calls of model-local functions by the functions' nodes, recursively. Values keep
+    /// their ids. Calls inside bodies of `If`, `Loop` and `Scan` stay.
     ///
     /// # Errors
-    /// `Unsupported` when a function imports another opset than the model in which operators may
-    /// mean something else; `InvalidData` for functions that call themselves, make more nodes
-    /// than any real model has or are not well formed.
+    /// `Unsupported` when a function imports another opset than the model and operators may differ
+    /// between the two; `InvalidData` for functions that call themselves, expand to more nodes than
+    /// any real model has, or are not well formed.
     pub fn inline_functions(&mut self) -> Result<()> {
         if self.functions.is_empty() {
             return Ok(());
@@ -59,8 +59,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Puts the branch that is taken in the place of each `If` whose condition is an initializer.
-    /// Values keep their ids. Tells whether there was any.
+    /// Replaces each `If` whose condition is an initializer by the branch that is taken. Values keep
+    /// their ids. Returns whether there was any.
     pub fn inline_branches(&mut self) -> Result<bool> {
         let known: Vec<NodeId> =
             self.node_ids().filter(|&id| self.taken(self.node(id)).is_some()).collect();
@@ -113,7 +113,7 @@ impl Graph {
         self.sort()
     }
 
-    /// Makes the graph import what the function does.
+    /// Adds the function's opset imports to the graph's.
     fn import(&mut self, function: &FunctionProto) -> Result<()> {
         for import in &function.opset_import {
             let domain = read::domain_key(&import.domain);
@@ -155,7 +155,7 @@ impl Graph {
         self.place(node, body, HashMap::new())
     }
 
-    /// Gives what the body makes fresh names, and what it puts out the names at the place of use.
+    /// Renames the body's values to fresh names, and its outputs to the names of the call's outputs.
     fn place(
         &mut self,
         node: &Node,
@@ -180,7 +180,7 @@ impl Graph {
             let n = body.outputs.len();
             return Err(Error::data(format!("it has {n_outputs} outputs, its body {n}")));
         }
-        // A value that the body passes through, or puts out twice, goes through an Identity.
+        // A value that the body passes through, or outputs twice, goes through an Identity.
         let mut copies: Vec<(String, String)> = Vec::new();
         for (slot, inner) in body.outputs.iter().enumerate() {
             let Some(outer) = node.output(slot) else { continue };
@@ -200,7 +200,7 @@ impl Graph {
         body.initializers.iter_mut().for_each(|t| rename(&mut t.name, &names));
         rename_nodes(&mut body.nodes, &names);
         let label = if node.name.is_empty() { &node.op } else { &node.name };
-        // The runtime wants node names that differ; values' names do.
+        // The runtime needs unique node names; names of values are unique.
         for inner in &mut body.nodes {
             let made = inner.output.iter().find(|n| !n.is_empty());
             inner.name = format!("{label}/{}", made.unwrap_or(&inner.op_type));
@@ -228,7 +228,7 @@ fn rename(name: &mut String, names: &HashMap<String, String>) {
     }
 }
 
-/// Renames what nodes read and make, in their bodies too.
+/// Renames inputs and outputs of nodes, in their bodies too.
 fn rename_nodes(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
     for node in nodes {
         node.input.iter_mut().chain(&mut node.output).for_each(|n| rename(n, names));
@@ -239,7 +239,7 @@ fn rename_nodes(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
     }
 }
 
-/// Renames what a body reads from outside; what it defines itself keeps its name.
+/// Renames the outer values that a body reads; values of its own keep their names.
 pub(super) fn rename_body(body: &mut GraphProto, names: &HashMap<String, String>) {
     let mut seen = names.clone();
     body.input.iter().for_each(|v| drop(seen.remove(&v.name)));
@@ -251,9 +251,9 @@ pub(super) fn rename_body(body: &mut GraphProto, names: &HashMap<String, String>
     }
 }
 
-/// Puts the call's attributes where the function's nodes refer to them; a reference to one that is
-/// neither given nor has a default goes, as if the node had not set it. `filled` adds up what was
-/// put in.
+/// Replaces references to the function's attributes by the call's values. A reference to an
+/// attribute that the call lacks and that has no default is removed. `filled` adds up the size of
+/// what was inserted.
 fn fill_attributes(
     nodes: &mut [NodeProto],
     given: &HashMap<String, AttributeProto>,

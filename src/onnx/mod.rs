@@ -23,7 +23,7 @@ pub use tensor_data::TensorData;
 
 /// The operator domain of this library's fused kernels, version 1. A graph that imports it may
 /// hold nodes of it: those of [`crate::runtime::kernels`].
-pub const OWN_DOMAIN: &str = "mmopt";
+pub const MMOPT_DOMAIN: &str = "mmopt";
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ impl Graph {
         decode(bytes, Some(folder)).context(|| path.display().to_string())
     }
 
-    /// Reads a model from memory. External data is refused: there is no folder to find it in.
+    /// Reads a model from memory. External data is an error: there is no folder to look in.
     pub fn from_bytes(bytes: Bytes) -> Result<Self> {
         decode(bytes, None)
     }
@@ -108,8 +108,8 @@ impl External {
     }
 }
 
-/// Appends constants and nodes to a graph. A value that a node makes may be there already, as long
-/// as nothing else makes it.
+/// Appends constants and nodes to a graph. A value that a node produces may exist already, as long
+/// as it has no other producer.
 pub(super) fn append(
     graph: &mut Graph,
     initializers: &[TensorProto],

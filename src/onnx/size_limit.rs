@@ -1,24 +1,23 @@
-//! How much there is in nodes with all that their attributes hold, so that what a small file makes
-//! grow can be stopped: functions that call each other multiply, and so do bodies that a call hands
-//! over as attributes.
+//! Size of nodes including all their attributes, to limit what a small file can expand to: functions
+//! that call each other multiply, and so do bodies that a call passes as attributes.
 
 use super::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::error::{Error, Result};
 
 /// More than any real model has.
 const MAX_SIZE: usize = 1 << 22;
-/// More bodies within bodies than a file can hold (readers of the format stop at a hundred
-/// messages within messages, and a body takes three).
+/// More nested bodies than a file can have (readers of the format stop at a hundred nested
+/// messages, and a body takes three).
 const MAX_DEPTH: usize = 33;
-/// What a node, an attribute or a tensor takes, in entries of a list.
+/// Size of a node, an attribute or a tensor, in list entries.
 const RECORD: usize = 4;
 
-/// What some nodes weigh. The depth of what is weighed is bounded by [`MAX_DEPTH`] twice over.
+/// Size of some nodes. Their depth is at most twice [`MAX_DEPTH`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct GraphSize {
     /// Entries of lists, and [`RECORD`] for each record.
     pub size: usize,
-    /// Bodies within bodies.
+    /// Depth of nested bodies.
     pub depth: usize,
 }
 
@@ -51,10 +50,10 @@ impl GraphSize {
         Self { size: self.size.saturating_add(other.size), depth: self.depth.max(other.depth) }
     }
 
-    /// This and `other` side by side.
+    /// Adds `other`.
     ///
     /// # Errors
-    /// `InvalidData` where that is more than any real model.
+    /// `InvalidData` where the sum is more than any real model has.
     pub fn add(&mut self, other: Self) -> Result<()> {
         *self = self.with(other);
         if self.size > MAX_SIZE {

@@ -15,7 +15,7 @@ use super::proto::{
 use crate::error::{Error, Result};
 use crate::file::{with_suffix, write_atomically};
 
-/// Protobuf's own limit for one message.
+/// Protobuf's limit for one message.
 const MAX_MESSAGE: usize = i32::MAX as usize;
 /// Alignment of tensors in a data file, so that readers can map them.
 const ALIGNMENT: usize = 4096;

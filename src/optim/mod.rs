@@ -3,6 +3,14 @@
 //!
 //! It works on raw host memory and knows neither graphs nor runtimes. docs/optimizer.md holds
 //! the formulas; [`Options`] the hyper-parameters; [`Plan`] tells who shares with whom.
+//!
+//! - `options`: hyper-parameters and their ranges
+//! - `plan`: who shares with whom: declared models, roles, views, groups
+//! - `rates`: schedules, adaptive rates, the factors of a learning rate
+//! - `kernel`: the formulas over contiguous memory, compiled per instruction set
+//! - `sweep`: the one pass over memory: tiles, mixing, synchronisation, Muon's matrices
+//! - `memory`: parameters in the host's memory, their dense copies, moments
+//! - `optimizer`: the parts together, and what the host calls
 
 mod kernel;
 mod memory;
@@ -13,22 +21,25 @@ mod pool;
 mod rates;
 mod sweep;
 
-pub use memory::bind::{Buffers, Places};
-pub use memory::strided::Place;
-pub use optimizer::callback::{GradientAction, GradientCallback, GradientView};
-pub use optimizer::metrics::{GroupMetrics, Metrics};
+pub use memory::host_buffers::{Buffers, StridedBuffers};
+pub use memory::strided::StridedBuffer;
+pub use optimizer::callback::{GradientAction, GradientCallback, GradientView, RateCallback};
 pub use optimizer::saved_state::{SavedTensor, StateTensor};
-pub use optimizer::{Moment, Optimizer, RateCallback, Rates, StepReport};
+pub use optimizer::{Moment, Optimizer, StepReport};
 pub use options::{
     Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
     Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
     Rule, Schedule, Weighting,
 };
+pub use plan::class::paper_class;
+pub use plan::classify::{RoleView, classify};
 pub use plan::pattern::matches;
-pub use plan::role::{Layout, Part, Placed, Role, RoleOverride, Stack, Usage, UseKind, classify};
+pub use plan::role::{Role, RoleOverride, Stack, Usage, UseKind, WeightLayout, WeightOrBias};
 pub use plan::spec::{ModelSpec, ParamSpec};
 pub use plan::view::{View, matrix_shape};
 pub use plan::{Group, LeftOut, Member, Plan};
 pub use rates::adaptive::{Trend, relative_factor, trend};
-pub use rates::paper::{paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
+pub use rates::factors::Rates;
+pub use rates::paper::{paper_multiplier, paper_rate, paper_rate_factor, paper_scale};
 pub use rates::schedule::{PlateauState, factor as schedule_factor};
+pub use sweep::metrics::{GroupMetrics, Metrics};

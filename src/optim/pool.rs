@@ -1,6 +1,6 @@
 //! Threads of the step. A job is a number of items and a function of (worker, item). Each worker
 //! has a range of neighbouring items and claims them one by one; when it has none left, it takes
-//! the farther half of what another one has left. So what a core fetches ahead is its own next
+//! the farther half of what another one has left. So what a core prefetches is its own next
 //! item, not the one that another core writes to, which may be far away. Starting a job allocates
 //! nothing, which is why this is not a general purpose pool: the step must not allocate after its
 //! first run.
@@ -73,6 +73,38 @@ impl Range {
         let word = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         let [start, end] = Self::unpack(word);
         Some([middle([start, end]), end])
+    }
+}
+
+/// A slice that workers write to, each to elements of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct DisjointSlice<T>(*mut T);
+// SAFETY: see `DisjointSlice::at`.
+unsafe impl<T: Send> Sync for DisjointSlice<T> {}
+
+impl<T> DisjointSlice<T> {
+    pub fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr())
+    }
+
+    /// A slice that begins at `pointer`; null for none.
+    pub fn from_pointer(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
+    /// Whether there is no slice.
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Elements `at..at + n`.
+    ///
+    /// # Safety
+    /// `at + n` must not exceed the slice, and nobody else may use these elements meanwhile.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn at(&self, at: usize, n: usize) -> &mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) }
     }
 }
 
@@ -175,7 +207,7 @@ impl Pool {
         // SAFETY: only the lifetime changes; this call outlives every use of the pointer.
         let work: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(work) };
         let job = Job { work };
-        let many = |_| Error::unsupported(format!("{n_items} pieces of work in one step"));
+        let many = |_| Error::unsupported(format!("{n_items} work items in one step"));
         let (n_items, workers) = (u64::from(u32::try_from(n_items).map_err(many)?), self.threads());
         for (worker, left) in self.shared.left.iter().enumerate() {
             let edge = |worker: usize| (worker as u64 * n_items / workers as u64) as u32;
@@ -239,24 +271,24 @@ mod tests {
     #[test]
     fn the_farther_half_is_taken_from_who_is_late() {
         let mut pool = Pool::new(2).unwrap();
-        let taken = AtomicUsize::new(0);
+        let stolen = AtomicUsize::new(0);
         let start = Instant::now();
         let first = AtomicUsize::new(usize::MAX);
         pool.run(64, &|_, item| match item {
             0 => {
-                while taken.load(Ordering::Relaxed) < 31 && start.elapsed().as_secs() < 60 {
+                while stolen.load(Ordering::Relaxed) < 31 && start.elapsed().as_secs() < 60 {
                     std::thread::yield_now();
                 }
             }
             1..32 => {
-                taken.fetch_add(1, Ordering::Relaxed);
+                stolen.fetch_add(1, Ordering::Relaxed);
                 let _ =
                     first.compare_exchange(usize::MAX, item, Ordering::Relaxed, Ordering::Relaxed);
             }
             _ => {}
         })
         .unwrap();
-        assert_eq!(taken.load(Ordering::Relaxed), 31);
+        assert_eq!(stolen.load(Ordering::Relaxed), 31);
         assert_eq!(first.load(Ordering::Relaxed), 16);
     }
 

@@ -1,5 +1,5 @@
-//! The thin layer over ONNX Runtime's C functions: statuses become errors, and what the runtime
-//! hands out is released when its owner goes.
+//! The thin layer over ONNX Runtime's C functions: statuses become errors, and the runtime's
+//! objects are released when their owner is dropped.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{NonNull, null_mut};
@@ -33,7 +33,7 @@ pub(super) fn check(status: sys::OrtStatusPtr) -> Result<()> {
     Err(Error::new(kind, format!("ONNX Runtime: {text}")))
 }
 
-/// An error of the binding crate as ours.
+/// Converts an error of the binding crate.
 pub(super) fn wrap(error: ort::Error) -> Error {
     Error::new(Kind::Runtime, format!("ONNX Runtime: {error}"))
 }
@@ -50,12 +50,12 @@ pub(super) unsafe fn text(chars: *const c_char) -> String {
     unsafe { CStr::from_ptr(chars) }.to_string_lossy().into_owned()
 }
 
-/// A NUL-terminated copy; a NUL inside is refused, for no name holds one.
+/// A NUL-terminated copy; a NUL inside is an error.
 pub(super) fn c_string(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid(format!("name {text:?} holds a NUL character")))
 }
 
-/// Something that the runtime made and that must be released once.
+/// An object of the runtime that must be released once.
 pub(super) struct Owned<T> {
     ptr: NonNull<T>,
     release: unsafe extern "system" fn(*mut T),

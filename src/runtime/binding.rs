@@ -1,7 +1,7 @@
-//! Inputs and outputs tied to memory once, then run many times without a copy.
+//! Inputs and outputs bound to memory once, then run many times without a copy.
 //!
 //! Memory is the caller's (*raw*: parameters and gradients) or the binding's (*owned*: a batch, a
-//! loss). On the CPU the runtime works right on it. On another device it copies inputs in before
+//! loss). On the CPU the runtime works on it directly. On another device it copies inputs in before
 //! each run and outputs out after it.
 
 use std::ffi::CString;
@@ -25,7 +25,7 @@ pub struct Binding {
     outputs: Vec<Slot>,
 }
 
-/// Where one input or output lies.
+/// The memory of one input or output.
 struct Slot {
     name: String,
     c_name: CString,
@@ -49,8 +49,8 @@ enum Side {
 }
 
 impl Session {
-    /// A binding of this session's inputs and outputs, empty as yet. It keeps what it needs of
-    /// the session alive.
+    /// A binding of this session's inputs and outputs, with nothing bound yet. It keeps the
+    /// session's data alive.
     pub fn bind(&self) -> Result<Binding> {
         Binding::new(self).context(|| format!("session '{}'", self.name()))
     }
@@ -70,7 +70,7 @@ impl Binding {
     }
 
     /// Lets input `name` be read at `ptr`: `shape` elements of `dtype`, dense and row-major.
-    /// Changes of the memory between runs are seen. Binding a name again replaces.
+    /// Changes of the memory between runs take effect. Binding a name again replaces the binding.
     ///
     /// # Errors
     /// [`crate::Kind::NotFound`] for an unknown name, [`crate::Kind::InvalidArgument`] for a NULL
@@ -94,8 +94,7 @@ impl Binding {
     /// Outputs that are not bound are not computed.
     ///
     /// # Errors
-    /// As [`Binding::bind_input_raw`]. A shape that the model only knows when it runs is checked
-    /// then.
+    /// As [`Binding::bind_input_raw`]. A shape that is known only during a run is checked then.
     ///
     /// # Safety
     /// The memory is valid for that many elements until the name is bound anew or the binding is
@@ -200,8 +199,8 @@ impl Binding {
         Ok(())
     }
 
-    /// Binds again what has to be: tensors that were put in the place of bound ones, and on other
-    /// devices than the CPU all inputs, for binding is what copies them there.
+    /// Rebinds tensors that replaced bound ones, and, on other devices than the CPU, all inputs,
+    /// since binding copies them there.
     fn refresh(&mut self) -> Result<()> {
         let always = self.session.device != Device::Cpu;
         for slot in &mut self.inputs {

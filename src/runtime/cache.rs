@@ -1,4 +1,4 @@
-//! A small cache that keeps the most recently used entries: sessions by shape bucket, mostly.
+//! A small least-recently-used cache, for sessions by shape.
 
 /// At most `capacity` values by key; the least recently used goes first. Look-up is a scan, for
 /// a handful of entries that each took long to make.

@@ -1,4 +1,4 @@
-//! Stopping a run from another thread.
+//! Cancelling a run from another thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,9 @@ use ort::sys;
 use super::api::{Owned, api, check};
 use crate::error::Result;
 
-/// Ends the runs of the sessions that it was given to, from any thread. It stays thrown until
+/// Cancels the runs of the sessions that have it, from any thread. It stays set until
 /// [`CancelToken::reset`]: a run that begins later ends at once too, so nothing depends on timing.
-/// Clones are the same switch.
+/// Clones share one flag.
 #[derive(Clone)]
 pub struct CancelToken(Arc<Switch>);
 
@@ -20,7 +20,7 @@ struct Switch {
 }
 
 impl CancelToken {
-    /// A switch that is not thrown. Loads ONNX Runtime from its usual place if none is loaded.
+    /// A token that is not set. Loads ONNX Runtime from its usual place if none is loaded.
     pub fn new() -> Result<Self> {
         super::load(None)?;
         let api = api();
@@ -54,7 +54,7 @@ impl CancelToken {
         self.0.thrown.load(Ordering::SeqCst)
     }
 
-    /// The run options that carry the flag.
+    /// The run options with the flag.
     pub(super) fn options(&self) -> *const sys::OrtRunOptions {
         self.0.options.ptr()
     }

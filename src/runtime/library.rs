@@ -1,43 +1,42 @@
 //! Finding and loading ONNX Runtime, once per process.
 //!
-//! Order of places: the path given; else the file that `MMOPT_ORT_LIB` names; else the one that
-//! `ORT_DYLIB_PATH` names; else the usual places. A place that was named is the only one tried,
-//! for a silent second choice would surprise. A failed attempt changes nothing: the next may
-//! succeed.
+//! Search order: the path given; else the file that `MMOPT_ORT_LIB` names; else the one that
+//! `ORT_DYLIB_PATH` names; else the usual places. A path that was named is the only one tried: a
+//! silent second choice would surprise. A failed attempt changes nothing: the next may succeed.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+// The standard library's `OnceLock` has no stable `get_or_try_init` yet.
 use once_cell::sync::OnceCell;
-
 use ort::AsPointer;
 use ort::environment::{Environment, EnvironmentBuilder};
 use ort::logging::LogLevel;
 
 use super::api::{api, check, text};
 use super::kernels::Kernels;
-use super::probe::{Found, own_file, probe};
+use super::probe::{FoundLibrary, own_file, probe};
 use crate::error::{Error, Kind, Result};
 
-/// Names that the shared library goes by, the usual one first.
+/// Names of the shared library, the usual one first.
 const NAMES: &[&str] = if cfg!(target_os = "macos") {
     &["libonnxruntime.dylib", "libonnxruntime.1.dylib"]
 } else {
     &["libonnxruntime.so", "libonnxruntime.so.1"]
 };
 
-/// Directories looked into after everything else.
+/// Directories that are searched last.
 const SYSTEM_DIRS: &[&str] =
     &["/usr/local/lib", "/usr/local/lib64", "/usr/lib64", "/usr/lib", "/opt/onnxruntime/lib"];
 
 static LIBRARY: OnceCell<Library> = OnceCell::new();
-/// Held while loading; what it holds is the file that this process is bound to from then on.
-static LOADING: Mutex<Option<Found>> = Mutex::new(None);
+/// Locked while loading; holds the file that this process uses from then on.
+static LOADING: Mutex<Option<FoundLibrary>> = Mutex::new(None);
 
-/// The loaded ONNX Runtime with its environment. There is at most one, and it stays.
+/// The loaded ONNX Runtime with its environment. There is at most one, for the rest of the process.
 pub struct Library {
-    found: Found,
+    found: FoundLibrary,
     environment: Environment,
     shared_arena: bool,
     kernels: Option<Kernels>,
@@ -46,7 +45,7 @@ pub struct Library {
 
 /// Loads ONNX Runtime, or returns the one that is loaded.
 ///
-/// `path` names the library or the directory it lies in; `None` looks as the module's text says.
+/// `path` names the library or the directory it lies in; `None` searches as described above.
 /// Needs ONNX Runtime 1.17 or newer.
 ///
 /// # Errors
@@ -55,22 +54,20 @@ pub struct Library {
 pub fn load(path: Option<&Path>) -> Result<&'static Library> {
     let mut bound = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = &*bound {
-        refuse_another(path, found)?;
+        check_same(path, found)?;
     }
-    if let Some(library) = LIBRARY.get() {
-        return Ok(library);
-    }
-    let found = match &*bound {
-        Some(found) => found.clone(),
-        None => find(path)?,
-    };
-    let builder = ort::init_from(&found.path).map_err(|e| unusable(&found, &e))?;
-    *bound = Some(found.clone());
-    let library = Library::open(found, builder)?;
-    Ok(LIBRARY.get_or_init(|| library))
+    LIBRARY.get_or_try_init(|| {
+        let found = match &*bound {
+            Some(found) => found.clone(),
+            None => find(path)?,
+        };
+        let builder = ort::init_from(&found.path).map_err(|e| unusable(&found, &e))?;
+        *bound = Some(found.clone());
+        Library::open(found, builder)
+    })
 }
 
-fn unusable(found: &Found, why: &dyn std::fmt::Display) -> Error {
+fn unusable(found: &FoundLibrary, why: &dyn std::fmt::Display) -> Error {
     let path = found.path.display();
     Error::new(Kind::RuntimeUnavailable, format!("ONNX Runtime at {path}: {why}"))
 }
@@ -92,7 +89,7 @@ impl Library {
     }
 
     /// Names of the execution providers that this build contains, e.g. `CPUExecutionProvider`.
-    /// A provider that is listed may still lack its drivers; opening a session tells.
+    /// A provider that is listed may still lack its drivers; opening a session shows that.
     pub fn providers(&self) -> Vec<String> {
         let mut names = std::ptr::null_mut();
         let mut count = 0;
@@ -120,8 +117,8 @@ impl Library {
         self.kernels.as_ref()
     }
 
-    /// Runs `open`, which makes a session. The runtime notes a custom domain with its first
-    /// session, and fails when two are first; so until one has succeeded they take turns.
+    /// Runs `open`, which makes a session. The runtime registers a custom domain with its first
+    /// session, and fails when two threads do so at once; until one has succeeded they take turns.
     pub(super) fn open_in_turn<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut known = self.domain_known.lock().unwrap_or_else(PoisonError::into_inner);
         if *known {
@@ -138,7 +135,7 @@ impl Library {
         self.environment.ptr().cast_mut()
     }
 
-    fn open(found: Found, builder: EnvironmentBuilder) -> Result<Self> {
+    fn open(found: FoundLibrary, builder: EnvironmentBuilder) -> Result<Self> {
         let environment = builder
             .with_name("mmopt")
             .with_telemetry(false)
@@ -202,7 +199,7 @@ fn forward(level: LogLevel, _category: &str, id: &str, _location: &str, message:
     log::log!(target: "onnxruntime", level, "{id}: {message}");
 }
 
-fn refuse_another(path: Option<&Path>, found: &Found) -> Result<()> {
+fn check_same(path: Option<&Path>, found: &FoundLibrary) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let same = candidates_of(path)
         .iter()
@@ -231,7 +228,7 @@ fn candidates_of(path: &Path) -> Vec<OsString> {
     vec![if local.exists() { local.into_os_string() } else { path.as_os_str().to_owned() }]
 }
 
-fn find(path: Option<&Path>) -> Result<Found> {
+fn find(path: Option<&Path>) -> Result<FoundLibrary> {
     let named = |var: &str| std::env::var_os(var).filter(|v| !v.is_empty()).map(PathBuf::from);
     let (origin, list) = if let Some(path) = path {
         ("the path given".to_string(), candidates_of(path))

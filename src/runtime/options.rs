@@ -1,4 +1,4 @@
-//! What a session is made with, and how that is told to ONNX Runtime.
+//! Options of a session, and their form for ONNX Runtime.
 
 use std::ffi::CString;
 use std::fmt;
@@ -60,7 +60,7 @@ pub enum Optimize {
     All,
 }
 
-/// What a [`super::Session`] is made with; `Default` is right for training on the CPU.
+/// Options of a [`super::Session`]; `Default` suits training on the CPU.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Name in messages. Default `model`.

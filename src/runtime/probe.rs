@@ -1,89 +1,62 @@
-//! Looks at a shared library before it is trusted: does it load, is it ONNX Runtime, is it new
-//! enough. The crate that calls the runtime panics on some libraries that pass for it, so nothing
-//! unseen is handed over.
+//! Checks a shared library before it is used: does it load, is it ONNX Runtime, is it new enough. The
+//! crate that calls the runtime panics on some other libraries, so each is checked first.
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::error::Error as _;
+use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use ort::sys;
 
 /// The oldest minor version of ONNX Runtime 1 that has the API level this crate asks for.
 pub(super) const OLDEST_MINOR: u32 = sys::ORT_API_VERSION;
 
-/// A library that passed.
+/// A library that passed the checks.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundLibrary {
     /// The file that the loader mapped, links resolved.
     pub(super) path: PathBuf,
     /// Its version.
     pub(super) version: (u32, u32, u32),
 }
 
-/// An open library; closed again unless kept.
-struct Open(*mut c_void);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from dlopen and is closed once.
-        unsafe { libc::dlclose(self.0) };
-    }
-}
-
 type GetApiBase = unsafe extern "C" fn() -> *const sys::OrtApiBase;
 
 /// Loads `name` (a path, or a bare name for the system's loader) and checks it. On success it
-/// stays loaded; on failure the reason is told and it is closed.
-pub(super) fn probe(name: &OsStr) -> Result<Found, String> {
+/// stays loaded; on failure it is closed, and the reason is returned.
+pub(super) fn probe(name: &OsStr) -> Result<FoundLibrary, String> {
     let is_path = name.as_bytes().contains(&b'/');
     if is_path && !Path::new(name).exists() {
         return Err("no such file".into());
     }
-    let open = open(name)?;
-    let entry = entry(&open)?;
-    let path = origin(entry.cast_const()).unwrap_or_else(|| PathBuf::from(name));
+    let library = open(name)?;
     // SAFETY: the symbol that ONNX Runtime exports under this name has this type.
-    let get_base: GetApiBase = unsafe { std::mem::transmute(entry) };
+    let get_base = unsafe { library.get::<GetApiBase>(c"OrtGetApiBase") };
+    let get_base =
+        *get_base.map_err(|_| "not ONNX Runtime: it does not export OrtGetApiBase".to_string())?;
+    let path = file_of(get_base as *const c_void).unwrap_or_else(|| PathBuf::from(name));
     let version = version(get_base)?;
-    std::mem::forget(open);
-    Ok(Found { path: path.canonicalize().unwrap_or(path), version })
+    // It stays loaded.
+    std::mem::forget(library);
+    Ok(FoundLibrary { path: path.canonicalize().unwrap_or(path), version })
 }
 
 /// The file that this code was loaded from: `libmmopt`, or the program it is part of.
 pub(super) fn own_file() -> Option<PathBuf> {
-    origin(own_file as *const c_void)
+    file_of(own_file as *const c_void)
 }
 
-fn open(name: &OsStr) -> Result<Open, String> {
-    let name = CString::new(name.as_bytes()).map_err(|_| "its name holds a NUL".to_string())?;
-    // SAFETY: a NUL-terminated name; constructors of a library run, as in any load.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    if handle.is_null() { Err(loader_error()) } else { Ok(Open(handle)) }
-}
-
-fn entry(open: &Open) -> Result<*mut c_void, String> {
-    // SAFETY: an open handle and a NUL-terminated name.
-    let entry = unsafe { libc::dlsym(open.0, c"OrtGetApiBase".as_ptr()) };
-    if entry.is_null() {
-        return Err("not ONNX Runtime: it does not export OrtGetApiBase".into());
-    }
-    Ok(entry)
-}
-
-/// What the loader says went wrong; the file's name in front of it is left to the caller.
-fn loader_error() -> String {
-    // SAFETY: dlerror gives NULL or a string that lives until the thread's next loader call.
-    unsafe {
-        let error = libc::dlerror();
-        if error.is_null() {
-            return "the loader refused it without a reason".into();
-        }
-        CStr::from_ptr(error).to_string_lossy().into_owned()
-    }
+fn open(name: &OsStr) -> Result<Library, String> {
+    // SAFETY: initialisers of a library run, as in any load.
+    unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| {
+        // The loader's own words are the source.
+        e.source().map_or_else(|| e.to_string(), ToString::to_string)
+    })
 }
 
 /// The file that holds the code at `address`.
-fn origin(address: *const c_void) -> Option<PathBuf> {
+fn file_of(address: *const c_void) -> Option<PathBuf> {
     // SAFETY: all-zero is a valid value of this plain C struct.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
     // SAFETY: any address may be asked for; 0 means that it belongs to no file.

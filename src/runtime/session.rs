@@ -1,4 +1,4 @@
-//! A model made ready to run, and what its inputs and outputs look like.
+//! A model ready to run, with the types of its inputs and outputs.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -36,7 +36,7 @@ pub struct Session {
     outputs: Vec<ValueInfo>,
 }
 
-/// What a session's bindings keep alive.
+/// The part of a session that its bindings keep alive.
 pub(super) struct Inner {
     pub(super) name: String,
     pub(super) device: Device,
@@ -105,9 +105,9 @@ impl Session {
         Ok(Self { inner: Arc::new(inner), cancel_token, inputs, outputs })
     }
 
-    /// Reads the dtype and shape of a model's outputs, without making anything that can run fast.
-    /// Mark every value of a graph as an output, fix all free dimensions, and this tells them
-    /// all. Sequences and optionals come with dtype `None`.
+    /// Dtype and shape of a model's outputs, from a session without optimisation. With every value
+    /// of a graph as an output and all dimensions fixed, these are the types of all values.
+    /// Sequences and optionals have dtype `None`.
     pub fn probe_types(model: &[u8]) -> Result<Vec<ValueInfo>> {
         let options = SessionOptions {
             name: "shapes".into(),
@@ -132,12 +132,12 @@ impl Session {
         &self.outputs
     }
 
-    /// The switch that ends this session's runs from another thread.
+    /// The token that cancels this session's runs from another thread.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel_token.clone()
     }
 
-    /// Puts this session's runs under a switch that others may share.
+    /// Sets the token, which other sessions may share.
     pub fn set_cancel_token(&mut self, cancel_token: CancelToken) {
         self.cancel_token = cancel_token;
     }
@@ -268,7 +268,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl ValueInfo {
-    /// Refuses a dtype or shape that the model does not take here.
+    /// An error for a dtype or shape that the model does not accept here.
     pub(super) fn accepts(&self, dtype: DType, shape: &[usize]) -> Result<()> {
         if self.dtype != Some(dtype) {
             let wanted = self.dtype.map_or("no dense tensor", DType::name);

@@ -1,4 +1,4 @@
-//! The runtime's values: made over our memory, or read out into ours.
+//! The runtime's values: over this library's memory, or copied into it.
 
 use std::ptr::null_mut;
 

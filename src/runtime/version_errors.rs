@@ -1,10 +1,10 @@
-//! Why a runtime refuses a model that a newer one takes, in words that say what to do.
+//! Explains errors of a runtime that is too old for a model, with the way out.
 
 use crate::error::Error;
 
-/// What the runtime of `version` said when it refused a model, told with the version and the fix
-/// where the reason is its age; any other error as it is. The runtime's own words become the
-/// source.
+/// An error of the runtime of that version about a model: where the runtime is too old, the message
+/// names the version and what to do, and the original error becomes the source. Any other error is
+/// returned unchanged.
 pub(super) fn explain(error: Error, (major, minor, patch): (u32, u32, u32)) -> Error {
     let runtime = format!("ONNX Runtime {major}.{minor}.{patch}");
     match reason(error.message(), &runtime) {

@@ -2,10 +2,11 @@
 //!
 //! Terms:
 //! - *corpus*: the examples of one task as read from files, independent of any model;
-//! - *tokenizer*: turns text into ids; read from published files or learned from a corpus;
-//! - *dataset*: a corpus encoded by one tokenizer. Each of its *items* remembers the index of
-//!   its example, so that several models can see the same sentences in the same order;
-//! - *loader*: walks one or several datasets in seeded order and yields a [`Batch`] for each.
+//! - *tokenizer*: turns text into ids; loaded from published files or trained on a corpus;
+//! - *dataset*: a corpus encoded by one tokenizer. Each of its *sequences* holds the index of
+//!   its example, so that several models can see the same examples in the same order;
+//! - *loader*: iterates over one or several datasets in seeded order and yields a [`Batch`] of
+//!   each.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -32,7 +33,7 @@ mod text_file;
 mod tokenizer;
 
 pub use batch::collate::Batch;
-pub use batch::dataset::{Dataset, Sequence, Target};
+pub use batch::dataset::{AnswerContext, Dataset, Sequence, Target};
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderOptions, LoaderState};
 pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};
@@ -42,8 +43,9 @@ pub use corpus::plain_text::SampleBy;
 pub use corpus::split::SplitOptions;
 pub use corpus::synthetic::SyntheticOptions;
 pub use metrics::postprocess::PredictedAnswer;
+pub use tokenizer::encoding::{Encoding, Truncation};
 pub use tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
-pub use tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
+pub use tokenizer::tokenize::Tokenizer;
 pub use tokenizer::train::TokenizerTrainOptions;
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ mod tests {
         let rows = [1.0, 2.0, 5.0, 0.0, 0.0, 3.0, 1.0, 0.0];
         check(LossKind::SequenceClassification, &[4, 2], &rows, &[1, 0, 0, 0], (3, 4));
         check(LossKind::TokenClassification, &[2, 2, 2], &rows, &[1, -100, 1, 1], (2, 3));
-        // Predictions 1 0 | 1 0 are held against the labels one place further right.
+        // Predictions 1 0 | 1 0 are compared with the labels one place further right.
         check(LossKind::CausalLm, &[2, 2, 2], &rows, &[0, 1, 0, 0], (1, 2));
     }
 }

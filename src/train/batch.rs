@@ -1,4 +1,4 @@
-//! What a host hands in: named tensors, checked against a model before anything runs.
+//! Batches: named tensors of the host, checked against a model before anything runs.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl<'a> TensorView<'a> {
 /// One batch for one model: inputs and labels in any order.
 pub type Batch<'a> = &'a [TensorView<'a>];
 
-/// What a model takes, found once when the model is read.
+/// A model's inputs and labels, determined once when the model is read.
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
     inputs: Vec<Expected>,
@@ -45,7 +45,7 @@ struct Expected {
     name: String,
     dtype: DType,
     dims: Option<Vec<Dim>>,
-    role: Role,
+    kind: InputKind,
     /// Whether it is an input of the model's own graph.
     own: bool,
     /// Ids must lie below this: rows of the table that the input indexes, and its name.
@@ -55,7 +55,7 @@ struct Expected {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+enum InputKind {
     Input,
     Label,
 }
@@ -89,7 +89,7 @@ impl Signature {
                     name: value.name.clone(),
                     dtype: value.ty.dtype.unwrap_or(DType::F32),
                     dims,
-                    role: Role::Input,
+                    kind: InputKind::Input,
                     own: true,
                     table: tables.by_input.get(&v).cloned(),
                     positions: if is_ids { positions.clone() } else { None },
@@ -100,7 +100,7 @@ impl Signature {
             name: name.clone(),
             dtype: *dtype,
             dims: rank.map(|r| vec![Dim::Unknown; r]),
-            role: Role::Label,
+            kind: InputKind::Label,
             own: false,
             table: None,
             positions: None,
@@ -108,14 +108,14 @@ impl Signature {
         Self { inputs }
     }
 
-    /// Makes inputs of the model's own graph labels, which evaluation can do without.
+    /// Marks inputs of the model's own graph as labels, which evaluation does not need.
     pub fn mark_labels(&mut self, names: &[String]) {
         let marked = self.inputs.iter_mut().filter(|e| names.contains(&e.name));
-        marked.for_each(|e| e.role = Role::Label);
+        marked.for_each(|e| e.kind = InputKind::Label);
     }
 
-    /// Checks a batch. With `labels` every label must be there; without, none or all.
-    /// Returns whether labels are there.
+    /// Checks a batch. With `labels` every label is required; otherwise none or all may be there.
+    /// Returns whether the batch has labels.
     pub fn check(&self, batch: Batch, labels: bool) -> Result<bool> {
         for (i, view) in batch.iter().enumerate() {
             let expected = self
@@ -129,12 +129,12 @@ impl Signature {
             expected.check(view)?;
         }
         let has = |e: &Expected| batch.iter().any(|v| v.name == e.name);
-        let n_labels = self.inputs.iter().filter(|e| e.role == Role::Label && has(e)).count();
+        let n_labels = self.inputs.iter().filter(|e| e.kind == InputKind::Label && has(e)).count();
         for expected in self.inputs.iter().filter(|e| !has(e)) {
-            if expected.role == Role::Input || labels || n_labels > 0 {
+            if expected.kind == InputKind::Input || labels || n_labels > 0 {
                 return Err(Error::not_found(format!(
                     "{} '{}' ({}) is missing from the batch",
-                    if expected.role == Role::Label { "label" } else { "input" },
+                    if expected.kind == InputKind::Label { "label" } else { "input" },
                     expected.name,
                     expected.dtype
                 )));

@@ -9,14 +9,14 @@ use crate::checkpoint::directory;
 use crate::checkpoint::weights::{self, Weights};
 use crate::error::{Context, Error, Result};
 
-/// Checkpoints that stay beside the newest one.
+/// Checkpoints that are kept.
 const KEEP: usize = 2;
 const TRAINER: &str = "trainer.json";
 const OPTIMIZER: &str = "optimizer.json";
 const MOMENTS: &str = "optimizer.safetensors";
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct TrainerState {
     version: String,
     models: Vec<String>,
     runs: Vec<u64>,
@@ -35,7 +35,7 @@ impl Trainer {
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
         }
-        let header = Header {
+        let header = TrainerState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             models: self.models().iter().map(|m| m.name.clone()).collect(),
             runs: self.models().iter().map(|m| m.n_runs).collect(),
@@ -59,7 +59,7 @@ impl Trainer {
             directory::write_text(&dir.join(TRAINER), &json)
         })
         .context(|| format!("checkpoint {}", root.display()))?;
-        self.tell(|| format!("checkpoint written to {}", written.display()));
+        self.log_info(|| format!("checkpoint written to {}", written.display()));
         Ok(written)
     }
 
@@ -67,7 +67,7 @@ impl Trainer {
     /// have the same models in the same order; on failure nothing is changed.
     pub fn resume(&mut self, root: &Path) -> Result<String> {
         let text = self.restore(root).context(|| format!("checkpoint {}", root.display()))?;
-        self.tell(|| {
+        self.log_info(|| {
             format!("resumed from {} at step {}", root.display(), self.optimizer().step_count())
         });
         Ok(text)
@@ -76,7 +76,7 @@ impl Trainer {
     fn restore(&mut self, root: &Path) -> Result<String> {
         let found = directory::open(root)?;
         let path = found.path.join(TRAINER);
-        let header: Header = serde_json::from_str(&directory::read_text(&path)?)
+        let header: TrainerState = serde_json::from_str(&directory::read_text(&path)?)
             .map_err(|e| Error::data(format!("{}: {e}", path.display())))?;
         let names: Vec<&String> = self.models().iter().map(|m| &m.name).collect();
         if names.iter().map(|n| n.as_str()).ne(header.models.iter().map(String::as_str)) {

@@ -1,7 +1,7 @@
-//! What a trainer tells of itself: reports on models, where a pass goes non-finite, messages.
+//! Reports on models, the search for non-finite values, and what goes to the log.
 
 use super::batch::Batch;
-use super::graphs::NonFinite;
+use super::graphs::NonFiniteOrigin;
 use super::import::ModelReport;
 use super::log::{Level, Sink};
 use super::trainer::{Trainer, in_model};
@@ -21,56 +21,57 @@ impl Trainer {
     ///
     /// # Errors
     /// Those of [`Trainer::forward_backward`] for a batch that does not fit.
-    pub fn find_non_finite(&self, model: usize, batch: Batch) -> Result<Option<NonFinite>> {
+    pub fn find_non_finite(&self, model: usize, batch: Batch) -> Result<Option<NonFiniteOrigin>> {
         let one = self.model(model)?;
         one.find_non_finite(batch).map_err(|e| in_model(e, &one.name))
     }
 
-    /// Sends messages up to a level to a sink; `None` ends that. What the trainer had to say when
-    /// it was created comes first, once.
+    /// Sends messages up to a level to a sink; `None` ends that. The messages of the trainer's
+    /// creation come first, once.
     pub fn set_log(&mut self, sink: Option<(Level, Sink)>) {
         self.log.set(sink);
     }
 
-    /// Tells the log of a failure, and passes it on.
-    pub(crate) fn told<T>(&self, what: &str, result: Result<T>) -> Result<T> {
+    /// Logs a failure, and returns the result unchanged.
+    pub(crate) fn log_error<T>(&self, what: &str, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.log.send(Level::Error, || format!("{what}: {error}"));
         }
         result
     }
 
-    /// Tells the log of something that was done.
-    pub(super) fn tell(&self, text: impl FnOnce() -> String) {
+    /// Logs something that was done.
+    pub(super) fn log_info(&self, text: impl FnOnce() -> String) {
         self.log.send(Level::Info, text);
     }
 
-    /// What there is to say of a trainer that was just made.
-    pub(super) fn tell_of_creation(&mut self) {
-        let mut said: Vec<(Level, String)> = Vec::new();
+    /// Logs what a new trainer found and decided.
+    pub(super) fn log_creation(&mut self) {
+        let mut messages: Vec<(Level, String)> = Vec::new();
         for model in self.models() {
             let report = model.report.to_string();
             let mut lines = report.lines();
-            said.extend(lines.next().map(|line| (Level::Info, line.to_owned())));
+            messages.extend(lines.next().map(|line| (Level::Info, line.to_owned())));
             let name = &model.name;
             let warnings = model.report.warnings();
-            said.extend(warnings.iter().map(|w| (Level::Warning, format!("model '{name}': {w}"))));
+            messages
+                .extend(warnings.iter().map(|w| (Level::Warning, format!("model '{name}': {w}"))));
             let details = lines.map(|line| format!("model '{name}': {}", line.trim_start()));
-            said.extend(details.map(|line| (Level::Info, line)));
+            messages.extend(details.map(|line| (Level::Info, line)));
             let (training, evaluation) = (model.train_session.threads, model.eval_session.threads);
-            said.push((
+            messages.push((
                 Level::Info,
                 format!("model '{name}': {training} threads to train, {evaluation} to evaluate"),
             ));
         }
-        said.extend(self.plan_in_words());
-        said.into_iter().for_each(|(level, text)| self.log.keep(level, text));
+        messages.extend(self.plan_messages());
+        messages.into_iter().for_each(|(level, text)| self.log.keep(level, text));
     }
 
-    fn plan_in_words(&self) -> Vec<(Level, String)> {
+    fn plan_messages(&self) -> Vec<(Level, String)> {
         let plan = self.plan();
         let (n_groups, n_left) = (plan.groups().len(), plan.left_out().len());
-        let mut said = vec![(
+        let mut messages = vec![(
             Level::Info,
             format!(
                 "plan for {} models: {n_groups} groups share, {n_left} views are left out",
@@ -81,16 +82,16 @@ impl Trainer {
         for (i, name) in plan.models().iter().enumerate().filter(|_| sharing) {
             let shares = |g: &crate::optim::Group| g.members.iter().any(|m| m.model == i);
             if !plan.groups().iter().any(shares) {
-                said.push((Level::Warning, format!("model '{name}' shares nothing")));
+                messages.push((Level::Warning, format!("model '{name}' shares nothing")));
             }
         }
         let lines = plan.to_string();
-        said.extend(lines.lines().map(|line| (Level::Debug, line.to_owned())));
-        said
+        messages.extend(lines.lines().map(|line| (Level::Debug, line.to_owned())));
+        messages
     }
 
-    /// Messages that models left behind while they ran on other threads.
-    pub(super) fn tell_of_runs(&mut self) {
+    /// Logs the messages that models collected while they ran on other threads.
+    pub(super) fn log_runs(&mut self) {
         for (name, notes) in self.take_notes() {
             for (level, text) in notes {
                 self.log.send(level, || format!("model '{name}': {text}"));
@@ -98,8 +99,8 @@ impl Trainer {
         }
     }
 
-    /// What there is to say of a step.
-    pub(super) fn tell_of_step(&self, report: &StepReport) {
+    /// Logs a step's rates and norms, skipped models, and a synchronisation that was undone.
+    pub(super) fn log_step(&self, report: &StepReport) {
         let step = report.step;
         for (i, model) in self.models().iter().enumerate() {
             let name = &model.name;
@@ -123,7 +124,7 @@ impl Trainer {
                 format!(
                     "step {step}: synchronisation taken back, a model's loss would have risen by \
                      more than the barrier ({} times so far)",
-                    self.optimizer().refused_syncs()
+                    self.optimizer().undone_syncs()
                 )
             });
         }

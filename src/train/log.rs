@@ -1,26 +1,26 @@
-//! What a trainer tells while it works: nothing, until the host asks for it.
+//! The messages of a trainer: none, until the host asks for them.
 
 use std::fmt;
 
-/// How much a message matters.
+/// Severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Level {
     /// Something failed; the call that failed says the same.
     Error = 1,
-    /// Something is probably not as intended: merged parameters that are trained as one, a model
-    /// that shares nothing, a skipped step, a refused synchronisation.
+    /// Something is probably not as intended: parameters in one initializer that are trained as
+    /// one, a model that shares nothing, a skipped step, a synchronisation that was undone.
     Warning = 2,
-    /// What the library decided and wrote: what was mended, the plan, threads, files.
+    /// What the library decided and wrote: import fixes, the plan, threads, files.
     Info = 3,
-    /// Details for finding faults: sessions that are opened, rates and norms of each step.
+    /// Details for debugging: sessions that are opened, rates and norms of each step.
     Debug = 4,
 }
 
 /// Receives messages, each one line without its end, on the thread of the call that causes them.
 pub type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
 
-/// Where a trainer's messages go, and those that nobody has asked for yet.
+/// Where a trainer's messages go, and those that wait for a sink.
 #[derive(Default)]
 pub(super) struct Log {
     sink: Option<(Level, Sink)>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::accuracy::{Accuracy, accuracy};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
 use super::graphs::{
-    NonFinite, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
+    NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
 };
 use super::import::{Loaded, ModelReport, Published, load, usages};
 use super::log::Level;
@@ -22,7 +22,7 @@ use crate::runtime::{SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
 /// Shapes of inputs and labels: what a session is made for.
-type Key = Vec<Vec<usize>>;
+type ShapeKey = Vec<Vec<usize>>;
 
 /// A model in training.
 pub(super) struct Model {
@@ -31,10 +31,10 @@ pub(super) struct Model {
     vocabulary: Option<String>,
     task: Option<String>,
     // Sessions refer to the parameters' memory and are dropped first.
-    training: ShapeCache<Key, BoundSession>,
-    evaluation: ShapeCache<Key, BoundSession>,
+    training: ShapeCache<ShapeKey, BoundSession>,
+    evaluation: ShapeCache<ShapeKey, BoundSession>,
     pub parameters: Vec<Parameter>,
-    pub recipe: SessionBuilder,
+    pub sessions: SessionBuilder,
     pub published: Option<Published>,
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
@@ -43,15 +43,15 @@ pub(super) struct Model {
     pub eval_session: SessionOptions,
     seed: u64,
     /// Shapes of the last training batch; empty before the first.
-    last: Key,
+    last: ShapeKey,
     /// Training passes so far: with the seed it decides what dropout draws.
     pub n_runs: u64,
 }
 
-/// Loss and score of one batch.
+/// Loss and accuracy of one batch.
 pub(super) struct Run {
     pub loss: f64,
-    /// Whether the batch had labels, so that the loss says something.
+    /// Whether the batch had labels, so that the loss is meaningful.
     pub labelled: bool,
     pub accuracy: Accuracy,
 }
@@ -59,16 +59,16 @@ pub(super) struct Run {
 impl Model {
     pub fn new(options: &ModelOptions, max_sessions: usize) -> Result<Self> {
         let Loaded { graph, published, ids, parameters, report } = load(options)?;
-        let given = options.gradients.as_ref().map(|g| g.outputs.clone());
+        let precomputed = options.gradients.as_ref().map(|g| g.outputs.clone());
         let spec = loss_spec(options, published.as_ref())?;
-        if given.is_none() {
+        if precomputed.is_none() {
             let trained = ids.iter().zip(&parameters).filter(|(_, p)| p.trainable);
             check_graph(&graph, &trained.map(|(&v, _)| v).collect::<Vec<_>>())?;
         }
         let max_positions = published.as_ref().map(|p| p.config.max_sequence());
         let mut signature = Signature::new(&graph, &ids, &labels(&spec), max_positions);
-        if let Some(given) = &given {
-            signature.mark_labels(&precomputed_labels(&graph, given)?);
+        if let Some(precomputed) = &precomputed {
+            signature.mark_labels(&precomputed_labels(&graph, precomputed)?);
         }
         Ok(Self {
             name: options.name.clone(),
@@ -78,12 +78,12 @@ impl Model {
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
             parameters,
-            recipe: SessionBuilder {
+            sessions: SessionBuilder {
                 graph,
                 ids,
                 spec,
                 signature,
-                given,
+                precomputed,
                 mutual: None,
                 cancel_token: None,
             },
@@ -93,14 +93,14 @@ impl Model {
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
             seed: options.seed,
-            last: Key::new(),
+            last: ShapeKey::new(),
             n_runs: 0,
         })
     }
 
-    /// What the optimizer is told of the model.
+    /// The optimizer's description of the model.
     pub fn spec(&self) -> ModelSpec {
-        let uses = usages(&self.recipe.graph, &self.recipe.ids);
+        let uses = usages(&self.sessions.graph, &self.sessions.ids);
         let params = self.parameters.iter().zip(uses).map(|(p, usage)| ParamSpec {
             name: p.name.clone(),
             shape: p.value.shape().to_vec(),
@@ -121,14 +121,14 @@ impl Model {
 
     /// Checks a training batch; nothing is changed.
     pub fn check_training(&self, batch: Batch) -> Result<()> {
-        self.recipe.signature.check(batch, true).map(|_| ())
+        self.sessions.signature.check(batch, true).map(|_| ())
     }
 
     /// Opens the session that training on batches of these shapes needs, if it is not open.
     pub fn prepare(&mut self, batch: Batch) -> Result<()> {
-        let (key, options) = (self.recipe.signature.key(batch), &self.train_session);
-        let (recipe, parameters) = (&self.recipe, &mut self.parameters);
-        let make = |_: &Key| recipe.training(parameters, batch, options);
+        let (key, options) = (self.sessions.signature.key(batch), &self.train_session);
+        let (sessions, parameters) = (&self.sessions, &mut self.parameters);
+        let make = |_: &ShapeKey| sessions.training(parameters, batch, options);
         self.training.get_or_make(key, make).map(|_| ())
     }
 
@@ -144,50 +144,51 @@ impl Model {
         batch: Batch,
         peers: Option<&Peers>,
     ) -> Result<(Run, Option<Prediction>)> {
-        let key = self.recipe.signature.key(batch);
+        let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
-        let (recipe, parameters) = (&self.recipe, &mut self.parameters);
+        let (sessions, parameters) = (&self.sessions, &mut self.parameters);
         self.last.clone_from(&key);
         let bound = self.training.get_or_make(key, |key| {
             let start = Instant::now();
-            let made = recipe.training(parameters, batch, options)?;
+            let made = sessions.training(parameters, batch, options)?;
             let ms = start.elapsed().as_millis();
             let text = format!("a training session for the shapes {key:?} took {ms} ms to open");
             notes.push((Level::Debug, text));
             Ok(made)
         })?;
-        check_labels(&recipe.spec, bound, batch)?;
+        check_labels(&sessions.spec, bound, batch)?;
         bound.set_input(SEED_INPUT, &dropout_seed(self.seed, self.n_runs).to_ne_bytes())?;
-        if recipe.mutual.is_some() {
+        if sessions.mutual.is_some() {
             mutual::feed(bound, peers)?;
         }
         bound.run(batch)?;
         self.n_runs += 1;
-        let prediction = recipe.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
-        let accuracy = accuracy(&recipe.spec, &outputs(bound)?, batch)?;
+        let prediction =
+            sessions.mutual.map(|t| Prediction::of(bound.output(0)?, t)).transpose()?;
+        let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
         let run = Run { loss: bound.loss()?, labelled: true, accuracy };
-        self.parameters.iter_mut().for_each(Parameter::clear_still_rows);
+        self.parameters.iter_mut().for_each(Parameter::clear_frozen_rows);
         Ok((run, prediction))
     }
 
     /// The loss on the last training batch with the parameters as they are now: one forward pass
     /// with the same dropout. `None` before the first batch.
-    pub fn loss_again(&mut self) -> Result<Option<f64>> {
+    pub fn recompute_loss(&mut self) -> Result<Option<f64>> {
         let parameters = &self.parameters;
-        self.training.get_mut(&self.last).map(|bound| bound.loss_again(parameters)).transpose()
+        self.training.get_mut(&self.last).map(|bound| bound.recompute_loss(parameters)).transpose()
     }
 
     /// Loss (when the batch has labels), accuracy and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
-        let labelled = self.recipe.signature.check(batch, false)?;
-        let key = self.recipe.signature.key(batch);
-        let (recipe, parameters) = (&self.recipe, &mut self.parameters);
+        let labelled = self.sessions.signature.check(batch, false)?;
+        let key = self.sessions.signature.key(batch);
+        let (sessions, parameters) = (&self.sessions, &mut self.parameters);
         let options = &self.eval_session;
-        let make = |_: &Key| recipe.evaluation(parameters, batch, labelled, options);
+        let make = |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, options);
         let bound = self.evaluation.get_or_make(key, make)?;
-        check_labels(&recipe.spec, bound, batch)?;
+        check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;
-        let accuracy = accuracy(&recipe.spec, &outputs(bound)?, batch)?;
+        let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
         let logits = (0..bound.n_outputs())
             .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
             .collect::<Result<_>>()?;
@@ -196,14 +197,14 @@ impl Model {
 
     /// Whether it computes its own gradients.
     pub fn is_precomputed(&self) -> bool {
-        self.recipe.given.is_some()
+        self.sessions.precomputed.is_some()
     }
 
     /// Where the training pass over a batch first goes non-finite, with the parameters as they are
     /// now and the dropout of the last pass. Peers are left out.
-    pub fn find_non_finite(&self, batch: Batch) -> Result<Option<NonFinite>> {
-        self.recipe.signature.check(batch, true)?;
-        let (graph, _) = self.recipe.training_graph(&self.parameters, batch)?;
+    pub fn find_non_finite(&self, batch: Batch) -> Result<Option<NonFiniteOrigin>> {
+        self.sessions.signature.check(batch, true)?;
+        let (graph, _) = self.sessions.training_graph(&self.parameters, batch)?;
         let mut fed: Vec<(String, Tensor)> = Vec::new();
         for (name, dtype, shape) in &graph.data_inputs {
             if self.parameters.iter().any(|p| p.name == *name) {
@@ -244,12 +245,16 @@ impl Model {
     /// The forward graph with the present weights inside, ready for inference. Of a model that
     /// computes its own gradients, the part that makes the logits; all of it without logits.
     pub fn inference_graph(&self) -> Result<Graph> {
-        let mut graph = self.recipe.graph.clone();
-        for (&id, parameter) in self.recipe.ids.iter().zip(&self.parameters) {
+        let mut graph = self.sessions.graph.clone();
+        for (&id, parameter) in self.sessions.ids.iter().zip(&self.parameters) {
             graph.set_initializer(id, TensorData::from_tensor(&parameter.value));
         }
-        if let Some(given) = self.recipe.given.as_ref().filter(|g| !g.logits.is_empty()) {
-            graph.set_outputs(given.logits.iter().filter_map(|name| graph.find(name)).collect());
+        if let Some(precomputed) =
+            self.sessions.precomputed.as_ref().filter(|g| !g.logits.is_empty())
+        {
+            graph.set_outputs(
+                precomputed.logits.iter().filter_map(|name| graph.find(name)).collect(),
+            );
             graph.prune();
             graph.prune_inputs(&[]);
         }
@@ -263,13 +268,13 @@ fn outputs(bound: &BoundSession) -> Result<Vec<&Tensor>> {
 }
 
 fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<LossSpec> {
-    if let Some(given) = &options.gradients {
+    if let Some(gradients) = &options.gradients {
         if options.loss.is_some() {
             return Err(Error::invalid(
                 "a model that brings its own gradients has its loss too; leave the loss out",
             ));
         }
-        return Ok(LossSpec::new(LossKind::Output(given.outputs.loss.clone())));
+        return Ok(LossSpec::new(LossKind::Output(gradients.outputs.loss.clone())));
     }
     if let Some(spec) = &options.loss {
         return Ok(spec.clone());
@@ -287,7 +292,7 @@ fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<Lo
     Ok(LossSpec::new(kind))
 }
 
-/// Says what cannot be differentiated before anything is built.
+/// Reports what cannot be differentiated before anything is built.
 fn check_graph(graph: &Graph, trained: &[ValueId]) -> Result<()> {
     graph.outputs().iter().try_for_each(|&output| check_operators(graph, output, trained))
 }

@@ -41,8 +41,8 @@ pub enum Source {
 /// What is done with an initializer that an exporter put in place of several equal parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SharedInitializers {
-    /// It is reported and trained as one parameter. The default: whether parameters were merged,
-    /// or are one in the model too, cannot be told from the file.
+    /// It is reported and trained as one parameter. The default: the file does not tell
+    /// whether the model has one parameter here or several.
     #[default]
     Report,
     /// Each use gets a copy of its own.
@@ -65,21 +65,21 @@ pub enum DuplicateWeights {
 /// What is done about what exporters do to parameters; for ONNX sources only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImportFixes {
-    /// Parameters that were merged because they were equal. Default: reported.
-    pub merged: SharedInitializers,
+    /// Initializers that stand for several equal parameters. Default: reported.
+    pub shared_initializers: SharedInitializers,
     /// Shared embeddings that were written twice. Default: tied again.
-    pub twins: DuplicateWeights,
+    pub duplicate_weights: DuplicateWeights,
     /// Whether invented names become those of the state dict where the file tells them. Default
     /// true.
-    pub names: bool,
+    pub restore_names: bool,
 }
 
 impl Default for ImportFixes {
     fn default() -> Self {
         Self {
-            merged: SharedInitializers::default(),
-            twins: DuplicateWeights::default(),
-            names: true,
+            shared_initializers: SharedInitializers::default(),
+            duplicate_weights: DuplicateWeights::default(),
+            restore_names: true,
         }
     }
 }

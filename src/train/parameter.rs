@@ -13,10 +13,10 @@ pub(super) struct Parameter {
     pub value: Tensor,
     /// Whether the optimizer may change it.
     pub trainable: bool,
-    /// Rows that stay as they are: their gradient is cleared, and a step is undone there.
-    pub still_rows: Vec<usize>,
+    /// Rows that are not trained: their gradient is cleared, and they are restored after a step.
+    pub frozen_rows: Vec<usize>,
     /// Those rows as they were before the step.
-    kept: Vec<u8>,
+    saved_rows: Vec<u8>,
     gradient: Option<Tensor>,
     value_views: Views,
     gradient_views: Views,
@@ -43,8 +43,8 @@ impl Parameter {
             name,
             value,
             trainable,
-            still_rows: Vec::new(),
-            kept: Vec::new(),
+            frozen_rows: Vec::new(),
+            saved_rows: Vec::new(),
             gradient: None,
             value_views: Views::default(),
             gradient_views: Views::default(),
@@ -66,7 +66,7 @@ impl Parameter {
         self.gradient.as_ref().map(|g| self.gradient_views.view(g))
     }
 
-    /// Where the gradient lies; null without one.
+    /// The gradient's address; null without one.
     pub fn gradient_address(&mut self) -> *mut u8 {
         self.gradient.as_mut().map_or(std::ptr::null_mut(), |g| g.bytes_mut().as_mut_ptr())
     }
@@ -81,39 +81,39 @@ impl Parameter {
 }
 
 impl Parameter {
-    /// Clears the gradient of the rows that stay as they are.
-    pub fn clear_still_rows(&mut self) {
+    /// Clears the gradient of frozen rows.
+    pub fn clear_frozen_rows(&mut self) {
         let Some(gradient) = &mut self.gradient else { return };
-        for row in rows(&self.still_rows, gradient) {
+        for row in rows(&self.frozen_rows, gradient) {
             gradient.bytes_mut()[row].fill(0);
         }
     }
 
-    /// Remembers the rows that stay as they are.
-    pub fn keep_still_rows(&mut self) {
-        self.kept.clear();
-        for row in rows(&self.still_rows, &self.value) {
-            self.kept.extend_from_slice(&self.value.bytes()[row]);
+    /// Saves the frozen rows before a step.
+    pub fn save_frozen_rows(&mut self) {
+        self.saved_rows.clear();
+        for row in rows(&self.frozen_rows, &self.value) {
+            self.saved_rows.extend_from_slice(&self.value.bytes()[row]);
         }
     }
 
-    /// Puts back what [`Parameter::keep_still_rows`] remembered: weight decay, sharing and
-    /// synchronisation do not stop at rows.
-    pub fn put_back_still_rows(&mut self) {
-        let mut kept = &self.kept[..];
-        for row in rows(&self.still_rows, &self.value) {
-            let Some((first, rest)) = kept.split_at_checked(row.len()) else { return };
+    /// Restores what [`Parameter::save_frozen_rows`] saved: weight decay, sharing and
+    /// synchronisation change whole tensors.
+    pub fn restore_frozen_rows(&mut self) {
+        let mut saved = &self.saved_rows[..];
+        for row in rows(&self.frozen_rows, &self.value) {
+            let Some((first, rest)) = saved.split_at_checked(row.len()) else { return };
             self.value.bytes_mut()[row].copy_from_slice(first);
-            kept = rest;
+            saved = rest;
         }
     }
 }
 
-/// Where rows lie in a tensor's bytes.
-fn rows(still: &[usize], tensor: &Tensor) -> Vec<std::ops::Range<usize>> {
+/// The byte ranges of rows of a tensor.
+fn rows(indices: &[usize], tensor: &Tensor) -> Vec<std::ops::Range<usize>> {
     let n_rows = tensor.shape().first().copied().unwrap_or(1).max(1);
     let row = tensor.bytes().len() / n_rows;
-    let inside = still.iter().filter(|&&index| index < n_rows);
+    let inside = indices.iter().filter(|&&index| index < n_rows);
     inside.map(|index| index * row..(index + 1) * row).collect()
 }
 

@@ -1,10 +1,10 @@
-//! Tensors of a trainer that others keep pointing to: the last of trainer and views frees them.
+//! Views of a trainer's tensors that may outlive it: the last of trainer and views frees the memory.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::tensor::{DType, Tensor};
 
-/// Where a tensor goes when its trainer is dropped and views of it are left.
+/// Takes over a tensor when its trainer is dropped and views of it remain.
 #[derive(Debug, Default)]
 struct Keeper(Mutex<Option<Tensor>>);
 
@@ -19,7 +19,7 @@ pub struct SharedTensor {
 }
 
 impl SharedTensor {
-    /// Where the elements lie, dense and row-major, aligned to 64 bytes.
+    /// Address of the elements, dense and row-major, aligned to 64 bytes.
     pub fn address(&self) -> *mut u8 {
         self.address
     }
@@ -35,7 +35,7 @@ impl SharedTensor {
     }
 }
 
-/// The side of the tensor's owner: made at the first view.
+/// The owner's handle of a tensor's views, created with the first one.
 #[derive(Debug, Default)]
 pub(super) struct Views(OnceLock<Arc<Keeper>>);
 
@@ -51,7 +51,7 @@ impl Views {
         }
     }
 
-    /// Leaves the tensor to the views, if there ever were any.
+    /// Hands the tensor over to the views, if there are any.
     pub fn release(&mut self, tensor: &mut Tensor) {
         let Some(keeper) = self.0.take() else { return };
         let Ok(nothing) = Tensor::zeros(DType::F32, &[0]) else { return };

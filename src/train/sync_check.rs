@@ -1,4 +1,4 @@
-//! Synchronisation on trial within a step: kept only if it does no harm.
+//! Checks a proposed synchronisation within a step: it is kept only if no loss rises too much.
 
 use super::log::Level;
 use super::model::Model;
@@ -7,11 +7,12 @@ use crate::error::{Kind, Result};
 use crate::optim::StepReport;
 
 impl Trainer {
-    /// Tries the synchronisation that is due. The update before it is done and must be reported,
-    /// whatever becomes of the trial: an error would say that the step can be taken again. So a
-    /// trial that is cancelled or fails is left out, and only a defect of the library is an error.
-    pub(super) fn try_sync(&mut self, report: &mut StepReport) -> Result<()> {
-        match self.is_harmless() {
+    /// Synchronises if no model's loss rises too much. The update before it is done and must be
+    /// reported in any case: an error would say that the step can be repeated. So a check that is
+    /// cancelled or fails leaves the synchronisation out, and only a defect of the library is an
+    /// error.
+    pub(super) fn sync_if_harmless(&mut self, report: &mut StepReport) -> Result<()> {
+        match self.propose_and_check() {
             Ok(kept) => report.synced = kept,
             Err(error) if error.kind() == Kind::Internal => return Err(error),
             Err(error) => {
@@ -25,16 +26,16 @@ impl Trainer {
     }
 
     /// Synchronises: kept if no model's loss on its last batch rises by more than the option
-    /// `barrier` says, else, and after an error, taken back. Returns whether it was kept.
-    fn is_harmless(&mut self) -> Result<bool> {
+    /// `barrier` says, else, and after an error, undone. Returns whether it was kept.
+    fn propose_and_check(&mut self) -> Result<bool> {
         let limit = self.optimizer().options().barrier.unwrap_or(f64::INFINITY);
-        let before = self.losses_again()?;
+        let before = self.recompute_losses()?;
         if !self.optimizer_mut().propose_sync()? {
             return Ok(false);
         }
-        let after = self.losses_again();
+        let after = self.recompute_losses();
         let harmless = after.as_ref().is_ok_and(|after| {
-            // NaN is no number to be at most anything.
+            // The comparison is false for NaN.
             before.iter().zip(after).all(|(b, a)| a - b <= limit * b.abs())
         });
         if harmless {
@@ -46,8 +47,8 @@ impl Trainer {
     }
 
     /// Every model's loss on its last batch with the parameters as they are now.
-    fn losses_again(&mut self) -> Result<Vec<f64>> {
-        let again = |m: &mut Model| m.loss_again().map_err(|e| in_model(e, &m.name));
+    fn recompute_losses(&mut self) -> Result<Vec<f64>> {
+        let again = |m: &mut Model| m.recompute_loss().map_err(|e| in_model(e, &m.name));
         self.models_mut().iter_mut().filter_map(|m| again(m).transpose()).collect()
     }
 }

@@ -39,7 +39,7 @@ pub struct Evaluation {
     pub logits: Vec<(String, Tensor)>,
 }
 
-/// What there is to know of a parameter.
+/// Facts about a parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct ParameterInfo<'a> {
     /// Name in the graph and in the published state dict.
@@ -89,23 +89,23 @@ impl Trainer {
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
         if options.optimizer.mutual.is_some()
-            && let Some(given) = built.iter().find(|m| m.is_precomputed())
+            && let Some(model) = built.iter().find(|m| m.is_precomputed())
         {
             return Err(Error::unsupported(format!(
                 "model '{}' brings its own gradients; mutual learning cannot change them",
-                given.name
+                model.name
             )));
         }
         let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options);
-        built.iter_mut().for_each(|model| model.recipe.cancel_token = Some(cancel_token.clone()));
+        built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.threads = cores(options.threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
         let bound = vec![false; built.len()];
         let log = Log::default();
         let mut trainer = Self { optimizer, models: built, bound, n_pending: 0, cancel_token, log };
-        trainer.tell_of_creation();
+        trainer.log_creation();
         Ok(trainer)
     }
 
@@ -127,7 +127,7 @@ impl Trainer {
         })
     }
 
-    /// What is shared with what, and why.
+    /// The sharing plan.
     pub fn plan(&self) -> &Plan {
         self.optimizer.plan()
     }
@@ -142,12 +142,12 @@ impl Trainer {
         &mut self.optimizer
     }
 
-    /// A switch that ends a run from another thread with a `Cancelled` error.
+    /// A token that ends runs from another thread with a `Cancelled` error.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel_token.clone()
     }
 
-    /// Forgets gradients that were accumulated since the last step.
+    /// Discards gradients that were accumulated since the last step.
     pub fn zero_grad(&mut self) {
         self.optimizer.zero_grad();
         self.n_pending = 0;
@@ -169,7 +169,7 @@ impl Trainer {
             .check_training(batch)
             .and_then(|()| one.forward_backward(batch))
             .map_err(|e| in_model(e, &one.name));
-        self.tell_of_runs();
+        self.log_runs();
         self.account(model, run?)
     }
 
@@ -194,7 +194,7 @@ impl Trainer {
             Some(mutual) => self.run_in_turn(batches, mutual.lambda),
             None => self.run_side_by_side(batches),
         };
-        self.tell_of_runs();
+        self.log_runs();
         let mut done = Vec::with_capacity(runs.len());
         for (model, run) in self.models.iter().zip(runs) {
             done.push(run.map_err(|e| in_model(e, &model.name))?);
@@ -243,12 +243,12 @@ impl Trainer {
         })
     }
 
-    /// Tells the optimizer where every model's memory lies, e.g. to restore its moments.
+    /// Binds every model's memory to the optimizer, e.g. to restore its moments.
     pub(super) fn bind_all(&mut self) -> Result<()> {
         (0..self.models.len()).try_for_each(|model| self.bind(model))
     }
 
-    /// Tells the optimizer where a model's parameters lie, and such gradients as there are.
+    /// Binds a model's parameters, and the gradients that exist, to the optimizer.
     fn bind(&mut self, model: usize) -> Result<()> {
         let buffers = self.models[model].parameters.iter_mut().map(|p| Buffers {
             grad: p.gradient_address(),
@@ -268,9 +268,9 @@ impl Trainer {
     }
 
     /// One coordinated step over what was accumulated: check, clip, share, update, synchronise.
-    /// Without a forward and backward pass since the last one it is a `State` error. A trial
-    /// synchronisation that is cancelled or fails is left out (`synced` is false): the step was
-    /// taken nevertheless.
+    /// Without a forward and backward pass since the last one it is a `State` error. A
+    /// synchronisation whose check is cancelled or fails is left out (`synced` is false); the step
+    /// itself is done.
     pub fn step(&mut self) -> Result<StepReport> {
         if self.n_pending == 0 {
             return Err(Error::state(
@@ -283,11 +283,11 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
-        self.each_parameter(Parameter::keep_still_rows);
+        self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
-        self.each_parameter(Parameter::put_back_still_rows);
+        self.each_parameter(Parameter::restore_frozen_rows);
         let report = report?;
-        self.tell_of_step(&report);
+        self.log_step(&report);
         Ok(report)
     }
 
@@ -295,7 +295,7 @@ impl Trainer {
         let mut report = self.optimizer.step()?;
         self.n_pending = 0;
         if report.sync_due {
-            self.try_sync(&mut report)?;
+            self.sync_if_harmless(&mut report)?;
         }
         Ok(report)
     }
@@ -362,7 +362,7 @@ impl Trainer {
     }
 
     /// Replaces a gradient between the backward pass and the step. With accumulation over more
-    /// than one micro-batch it is too late then: a `State` error.
+    /// than one micro-batch it is a `State` error: the gradient is accumulated already.
     pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
         let accumulating = self.optimizer.options().accumulation > 1;
         let one = self.model_mut(model)?;
@@ -392,7 +392,7 @@ impl Trainer {
             }
         };
         write().map_err(|e| in_model(e, &one.name))?;
-        self.tell(|| format!("model '{}' written to {}", one.name, dir.display()));
+        self.log_info(|| format!("model '{}' written to {}", one.name, dir.display()));
         Ok(())
     }
 
@@ -402,7 +402,7 @@ impl Trainer {
         one.inference_graph()
             .and_then(|graph| graph.write(path, false))
             .map_err(|e| in_model(e, &one.name))?;
-        self.tell(|| format!("model '{}' written to {}", one.name, path.display()));
+        self.log_info(|| format!("model '{}' written to {}", one.name, path.display()));
         Ok(())
     }
 
@@ -418,7 +418,7 @@ impl Trainer {
         self.n_pending
     }
 
-    /// Takes what models noted while they ran, with their names.
+    /// Removes and returns the models' messages, with their names.
     pub(super) fn take_notes(&mut self) -> Vec<(String, Vec<(Level, String)>)> {
         let noted = self.models.iter_mut().filter(|m| !m.notes.is_empty());
         noted.map(|m| (m.name.clone(), std::mem::take(&mut m.notes))).collect()
@@ -445,7 +445,7 @@ impl std::fmt::Debug for Trainer {
     }
 }
 
-/// Names the model in an error that does not do so yet.
+/// Adds the model's name to an error, unless it is there already.
 pub(super) fn in_model(error: Error, name: &str) -> Error {
     let place = format!("model '{name}'");
     if error.message().starts_with(&place) { error } else { error.context(place) }
@@ -475,7 +475,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
     // Models that learn from each other run one after another.
     let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });
     for model in models {
-        model.recipe.mutual = mutual.map(|m| m.temperature);
+        model.sessions.mutual = mutual.map(|m| m.temperature);
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

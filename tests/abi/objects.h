@@ -15,7 +15,7 @@ static mmopt_tokenizer *fresh_tokenizer(struct world *w)
     mmopt_tokenizer *tokenizer = NULL;
     mmopt_tokenizer_options_init(&options);
     options.vocab_size = 400;
-    options.max_length = 32;
+    options.model_max_length = 32;
     OK(mmopt_tokenizer_train(w->corpus, &options, &tokenizer));
     return tokenizer;
 }
@@ -33,7 +33,7 @@ static mmopt_loader *fresh_loader(struct world *w)
     mmopt_loader *loader = NULL;
     mmopt_loader_options_init(&options);
     options.batch_size = 4;
-    options.pad_to_multiple = 32;
+    options.pad_to_multiple_of = 32;
     OK(mmopt_loader_create(w->corpus, w->tokenizers, 2, &options, &loader));
     return loader;
 }

@@ -245,7 +245,7 @@ static void tweak_corpus_options(struct world *w, mmopt_corpus_options *o)
 static void tweak_loader_options(struct world *w, mmopt_loader_options *o)
 {
     o->batch_size = 4;
-    o->pad_to_multiple = 32;
+    o->pad_to_multiple_of = 32;
     if (!w->fuzz)
         return;
     o->shuffle = below(w, 2), o->drop_last = below(w, 2), o->aligned = below(w, 2);
@@ -256,10 +256,10 @@ static void tweak_loader_options(struct world *w, mmopt_loader_options *o)
 static void tweak_tokenizer_options(struct world *w, mmopt_tokenizer_options *o)
 {
     o->vocab_size = 400;
-    o->max_length = 32;
+    o->model_max_length = 32;
     if (!w->fuzz)
         return;
-    o->architecture = 1 + below(w, 4), o->kind = below(w, 3) % 2 * below(w, 3);
+    o->architecture = 1 + below(w, 4), o->algorithm = below(w, 3) % 2 * below(w, 3);
     o->lowercase = below(w, 2), o->min_frequency = below(w, 4);
     o->vocab_size = below(w, 8) ? 400 : below(w, 300);
 }

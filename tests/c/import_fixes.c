@@ -151,7 +151,7 @@ static void test_reports(void)
 {
     mmopt_model *model = tagger();
 
-    report_has(model, 0, "merged: 'zero', read in 2 places");
+    report_has(model, 0, "shared initializer: 'zero', read in 2 places");
     report_has(model, 0, "'emb.weight' and 'val_9', transposed; tied");
     report_has(model, 0, "renamed: 'layer.dense.weight', in the file 'onnx::MatMul_12'");
     report_has(model, 0, "quantised weights have no gradient");

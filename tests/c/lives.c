@@ -234,7 +234,7 @@ int main(int argc, char **argv)
 
     OK(mmopt_corpus_synthetic(32, 0, 0, &corpus));
     mmopt_tokenizer_options_init(&options);
-    options.vocab_size = 300, options.max_length = 32;
+    options.vocab_size = 300, options.model_max_length = 32;
     OK(mmopt_tokenizer_train(corpus, &options, &tokenizer));
     one = tokenizer;
     OK(mmopt_loader_create(corpus, &one, 1, NULL, &loader));

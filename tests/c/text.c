@@ -65,8 +65,8 @@ static void test_nulls(void)
     CHECK(mmopt_corpus_n_examples(NULL) == 0 && mmopt_corpus_n_labels(NULL) == 0);
     CHECK(mmopt_corpus_label_name(NULL, 0) == NULL && mmopt_corpus_label_count(NULL, 0) == 0);
     CHECK(mmopt_corpus_majority_fraction(NULL) == 0);
-    CHECK(mmopt_tokenizer_vocab_size(NULL) == 0 && mmopt_tokenizer_max_length(NULL) == 0);
-    CHECK(mmopt_tokenizer_special_id(NULL, MMOPT_SPECIAL_TOKEN_PAD) == -1);
+    CHECK(mmopt_tokenizer_vocab_size(NULL) == 0 && mmopt_tokenizer_model_max_length(NULL) == 0);
+    CHECK(mmopt_tokenizer_special_token_id(NULL, MMOPT_SPECIAL_TOKEN_PAD) == -1);
     CHECK(mmopt_encoding_length(NULL) == 0 && mmopt_encoding_ids(NULL) == NULL);
     CHECK(mmopt_encoding_type_ids(NULL) == NULL && mmopt_encoding_offsets(NULL) == NULL);
     CHECK(mmopt_encoding_n_truncated(NULL) == 0);
@@ -182,12 +182,12 @@ static void test_other_files(const char *folder)
     REFUSES_NULL(mmopt_corpus_read_question_answering("x", NULL));
 
     write_file(in_folder(folder, "plain.txt"), "one\ntwo\n\nthree\n", 15);
-    OK(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), MMOPT_DOCUMENTS_LINES,
+    OK(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), MMOPT_SAMPLE_BY_LINE,
                                     &corpus));
     CHECK(mmopt_corpus_n_examples(corpus) == 3);
     mmopt_corpus_free(corpus);
     FAILS(mmopt_corpus_read_plain_text(in_folder(folder, "plain.txt"), 9, &corpus),
-          MMOPT_CODE_INVALID_ARGUMENT, "documents is 9");
+          MMOPT_CODE_INVALID_ARGUMENT, "sample_by is 9");
     REFUSES_NULL(mmopt_corpus_read_plain_text(NULL, 0, &corpus));
     REFUSES_NULL(mmopt_corpus_read_plain_text("x", 0, NULL));
     FAILS(mmopt_corpus_synthetic(0, 0, 0, &corpus), MMOPT_CODE_INVALID_ARGUMENT, "sentences");
@@ -210,19 +210,19 @@ static void test_tokenizer(const mmopt_corpus *corpus, const char *folder)
     options.vocab_size = 6;
     FAILS(mmopt_tokenizer_train(corpus, &options, &tokenizer), MMOPT_CODE_INVALID_ARGUMENT, NULL);
     options.vocab_size = 200;
-    options.max_length = 32;
+    options.model_max_length = 32;
     OK(mmopt_tokenizer_train(corpus, &options, &tokenizer));
     CHECK(mmopt_tokenizer_vocab_size(tokenizer) > 20);
     CHECK(mmopt_tokenizer_vocab_size(tokenizer) <= 200);
-    CHECK(mmopt_tokenizer_max_length(tokenizer) == 32);
-    CHECK(mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_TOKEN_CLS) >= 0);
-    CHECK(mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_TOKEN_EOS) == -1);
-    CHECK(mmopt_tokenizer_special_id(tokenizer, 99) == -1);
+    CHECK(mmopt_tokenizer_model_max_length(tokenizer) == 32);
+    CHECK(mmopt_tokenizer_special_token_id(tokenizer, MMOPT_SPECIAL_TOKEN_CLS) >= 0);
+    CHECK(mmopt_tokenizer_special_token_id(tokenizer, MMOPT_SPECIAL_TOKEN_EOS) == -1);
+    CHECK(mmopt_tokenizer_special_token_id(tokenizer, 99) == -1);
 
     OK(mmopt_tokenizer_encode(tokenizer, "good story", "bad actor", 0, &encoding));
     CHECK(mmopt_encoding_length(encoding) == 7);
     CHECK((int64_t)mmopt_encoding_ids(encoding)[0] ==
-          mmopt_tokenizer_special_id(tokenizer, MMOPT_SPECIAL_TOKEN_CLS));
+          mmopt_tokenizer_special_token_id(tokenizer, MMOPT_SPECIAL_TOKEN_CLS));
     CHECK(mmopt_encoding_type_ids(encoding)[5] == 1);
     CHECK(mmopt_encoding_offsets(encoding)[4] == 5 && mmopt_encoding_offsets(encoding)[5] == 10);
     CHECK(mmopt_encoding_n_truncated(encoding) == 0);
@@ -230,7 +230,7 @@ static void test_tokenizer(const mmopt_corpus *corpus, const char *folder)
     CHECK(strcmp(text, "good story bad actor") == 0);
     mmopt_string_free(text);
     FAILS(mmopt_tokenizer_decode(tokenizer, mmopt_encoding_ids(encoding), 7, 2, &text),
-          MMOPT_CODE_INVALID_ARGUMENT, "skip_special");
+          MMOPT_CODE_INVALID_ARGUMENT, "skip_special_tokens");
     REFUSES_NULL(mmopt_tokenizer_decode(tokenizer, NULL, 7, 0, &text));
     REFUSES_NULL(mmopt_tokenizer_decode(tokenizer, mmopt_encoding_ids(encoding), 7, 0, NULL));
     mmopt_encoding_free(encoding);
@@ -247,7 +247,7 @@ static void test_tokenizer(const mmopt_corpus *corpus, const char *folder)
     OK(mmopt_tokenizer_save(tokenizer, folder));
     OK(mmopt_tokenizer_load(folder, &again));
     CHECK(mmopt_tokenizer_vocab_size(again) == mmopt_tokenizer_vocab_size(tokenizer));
-    CHECK(mmopt_tokenizer_max_length(again) == 32);
+    CHECK(mmopt_tokenizer_model_max_length(again) == 32);
     mmopt_tokenizer_free(again);
     mmopt_tokenizer_free(tokenizer);
     FAILS(mmopt_tokenizer_load("/nonexistent", &tokenizer), MMOPT_CODE_NOT_FOUND, "/nonexistent");

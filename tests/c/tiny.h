@@ -15,7 +15,7 @@ static inline void make_data(void)
 
     OK(mmopt_corpus_synthetic(64, 1, 0.0, &corpus));
     mmopt_tokenizer_options_init(&options);
-    options.max_length = 32;
+    options.model_max_length = 32;
     options.vocab_size = 300;
     OK(mmopt_tokenizer_train(corpus, &options, &tokenizers[0]));
     options.architecture = MMOPT_ARCHITECTURE_GPT2;
@@ -23,7 +23,7 @@ static inline void make_data(void)
     OK(mmopt_tokenizer_train(corpus, &options, &tokenizers[1]));
     mmopt_loader_options_init(&walk);
     walk.batch_size = 8;
-    walk.pad_to_multiple = 32;
+    walk.pad_to_multiple_of = 32;
     walk.seed = 3;
     OK(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)tokenizers, 2, &walk, &loader));
 }

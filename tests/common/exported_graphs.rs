@@ -45,7 +45,7 @@ fn named<const N: usize>(
 }
 
 /// Token tags from ids [batch, length], with everything that exporters do to parameters: `zero` is
-/// merged from two biases; `ln2.weight` is an Identity; `onnx::MatMul_12` is a transposed copy of
+/// one initializer for two biases; `ln2.weight` is an Identity; `onnx::MatMul_12` is a transposed copy of
 /// `layer.dense.weight`; `/m/fc/Constant_output_0` is a Constant node; `w_quantized` is i8;
 /// `val_9` is the transpose of `emb.weight`. The output is `logits` [batch, length, vocabulary].
 pub fn exported() -> Graph {

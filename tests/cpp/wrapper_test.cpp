@@ -107,7 +107,7 @@ TEST(Text, CorporaAreRead) {
                    "\n"));
     EXPECT_EQ(questions.text(0), "It is red.");
     const auto lines = mmopt::corpus::read_plain_text(write_file("p.txt", "one\ntwo\n"),
-                                                      MMOPT_DOCUMENTS_LINES);
+                                                      MMOPT_SAMPLE_BY_LINE);
     EXPECT_EQ(lines.size(), 2U);
     const auto classes = mmopt::corpus::read_classification(write_file("c.tsv", "x\t1\ny\t0\n"));
     EXPECT_EQ(classes.label(0), 1);
@@ -122,19 +122,19 @@ TEST(Text, TokenizersEncode) {
     const auto corpus = mmopt::corpus::from_texts({"low lower lowest", "low low lower"});
     auto options = mmopt::tokenizer_options();
     options.vocab_size = 60;
-    options.max_length = 16;
+    options.model_max_length = 16;
     const auto words = mmopt::tokenizer::train(corpus, options);
     const auto one = words.encode("low lower");
     EXPECT_EQ(one.size(), 4U);
-    EXPECT_EQ(one.ids()[0], words.special_id(MMOPT_SPECIAL_TOKEN_CLS));
+    EXPECT_EQ(one.ids()[0], words.special_token_id(MMOPT_SPECIAL_TOKEN_CLS));
     EXPECT_EQ(words.decode(one.ids()), "low lower");
     EXPECT_EQ(one.offsets().size(), 8U);
     EXPECT_EQ(one.offsets()[4], 4U);
     const auto pair = words.encode_pair("low", "lower");
     EXPECT_EQ(pair.type_ids()[pair.size() - 1], 1U);
     EXPECT_EQ(words.encode("low low low", 4).n_truncated(), 1U);
-    EXPECT_FALSE(words.special_id(MMOPT_SPECIAL_TOKEN_BOS).has_value());
-    EXPECT_EQ(words.max_length(), 16U);
+    EXPECT_FALSE(words.special_token_id(MMOPT_SPECIAL_TOKEN_BOS).has_value());
+    EXPECT_EQ(words.model_max_length(), 16U);
     words.save(testing::TempDir());
     EXPECT_EQ(mmopt::tokenizer::load(testing::TempDir()).vocab_size(), words.vocab_size());
 }
@@ -171,7 +171,7 @@ struct Joint : testing::Test {
             auto words = mmopt::tokenizer_options();
             words.architecture = mmopt::architecture(name);
             words.vocab_size = 400;
-            words.max_length = 32;
+            words.model_max_length = 32;
             tokenizers.push_back(mmopt::tokenizer::train(corpus, words));
             auto sizes = mmopt::model_config();
             sizes.architecture = words.architecture;

@@ -11,7 +11,7 @@ use mmopt::error::Kind;
 use mmopt::onnx::{Build, Graph, TensorData, ValueType};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
-    NonFinite, PrecomputedGradients, find_non_finite, precomputed_graph, training_graph,
+    NonFiniteOrigin, PrecomputedGradients, find_non_finite, precomputed_graph, training_graph,
 };
 
 /// loss = Σ (x w)², with its gradient when `with_gradient`.
@@ -73,7 +73,7 @@ fn roots() -> Vec<u8> {
     graph.to_bytes().unwrap()
 }
 
-fn find(x: [f32; 3]) -> Option<NonFinite> {
+fn find(x: [f32; 3]) -> Option<NonFiniteOrigin> {
     let x = Tensor::from_slice(&[1, 3], &x).unwrap();
     find_non_finite(&roots(), &["z"], &[("x", &x)]).unwrap()
 }

@@ -247,7 +247,7 @@ fn a_refused_synchronisation_leaves_no_trace() {
     assert_eq!(o.step().unwrap_err().kind(), Kind::State);
     o.undo_sync().unwrap();
     assert!(all(&o) == before);
-    assert_eq!(o.refused_syncs(), 1);
+    assert_eq!(o.undone_syncs(), 1);
     assert_eq!(o.undo_sync().unwrap_err().kind(), Kind::State);
     assert!(o.propose_sync().unwrap());
     o.keep_sync().unwrap();

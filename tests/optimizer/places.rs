@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use mmopt::Kind;
 use mmopt::optim::{
     Accumulate, Clip, GradientAction, Method, ModelSpec, MomentType, NonFinite, Optimizer, Options,
-    Place, Places, Rule,
+    Rule, StridedBuffer, StridedBuffers,
 };
 use mmopt::tensor::DType;
 use std::sync::{Arc, Mutex};
@@ -47,11 +47,11 @@ impl Hosted {
         Self { dtype, words: vec![GAP; bytes.div_ceil(8)], strides, first, shape: shape.into() }
     }
 
-    fn place(&mut self, layout: usize) -> Place {
+    fn place(&mut self, layout: usize) -> StridedBuffer {
         let data = self.words.as_mut_ptr().cast::<u8>();
         let data = data.wrapping_add(self.first as usize * self.dtype.size());
         let strides = (layout > 0).then(|| self.strides.clone());
-        Place { data, dtype: self.dtype, strides }
+        StridedBuffer { data, dtype: self.dtype, strides }
     }
 
     fn len(&self) -> usize {
@@ -142,14 +142,16 @@ impl Host {
                 for i in 0..v.len() {
                     v.set(i, 0.1 * number(&spec.name, &param.name, i, 0));
                 }
-                places
-                    .push(Places { value: v.place(value_layout), gradient: g.place(grad_layout) });
+                places.push(StridedBuffers {
+                    value: v.place(value_layout),
+                    gradient: g.place(grad_layout),
+                });
                 vs.push(v);
                 gs.push(g);
             }
             // SAFETY: vectors do not move their elements' memory when they are moved, and live as
             // long as the optimizer; the tests touch them between its calls only.
-            unsafe { optimizer.bind_places(m, places) }.unwrap();
+            unsafe { optimizer.bind_strided(m, places) }.unwrap();
             values.push(vs);
             gradients.push(gs);
         }
@@ -478,7 +480,7 @@ fn what_the_host_takes_is_its_own() {
                 return Ok(GradientAction::Use);
             }
             g.value.iter_mut().for_each(|x| *x = 3.0);
-            Ok(GradientAction::Taken)
+            Ok(GradientAction::Handled)
         })));
         let query = |p: &mmopt::optim::ParamSpec| p.name.ends_with("query.weight");
         let i = host.specs[0].params.iter().position(query).unwrap();

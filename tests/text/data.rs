@@ -45,7 +45,7 @@ fn sentences_for_three_models() {
         let options = EncodeOptions { max_length: Some(64), ..Default::default() };
         let data = Dataset::encode(&train, &tokenizer, &options).unwrap();
         let unknown = tokenizer.special_token_id(SpecialToken::Unk);
-        let ids = data.sequences().iter().flat_map(|i| &i.ids);
+        let ids = data.sequences().iter().flat_map(|s| &s.ids);
         let share =
             ids.clone().filter(|id| Some(**id) == unknown).count() as f64 / ids.count() as f64;
         assert!(share < 0.001, "{style:?}: {share} unknown");
@@ -78,9 +78,9 @@ fn entities() {
             let options = EncodeOptions { max_length: Some(256), ..Default::default() };
             let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
             let (mut gold, mut back) = (Vec::new(), Vec::new());
-            for (i, item) in data.sequences().iter().enumerate() {
+            for (i, sequence) in data.sequences().iter().enumerate() {
                 let Example::Words { words, tags } = &corpus.examples()[i] else { panic!() };
-                let Target::Tags(labels) = &item.target else { panic!() };
+                let Target::Tags(labels) = &sequence.target else { panic!() };
                 let classes: Vec<u32> =
                     labels.iter().map(|&l| u32::try_from(l).unwrap_or(0)).collect();
                 let found = data.word_classes(i, &classes, words.len()).unwrap();
@@ -109,10 +109,10 @@ fn questions() {
         let options = EncodeOptions { max_length: Some(192), ..Default::default() };
         let data = Dataset::encode(&part, &tokenizer, &options).unwrap();
         let (mut found, mut accepted) = (Vec::new(), Vec::new());
-        for (i, item) in data.sequences().iter().enumerate() {
+        for (i, sequence) in data.sequences().iter().enumerate() {
             let Example::Question { context, answers, .. } = &part.examples()[i] else { panic!() };
-            let Target::Span(start, end) = item.target else { panic!() };
-            let mut logits = [vec![0.0; item.ids.len()], vec![0.0; item.ids.len()]];
+            let Target::Span(start, end) = sequence.target else { panic!() };
+            let mut logits = [vec![0.0; sequence.ids.len()], vec![0.0; sequence.ids.len()]];
             if start >= 0 {
                 logits[0][start as usize] = 1.0;
                 logits[1][end as usize] = 1.0;
@@ -136,6 +136,6 @@ fn text_for_language_models() {
     let tokenizer = learned(&corpus, TokenizerStyle::Gpt2);
     let options = EncodeOptions { max_length: Some(128), ..Default::default() };
     let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
-    let full = data.sequences().iter().filter(|i| i.ids.len() == 128).count();
+    let full = data.sequences().iter().filter(|s| s.ids.len() == 128).count();
     assert!(full >= data.len() - 1 && full > 1000, "{full} of {}", data.len());
 }

@@ -1,4 +1,4 @@
-//! Models as exporters leave them, through the public API: what is found, reported, mended and
+//! Models as exporters leave them, through the public API: what is found, reported, fixed and
 //! switched; gradient graphs of the user; element types; where a pass goes non-finite; the log.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -83,7 +83,7 @@ fn close(a: &[f32], b: &[f32], bound: f32) {
 }
 
 #[test]
-fn an_export_is_mended_reported_and_learns() {
+fn an_export_is_fixed_reported_and_learns() {
     let options = tagger();
     let report = options.inspect().unwrap();
     let mut trainer = trainer(options);
@@ -104,12 +104,12 @@ fn an_export_is_mended_reported_and_learns() {
     let last = (0..100).map(|_| step(&mut trainer, &tags())).last().unwrap();
     assert!(last < 0.5 * first, "{first} to {last}");
 
-    let twins = &report.twins[0];
-    assert_eq!((&*twins.first, &*twins.second), ("emb.weight", "val_9"));
-    assert!(twins.transposed && twins.table && twins.tied);
-    let merged = &report.merged[0];
-    assert_eq!((&*merged.name, merged.uses.len(), merged.split.len()), ("zero", 2, 0));
-    assert!(merged.uses[0].contains("LayerNormalization") && merged.uses[0].ends_with("input 2"));
+    let pair = &report.duplicate_weights[0];
+    assert_eq!((&*pair.first, &*pair.second), ("emb.weight", "val_9"));
+    assert!(pair.transposed && pair.table && pair.tied);
+    let shared = &report.shared_initializers[0];
+    assert_eq!((&*shared.name, shared.uses.len(), shared.split.len()), ("zero", 2, 0));
+    assert!(shared.uses[0].contains("LayerNormalization") && shared.uses[0].ends_with("input 2"));
     let parameter = |name: &str| report.parameters.iter().find(|p| p.name == name).unwrap();
     assert_eq!(parameter("emb.weight").tied, ["val_9"]);
     let dense = parameter("layer.dense.weight");
@@ -120,22 +120,22 @@ fn an_export_is_mended_reported_and_learns() {
     assert_eq!(constant.origin, "constant");
     assert_eq!(parameter("ln2.weight").origin, "identity");
     let never: Vec<(&str, &str, bool)> =
-        report.not_trainable.iter().map(|n| (&*n.name, n.dtype, n.on_request)).collect();
+        report.non_trainable.iter().map(|n| (&*n.name, n.dtype, n.on_request)).collect();
     assert_eq!(never, [("w_scale", "f32", true), ("w_quantized", "i8", false)]);
-    assert!(report.not_trainable[1].reason.contains("quantised"));
+    assert!(report.non_trainable[1].reason.contains("quantised"));
 
     let text = report.to_string();
     for part in [
         "model 'model': 7 parameters with 162 elements; 7 with 162 are trained",
-        "merged: 'zero', read in 2 places",
-        "equal: 'emb.weight' and 'val_9', transposed; tied",
+        "shared initializer: 'zero', read in 2 places",
+        "duplicate weights: 'emb.weight' and 'val_9', transposed; tied",
         "renamed: 'layer.dense.weight', in the file 'onnx::MatMul_12'",
         "not trained: 'w_quantized' i8[6, 6]: quantised",
     ] {
         assert!(text.contains(part), "'{part}' is not in\n{text}");
     }
     let json = report.to_json();
-    assert_eq!(json["twins"][0]["tied"], true);
+    assert_eq!(json["duplicate_weights"][0]["tied"], true);
     assert_eq!(json["parameters"][3]["name_in_file"], "onnx::MatMul_12");
 }
 
@@ -144,11 +144,11 @@ fn an_export_is_mended_reported_and_learns() {
 fn tied_and_untied_embeddings() {
     let mut tied = trainer(tagger());
     let mut options = tagger();
-    options.import_fixes.twins = DuplicateWeights::Report;
-    options.import_fixes.names = false;
+    options.import_fixes.duplicate_weights = DuplicateWeights::Report;
+    options.import_fixes.restore_names = false;
     let mut apart = trainer(options);
     assert!(names(&apart).contains(&"val_9".to_owned()));
-    assert!(!apart.report(0).unwrap().twins[0].tied);
+    assert!(!apart.report(0).unwrap().duplicate_weights[0].tied);
     for t in [&mut tied, &mut apart] {
         t.forward_backward(0, &views(&tags())).unwrap();
     }
@@ -159,7 +159,7 @@ fn tied_and_untied_embeddings() {
     close(&gradient(&tied, "emb.weight"), &sum, 1e-5);
 }
 
-/// Two equal matrices without a table are told; tied only when all are.
+/// Two equal matrices without a table are reported; tied only when all are.
 #[test]
 fn equal_matrices_without_a_table_stay_apart_by_default() {
     let mut g = linear(DType::F32);
@@ -171,11 +171,11 @@ fn equal_matrices_without_a_table_stay_apart_by_default() {
     let z = g.op("MatMul", &[z, b], []);
     g.set_type(z, g.value(y).ty.clone());
     g.set_outputs(vec![z]);
-    let count = |twins: DuplicateWeights| {
+    let count = |choice: DuplicateWeights| {
         let mut options = onnx(&g, LossKind::MeanSquaredError);
-        options.import_fixes.twins = twins;
+        options.import_fixes.duplicate_weights = choice;
         let report = options.inspect().unwrap();
-        assert_eq!(report.twins.len(), 1);
+        assert_eq!(report.duplicate_weights.len(), 1);
         report.parameters.len()
     };
     assert_eq!(
@@ -185,20 +185,20 @@ fn equal_matrices_without_a_table_stay_apart_by_default() {
 }
 
 #[test]
-fn merged_parameters_are_split_on_request() {
+fn shared_initializers_are_split_on_request() {
     let mut options = tagger();
-    options.import_fixes.merged = SharedInitializers::Split;
+    options.import_fixes.shared_initializers = SharedInitializers::Split;
     let report = options.inspect().unwrap();
-    assert_eq!(report.merged[0].split, ["m.ln2.bias"]);
+    assert_eq!(report.shared_initializers[0].split, ["m.ln2.bias"]);
     assert!(report.warnings().iter().all(|w| !w.contains("zero")), "{:?}", report.warnings());
     let mut split = trainer(options);
-    let mut merged = trainer(tagger());
-    for t in [&mut split, &mut merged] {
+    let mut shared = trainer(tagger());
+    for t in [&mut split, &mut shared] {
         t.forward_backward(0, &views(&tags())).unwrap();
     }
     let [one, other] = ["zero", "m.ln2.bias"].map(|n| gradient(&split, n));
     let sum: Vec<f32> = one.iter().zip(&other).map(|(a, b)| a + b).collect();
-    close(&gradient(&merged, "zero"), &sum, 1e-5);
+    close(&gradient(&shared, "zero"), &sum, 1e-5);
     split.step().unwrap();
     assert_ne!(value(&split, "zero"), value(&split, "m.ln2.bias"));
 }
@@ -229,7 +229,7 @@ fn patterns_find_parameters_under_every_name() {
     assert!(e.message().contains("'w_quantized' i8[6, 6]") && e.message().contains("f32"), "{e}");
 
     let mut options = tagger();
-    options.import_fixes.names = false;
+    options.import_fixes.restore_names = false;
     assert!(names(&self::trainer(options)).contains(&"onnx::MatMul_12".to_owned()));
 }
 
@@ -280,13 +280,18 @@ fn check_names(root: &Path) -> (usize, usize) {
                 assert_eq!(name, published(old), "{}: {old}", file.display());
                 renamed += 1;
             }
-            for t in &report.twins {
+            for t in &report.duplicate_weights {
                 let [a, b] = [&t.first, &t.second].map(|n| published(n));
                 let place = file.display();
                 assert!(t.tied && a == b, "{place}: {} is {a}, {} is {b}", t.first, t.second);
                 tied += 1;
             }
-            assert!(report.merged.is_empty(), "{}: {:?}", file.display(), report.merged);
+            assert!(
+                report.shared_initializers.is_empty(),
+                "{}: {:?}",
+                file.display(),
+                report.shared_initializers
+            );
         }
     }
     (renamed, tied)
@@ -305,7 +310,7 @@ fn names_of_real_exports_are_restored() {
     }
 }
 
-/// What is saved has the mended parameters and computes the same.
+/// What is saved has the fixed parameters and computes the same.
 #[test]
 fn a_mended_model_is_saved_and_read_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -315,7 +320,7 @@ fn a_mended_model_is_saved_and_read_again() {
     let mut options = ModelOptions::new("model", Source::Onnx(dir.path().join("model.onnx")));
     options.loss = Some(LossSpec::new(LossKind::TokenClassification));
     let report = options.inspect().unwrap();
-    assert!(report.twins.is_empty(), "{report}");
+    assert!(report.duplicate_weights.is_empty(), "{report}");
     let mut two = trainer(options);
     let [a, b] = [&mut one, &mut two].map(|t| t.evaluate(0, &views(&tags())).unwrap());
     assert_eq!(a.loss, b.loss);

@@ -76,7 +76,7 @@ fn everything_to_train_leaves_out_settings() {
             ..ModelOptions::new("bert", Source::Onnx(MODEL.into()))
         };
         let ratio = model.inspect().map(|report| {
-            let found = report.not_trainable.iter().find(|n| n.reason.contains("ratio"));
+            let found = report.non_trainable.iter().find(|n| n.reason.contains("ratio"));
             found.expect("a ratio").name.clone()
         });
         (ratio, Trainer::new(TrainerOptions::default(), vec![model]))

@@ -415,7 +415,7 @@ fn a_harmful_synchronisation_is_taken_back() {
             trainer.forward_backward_all(&[&views[0], &views[1]]).unwrap();
             synced += usize::from(trainer.step().unwrap().synced);
         }
-        (synced, trainer.optimizer().refused_syncs())
+        (synced, trainer.optimizer().undone_syncs())
     };
     assert_eq!(run(1e9), (6, 0));
     let (synced, refused) = run(0.0);

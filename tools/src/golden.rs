@@ -271,7 +271,7 @@ fn give_gradients(
     for (p, param) in params.iter().enumerate() {
         let gone = missing.iter().any(|x| x[0] == model && x[1] == param.name.as_str());
         let row = r.row(&format!("grad/{model}/{}", param.name), micro).filter(|_| !gone);
-        o.set_present(m, p, row.is_some()).expect("present");
+        o.set_has_gradient(m, p, row.is_some()).expect("present");
         if let Some(row) = row {
             let gradient = o.gradient_mut(m, p).expect("gradient");
             gradient.as_mut_slice::<f32>().expect("f32").copy_from_slice(&row);
@@ -291,12 +291,12 @@ fn compare(
     for (m, (name, params)) in models.iter().enumerate() {
         let rates = o.rates(m).expect("rates");
         let lr = step["group_lr_used"][name].as_f64().expect("lr");
-        let ours = rates.base * rates.schedule * rates.convergence;
+        let ours = rates.base * rates.schedule * rates.adaptive;
         worst.note("rate", excess(ours, lr, 1e-12, 1e-15));
         let mu = step["multiplier"].as_f64().expect("multiplier");
         worst.note("multiplier", excess(rates.multiplier, mu, 1e-12, 1e-15));
         if let Some(rate) = step["convergence_rates_after"][name].as_f64() {
-            let ours = o.convergence_state(m).expect("state");
+            let ours = o.adaptive_state(m).expect("state");
             worst.note("convergence", excess(ours, rate, 1e-12, 1e-15));
         }
         let norm = step["grad_norm_before_clip"][name].as_f64();

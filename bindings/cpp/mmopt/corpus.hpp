@@ -49,12 +49,12 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return corpus(made);
     }
 
-    /// Plain text for language modelling; documents is an mmopt_documents.
+    /// Plain text for language modelling; sample_by is an mmopt_sample_by.
     [[nodiscard]] static corpus
     read_plain_text(const std::string &path,
-                    std::uint32_t documents = MMOPT_DOCUMENTS_PARAGRAPHS) {
+                    std::uint32_t sample_by = MMOPT_SAMPLE_BY_PARAGRAPH) {
         mmopt_corpus *made = nullptr;
-        detail::check(mmopt_corpus_read_plain_text(detail::text(path), documents, &made));
+        detail::check(mmopt_corpus_read_plain_text(detail::text(path), sample_by, &made));
         return corpus(made);
     }
 
@@ -80,9 +80,9 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     /// Training and evaluation.
-    [[nodiscard]] std::pair<corpus, corpus> split(double eval_share, std::uint64_t seed = 0) const {
+    [[nodiscard]] std::pair<corpus, corpus> split(double eval_fraction, std::uint64_t seed = 0) const {
         mmopt_corpus *train = nullptr, *eval = nullptr;
-        detail::check(mmopt_corpus_split(get(), eval_share, seed, &train, &eval));
+        detail::check(mmopt_corpus_split(get(), eval_fraction, seed, &train, &eval));
         return {corpus(train), corpus(eval)};
     }
 

@@ -71,12 +71,12 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
     [[nodiscard]] std::size_t vocab_size() const noexcept {
         return mmopt_tokenizer_vocab_size(get());
     }
-    [[nodiscard]] std::size_t max_length() const noexcept {
-        return mmopt_tokenizer_max_length(get());
+    [[nodiscard]] std::size_t model_max_length() const noexcept {
+        return mmopt_tokenizer_model_max_length(get());
     }
     /// The id of a special token, an mmopt_special_token; nothing when there is none.
-    [[nodiscard]] std::optional<std::uint32_t> special_id(std::uint32_t special) const noexcept {
-        const std::int64_t id = mmopt_tokenizer_special_id(get(), special);
+    [[nodiscard]] std::optional<std::uint32_t> special_token_id(std::uint32_t special) const noexcept {
+        const std::int64_t id = mmopt_tokenizer_special_token_id(get(), special);
         if (id < 0)
             return std::nullopt;
         return static_cast<std::uint32_t>(id);
@@ -91,10 +91,10 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
         return encode_raw(detail::text(text), detail::text(pair), max_length);
     }
     [[nodiscard]] std::string decode(span<const std::uint32_t> ids,
-                                     bool skip_special = true) const {
+                                     bool skip_special_tokens = true) const {
         char *text = nullptr;
         detail::check(
-            mmopt_tokenizer_decode(get(), ids.data(), ids.size(), skip_special ? 1 : 0, &text));
+            mmopt_tokenizer_decode(get(), ids.data(), ids.size(), skip_special_tokens ? 1 : 0, &text));
         return detail::take(text);
     }
 

@@ -37,7 +37,7 @@ func run(ctx context.Context) error {
 	var models []*mmopt.Model
 	for _, a := range []mmopt.Architecture{mmopt.BERT, mmopt.GPT2} {
 		words := mmopt.DefaultTokenizerOptions()
-		words.Architecture, words.VocabSize, words.MaxLength = a, 2000, 64
+		words.Architecture, words.VocabSize, words.ModelMaxLength = a, 2000, 64
 		tokenizer, err := mmopt.TrainTokenizer(corpus, &words)
 		if err != nil {
 			return err

@@ -30,13 +30,13 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
 
 type G<'g> = Build<'g>;
 
-/// Gives input 0 the product of dy and what `slope` writes from x and y.
+/// dx = dy · the derivative that `slope` writes from x and y.
 fn chain<'g>(
     cx: &mut RuleCx<'_, 'g>,
     slope: impl FnOnce(&mut G<'g>, ValueId, ValueId) -> Result<ValueId>,
 ) -> Result<()> {
     let (x, y, dy) = (cx.x(0)?, cx.y(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let slope = slope(g, x, y)?;
         g.mul(dy, slope)
     })
@@ -72,7 +72,7 @@ fn prelu(cx: &mut RuleCx) -> Result<()> {
         let one = g.like(x, 1.0)?;
         by_sign(g, x, one, s)
     })?;
-    cx.give(1, |g| {
+    cx.add_grad(1, |g| {
         let zero = g.like(x, 0.0)?;
         let low = g.binary("Min", x, zero)?;
         g.mul(dy, low)
@@ -233,7 +233,7 @@ fn gelu(cx: &mut RuleCx) -> Result<()> {
 
 fn fused_gelu(cx: &mut RuleCx, op: &str) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| fused::like_last(g, op, &[dy, x]))
+    cx.add_grad(0, |g| fused::like_last(g, op, &[dy, x]))
 }
 
 /// d/dx x Φ(x) = Φ(x) + x φ(x), with Φ(x) = (1 + erf(x/√2))/2 and φ(x) = e^(-x²/2)/√2π
@@ -272,14 +272,15 @@ fn gelu_tanh(g: &mut G, x: ValueId) -> Result<ValueId> {
 
 /// y = softmax x        dx = y (dy - Σ dy y)
 ///
-/// A row without any finite entry is NaN. Where the model replaces those (IsNaN and Where), so
-/// does the rule: such a row has no gradient.
+/// A row without any finite entry is NaN. Where the model replaces such rows (IsNaN and Where), so
+/// does the rule: they have no gradient.
 fn softmax(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
     let axis = cx.axis(-1)?;
-    let mended = cx.g().graph().nodes().iter().any(|n| n.op == "IsNaN" && n.input(0) == Some(y));
-    cx.give(0, |g| {
-        let y = if mended { without_nan(g, y)? } else { y };
+    let replaces_nan =
+        cx.g().graph().nodes().iter().any(|n| n.op == "IsNaN" && n.input(0) == Some(y));
+    cx.add_grad(0, |g| {
+        let y = if replaces_nan { without_nan(g, y)? } else { y };
         if axis + 1 == g.rank(y)? && fused::allowed(g, y) {
             return fused::like_last(g, "SoftmaxGrad", &[dy, y]);
         }
@@ -301,7 +302,7 @@ fn without_nan(g: &mut G, y: ValueId) -> Result<ValueId> {
 fn log_softmax(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
     let axis = cx.axis(-1)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let sum = g.sum_keep(dy, &[axis])?;
         let p = g.unary("Exp", y)?;
         let share = g.mul(p, sum)?;

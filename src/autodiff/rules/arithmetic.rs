@@ -43,30 +43,30 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
 /// y = a + b        da = dy        db = dy
 fn add(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
-    cx.give(0, |_| Ok(dy))?;
-    cx.give(1, |_| Ok(dy))
+    cx.add_grad(0, |_| Ok(dy))?;
+    cx.add_grad(1, |_| Ok(dy))
 }
 
 /// y = a - b        da = dy        db = -dy
 fn sub(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
-    cx.give(0, |_| Ok(dy))?;
-    cx.give(1, |g| g.neg(dy))
+    cx.add_grad(0, |_| Ok(dy))?;
+    cx.add_grad(1, |g| g.neg(dy))
 }
 
 /// y = a b        da = dy b        db = dy a
 fn mul(cx: &mut RuleCx) -> Result<()> {
     let (a, b, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
-    cx.give(0, |g| g.mul(dy, b))?;
-    cx.give(1, |g| g.mul(dy, a))
+    cx.add_grad(0, |g| g.mul(dy, b))?;
+    cx.add_grad(1, |g| g.mul(dy, a))
 }
 
 /// y = a / b        da = dy / b        db = -dy y / b
 fn div(cx: &mut RuleCx) -> Result<()> {
     let (b, y, dy) = (cx.x(1)?, cx.y(0)?, cx.dy()?);
     let da = cx.g().div(dy, b)?;
-    cx.give(0, |_| Ok(da))?;
-    cx.give(1, |g| {
+    cx.add_grad(0, |_| Ok(da))?;
+    cx.add_grad(1, |g| {
         let t = g.mul(da, y)?;
         g.neg(t)
     })
@@ -75,14 +75,14 @@ fn div(cx: &mut RuleCx) -> Result<()> {
 /// y = a mod b (fmod)        da = dy
 fn modulo(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
-    cx.give(0, |_| Ok(dy))
+    cx.add_grad(0, |_| Ok(dy))
 }
 
 /// y = x^p        dx = dy p x^(p-1)        dp = dy y ln x, 0 where x <= 0
 fn pow(cx: &mut RuleCx) -> Result<()> {
     let (x, p, y, dy) = (cx.x(0)?, cx.x(1)?, cx.y(0)?, cx.dy()?);
     let exponent = cx.number(1);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(x)?;
         let slope = match exponent {
             Some(0.0) => g.zeros_like(x)?,
@@ -105,7 +105,7 @@ fn pow(cx: &mut RuleCx) -> Result<()> {
         };
         g.mul(dy, slope)
     })?;
-    cx.give(1, |g| {
+    cx.add_grad(1, |g| {
         let positive = g.compare_number("Greater", x, 0.0)?;
         let one = g.like(x, 1.0)?;
         let safe = g.select(positive, x, one)?;
@@ -120,30 +120,30 @@ fn pow(cx: &mut RuleCx) -> Result<()> {
 /// y = -x        dx = -dy
 fn neg(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
-    cx.give(0, |g| g.neg(dy))
+    cx.add_grad(0, |g| g.neg(dy))
 }
 
 /// y = x        dx = dy
 fn pass(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
-    cx.give(0, |_| Ok(dy))
+    cx.add_grad(0, |_| Ok(dy))
 }
 
 /// y = x in another float type        dx = dy in x's type
 fn pass_cast(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(x)?;
         g.cast(dy, dtype)
     })?;
     // CastLike reads only the type of its second input.
-    cx.give(1, |g| g.zeros_like(x))
+    cx.add_grad(1, |g| g.zeros_like(x))
 }
 
 /// y = |x|        dx = dy sign x
 fn abs(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let sign = g.unary("Sign", x)?;
         g.mul(dy, sign)
     })
@@ -152,7 +152,7 @@ fn abs(cx: &mut RuleCx) -> Result<()> {
 /// y = 1 / x        dx = -dy y²
 fn reciprocal(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let square = g.square(y)?;
         let t = g.mul(dy, square)?;
         g.neg(t)
@@ -162,7 +162,7 @@ fn reciprocal(cx: &mut RuleCx) -> Result<()> {
 /// y = √x        dx = dy / 2y
 fn sqrt(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let half = g.scale(dy, 0.5)?;
         g.div(half, y)
     })
@@ -171,19 +171,19 @@ fn sqrt(cx: &mut RuleCx) -> Result<()> {
 /// y = eˣ        dx = dy y
 fn exp(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
-    cx.give(0, |g| g.mul(dy, y))
+    cx.add_grad(0, |g| g.mul(dy, y))
 }
 
 /// y = ln x        dx = dy / x
 fn log(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| g.div(dy, x))
+    cx.add_grad(0, |g| g.div(dy, x))
 }
 
 /// y = erf x        dx = dy 2/√π e^(-x²)
 fn erf(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let square = g.square(x)?;
         let minus = g.neg(square)?;
         let bell = g.unary("Exp", minus)?;
@@ -195,7 +195,7 @@ fn erf(cx: &mut RuleCx) -> Result<()> {
 /// y = sin x        dx = dy cos x
 fn sin(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let slope = g.unary("Cos", x)?;
         g.mul(dy, slope)
     })
@@ -204,7 +204,7 @@ fn sin(cx: &mut RuleCx) -> Result<()> {
 /// y = cos x        dx = -dy sin x
 fn cos(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let sine = g.unary("Sin", x)?;
         let slope = g.neg(sine)?;
         g.mul(dy, slope)
@@ -214,7 +214,7 @@ fn cos(cx: &mut RuleCx) -> Result<()> {
 /// y = tan x        dx = dy (1 + y²)
 fn tan(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let square = g.square(y)?;
         let slope = g.shift(square, 1.0)?;
         g.mul(dy, slope)
@@ -224,7 +224,7 @@ fn tan(cx: &mut RuleCx) -> Result<()> {
 /// dx = dy / √(±x² + c), or with `root` false dy / (±x² + c)
 fn inverse(cx: &mut RuleCx, sign: f64, c: f64, root: bool) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let square = g.square(x)?;
         let signed = g.scale(square, sign)?;
         let mut below = g.shift(signed, c)?;
@@ -243,7 +243,7 @@ fn asin(cx: &mut RuleCx) -> Result<()> {
 /// y = arccos x        dx = -dy / √(1 - x²)
 fn acos(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let square = g.square(x)?;
         let rest = g.from_number(1.0, square)?;
         let root = g.unary("Sqrt", rest)?;
@@ -284,7 +284,7 @@ fn cosh(cx: &mut RuleCx) -> Result<()> {
 
 fn hyperbolic(cx: &mut RuleCx, sign: f64) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let up = g.unary("Exp", x)?;
         let down = g.unary("Reciprocal", up)?;
         let down = g.scale(down, sign)?;
@@ -297,8 +297,8 @@ fn hyperbolic(cx: &mut RuleCx, sign: f64) -> Result<()> {
 /// y = mask ? a : b        da = mask ? dy : 0        db = mask ? 0 : dy
 fn select(cx: &mut RuleCx) -> Result<()> {
     let (mask, dy) = (cx.x(0)?, cx.dy()?);
-    cx.give(1, |g| g.keep(mask, dy))?;
-    cx.give(2, |g| {
+    cx.add_grad(1, |g| g.keep(mask, dy))?;
+    cx.add_grad(2, |g| {
         let zero = g.like(dy, 0.0)?;
         g.select(mask, zero, dy)
     })
@@ -309,7 +309,7 @@ fn select(cx: &mut RuleCx) -> Result<()> {
 fn clip(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
     let (low, high) = (cx.node().input(1), cx.node().input(2));
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let mut dx = dy;
         if let Some(low) = low {
             let inside = g.compare("GreaterOrEqual", x, low)?;
@@ -323,7 +323,7 @@ fn clip(cx: &mut RuleCx) -> Result<()> {
     })?;
     for (slot, bound, op) in [(1, low, "Less"), (2, high, "Greater")] {
         let Some(bound) = bound else { continue };
-        cx.give(slot, |g| {
+        cx.add_grad(slot, |g| {
             let outside = g.compare(op, x, bound)?;
             g.keep(outside, dy)
         })?;
@@ -345,7 +345,7 @@ fn extreme(cx: &mut RuleCx) -> Result<()> {
     let count = cx.g().sum(&hits)?;
     let share = cx.g().div(dy, count)?;
     for (i, hit) in hits.into_iter().enumerate() {
-        cx.give(i, |g| g.mul(share, hit))?;
+        cx.add_grad(i, |g| g.mul(share, hit))?;
     }
     Ok(())
 }
@@ -353,7 +353,7 @@ fn extreme(cx: &mut RuleCx) -> Result<()> {
 /// y = x₀ + x₁ + …        dxᵢ = dy
 fn sum(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
-    (0..cx.node().inputs.len()).try_for_each(|i| cx.give(i, |_| Ok(dy)))
+    (0..cx.node().inputs.len()).try_for_each(|i| cx.add_grad(i, |_| Ok(dy)))
 }
 
 /// y = (x₀ + x₁ + …)/n        dxᵢ = dy / n
@@ -361,5 +361,5 @@ fn mean(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
     let n = cx.node().inputs.len();
     let share = cx.g().scale(dy, 1.0 / n as f64)?;
-    (0..n).try_for_each(|i| cx.give(i, |_| Ok(share)))
+    (0..n).try_for_each(|i| cx.add_grad(i, |_| Ok(share)))
 }

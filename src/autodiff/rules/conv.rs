@@ -19,7 +19,7 @@ pub(super) struct Window {
     pub after: Vec<i64>,
 }
 
-/// Strides, dilations and pads beyond this are refused; it keeps sums of them in range.
+/// Larger strides, dilations and pads are errors, so that sums of them stay in range.
 const MAX_STEP: i64 = 1 << 31;
 
 impl Window {
@@ -30,7 +30,7 @@ impl Window {
         moved.saturating_add(wide).saturating_add(1)
     }
 
-    /// Those that are no padding.
+    /// Those that are not padding.
     fn reach_inside(&self, i: usize, steps: usize) -> i64 {
         self.reach(i, steps).saturating_sub(self.before[i] + self.after[i])
     }
@@ -61,7 +61,7 @@ impl Window {
         let none = vec![0; n];
         let kernel = kernel.to_vec();
         let mut window = Self { kernel, strides, dilations, before: none.clone(), after: none };
-        // An output shape (of a transposed convolution) leaves the pads to be found.
+        // With an output shape (of a transposed convolution) the pads follow from it.
         let shaped = cx.node().ints("output_shape").is_some();
         let pads = match cx.node().string("auto_pad").unwrap_or("NOTSET") {
             "NOTSET" if !shaped => {
@@ -118,8 +118,8 @@ pub(super) fn spread(
     shape: &[usize],
 ) -> Result<ValueId> {
     let steps = g.shape(x)?;
-    // What the strides skipped at the end is reached by no step; ask for it as output padding,
-    // and where that exceeds what the operator allows, put zeros there.
+    // No step reaches what the strides skip at the end: it becomes output padding, and zeros
+    // where the operator does not allow that much.
     let mut extra = Vec::new();
     let mut reached = shape.to_vec();
     let mut missing = vec![0i64; shape.len()];
@@ -221,9 +221,9 @@ fn conv(cx: &mut RuleCx) -> Result<()> {
     let (x, w, dy, group) = (cx.x(0)?, cx.x(1)?, cx.dy()?, groups(cx)?);
     let (x_shape, w_shape, y_shape) = shapes(cx)?;
     let window = Window::read(cx, &w_shape[2..], &x_shape[2..], &y_shape[2..])?;
-    cx.give(0, |g| spread(g, (dy, w), &window, group, &x_shape))?;
-    cx.give(1, |g| weight_gradient(g, (x, dy), &window, group, &w_shape))?;
-    cx.give(2, |g| bias_gradient(g, dy))
+    cx.add_grad(0, |g| spread(g, (dy, w), &window, group, &x_shape))?;
+    cx.add_grad(1, |g| weight_gradient(g, (x, dy), &window, group, &w_shape))?;
+    cx.add_grad(2, |g| bias_gradient(g, dy))
 }
 
 /// y = x spread with w, + b        dx = dy ∗ w        dw = that of a convolution from y to x
@@ -231,13 +231,13 @@ fn conv_transpose(cx: &mut RuleCx) -> Result<()> {
     let (x, w, dy, group) = (cx.x(0)?, cx.x(1)?, cx.dy()?, groups(cx)?);
     let (x_shape, w_shape, y_shape) = shapes(cx)?;
     let window = Window::read(cx, &w_shape[2..], &y_shape[2..], &x_shape[2..])?;
-    // What output_padding added at the end, no step of the convolution back may read.
+    // No step of the convolution back may read what output_padding added at the end.
     let mut cut = dy;
     for (i, &steps) in x_shape[2..].iter().enumerate() {
         let reach = usize::try_from(window.reach_inside(i, steps)).unwrap_or(0).min(y_shape[i + 2]);
         cut = cx.g().slice(cut, i + 2, (0, reach))?;
     }
-    cx.give(0, |g| convolve(g, (cut, w), &window, group, &x_shape))?;
-    cx.give(1, |g| weight_gradient(g, (cut, x), &window, group, &w_shape))?;
-    cx.give(2, |g| bias_gradient(g, dy))
+    cx.add_grad(0, |g| convolve(g, (cut, w), &window, group, &x_shape))?;
+    cx.add_grad(1, |g| weight_gradient(g, (cut, x), &window, group, &w_shape))?;
+    cx.add_grad(2, |g| bias_gradient(g, dy))
 }

@@ -1,6 +1,6 @@
 //! Sums of products over named axes.
 //!
-//! *label*: the letter of an axis; axes under an ellipsis get letters of their own. *term*: the
+//! *label*: the letter of an axis; axes under an ellipsis get unused letters. *term*: the
 //! labels of one input.
 
 use crate::autodiff::row::{Row, rule};
@@ -28,21 +28,21 @@ impl Equation {
         if parts.len() != shapes.len() {
             return Err(Error::data(format!("'{text}' for {} inputs", shapes.len())));
         }
-        let mut hidden = 0;
+        let mut n_dots = 0;
         for (part, shape) in parts.iter().zip(shapes) {
             if part.contains("...") {
-                hidden = hidden.max(shape.len().saturating_sub(part.len() - 3));
+                n_dots = n_dots.max(shape.len().saturating_sub(part.len() - 3));
             }
         }
         let free = ('a'..='z').chain('A'..='Z').filter(|c| !text.contains(*c));
-        let dots: Vec<char> = free.take(hidden).collect();
-        if dots.len() < hidden {
+        let dots: Vec<char> = free.take(n_dots).collect();
+        if dots.len() < n_dots {
             return Err(Error::unsupported(format!("'{text}' has too many axes")));
         }
         let mut equation = Self { terms: Vec::new(), output: Vec::new(), sizes: Vec::new() };
         for (part, shape) in parts.iter().zip(shapes) {
-            let own = shape.len().saturating_sub(part.len().saturating_sub(3)).min(hidden);
-            let term = spelled(part, &dots[hidden - own..])?;
+            let own = shape.len().saturating_sub(part.len().saturating_sub(3)).min(n_dots);
+            let term = spelled(part, &dots[n_dots - own..])?;
             equation.size(&term, shape)?;
             equation.terms.push(term);
         }
@@ -83,7 +83,7 @@ impl Equation {
     }
 }
 
-/// The shape of what `equation` makes of tensors of the given shapes.
+/// The result shape of `equation` for inputs of these shapes.
 pub(crate) fn einsum_shape(equation: &str, shapes: &[Vec<usize>]) -> Result<Vec<usize>> {
     let equation = Equation::read(equation, shapes)?;
     Ok(equation.shape(&equation.output))
@@ -115,7 +115,7 @@ fn einsum(cx: &mut RuleCx) -> Result<()> {
     let dy = cx.dy()?;
     let xs = (0..n).map(|i| cx.x(i)).collect::<Result<Vec<_>>>()?;
     for i in 0..n {
-        cx.give(i, |g| {
+        cx.add_grad(i, |g| {
             let mut factors = vec![(equation.output.clone(), dy)];
             for j in (0..n).filter(|&j| j != i) {
                 let term = &equation.terms[j];

@@ -1,10 +1,10 @@
 //! This library's fused operators of the forward pass.
 
 use crate::autodiff::fused::{emit, like_last};
-use crate::autodiff::row::{Entry, Row, Rule};
+use crate::autodiff::row::{Entry, GradientRule, Row};
 use crate::autodiff::rule::RuleCx;
 use crate::error::Result;
-use crate::onnx::{Attribute, OWN_DOMAIN};
+use crate::onnx::{Attribute, MMOPT_DOMAIN};
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
     fused("CrossEntropy", cross_entropy),
@@ -13,22 +13,22 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
     fused("GeluTanh", gelu),
 ];
 
-const fn fused(op: &'static str, rule: Rule) -> Row {
-    Row { op, domain: OWN_DOMAIN, since: 1, entry: Entry::Rule(rule) }
+const fn fused(op: &'static str, rule: GradientRule) -> Row {
+    Row { op, domain: MMOPT_DOMAIN, since: 1, entry: Entry::Rule(rule) }
 }
 
 /// y = Gelu(x), GeluTanh(x)        dx = GeluGrad(dy, x), GeluTanhGrad(dy, x)
 fn gelu(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
     let op = format!("{}Grad", cx.node().op);
-    cx.give(0, |g| like_last(g, &op, &[dy, x]))
+    cx.add_grad(0, |g| like_last(g, &op, &[dy, x]))
 }
 
 /// y = Dropout(x, seed)        dx = Dropout(dy, seed), which draws the same mask
 fn dropout(cx: &mut RuleCx) -> Result<()> {
     let (seed, dy, shape) = (cx.x(1)?, cx.dy()?, cx.x_shape(0)?);
     let attributes = attributes(cx);
-    cx.give(0, |g| Ok(emit(g, "Dropout", &[dy, seed], &[&shape], &borrowed(&attributes))?[0]))
+    cx.add_grad(0, |g| Ok(emit(g, "Dropout", &[dy, seed], &[&shape], &borrowed(&attributes))?[0]))
 }
 
 /// rows, lse = CrossEntropy(x, labels)        dx = CrossEntropyGrad(drows, x, labels, lse)
@@ -37,7 +37,7 @@ fn cross_entropy(cx: &mut RuleCx) -> Result<()> {
     let (drows, shape, attributes) = (cx.dy()?, cx.x_shape(0)?, attributes(cx));
     let inputs = [drows, x, labels, lse];
     let attributes = borrowed(&attributes);
-    cx.give(0, |g| Ok(emit(g, "CrossEntropyGrad", &inputs, &[&shape], &attributes)?[0]))
+    cx.add_grad(0, |g| Ok(emit(g, "CrossEntropyGrad", &inputs, &[&shape], &attributes)?[0]))
 }
 
 fn attributes(cx: &RuleCx) -> Vec<(String, Attribute)> {

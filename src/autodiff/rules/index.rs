@@ -24,7 +24,7 @@ fn gather(cx: &mut RuleCx) -> Result<()> {
     let (shape, axis) = (cx.x_shape(0)?, cx.axis(0)?);
     let n = cx.g().count(indices)?;
     let single = if n == 1 { cx.number(1) } else { None };
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let before: usize = shape[..axis].iter().product();
         let after: usize = shape[axis + 1..].iter().product();
         let size = shape[axis];
@@ -62,7 +62,7 @@ fn one_row(g: &mut Build, dy: ValueId, i: i64, size: usize) -> Result<ValueId> {
 fn gather_elements(cx: &mut RuleCx) -> Result<()> {
     let (x, indices, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
     let axis = cx.axis(0)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let base = g.zeros_like(x)?;
         g.scatter(base, (indices, dy), axis, true)
     })
@@ -108,7 +108,7 @@ fn gather_nd(cx: &mut RuleCx) -> Result<()> {
     let (indices, dy, shape) = (cx.x(1)?, cx.dy()?, cx.x_shape(0)?);
     let batch = cx.node().int("batch_dims").unwrap_or(0);
     let batch = usize::try_from(batch).map_err(|_| Error::data("negative batch_dims"))?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let at = flat_positions(g, indices, &shape, batch)?;
         let k = g.shape(indices)?.last().copied().unwrap_or(0);
         let (rows, width) = shape.split_at(batch + k);
@@ -133,21 +133,21 @@ fn adds(cx: &RuleCx) -> Result<bool> {
 fn scatter_elements(cx: &mut RuleCx) -> Result<()> {
     let (indices, u, dy) = (cx.x(1)?, cx.x(2)?, cx.dy()?);
     let (axis, adds) = (cx.axis(0)?, adds(cx)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         if adds {
             return Ok(dy);
         }
         let zeros = g.zeros_like(u)?;
         g.scatter(dy, (indices, zeros), axis, false)
     })?;
-    cx.give(2, |g| g.gather_elements(dy, indices, axis))
+    cx.add_grad(2, |g| g.gather_elements(dy, indices, axis))
 }
 
 /// y = x with u put (or added) at tuples i        dx = dy, 0 where overwritten        du = dy at i
 fn scatter_nd(cx: &mut RuleCx) -> Result<()> {
     let (indices, u, dy, shape) = (cx.x(1)?, cx.x(2)?, cx.dy()?, cx.x_shape(0)?);
     let adds = adds(cx)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         if adds {
             return Ok(dy);
         }
@@ -155,7 +155,7 @@ fn scatter_nd(cx: &mut RuleCx) -> Result<()> {
         let ty = (g.dtype(dy)?, &shape[..]);
         Ok(g.emit("ScatterND", &[dy, indices, zeros], ty, []))
     })?;
-    cx.give(2, |g| {
+    cx.add_grad(2, |g| {
         let ty = (g.dtype(u)?, &g.shape(u)?[..]);
         Ok(g.emit("GatherND", &[dy, indices], ty, []))
     })
@@ -166,7 +166,7 @@ fn top_k(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy, axis) = (cx.x(0)?, cx.y(0)?, cx.dy()?, cx.axis(-1)?);
     let shape = cx.shape(y)?;
     let indices = cx.extra_output(1, DType::I64, &shape)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let base = g.zeros_like(x)?;
         g.scatter(base, (indices, dy), axis, false)
     })

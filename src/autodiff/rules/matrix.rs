@@ -26,13 +26,13 @@ fn matmul(cx: &mut RuleCx) -> Result<()> {
         _ => b,
     };
     let (a2_shape, b2_shape) = (g.shape(a2)?, g.shape(b2)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let bt = g.transpose_last(b2)?;
         let da = g.matmul(dy2, bt)?;
         let da = g.sum_to(da, &a2_shape)?;
         g.reshape(da, &a_shape)
     })?;
-    cx.give(1, |g| {
+    cx.add_grad(1, |g| {
         let db = if b2_shape.len() == 2 {
             let (rows, grads) = (flat_rows(g, a2)?, flat_rows(g, dy2)?);
             let at = g.transpose_last(rows)?;
@@ -73,16 +73,16 @@ fn gemm(cx: &mut RuleCx) -> Result<()> {
     let (ta, tb) = (flag("transA"), flag("transB"));
     let alpha = cx.node().float("alpha").unwrap_or(1.0);
     let beta = f64::from(cx.node().float("beta").unwrap_or(1.0));
-    cx.give(0, |g| match ta {
+    cx.add_grad(0, |g| match ta {
         false => g.gemm((dy, false), (b, !tb), alpha),
         true => g.gemm((b, tb), (dy, true), alpha),
     })?;
-    cx.give(1, |g| match tb {
+    cx.add_grad(1, |g| match tb {
         false => g.gemm((a, !ta), (dy, false), alpha),
         true => g.gemm((dy, true), (a, ta), alpha),
     })?;
     if cx.needs(2) {
-        cx.give(2, |g| {
+        cx.add_grad(2, |g| {
             let c = g.scale(dy, beta)?;
             Ok(c)
         })?;

@@ -17,8 +17,9 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("RMSNormalization", 23, rms_norm),
 ];
 
-/// x̂ and 1/σ of a normalisation over the axes from `axis` on. In f32 the forward node tells mean
-/// and 1/σ as outputs 1 and 2; in f64 they are computed again, for those outputs are f32.
+/// x̂ and 1/σ of a normalisation over the axes from `axis` on. In f32 mean and
+/// 1/σ are outputs 1 and 2 of the forward node; in f64 they are recomputed, since those outputs are
+/// f32.
 fn normalised(cx: &mut RuleCx, axes: &[usize]) -> Result<(ValueId, ValueId)> {
     let x = cx.x(0)?;
     let mut kept = cx.x_shape(0)?;
@@ -82,13 +83,13 @@ fn layer_norm(cx: &mut RuleCx) -> Result<()> {
         return fused_layer_norm(cx, first);
     }
     let hat = normalised(cx, &axes)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dxhat = g.mul(dy, scale)?;
         through(g, dxhat, hat, &axes)
     })?;
-    cx.give(1, |g| g.mul(dy, hat.0))?;
+    cx.add_grad(1, |g| g.mul(dy, hat.0))?;
     if cx.needs(2) {
-        cx.give(2, |_| Ok(dy))?;
+        cx.add_grad(2, |_| Ok(dy))?;
     }
     Ok(())
 }
@@ -105,7 +106,7 @@ fn fused_layer_norm(cx: &mut RuleCx, last: usize) -> Result<()> {
     let outputs = fused::emit(cx.g(), "LayerNormGrad", &inputs, &[&shape, &width, &width], &[])?;
     for (i, dx) in outputs.into_iter().enumerate() {
         if cx.needs(i) {
-            cx.give(i, |_| Ok(dx))?;
+            cx.add_grad(i, |_| Ok(dx))?;
         }
     }
     Ok(())
@@ -122,7 +123,7 @@ fn dropout(cx: &mut RuleCx) -> Result<()> {
         }
     };
     if !training {
-        return cx.give(0, |_| Ok(dy));
+        return cx.add_grad(0, |_| Ok(dy));
     }
     let ratio = match cx.node().input(1) {
         None => 0.5,
@@ -133,7 +134,7 @@ fn dropout(cx: &mut RuleCx) -> Result<()> {
     }
     let shape = cx.shape(x)?;
     let mask = cx.extra_output(1, DType::Bool, &shape)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(dy)?;
         let mask = g.cast(mask, dtype)?;
         let kept = g.mul(dy, mask)?;
@@ -154,7 +155,7 @@ fn rms_norm(cx: &mut RuleCx) -> Result<()> {
     let root = g.unary("Sqrt", mean)?;
     let inverse = g.unary("Reciprocal", root)?;
     let xhat = g.mul(x, inverse)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dxhat = g.mul(dy, scale)?;
         let product = g.mul(dxhat, xhat)?;
         let correlation = g.mean_keep(product, &axes)?;
@@ -162,7 +163,7 @@ fn rms_norm(cx: &mut RuleCx) -> Result<()> {
         let rest = g.sub(dxhat, along)?;
         g.mul(rest, inverse)
     })?;
-    cx.give(1, |g| g.mul(dy, xhat))
+    cx.add_grad(1, |g| g.mul(dy, xhat))
 }
 
 /// A vector over channels as `[channels, 1, 1, …]`, to broadcast over `rank` axes from axis 1.
@@ -184,16 +185,16 @@ fn channel_sum(g: &mut Build, x: ValueId) -> Result<ValueId> {
 /// Gradients of y = x̂ γ + β with γ and β over channels, once x̂ and 1/σ are known.
 fn scaled_norm(cx: &mut RuleCx, (xhat, inverse): (ValueId, ValueId), axes: &[usize]) -> Result<()> {
     let (scale, dy, rank) = (cx.x(1)?, cx.dy()?, cx.x_shape(0)?.len());
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let scale = per_channel(g, scale, rank)?;
         let dxhat = g.mul(dy, scale)?;
         through(g, dxhat, (xhat, inverse), axes)
     })?;
-    cx.give(1, |g| {
+    cx.add_grad(1, |g| {
         let product = g.mul(dy, xhat)?;
         channel_sum(g, product)
     })?;
-    cx.give(2, |g| channel_sum(g, dy))
+    cx.add_grad(2, |g| channel_sum(g, dy))
 }
 
 /// y = x̂ γ + β over the places of each channel of each sample        dx: see [`through`]
@@ -220,18 +221,18 @@ fn group_norm(cx: &mut RuleCx) -> Result<()> {
     let flat = cx.g().reshape(x, &apart)?;
     let (xhat, inverse) = standardise(cx.g(), flat, &[2], epsilon)?;
     let whole = cx.g().reshape(xhat, &shape)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let scale = per_channel(g, scale, shape.len())?;
         let dxhat = g.mul(dy, scale)?;
         let dxhat = g.reshape(dxhat, &apart)?;
         let dx = through(g, dxhat, (xhat, inverse), &[2])?;
         g.reshape(dx, &shape)
     })?;
-    cx.give(1, |g| {
+    cx.add_grad(1, |g| {
         let product = g.mul(dy, whole)?;
         channel_sum(g, product)
     })?;
-    cx.give(2, |g| channel_sum(g, dy))
+    cx.add_grad(2, |g| channel_sum(g, dy))
 }
 
 /// y = (x - μ)/√(v + ε) γ + β; in training μ and v are x's own (see [`through`]), else given
@@ -255,18 +256,18 @@ fn batch_norm(cx: &mut RuleCx) -> Result<()> {
     let product = g.mul(dy, xhat)?;
     let projected = channel_sum(g, product)?;
     let slope = g.mul(scale, inverse)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let slope = per_channel(g, slope, rank)?;
         g.mul(dy, slope)
     })?;
-    cx.give(1, |_| Ok(projected))?;
-    cx.give(2, |_| Ok(total))?;
-    cx.give(3, |g| {
+    cx.add_grad(1, |_| Ok(projected))?;
+    cx.add_grad(2, |_| Ok(total))?;
+    cx.add_grad(3, |g| {
         let dm = g.mul(total, slope)?;
         g.neg(dm)
     })?;
     // dv = -½ Σ dy x̂ γ / (v + ε)
-    cx.give(4, |g| {
+    cx.add_grad(4, |g| {
         let part = g.mul(projected, scale)?;
         let part = g.div(part, shifted)?;
         g.scale(part, -0.5)
@@ -277,7 +278,7 @@ fn batch_norm(cx: &mut RuleCx) -> Result<()> {
 fn lp_norm(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy, axis) = (cx.x(0)?, cx.y(0)?, cx.dy()?, cx.axis(-1)?);
     let p = cx.node().int("p").unwrap_or(2);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let op = if p == 1 { "ReduceL1" } else { "ReduceL2" };
         let norm = g.reduce(op, x, &[axis], true)?;
         let direction = if p == 1 { g.unary("Sign", x)? } else { y };

@@ -1,4 +1,4 @@
-//! Pooling. The largest of a window passes its gradient on; a mean spreads it.
+//! Pooling. The gradient goes to the largest element of a window, or is spread by a mean.
 
 use super::conv::{Window, spread};
 use crate::autodiff::row::{Row, rule};
@@ -27,7 +27,7 @@ fn places(cx: &RuleCx) -> Result<(Vec<usize>, usize)> {
 /// y = mean x        dx = dy / n
 fn global_average(cx: &mut RuleCx) -> Result<()> {
     let (dy, shape, (_, n)) = (cx.dy()?, cx.x_shape(0)?, places(cx)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = g.scale(dy, 1.0 / n as f64)?;
         g.expand(share, &shape)
     })
@@ -36,7 +36,7 @@ fn global_average(cx: &mut RuleCx) -> Result<()> {
 /// y = max x        dx = dy [x = y] / Σ [x = y]
 fn global_max(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy, (axes, _)) = (cx.x(0)?, cx.y(0)?, cx.dy()?, places(cx)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let hit = g.indicator("Equal", x, y)?;
         let count = g.sum_keep(hit, &axes)?;
         let share = g.div(hit, count)?;
@@ -44,7 +44,7 @@ fn global_max(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y = max over a window        dx = dy at the place that the operator names in its output 1
+/// y = max over a window        dx = dy at the index in the operator's output 1
 fn max(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy) = (cx.x(0)?, cx.y(0)?, cx.dy()?);
     if cx.node().int("storage_order").unwrap_or(0) != 0 {
@@ -54,7 +54,7 @@ fn max(cx: &mut RuleCx) -> Result<()> {
     pool_window(cx, &x_shape, &y_shape)?;
     let indices = cx.extra_output(1, DType::I64, &y_shape)?;
     let (all, n) = (element_count(&x_shape)?, element_count(&y_shape)?);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(dy)?;
         let base = g.zeros(dtype, &[all])?;
         let (at, dy) = (g.reshape(indices, &[n])?, g.reshape(dy, &[n])?);
@@ -72,7 +72,7 @@ pub(super) fn pool_window(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> 
         return Err(Error::data(format!("a window {kernel:?} over {x_shape:?}")));
     }
     let window = Window::read(cx, &kernel, &x_shape[2..], &y_shape[2..])?;
-    // Of a step that starts beyond the input some runtimes' kernels know nothing.
+    // Some runtimes do not support a step that starts beyond the input.
     let last = |i: usize| (y_shape[i + 2] as i64 - 1) * window.strides[i] as i64;
     let beyond = |i: usize| last(i) >= x_shape[i + 2] as i64 + window.before[i];
     if (0..n).any(beyond) || ends_in_padding(cx.node(), x_shape) {
@@ -88,7 +88,7 @@ fn average(cx: &mut RuleCx) -> Result<()> {
     let kernel = window.kernel.clone();
     let whole = cx.node().int("count_include_pad").unwrap_or(0) != 0;
     let counts = counts(&window, &x_shape[2..], &y_shape[2..], whole)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let counts = constant_like(g, dy, &y_shape[2..], &counts)?;
         let share = g.div(dy, counts)?;
         let planes = x_shape[0] * x_shape[1];

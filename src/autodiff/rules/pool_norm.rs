@@ -39,7 +39,7 @@ fn slope(g: &mut Build, x: ValueId, p: f64) -> Result<ValueId> {
 fn global(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy) = (cx.x(0)?, cx.y(0)?, cx.dy()?);
     let p = cx.node().int("p").unwrap_or(2) as f64;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = share(g, dy, y, p)?;
         let slope = slope(g, x, p)?;
         g.mul(slope, share)
@@ -52,7 +52,7 @@ fn pool(cx: &mut RuleCx) -> Result<()> {
     let p = cx.node().int("p").unwrap_or(2) as f64;
     let (x_shape, y_shape) = (cx.shape(x)?, cx.shape(y)?);
     let window = pool_window(cx, &x_shape, &y_shape)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = share(g, dy, y, p)?;
         let planes = x_shape[0] * x_shape[1];
         let share = g.reshape(share, &[&[planes, 1], &y_shape[2..]].concat())?;

@@ -40,27 +40,27 @@ fn reduced(cx: &mut RuleCx) -> Result<Reduced> {
 /// y = Σ x        dx = dy
 fn sum(cx: &mut RuleCx) -> Result<()> {
     let r = reduced(cx)?;
-    cx.give(0, |g| g.expand(r.dy, &r.shape))
+    cx.add_grad(0, |g| g.expand(r.dy, &r.shape))
 }
 
 /// y = Σ x / n        dx = dy / n
 fn mean(cx: &mut RuleCx) -> Result<()> {
     let r = reduced(cx)?;
     let n: usize = r.axes.iter().map(|&a| r.shape[a]).product();
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let share = g.scale(r.dy, 1.0 / n as f64)?;
         g.expand(share, &r.shape)
     })
 }
 
-/// Gives input 0 the product of dy and what `slope` writes from x and the reduction.
+/// dx = dy · the derivative that `slope` writes from x and the reduction.
 fn chain<'g>(
     cx: &mut RuleCx<'_, 'g>,
     slope: impl FnOnce(&mut Build<'g>, ValueId, &Reduced) -> Result<ValueId>,
 ) -> Result<()> {
     let x = cx.x(0)?;
     let r = reduced(cx)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let slope = slope(g, x, &r)?;
         g.mul(slope, r.dy)
     })
@@ -122,7 +122,7 @@ fn product(cx: &mut RuleCx) -> Result<()> {
         let dtype = g.dtype(x)?;
         let is_zero = g.cast(zero, dtype)?;
         let zeros = g.sum_keep(is_zero, &r.axes)?;
-        // How many of the others are zero: none leaves their product, any makes it 0.
+        // The product of the others is 0 as soon as one of them is.
         let others = g.sub(zeros, is_zero)?;
         let none = g.compare_number("Equal", others, 0.0)?;
         let rest = g.div(product, safe)?;
@@ -136,7 +136,7 @@ fn cumsum(cx: &mut RuleCx) -> Result<()> {
     let (axis, dy) = (cx.x(1)?, cx.dy()?);
     let exclusive = cx.node().int("exclusive").unwrap_or(0);
     let reverse = 1 - cx.node().int("reverse").unwrap_or(0);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let (dtype, shape) = (g.dtype(dy)?, g.shape(dy)?);
         let attributes = [("exclusive", Int(exclusive)), ("reverse", Int(reverse))];
         Ok(g.emit("CumSum", &[dy, axis], (dtype, &shape), attributes))

@@ -25,7 +25,7 @@ struct Axis<'a> {
 }
 
 impl Axis<'_> {
-    /// Where place `i` of the output lies in the input.
+    /// Position of output element `i` in the input.
     fn source(&self, i: usize) -> Result<f32> {
         let (i, from, to) = (i as f32, self.from as f32, self.to as f32);
         let half_pixel = (i + 0.5) / self.scale - 0.5;
@@ -94,7 +94,7 @@ fn resize(cx: &mut RuleCx) -> Result<()> {
         return Err(Error::shape(format!("{x_shape:?} resized to {y_shape:?}")));
     }
     if x_shape.contains(&0) || y_shape.contains(&0) {
-        return cx.give(0, |g| g.zeros_like(x));
+        return cx.add_grad(0, |g| g.zeros_like(x));
     }
     let scales = scales(cx, &x_shape, &y_shape)?;
     let stretches = cx.node().string("keep_aspect_ratio_policy").is_none_or(|p| p == "stretch");
@@ -110,7 +110,7 @@ fn resize(cx: &mut RuleCx) -> Result<()> {
             matrices.push((i, transposed(cx, (x_shape[i], y_shape[i]), scale)?));
         }
     }
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let dtype = g.dtype(dy)?;
         let mut dx = dy;
         for (i, data) in matrices {
@@ -129,7 +129,7 @@ fn resize(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// The factor of each axis: as given, or from the sizes.
+/// The scale of each axis: from the input, or from the sizes.
 fn scales(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> Result<Vec<f32>> {
     let rank = x_shape.len();
     let axes = match cx.node().ints("axes") {
@@ -141,8 +141,8 @@ fn scales(cx: &RuleCx, x_shape: &[usize], y_shape: &[usize]) -> Result<Vec<f32>>
     };
     let ratio = |i: usize| y_shape[i] as f32 / (x_shape[i] as f32).max(1.0);
     let mut scales = vec![1.0; rank];
-    let given = cx.node().input(2).filter(|&v| cx.shape(v).is_ok_and(|s| s != [0]));
-    if let Some(v) = given {
+    let scales_input = cx.node().input(2).filter(|&v| cx.shape(v).is_ok_and(|s| s != [0]));
+    if let Some(v) = scales_input {
         let data =
             cx.constant(v).ok_or_else(|| Error::unsupported("its scales are not constant"))?;
         for (&axis, scale) in axes.iter().zip(data.to_f64s()?) {

@@ -28,7 +28,7 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
 fn reshaped(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
     let expands = cx.node().op == "Expand";
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let shape = g.shape(x)?;
         if expands { g.sum_to(dy, &shape) } else { g.reshape(dy, &shape) }
     })
@@ -44,7 +44,7 @@ fn transpose(cx: &mut RuleCx) -> Result<()> {
             inverse[p] = i;
         }
     }
-    cx.give(0, |g| g.transpose(dy, &inverse))
+    cx.add_grad(0, |g| g.transpose(dy, &inverse))
 }
 
 /// y = x₀ | x₁ | …        dxᵢ = its part of dy
@@ -55,7 +55,7 @@ fn concat(cx: &mut RuleCx) -> Result<()> {
     let mut start = 0;
     for i in 0..n {
         let size = cx.x_shape(i)?.get(axis).copied().unwrap_or(0);
-        cx.give(i, |g| g.slice(dy, axis, (start, start + size)))?;
+        cx.add_grad(i, |g| g.slice(dy, axis, (start, start + size)))?;
         start += size;
     }
     Ok(())
@@ -73,7 +73,7 @@ fn split(cx: &mut RuleCx) -> Result<()> {
             None => cx.g().zeros_like(y)?,
         });
     }
-    cx.give(0, |g| g.concat(&parts, axis))
+    cx.add_grad(0, |g| g.concat(&parts, axis))
 }
 
 /// y = x[start:end:step]        dx = dy put back at those places, else 0
@@ -101,7 +101,7 @@ fn slice(cx: &mut RuleCx) -> Result<()> {
             stepped.push((axis, places(shape[axis], start, end, step)?));
         }
     }
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let mut dx = g.pad(dy, &before, &after)?;
         for (axis, taken) in stepped {
             let mut full = g.shape(dx)?;
@@ -140,10 +140,10 @@ fn places(n: usize, start: i64, end: i64, step: i64) -> Result<Vec<i64>> {
     }
 }
 
-/// y = x with a value c around it        dx = dy without its surroundings        dc = Σ of those
+/// y = x padded with a value c        dx = dy without the padding        dc = Σ dy over the padding
 ///
-/// Where x itself goes on around it (reflect, edge, wrap), what lies there is added where it came
-/// from.
+/// Where the padding repeats x (reflect, edge, wrap), its gradient is added to the elements that it
+/// repeats.
 fn pad(cx: &mut RuleCx) -> Result<()> {
     let mode = cx.node().string("mode").unwrap_or("constant").to_owned();
     let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
@@ -164,20 +164,20 @@ fn pad(cx: &mut RuleCx) -> Result<()> {
         after[axis] = -pads[axes.len() + i];
     }
     if mode != "constant" {
-        return cx.give(0, |g| {
+        return cx.add_grad(0, |g| {
             (0..rank).try_fold(dy, |dx, axis| fold(g, dx, axis, (before[axis], after[axis]), &mode))
         });
     }
     let inner = cx.g().pad(dy, &before, &after)?;
-    cx.give(0, |_| Ok(inner))?;
-    cx.give(2, |g| {
+    cx.add_grad(0, |_| Ok(inner))?;
+    cx.add_grad(2, |g| {
         let (all, kept) = (sum_all(g, dy)?, sum_all(g, inner)?);
         g.sub(all, kept)
     })
 }
 
-/// dy without what was put before and after along `axis` (negated counts), that added where it
-/// came from.
+/// dy without the padding before and after along `axis` (negated counts), whose gradient is added
+/// to the elements that it repeats.
 fn fold(
     g: &mut Build,
     dy: ValueId,
@@ -234,7 +234,7 @@ fn tile(cx: &mut RuleCx) -> Result<()> {
     let repeats = x_shape.iter().zip(&y_shape).map(|(x, y)| y.checked_div(*x).unwrap_or(1));
     let apart: Vec<usize> = repeats.zip(&x_shape).flat_map(|(r, x)| [r, *x]).collect();
     let axes: Vec<usize> = (0..apart.len()).step_by(2).filter(|&i| apart[i] != 1).collect();
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let apart = g.reshape(dy, &apart)?;
         let sum = g.sum_keep(apart, &axes)?;
         g.reshape(sum, &x_shape)
@@ -246,7 +246,7 @@ fn reverse_sequence(cx: &mut RuleCx) -> Result<()> {
     let (x, lengths, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
     let axis = |name: &str, default| Attribute::Int(cx.node().int(name).unwrap_or(default));
     let attributes = [("batch_axis", axis("batch_axis", 1)), ("time_axis", axis("time_axis", 0))];
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let ty = (g.dtype(x)?, &g.shape(x)?[..]);
         Ok(g.emit("ReverseSequence", &[dy, lengths], ty, attributes))
     })
@@ -257,7 +257,7 @@ fn trilu(cx: &mut RuleCx) -> Result<()> {
     use crate::onnx::Attribute::Int;
     let (dy, k) = (cx.dy()?, cx.node().input(1));
     let upper = cx.node().int("upper").unwrap_or(1);
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let ty = [(g.dtype(dy)?, g.shape(dy)?)];
         let dx = g.emit_n("Trilu", &[Some(dy), k], &ty, [("upper", Int(upper))]);
         dx.first().copied().ok_or_else(|| Error::internal("no output"))
@@ -278,7 +278,7 @@ fn depth_to_space(cx: &mut RuleCx) -> Result<()> {
     let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
     let [n, b, c, h, w] = blocks(cx, &shape)?;
     let column = cx.node().string("mode") == Some("CRD");
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let apart = g.reshape(dy, &[n, c / (b * b), h, b, w, b])?;
         let perm = if column { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
         let moved = g.transpose(apart, &perm)?;
@@ -290,7 +290,7 @@ fn depth_to_space(cx: &mut RuleCx) -> Result<()> {
 fn space_to_depth(cx: &mut RuleCx) -> Result<()> {
     let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
     let [n, b, c, h, w] = blocks(cx, &shape)?;
-    cx.give(0, |g| {
+    cx.add_grad(0, |g| {
         let apart = g.reshape(dy, &[n, b, b, c, h / b, w / b])?;
         let moved = g.transpose(apart, &[0, 3, 4, 1, 5, 2])?;
         g.reshape(moved, &shape)

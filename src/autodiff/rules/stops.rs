@@ -1,4 +1,4 @@
-//! Operators that end a path: their results are no floats, or constant between jumps.
+//! Operators that stop gradients: their results are not floats, or are piecewise constant.
 
 use crate::autodiff::row::{Row, stop};
 

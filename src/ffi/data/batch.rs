@@ -7,7 +7,7 @@ use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, shared};
 use crate::ffi::core::tensor::mmopt_tensor;
 use crate::ffi::core::tensors::Tensors;
 use crate::tensor::Tensor;
-use crate::text::Batch;
+use crate::text::{AnswerContext, Batch};
 
 /// The tensors of one step, a part for each model. It never changes.
 pub struct mmopt_batch(Cell<Batches>);
@@ -39,6 +39,14 @@ impl Batches {
         self.parts.iter().map(|p| p.tensors.owned())
     }
 
+    /// The context of a row's question, and the length of the rows.
+    pub(super) fn context(&self, model: usize, row: usize) -> Result<(&AnswerContext, usize)> {
+        let part = self.part(model)?;
+        let ids = part.tensors.owned().iter().find(|(name, _)| name == "input_ids");
+        let length = ids.and_then(|(_, ids)| ids.shape().get(1).copied()).unwrap_or(0);
+        Ok((part.batch.context(row)?, length))
+    }
+
     fn part(&self, model: usize) -> Result<&Part> {
         self.parts.get(model).ok_or_else(|| {
             Error::invalid(format!("model {model} of a batch for {}", self.parts.len()))
@@ -62,7 +70,7 @@ pub unsafe extern "C" fn mmopt_batch_n_models(batch: *const mmopt_batch) -> usiz
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: usize) -> usize {
     // SAFETY: a batch of the caller or NULL, by the header's contract.
-    guard_or(0, || Ok(unsafe { shared(batch) }?.part(model)?.batch.items.len()))
+    guard_or(0, || Ok(unsafe { shared(batch) }?.part(model)?.batch.len()))
 }
 
 /// The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where

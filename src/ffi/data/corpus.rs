@@ -35,15 +35,15 @@ impl CorpusValue {
     }
 }
 
-fn give(corpus: Corpus) -> Result<*mut mmopt_corpus> {
+fn new_handle(corpus: Corpus) -> Result<*mut mmopt_corpus> {
     Ok(into_raw(CorpusValue::new(corpus)?))
 }
 
-/// How a file of labelled texts is laid out.
+/// The format of a file of labelled texts.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_format {
-    /// By the ending: .csv, .jsonl or .json (one object a line), else tabs.
+pub enum mmopt_corpus_format {
+    /// By the file's ending: .csv, .jsonl or .json (one object a line), else tabs.
     Auto = 0,
     /// Fields between tabs, no quoting.
     Tsv = 1,
@@ -56,12 +56,13 @@ pub enum mmopt_format {
 /// Whether the first line of a table names its columns.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_header {
-    /// Yes when a column is chosen by name, or the label's field reads like a title.
+pub enum mmopt_corpus_header {
+    /// Yes when a column is chosen by name, or when the label's field of the first line reads label,
+    /// labels, class, category or sentiment.
     Auto = 0,
-    /// It does.
+    /// The first line names the columns.
     Yes = 1,
-    /// It is an example.
+    /// The first line is an example.
     No = 2,
 }
 
@@ -71,9 +72,9 @@ pub enum mmopt_header {
 pub struct mmopt_corpus_options {
     /// sizeof(mmopt_corpus_options).
     pub struct_size: usize,
-    /// An mmopt_format; default MMOPT_FORMAT_AUTO.
+    /// An mmopt_corpus_format; default MMOPT_CORPUS_FORMAT_AUTO.
     pub format: u32,
-    /// An mmopt_header; default MMOPT_HEADER_AUTO.
+    /// An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO.
     pub header: u32,
     /// The column of the text: its name, or its number from "0". NULL (default): the first column,
     /// or the keys text or sentence in JSON.
@@ -95,8 +96,8 @@ impl Default for mmopt_corpus_options {
     fn default() -> Self {
         Self {
             struct_size: size_of::<Self>(),
-            format: mmopt_format::Auto as u32,
-            header: mmopt_header::Auto as u32,
+            format: mmopt_corpus_format::Auto as u32,
+            header: mmopt_corpus_header::Auto as u32,
             text_column: std::ptr::null(),
             pair_column: std::ptr::null(),
             label_column: std::ptr::null(),
@@ -141,9 +142,9 @@ unsafe fn columns(o: &mmopt_corpus_options) -> Result<CorpusOptions> {
         Ok(CorpusOptions {
             format: choice(o.format, "format", &formats)?,
             header: choice(o.header, "header", &headers)?,
-            text: column(o.text_column, "text_column")?,
-            pair: column(o.pair_column, "pair_column")?,
-            label: column(o.label_column, "label_column")?,
+            text_column: column(o.text_column, "text_column")?,
+            pair_column: column(o.pair_column, "pair_column")?,
+            label_column: column(o.label_column, "label_column")?,
             unlabelled: flag(o.unlabelled, "unlabelled")?,
         })
     }
@@ -180,15 +181,16 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
         let corpus = output(corpus, "corpus")?;
         let labels = labels_of(o.labels_of)?;
         let read = Corpus::read_classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
-        corpus.set(give(read)?);
+        corpus.set(new_handle(read)?);
         Ok(())
     })
 }
 
-/// Reads tagged words: a word first and its tag last in each line, blank lines between sentences.
+/// Reads words with a tag each: a word first and its tag last in each line, blank lines between
+/// sentences.
 /// labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
 ///
-/// Errors carry file and line: a line without a tag, an unknown tag, a file without words.
+/// Errors name file and line: a line without a tag, an unknown tag, a file without words.
 ///
 /// @param[in] path the file, UTF-8.
 /// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
@@ -205,15 +207,17 @@ pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
         let path = text(path, "path")?;
         let corpus = output(corpus, "corpus")?;
         let labels = self::labels_of(labels_of)?;
-        corpus.set(give(Corpus::read_token_classification(Path::new(path), labels.as_ref())?)?);
+        corpus
+            .set(new_handle(Corpus::read_token_classification(Path::new(path), labels.as_ref())?)?);
         Ok(())
     })
 }
 
-/// Reads questions about contexts: one object of the SQuAD form, or an object on each line with
-/// context, question and answers.
+/// Reads questions about contexts: SQuAD's JSON, or an object on each line with context, question
+/// and answers.
 ///
-/// Errors carry the place: a missing key, an answer that does not stand where it should.
+/// Errors name the line or the path in the JSON: a missing key, an answer that is not in the context
+/// where answer_start says.
 ///
 /// @param[in] path the file, UTF-8.
 /// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
@@ -227,51 +231,51 @@ pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
     guard(|| unsafe {
         let path = text(path, "path")?;
         let corpus = output(corpus, "corpus")?;
-        corpus.set(give(Corpus::read_question_answering(Path::new(path))?)?);
+        corpus.set(new_handle(Corpus::read_question_answering(Path::new(path))?)?);
         Ok(())
     })
 }
 
-/// How plain text is cut into documents.
+/// What becomes one example of a file of plain text.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_documents {
-    /// Lines up to a blank line.
-    Paragraphs = 0,
+pub enum mmopt_sample_by {
+    /// A paragraph: lines up to a blank line.
+    Paragraph = 0,
     /// Each line that is not blank.
-    Lines = 1,
+    Line = 1,
     /// The whole file.
-    File = 2,
+    Document = 2,
 }
 
-/// Reads plain text for language modelling; documents is an mmopt_documents.
+/// Reads plain text for language modelling.
 ///
 /// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
-/// UTF-8, or none; INVALID_ARGUMENT for another number of documents.
+/// UTF-8, or none; INVALID_ARGUMENT for another sample_by.
 ///
 /// @param[in] path the file, UTF-8.
-/// @param documents an mmopt_documents.
+/// @param sample_by an mmopt_sample_by.
 /// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
     path: *const c_char,
-    documents: u32,
+    sample_by: u32,
     corpus: *mut *mut mmopt_corpus,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let path = text(path, "path")?;
-        let cuts = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
-        let documents = choice(documents, "documents", &cuts)?;
+        let units = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
+        let sample_by = choice(sample_by, "sample_by", &units)?;
         let corpus = output(corpus, "corpus")?;
-        corpus.set(give(Corpus::read_plain_text(Path::new(path), documents)?)?);
+        corpus.set(new_handle(Corpus::read_plain_text(Path::new(path), sample_by)?)?);
         Ok(())
     })
 }
 
 /// n generated sentences of two classes, for trying things out without data; the same seed gives
-/// the same sentences. n: 1 to 10,000,000; label_noise: the share of wrong labels, at least 0,
+/// the same sentences. n: 1 to 10,000,000; label_noise: the fraction of wrong labels, at least 0,
 /// below 0.5.
 ///
 /// Errors: INVALID_ARGUMENT for n or label_noise out of range.
@@ -291,8 +295,8 @@ pub unsafe extern "C" fn mmopt_corpus_synthetic(
     // SAFETY: the caller's argument, by the header's contract.
     guard(|| unsafe {
         let corpus = output(corpus, "corpus")?;
-        let options = SyntheticOptions { sentences: n, seed, label_noise };
-        corpus.set(give(Corpus::synthetic(&options)?)?);
+        let options = SyntheticOptions { n_sentences: n, seed, label_noise };
+        corpus.set(new_handle(Corpus::synthetic(&options)?)?);
         Ok(())
     })
 }
@@ -325,16 +329,16 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
         let classes = owned(self::texts(labels, n_labels, "labels")?);
         let corpus = output(corpus, "corpus")?;
         let known = self::labels_of(labels_of)?;
-        corpus.set(give(Corpus::from_texts(texts, &classes, known.as_ref())?)?);
+        corpus.set(new_handle(Corpus::from_texts(texts, &classes, known.as_ref())?)?);
         Ok(())
     })
 }
 
-/// Splits a corpus in two, each in the order of the whole. Texts that are equal apart from white
-/// space and case stay on one side; classes keep their share on both. eval_fraction lies between 0
-/// and 1, both excluded; the same seed gives the same split.
+/// Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
+/// equal apart from white space, case and punctuation stay on one side; classes keep their
+/// proportions. The same seed gives the same split.
 ///
-/// Errors: INVALID_ARGUMENT for a share out of range, or one that leaves a side empty.
+/// Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
 ///
 /// @param[in] corpus only read: threads may share it.
 /// @param eval_fraction above 0, below 1.
@@ -357,7 +361,7 @@ pub unsafe extern "C" fn mmopt_corpus_split(
         let options = SplitOptions { eval_fraction, seed, ..SplitOptions::default() };
         let (first, second) = corpus.corpus.split(&options)?;
         let second = CorpusValue::new(second)?;
-        train.set(give(first)?);
+        train.set(new_handle(first)?);
         eval.set(into_raw(second));
         Ok(())
     })
@@ -397,7 +401,7 @@ pub unsafe extern "C" fn mmopt_corpus_label_name(
     })
 }
 
-/// How many examples have a class (or words a tag); 0 for an id that there is not.
+/// How many examples have a class, or words a tag; 0 for any other id.
 ///
 /// @param[in] corpus only read: threads may share it.
 /// @param label a class or tag, by its id from 0.
@@ -413,8 +417,8 @@ pub unsafe extern "C" fn mmopt_corpus_label_count(
     })
 }
 
-/// The share of the most frequent class, 0 to 1: the accuracy of always answering it. 0 for NULL,
-/// and when nothing is labelled.
+/// The fraction of the labels that are the most frequent class, 0 to 1: the accuracy of always
+/// predicting it. 0 for NULL, and without labels.
 ///
 /// @param[in] corpus only read: threads may share it.
 #[unsafe(no_mangle)]

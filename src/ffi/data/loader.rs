@@ -1,4 +1,4 @@
-//! Loaders: seeded walks over a corpus, encoded for one or several models.
+//! Loaders: a corpus in batches, in seeded order, encoded for one or several models.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, in
 use crate::ffi::core::structs::{Options, init, options};
 use crate::text::{Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Objective, Tokenizer};
 
-/// Walks a corpus in seeded order and yields batches, one part for each model. It keeps what it
-/// needs of corpus and tokenizers.
+/// Yields a corpus in batches, in seeded order, with a part for each model. It owns what it needs of
+/// corpus and tokenizers.
 pub struct mmopt_loader(Cell<Loader>);
 
 handle!(mmopt_loader, Loader, "loader");
 
-/// What a language model learns from plain text.
+/// What a language model predicts in plain text.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_objective {
     /// The next token.
     Causal = 0,
-    /// Hidden tokens; the tokenizer must have a mask token.
+    /// Masked tokens; the tokenizer must have a mask token.
     Masked = 1,
 }
 
-/// How a corpus is encoded and walked. mmopt_loader_options_init fills in the defaults.
+/// How a corpus is encoded, ordered and padded. mmopt_loader_options_init fills in the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_loader_options {
@@ -43,22 +43,23 @@ pub struct mmopt_loader_options {
     pub shuffle: u32,
     /// 1: leave out a last batch that is not full. Default 0.
     pub drop_last: u32,
-    /// Decides every order and every hidden token; default 0.
+    /// Decides every order and every masked token; default 0.
     pub seed: u64,
     /// Batches whose examples are sorted by length together, so that little is padded; 0: none;
     /// default 32. Without shuffling nothing is sorted.
     pub bucket_batches: usize,
-    /// Padded lengths are multiples of this, so that few shapes occur; default 8.
+    /// Padded lengths are multiples of this, so that there are few shapes; default 8.
     pub pad_to_multiple_of: usize,
-    /// 1 (default): all models see the same examples at the same step; 0: each walks in an order of
-    /// its own, and the shortest ends the epoch.
+    /// 1 (default): all models see the same examples at the same step; 0: each has its own order,
+    /// and the epoch ends with the shortest.
     pub aligned: u32,
     /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
     pub objective: u32,
-    /// Plain text, hidden tokens: their share, above 0 and up to 1; default 0.15.
+    /// Masked language modelling: the probability that a token is masked, above 0 and up to 1;
+    /// default 0.15.
     pub mlm_probability: f64,
-    /// Questions: 1: a long context becomes several overlapping rows (for evaluation); 0 (default):
-    /// one, with the most room around the answer.
+    /// Question answering: 1: a long context becomes several overlapping rows (for evaluation); 0
+    /// (default): one, with the most context around the answer.
     pub all_windows: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -66,17 +67,17 @@ pub struct mmopt_loader_options {
 
 impl Default for mmopt_loader_options {
     fn default() -> Self {
-        let (walk, encode) = (LoaderOptions::default(), EncodeOptions::default());
+        let (order, encode) = (LoaderOptions::default(), EncodeOptions::default());
         Self {
             struct_size: size_of::<Self>(),
-            batch_size: walk.batch_size,
+            batch_size: order.batch_size,
             max_length: 0,
-            shuffle: u32::from(walk.shuffle),
-            drop_last: u32::from(walk.drop_last),
-            seed: walk.seed,
-            bucket_batches: walk.bucket_batches,
-            pad_to_multiple_of: walk.pad_to_multiple_of,
-            aligned: u32::from(walk.aligned),
+            shuffle: u32::from(order.shuffle),
+            drop_last: u32::from(order.drop_last),
+            seed: order.seed,
+            bucket_batches: order.bucket_batches,
+            pad_to_multiple_of: order.pad_to_multiple_of,
+            aligned: u32::from(order.aligned),
             objective: mmopt_objective::Causal as u32,
             mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
@@ -91,7 +92,7 @@ unsafe impl Options for mmopt_loader_options {
 }
 
 impl mmopt_loader_options {
-    fn walk(&self) -> Result<LoaderOptions> {
+    fn order(&self) -> Result<LoaderOptions> {
         reserved(self.reserved == 0, "reserved")?;
         Ok(LoaderOptions {
             batch_size: self.batch_size,
@@ -105,10 +106,12 @@ impl mmopt_loader_options {
     }
 
     fn encode(&self) -> Result<EncodeOptions> {
-        // Also where nothing is hidden: a number that is no share is a mistake.
+        // Also where nothing is masked: a number out of range is a mistake.
         if !(self.mlm_probability > 0.0 && self.mlm_probability <= 1.0) {
-            let text =
-                format!("mlm_probability is {}; it lies above 0 and up to 1", self.mlm_probability);
+            let text = format!(
+                "mlm_probability is {}; it must be above 0 and at most 1",
+                self.mlm_probability
+            );
             return Err(Error::invalid(text));
         }
         let objectives = [(0, Objective::Causal), (1, Objective::Masked)];
@@ -170,8 +173,8 @@ pub unsafe extern "C" fn mmopt_loader_create(
         let tokenizers = all(tokenizers, n_models)?;
         let options = self::options(options)?;
         let loader = output(loader, "loader")?;
-        let (walk, how) = (options.walk()?, options.encode()?);
-        loader.set(into_raw(Loader::new(encode(&corpus, &tokenizers, &how)?, walk)?));
+        let (order, encoding) = (options.order()?, options.encode()?);
+        loader.set(into_raw(Loader::new(encode(&corpus, &tokenizers, &encoding)?, order)?));
         Ok(())
     })
 }
@@ -228,7 +231,7 @@ pub unsafe extern "C" fn mmopt_loader_position(loader: *const mmopt_loader) -> u
     guard_or(0, || Ok(unsafe { shared(loader) }?.position()))
 }
 
-/// Goes to the start of an epoch; 0 is the first.
+/// Moves to the start of an epoch; 0 is the first.
 ///
 /// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
 ///
@@ -247,7 +250,7 @@ pub unsafe extern "C" fn mmopt_loader_set_epoch(
     })
 }
 
-/// Where the loader stands, as JSON; the caller owns it: mmopt_string_free. With the same corpus,
+/// The position of the loader as JSON; the caller owns it: mmopt_string_free. With the same corpus,
 /// tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
 ///
 /// Errors: INVALID_ARGUMENT for NULL only.
@@ -269,7 +272,7 @@ pub unsafe extern "C" fn mmopt_loader_state(
     })
 }
 
-/// Goes to where mmopt_loader_state was asked.
+/// Moves to the position where mmopt_loader_state was called.
 ///
 /// Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
 /// seed; the loader is unchanged then.

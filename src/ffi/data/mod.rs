@@ -3,6 +3,7 @@
 pub(super) mod batch;
 pub(super) mod corpus;
 pub(super) mod loader;
+pub(super) mod metrics;
 pub(super) mod tokenizer;
 
-pub use {batch::*, corpus::*, loader::*, tokenizer::*};
+pub use {batch::*, corpus::*, loader::*, metrics::*, tokenizer::*};

@@ -23,15 +23,15 @@ pub struct mmopt_tokenizer(Cell<Arc<Tokenizer>>);
 
 handle!(mmopt_tokenizer, Arc<Tokenizer>, "tokenizer");
 
-/// How words are cut into pieces.
+/// How words are split into subwords.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum mmopt_tokenizer_kind {
-    /// What the architecture's published models use.
-    Usual = 0,
-    /// The longest known pieces from the left; unknown words are possible.
+pub enum mmopt_tokenizer_algorithm {
+    /// That of the architecture's published models.
+    Auto = 0,
+    /// The longest known subwords from the left; a word may be unknown.
     WordPiece = 1,
-    /// SharedInitializer bytes; nothing is unknown.
+    /// Byte-pair encoding of UTF-8 bytes; nothing is unknown.
     ByteLevelBpe = 2,
 }
 
@@ -39,7 +39,7 @@ pub enum mmopt_tokenizer_kind {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_special_token {
-    /// Fills short sequences.
+    /// Pads short sequences.
     Pad = 0,
     /// Stands for unknown words.
     Unk = 1,
@@ -47,7 +47,7 @@ pub enum mmopt_special_token {
     Cls = 2,
     /// Separates sequences.
     Sep = 3,
-    /// Hides a token.
+    /// Replaces a masked token.
     Mask = 4,
     /// Begins a text.
     Bos = 5,
@@ -55,41 +55,42 @@ pub enum mmopt_special_token {
     Eos = 6,
 }
 
-/// How a vocabulary is learned. mmopt_tokenizer_options_init fills in the defaults.
+/// How a tokenizer is trained. mmopt_tokenizer_options_init fills in the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_tokenizer_options {
     /// sizeof(mmopt_tokenizer_options).
     pub struct_size: usize,
-    /// Special tokens and framing, an mmopt_architecture; default MMOPT_ARCHITECTURE_BERT.
+    /// Decides the special tokens and where they go: an mmopt_architecture; default
+    /// MMOPT_ARCHITECTURE_BERT.
     pub architecture: u32,
-    /// An mmopt_tokenizer_kind; default MMOPT_TOKENIZER_KIND_USUAL.
-    pub kind: u32,
+    /// An mmopt_tokenizer_algorithm; default MMOPT_TOKENIZER_ALGORITHM_AUTO.
+    pub algorithm: u32,
     /// Greatest number of ids, special tokens included; default 8000. Byte-level vocabularies need
     /// at least 256 and their special tokens.
     pub vocab_size: usize,
-    /// A pair of pieces is merged only if it occurs this often; default 2.
+    /// A pair of symbols is merged only if it occurs this often; default 2.
     pub min_frequency: u64,
     /// 1 (default): lower-case and strip accents first (WordPiece only).
     pub lowercase: u32,
     /// Must be 0.
     pub reserved: u32,
-    /// Greatest length of a sequence in tokens, which is also what is saved; default 512.
-    pub max_length: usize,
+    /// Greatest length of a sequence in tokens, also in the saved files; default 512.
+    pub model_max_length: usize,
 }
 
 impl Default for mmopt_tokenizer_options {
     fn default() -> Self {
-        let usual = TokenizerTrainOptions::default();
+        let defaults = TokenizerTrainOptions::default();
         Self {
             struct_size: size_of::<Self>(),
             architecture: mmopt_architecture::Bert as u32,
-            kind: mmopt_tokenizer_kind::Usual as u32,
-            vocab_size: usual.vocab_size,
-            min_frequency: usual.min_frequency,
-            lowercase: u32::from(usual.lowercase),
+            algorithm: mmopt_tokenizer_algorithm::Auto as u32,
+            vocab_size: defaults.vocab_size,
+            min_frequency: defaults.min_frequency,
+            lowercase: u32::from(defaults.lowercase),
             reserved: 0,
-            max_length: usual.model_max_length,
+            model_max_length: defaults.model_max_length,
         }
     }
 }
@@ -108,18 +109,18 @@ impl mmopt_tokenizer_options {
             (3, TokenizerStyle::Roberta),
             (4, TokenizerStyle::Bert),
         ];
-        let kinds = [
+        let algorithms = [
             (0, None),
             (1, Some(TokenizerAlgorithm::WordPiece)),
             (2, Some(TokenizerAlgorithm::ByteLevelBpe)),
         ];
         Ok(TokenizerTrainOptions {
             style: choice(self.architecture, "architecture", &styles)?,
-            kind: choice(self.kind, "kind", &kinds)?,
+            algorithm: choice(self.algorithm, "algorithm", &algorithms)?,
             vocab_size: self.vocab_size,
             min_frequency: self.min_frequency,
             lowercase: flag(self.lowercase, "lowercase")?,
-            model_max_length: self.max_length,
+            model_max_length: self.model_max_length,
         })
     }
 }
@@ -137,7 +138,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokeni
 /// vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
 ///
 /// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
-/// UNSUPPORTED for another kind of tokenizer.
+/// UNSUPPORTED for a tokenizer of another algorithm.
 ///
 /// @param[in] path the file, UTF-8.
 /// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
@@ -156,10 +157,10 @@ pub unsafe extern "C" fn mmopt_tokenizer_load(
     })
 }
 
-/// Learns a vocabulary from all texts of a corpus. The result depends on texts and options alone.
+/// Trains a tokenizer on all texts of a corpus. The result depends on texts and options alone.
 ///
 /// Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
-/// message names the least size.
+/// message names the smallest size.
 ///
 /// @param[in] corpus only read: threads may share it.
 /// @param[in] options NULL: the defaults.
@@ -182,7 +183,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_train(
 }
 
 /// Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
-/// the usual libraries load.
+/// Hugging Face's libraries load.
 ///
 /// Errors: NOT_FOUND without the directory; IO when a file cannot be written.
 ///
@@ -211,18 +212,20 @@ pub unsafe extern "C" fn mmopt_tokenizer_vocab_size(tokenizer: *const mmopt_toke
 ///
 /// @param[in] tokenizer only read: threads may share it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_tokenizer_max_length(tokenizer: *const mmopt_tokenizer) -> usize {
+pub unsafe extern "C" fn mmopt_tokenizer_model_max_length(
+    tokenizer: *const mmopt_tokenizer,
+) -> usize {
     // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(tokenizer) }?.model_max_length()))
 }
 
-/// The id of a special token, by its role (an mmopt_special_token); -1 when the vocabulary has none, for
-/// any other number, and for NULL.
+/// The id of a special token by its role; -1 when the vocabulary has none, for any other number,
+/// and for NULL.
 ///
 /// @param[in] tokenizer only read: threads may share it.
 /// @param special an mmopt_special_token.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_tokenizer_special_id(
+pub unsafe extern "C" fn mmopt_tokenizer_special_token_id(
     tokenizer: *const mmopt_tokenizer,
     special: u32,
 ) -> i64 {
@@ -274,7 +277,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_free(tokenizer: *mut mmopt_tokenizer) {
     unsafe { free(tokenizer) };
 }
 
-/// An encoded text: ids, token types and places in the text. It never changes.
+/// An encoded text: ids, token types and offsets. It never changes.
 pub struct mmopt_encoding(Cell<EncodingValue>);
 
 handle!(mmopt_encoding, EncodingValue, "encoding");
@@ -287,7 +290,7 @@ pub struct EncodingValue {
 
 /// Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
 /// architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
-/// Never empty: an empty text without framing becomes one end token.
+/// Never empty: an empty text without special tokens becomes one end token.
 ///
 /// Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
 /// special tokens.
@@ -347,8 +350,8 @@ pub unsafe extern "C" fn mmopt_encoding_type_ids(encoding: *const mmopt_encoding
     guard_or(std::ptr::null(), || Ok(unsafe { shared(encoding) }?.encoding.type_ids.as_ptr()))
 }
 
-/// Where each token stands in its text, in bytes: start and end one after the other, twice as many
-/// as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+/// The bytes of its text that each token stands for: start and end one after the other, twice as
+/// many as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
 ///
 /// @param[in] encoding only read: threads may share it.
 #[unsafe(no_mangle)]

@@ -7,7 +7,7 @@ use std::ffi::c_void;
 
 use crate::error::{Context, Error, Result};
 use crate::ffi::core::args::slice;
-use crate::optim::Place;
+use crate::optim::StridedBuffer;
 use crate::tensor::{DType, Tensor, element_count};
 use crate::train::SharedTensor;
 
@@ -130,9 +130,9 @@ impl Borrowed {
     }
 
     /// As the optimizer takes it.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> StridedBuffer {
         let strides = self.stride_list().map(<[i64]>::to_vec);
-        Place { data: self.data, dtype: self.dtype, strides }
+        StridedBuffer { data: self.data, dtype: self.dtype, strides }
     }
 }
 

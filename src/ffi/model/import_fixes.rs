@@ -49,7 +49,7 @@ pub unsafe extern "C" fn mmopt_model_set_shared_initializers(
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
         let choices = [(0, SharedInitializers::Report), (1, SharedInitializers::Split)];
-        exclusive(model)?.import_fixes.merged = choice(merging, "merging", &choices)?;
+        exclusive(model)?.import_fixes.shared_initializers = choice(merging, "merging", &choices)?;
         Ok(())
     })
 }
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn mmopt_model_set_duplicate_weights(
             (1, DuplicateWeights::Embeddings),
             (2, DuplicateWeights::All),
         ];
-        exclusive(model)?.import_fixes.twins = choice(tying, "tying", &choices)?;
+        exclusive(model)?.import_fixes.duplicate_weights = choice(tying, "tying", &choices)?;
         Ok(())
     })
 }
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn mmopt_model_set_restore_names(
 ) -> *mut mmopt_error {
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
-        exclusive(model)?.import_fixes.names = flag(restore, "restore")?;
+        exclusive(model)?.import_fixes.restore_names = flag(restore, "restore")?;
         Ok(())
     })
 }

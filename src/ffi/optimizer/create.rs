@@ -13,7 +13,7 @@ use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
-use crate::optim::{ModelSpec, Optimizer, Place};
+use crate::optim::{ModelSpec, Optimizer, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory.
 pub struct mmopt_optimizer(Cell<OptimizerValue>);
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         let names = specs.iter().map(Names::of_host).collect::<Result<_>>()?;
         let mut optimizer = Optimizer::new(options.optimizer, specs)?;
         for (i, places) in places.into_iter().enumerate() {
-            optimizer.bind_places(i, places)?;
+            optimizer.bind_strided(i, places)?;
         }
         optimizer.check_memory()?;
         out.set(into_raw(OptimizerValue {
@@ -96,14 +96,14 @@ impl OptimizerValue {
         model: usize,
         parameter: usize,
         n_dims: usize,
-        place: &Place,
+        place: &StridedBuffer,
     ) -> Result<()> {
         let wanted = self.optimizer.param_spec(model, parameter)?.shape.len();
         if place.strides.is_some() && n_dims != wanted {
             return Err(Error::shape(format!("{n_dims} strides for {wanted} dimensions")));
         }
         // SAFETY: by this function's contract.
-        unsafe { self.optimizer.set_gradient_place(model, parameter, place) }
+        unsafe { self.optimizer.set_strided_gradient(model, parameter, place) }
     }
 }
 

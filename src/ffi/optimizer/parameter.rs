@@ -6,7 +6,7 @@ use crate::error::{Context, Error, Result};
 use crate::ffi::core::args::{choice, flag, optional_text, reserved, slice, text};
 use crate::ffi::core::structs::{Options, init, options};
 use crate::ffi::core::tensor::{DTYPES, mmopt_dtype};
-use crate::optim::{ModelSpec, ParamSpec, Place, Places};
+use crate::optim::{ModelSpec, ParamSpec, StridedBuffer, StridedBuffers};
 use crate::tensor::{DType, element_count};
 
 /// How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
@@ -125,14 +125,14 @@ pub(crate) unsafe fn strides(
     Ok(Some(unsafe { slice(strides, n_dims, what) }?.to_vec()))
 }
 
-unsafe fn param_spec(p: &mmopt_parameter) -> Result<(ParamSpec, Places)> {
+unsafe fn param_spec(p: &mmopt_parameter) -> Result<(ParamSpec, StridedBuffers)> {
     // SAFETY: the caller's texts and arrays, by the header's contract.
     let (name, dims, role) = unsafe {
         let name = text(p.name, "parameter.name")?;
         let dims = slice(p.shape, p.n_dims, "parameter.shape")?;
         (name, dims, optional_text(p.role_json, "parameter.role_json")?)
     };
-    let check = || -> Result<(ParamSpec, Places)> {
+    let check = || -> Result<(ParamSpec, StridedBuffers)> {
         let shape = dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
         let shape = shape.map_err(|_| Error::shape(format!("a dimension of {dims:?} < 0")))?;
         let n = element_count(&shape)?;
@@ -154,23 +154,23 @@ unsafe fn param_spec(p: &mmopt_parameter) -> Result<(ParamSpec, Places)> {
     check().context(|| format!("parameter '{name}'"))
 }
 
-unsafe fn places(p: &mmopt_parameter, grad_dtype: DType) -> Result<(DType, Places)> {
+unsafe fn places(p: &mmopt_parameter, grad_dtype: DType) -> Result<(DType, StridedBuffers)> {
     // SAFETY: the caller's struct and arrays, by the header's contract.
     unsafe {
         let layout = options(p.layout)?;
         reserved(layout.reserved == 0, "layout.reserved")?;
         let dtype = choice(layout.dtype, "layout.dtype", &DTYPES)?;
-        let value = Place {
+        let value = StridedBuffer {
             data: p.data.cast(),
             dtype,
             strides: strides(layout.strides, p.n_dims, "layout.strides")?,
         };
-        let gradient = Place {
+        let gradient = StridedBuffer {
             data: p.gradient.cast(),
             dtype: grad_dtype,
             strides: strides(layout.gradient_strides, p.n_dims, "layout.gradient_strides")?,
         };
-        Ok((dtype, Places { value, gradient }))
+        Ok((dtype, StridedBuffers { value, gradient }))
     }
 }
 
@@ -178,7 +178,7 @@ unsafe fn places(p: &mmopt_parameter, grad_dtype: DType) -> Result<(DType, Place
 ///
 /// # Safety
 /// The pointers inside are NULL or lead to what the header says.
-pub(crate) unsafe fn model_spec(m: &mmopt_parameters) -> Result<(ModelSpec, Vec<Places>)> {
+pub(crate) unsafe fn model_spec(m: &mmopt_parameters) -> Result<(ModelSpec, Vec<StridedBuffers>)> {
     // SAFETY: the caller's texts and arrays, by the header's contract.
     unsafe {
         let name = text(m.name, "model.name")?;

@@ -10,7 +10,7 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard};
 use crate::ffi::core::tensor::DTYPES;
 use crate::ffi::trainer::steps::mmopt_step_report;
-use crate::optim::Place;
+use crate::optim::StridedBuffer;
 
 /// Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
 /// gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
         let mut optimizer = exclusive(optimizer)?;
         let dtype = choice(gradient_dtype, "gradient_dtype", &DTYPES)?;
         let strides = self::strides(strides, n_dims, "strides")?;
-        let place = Place { data: gradient.cast(), dtype, strides };
+        let place = StridedBuffer { data: gradient.cast(), dtype, strides };
         optimizer.set_gradient(model, parameter, n_dims, &place)?;
         optimizer.gradients.remove(&(model, parameter));
         Ok(())

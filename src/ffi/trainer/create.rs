@@ -46,7 +46,7 @@ impl TrainerValue {
         self.ask(mmopt_phase::ForwardBackward, usize::MAX)?;
         let batches: Vec<&[TensorView]> = batches.iter().map(Vec::as_slice).collect();
         let results = self.trainer.forward_backward_all(&batches);
-        self.trainer.told("forward and backward pass", results)
+        self.trainer.log_error("forward and backward pass", results)
     }
 }
 

@@ -61,7 +61,7 @@ pub unsafe extern "C" fn mmopt_trainer_evaluate(
         let views = views(tensors, n_tensors)?;
         trainer.ask(mmopt_phase::Evaluate, model)?;
         let done = trainer.trainer.evaluate(model, &borrow(&views));
-        let done = trainer.trainer.told("evaluation", done)?;
+        let done = trainer.trainer.log_error("evaluation", done)?;
         out.set(into_raw(EvaluationValue::new(done)?));
         Ok(())
     })

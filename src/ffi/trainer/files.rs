@@ -28,7 +28,7 @@ pub unsafe extern "C" fn mmopt_trainer_save_model(
     guard(|| unsafe {
         let trainer = shared(trainer)?;
         let saved = trainer.trainer.save_model(model, Path::new(text(directory, "directory")?));
-        trainer.trainer.told("saving", saved)
+        trainer.trainer.log_error("saving", saved)
     })
 }
 
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
     guard(|| unsafe {
         let trainer = shared(trainer)?;
         let saved = trainer.trainer.save_onnx(model, Path::new(text(path, "path")?));
-        trainer.trainer.told("saving", saved)
+        trainer.trainer.log_error("saving", saved)
     })
 }
 
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn mmopt_trainer_save_checkpoint(
         let directory = text(directory, "directory")?;
         let host = optional_text(host_text, "host_text")?.unwrap_or("");
         let written = trainer.trainer.checkpoint(Path::new(directory), host);
-        trainer.trainer.told("writing", written).map(|_| ())
+        trainer.trainer.log_error("writing", written).map(|_| ())
     })
 }
 
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn mmopt_trainer_resume(
         let directory = text(directory, "directory")?;
         let out = optional_output(host_text, "host_text")?;
         let host = trainer.trainer.resume(Path::new(directory));
-        let host = trainer.trainer.told("resuming", host)?;
+        let host = trainer.trainer.log_error("resuming", host)?;
         if out.is_wanted() {
             out.set(owned_text(&host, "the host's text")?);
         }

@@ -21,9 +21,9 @@ use crate::tensor::DType;
 pub enum mmopt_gradient_action {
     /// The step uses the gradient as it is now.
     Use = 0,
-    /// The host has dealt with this parameter: the step leaves its value and moments alone, and its
+    /// The host has handled this parameter: the step leaves its value and moments alone, and its
     /// gradient counts neither for clipping nor for sharing.
-    Taken = 1,
+    Handled = 1,
     /// The step fails with MMOPT_CODE_CANCELLED.
     Stop = 2,
 }
@@ -123,7 +123,7 @@ fn ask(
     })?;
     match answer {
         0 => Ok(GradientAction::Use),
-        1 => Ok(GradientAction::Taken),
+        1 => Ok(GradientAction::Handled),
         2 => Err(Error::new(Kind::Cancelled, "the gradient callback asked to stop")),
         other => Err(Error::invalid(format!(
             "the gradient callback returned {other}; an mmopt_gradient_action is 0, 1 or 2"

@@ -90,7 +90,7 @@ pub unsafe extern "C" fn mmopt_trainer_find_non_finite(
         let (text, json) = (optional_output(text, "text")?, optional_output(json, "json")?);
         let views = views(tensors, n_tensors)?;
         let found = trainer.trainer.find_non_finite(model, &borrow(&views));
-        let Some(found) = trainer.trainer.told("looking for NaN", found)? else {
+        let Some(found) = trainer.trainer.log_error("looking for NaN", found)? else {
             text.set(std::ptr::null_mut());
             json.set(std::ptr::null_mut());
             return Ok(());

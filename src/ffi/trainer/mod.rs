@@ -10,10 +10,11 @@ pub(super) mod gradient_callback;
 pub(super) mod inspect;
 pub(super) mod options;
 pub(super) mod parameters;
+pub(super) mod prepare;
 pub(super) mod state;
 pub(super) mod steps;
 
 pub use {
     callback::*, cancel::*, create::*, dlpack::*, evaluation::*, files::*, gradient_callback::*,
-    inspect::*, options::*, parameters::*, state::*, steps::*,
+    inspect::*, options::*, parameters::*, prepare::*, state::*, steps::*,
 };

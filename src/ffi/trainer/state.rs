@@ -79,17 +79,17 @@ pub struct mmopt_rates {
 
 /// The numbers of one model.
 pub(crate) fn rates(optimizer: &Optimizer, model: usize) -> Result<mmopt_rates> {
-    let Rates { base, schedule, convergence, scale, multiplier, effective } =
+    let Rates { base, schedule, adaptive, scale, multiplier, effective } =
         optimizer.rates(model)?;
     Ok(mmopt_rates {
         base,
         schedule,
-        convergence,
+        convergence: adaptive,
         scale,
         multiplier,
         effective,
         gradient_norm: optimizer.grad_norm(model)?,
-        share: optimizer.model_share(model)?,
+        share: optimizer.normalised_weight(model)?,
         n_skipped: optimizer.skipped(model)?.1,
         reserved: [0; 3],
     })

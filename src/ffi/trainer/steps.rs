@@ -108,7 +108,7 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward(
         let views = views(tensors, n_tensors)?;
         trainer.ask(mmopt_phase::ForwardBackward, model)?;
         let done = trainer.trainer.forward_backward(model, &borrow(&views));
-        result.set(trainer.trainer.told("forward and backward pass", done)?.into());
+        result.set(trainer.trainer.log_error("forward and backward pass", done)?.into());
         Ok(())
     })
 }
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn mmopt_trainer_step(
         let out = optional_output(report, "report")?;
         trainer.ask(mmopt_phase::Step, usize::MAX)?;
         let report = trainer.trainer.step();
-        let report = trainer.trainer.told("step", report)?;
+        let report = trainer.trainer.log_error("step", report)?;
         trainer.n_steps = report.step;
         out.set((&report).into());
         Ok(())

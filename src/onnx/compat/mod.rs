@@ -1,5 +1,5 @@
-//! Graphs of old files, of exporters' own operators and for old runtimes, in the operators that the
-//! rest of the library works on.
+//! Rewrites for compatibility: old opsets, forms that old runtimes misread, contrib and compound
+//! operators, empty tensors.
 //!
 //! *lowering*: rewriting an operator to simpler standard ones. *contrib operator*: a fused operator
 //! of ONNX Runtime's domain `com.microsoft`, as optimised files have them.

@@ -1,20 +1,20 @@
-//! Raising a model's opset where the operators kept their meaning, so that rules may use newer
-//! ones.
+//! Raises a model's opset where the operators kept their meaning, so that rules may use newer
+//! operators.
 
 use crate::error::{Error, Result};
 use crate::onnx::Graph;
 
-/// The oldest opset that is read; older models have operators that meant something else.
+/// The oldest opset that is read; operators of older models have other semantics.
 pub const OLDEST_OPSET: i64 = 13;
 
-/// The opset that gradient rules count on (ScatterElements with addition came with 16,
+/// The opset that gradient rules rely on (ScatterElements with addition came with 16,
 /// LayerNormalization with 17).
 const RULES_OPSET: i64 = 17;
 
 /// Raises a model of opset 13 to 16 to 17; newer ones stay as they are.
 ///
 /// From 13 to 17 no operator changed its meaning for the same node, except RoiAlign (16) and
-/// BatchNormalization with more than one output (14), which are refused.
+/// BatchNormalization with more than one output (14), which are errors.
 pub fn raise_opset(graph: &mut Graph) -> Result<()> {
     let opset = graph.opset();
     if opset < OLDEST_OPSET {

@@ -1,6 +1,6 @@
 //! Narrow floats to f32 and back, and clamping.
 
-use super::builds;
+use crate::optim::kernel::simd::multiversion;
 use half::slice::HalfFloatSliceExt;
 
 #[inline(always)]
@@ -49,13 +49,13 @@ fn clamp_body(x: &[f32], bound: f32, to: &mut [f32]) {
     }
 }
 
-builds!(
+multiversion!(
     /// bfloat16 bits to f32.
     from_bf16 = from_bf16_body, (from: &[u16], to: &mut [f32]));
-builds!(
+multiversion!(
     /// f32 to bfloat16 bits, rounded stochastically by a hash of position and seed.
     to_bf16 = to_bf16_body, (from: &[f32], first: u32, seed: u32, to: &mut [u16]));
-builds!(
+multiversion!(
     /// to ← x clamped to [−bound, bound].
     clamp = clamp_body, (x: &[f32], bound: f32, to: &mut [f32]));
 
@@ -67,7 +67,7 @@ pub(crate) fn from_f16(from: &[half::f16], to: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     #[test]
     fn stochastic_rounding_is_unbiased_and_equal_across_builds() {

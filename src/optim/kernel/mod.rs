@@ -2,109 +2,16 @@
 //! one loop, compiled once per instruction set. No build contracts a multiplication and an
 //! addition into one rounding, so all of them give the same bits.
 
+pub(crate) mod adamw;
 pub(crate) mod coefficient;
 pub(crate) mod convert;
+pub(crate) mod lion;
+pub(crate) mod muon;
 pub(crate) mod prefetch;
 pub(crate) mod reduce;
 pub(crate) mod runs;
+pub(crate) mod sgd;
+pub(crate) mod simd;
 pub(crate) mod transpose;
 pub(crate) mod update;
 pub(crate) mod weighted_sum;
-
-use crate::error::{Error, Result};
-use crate::optim::options::Isa;
-
-/// A kernel build that the running processor has; only [`Build::choose`] makes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Build(Isa);
-
-impl Build {
-    /// The build asked for, or the widest there is; an error when the processor lacks it.
-    pub fn choose(isa: Isa) -> Result<Self> {
-        let (avx2, avx512) = detect();
-        match isa {
-            Isa::Auto if avx512 => Ok(Self(Isa::Avx512)),
-            Isa::Auto if avx2 => Ok(Self(Isa::Avx2)),
-            Isa::Auto | Isa::Portable => Ok(Self(Isa::Portable)),
-            Isa::Avx2 if avx2 => Ok(Self(isa)),
-            Isa::Avx512 if avx512 => Ok(Self(isa)),
-            Isa::Avx2 | Isa::Avx512 => Err(Error::unsupported(format!(
-                "option 'isa': this processor has no {isa:?}; use auto or portable"
-            ))),
-        }
-    }
-
-    /// Which instruction set it is.
-    pub fn isa(self) -> Isa {
-        self.0
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detect() -> (bool, bool) {
-    let avx2 = is_x86_feature_detected!("avx2");
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq");
-    (avx2, avx2 && avx512)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> (bool, bool) {
-    (false, false)
-}
-
-/// Defines `$name(build, …)`, which runs the `#[inline(always)]` function `$body` in the build's
-/// instruction set.
-macro_rules! builds {
-    ($(#[$doc:meta])* $name:ident = $body:path, ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {
-        $(#[$doc])*
-        #[allow(clippy::too_many_arguments)]
-        pub(crate) fn $name(build: $crate::optim::kernel::Build, $($arg: $ty),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[allow(clippy::too_many_arguments)]
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
-                #[allow(clippy::too_many_arguments)]
-                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
-                match build.isa() {
-                    // SAFETY: a `Build` of this kind exists only where the processor has it.
-                    $crate::optim::options::Isa::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::optim::options::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    _ => {}
-                }
-            }
-            let _ = build;
-            $body($($arg),*)
-        }
-    };
-}
-pub(crate) use builds;
-
-/// Asks for the cache lines of `n` elements from `p` on; never reads them. They go to the
-/// second-level cache: the first has too few places to wait in for the strides of turned views.
-#[inline(always)]
-pub(crate) fn prefetch(p: *const f32, n: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for i in (0..n).step_by(16) {
-        // SAFETY: a prefetch never faults, whatever the address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(i).cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (p, n);
-}
-
-#[cfg(test)]
-pub(crate) fn builds_here() -> Vec<Build> {
-    [Isa::Portable, Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter_map(|i| Build::choose(i).ok())
-        .collect()
-}

@@ -2,7 +2,7 @@
 //! f32, blocks added in f64. A block whose f32 sum overflowed or vanished is summed again in
 //! f64, so only a NaN or infinite element makes a sum of squares non-finite.
 
-use super::builds;
+use crate::optim::kernel::simd::multiversion;
 
 const LANES: usize = 64;
 const BLOCK: usize = 4096;
@@ -45,14 +45,14 @@ fn dot_body(x: &[f32], y: &[f32]) -> f64 {
     sum
 }
 
-builds!(
+multiversion!(
     /// Σ x·y over two slices of one length; Σ x² where they are the same.
     dot = dot_body, (x: &[f32], y: &[f32]) -> f64);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     #[test]
     fn sums_are_exact_enough_and_equal_across_builds() {

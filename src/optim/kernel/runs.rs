@@ -1,9 +1,10 @@
 //! Rectangles of runs in raw memory: AdamW, weighted sums and averages. Nearly every tile takes
 //! this path.
 
-use super::builds;
-use super::prefetch::{FAN, LANES, Streams, Stretch, walk};
-use super::update::{Coef, adamw_one};
+use crate::optim::kernel::adamw::adamw_one;
+use crate::optim::kernel::coefficient::Coefficients;
+use crate::optim::kernel::prefetch::{LANES, MAX_STREAMS, Streams, Stretch, stretches};
+use crate::optim::kernel::simd::{Build, multiversion};
 
 /// Runs of `len` elements; gradients may lie at other strides than the parameter.
 #[derive(Clone, Copy)]
@@ -23,7 +24,7 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// All that is read, for walks and for what comes before them.
+    /// All that is read, for the stretches of these runs and of those before them.
     pub fn streams(&self) -> Streams {
         let ld = [self.ld, self.ld, self.ld, self.g_ld];
         Streams { from: [self.p, self.m, self.v, self.g], ld, runs: self.runs, len: self.len }
@@ -46,13 +47,13 @@ unsafe fn store(x: *mut f32, i: usize, values: [f32; LANES]) {
 /// All memory of the runs must be valid and, where written, used by nobody else.
 #[inline(always)]
 unsafe fn adamw_runs_body<const MIXED: bool>(
-    c: &Coef,
-    [own, pull]: [f32; 2],
+    c: &Coefficients,
+    [own, alpha]: [f32; 2],
     r: &Runs,
     then: &Streams,
 ) {
     let (c, r) = (*c, *r);
-    for Stretch { run, start, end, ask } in walk(&r.streams(), then) {
+    for Stretch { run, start, end, prefetch } in stretches(&r.streams(), then) {
         let at = run * r.ld;
         // SAFETY: the caller's promise; every element lies in the run.
         unsafe {
@@ -61,11 +62,11 @@ unsafe fn adamw_runs_body<const MIXED: bool>(
             let group = if MIXED { r.group.add(run * r.group_ld) } else { g };
             let mut i = start;
             while i + LANES <= end {
-                ask.line::<FAN>(i);
+                prefetch.line::<MAX_STREAMS>(i);
                 let (gs, ts) = (load(g, i), load(group, i));
                 let (mut ps, mut ms, mut vs) = (load(p, i), load(m, i), load(v, i));
                 for l in 0..LANES {
-                    let x = if MIXED { own * gs[l] + pull * ts[l] } else { own * gs[l] };
+                    let x = if MIXED { own * gs[l] + alpha * ts[l] } else { own * gs[l] };
                     (ps[l], ms[l], vs[l]) = adamw_one(&c, x, ps[l], ms[l], vs[l]);
                 }
                 store(p, i, ps);
@@ -75,7 +76,7 @@ unsafe fn adamw_runs_body<const MIXED: bool>(
             }
             while i < end {
                 let own = own * *g.add(i);
-                let x = if MIXED { own + pull * *group.add(i) } else { own };
+                let x = if MIXED { own + alpha * *group.add(i) } else { own };
                 let one = adamw_one(&c, x, *p.add(i), *m.add(i), *v.add(i));
                 (*p.add(i), *m.add(i), *v.add(i)) = one;
                 i += 1;
@@ -85,7 +86,7 @@ unsafe fn adamw_runs_body<const MIXED: bool>(
 }
 
 #[inline(always)]
-fn adamw_checked(c: &Coef, factors: [f32; 2], r: &Runs, then: &Streams) {
+fn adamw_checked(c: &Coefficients, factors: [f32; 2], r: &Runs, then: &Streams) {
     // SAFETY: `adamw_runs` is unsafe and passes its caller's promise on.
     unsafe {
         if r.group.is_null() {
@@ -96,16 +97,16 @@ fn adamw_checked(c: &Coef, factors: [f32; 2], r: &Runs, then: &Streams) {
     }
 }
 
-builds!(adamw_built = adamw_checked,
-    (c: &Coef, factors: [f32; 2], r: &Runs, then: &Streams));
+multiversion!(adamw_built = adamw_checked,
+    (c: &Coefficients, factors: [f32; 2], r: &Runs, then: &Streams));
 
-/// AdamW with the gradient own·g, or own·g + pull·group; `then` is what is walked next.
+/// AdamW with the gradient own·g, or own·g + alpha·group; `then` is what is read next.
 ///
 /// # Safety
 /// All memory of the runs must be valid and, where written, used by nobody else.
 pub(crate) unsafe fn adamw_runs(
-    build: super::Build,
-    c: &Coef,
+    build: Build,
+    c: &Coefficients,
     factors: [f32; 2],
     r: &Runs,
     then: &Streams,
@@ -118,7 +119,7 @@ pub(crate) unsafe fn adamw_runs(
 pub(crate) struct Sum {
     pub streams: Streams,
     pub n: usize,
-    pub weights: [f32; FAN],
+    pub weights: [f32; MAX_STREAMS],
     pub out: *mut f32,
     pub out_ld: usize,
     /// Whether `out` holds a sum already, to which this one is added.
@@ -133,7 +134,7 @@ pub(crate) struct Sum {
 unsafe fn sum_body<const N: usize, const BEGUN: bool>(s: &Sum, then: &Streams) {
     let s = *s;
     let (from, ld, w) = (s.streams.from, s.streams.ld, s.weights);
-    for Stretch { run, start, end, ask } in walk(&s.streams, then) {
+    for Stretch { run, start, end, prefetch } in stretches(&s.streams, then) {
         // SAFETY: the caller's promise; every element lies in the run.
         unsafe {
             let mut x = [from[0]; N];
@@ -143,7 +144,7 @@ unsafe fn sum_body<const N: usize, const BEGUN: bool>(s: &Sum, then: &Streams) {
             let out = s.out.add(run * s.out_ld);
             let mut i = start;
             while i + LANES <= end {
-                ask.line::<N>(i);
+                prefetch.line::<N>(i);
                 let mut sum = if BEGUN { load(out, i) } else { load(x[0], i) };
                 if !BEGUN {
                     for x in &mut sum {
@@ -182,41 +183,42 @@ fn sum_checked(s: &Sum, then: &Streams) {
             (2, true) => sum_body::<2, true>(s, then),
             (3, false) => sum_body::<3, false>(s, then),
             (3, true) => sum_body::<3, true>(s, then),
-            (_, false) => sum_body::<FAN, false>(s, then),
-            (_, true) => sum_body::<FAN, true>(s, then),
+            (_, false) => sum_body::<MAX_STREAMS, false>(s, then),
+            (_, true) => sum_body::<MAX_STREAMS, true>(s, then),
         }
     }
 }
 
-builds!(sum_built = sum_checked, (s: &Sum, then: &Streams));
+multiversion!(sum_built = sum_checked, (s: &Sum, then: &Streams));
 
-/// out ← (out +) w₀x₀ + w₁x₁ + …, one after the other; `then` is what is walked next.
+/// out ← (out +) w₀x₀ + w₁x₁ + …, one after the other; `then` is what is read next.
 ///
 /// # Safety
-/// All memory of the sum must be valid and, where written, used by nobody else; 1 ≤ `n` ≤ `FAN`.
-pub(crate) unsafe fn sum_runs(build: super::Build, s: &Sum, then: &Streams) {
-    debug_assert!((1..=FAN).contains(&s.n));
+/// All memory of the sum must be valid and, where written, used by nobody else;
+/// 1 ≤ `n` ≤ `MAX_STREAMS`.
+pub(crate) unsafe fn sum_runs(build: Build, s: &Sum, then: &Streams) {
+    debug_assert!((1..=MAX_STREAMS).contains(&s.n));
     sum_built(build, s, then);
 }
 
 /// # Safety
-/// As [`pull_runs`].
+/// As [`lerp_runs`].
 #[inline(always)]
-unsafe fn pull_body(
+unsafe fn lerp_body(
     s: &Streams,
     [keep, beta]: [f32; 2],
     (average, average_ld): (&[f32], usize),
     then: &Streams,
 ) {
     let s = *s;
-    for Stretch { run, start, end, ask } in walk(&s, then) {
+    for Stretch { run, start, end, prefetch } in stretches(&s, then) {
         // SAFETY: the caller's promise; every element lies in the run.
         unsafe {
             let p = s.from[0].cast_mut().add(run * s.ld[0]);
             let average = average.as_ptr().add(run * average_ld);
             let mut i = start;
             while i + LANES <= end {
-                ask.line::<1>(i);
+                prefetch.line::<1>(i);
                 let (mut ps, a) = (load(p, i), load(average, i));
                 for l in 0..LANES {
                     ps[l] = keep * ps[l] + beta * a[l];
@@ -233,12 +235,12 @@ unsafe fn pull_body(
 }
 
 #[inline(always)]
-fn pull_checked(s: &Streams, factors: [f32; 2], average: (&[f32], usize), then: &Streams) {
-    // SAFETY: `pull_runs` is unsafe and passes its caller's promise on.
-    unsafe { pull_body(s, factors, average, then) }
+fn lerp_checked(s: &Streams, factors: [f32; 2], average: (&[f32], usize), then: &Streams) {
+    // SAFETY: `lerp_runs` is unsafe and passes its caller's promise on.
+    unsafe { lerp_body(s, factors, average, then) }
 }
 
-builds!(pull_built = pull_checked,
+multiversion!(lerp_built = lerp_checked,
     (s: &Streams, factors: [f32; 2], average: (&[f32], usize), then: &Streams));
 
 /// p ← keep·p + beta·average over the first stream, which is written.
@@ -246,13 +248,13 @@ builds!(pull_built = pull_checked,
 /// # Safety
 /// The stream's memory must be valid and used by nobody else; `average` has as many runs of the
 /// same length, as far apart as the number beside it says.
-pub(crate) unsafe fn pull_runs(
-    build: super::Build,
+pub(crate) unsafe fn lerp_runs(
+    build: Build,
     s: &Streams,
     factors: [f32; 2],
     average: (&[f32], usize),
     then: &Streams,
 ) {
     debug_assert!(average.0.len() + average.1 >= s.runs * average.1 + s.len);
-    pull_built(build, s, factors, average, then);
+    lerp_built(build, s, factors, average, then);
 }

@@ -1,7 +1,7 @@
-//! Transposes in cache, 8 × 8 elements at a time. Elements move and are added at most once, so
-//! every build gives the same bits.
+//! Transposes in cache, 8 × 8 elements at a time. No arithmetic, so every build gives
+//! the same bits.
 
-use super::Build;
+use crate::optim::kernel::simd::Build;
 #[cfg(target_arch = "x86_64")]
 use crate::optim::options::Isa;
 
@@ -10,13 +10,13 @@ const B: usize = 8;
 
 /// A rectangle in row-major memory: its rows are `ld` elements apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Rectangle {
     pub rows: usize,
     pub cols: usize,
     pub ld: usize,
 }
 
-impl Place {
+impl Rectangle {
     /// A rectangle without gaps.
     pub fn dense(rows: usize, cols: usize) -> Self {
         Self { rows, cols, ld: cols }
@@ -40,35 +40,31 @@ impl Place {
 }
 
 #[inline(always)]
-fn portable(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
-    place.for_blocks(to_ld, |r, c| {
+fn portable(from: &[f32], rectangle: Rectangle, to: &mut [f32], to_ld: usize) {
+    rectangle.for_blocks(to_ld, |r, c| {
         let mut t = [[0.0f32; B]; B];
         for i in 0..B {
-            let row = &from[(r + i) * place.ld + c..][..B];
+            let row = &from[(r + i) * rectangle.ld + c..][..B];
             for j in 0..B {
                 t[j][i] = row[j];
             }
         }
         for (j, line) in t.iter().enumerate() {
             let out = &mut to[(c + j) * to_ld + r..][..B];
-            for i in 0..B {
-                out[i] = if add { out[i] + line[i] } else { line[i] };
-            }
+            out.copy_from_slice(line);
         }
     });
 }
 
 /// Rows and columns that fill no block.
-fn edges(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
-    let Place { rows, cols, ld } = place;
+fn edges(from: &[f32], rectangle: Rectangle, to: &mut [f32], to_ld: usize) {
+    let Rectangle { rows, cols, ld } = rectangle;
     let (full_rows, full_cols) = (rows - rows % B, cols - cols % B);
     let first = if full_cols < cols { 0 } else { full_rows };
     for r in first..rows {
         let start = if r < full_rows { full_cols } else { 0 };
         for c in start..cols {
-            let out = &mut to[c * to_ld + r];
-            let x = from[r * ld + c];
-            *out = if add { *out + x } else { x };
+            to[c * to_ld + r] = from[r * ld + c];
         }
     }
 }
@@ -77,14 +73,14 @@ fn edges(from: &[f32], place: Place, to: &mut [f32], to_ld: usize, add: bool) {
 /// The processor must have AVX2; both rectangles must lie in the memory behind the pointers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2(from: *const f32, place: Place, to: *mut f32, to_ld: usize, add: bool) {
+unsafe fn avx2(from: *const f32, rectangle: Rectangle, to: *mut f32, to_ld: usize) {
     use std::arch::x86_64::{
-        _mm256_add_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps,
-        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
-    place.for_blocks(to_ld, |r, c| {
+    rectangle.for_blocks(to_ld, |r, c| {
         // SAFETY: the caller's promise; the block lies in the rectangle.
-        let row = |i: usize| unsafe { _mm256_loadu_ps(from.add((r + i) * place.ld + c)) };
+        let row = |i: usize| unsafe { _mm256_loadu_ps(from.add((r + i) * rectangle.ld + c)) };
         // Pairs of rows, then quadruples, then halves of 128 bits.
         let two = |i: usize| {
             let (a, b) = (row(i), row(i + 1));
@@ -108,25 +104,22 @@ unsafe fn avx2(from: *const f32, place: Place, to: *mut f32, to_ld: usize, add: 
             for (j, line) in lines {
                 // SAFETY: as above.
                 unsafe {
-                    let out = to.add((c + j) * to_ld + r);
-                    let sum = if add { _mm256_add_ps(_mm256_loadu_ps(out), line) } else { line };
-                    _mm256_storeu_ps(out, sum);
+                    _mm256_storeu_ps(to.add((c + j) * to_ld + r), line);
                 }
             }
         }
     });
 }
 
-/// to ← fromᵀ, or to ← to + fromᵀ; rows of `to` are `to_ld` elements apart.
+/// to ← fromᵀ; rows of `to` are `to_ld` elements apart.
 pub(crate) fn transpose(
     build: Build,
     from: &[f32],
-    place: Place,
+    rectangle: Rectangle,
     to: &mut [f32],
     to_ld: usize,
-    add: bool,
 ) {
-    let Place { rows, cols, ld } = place;
+    let Rectangle { rows, cols, ld } = rectangle;
     if rows == 0 || cols == 0 {
         return;
     }
@@ -134,18 +127,18 @@ pub(crate) fn transpose(
     #[cfg(target_arch = "x86_64")]
     if build.isa() != Isa::Portable {
         // SAFETY: every other build has AVX2; the slices were just cut to the rectangles.
-        unsafe { avx2(from.as_ptr(), place, to.as_mut_ptr(), to_ld, add) };
-        return edges(from, place, to, to_ld, add);
+        unsafe { avx2(from.as_ptr(), rectangle, to.as_mut_ptr(), to_ld) };
+        return edges(from, rectangle, to, to_ld);
     }
     let _ = build;
-    portable(from, place, to, to_ld, add);
-    edges(from, place, to, to_ld, add);
+    portable(from, rectangle, to, to_ld);
+    edges(from, rectangle, to, to_ld);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     #[test]
     fn transposes_of_any_shape() {
@@ -154,14 +147,11 @@ mod tests {
                 let (ld, to_ld) = (cols + 3, rows + 5);
                 let from: Vec<f32> = (0..rows * ld).map(|i| i as f32).collect();
                 let mut to = vec![1.0; cols * to_ld];
-                let mut sum = to.clone();
-                let place = Place { rows, cols, ld };
-                transpose(build, &from, place, &mut to, to_ld, false);
-                transpose(build, &from, place, &mut sum, to_ld, true);
+                let rectangle = Rectangle { rows, cols, ld };
+                transpose(build, &from, rectangle, &mut to, to_ld);
                 for c in 0..cols {
                     for r in 0..rows {
                         assert_eq!(to[c * to_ld + r], from[r * ld + c]);
-                        assert_eq!(sum[c * to_ld + r], from[r * ld + c] + 1.0);
                     }
                     assert!(to[c * to_ld + rows..(c + 1) * to_ld].iter().all(|&x| x == 1.0));
                 }

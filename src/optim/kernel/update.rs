@@ -1,45 +1,14 @@
-//! The update formulas. p parameter, g gradient, m and v moments, x the maximum of v.
-//!
-//! Coefficients are computed in f64 once per step and rounded once. p changes in a single
-//! rounded subtraction, so a weight decay far below one unit in the last place is not lost in a
-//! factor 1 − ηλ. The moments move by (1−β) times a difference: β rounded to f32 would bias v by
-//! the rounding over 1 − β, 1e-5 at β₂ = 0.999.
+//! The update of a stretch of memory: the formula that the coefficients name. p parameter, g
+//! gradient, m and v moments, x the maximum of v.
 
-use super::{Build, builds};
+use crate::optim::kernel::adamw::{adamw, adamw_mixed, amsgrad, amsgrad_mixed};
+use crate::optim::kernel::coefficient::{Coefficients, Formula};
+use crate::optim::kernel::lion::lion;
+use crate::optim::kernel::muon::muon;
+use crate::optim::kernel::sgd::{nesterov, sgd};
+use crate::optim::kernel::simd::Build;
 
-/// Which formula; the part of the coefficients that is not a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Formula {
-    /// m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; p ← p − (decay·p + step·m / (√v·root + eps)).
-    AdamW,
-    /// As AdamW with x ← max(x, v) under the root.
-    AmsGrad,
-    /// g ← g + decay·p; m ← β₁m + g; p ← p − step·m, or p − step·(g + β₁m) with Nesterov.
-    Sgd { nesterov: bool },
-    /// p ← p − (decay·p + step·sign(β₁m + (1−β₁)g)); m ← β₂m + (1−β₂)g.
-    Lion,
-    /// m ← β₁m + g; v ← m, or g + β₁m with Nesterov: the matrix to orthogonalise.
-    Muon { nesterov: bool },
-}
-
-/// Coefficients of one parameter in one step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Coef {
-    pub formula: Formula,
-    pub beta1: f32,
-    pub rest1: f32,
-    pub beta2: f32,
-    pub rest2: f32,
-    /// Step size, bias correction of the first moment included.
-    pub step: f32,
-    /// Step size times weight decay; SGD: the weight decay itself.
-    pub decay: f32,
-    /// 1 / √(1 − β₂ᵗ), or 1 where `eps` is added to the raw root.
-    pub root: f32,
-    pub eps: f32,
-}
-
-/// The gradient of a stretch: g · own, or g · own + group · pull.
+/// The gradient of a stretch: g · own, or g · own + group · alpha.
 #[derive(Clone, Copy)]
 pub(crate) struct Gradient<'a> {
     pub g: &'a [f32],
@@ -48,7 +17,7 @@ pub(crate) struct Gradient<'a> {
 }
 
 /// The memory that a stretch updates. `v` and `x` are empty where the formula has none.
-pub(crate) struct Stretch<'a> {
+pub(crate) struct Slices<'a> {
     pub p: &'a mut [f32],
     pub m: &'a mut [f32],
     pub v: &'a mut [f32],
@@ -56,216 +25,29 @@ pub(crate) struct Stretch<'a> {
 }
 
 /// Updates one stretch; all slices in use have one length.
-pub(crate) fn update(build: Build, c: &Coef, g: Gradient<'_>, s: Stretch<'_>) {
-    let Stretch { p, m, v, x } = s;
-    let (group, pull) = g.group.unwrap_or((g.g, 0.0));
+pub(crate) fn update(build: Build, c: &Coefficients, g: Gradient<'_>, s: Slices<'_>) {
+    let Slices { p, m, v, x } = s;
+    let (group, alpha) = g.group.unwrap_or((g.g, 0.0));
     let mixed = g.group.is_some();
     let (g, own) = (g.g, g.own);
     match (c.formula, mixed) {
         (Formula::AdamW, false) => adamw(build, c, g, own, p, m, v),
-        (Formula::AdamW, true) => adamw_mixed(build, c, g, own, group, pull, p, m, v),
+        (Formula::AdamW, true) => adamw_mixed(build, c, g, own, group, alpha, p, m, v),
         (Formula::AmsGrad, false) => amsgrad(build, c, g, own, p, m, v, x),
-        (Formula::AmsGrad, true) => amsgrad_mixed(build, c, g, own, group, pull, p, m, v, x),
-        (Formula::Sgd { nesterov: false }, _) => sgd(build, c, g, own, group, pull, p, m),
-        (Formula::Sgd { nesterov: true }, _) => nesterov(build, c, g, own, group, pull, p, m),
-        (Formula::Lion, _) => lion(build, c, g, own, group, pull, p, m),
+        (Formula::AmsGrad, true) => amsgrad_mixed(build, c, g, own, group, alpha, p, m, v, x),
+        (Formula::Sgd { nesterov: false }, _) => sgd(build, c, g, own, group, alpha, p, m),
+        (Formula::Sgd { nesterov: true }, _) => nesterov(build, c, g, own, group, alpha, p, m),
+        (Formula::Lion, _) => lion(build, c, g, own, group, alpha, p, m),
         (Formula::Muon { nesterov }, _) => {
-            muon(build, c, g, own, group, pull, m, v, nesterov);
+            muon(build, c, g, own, group, alpha, m, v, nesterov);
         }
     }
 }
 
-/// One element of AdamW: (p, m, v) after the step.
-#[inline(always)]
-pub(crate) fn adamw_one(c: &Coef, g: f32, p: f32, m: f32, v: f32) -> (f32, f32, f32) {
-    let m = m + c.rest1 * (g - m);
-    let v = v + c.rest2 * (g * g - v);
-    (moved(c, p, m, v), m, v)
-}
-
-/// One element of AMSGrad: (p, m, v, x) after the step.
-#[inline(always)]
-fn amsgrad_one(c: &Coef, g: f32, p: f32, m: f32, v: f32, x: f32) -> (f32, f32, f32, f32) {
-    let m = m + c.rest1 * (g - m);
-    let v = v + c.rest2 * (g * g - v);
-    let x = if v > x { v } else { x };
-    (moved(c, p, m, x), m, v, x)
-}
-
-#[inline(always)]
-fn moved(c: &Coef, p: f32, m: f32, v: f32) -> f32 {
-    p - (c.decay * p + c.step * (m / (v.sqrt() * c.root + c.eps)))
-}
-
-#[inline(always)]
-fn adamw_body(c: &Coef, g: &[f32], own: f32, p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let c = *c;
-    for (((g, p), m), v) in g.iter().zip(p).zip(m).zip(v) {
-        (*p, *m, *v) = adamw_one(&c, own * g, *p, *m, *v);
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn adamw_mixed_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    group: &[f32],
-    pull: f32,
-    p: &mut [f32],
-    m: &mut [f32],
-    v: &mut [f32],
-) {
-    let c = *c;
-    for ((((g, t), p), m), v) in g.iter().zip(group).zip(p).zip(m).zip(v) {
-        (*p, *m, *v) = adamw_one(&c, own * g + pull * t, *p, *m, *v);
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn amsgrad_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    p: &mut [f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    x: &mut [f32],
-) {
-    let c = *c;
-    for ((((g, p), m), v), x) in g.iter().zip(p).zip(m).zip(v).zip(x) {
-        (*p, *m, *v, *x) = amsgrad_one(&c, own * g, *p, *m, *v, *x);
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn amsgrad_mixed_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    group: &[f32],
-    pull: f32,
-    p: &mut [f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    x: &mut [f32],
-) {
-    let c = *c;
-    for (((((g, t), p), m), v), x) in g.iter().zip(group).zip(p).zip(m).zip(v).zip(x) {
-        (*p, *m, *v, *x) = amsgrad_one(&c, own * g + pull * t, *p, *m, *v, *x);
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn sgd_body(c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32, p: &mut [f32], m: &mut [f32]) {
-    let c = *c;
-    for (((g, t), p), m) in g.iter().zip(group).zip(p).zip(m) {
-        let g = own * g + pull * t + c.decay * *p;
-        *m = c.beta1 * *m + g;
-        *p -= c.step * *m;
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn nesterov_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    group: &[f32],
-    pull: f32,
-    p: &mut [f32],
-    m: &mut [f32],
-) {
-    let c = *c;
-    for (((g, t), p), m) in g.iter().zip(group).zip(p).zip(m) {
-        let g = own * g + pull * t + c.decay * *p;
-        *m = c.beta1 * *m + g;
-        *p -= c.step * (g + c.beta1 * *m);
-    }
-}
-
-/// −1, 0 or 1; NaN stays NaN.
-#[inline(always)]
-fn sign(x: f32) -> f32 {
-    if x > 0.0 {
-        1.0
-    } else if x < 0.0 {
-        -1.0
-    } else {
-        x
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn lion_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    group: &[f32],
-    pull: f32,
-    p: &mut [f32],
-    m: &mut [f32],
-) {
-    let c = *c;
-    for (((g, t), p), m) in g.iter().zip(group).zip(p).zip(m) {
-        let g = own * g + pull * t;
-        let direction = sign(c.beta1 * *m + c.rest1 * g);
-        *p -= c.decay * *p + c.step * direction;
-        *m = c.beta2 * *m + c.rest2 * g;
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn muon_body(
-    c: &Coef,
-    g: &[f32],
-    own: f32,
-    group: &[f32],
-    pull: f32,
-    m: &mut [f32],
-    v: &mut [f32],
-    nesterov: bool,
-) {
-    let c = *c;
-    for (((g, t), m), v) in g.iter().zip(group).zip(m).zip(v) {
-        let g = own * g + pull * t;
-        *m = c.beta1 * *m + g;
-        *v = if nesterov { g + c.beta1 * *m } else { *m };
-    }
-}
-
-builds!(adamw = adamw_body,
-    (c: &Coef, g: &[f32], own: f32, p: &mut [f32], m: &mut [f32], v: &mut [f32]));
-builds!(adamw_mixed = adamw_mixed_body,
-    (c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32,
-     p: &mut [f32], m: &mut [f32], v: &mut [f32]));
-builds!(amsgrad = amsgrad_body,
-    (c: &Coef, g: &[f32], own: f32, p: &mut [f32], m: &mut [f32], v: &mut [f32],
-     x: &mut [f32]));
-builds!(amsgrad_mixed = amsgrad_mixed_body,
-    (c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32,
-     p: &mut [f32], m: &mut [f32], v: &mut [f32], x: &mut [f32]));
-builds!(sgd = sgd_body,
-    (c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32, p: &mut [f32], m: &mut [f32]));
-builds!(nesterov = nesterov_body,
-    (c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32, p: &mut [f32], m: &mut [f32]));
-builds!(lion = lion_body,
-    (c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32, p: &mut [f32], m: &mut [f32]));
-builds!(muon = muon_body,
-    (c: &Coef, g: &[f32], own: f32, group: &[f32], pull: f32, m: &mut [f32], v: &mut [f32],
-     nesterov: bool));
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     fn numbers(seed: u32, n: usize, scale: f32) -> Vec<f32> {
         let mut s = seed;
@@ -290,7 +72,7 @@ mod tests {
         ];
         for formula in formulas {
             for (n, mixed) in [(1, false), (37, true), (1021, false), (1021, true)] {
-                let c = Coef {
+                let c = Coefficients {
                     formula,
                     beta1: 0.9,
                     rest1: 0.1,
@@ -308,7 +90,7 @@ mod tests {
                     let [p, m, v, x] = &mut a[..] else { unreachable!() };
                     let group = mixed.then_some((&t[..], 0.2));
                     let g = Gradient { g: &g, own: 0.8, group };
-                    update(build, &c, g, Stretch { p, m, v, x });
+                    update(build, &c, g, Slices { p, m, v, x });
                     a.concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
                 };
                 let all: Vec<_> = builds_here().into_iter().map(run).collect();

@@ -1,21 +1,21 @@
 //! Weighted sums and averages over cache-sized tiles.
 
-use super::builds;
+use crate::optim::kernel::simd::multiversion;
 
 /// Most members of a group whose gradients mix by a full matrix.
-pub(crate) const MAX_DENSE: usize = 128;
+pub(crate) const MAX_MATRIX_MEMBERS: usize = 128;
 /// Elements of each member that are mixed at once.
 const STRIP: usize = 64;
 
 #[inline(always)]
-fn add_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
+fn axpy_body(out: &mut [f32], w: f32, x: &[f32]) {
     for (o, x) in out.iter_mut().zip(x) {
         *o += w * x;
     }
 }
 
 #[inline(always)]
-fn set_scaled_body(out: &mut [f32], w: f32, x: &[f32]) {
+fn scaled_copy_body(out: &mut [f32], w: f32, x: &[f32]) {
     for (o, x) in out.iter_mut().zip(x) {
         *o = w * x;
     }
@@ -32,8 +32,8 @@ fn copy(to: &mut [f32], from: &[f32]) {
 
 /// sᵢ ← Σⱼ Mᵢⱼ sⱼ for `k` tiles of `stride` elements, `len` of each in use.
 #[inline(always)]
-fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]) {
-    let mut old = [[0.0f32; STRIP]; MAX_DENSE];
+fn mix_by_matrix_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]) {
+    let mut old = [[0.0f32; STRIP]; MAX_MATRIX_MEMBERS];
     for at in (0..len).step_by(STRIP) {
         let n = STRIP.min(len - at);
         for (j, old) in old.iter_mut().take(k).enumerate() {
@@ -52,21 +52,21 @@ fn mix_dense_body(tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix
     }
 }
 
-builds!(
+multiversion!(
     /// out ← out + w·x.
-    add_scaled = add_scaled_body, (out: &mut [f32], w: f32, x: &[f32]));
-builds!(
+    axpy = axpy_body, (out: &mut [f32], w: f32, x: &[f32]));
+multiversion!(
     /// out ← w·x.
-    set_scaled = set_scaled_body, (out: &mut [f32], w: f32, x: &[f32]));
-builds!(
+    scaled_copy = scaled_copy_body, (out: &mut [f32], w: f32, x: &[f32]));
+multiversion!(
     /// sᵢ ← Σⱼ Mᵢⱼ sⱼ over `k` tiles, `stride` elements apart, `len` elements each.
-    mix_dense = mix_dense_body,
+    mix_by_matrix = mix_by_matrix_body,
     (tiles: &mut [f32], k: usize, stride: usize, len: usize, matrix: &[f32]));
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     #[test]
     fn dense_mixing_is_a_matrix_product() {
@@ -75,7 +75,7 @@ mod tests {
             let mut tiles: Vec<f32> = (0..k * stride).map(|i| (i % 7) as f32).collect();
             let before = tiles.clone();
             let matrix = [1.0, 2.0, 0.0, 0.5, 0.5, 0.0, -1.0, 0.0, 1.0];
-            mix_dense(build, &mut tiles, k, stride, len, &matrix);
+            mix_by_matrix(build, &mut tiles, k, stride, len, &matrix);
             for e in 0..stride {
                 for i in 0..k {
                     let sum: f32 = (0..k).map(|j| matrix[i * k + j] * before[j * stride + e]).sum();

@@ -1,28 +1,28 @@
-//! Parameters that do not lie in memory as dense f32, and gradients with strides.
+//! Dense copies of parameters that do not lie in memory as dense f32, and of strided gradients.
 //!
-//! The sweep works on dense lanes. A *packed* value has a dense f32 copy that the sweep works on:
-//! before a step it is gathered from the host's memory, after it scattered back. For values of a
-//! narrow type (bf16, f16) the copy is the *master*: it keeps the digits that the narrow value
-//! cannot hold. The host's value always wins: an element whose narrow value is no longer the
-//! rounded master was changed by the host and replaces it.
+//! The sweep works on dense buffers. Before a step the dense copy of a value is gathered from the
+//! host's memory, after it scattered back. For values of a narrow type (bf16, f16) the copy is the
+//! *master*: it keeps the digits that the narrow value cannot hold. The host's value always wins:
+//! an element whose narrow value is no longer the rounded master was changed by the host and
+//! replaces it.
 
 use crate::error::Result;
-use crate::optim::memory::strided::Array;
-use crate::optim::optimizer::{Optimizer, ParamState};
-use crate::optim::sweep::Own;
-use crate::optim::sweep::pointers::Lane;
+use crate::optim::memory::param::ParamState;
+use crate::optim::memory::strided::StridedArray;
+use crate::optim::pool::Pool;
+use crate::optim::sweep::buffers::ParamBuffers;
 use crate::tensor::DType;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Elements of one work item.
-const PIECE: usize = 1 << 15;
+const CHUNK: usize = 1 << 15;
 /// Elements that are converted at once, on the stack.
 const BLOCK: usize = 512;
 
-/// A stretch of a packed parameter, in row-major order.
+/// A chunk of a parameter, in row-major order.
 #[derive(Clone, Copy)]
-pub(in crate::optim) struct Piece {
+struct CopyChunk {
     param: usize,
     start: usize,
     len: usize,
@@ -99,11 +99,11 @@ unsafe fn write<T: Copy>(from: &[T], to: *mut T, stride: isize) {
     }
 }
 
-/// Takes the host's narrow values where they are not the rounded master.
+/// Gathers the host's narrow values where they are not the rounded master.
 ///
 /// # Safety
 /// As [`read`].
-unsafe fn take_in<N: Narrow>(from: *const u16, stride: isize, master: &mut [f32]) {
+unsafe fn gather_narrow<N: Narrow>(from: *const u16, stride: isize, master: &mut [f32]) {
     let (mut host, mut ours, mut wide) = ([0u16; BLOCK], [0u16; BLOCK], [0f32; BLOCK]);
     for (i, master) in master.chunks_mut(BLOCK).enumerate() {
         let n = master.len();
@@ -117,11 +117,11 @@ unsafe fn take_in<N: Narrow>(from: *const u16, stride: isize, master: &mut [f32]
     }
 }
 
-/// Writes the rounded master.
+/// Scatters the rounded master.
 ///
 /// # Safety
 /// As [`write`].
-unsafe fn give_out<N: Narrow>(master: &[f32], to: *mut u16, stride: isize) {
+unsafe fn scatter_narrow<N: Narrow>(master: &[f32], to: *mut u16, stride: isize) {
     let mut ours = [0u16; BLOCK];
     for (i, master) in master.chunks(BLOCK).enumerate() {
         let ours = &mut ours[..master.len()];
@@ -131,38 +131,38 @@ unsafe fn give_out<N: Narrow>(master: &[f32], to: *mut u16, stride: isize) {
     }
 }
 
-/// Brings `packed`, which begins at element `start`, up to the host's values.
+/// Brings `dense`, which begins at element `start`, up to the host's values.
 ///
 /// # Safety
 /// The array must be readable.
-unsafe fn gather(array: &Array, start: usize, packed: &mut [f32]) {
-    array.for_runs(start, packed.len(), |at, offset, n, stride| {
-        let to = &mut packed[at..at + n];
+unsafe fn gather(array: &StridedArray, start: usize, dense: &mut [f32]) {
+    array.for_runs(start, dense.len(), |at, offset, n, stride| {
+        let to = &mut dense[at..at + n];
         let (wide, narrow) = (array.data.cast::<f32>(), array.data.cast::<u16>());
         // SAFETY: the caller's promise; the offset lies in the array.
         unsafe {
             match array.dtype {
-                DType::BF16 => take_in::<bf16>(narrow.offset(offset), stride, to),
-                DType::F16 => take_in::<f16>(narrow.offset(offset), stride, to),
+                DType::BF16 => gather_narrow::<bf16>(narrow.offset(offset), stride, to),
+                DType::F16 => gather_narrow::<f16>(narrow.offset(offset), stride, to),
                 _ => read(wide.offset(offset), stride, to),
             }
         }
     });
 }
 
-/// Writes `packed`, which begins at element `start`, to the host's memory.
+/// Writes `dense`, which begins at element `start`, to the host's memory.
 ///
 /// # Safety
 /// The array must be writable, and nobody else may use these elements.
-unsafe fn scatter(array: &Array, start: usize, packed: &[f32]) {
-    array.for_runs(start, packed.len(), |at, offset, n, stride| {
-        let from = &packed[at..at + n];
+unsafe fn scatter(array: &StridedArray, start: usize, dense: &[f32]) {
+    array.for_runs(start, dense.len(), |at, offset, n, stride| {
+        let from = &dense[at..at + n];
         let (wide, narrow) = (array.data.cast::<f32>(), array.data.cast::<u16>());
         // SAFETY: the caller's promise; the offset lies in the array.
         unsafe {
             match array.dtype {
-                DType::BF16 => give_out::<bf16>(from, narrow.offset(offset), stride),
-                DType::F16 => give_out::<f16>(from, narrow.offset(offset), stride),
+                DType::BF16 => scatter_narrow::<bf16>(from, narrow.offset(offset), stride),
+                DType::F16 => scatter_narrow::<f16>(from, narrow.offset(offset), stride),
                 _ => write(from, wide.offset(offset), stride),
             }
         }
@@ -173,7 +173,7 @@ unsafe fn scatter(array: &Array, start: usize, packed: &[f32]) {
 ///
 /// # Safety
 /// The array must be readable, `to` writable for its `len` elements from `start` on.
-unsafe fn collect(array: &Array, start: usize, len: usize, to: *mut u8) {
+unsafe fn copy_dense(array: &StridedArray, start: usize, len: usize, to: *mut u8) {
     array.for_runs(start, len, |at, offset, n, stride| {
         // SAFETY: the caller's promise; gradients have elements of two or four bytes.
         unsafe {
@@ -188,105 +188,104 @@ unsafe fn collect(array: &Array, start: usize, len: usize, to: *mut u8) {
     });
 }
 
-impl Optimizer {
-    /// Lists the work that packed parameters make.
-    pub(in crate::optim) fn list_pieces(&mut self) {
-        self.pieces.clear();
-        for (param, p) in self.params.iter().enumerate() {
-            if p.packed.is_some() || p.collected.is_some() {
-                let starts = (0..p.len).step_by(PIECE);
-                let piece = |start| Piece { param, start, len: PIECE.min(p.len - start) };
-                self.pieces.extend(starts.map(piece));
+/// The chunks of all parameters that have a dense copy.
+#[derive(Default)]
+pub(in crate::optim) struct DenseCopies {
+    chunks: Vec<CopyChunk>,
+}
+
+impl DenseCopies {
+    /// Cuts the parameters that have a dense copy into chunks.
+    pub fn new(params: &[ParamState]) -> Self {
+        let mut chunks = Vec::new();
+        for (param, p) in params.iter().enumerate() {
+            if p.dense_value.is_some() || p.dense_gradient.is_some() {
+                let starts = (0..p.len).step_by(CHUNK);
+                let chunk = |start| CopyChunk { param, start, len: CHUNK.min(p.len - start) };
+                chunks.extend(starts.map(chunk));
             }
         }
+        Self { chunks }
     }
 
-    /// Runs `f` on each piece of the parameters that `wanted` names.
-    fn on_pieces(
-        &mut self,
-        wanted: impl Fn(&Lent, usize) -> bool + Sync,
-        f: impl Fn(&Lent, Piece) + Sync,
+    /// Runs `f` on each chunk of the parameters that `wanted` names.
+    fn run(
+        &self,
+        pool: &mut Pool,
+        wanted: impl Fn(usize) -> bool + Sync,
+        f: impl Fn(CopyChunk) + Sync,
     ) -> Result<()> {
-        if self.pieces.is_empty() {
+        if self.chunks.is_empty() {
             return Ok(());
         }
-        let lent =
-            Lent { params: &self.params, bound: &self.bound, own: &self.own, taken: &self.taken };
-        let pieces = &self.pieces;
-        self.pool.run(pieces.len(), &|_, i| {
-            if wanted(&lent, pieces[i].param) {
-                f(&lent, pieces[i]);
+        pool.run(self.chunks.len(), &|_, i| {
+            if wanted(self.chunks[i].param) {
+                f(self.chunks[i]);
             }
         })
     }
 
-    /// Brings the packed values up to the host's.
-    pub(in crate::optim) fn gather_values(&mut self) -> Result<()> {
-        self.on_pieces(
-            |o, i| o.has_packed(i),
-            |o, Piece { param, start, len }| {
-                // SAFETY: `bind` vouches for the host's memory; pieces are disjoint parts of the
-                // optimizer's own tensor, which is as long as the parameter.
-                unsafe {
-                    let packed = o.bound[param].p.add(start);
-                    let packed = std::slice::from_raw_parts_mut(packed, len);
-                    gather(&o.params[param].value, start, packed);
-                }
-            },
-        )
+    /// Brings the dense values up to the host's.
+    pub fn gather_values(
+        &self,
+        pool: &mut Pool,
+        params: &[ParamState],
+        buffers: &[ParamBuffers],
+    ) -> Result<()> {
+        let wanted = |i: usize| has_dense_value(&params[i]);
+        self.run(pool, wanted, |CopyChunk { param, start, len }| {
+            // SAFETY: `bind` vouches for the host's memory; chunks are disjoint parts of the
+            // optimizer's own tensor, which is as long as the parameter.
+            unsafe {
+                let dense = std::slice::from_raw_parts_mut(buffers[param].p.add(start), len);
+                gather(&params[param].value, start, dense);
+            }
+        })
     }
 
-    /// Writes the packed values that changed: with `updated`, of parameters that the step or the
-    /// host has updated; with `synced`, of those that were synchronised.
-    pub(in crate::optim) fn scatter_values(&mut self, updated: bool, synced: bool) -> Result<()> {
-        let changed = |o: &Lent, i: usize| {
-            (updated && (o.own[i].active || o.taken[i])) || (synced && o.own[i].synced)
-        };
-        self.on_pieces(
-            |o, i| o.has_packed(i) && changed(o, i),
-            |o, Piece { param, start, len }| {
-                // SAFETY: as in `gather_values`.
-                unsafe {
-                    let packed = o.bound[param].p.add(start);
-                    let packed = std::slice::from_raw_parts(packed, len);
-                    scatter(&o.params[param].value, start, packed);
-                }
-            },
-        )
+    /// Writes the dense values of the parameters that changed.
+    pub fn scatter_values(
+        &self,
+        pool: &mut Pool,
+        params: &[ParamState],
+        buffers: &[ParamBuffers],
+        changed: impl Fn(usize) -> bool + Sync,
+    ) -> Result<()> {
+        let wanted = |i: usize| has_dense_value(&params[i]) && changed(i);
+        self.run(pool, wanted, |CopyChunk { param, start, len }| {
+            // SAFETY: as in `gather_values`.
+            unsafe {
+                let dense = std::slice::from_raw_parts(buffers[param].p.add(start), len);
+                scatter(&params[param].value, start, dense);
+            }
+        })
     }
 
     /// Copies the strided gradients of one model, or of all.
-    pub(in crate::optim) fn collect_gradients(&mut self, model: Option<usize>) -> Result<()> {
-        self.on_pieces(
-            |o, i| {
-                let p = &o.params[i];
-                let asked = model.is_none_or(|m| m == p.model);
-                asked && p.trainable && p.collected.is_some() && !o.bound[i].g.is_null()
-            },
-            |o, Piece { param, start, len }| {
-                // SAFETY: `bind` vouches for the host's memory; the lane's gradient is the
-                // optimizer's own tensor, as long as the parameter, and pieces are disjoint.
-                unsafe {
-                    collect(&o.params[param].gradient, start, len, o.bound[param].g.cast_mut());
-                }
-            },
-        )
+    pub fn gather_gradients(
+        &self,
+        pool: &mut Pool,
+        params: &[ParamState],
+        buffers: &[ParamBuffers],
+        model: Option<usize>,
+    ) -> Result<()> {
+        let wanted = |i: usize| {
+            let p = &params[i];
+            let asked = model.is_none_or(|m| m == p.model);
+            asked && p.trainable && p.dense_gradient.is_some() && !buffers[i].g.is_null()
+        };
+        self.run(pool, wanted, |CopyChunk { param, start, len }| {
+            // SAFETY: `bind` vouches for the host's memory; the buffer is the optimizer's own
+            // tensor, as long as the parameter, and chunks are disjoint.
+            unsafe {
+                copy_dense(&params[param].gradient, start, len, buffers[param].g.cast_mut());
+            }
+        })
     }
 }
 
-/// What the workers see of the optimizer.
-struct Lent<'a> {
-    params: &'a [ParamState],
-    bound: &'a [Lane],
-    own: &'a [Own],
-    taken: &'a [bool],
-}
-
-impl Lent<'_> {
-    fn has_packed(&self, param: usize) -> bool {
-        let p = &self.params[param];
-        p.packed.is_some() && !p.value.is_null()
-    }
+fn has_dense_value(p: &ParamState) -> bool {
+    p.dense_value.is_some() && !p.value.is_null()
 }
 
 #[cfg(test)]
@@ -325,12 +324,12 @@ mod tests {
         let rounded = bf16::from_f32(1.001).to_bits();
         let mut host = vec![rounded; 2400];
         host[2 * 700] = bf16::from_f32(5.0).to_bits();
-        // SAFETY: both arrays hold what is asked for.
-        unsafe { take_in::<bf16>(host.as_ptr(), 2, &mut master) };
+        // SAFETY: both arrays are long enough.
+        unsafe { gather_narrow::<bf16>(host.as_ptr(), 2, &mut master) };
         assert!(master.iter().enumerate().all(|(i, &m)| m == if i == 700 { 5.0 } else { 1.001 }));
         host.fill(7);
         // SAFETY: as above.
-        unsafe { give_out::<bf16>(&master, host.as_mut_ptr(), 2) };
+        unsafe { scatter_narrow::<bf16>(&master, host.as_mut_ptr(), 2) };
         assert!(host.iter().skip(1).step_by(2).all(|&h| h == 7));
         assert_eq!(host[2 * 699], rounded);
     }

@@ -1,152 +1,129 @@
-//! What is checked when models and memory come in.
+//! The parameters of all models: their states, and the buffers that the sweep works on.
 
-use crate::error::{Error, Result};
-use crate::optim::memory::strided::{Array, Place};
-use crate::optim::optimizer::ParamState;
-use crate::optim::options::{Method, Options, ParamGroup, Rule};
-use crate::optim::plan::pattern::matches;
-use crate::optim::plan::role::classify;
-use crate::optim::plan::spec::{ModelSpec, ParamSpec};
-use crate::tensor::{DType, element_count};
+use crate::error::Result;
+use crate::optim::memory::dense_copies::DenseCopies;
+use crate::optim::memory::host_buffers::{StridedBuffers, check_gradient, check_value};
+use crate::optim::memory::owned::OwnedTensors;
+use crate::optim::memory::param::ParamState;
+use crate::optim::memory::strided::{MemoryUse, StridedArray, check_overlap};
+use crate::optim::options::{Options, Policy};
+use crate::optim::plan::spec::ModelSpec;
+use crate::optim::pool::Pool;
+use crate::optim::sweep::buffers::ParamBuffers;
 
-pub(in crate::optim) fn not_trainable(model: &str, param: &str, dtype: DType) -> Error {
-    Error::unsupported(format!(
-        "model '{model}', parameter '{param}' has element type {dtype}; only f32, bf16 and f16 \
-         can be trained, freeze it"
-    ))
+/// The parameters of all models, model after model.
+#[derive(Default)]
+pub(in crate::optim) struct Params {
+    pub states: Vec<ParamState>,
+    /// What the sweep works on, as bound.
+    pub buffers: Vec<ParamBuffers>,
+    copies: DenseCopies,
+    /// Tensors of models that are bound to memory of the optimizer's own.
+    pub owned: Vec<OwnedTensors>,
 }
 
-/// Whether parameters of this type can be trained.
-pub(in crate::optim) fn is_trainable(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
-}
-
-/// The models as plan and layout see them: lanes are f32 whatever the host's memory holds.
-pub(in crate::optim) fn as_lanes(spec: &ModelSpec) -> ModelSpec {
-    let mut spec = spec.clone();
-    for p in spec.params.iter_mut().filter(|p| is_trainable(p.dtype)) {
-        p.dtype = DType::F32;
-    }
-    spec
-}
-
-pub(in crate::optim) fn check_names(specs: &[ModelSpec]) -> Result<()> {
-    if let Some(pair) = specs.windows(2).find(|w| w[0].name == w[1].name) {
-        return Err(Error::invalid(format!("two models are named '{}'", pair[0].name)));
-    }
-    for spec in specs {
-        let mut names: Vec<&str> = spec.params.iter().map(|p| p.name.as_str()).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
-            return Err(Error::invalid(format!(
-                "model '{}': two parameters are named '{}'",
-                spec.name, pair[0]
-            )));
+impl Params {
+    /// Adds a model's parameters.
+    pub fn add(&mut self, options: &Options, model: usize, spec: &mut ModelSpec) -> Result<()> {
+        for index in 0..spec.params.len() {
+            let state = ParamState::new(options, model, index, spec)?;
+            self.buffers.push(ParamBuffers::none(state.len));
+            self.states.push(state);
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Applies the pattern groups to one parameter; writes `trainable` back to its spec.
-pub(in crate::optim) fn admit_param(
-    options: &Options,
-    model: usize,
-    index: usize,
-    spec: &mut ModelSpec,
-) -> Result<ParamState> {
-    let p = &spec.params[index];
-    let bare = options.decay_matrices_only && p.shape.len() < 2;
-    let mut state = ParamState {
-        model,
-        index,
-        len: element_count(&p.shape)?,
-        trainable: p.trainable,
-        lr_scale: 1.0,
-        weight_decay: if bare { 0.0 } else { options.weight_decay },
-        muon: false,
-        steps: 0,
-        m: None,
-        v: None,
-        x: None,
-        sum: None,
-        summed: false,
-        value: Array::none(),
-        gradient: Array::none(),
-        packed: None,
-        collected: None,
-    };
-    let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
-    for group in options.groups.iter().filter(hits) {
-        state.trainable = group.trainable.unwrap_or(state.trainable);
-        state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
-        state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
-    }
-    if state.trainable && !is_trainable(p.dtype) {
-        return Err(not_trainable(&spec.name, &p.name, p.dtype));
-    }
-    let hidden = |p: &ParamSpec| {
-        let placed = classify(p, 0);
-        !placed.is_empty() && placed.iter().all(|p| p.role.is_hidden_matrix())
-    };
-    state.muon = options.method == Method::Muon && p.shape.len() == 2 && hidden(p);
-    spec.params[index].trainable = state.trainable;
-    Ok(state)
-}
-
-/// Checks where a parameter's values lie.
-pub(in crate::optim) fn check_value(
-    place: &Place,
-    spec: &ParamSpec,
-    trainable: bool,
-) -> Result<Array> {
-    if trainable && place.data.is_null() {
-        return Err(Error::invalid("its value pointer is null"));
-    }
-    if place.dtype != spec.dtype {
-        let (told, here) = (spec.dtype, place.dtype);
-        return Err(Error::invalid(format!("its values are {here}, but were said to be {told}")));
-    }
-    Array::new(place, &spec.shape, "value")
-}
-
-/// Checks where a parameter's gradient lies.
-pub(in crate::optim) fn check_gradient(place: &Place, spec: &ParamSpec) -> Result<Array> {
-    if !is_trainable(place.dtype) {
-        let text = format!("gradients of type {}; f32, bf16 and f16 are possible", place.dtype);
-        return Err(Error::unsupported(text));
-    }
-    Array::new(place, &spec.shape, "gradient")
-}
-
-/// The influence matrix by model, row = influenced.
-pub(in crate::optim) fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
-    let Rule::Influence(entries) = rule else { return Ok(Vec::new()) };
-    let n = specs.len();
-    let mut matrix = vec![0.0; n * n];
-    let find = |name: &str| {
-        specs
-            .iter()
-            .position(|s| s.name == name)
-            .ok_or_else(|| Error::not_found(format!("rule influence: no model is named '{name}'")))
-    };
-    for e in entries {
-        let (to, from) = (find(&e.to)?, find(&e.from)?);
-        if to == from || !(0.0..=1.0).contains(&e.amount) {
-            return Err(Error::invalid(format!(
-                "rule influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
-                e.to, e.from, e.amount
-            )));
+    /// Binds a model's memory, from parameter `first` on. Everything is checked before anything
+    /// changes.
+    pub fn bind(
+        &mut self,
+        options: &Options,
+        spec: &ModelSpec,
+        first: usize,
+        buffers: &[StridedBuffers],
+    ) -> Result<()> {
+        let check =
+            |(i, buffers): (usize, &StridedBuffers)| -> Result<(StridedArray, StridedArray)> {
+                let (p, trainable) = (&spec.params[i], self.states[first + i].trainable);
+                check_value(&buffers.value, p, trainable)
+                    .and_then(|value| Ok((value, check_gradient(&buffers.gradient, p)?)))
+                    .map_err(|e| {
+                        e.context(format!("model '{}', parameter '{}'", spec.name, p.name))
+                    })
+            };
+        let arrays = buffers.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
+        for (i, (value, gradient)) in arrays.into_iter().enumerate() {
+            let state = &mut self.states[first + i];
+            (state.value, state.gradient) = (value, gradient);
+            self.allocate(options, spec, first + i)?;
+            self.states[first + i].bind_gradient(&mut self.buffers[first + i])?;
         }
-        matrix[to * n + from] = e.amount;
+        self.list_copies();
+        Ok(())
     }
-    for (row, spec) in matrix.chunks(n.max(1)).zip(specs) {
-        let total: f64 = row.iter().sum();
-        if total > 1.0 + 1e-12 {
-            return Err(Error::invalid(format!(
-                "rule influence: the amounts for '{}' sum to {total}, more than 1",
-                spec.name
-            )));
+
+    /// Gives a parameter another gradient.
+    pub fn set_gradient(&mut self, i: usize, gradient: StridedArray) -> Result<()> {
+        let state = &mut self.states[i];
+        state.gradient = gradient;
+        let had = state.dense_gradient.is_some();
+        state.bind_gradient(&mut self.buffers[i])?;
+        if had != state.dense_gradient.is_some() {
+            self.list_copies();
         }
+        Ok(())
     }
-    Ok(matrix)
+
+    /// Moments, and a dense copy of values that need one, for a parameter that has none yet.
+    pub fn allocate(&mut self, options: &Options, spec: &ModelSpec, i: usize) -> Result<()> {
+        let shape = &spec.params[self.states[i].index].shape;
+        self.states[i].allocate(options, shape, &mut self.buffers[i])
+    }
+
+    /// Lists the dense copies anew, after parameters were bound or frozen.
+    pub fn list_copies(&mut self) {
+        self.copies = DenseCopies::new(&self.states);
+    }
+
+    /// Brings the dense values up to the host's.
+    pub fn gather_values(&self, pool: &mut Pool) -> Result<()> {
+        self.copies.gather_values(pool, &self.states, &self.buffers)
+    }
+
+    /// Writes the dense values of the parameters that changed to the host's memory.
+    pub fn scatter_values(
+        &self,
+        pool: &mut Pool,
+        changed: impl Fn(usize) -> bool + Sync,
+    ) -> Result<()> {
+        self.copies.scatter_values(pool, &self.states, &self.buffers, changed)
+    }
+
+    /// Copies the strided gradients of one model, or of all.
+    pub fn gather_gradients(&self, pool: &mut Pool, model: Option<usize>) -> Result<()> {
+        self.copies.gather_gradients(pool, &self.states, &self.buffers, model)
+    }
+
+    /// Fails when memory that a step writes is also another parameter's.
+    pub fn check_memory<'a>(
+        &self,
+        options: &Options,
+        spec_of: impl Fn(&ParamState) -> &'a ModelSpec,
+    ) -> Result<()> {
+        let paper = options.policy == Policy::Paper;
+        let uses = self.states.iter().flat_map(|p| {
+            let spec = spec_of(p);
+            let name =
+                |what| format!("model '{}', {what}'{}'", spec.name, spec.params[p.index].name);
+            let value = MemoryUse {
+                array: &p.value,
+                name: name("parameter "),
+                written: p.trainable || paper,
+            };
+            let gradient =
+                MemoryUse { array: &p.gradient, name: name("gradient of "), written: false };
+            [Some(value), p.trainable.then_some(gradient)].into_iter().flatten()
+        });
+        check_overlap(uses.collect())
+    }
 }

@@ -1,4 +1,4 @@
-//! Where a tensor of the host lies: element type, address, strides.
+//! Strided buffers: tensors in the host's memory by element type, address and strides.
 //!
 //! A *stride* is the number of elements from one index of a dimension to the next; it may be
 //! negative, and need not be 1 in the last dimension. No two elements may share memory.
@@ -8,7 +8,7 @@ use crate::tensor::{DType, element_count};
 
 /// A tensor in the host's memory.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct StridedBuffer {
     /// The element whose indices are all 0, aligned to its own size; null where there is none.
     pub data: *mut u8,
     /// The element type.
@@ -17,17 +17,17 @@ pub struct Place {
     pub strides: Option<Vec<i64>>,
 }
 
-impl Place {
+impl StridedBuffer {
     /// A dense, row-major tensor.
     pub fn dense(data: *mut u8, dtype: DType) -> Self {
         Self { data, dtype, strides: None }
     }
 }
 
-/// A checked place of `len` elements. Dimensions that lie dense within each other are merged, and
-/// those of one element left out: a dense tensor has at most one, of stride 1.
+/// A checked strided buffer of `len` elements. Dimensions that lie dense within each other are
+/// merged, and those of one element left out: a dense tensor has at most one, of stride 1.
 #[derive(Clone, Debug)]
-pub(in crate::optim) struct Array {
+pub(in crate::optim) struct StridedArray {
     pub data: *mut u8,
     pub dtype: DType,
     pub len: usize,
@@ -36,20 +36,20 @@ pub(in crate::optim) struct Array {
 }
 
 // SAFETY: the pointer is used only in unsafe functions whose callers vouch for the memory.
-unsafe impl Send for Array {}
+unsafe impl Send for StridedArray {}
 // SAFETY: as above.
-unsafe impl Sync for Array {}
+unsafe impl Sync for StridedArray {}
 
-impl Array {
+impl StridedArray {
     /// No memory.
     pub fn none() -> Self {
         Self { data: std::ptr::null_mut(), dtype: DType::F32, len: 0, dims: Vec::new() }
     }
 
-    /// Checks a place of that shape: alignment, strides, no element twice.
-    pub fn new(place: &Place, shape: &[usize], what: &str) -> Result<Self> {
+    /// Checks a buffer of that shape: alignment, strides, no element twice.
+    pub fn new(buffer: &StridedBuffer, shape: &[usize], what: &str) -> Result<Self> {
         let len = element_count(shape)?;
-        let Place { data, dtype, ref strides } = *place;
+        let StridedBuffer { data, dtype, ref strides } = *buffer;
         if !(data as usize).is_multiple_of(dtype.size().max(1)) {
             let text = format!("its {what} pointer is not aligned to its elements ({dtype})");
             return Err(Error::invalid(text));
@@ -158,26 +158,26 @@ fn merged(shape: &[usize], strides: &[i64]) -> Result<Vec<(usize, isize)>> {
 }
 
 /// An array, whose it is, and whether the step writes to it.
-pub(in crate::optim) struct Claim<'a> {
-    pub array: &'a Array,
+pub(in crate::optim) struct MemoryUse<'a> {
+    pub array: &'a StridedArray,
     pub name: String,
     pub written: bool,
 }
 
 /// Fails when memory that is written is also somebody else's. Strided arrays whose ranges lie in
 /// each other (columns of one matrix) are compared element by element, with one bit for two bytes.
-pub(in crate::optim) fn check_apart(mut claims: Vec<Claim>) -> Result<()> {
-    claims.retain(|c| !c.array.is_null() && c.array.len > 0);
-    claims.sort_by_key(|c| c.array.bytes());
+pub(in crate::optim) fn check_overlap(mut uses: Vec<MemoryUse>) -> Result<()> {
+    uses.retain(|c| !c.array.is_null() && c.array.len > 0);
+    uses.sort_by_key(|c| c.array.bytes());
     let mut first = 0;
-    while first < claims.len() {
-        let mut end = claims[first].array.bytes().1;
+    while first < uses.len() {
+        let mut end = uses[first].array.bytes().1;
         let mut last = first + 1;
-        while last < claims.len() && claims[last].array.bytes().0 < end {
-            end = end.max(claims[last].array.bytes().1);
+        while last < uses.len() && uses[last].array.bytes().0 < end {
+            end = end.max(uses[last].array.bytes().1);
             last += 1;
         }
-        let cluster = &claims[first..last];
+        let cluster = &uses[first..last];
         if cluster.len() > 1 && cluster.iter().any(|c| c.written) {
             check_cluster(cluster, end)?;
         }
@@ -186,29 +186,29 @@ pub(in crate::optim) fn check_apart(mut claims: Vec<Claim>) -> Result<()> {
     Ok(())
 }
 
-fn check_cluster(cluster: &[Claim], end: usize) -> Result<()> {
+fn check_cluster(cluster: &[MemoryUse], end: usize) -> Result<()> {
     let start = cluster[0].array.bytes().0;
-    let mut taken = vec![0u64; (end - start).div_ceil(128)];
+    let mut occupied = vec![0u64; (end - start).div_ceil(128)];
     let (written, read): (Vec<_>, Vec<_>) = cluster.iter().partition(|c| c.written);
-    for claim in written.iter().chain(&read) {
+    for one in written.iter().chain(&read) {
         let mut clash = false;
-        spots(claim.array, start, |spot| {
-            let bit = 1u64 << (spot % 64);
-            clash |= taken[spot / 64] & bit != 0;
-            if claim.written {
-                taken[spot / 64] |= bit;
+        for_byte_pairs(one.array, start, |pair| {
+            let bit = 1u64 << (pair % 64);
+            clash |= occupied[pair / 64] & bit != 0;
+            if one.written {
+                occupied[pair / 64] |= bit;
             }
         });
         if clash {
-            let (from, to) = claim.array.bytes();
-            let touches = |c: &&&Claim| {
+            let (from, to) = one.array.bytes();
+            let touches = |c: &&&MemoryUse| {
                 let (a, b) = c.array.bytes();
-                c.name != claim.name && a < to && from < b
+                c.name != one.name && a < to && from < b
             };
             let other = written.iter().find(touches).map_or("itself", |c| c.name.as_str());
             return Err(Error::invalid(format!(
                 "the memory of {} is also that of {other}; each needs its own",
-                claim.name
+                one.name
             )));
         }
     }
@@ -216,7 +216,7 @@ fn check_cluster(cluster: &[Claim], end: usize) -> Result<()> {
 }
 
 /// Every pair of bytes that an array touches, counted from `start`.
-fn spots(array: &Array, start: usize, mut f: impl FnMut(usize)) {
+fn for_byte_pairs(array: &StridedArray, start: usize, mut f: impl FnMut(usize)) {
     let size = array.dtype.size();
     array.for_runs(0, array.len, |_, offset, n, stride| {
         for i in 0..n as isize {
@@ -232,13 +232,15 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    fn array(shape: &[usize], strides: &[i64]) -> Result<Array> {
-        let place =
-            Place { strides: Some(strides.to_vec()), ..Place::dense(0x1000 as _, DType::F32) };
-        Array::new(&place, shape, "value")
+    fn array(shape: &[usize], strides: &[i64]) -> Result<StridedArray> {
+        let buffer = StridedBuffer {
+            strides: Some(strides.to_vec()),
+            ..StridedBuffer::dense(0x1000 as _, DType::F32)
+        };
+        StridedArray::new(&buffer, shape, "value")
     }
 
-    fn offsets(array: &Array, start: usize, len: usize) -> Vec<isize> {
+    fn offsets(array: &StridedArray, start: usize, len: usize) -> Vec<isize> {
         let mut all = vec![isize::MIN; len];
         array.for_runs(start, len, |at, offset, n, stride| {
             for i in 0..n {
@@ -294,35 +296,37 @@ mod tests {
         check(&[3, 4], &[1], Kind::Shape, "1 strides for 2 dimensions");
         check(&[3, 4], &[i64::MAX, 1], Kind::Unsupported, "address space");
         check(&[3, 4], &[i64::MIN, 1], Kind::Unsupported, "address space");
-        let odd = Place::dense(0x1002 as _, DType::F32);
-        assert!(Array::new(&odd, &[1], "value").unwrap_err().message().contains("aligned"));
+        let odd = StridedBuffer::dense(0x1002 as _, DType::F32);
+        assert!(StridedArray::new(&odd, &[1], "value").unwrap_err().message().contains("aligned"));
     }
 
     #[test]
     fn memory_of_two_is_found() {
-        let claim = |data: usize, shape: &[usize], strides: &[i64], written: bool| {
-            let place =
-                Place { strides: Some(strides.to_vec()), ..Place::dense(data as _, DType::F32) };
-            (Array::new(&place, shape, "value").unwrap(), written)
+        let memory = |data: usize, shape: &[usize], strides: &[i64], written: bool| {
+            let buffer = StridedBuffer {
+                strides: Some(strides.to_vec()),
+                ..StridedBuffer::dense(data as _, DType::F32)
+            };
+            (StridedArray::new(&buffer, shape, "value").unwrap(), written)
         };
-        let check = |arrays: &[(Array, bool)]| {
-            let mut claims = Vec::new();
+        let check = |arrays: &[(StridedArray, bool)]| {
+            let mut uses = Vec::new();
             for (i, (array, written)) in arrays.iter().enumerate() {
-                claims.push(Claim { array, name: format!("'{i}'"), written: *written });
+                uses.push(MemoryUse { array, name: format!("'{i}'"), written: *written });
             }
-            check_apart(claims)
+            check_overlap(uses)
         };
-        let left = claim(0x1000, &[4, 2], &[5, 1], true);
-        let right = claim(0x1008, &[4, 3], &[5, 1], true);
+        let left = memory(0x1000, &[4, 2], &[5, 1], true);
+        let right = memory(0x1008, &[4, 3], &[5, 1], true);
         assert!(check(&[left.clone(), right.clone()]).is_ok());
-        let wide = claim(0x1000, &[4, 3], &[5, 1], true);
+        let wide = memory(0x1000, &[4, 3], &[5, 1], true);
         let e = check(&[wide, right.clone()]).unwrap_err();
         assert!(e.message().contains("'0'") && e.message().contains("'1'"), "{e}");
-        let read = claim(0x1008, &[4, 3], &[5, 1], false);
+        let read = memory(0x1008, &[4, 3], &[5, 1], false);
         assert!(check(&[read.clone(), read.clone()]).is_ok());
         assert!(check(&[left.clone(), read.clone(), read.clone()]).is_ok());
         assert!(check(&[right, read]).is_err());
-        let next = claim(0x1000 + 4 * 20, &[2], &[1], true);
+        let next = memory(0x1000 + 4 * 20, &[2], &[1], true);
         assert!(check(&[left, next]).is_ok());
     }
 }

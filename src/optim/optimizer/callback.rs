@@ -1,14 +1,16 @@
-//! The host between backward pass and step: a callback that sees each gradient, may change it, or
-//! may update the parameter itself.
+//! The host's callbacks in a step: one that sees each gradient, may change it, or may update the
+//! parameter itself, and one that may replace each model's learning rate.
 
-use crate::error::Result;
-use crate::optim::optimizer::{Optimizer, ParamState};
-use crate::optim::options::{Accumulate, NonFinite};
+use crate::error::{Error, Result};
+use crate::optim::optimizer::models::{ModelState, Models};
+use crate::optim::options::Options;
+use crate::optim::sweep::buffers::ParamBuffers;
+use crate::optim::sweep::executor::Executor;
 use crate::tensor::DType;
 
-/// One parameter of a step that is about to be taken.
+/// One parameter before its update.
 pub struct GradientView<'a> {
-    /// The model, as the caller of [`Optimizer::new`] counts.
+    /// The model, by its index in the list given to the optimizer.
     pub model: usize,
     /// The parameter within its model.
     pub param: usize,
@@ -36,54 +38,58 @@ pub struct GradientView<'a> {
 pub enum GradientAction {
     /// The step goes on with the gradient as it is now.
     Use,
-    /// The host has dealt with this parameter: the step leaves its value and moments alone, and
+    /// The host has handled this parameter: the step leaves its value and moments alone, and
     /// its gradient counts neither for clipping nor for sharing.
-    Taken,
+    Handled,
 }
 
-/// Called for each gradient of a step after accumulation and before anything looks at it. An
-/// error ends the step, which can be taken again.
+/// Called for each gradient of a step after accumulation and before anything reads it. An
+/// error ends the step; it can be repeated.
 pub type GradientCallback =
     Box<dyn FnMut(GradientView<'_>) -> Result<GradientAction> + Send + Sync>;
 
-impl Optimizer {
-    /// Lets a callback see every gradient of the coming steps, model by model in the caller's
-    /// order, parameter by parameter; `None` removes it. Models that are known to be skipped for
-    /// a non-finite loss are passed over.
-    pub fn set_gradient_callback(&mut self, callback: Option<GradientCallback>) {
-        self.gradient_callback = callback;
-    }
+/// A learning-rate callback: (model's name, step, rate) to rate.
+pub type RateCallback = Box<dyn FnMut(&str, u64, f64) -> f64 + Send + Sync>;
 
-    /// Asks the callback about the gradients of step `step`.
-    pub(in crate::optim) fn ask_gradients(&mut self, step: u64) -> Result<()> {
-        self.taken.fill(false);
-        let Some(mut callback) = self.gradient_callback.take() else { return Ok(()) };
-        let result = self.show_gradients(step, &mut callback);
-        self.gradient_callback = Some(callback);
-        result
-    }
+/// The host's callbacks.
+#[derive(Default)]
+pub(in crate::optim) struct Callbacks {
+    pub rate: Option<RateCallback>,
+    pub gradient: Option<GradientCallback>,
+    /// Parameters that the host has handled itself in this step.
+    pub handled: Vec<bool>,
+}
 
-    fn show_gradients(&mut self, step: u64, callback: &mut GradientCallback) -> Result<()> {
-        let o = &self.options;
-        let mean = o.accumulate == Accumulate::Mean && o.accumulation > 1;
-        for (caller, &ours) in self.order.iter().enumerate() {
-            let model = &self.models[ours];
-            if model.bad_loss && o.non_finite != NonFinite::Ignore {
+impl Callbacks {
+    /// Calls the gradient callback for every active parameter of step `step`.
+    pub fn call_gradient(
+        &mut self,
+        step: u64,
+        options: &Options,
+        models: &Models,
+        executor: &mut Executor,
+    ) -> Result<()> {
+        self.handled.fill(false);
+        let Some(callback) = &mut self.gradient else { return Ok(()) };
+        for (caller, &ours) in models.order.iter().enumerate() {
+            let model = &models.states[ours];
+            if model.is_skipped_early(options) {
                 continue;
             }
-            let scale = if mean { 1.0 / f64::from(model.window.max(1)) } else { 1.0 };
+            let scale = model.accumulation_factor(options);
             for (param, spec) in model.spec.params.iter().enumerate() {
-                let i = self.base[ours] + param;
-                let (ParamState { len, .. }, lane) = (&self.params[i], &self.lanes[i]);
-                if !self.own[i].active || *len == 0 {
+                let i = models.first_param[ours] + param;
+                let ParamBuffers { p, g, g_type, len, .. } = executor.buffers[i];
+                let param_step = &mut executor.param_steps[i];
+                if !param_step.active || len == 0 {
                     continue;
                 }
-                // SAFETY: `bind` vouches for the lane; it is the only borrow of this memory.
+                // SAFETY: `bind` vouches for the buffers; it is the only borrow of this memory.
                 let (value, gradient) = unsafe {
-                    let bytes = len * lane.g_type.size();
+                    let bytes = len * g_type.size();
                     (
-                        std::slice::from_raw_parts_mut(lane.p, *len),
-                        std::slice::from_raw_parts_mut(lane.g.cast_mut(), bytes),
+                        std::slice::from_raw_parts_mut(p, len),
+                        std::slice::from_raw_parts_mut(g.cast_mut(), bytes),
                     )
                 };
                 let view = GradientView {
@@ -96,14 +102,30 @@ impl Optimizer {
                     scale,
                     value,
                     gradient,
-                    gradient_dtype: lane.g_type,
+                    gradient_dtype: g_type,
                 };
-                if callback(view)? == GradientAction::Taken {
-                    self.taken[i] = true;
-                    self.own[i].active = false;
-                    self.own[i].synced = false;
+                if callback(view)? == GradientAction::Handled {
+                    self.handled[i] = true;
+                    param_step.active = false;
+                    param_step.synced = false;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lets the rate callback replace every model's rate of step `step`.
+    pub fn call_rate(&mut self, models: &mut [ModelState], step: u64) -> Result<()> {
+        let Some(callback) = &mut self.rate else { return Ok(()) };
+        for m in models {
+            let rate = callback(&m.spec.name, step, m.rates.effective);
+            if !(rate.is_finite() && rate >= 0.0) {
+                return Err(Error::invalid(format!(
+                    "model '{}': the learning-rate callback returned {rate} at step {step}",
+                    m.spec.name
+                )));
+            }
+            m.rates.effective = rate;
         }
         Ok(())
     }

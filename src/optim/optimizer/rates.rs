@@ -1,25 +1,29 @@
-//! Rates and weights, as read and set between steps.
+//! Rates, weights and validations, as read and set between steps.
 
 use crate::error::{Error, Result};
-use crate::optim::optimizer::{Optimizer, RateCallback, Rates};
+use crate::optim::optimizer::Optimizer;
+use crate::optim::optimizer::callback::RateCallback;
+use crate::optim::options::Weighting;
 use crate::optim::rates::adaptive::{Trend, trend};
+use crate::optim::rates::factors::Rates;
+use crate::optim::rates::validation::moved_weight;
 
 impl Optimizer {
     /// Factors and effective rate of a model: those of the last step, before it those of the
     /// first.
     pub fn rates(&self, model: usize) -> Result<Rates> {
-        Ok(self.models[self.index(model)?].rates)
+        Ok(self.models.of_caller(model)?.rates)
     }
 
     /// Effective rates of all models, in the caller's order.
     pub fn learning_rates(&self) -> Vec<f64> {
-        self.order.iter().map(|&m| self.models[m].rates.effective).collect()
+        self.models.order.iter().map(|&m| self.models.states[m].rates.effective).collect()
     }
 
-    /// State of the convergence rule: the published r, or the project's smoothed factor; 1 at
+    /// State of the adaptive rule: the published r, or the project's smoothed factor; 1 at
     /// the start.
-    pub fn convergence_state(&self, model: usize) -> Result<f64> {
-        Ok(self.tracker.state(self.index(model)?))
+    pub fn adaptive_state(&self, model: usize) -> Result<f64> {
+        Ok(self.rates.adaptive.state(self.models.index(model)?))
     }
 
     /// Sets the base rate for the coming steps, finite and ≥ 0.
@@ -34,14 +38,15 @@ impl Optimizer {
     /// A callback that sees (model's name, step, rate) and returns the rate to use; `None`
     /// removes it. A result that is negative or not finite fails the step.
     pub fn set_rate_callback(&mut self, callback: Option<RateCallback>) {
-        self.callback = callback;
+        self.callbacks.rate = callback;
     }
 
     /// Sets a model's weight, finite and ≥ 0; the sum of all must stay positive.
     pub fn set_model_weight(&mut self, model: usize, weight: f64) -> Result<()> {
-        let model = self.index(model)?;
+        let model = self.models.index(model)?;
         let others: f64 = self
             .models
+            .states
             .iter()
             .enumerate()
             .filter(|(i, _)| *i != model)
@@ -50,35 +55,61 @@ impl Optimizer {
         if !(weight.is_finite() && weight >= 0.0 && weight + others > 0.0) {
             return Err(Error::invalid(format!(
                 "model '{}': weight {weight} must be finite and >= 0, and the sum of all > 0",
-                self.models[model].spec.name
+                self.models.states[model].spec.name
             )));
         }
-        self.models[model].base_weight = weight;
-        self.models[model].weight = weight;
-        self.normalise()
+        self.models.states[model].base_weight = weight;
+        self.models.states[model].weight = weight;
+        self.models.normalise_weights()
     }
 
     /// Normalised weight of a model.
-    pub fn model_share(&self, model: usize) -> Result<f64> {
-        Ok(self.models[self.index(model)?].share)
-    }
-
-    pub(in crate::optim) fn normalise(&mut self) -> Result<()> {
-        let total: f64 = self.models.iter().map(|m| m.weight).sum();
-        if self.models.is_empty() {
-            return Ok(());
-        }
-        if total <= 0.0 || !total.is_finite() {
-            return Err(Error::invalid("the models' weights sum to 0; one must be positive"));
-        }
-        self.models.iter_mut().for_each(|m| m.share = m.weight / total);
-        Ok(())
+    pub fn normalised_weight(&self, model: usize) -> Result<f64> {
+        Ok(self.models.of_caller(model)?.normalised_weight)
     }
 
     /// Slope, progress and certainty of a model's last losses; `None` below four of them or
-    /// without a convergence rule.
+    /// without an adaptive rule.
     pub fn loss_trend(&self, model: usize) -> Result<Option<Trend>> {
-        let losses = self.tracker.losses(self.index(model)?);
+        let losses = self.rates.adaptive.losses(self.models.index(model)?);
         Ok((losses.len() >= 4).then(|| trend(losses.iter())))
+    }
+
+    /// Reports one validation score per model, in the caller's order; higher is better and all
+    /// are on one scale (accuracy, or the negative loss). A plateau schedule sees their mean;
+    /// with dynamic weights, models above the mean come to weigh more.
+    pub fn report_validation(&mut self, scores: &[f64]) -> Result<()> {
+        if scores.len() != self.models.states.len() {
+            return Err(Error::invalid(format!(
+                "{} validation scores for {} models",
+                scores.len(),
+                self.models.states.len()
+            )));
+        }
+        if let Some(bad) = scores.iter().find(|s| !s.is_finite()) {
+            return Err(Error::invalid(format!("validation score {bad} must be finite")));
+        }
+        if scores.is_empty() {
+            return Ok(());
+        }
+        for (i, score) in scores.iter().enumerate() {
+            let ours = self.models.index(i)?;
+            self.models.states[ours].score = Some(*score);
+        }
+        let sum: f64 = self.models.states.iter().filter_map(|m| m.score).sum();
+        let mean = sum / scores.len() as f64;
+        self.rates.plateau.report(&self.options.schedule.decay, mean);
+        let Weighting::Validation { temperature, limit } = self.options.weighting else {
+            return Ok(());
+        };
+        for m in &mut self.models.states {
+            if m.base_weight > 0.0 {
+                let score = m.score.unwrap_or(mean);
+                let factor =
+                    moved_weight(m.weight / m.base_weight, score, mean, temperature, limit);
+                m.weight = m.base_weight * factor;
+            }
+        }
+        self.models.normalise_weights()
     }
 }

@@ -2,6 +2,7 @@
 //! everything else as JSON. Restoring it continues with the same bits.
 
 use crate::error::{Context, Error, Result};
+use crate::optim::memory::param::moment_dtype;
 use crate::optim::optimizer::Optimizer;
 use crate::optim::rates::schedule::PlateauState;
 use crate::tensor::{DType, Tensor};
@@ -85,10 +86,10 @@ impl Optimizer {
     /// Moments, partial sums and masters, to be written without copying.
     pub fn state_tensors(&self) -> Vec<StateTensor<'_>> {
         let mut out = Vec::new();
-        for p in &self.params {
-            let model = &self.models[p.model].spec;
-            let sum = p.sum.as_ref().filter(|_| p.summed);
-            let master = p.packed.as_ref().filter(|_| p.has_master());
+        for p in &self.params.states {
+            let model = &self.models.states[p.model].spec;
+            let sum = p.grad_sum.as_ref().filter(|_| p.has_grad_sum);
+            let master = p.dense_value.as_ref().filter(|_| p.has_master());
             let v = p.v.as_ref().filter(|_| !p.muon);
             let all = [p.m.as_ref(), v, p.x.as_ref(), sum, master];
             for (tensor, kind) in all.into_iter().zip(KINDS) {
@@ -107,41 +108,41 @@ impl Optimizer {
 
     /// Counters, schedules, losses and weights.
     pub fn state_json(&self) -> Result<serde_json::Value> {
-        let (losses, rates) = self.tracker.parts();
-        let models = self.models.iter().enumerate().map(|(i, m)| ModelRecord {
+        let (losses, rates) = self.rates.adaptive.history();
+        let models = self.models.states.iter().enumerate().map(|(i, m)| ModelRecord {
             name: m.spec.name.clone(),
             base_weight: Exact(m.base_weight),
             weight: Exact(m.weight),
-            calls: m.calls,
-            window: m.window,
-            bad_loss: m.bad_loss,
+            calls: m.micro_batches,
+            window: m.accumulated,
+            bad_loss: m.non_finite_loss,
             skipped: m.skipped,
             score: m.score.map(Exact),
-            params: self.params[self.base[i]..]
+            params: self.params.states[self.models.first_param[i]..]
                 .iter()
                 .take(m.spec.params.len())
                 .map(|p| ParamRecord {
                     name: m.spec.params[p.index].name.clone(),
                     steps: p.steps,
                     trainable: p.trainable,
-                    summed: p.summed,
+                    summed: p.has_grad_sum,
                 })
                 .collect(),
         });
         let state = State {
             version: VERSION,
             step: self.step,
-            calls: self.calls,
-            ended: self.ended,
+            calls: self.rates.micro_batches,
+            ended: self.rates.ended,
             learning_rate: Exact(self.options.learning_rate),
             plateau: (
-                Exact(self.plateau.factor),
-                self.plateau.best.map(Exact),
-                self.plateau.waited,
+                Exact(self.rates.plateau.factor),
+                self.rates.plateau.best.map(Exact),
+                self.rates.plateau.waited,
             ),
             losses: losses.map(|l| l.iter().copied().map(Exact).collect()).collect(),
             rates: rates.map(|(a, b)| (Exact(a), Exact(b))).collect(),
-            refused_syncs: self.refused,
+            refused_syncs: self.sync.undone,
             models: models.collect(),
         };
         serde_json::to_value(state)
@@ -163,35 +164,42 @@ impl Optimizer {
             .map_err(|e| Error::data(format!("optimizer state: {e}")).with_source(e))?;
         self.check_state(&state)?;
         let fresh = self.read_tensors(&state, tensor)?;
-        for (m, r) in self.models.iter_mut().zip(&state.models) {
+        for (m, r) in self.models.states.iter_mut().zip(&state.models) {
             (m.base_weight, m.weight) = (r.base_weight.0, r.weight.0);
-            (m.calls, m.window, m.bad_loss) = (r.calls, r.window, r.bad_loss);
+            (m.micro_batches, m.accumulated, m.non_finite_loss) = (r.calls, r.window, r.bad_loss);
             (m.skipped, m.score) = (r.skipped, r.score.map(|s| s.0));
         }
         let records = state.models.iter().flat_map(|m| &m.params);
-        for ((p, r), [m, v, x, sum, master]) in self.params.iter_mut().zip(records).zip(fresh) {
-            (p.steps, p.summed, p.trainable) = (r.steps, r.summed, r.trainable);
-            self.models[p.model].spec.params[p.index].trainable = r.trainable;
+        for ((p, r), [m, v, x, sum, master]) in
+            self.params.states.iter_mut().zip(records).zip(fresh)
+        {
+            (p.steps, p.has_grad_sum, p.trainable) = (r.steps, r.summed, r.trainable);
+            self.models.states[p.model].spec.params[p.index].trainable = r.trainable;
             (p.m, p.x) = (m, x);
             p.v = v.or_else(|| p.v.take().filter(|_| p.muon));
-            p.sum = sum.or_else(|| p.sum.take());
-            p.packed = master.or_else(|| p.packed.take());
+            p.grad_sum = sum.or_else(|| p.grad_sum.take());
+            p.dense_value = master.or_else(|| p.dense_value.take());
         }
-        (self.step, self.calls, self.ended) = (state.step, state.calls, state.ended);
-        self.refused = state.refused_syncs;
+        self.step = state.step;
+        (self.rates.micro_batches, self.rates.ended) = (state.calls, state.ended);
+        self.sync.undone = state.refused_syncs;
         self.options.learning_rate = state.learning_rate.0;
         let (factor, best, waited) = state.plateau;
-        self.plateau = PlateauState { factor: factor.0, best: best.map(|b| b.0), waited };
+        self.rates.plateau = PlateauState { factor: factor.0, best: best.map(|b| b.0), waited };
         let plain = |l: &Vec<Exact>| l.iter().map(|e| e.0).collect();
-        self.tracker.restore(
+        self.rates.adaptive.restore(
             state.losses.iter().map(plain).collect(),
             state.rates.iter().map(|r| (r.0.0, r.1.0)).collect(),
         );
-        (0..self.params.len()).try_for_each(|i| self.allocate(i))?;
-        self.list_pieces();
-        self.normalise()?;
+        for i in 0..self.params.states.len() {
+            let spec = &self.models.states[self.params.states[i].model].spec;
+            self.params.allocate(&self.options, spec, i)?;
+        }
+        self.params.list_copies();
+        self.models.normalise_weights()?;
         self.replan()?;
-        self.compute_rates(self.step + 1, self.calls + 1);
+        let (step, micro_batches) = (self.step + 1, self.rates.micro_batches + 1);
+        self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
         Ok(())
     }
 
@@ -202,7 +210,7 @@ impl Optimizer {
                 state.version
             )));
         }
-        let ours: Vec<&str> = self.models.iter().map(|m| m.spec.name.as_str()).collect();
+        let ours: Vec<&str> = self.models.states.iter().map(|m| m.spec.name.as_str()).collect();
         let theirs: Vec<&str> = state.models.iter().map(|m| m.name.as_str()).collect();
         let n = ours.len();
         if ours != theirs || state.losses.len() != n || state.rates.len() != n {
@@ -210,7 +218,7 @@ impl Optimizer {
                 "optimizer state has the models {theirs:?}, this optimizer {ours:?}"
             )));
         }
-        for (m, r) in self.models.iter().zip(&state.models) {
+        for (m, r) in self.models.states.iter().zip(&state.models) {
             let same = m.spec.params.len() == r.params.len()
                 && m.spec.params.iter().zip(&r.params).all(|(p, q)| p.name == q.name);
             if !same {
@@ -229,9 +237,9 @@ impl Optimizer {
         state: &State,
         tensor: &dyn Fn(&str) -> Option<SavedTensor<'a>>,
     ) -> Result<Vec<[Option<Tensor>; KINDS.len()]>> {
-        let mut out = Vec::with_capacity(self.params.len());
-        for (p, r) in self.params.iter().zip(state.models.iter().flat_map(|m| &m.params)) {
-            let model = &self.models[p.model].spec;
+        let mut out = Vec::with_capacity(self.params.states.len());
+        for (p, r) in self.params.states.iter().zip(state.models.iter().flat_map(|m| &m.params)) {
+            let model = &self.models.states[p.model].spec;
             let shape = &model.params[p.index].shape;
             let mut found = [const { None }; KINDS.len()];
             for (slot, kind) in found.iter_mut().zip(KINDS) {
@@ -246,7 +254,7 @@ impl Optimizer {
                     return Err(Error::data(text).context("optimizer state"));
                 }
                 let wide = ["grad_sum", "master"].contains(&kind);
-                let wanted = if wide { DType::F32 } else { self.moment_type() };
+                let wanted = if wide { DType::F32 } else { moment_dtype(&self.options) };
                 if dtype != wanted {
                     let text = format!("'{name}' is {dtype}, the options say {wanted}");
                     return Err(Error::data(text).context("optimizer state"));

@@ -4,17 +4,20 @@
 //! Blocks are matched by relative depth: with B the largest number of blocks among the models
 //! that have a role, block b of a model with n blocks falls into slot ⌊(b + ½) · B / n⌋.
 
+pub(in crate::optim) mod class;
+pub(in crate::optim) mod classify;
 pub(in crate::optim) mod pattern;
 pub(in crate::optim) mod role;
 pub(in crate::optim) mod spec;
 pub(in crate::optim) mod view;
 
 use crate::error::{Error, Result};
-use crate::optim::options::{CustomGroup, Options, Policy};
-use crate::optim::plan::role::{Part, Placed, Role, Stack, classify};
+use crate::optim::options::{CustomGroup, CustomMember, Options, Policy};
+use crate::optim::plan::class::paper_class;
+use crate::optim::plan::classify::{RoleView, classify};
+use crate::optim::plan::role::{Role, Stack, Usage, WeightOrBias};
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::plan::view::{View, matrix_shape};
-use crate::optim::rates::paper::paper_class;
 use crate::tensor::DType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -73,7 +76,7 @@ pub struct Plan {
 struct Key {
     stack: Stack,
     role: Role,
-    part: Part,
+    part: WeightOrBias,
     shape: [usize; 2],
     tag: String,
 }
@@ -188,13 +191,13 @@ impl Plan {
     fn by_role(&mut self, models: &[ModelSpec]) {
         let mut keys: BTreeMap<Key, Vec<Candidate>> = BTreeMap::new();
         for (model, spec) in models.iter().enumerate() {
-            let placed = self.roles(model, spec);
+            let views = self.roles(model, spec);
             let mut blocks: BTreeMap<Stack, usize> = BTreeMap::new();
-            for (_, p) in &placed {
+            for (_, p) in &views {
                 let n = blocks.entry(p.stack).or_default();
                 *n = (*n).max(p.block.map_or(0, |b| b + 1));
             }
-            for (param, p) in placed {
+            for (param, p) in views {
                 let Some(tag) = self.tag(model, param, &p, spec) else { continue };
                 let shape = p.view.shape();
                 let key = Key { stack: p.stack, role: p.role, part: p.part, shape, tag };
@@ -205,7 +208,7 @@ impl Plan {
                 });
             }
         }
-        let shapes: Vec<(Role, Part, [usize; 2], BTreeSet<usize>)> = keys
+        let shapes: Vec<(Role, WeightOrBias, [usize; 2], BTreeSet<usize>)> = keys
             .iter()
             .map(|(k, c)| (k.role, k.part, k.shape, c.iter().map(|c| c.member.model).collect()))
             .collect();
@@ -215,9 +218,9 @@ impl Plan {
     }
 
     /// Roles of a model's parameters; what has none is left out.
-    fn roles(&mut self, model: usize, spec: &ModelSpec) -> Vec<(usize, Placed)> {
+    fn roles(&mut self, model: usize, spec: &ModelSpec) -> Vec<(usize, RoleView)> {
         let nth = orders(spec);
-        let mut placed = Vec::new();
+        let mut views = Vec::new();
         for (param, p) in spec.params.iter().enumerate() {
             let view = View::whole(&p.shape);
             if p.dtype != DType::F32 {
@@ -231,14 +234,20 @@ impl Plan {
                     let reason = if host { "kept out by the host" } else { "role unknown" };
                     self.leave(model, param, view, reason);
                 }
-                placed.extend(found.into_iter().map(|f| (param, f)));
+                views.extend(found.into_iter().map(|f| (param, f)));
             }
         }
-        placed
+        views
     }
 
     /// What else must agree: the vocabulary of token tables, the task of heads.
-    fn tag(&mut self, model: usize, param: usize, p: &Placed, spec: &ModelSpec) -> Option<String> {
+    fn tag(
+        &mut self,
+        model: usize,
+        param: usize,
+        p: &RoleView,
+        spec: &ModelSpec,
+    ) -> Option<String> {
         let (tag, what) = match p.role {
             Role::TokenEmbedding => (&spec.vocabulary, "token table; no vocabulary named"),
             Role::Head => (&spec.task, "head; no task named"),
@@ -254,7 +263,7 @@ impl Plan {
         &mut self,
         key: &Key,
         candidates: Vec<Candidate>,
-        shapes: &[(Role, Part, [usize; 2], BTreeSet<usize>)],
+        shapes: &[(Role, WeightOrBias, [usize; 2], BTreeSet<usize>)],
     ) {
         let deepest = candidates.iter().map(|c| c.blocks).max().unwrap_or(0);
         let mut slots: BTreeMap<Option<usize>, Vec<Member>> = BTreeMap::new();
@@ -268,7 +277,7 @@ impl Plan {
                 members.push(c.member);
             }
         }
-        let part = if key.part == Part::Weight { "weight" } else { "bias" };
+        let part = if key.part == WeightOrBias::Weight { "weight" } else { "bias" };
         let name = format!("{} {part}", key.role.name());
         for (slot, members) in slots {
             if let [m] = members[..] {
@@ -281,7 +290,7 @@ impl Plan {
                 name: name.clone(),
                 slot: slot.map(|s| (s, deepest)),
                 shape: key.shape,
-                members: straightened(members),
+                members: untransposed(members),
                 reason: format!("same role and view shape{depth}"),
             });
         }
@@ -317,7 +326,7 @@ impl Plan {
                 name: group.name.clone(),
                 slot: None,
                 shape,
-                members: straightened(members),
+                members: untransposed(members),
                 reason: "named by the host".into(),
             });
         }
@@ -366,9 +375,8 @@ impl Plan {
 fn orders(spec: &ModelSpec) -> Vec<usize> {
     let rank = |i: usize| {
         let Some(mine) = spec.params[i].usage else { return 0 };
-        let earlier = |u: &crate::optim::plan::role::Usage| {
-            u.kind == mine.kind && u.part == mine.part && u.order < mine.order
-        };
+        let earlier =
+            |u: &Usage| u.kind == mine.kind && u.part == mine.part && u.order < mine.order;
         spec.params.iter().filter(|p| p.usage.as_ref().is_some_and(earlier)).count()
     };
     (0..spec.params.len()).map(rank).collect()
@@ -379,10 +387,12 @@ fn no_partner(
     name: &str,
     model: usize,
     slot: Option<usize>,
-    shapes: &[(Role, Part, [usize; 2], BTreeSet<usize>)],
+    shapes: &[(Role, WeightOrBias, [usize; 2], BTreeSet<usize>)],
 ) -> String {
-    let same = |s: &&(Role, Part, [usize; 2], BTreeSet<usize>)| s.0 == key.role && s.1 == key.part;
-    let others = |s: &(Role, Part, [usize; 2], BTreeSet<usize>)| s.3.iter().any(|&m| m != model);
+    let same =
+        |s: &&(Role, WeightOrBias, [usize; 2], BTreeSet<usize>)| s.0 == key.role && s.1 == key.part;
+    let others =
+        |s: &(Role, WeightOrBias, [usize; 2], BTreeSet<usize>)| s.3.iter().any(|&m| m != model);
     if slot.is_some() && shapes.iter().filter(same).any(|s| s.2 == key.shape && others(s)) {
         return format!("no partner for {name} at this depth");
     }
@@ -398,15 +408,15 @@ fn no_partner(
     format!("{name} of other models has shape {}", elsewhere.join(", "))
 }
 
-/// Views that are all transposed are all turned back: nothing has to be transposed then.
-fn straightened(mut members: Vec<Member>) -> Vec<Member> {
+/// Views that are all transposed are all taken as stored: nothing has to be transposed then.
+fn untransposed(mut members: Vec<Member>) -> Vec<Member> {
     if members.iter().all(|m| m.view.transposed) {
         members.iter_mut().for_each(|m| m.view = m.view.transpose());
     }
     members
 }
 
-fn find(models: &[ModelSpec], m: &crate::optim::options::CustomMember) -> Result<Member> {
+fn find(models: &[ModelSpec], m: &CustomMember) -> Result<Member> {
     let model = models
         .iter()
         .position(|s| s.name == m.model)

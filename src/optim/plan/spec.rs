@@ -1,7 +1,12 @@
-//! What the optimizer is told about models before training.
+//! The declaration of models and parameters.
 
 use crate::optim::plan::role::{RoleOverride, Usage};
 use crate::tensor::DType;
+
+/// Whether parameters of this type can be trained.
+pub(in crate::optim) fn is_trainable(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
+}
 
 /// A parameter: a named tensor that a step may change.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +21,7 @@ pub struct ParamSpec {
     pub trainable: bool,
     /// What the graph says it is used for, for names that say nothing.
     pub usage: Option<Usage>,
-    /// The host's word, over name and graph.
+    /// The role that the host gives it, over name and graph.
     pub role: Option<RoleOverride>,
 }
 
@@ -63,5 +68,14 @@ impl ModelSpec {
             vocabulary: None,
             task: None,
         }
+    }
+
+    /// The same model with trainable element types replaced by f32, in which the step works.
+    pub(in crate::optim) fn in_f32(&self) -> Self {
+        let mut spec = self.clone();
+        for p in spec.params.iter_mut().filter(|p| is_trainable(p.dtype)) {
+            p.dtype = DType::F32;
+        }
+        spec
     }
 }

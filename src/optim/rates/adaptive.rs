@@ -1,4 +1,4 @@
-//! Learning rates from a model's own losses: the published rule and the project's.
+//! Adaptive learning rates, from a model's own losses: the published rule and the project's.
 //! The formulas stand in docs/optimizer.md, "Rates from losses".
 
 use crate::optim::options::Convergence;
@@ -10,7 +10,7 @@ const SMALL: f64 = 1e-3;
 
 /// Losses and rates of all models.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tracker {
+pub(crate) struct AdaptiveRates {
     window: usize,
     losses: Vec<VecDeque<f64>>,
     /// Published rule: r. Project's rule: the smoothed factor itself.
@@ -66,7 +66,7 @@ pub fn relative_factor(own: Trend, peers: f64) -> f64 {
     (1.0 + stall + 0.5 * (own.certainty.max(0.0) * lead - rise)).clamp(0.5, 1.5)
 }
 
-impl Tracker {
+impl AdaptiveRates {
     pub fn new(models: usize, rule: Convergence) -> Self {
         let window = match rule {
             Convergence::None => 1,
@@ -80,7 +80,7 @@ impl Tracker {
         }
     }
 
-    /// Takes in a finite loss.
+    /// Logs a finite loss.
     pub fn log(&mut self, rule: Convergence, model: usize, loss: f64) {
         if rule == Convergence::None {
             return;
@@ -92,15 +92,15 @@ impl Tracker {
         losses.push_back(loss);
     }
 
-    /// Ends micro-batch `call` ≥ 1. The published factor is the one before this call's update.
-    pub fn end_call(&mut self, rule: Convergence, call: u64) {
+    /// Ends micro-batch `n` ≥ 1. The published factor is the one before this micro-batch's update.
+    pub fn end_micro_batch(&mut self, rule: Convergence, n: u64) {
         match rule {
             Convergence::None => {}
             Convergence::Published { every, window } => {
                 for (factor, r) in self.factor.iter_mut().zip(&self.state) {
                     *factor = paper_rate_factor(*r);
                 }
-                if call.is_multiple_of(every) {
+                if n.is_multiple_of(every) {
                     for (r, losses) in self.state.iter_mut().zip(&self.losses) {
                         if losses.len() >= window {
                             *r = paper_rate(*r, trend(losses.iter()).slope);
@@ -109,7 +109,7 @@ impl Tracker {
                 }
             }
             Convergence::Relative { every, window } => {
-                if call.is_multiple_of(every) {
+                if n.is_multiple_of(every) {
                     self.relative(window);
                 }
             }
@@ -155,14 +155,14 @@ impl Tracker {
     }
 
     /// Every model's losses, and its (state, factor).
-    pub fn parts(
+    pub fn history(
         &self,
     ) -> (impl Iterator<Item = &VecDeque<f64>>, impl Iterator<Item = (f64, f64)>) {
         let rates = self.state.iter().copied().zip(self.factor.iter().copied());
         (self.losses.iter(), rates)
     }
 
-    /// Takes over what [`Tracker::parts`] gave; longer windows lose their oldest losses.
+    /// Restores what [`AdaptiveRates::history`] gave; longer windows lose their oldest losses.
     pub fn restore(&mut self, losses: Vec<VecDeque<f64>>, rates: Vec<(f64, f64)>) {
         for (mine, theirs) in self.losses.iter_mut().zip(losses) {
             mine.clear();
@@ -180,12 +180,12 @@ mod tests {
 
     /// Factors after 200 losses of each curve, side by side.
     fn run(curves: &[&dyn Fn(f64) -> f64]) -> Vec<f64> {
-        let mut t = Tracker::new(curves.len(), RULE);
+        let mut t = AdaptiveRates::new(curves.len(), RULE);
         for call in 1..=200u64 {
             for (i, curve) in curves.iter().enumerate() {
                 t.log(RULE, i, curve(call as f64));
             }
-            t.end_call(RULE, call);
+            t.end_micro_batch(RULE, call);
         }
         (0..curves.len()).map(|i| t.factor(i)).collect()
     }
@@ -246,10 +246,10 @@ mod tests {
     fn the_published_rule_only_raises() {
         let rule = Convergence::Published { every: 1, window: 10 };
         let factor = |curve: &dyn Fn(f64) -> f64| {
-            let mut t = Tracker::new(1, rule);
+            let mut t = AdaptiveRates::new(1, rule);
             for call in 1..=100u64 {
                 t.log(rule, 0, curve(call as f64));
-                t.end_call(rule, call);
+                t.end_micro_batch(rule, call);
             }
             t.factor(0)
         };

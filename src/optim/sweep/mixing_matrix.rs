@@ -23,7 +23,7 @@ pub(crate) fn needs_products(rule: &Rule) -> bool {
 }
 
 /// Whether a rule needs a full matrix per group.
-pub(crate) fn is_dense(rule: &Rule) -> bool {
+pub(crate) fn needs_matrix(rule: &Rule) -> bool {
     needs_products(rule) || matches!(rule, Rule::Influence(_))
 }
 

@@ -1,15 +1,15 @@
-//! Muon's second half: orthogonalising the momentum matrices and moving the parameters.
+//! Muon's second half: orthogonalising the momentum matrices and updating the parameters.
 //!
 //! U ← U/‖U‖, then five times X ← aX + (bA + cA²)X with A = XXᵀ (Newton and Schulz's iteration
 //! with Jordan's coefficients), on the side with fewer rows; then
 //! p ← p − η(λp + 0.2·√max(rows, cols)·s·X), which gives an update the size of AdamW's.
 
 use crate::error::Result;
-use crate::optim::kernel::transpose::Place;
-use crate::optim::kernel::{Build, reduce, transpose};
-use crate::optim::optimizer::Optimizer;
-use crate::optim::plan::view::matrix_shape;
+use crate::optim::kernel::simd::Build;
+use crate::optim::kernel::transpose::Rectangle;
+use crate::optim::kernel::{reduce, transpose};
 use crate::optim::pool::Pool;
+use crate::optim::sweep::buffers::ParamBuffers;
 use crate::optim::sweep::product::{Extent, Packed, combine};
 
 const A: f32 = 3.4445;
@@ -19,7 +19,7 @@ const ROUNDS: usize = 5;
 
 /// Memory for one matrix at a time, as large as the largest; only with Muon.
 #[derive(Default)]
-pub(in crate::optim) struct Matrices {
+pub(in crate::optim) struct Orthogonaliser {
     x: Vec<f32>,
     square: Vec<f32>,
     poly: Vec<f32>,
@@ -27,84 +27,77 @@ pub(in crate::optim) struct Matrices {
     packed: Packed,
 }
 
-/// Orthogonalises the m × n matrix `w.x`, m ≤ n.
-fn orthogonalise(
-    pool: &mut Pool,
-    build: Build,
-    w: &mut Matrices,
-    m: usize,
-    n: usize,
-) -> Result<()> {
-    let Matrices { x, square, poly, next, packed } = w;
-    let (x, next) = (&mut x[..m * n], &mut next[..m * n]);
-    let (square, poly) = (&mut square[..m * m], &mut poly[..m * m]);
-    let norm = reduce::dot(build, x, x).sqrt();
-    let scale = (1.0 / (norm + 1e-7)) as f32;
-    x.iter_mut().for_each(|x| *x *= scale);
-    for _ in 0..ROUNDS {
-        packed.gram(pool, build, [m, n], x, square)?;
-        // The square of a symmetric matrix is symmetric to the bit.
-        packed.product(pool, build, [m, m, m], [square, square], Extent::Symmetric, poly)?;
-        combine(pool, poly, square, |p, s| B * s + C * p)?;
-        packed.product(pool, build, [m, m, n], [poly, x], Extent::Full, next)?;
-        combine(pool, x, next, |x, y| A * x + y)?;
-    }
-    Ok(())
-}
-
-impl Optimizer {
-    /// Moves the parameters that Muon has, after the sweep has put their directions into v.
-    pub(in crate::optim) fn move_matrices(&mut self) -> Result<()> {
-        for i in 0..self.params.len() {
-            if self.params[i].muon && self.own[i].active && self.params[i].len > 0 {
-                self.move_matrix(i)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn move_matrix(&mut self, i: usize) -> Result<()> {
-        let p = &self.params[i];
-        let [rows, cols] = matrix_shape(&self.models[p.model].spec.params[p.index].shape);
-        let rate = self.models[p.model].rates.effective * p.lr_scale;
+impl Orthogonaliser {
+    /// Updates a matrix, after the sweep has put its momentum into v; s is the factor on the rate.
+    ///
+    /// # Safety
+    /// Values and second moment must be valid for the matrix, and nobody else may use them.
+    pub unsafe fn update(
+        &mut self,
+        pool: &mut Pool,
+        build: Build,
+        [rows, cols]: [usize; 2],
+        buffers: &ParamBuffers,
+        [rate, weight_decay, s]: [f64; 3],
+    ) -> Result<()> {
         let (m, n) = (rows.min(cols), rows.max(cols));
-        let w = &mut self.matrices;
-        for (buffer, len) in
-            [(&mut w.x, m * n), (&mut w.square, m * m), (&mut w.poly, m * m), (&mut w.next, m * n)]
-        {
+        for (buffer, len) in [
+            (&mut self.x, m * n),
+            (&mut self.square, m * m),
+            (&mut self.poly, m * m),
+            (&mut self.next, m * n),
+        ] {
             if buffer.len() < len {
                 buffer.resize(len, 0.0);
             }
         }
-        // SAFETY: the second moment's memory is the optimizer's own and as long as the parameter.
-        let u = unsafe { std::slice::from_raw_parts(self.lanes[i].v.cast::<f32>(), rows * cols) };
+        // SAFETY: the caller's promise.
+        let u = unsafe { std::slice::from_raw_parts(buffers.v.cast::<f32>(), rows * cols) };
         if rows > cols {
-            let to = &mut w.x[..rows * cols];
-            transpose::transpose(self.build, u, Place::dense(rows, cols), to, rows, false);
+            let to = &mut self.x[..rows * cols];
+            transpose::transpose(build, u, Rectangle::dense(rows, cols), to, rows);
         } else {
-            w.x[..rows * cols].copy_from_slice(u);
+            self.x[..rows * cols].copy_from_slice(u);
         }
-        orthogonalise(&mut self.pool, self.build, w, m, n)?;
-        let size = 0.2 * (n as f64).sqrt() * self.options.muon_scale;
-        let (step, decay) = ((rate * size) as f32, (rate * p.weight_decay) as f32);
+        self.orthogonalise(pool, build, m, n)?;
+        let size = 0.2 * (n as f64).sqrt() * s;
+        let (step, decay) = ((rate * size) as f32, (rate * weight_decay) as f32);
         let x = if rows > cols {
-            let to = &mut w.next[..m * n];
-            transpose::transpose(self.build, &w.x[..m * n], Place::dense(m, n), to, m, false);
-            &w.next
+            let to = &mut self.next[..m * n];
+            transpose::transpose(build, &self.x[..m * n], Rectangle::dense(m, n), to, m);
+            &self.next
         } else {
-            &w.x
+            &self.x
         };
-        // SAFETY: `bind` vouches for the lane.
-        let values = unsafe { std::slice::from_raw_parts_mut(self.lanes[i].p, rows * cols) };
+        // SAFETY: the caller's promise.
+        let values = unsafe { std::slice::from_raw_parts_mut(buffers.p, rows * cols) };
         values.iter_mut().zip(x).for_each(|(p, x)| *p -= decay * *p + step * x);
+        Ok(())
+    }
+
+    /// Orthogonalises the m × n matrix in `x`, m ≤ n.
+    fn orthogonalise(&mut self, pool: &mut Pool, build: Build, m: usize, n: usize) -> Result<()> {
+        let Self { x, square, poly, next, packed } = self;
+        let (x, next) = (&mut x[..m * n], &mut next[..m * n]);
+        let (square, poly) = (&mut square[..m * m], &mut poly[..m * m]);
+        let norm = reduce::dot(build, x, x).sqrt();
+        let scale = (1.0 / (norm + 1e-7)) as f32;
+        x.iter_mut().for_each(|x| *x *= scale);
+        for _ in 0..ROUNDS {
+            packed.gram(pool, build, [m, n], x, square)?;
+            // The square of a symmetric matrix is symmetric to the bit.
+            packed.product(pool, build, [m, m, m], [square, square], Extent::Symmetric, poly)?;
+            combine(pool, poly, square, |p, s| B * s + C * p)?;
+            packed.product(pool, build, [m, m, n], [poly, x], Extent::Full, next)?;
+            combine(pool, x, next, |x, y| A * x + y)?;
+        }
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::optim::{Method, ModelSpec, Options, ParamSpec};
+    use crate::optim::{Method, ModelSpec, Optimizer, Options, ParamSpec};
     use crate::tensor::DType;
 
     /// With no decay the step itself must be a nearly orthogonal matrix of AdamW's size.

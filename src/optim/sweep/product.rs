@@ -4,16 +4,17 @@
 //! each sum. Blocks, threads and instruction sets decide when a term is added, never in which
 //! order, so all of them give the bits of three plain loops.
 //!
+//! This is why the products are our own: libraries of matrix products (`gemm`, `matrixmultiply`)
+//! fuse multiplication and addition where the processor can, and choose the order of terms by its
+//! caches, so that their bits differ between processors and thread counts.
+//!
 //! *block*: the rows of a left factor, `ROWS` at a time, stored `[k][ROWS]`. *panel*: the columns
 //! of a right factor, `COLUMNS` at a time, stored `[k][COLUMNS]`. What a matrix lacks to the last
 //! block or panel is 0.
 
 use crate::error::Result;
-use crate::optim::kernel::Build;
-use crate::optim::optimizer::step::Slots;
-#[cfg(target_arch = "x86_64")]
-use crate::optim::options::Isa;
-use crate::optim::pool::Pool;
+use crate::optim::kernel::simd::{Build, multiversion};
+use crate::optim::pool::{DisjointSlice, Pool};
 
 /// Rows of a block: with `COLUMNS` the sums that fill the registers of AVX2.
 const ROWS: usize = 6;
@@ -59,17 +60,17 @@ fn pack_rows(
     into: &mut Vec<f32>,
 ) -> Result<()> {
     let n_packs = m.div_ceil(width);
-    let slots = Slots::new(room(into, n_packs * width * k));
+    let slice = DisjointSlice::new(room(into, n_packs * width * k));
     pool.run(n_packs, &|_, item| {
         // SAFETY: items have their own packs.
-        let pack = unsafe { slots.at(item * width * k, width * k) };
+        let pack = unsafe { slice.at(item * width * k, width * k) };
         for i in 0..width {
             let row = item * width + i;
-            let places = pack[i..].iter_mut().step_by(width);
+            let column = pack[i..].iter_mut().step_by(width);
             if row < m {
-                places.zip(&x[row * k..(row + 1) * k]).for_each(|(p, x)| *p = *x);
+                column.zip(&x[row * k..(row + 1) * k]).for_each(|(p, x)| *p = *x);
             } else {
-                places.for_each(|p| *p = 0.0);
+                column.for_each(|p| *p = 0.0);
             }
         }
     })
@@ -78,10 +79,10 @@ fn pack_rows(
 /// Columns of the `k` × `n` matrix `x`, `COLUMNS` at a time, stored `[k][COLUMNS]`.
 fn pack_columns(pool: &mut Pool, x: &[f32], [k, n]: [usize; 2], into: &mut Vec<f32>) -> Result<()> {
     let n_packs = n.div_ceil(COLUMNS);
-    let slots = Slots::new(room(into, n_packs * COLUMNS * k));
+    let slice = DisjointSlice::new(room(into, n_packs * COLUMNS * k));
     pool.run(n_packs, &|_, item| {
         // SAFETY: items have their own packs.
-        let pack = unsafe { slots.at(item * COLUMNS * k, COLUMNS * k) };
+        let pack = unsafe { slice.at(item * COLUMNS * k, COLUMNS * k) };
         let (first, width) = (item * COLUMNS, COLUMNS.min(n - item * COLUMNS));
         for (to, row) in pack.chunks_exact_mut(COLUMNS).zip(x.chunks_exact(n)) {
             to[..width].copy_from_slice(&row[first..first + width]);
@@ -104,22 +105,9 @@ fn tile_body(block: &[f32], panel: &[f32], sum: &mut [[f32; COLUMNS]; ROWS]) {
     *sum = s;
 }
 
-fn tile(build: Build, block: &[f32], panel: &[f32], sum: &mut [[f32; COLUMNS]; ROWS]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn avx2(block: &[f32], panel: &[f32], sum: &mut [[f32; COLUMNS]; ROWS]) {
-            tile_body(block, panel, sum);
-        }
-        // The compiler keeps the sums of this loop in AVX2's registers, but not in AVX-512's.
-        if matches!(build.isa(), Isa::Avx2 | Isa::Avx512) {
-            // SAFETY: both builds exist only where the processor has AVX2.
-            return unsafe { avx2(block, panel, sum) };
-        }
-    }
-    let _ = build;
-    tile_body(block, panel, sum);
-}
+// The compiler keeps the sums of this loop in AVX2's registers, but not in AVX-512's.
+multiversion!(avx2 only tile = tile_body,
+    (block: &[f32], panel: &[f32], sum: &mut [[f32; COLUMNS]; ROWS]));
 
 /// The factors of one product, ready to be multiplied.
 struct Job<'a> {
@@ -127,7 +115,7 @@ struct Job<'a> {
     blocks: &'a [f32],
     panels: &'a [f32],
     shape: [usize; 3],
-    out: Slots<f32>,
+    out: DisjointSlice<f32>,
 }
 
 impl Job<'_> {
@@ -135,7 +123,7 @@ impl Job<'_> {
     ///
     /// # Safety
     /// Nobody else may use these elements meanwhile.
-    unsafe fn part(&self, first: usize, panel: usize) {
+    unsafe fn multiply_rows(&self, first: usize, panel: usize) {
         let [m, k, n] = self.shape;
         let (left, width) = (panel * COLUMNS, COLUMNS.min(n - panel * COLUMNS));
         let end = (first + ITEM_ROWS).min(m);
@@ -178,28 +166,28 @@ fn multiply(
         return Ok(());
     }
     let (blocks, panels) = (&packed.blocks[..], &packed.panels[..]);
-    let job = Job { build, blocks, panels, shape, out: Slots::new(&mut out[..m * n]) };
+    let job = Job { build, blocks, panels, shape, out: DisjointSlice::new(&mut out[..m * n]) };
     let tall = m.div_ceil(ITEM_ROWS);
     pool.run(tall * n.div_ceil(COLUMNS), &|_, item| {
         let (first, panel) = (item % tall * ITEM_ROWS, item / tall);
         if extent == Extent::Full || first < (panel + 1) * COLUMNS {
             // SAFETY: items have their own elements.
-            unsafe { job.part(first, panel) };
+            unsafe { job.multiply_rows(first, panel) };
         }
     })?;
     if extent == Extent::Symmetric { mirror(pool, &mut out[..m * n], m) } else { Ok(()) }
 }
 
-/// Copies what lies above the diagonal of an `n` × `n` matrix to the places below it.
+/// Copies what lies above the diagonal of an `n` × `n` matrix below it.
 fn mirror(pool: &mut Pool, x: &mut [f32], n: usize) -> Result<()> {
-    let slots = Slots::new(x);
+    let slice = DisjointSlice::new(x);
     pool.run(n.div_ceil(ITEM_ROWS), &|_, item| {
         let (first, end) = (item * ITEM_ROWS, ((item + 1) * ITEM_ROWS).min(n));
         for j in 0..end {
             for i in first.max(j + 1)..end {
                 // SAFETY: items write rows of their own below the diagonal, and read above it,
                 // where nobody writes.
-                unsafe { slots.at(i * n + j, 1)[0] = slots.at(j * n + i, 1)[0] };
+                unsafe { slice.at(i * n + j, 1)[0] = slice.at(j * n + i, 1)[0] };
             }
         }
     })
@@ -244,11 +232,11 @@ pub(in crate::optim) fn combine(
     f: impl Fn(f32, f32) -> f32 + Sync,
 ) -> Result<()> {
     let len = x.len().min(y.len());
-    let slots = Slots::new(&mut x[..len]);
+    let slice = DisjointSlice::new(&mut x[..len]);
     pool.run(len.div_ceil(STRETCH), &|_, item| {
         let (at, n) = (item * STRETCH, STRETCH.min(len - item * STRETCH));
         // SAFETY: items have their own elements.
-        let x = unsafe { slots.at(at, n) };
+        let x = unsafe { slice.at(at, n) };
         x.iter_mut().zip(&y[at..at + n]).for_each(|(x, y)| *x = f(*x, *y));
     })
 }
@@ -256,7 +244,7 @@ pub(in crate::optim) fn combine(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::kernel::builds_here;
+    use crate::optim::kernel::simd::builds_here;
 
     fn numbers(n: usize, seed: usize) -> Vec<f32> {
         (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1013) as f32 / 509.0 - 1.0).collect()
@@ -279,7 +267,7 @@ mod tests {
         x.iter().map(|x| x.to_bits()).collect()
     }
 
-    fn turned(x: &[f32], [m, k]: [usize; 2]) -> Vec<f32> {
+    fn transposed(x: &[f32], [m, k]: [usize; 2]) -> Vec<f32> {
         (0..k * m).map(|e| x[e % m * k + e / m]).collect()
     }
 
@@ -302,7 +290,7 @@ mod tests {
                     assert_eq!(bits(&out), bits(&want), "{build:?} {m} {k} {n}");
                     let mut gram = vec![f32::NAN; m * m];
                     packed.gram(&mut pool, build, [m, k], &a, &mut gram).unwrap();
-                    let want = plain([m, k, m], &a, &turned(&a, [m, k]));
+                    let want = plain([m, k, m], &a, &transposed(&a, [m, k]));
                     assert_eq!(bits(&gram), bits(&want), "{build:?} {m} {k}");
                     let mut square = vec![f32::NAN; m * m];
                     let (factors, half) = ([&gram[..], &gram[..]], Extent::Symmetric);

@@ -7,7 +7,7 @@
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{Attributes, Result, each, input, output, require, rows_per_part};
+use super::kernel::{KernelAttributes, KernelResult, each, input, output, require, rows_per_part};
 
 /// The prime 2³¹ − 1.
 pub(super) const P: i64 = (1 << 31) - 1;
@@ -35,7 +35,7 @@ fn hash(start: u64) -> i64 {
 }
 
 /// y = x · m / (1 − ratio)        dx = dy · m / (1 − ratio), with the same m
-pub(super) fn dropout(cx: &ComputeContext, attributes: &Attributes) -> Result {
+pub(super) fn dropout(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
     input!(cx, 0, f32 => x);
     input!(cx, 1, i64 => seed);
     let ((dims, x), (_, seed)) = (x, seed);

@@ -2,7 +2,7 @@
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{Attributes, Result, each, input, output, refuse, require};
+use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
 use super::math;
 
 /// The table is walked in at most this many blocks of rows.
@@ -11,7 +11,7 @@ const BLOCKS: usize = 64;
 /// y = table[ids]        dtable[id] = Σ over the places of id: dy
 ///
 /// Each block of the table is cleared and filled by one thread, in the order of `ids`.
-pub(super) fn embedding_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     input!(cx, 0, i64 => ids);
     input!(cx, 1, f32 => rows);
     input!(cx, 2, f32 => table);
@@ -20,7 +20,7 @@ pub(super) fn embedding_grad(cx: &ComputeContext, _: &Attributes) -> Result {
     let (height, width) = (dims[0], dims[1] as usize);
     require(ids.len() * width == rows.len(), "not one row per id")?;
     if let Some(id) = ids.iter().find(|&&id| !(-height..height).contains(&id)) {
-        return Err(refuse(&format!("id {id} is not in a table of {height} rows")));
+        return Err(error(&format!("id {id} is not in a table of {height} rows")));
     }
     output!(cx, 0, dims => out);
     let Some(out) = out else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! The same operators in ONNX's own: what the runtime runs where no kernel is registered.
+//! The same operators as model-local functions of standard operators: what the runtime runs where no
+//! kernel is registered.
 
 use crate::error::{Error, Result};
 use crate::onnx::Graph;
@@ -7,9 +8,9 @@ use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetId
 use super::DOMAIN;
 use super::dropout::{A, C, P, ROUNDS};
 
-/// Gives a graph what its nodes of the domain `mmopt` need to run anywhere: the domain's import,
-/// and each operator's form in standard operators of the graph's own opset (13 or newer). Without
-/// such nodes the import goes.
+/// Adds to a graph what its nodes of the domain `mmopt` need to run anywhere: the domain's import,
+/// and each operator as a function of standard operators of the graph's opset (13 or newer).
+/// Without such nodes the import is removed.
 ///
 /// # Errors
 /// [`crate::Kind::Unsupported`] for a node of the domain that no kernel implements, or an older
@@ -100,7 +101,7 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
     })
 }
 
-/// Nodes of a function in the making; values go by name.
+/// Nodes of a function under construction; values are identified by name.
 struct Body {
     opset: i64,
     nodes: Vec<NodeProto>,

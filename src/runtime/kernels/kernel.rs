@@ -1,5 +1,5 @@
-//! What the kernels share: access to inputs and outputs, work in parts on the session's threads, and
-//! the guard against panics, one of which would end the process if it reached the runtime.
+//! What kernels share: access to inputs and outputs, work in parts on the session's threads, and the
+//! guard against panics, which would end the process if they reached the runtime.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ort::operator::ComputeContext;
 
 /// The result of a kernel.
-pub(super) type Result<T = ()> = ort::Result<T>;
+pub(super) type KernelResult<T = ()> = ort::Result<T>;
 
-/// Attributes of the cross-entropy and of dropout; zero for the operators that have none.
+/// Attributes of the cross-entropies and of dropout; zero for the other operators.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Attributes {
+pub(super) struct KernelAttributes {
     pub(super) ignore_index: i64,
     pub(super) label_smoothing: f32,
     pub(super) ratio: f32,
@@ -21,19 +21,19 @@ pub(super) struct Attributes {
 
 pub(super) const DEFECT: &str = "the kernel failed; this is a defect of the library";
 
-/// Runs `work`; `Err` if it panicked. What it wrote is then thrown away with the run.
+/// Runs `work`; `Err` if it panicked. The run then fails, and its outputs are discarded.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ()> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| ())
 }
 
-/// An error with a text for people.
-pub(super) fn refuse(text: &str) -> ort::Error {
+/// An error with this text.
+pub(super) fn error(text: &str) -> ort::Error {
     ort::Error::new(text)
 }
 
 /// Checks a condition between the shapes of inputs.
-pub(super) fn require(holds: bool, text: &str) -> Result {
-    if holds { Ok(()) } else { Err(refuse(text)) }
+pub(super) fn require(holds: bool, text: &str) -> KernelResult {
+    if holds { Ok(()) } else { Err(error(text)) }
 }
 
 /// An input that the schema requires.
@@ -57,11 +57,12 @@ macro_rules! output {
 pub(super) use {input, output};
 
 pub(super) fn missing(i: usize) -> ort::Error {
-    refuse(&format!("input {i} is missing"))
+    error(&format!("input {i} is missing"))
 }
 
-/// Says to a race detector what the runtime sees to by means that it does not see: what was written
-/// before parts are handed to other threads comes before what these do. Nothing in other builds.
+/// Tells a race detector about an order that the runtime guarantees by means that the detector does
+/// not see: writes before parts go to other threads happen before the work of these threads. Other
+/// builds compile it to nothing.
 mod handover {
     #[cfg(race_detector)]
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,13 +71,13 @@ mod handover {
     static N: AtomicUsize = AtomicUsize::new(0);
 
     #[inline]
-    pub(super) fn given() {
+    pub(super) fn release() {
         #[cfg(race_detector)]
         N.fetch_add(1, Ordering::Release);
     }
 
     #[inline]
-    pub(super) fn taken() {
+    pub(super) fn acquire() {
         #[cfg(race_detector)]
         N.load(Ordering::Acquire);
     }
@@ -87,15 +88,15 @@ pub(super) fn each<T: Send>(
     cx: &ComputeContext,
     parts: Vec<T>,
     work: impl Fn(usize, T) + Sync + Send,
-) -> Result {
+) -> KernelResult {
     let slots: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-    // Counted by ourselves: what the parts wrote is seen behind the count, whatever the runtime's
-    // threads do, and a race detector sees that it is.
+    // An own count: it makes the writes of all parts visible here, whatever the runtime's threads
+    // do, and a race detector sees it.
     let (n_done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    handover::given();
+    handover::release();
     cx.par_for(slots.len(), 0, |i| {
-        // First of all, before anything of the caller's is looked at.
-        handover::taken();
+        // First of all, before any data of the caller is read.
+        handover::acquire();
         let run = || {
             let part = slots.get(i).and_then(|slot| slot.lock().ok()?.take());
             if let Some(part) = part {

@@ -6,11 +6,13 @@
 use ort::operator::ComputeContext;
 use ort::value::Shape;
 
-use super::kernel::{Attributes, Result, each, input, output, refuse, require, rows_per_part};
+use super::kernel::{
+    KernelAttributes, KernelResult, each, error, input, output, require, rows_per_part,
+};
 use super::math;
 
 /// Loss and log-sum-exp of each row.
-pub(super) fn cross_entropy(cx: &ComputeContext, attributes: &Attributes) -> Result {
+pub(super) fn cross_entropy(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
     input!(cx, 0, f32 => logits);
     input!(cx, 1, i64 => labels);
     let ((dims, logits), (label_dims, labels)) = (logits, labels);
@@ -37,7 +39,7 @@ pub(super) fn cross_entropy(cx: &ComputeContext, attributes: &Attributes) -> Res
     })
 }
 
-fn one_row(x: &[f32], label: i64, attributes: &Attributes) -> (f32, f32) {
+fn one_row(x: &[f32], label: i64, attributes: &KernelAttributes) -> (f32, f32) {
     let (lse, sum) = math::log_sum_exp(x);
     if label == attributes.ignore_index {
         return (0.0, lse);
@@ -52,7 +54,10 @@ fn one_row(x: &[f32], label: i64, attributes: &Attributes) -> (f32, f32) {
 }
 
 /// dx = drow · (softmax(x) - (1-ε) [class = y] - ε/c); 0 for rows to ignore.
-pub(super) fn cross_entropy_grad(cx: &ComputeContext, attributes: &Attributes) -> Result {
+pub(super) fn cross_entropy_grad(
+    cx: &ComputeContext,
+    attributes: &KernelAttributes,
+) -> KernelResult {
     input!(cx, 0, f32 => drows);
     input!(cx, 1, f32 => logits);
     input!(cx, 2, i64 => labels);
@@ -83,13 +88,18 @@ pub(super) fn cross_entropy_grad(cx: &ComputeContext, attributes: &Attributes) -
 }
 
 /// Checks shapes and labels; the number of classes.
-fn check(dims: &Shape, label_dims: &Shape, labels: &[i64], of: &Attributes) -> Result<usize> {
+fn check(
+    dims: &Shape,
+    label_dims: &Shape,
+    labels: &[i64],
+    of: &KernelAttributes,
+) -> KernelResult<usize> {
     require(dims.len() == 2, "logits have not two dimensions")?;
     require(label_dims[..] == dims[..1], "not one label per row of logits")?;
     let classes = dims[1];
     require(classes > 0, "no classes")?;
     match labels.iter().find(|&&l| l != of.ignore_index && !(0..classes).contains(&l)) {
-        Some(label) => Err(refuse(&format!("label {label} is not one of {classes} classes"))),
+        Some(label) => Err(error(&format!("label {label} is not one of {classes} classes"))),
         None => Ok(classes as usize),
     }
 }

@@ -23,12 +23,12 @@ macro_rules! builds {
                 fn avx2($($arg: $ty),*) $(-> $out)? {
                     $body($($arg),*)
                 }
-                match level() {
+                match isa() {
                     // SAFETY: the processor has these instructions.
-                    Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    Level::Base => {}
+                    Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    Isa::Base => {}
                 }
             }
             $body($($arg),*)
@@ -38,35 +38,35 @@ macro_rules! builds {
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Level {
+enum Isa {
     Avx512,
     Avx2,
     Base,
 }
 
 #[cfg(target_arch = "x86_64")]
-fn level() -> Level {
+fn isa() -> Isa {
     #[cfg(test)]
-    if let Some(level) = FORCED.with(std::cell::Cell::get) {
-        return level;
+    if let Some(isa) = FORCED.with(std::cell::Cell::get) {
+        return isa;
     }
     let wide = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512bw");
     if wide {
-        Level::Avx512
+        Isa::Avx512
     } else if is_x86_feature_detected!("avx2") {
-        Level::Avx2
+        Isa::Avx2
     } else {
-        Level::Base
+        Isa::Base
     }
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
 thread_local! {
     /// The build that tests of this thread use.
-    static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+    static FORCED: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
 }
 
 /// e^x to about one unit in the last place; 0 below -87.3, where f32 leaves its normal range, and
@@ -290,7 +290,7 @@ fn log_sum_exp_body(x: &[f32]) -> (f32, f64) {
         }
     }
     let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
-    // All -inf would give NaN below; the sum of nothing is what is meant.
+    // All -inf would give NaN below; the result is that of an empty sum.
     let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
     let (mut sum, mut plain) = (0f64, 0f64);
     for block in x.chunks(2048) {

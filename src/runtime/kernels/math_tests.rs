@@ -40,10 +40,10 @@ fn every_build_gives_the_same_bits() {
         out.push(vec![lse, sum as f32]);
         out.concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
     };
-    let native = level();
+    let native = isa();
     let expected = run();
-    for forced in [Level::Base, Level::Avx2] {
-        if forced == Level::Avx2 && native == Level::Base {
+    for forced in [Isa::Base, Isa::Avx2] {
+        if forced == Isa::Avx2 && native == Isa::Base {
             println!("not run: no AVX2");
             continue;
         }

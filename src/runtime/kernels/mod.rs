@@ -12,8 +12,8 @@
 //! | `Dropout` | x, seed `[1]` i64 | y |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
-//! A node names all inputs and all outputs. The two cross-entropies have, and need, the attributes
-//! `ignore_index` (a label whose rows count nothing) and `label_smoothing` (0 to 1); `Dropout` has
+//! A node names all inputs and all outputs. The two cross-entropies require the attributes
+//! `ignore_index` (a label whose rows are ignored) and `label_smoothing` (0 to 1); `Dropout` has
 //! `ratio` (0 to 1, 1 excluded) and `salt`, a number of its own for each node. Of the table only
 //! the shape is read. y, dy and dx are like x.
 //!
@@ -43,7 +43,7 @@ use ort::operator::OperatorDomain;
 use super::api::wrap;
 use crate::error::Result;
 
-pub use crate::onnx::OWN_DOMAIN as DOMAIN;
+pub use crate::onnx::MMOPT_DOMAIN as DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {

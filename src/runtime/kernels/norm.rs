@@ -2,14 +2,14 @@
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{Attributes, Result, each, input, output, require};
+use super::kernel::{KernelAttributes, KernelResult, each, input, output, require};
 use super::math;
 
 /// Rows are walked in at most this many blocks; each sums its own share of dgamma and dbeta.
 const BLOCKS: usize = 64;
 
 /// y = x̂ · gamma + beta, x̂ = (x - mean) · inv over the last axis. Gives dx, dgamma, dbeta.
-pub(super) fn layer_norm_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn layer_norm_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     input!(cx, 0, f32 => dy);
     input!(cx, 1, f32 => x);
     input!(cx, 2, f32 => gamma);

@@ -1,21 +1,21 @@
-//! Gradients that need nothing but the elements of their own row.
+//! Kernels whose elements depend only on their own row.
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{Attributes, Result, each, input, output, require, rows_per_part};
+use super::kernel::{KernelAttributes, KernelResult, each, input, output, require, rows_per_part};
 use super::math;
 
 /// y = x · Φ(x), Φ the normal distribution
-pub(super) fn gelu(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn gelu(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     forward(cx, math::gelu)
 }
 
 /// y = x / (1 + e^(-2u)), u = √(2/π) (x + 0.044715 x³)
-pub(super) fn gelu_tanh(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn gelu_tanh(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     forward(cx, math::gelu_tanh)
 }
 
-fn forward(cx: &ComputeContext, work: fn(&mut [f32], &[f32])) -> Result {
+fn forward(cx: &ComputeContext, work: fn(&mut [f32], &[f32])) -> KernelResult {
     input!(cx, 0, f32 => x);
     let (dims, x) = x;
     output!(cx, 0, dims => y);
@@ -26,30 +26,30 @@ fn forward(cx: &ComputeContext, work: fn(&mut [f32], &[f32])) -> Result {
 }
 
 /// y = x · Φ(x)        dx = dy · (Φ(x) + x φ(x))
-pub(super) fn gelu_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn gelu_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     pointwise(cx, math::gelu_grad)
 }
 
 /// The tanh form of GELU.
-pub(super) fn gelu_tanh_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn gelu_tanh_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     pointwise(cx, math::gelu_tanh_grad)
 }
 
 /// y = softmax(x)        dx = y · (dy - Σ dy · y)
-pub(super) fn softmax_grad(cx: &ComputeContext, _: &Attributes) -> Result {
+pub(super) fn softmax_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     by_rows(cx, true, math::softmax_grad)
 }
 
-fn pointwise(cx: &ComputeContext, work: fn(&mut [f32], &[f32], &[f32])) -> Result {
+fn pointwise(cx: &ComputeContext, work: fn(&mut [f32], &[f32], &[f32])) -> KernelResult {
     by_rows(cx, false, move |dx, dy, x, _| work(dx, dy, x))
 }
 
-/// Hands out whole rows of the last axis, or single elements where rows do not matter.
+/// Work in parts of whole rows of the last axis, or of single elements where rows do not matter.
 fn by_rows(
     cx: &ComputeContext,
     whole: bool,
     work: impl Fn(&mut [f32], &[f32], &[f32], usize) + Sync + Send,
-) -> Result {
+) -> KernelResult {
     input!(cx, 0, f32 => dy);
     input!(cx, 1, f32 => x);
     let ((dy_dims, dy), (dims, x)) = (dy, x);

@@ -6,7 +6,7 @@ use ort::operator::{
 };
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
-use super::kernel::{Attributes, DEFECT, Result, guarded, refuse};
+use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, guarded};
 use super::{dropout, embedding, loss, norm, pointwise};
 
 /// Shape of an output in terms of an input's.
@@ -18,15 +18,15 @@ pub(super) enum Dims {
     Outer(usize),
 }
 
-/// One operator: a row of the table.
-pub(super) struct Row {
+/// One operator with its kernel: a row of the table.
+pub(super) struct KernelDef {
     pub(super) name: &'static str,
     inputs: &'static [Type],
     outputs: &'static [Dims],
-    compute: fn(&ComputeContext, &Attributes) -> Result,
+    compute: fn(&ComputeContext, &KernelAttributes) -> KernelResult,
 }
 
-impl Row {
+impl KernelDef {
     /// How many outputs a node has; none may be left out.
     #[cfg(test)]
     pub(super) fn outputs(&self) -> usize {
@@ -38,51 +38,61 @@ use Dims::{Like, Outer};
 use Type::{Float32 as F, Int64 as I};
 
 /// All operators; outputs are f32 throughout.
-pub(super) static ROWS: &[Row] = &[
-    Row {
+pub(super) static ROWS: &[KernelDef] = &[
+    KernelDef {
         name: "LayerNormGrad",
         inputs: &[F, F, F, F, F],
         outputs: &[Like(1), Like(2), Like(2)],
         compute: norm::layer_norm_grad,
     },
-    Row { name: "Gelu", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu },
-    Row { name: "GeluTanh", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu_tanh },
-    Row { name: "GeluGrad", inputs: &[F, F], outputs: &[Like(1)], compute: pointwise::gelu_grad },
-    Row {
+    KernelDef { name: "Gelu", inputs: &[F], outputs: &[Like(0)], compute: pointwise::gelu },
+    KernelDef {
+        name: "GeluTanh",
+        inputs: &[F],
+        outputs: &[Like(0)],
+        compute: pointwise::gelu_tanh,
+    },
+    KernelDef {
+        name: "GeluGrad",
+        inputs: &[F, F],
+        outputs: &[Like(1)],
+        compute: pointwise::gelu_grad,
+    },
+    KernelDef {
         name: "GeluTanhGrad",
         inputs: &[F, F],
         outputs: &[Like(1)],
         compute: pointwise::gelu_tanh_grad,
     },
-    Row {
+    KernelDef {
         name: "SoftmaxGrad",
         inputs: &[F, F],
         outputs: &[Like(1)],
         compute: pointwise::softmax_grad,
     },
-    Row {
+    KernelDef {
         name: "CrossEntropy",
         inputs: &[F, I],
         outputs: &[Outer(0), Outer(0)],
         compute: loss::cross_entropy,
     },
-    Row {
+    KernelDef {
         name: "CrossEntropyGrad",
         inputs: &[F, F, I, F],
         outputs: &[Like(1)],
         compute: loss::cross_entropy_grad,
     },
-    Row {
+    KernelDef {
         name: "EmbeddingGrad",
         inputs: &[I, F, F],
         outputs: &[Like(2)],
         compute: embedding::embedding_grad,
     },
-    Row { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
+    KernelDef { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 
-/// A row as the runtime's binding wants it.
-pub(super) struct Op(pub(super) &'static Row);
+/// A row in the form of the binding crate.
+pub(super) struct Op(pub(super) &'static KernelDef);
 
 impl Operator for Op {
     type Kernel<'attr> = BoxedKernel<'attr>;
@@ -100,9 +110,12 @@ impl Operator for Op {
         self.0.outputs.iter().map(|_| OperatorOutput::required(F))
     }
 
-    fn create_kernel<'attr>(&self, info: &KernelContext<'attr>) -> Result<BoxedKernel<'attr>> {
+    fn create_kernel<'attr>(
+        &self,
+        info: &KernelContext<'attr>,
+    ) -> KernelResult<BoxedKernel<'attr>> {
         let row = self.0;
-        let attributes = Attributes {
+        let attributes = KernelAttributes {
             ignore_index: info.get("ignore_index").unwrap_or(0),
             label_smoothing: info.get("label_smoothing").unwrap_or(0.0),
             ratio: info.get("ratio").unwrap_or(0.0),
@@ -110,17 +123,17 @@ impl Operator for Op {
         };
         Ok(Box::new(move |cx: &ComputeContext| {
             guarded(|| (row.compute)(cx, &attributes))
-                .unwrap_or_else(|_| Err(refuse(DEFECT)))
-                .map_err(|e| refuse(&format!("mmopt.{}: {}", row.name, e.message())))
+                .unwrap_or_else(|_| Err(error(DEFECT)))
+                .map_err(|e| error(&format!("mmopt.{}: {}", row.name, e.message())))
         }))
     }
 
-    fn infer_shape(&self, cx: &mut ShapeInferenceContext) -> Result {
+    fn infer_shape(&self, cx: &mut ShapeInferenceContext) -> KernelResult {
         guarded(|| infer(self.0, cx)).unwrap_or(Ok(()))
     }
 }
 
-fn infer(row: &Row, cx: &mut ShapeInferenceContext) -> Result {
+fn infer(row: &KernelDef, cx: &mut ShapeInferenceContext) -> KernelResult {
     let inputs = cx.inputs();
     for (i, rule) in row.outputs.iter().enumerate() {
         let (Like(from) | Outer(from)) = *rule;

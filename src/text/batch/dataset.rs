@@ -2,61 +2,77 @@
 
 use crate::text::corpus::examples::{Corpus, TextTask};
 use crate::text::corpus::labels::LabelMap;
-use crate::text::tokenizer::tokenize::{Encoding, Tokenizer};
+use crate::text::tokenizer::encoding::Encoding;
+use crate::text::tokenizer::tokenize::Tokenizer;
+use std::sync::Arc;
 
-/// What an item teaches.
+/// The label that losses and metrics leave out, as in PyTorch's `ignore_index`.
+pub(crate) const IGNORE_INDEX: i64 = -100;
+
+/// What a model is to predict for a sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
-    /// Nothing: the example has no label.
+    /// The example has no label.
     None,
     /// The class of a text.
     Class(u32),
-    /// A tag for each token; -100 is left out of the loss.
+    /// A tag for each token; -100 where a token has none.
     Tags(Vec<i64>),
-    /// First and last token of the answer. Without an answer in the item both are 0 where the
-    /// architecture has a first token to point to, else -100.
+    /// First and last token of the answer. Without an answer in the sequence both are 0 where
+    /// the tokenizer puts `[CLS]` or `<s>` first, else -100.
     Span(i64, i64),
-    /// Each next token.
+    /// The next token at each position (causal language modelling).
     NextToken,
-    /// Hidden tokens, chosen anew in each epoch.
+    /// Masked tokens, chosen anew in each epoch (masked language modelling).
     MaskedTokens,
 }
 
-/// One sequence of tokens.
+/// One sequence of tokens: an example, a window of one, or a block of packed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
-    /// The example of the corpus (the number of the block, for packed text).
+    /// The index of its example in the corpus; for packed text, of the block.
     pub example: usize,
     /// Token ids with special tokens, without padding.
     pub ids: Vec<u32>,
     /// Token types, as many as ids.
     pub type_ids: Vec<u32>,
-    /// What it teaches.
+    /// What is to be predicted.
     pub target: Target,
-    /// Questions: bytes of the context for each token of it, (0, 0) for others. Else empty.
-    pub offsets: Vec<(usize, usize)>,
-    /// Tokens: the word that begins at each token. Else empty.
+    /// Question answering: the context and where its tokens stand in it.
+    pub context: Option<Arc<AnswerContext>>,
+    /// Token classification: the word whose first token this is, for each token. Empty for other
+    /// tasks.
     pub words: Vec<Option<u32>>,
-    /// Tokens that were cut off.
+    /// Number of tokens that were cut off.
     pub truncated: usize,
 }
 
 impl Sequence {
     pub(crate) fn new(example: usize, encoding: Encoding, target: Target) -> Self {
         let Encoding { ids, type_ids, truncated, .. } = encoding;
-        Self { example, ids, type_ids, target, offsets: Vec::new(), words: Vec::new(), truncated }
+        Self { example, ids, type_ids, target, context: None, words: Vec::new(), truncated }
     }
 }
 
-/// How tokens are hidden from a masked language model.
+/// The context of a question, and which of a sequence's tokens stand for which part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerContext {
+    /// The context.
+    pub text: Arc<str>,
+    /// For each token of the sequence its bytes `start..end` in `text`; (0, 0) for tokens of the
+    /// question and special tokens.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+/// How tokens are masked for a masked language model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Masking {
     pub(crate) mask_id: u32,
     pub(crate) vocab_size: usize,
-    pub(crate) share: f64,
-    /// Ids that are never hidden.
-    pub(crate) kept: Vec<u32>,
+    pub(crate) mlm_probability: f64,
+    /// Ids that are never masked.
+    pub(crate) never_masked: Vec<u32>,
 }
 
 /// Encoded examples of one corpus for one model. Made by [`Dataset::encode`].
@@ -101,27 +117,27 @@ impl Dataset {
         &self.labels
     }
 
-    /// The items.
+    /// The sequences, in the order of the examples.
     pub fn sequences(&self) -> &[Sequence] {
         &self.sequences
     }
 
-    /// Number of items.
+    /// Number of sequences.
     pub fn len(&self) -> usize {
         self.sequences.len()
     }
 
-    /// True without items.
+    /// True without sequences.
     pub fn is_empty(&self) -> bool {
         self.sequences.is_empty()
     }
 
-    /// Greatest number of tokens of an item.
+    /// Greatest number of tokens of a sequence.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// What short items are filled with.
+    /// The id that pads short sequences.
     pub fn pad_id(&self) -> u32 {
         self.pad_id
     }
@@ -129,11 +145,6 @@ impl Dataset {
     /// Whether batches carry `token_type_ids`.
     pub fn has_token_types(&self) -> bool {
         self.token_types
-    }
-
-    /// Items that lost tokens to the greatest length.
-    pub fn truncated_sequences(&self) -> usize {
-        self.sequences.iter().filter(|i| i.truncated > 0).count()
     }
 
     pub(crate) fn masking(&self) -> Option<&Masking> {

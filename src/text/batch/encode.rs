@@ -1,53 +1,59 @@
-//! Encoding a corpus: from examples to items of token ids, in parallel, in order.
+//! Encoding a corpus: from examples to sequences of token ids, in parallel, in order.
 
 use crate::error::{Context, Error, Result};
-use crate::text::batch::collate::IGNORE_INDEX;
-use crate::text::batch::dataset::{Dataset, Masking, Sequence, Target};
+use crate::text::batch::dataset::{
+    AnswerContext, Dataset, IGNORE_INDEX, Masking, Sequence, Target,
+};
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::tokenizer::encoding::{Encoding, Truncation};
 use crate::text::tokenizer::style::SpecialToken;
-use crate::text::tokenizer::tokenize::{Encoding, Tokenizer, Truncation};
+use crate::text::tokenizer::tokenize::Tokenizer;
 use std::borrow::Cow;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Examples that a thread takes at once; no more are encoded on the caller's thread.
+/// Examples that a thread takes at once. Up to this many are encoded on the caller's thread.
 const BLOCK: usize = 32;
 
-/// What a language model learns.
+/// What a language model predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Objective {
     /// The next token; the loss shifts the labels.
     #[default]
     Causal = 0,
-    /// Hidden tokens; needs a tokenizer with a mask token.
+    /// Masked tokens; needs a tokenizer with a mask token.
     Masked = 1,
 }
 
 /// How a corpus is encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodeOptions {
-    /// Greatest number of tokens of an item; `None` (default): the tokenizer's.
+    /// Greatest number of tokens of a sequence; `None` (default): the tokenizer's.
     pub max_length: Option<usize>,
-    /// What is cut of long texts (classification). Default: the longer one.
+    /// Which text is truncated (classification). Default: the longer one.
     pub truncation: Truncation,
-    /// Whether batches carry `token_type_ids`; `None` (default): as the style has it.
+    /// Whether batches have `token_type_ids`; `None` (default): as the tokenizer's files say.
     pub token_types: Option<bool>,
-    /// What parts the two texts of a pair where framing puts nothing between them (GPT-2): it is
-    /// appended to the first. Default: a line feed.
+    /// Appended to the first text of a pair where the tokenizer puts no special token between the
+    /// two (GPT-2). Default: a line feed.
     pub separator: String,
-    /// Language: next or hidden tokens. Default: next.
+    /// Language modelling: next or masked tokens. Default: next.
     pub objective: Objective,
-    /// Language: documents are joined and cut into blocks of `max_length` (default), else each
-    /// is an item of its own.
+    /// Language modelling: documents are joined and cut into blocks of `max_length` (default),
+    /// else each is a sequence of its own.
     pub pack: bool,
-    /// Language: share of tokens to hide, above 0 and up to 1. Default: 0.15.
+    /// Masked language modelling: the probability that a token is masked, above 0 and up to 1.
+    /// Default: 0.15.
     pub mlm_probability: f64,
-    /// Questions: a long context becomes several items that overlap (for evaluation), else one
-    /// (default, for training): the one with the most room around the answer.
+    /// Question answering: a long context becomes several sequences that overlap (for
+    /// evaluation), else one (default, for training): the one with the most context around the
+    /// answer.
     pub all_windows: bool,
-    /// Questions: tokens of overlap between windows. Default: 64, at most half of the room.
+    /// Question answering: tokens that neighbouring windows share. Default: 64; at most half of
+    /// the window's context.
     pub overlap: usize,
 }
 
@@ -68,24 +74,25 @@ impl Default for EncodeOptions {
 }
 
 impl Dataset {
-    /// Encodes every example. Items stand in the order of the examples.
+    /// Encodes every example. Sequences are in the order of the examples.
     ///
-    /// More than 32 examples are encoded on a thread for each core, which end with the call.
+    /// More than 32 examples are encoded on one thread for each core; the threads end with the
+    /// call.
     ///
-    /// Errors: an empty corpus; a `max_length` without room beside the special tokens; a masked
-    /// objective without a mask token; with the index of the example where one fails.
+    /// Errors: an empty corpus; a `max_length` that leaves no room beside the special tokens; a
+    /// masked objective without a mask token. The error of an example names its index.
     pub fn encode(corpus: &Corpus, tokenizer: &Tokenizer, options: &EncodeOptions) -> Result<Self> {
         if corpus.is_empty() {
             return Err(Error::invalid("the corpus has no examples"));
         }
         let masking = masking(corpus, tokenizer, options)?;
         let max_length = options.max_length.unwrap_or(tokenizer.model_max_length());
-        let copy = (corpus.len() > BLOCK).then(|| tokenizer.remembering());
+        let cached = (corpus.len() > BLOCK).then(|| tokenizer.with_cache());
         let encoder =
-            Encoder { tokenizer: copy.as_ref().unwrap_or(tokenizer), options, max_length };
-        let items = encoder.all(corpus)?;
+            Encoder { tokenizer: cached.as_ref().unwrap_or(tokenizer), options, max_length };
+        let sequences = encoder.all(corpus)?;
         let token_types = options.token_types.unwrap_or(tokenizer.has_token_types());
-        Ok(Dataset::from_parts(corpus, tokenizer, items, max_length, token_types, masking))
+        Ok(Dataset::from_parts(corpus, tokenizer, sequences, max_length, token_types, masking))
     }
 }
 
@@ -106,21 +113,21 @@ fn masking(
     let mask_id = tokenizer.special_token_id(SpecialToken::Mask).ok_or_else(|| {
         Error::invalid("the tokenizer has no mask token; use the causal objective")
     })?;
-    let framing = [
-        SpecialToken::Pad,
-        SpecialToken::Cls,
-        SpecialToken::Sep,
-        SpecialToken::Bos,
-        SpecialToken::Eos,
-    ];
-    let kept = framing.into_iter().filter_map(|s| tokenizer.special_token_id(s)).collect();
+    use SpecialToken::{Bos, Cls, Eos, Pad, Sep};
+    let ids = [Pad, Cls, Sep, Bos, Eos].map(|token| tokenizer.special_token_id(token));
+    let never_masked = ids.into_iter().flatten().collect();
     let vocab_size = tokenizer.vocab_size();
-    Ok(Some(Masking { mask_id, vocab_size, share: options.mlm_probability, kept }))
+    Ok(Some(Masking {
+        mask_id,
+        vocab_size,
+        mlm_probability: options.mlm_probability,
+        never_masked,
+    }))
 }
 
 /// `f` of each example with its index, in order; the error of the first that fails. The threads end
-/// with the call, and with them what the tokenizer remembers on each.
-fn each<T: Send>(
+/// with the call, and with them the tokenizer's cache on each.
+fn encode_each<T: Send>(
     examples: &[Example],
     f: impl Fn(usize, &Example) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
@@ -136,7 +143,7 @@ fn each<T: Send>(
             let block = block.iter().take(BLOCK).enumerate();
             let results: Result<Vec<T>> = block.map(|(i, e)| f(start + i, e)).collect();
             if results.is_err() {
-                // Blocks before this one are under way, those after it are of no use.
+                // Blocks before this one are being encoded, those after it are not needed.
                 next.store(examples.len(), Ordering::Relaxed);
             }
             blocks.push((start, results));
@@ -147,7 +154,7 @@ fn each<T: Send>(
     let mut blocks = thread::scope(|scope| {
         let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let threads: Vec<_> = (0..n_threads).filter_map(start).collect();
-        // Where the system gives no threads, the caller's does.
+        // Where no thread can be started, the caller's does the work.
         let own = if threads.is_empty() { work() } else { Vec::new() };
         let theirs = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
         theirs.flatten().chain(own).collect::<Vec<_>>()
@@ -171,15 +178,15 @@ impl Encoder<'_> {
         if corpus.task() == TextTask::LanguageModeling && self.options.pack {
             return self.blocks(corpus);
         }
-        let one = |i, example: &_| self.items(i, example).context(|| format!("example {i}"));
-        Ok(each(corpus.examples(), one)?.into_iter().flatten().collect())
+        let one = |i, example: &_| self.sequences(i, example).context(|| format!("example {i}"));
+        Ok(encode_each(corpus.examples(), one)?.into_iter().flatten().collect())
     }
 
-    fn items(&self, example: usize, from: &Example) -> Result<Vec<Sequence>> {
+    fn sequences(&self, example: usize, from: &Example) -> Result<Vec<Sequence>> {
         match from {
             Example::Text { text, pair, label } => {
                 let first = if pair.is_some() { self.first(text) } else { text.into() };
-                let encoding = self.plain(&first, pair.as_deref())?;
+                let encoding = self.encode(&first, pair.as_deref())?;
                 let target = label.map_or(Target::None, Target::Class);
                 Ok(vec![Sequence::new(example, encoding, target)])
             }
@@ -188,17 +195,17 @@ impl Encoder<'_> {
                 self.question(example, question, context, answers)
             }
             Example::Document(text) => {
-                let encoding = self.plain(text, None)?;
+                let encoding = self.encode(text, None)?;
                 Ok(vec![Sequence::new(example, encoding, self.language_target())])
             }
         }
     }
 
-    fn plain(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
+    fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
         self.tokenizer.encode(text, pair, self.max_length, self.options.truncation)
     }
 
-    /// The first text of a pair, parted from the second where framing does not do it.
+    /// The first text of a pair, with the separator where no special token follows it.
     fn first<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.tokenizer.added_tokens(true) {
             0 => format!("{text}{}", self.options.separator).into(),
@@ -213,7 +220,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// The first piece of each word carries the word's tag; the others are left out.
+    /// The first token of each word has the word's tag; the others have [`IGNORE_INDEX`].
     fn words(&self, example: usize, words: &[String], tags: &[u32]) -> Result<Sequence> {
         let encoding = self.tokenizer.encode_words(words, self.max_length)?;
         let mut last = None;
@@ -233,9 +240,9 @@ impl Encoder<'_> {
             [] => Target::None,
             _ => Target::Tags(first.iter().map(label).collect()),
         };
-        let mut item = Sequence::new(example, encoding, target);
-        item.words = first;
-        Ok(item)
+        let mut sequence = Sequence::new(example, encoding, target);
+        sequence.words = first;
+        Ok(sequence)
     }
 
     fn question(
@@ -249,16 +256,15 @@ impl Encoder<'_> {
         let first = self.first(question);
         let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
         let answer = answers.first();
-        let none = if self.tokenizer.special_token_id(SpecialToken::Cls).is_some() {
-            0
-        } else {
-            IGNORE_INDEX
-        };
-        let mut items = Vec::with_capacity(windows.len());
-        let mut rooms = Vec::with_capacity(windows.len());
+        let has_cls = self.tokenizer.special_token_id(SpecialToken::Cls).is_some();
+        let none = if has_cls { 0 } else { IGNORE_INDEX };
+        let mut sequences = Vec::with_capacity(windows.len());
+        // For each window that holds the answer, the tokens of context on its shorter side.
+        let mut margins = Vec::with_capacity(windows.len());
+        let text: Arc<str> = context.into();
         for window in windows {
             let span = answer.and_then(|a| span(&window, a.start, a.start + a.text.len()));
-            rooms.push(span.map(|(start, end)| {
+            margins.push(span.map(|(start, end)| {
                 let inside = |s: &Option<u32>| *s == Some(1);
                 let first = window.sequence_ids.iter().position(inside).unwrap_or(start);
                 let last = window.sequence_ids.iter().rposition(inside).unwrap_or(end);
@@ -270,28 +276,28 @@ impl Encoder<'_> {
             };
             let offsets =
                 window.offsets.iter().zip(&window.sequence_ids).map(context_only).collect();
-            let mut item = Sequence::new(example, window, Target::Span(start, end));
-            item.offsets = offsets;
-            items.push(item);
+            let mut sequence = Sequence::new(example, window, Target::Span(start, end));
+            sequence.context = Some(Arc::new(AnswerContext { text: text.clone(), offsets }));
+            sequences.push(sequence);
         }
         if !self.options.all_windows {
-            // The first of the greatest room; without an answer the first window.
-            let best = (0..rooms.len()).rev().max_by_key(|&i| rooms[i]).unwrap_or(0);
-            items = vec![items.swap_remove(best)];
+            // The first of the greatest margin; without an answer the first window.
+            let best = (0..margins.len()).rev().max_by_key(|&i| margins[i]).unwrap_or(0);
+            sequences = vec![sequences.swap_remove(best)];
         }
-        Ok(items)
+        Ok(sequences)
     }
 
-    /// Documents joined, each ended by the end (or separator) token, cut into equal blocks.
+    /// Documents joined, each followed by the end (or separator) token, cut into equal blocks.
     fn blocks(&self, corpus: &Corpus) -> Result<Vec<Sequence>> {
         let ids = |_, example: &Example| match example {
             Example::Document(text) => self.tokenizer.raw_ids(text),
             _ => Ok(Vec::new()),
         };
-        let documents: Vec<Vec<u32>> = each(corpus.examples(), ids)?;
+        let documents: Vec<Vec<u32>> = encode_each(corpus.examples(), ids)?;
         let id = |special| self.tokenizer.special_token_id(special);
-        let framed = self.tokenizer.added_tokens(false) == 2;
-        let (head, tail) = match (framed, id(SpecialToken::Cls), id(SpecialToken::Sep)) {
+        let has_cls_and_sep = self.tokenizer.added_tokens(false) == 2;
+        let (head, tail) = match (has_cls_and_sep, id(SpecialToken::Cls), id(SpecialToken::Sep)) {
             (true, Some(cls), Some(sep)) => (Some(cls), Some(sep)),
             _ => (None, None),
         };
@@ -300,24 +306,24 @@ impl Encoder<'_> {
             return Err(Error::invalid(format!("max_length {} leaves no room", self.max_length)));
         }
         let end = id(SpecialToken::Eos).or(tail);
-        let stream: Vec<u32> =
+        let joined: Vec<u32> =
             documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
-        let whole = |(i, chunk): (usize, &[u32])| {
+        let block = |(i, chunk): (usize, &[u32])| {
             let ids: Vec<u32> = head.into_iter().chain(chunk.iter().copied()).chain(tail).collect();
             let encoding = Encoding { type_ids: vec![0; ids.len()], ids, ..Default::default() };
             Sequence::new(i, encoding, self.language_target())
         };
-        let chunks = stream.chunks(room).filter(|c| c.len() >= 2).enumerate();
-        let items: Vec<Sequence> = chunks.map(whole).collect();
-        if items.is_empty() {
+        let chunks = joined.chunks(room).filter(|c| c.len() >= 2).enumerate();
+        let sequences: Vec<Sequence> = chunks.map(block).collect();
+        if sequences.is_empty() {
             return Err(Error::invalid("the corpus is too short for one block of two tokens"));
         }
-        Ok(items)
+        Ok(sequences)
     }
 }
 
-/// First and last token of the context that bytes `start..end` touch; `None` unless the window
-/// holds all of them.
+/// First and last token of the context that bytes `start..end` overlap; `None` unless the window
+/// contains all of these bytes.
 fn span(window: &Encoding, start: usize, end: usize) -> Option<(usize, usize)> {
     let context = |i: &usize| window.sequence_ids[*i] == Some(1);
     let tokens: Vec<usize> = (0..window.len()).filter(context).collect();
@@ -371,24 +377,25 @@ mod tests {
                     EncodeOptions { max_length, all_windows, overlap: 12, ..Default::default() };
                 let data = Dataset::encode(&question("summer of 1907"), &tokenizer, &options);
                 let data = data.unwrap();
-                let mut held = 0;
-                for item in data.sequences() {
-                    let Target::Span(start, end) = item.target else { unreachable!() };
+                let mut found = 0;
+                for sequence in data.sequences() {
+                    let Target::Span(start, end) = sequence.target else { unreachable!() };
+                    let context = sequence.context.as_ref().unwrap();
                     if start > 0 {
-                        let from = item.offsets[start as usize].0;
-                        let to = item.offsets[end as usize].1;
-                        assert_eq!(&CONTEXT[from..to], "summer of 1907", "{style:?}");
-                        held += 1;
+                        let from = context.offsets[start as usize].0;
+                        let to = context.offsets[end as usize].1;
+                        assert_eq!(&context.text[from..to], "summer of 1907", "{style:?}");
+                        found += 1;
                     }
                 }
-                assert!(held > 0, "{style:?} {max_length:?} {all_windows}");
+                assert!(found > 0, "{style:?} {max_length:?} {all_windows}");
                 assert_eq!(data.len() > 1, all_windows);
             }
         }
     }
 
     #[test]
-    fn no_answer_points_at_the_first_token_or_nowhere() {
+    fn no_answer_points_at_the_first_token_or_is_ignored() {
         let target = |style| {
             let options = EncodeOptions { max_length: Some(400), ..Default::default() };
             let data = Dataset::encode(&question("nowhere"), &tokenizer(style), &options);
@@ -399,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_without_framing_are_parted() {
+    fn pairs_without_special_tokens_are_separated() {
         let text = |style| {
             let t = tokenizer(style);
             let pair = Some("in spring".to_owned());
@@ -435,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn first_pieces_carry_the_tags() {
+    fn first_tokens_of_words_have_the_tags() {
         let words: Vec<String> = ["the", "winterish", "", "town"].map(str::to_owned).to_vec();
         let labels = LabelMap::from_names(["O", "B-X"]).unwrap();
         let example = Example::Words { words: words.clone(), tags: vec![0, 1, 0, 1] };
@@ -443,16 +450,16 @@ mod tests {
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
             let t = tokenizer(style);
             let data = Dataset::encode(&corpus, &t, &EncodeOptions::default()).unwrap();
-            let item = &data.sequences()[0];
-            let Target::Tags(tags) = &item.target else { unreachable!() };
+            let sequence = &data.sequences()[0];
+            let Target::Tags(tags) = &sequence.target else { unreachable!() };
             let kept: Vec<i64> = tags.iter().copied().filter(|&t| t != IGNORE_INDEX).collect();
             assert_eq!(kept, [0, 1, 1], "{style:?}");
-            assert!(tags.len() > 4, "winterish has several pieces");
-            let classes: Vec<u32> = (0..item.ids.len() as u32).collect();
+            assert!(tags.len() > 4, "winterish has several tokens");
+            let classes: Vec<u32> = (0..sequence.ids.len() as u32).collect();
             let back = data.word_classes(0, &classes, 4).unwrap();
             assert_eq!(back[2], None);
             for (word, class) in back.iter().enumerate().filter_map(|(w, c)| Some((w, (*c)?))) {
-                assert_eq!(item.words[class as usize], Some(word as u32));
+                assert_eq!(sequence.words[class as usize], Some(word as u32));
             }
             let batch = data.batch(&[0], 16, 0).unwrap();
             let labels = batch.tensor("labels").unwrap();
@@ -478,11 +485,11 @@ mod tests {
                 expect.push(end);
             }
             let frame = t.added_tokens(false) / 2;
-            let inner = |i: &Sequence| i.ids[frame..i.ids.len() - frame].to_vec();
+            let inner = |s: &Sequence| s.ids[frame..s.ids.len() - frame].to_vec();
             let got: Vec<u32> = data.sequences().iter().flat_map(inner).collect();
             assert!(expect.len() - got.len() < 2);
             assert_eq!(got, expect[..got.len()]);
-            let full = data.sequences().iter().filter(|i| i.ids.len() == 16).count();
+            let full = data.sequences().iter().filter(|s| s.ids.len() == 16).count();
             assert!(full + 1 >= data.len() && full > 2);
             let batch = data.batch(&[0, 1], 0, 0).unwrap();
             let of = |name| batch.tensor(name).unwrap().as_slice::<i64>().unwrap().to_vec();
@@ -491,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn masking_follows_its_shares_and_changes_by_epoch() {
+    fn masking_follows_its_probabilities_and_changes_by_seed() {
         let corpus = documents(&[CONTEXT; 60]);
         let t = tokenizer(TokenizerStyle::Roberta);
         let masked = EncodeOptions {

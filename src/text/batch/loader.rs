@@ -1,37 +1,36 @@
-//! Loaders: seeded walks over one or several datasets, in batches of similar length.
+//! Loaders: iterate over one or several datasets in seeded order, in batches of similar length.
 //!
-//! The order of an epoch is a function of seed and epoch alone: a permutation of the items, cut
-//! into windows of some batches; within a window items are sorted by length, so that a batch
-//! holds items of similar length and little padding; then the batches are shuffled. With several
-//! *aligned* datasets the same order serves all, by the longest of an example's encodings, so
-//! that every model sees the same sentences at the same step.
+//! The order of an epoch depends on seed and epoch alone: the sequences are shuffled and cut into
+//! buckets of `bucket_batches` batches; each bucket is sorted by length, so that a batch has
+//! sequences of similar length and little padding; then the batches are shuffled. *Aligned*
+//! datasets have one order, sorted by the longest of an example's encodings, so that every model
+//! sees the same examples at the same step.
 
 use crate::error::{Error, Result};
-use crate::text::batch::collate::{Batch, BatchPlan};
+use crate::text::batch::collate::{Batch, CollateOptions};
 use crate::text::batch::dataset::Dataset;
 use crate::text::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How a loader walks.
+/// How a loader orders and pads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderOptions {
     /// Rows of a batch, at least 1. Default: 16.
     pub batch_size: usize,
-    /// A new order in each epoch (default), else the order of the items.
+    /// A new order in each epoch (default), else the order of the dataset.
     pub shuffle: bool,
-    /// Decides every order and mask. Default: 0.
+    /// Decides every order and every masked token. Default: 0.
     pub seed: u64,
-    /// Batches whose items are sorted by length together; 0: no sorting. Without shuffling
+    /// Batches whose sequences are sorted by length together; 0: no sorting. Without shuffling
     /// there is no sorting either. Default: 32.
     pub bucket_batches: usize,
-    /// Padded lengths are multiples of this, so that few shapes occur. Default: 8.
+    /// Padded lengths are multiples of this, so that there are few shapes. Default: 8.
     pub pad_to_multiple_of: usize,
     /// Leave out a last batch that is not full. Default: false.
     pub drop_last: bool,
-    /// All datasets walk the same examples at the same step (default; needed for learning from
-    /// each other's predictions). Otherwise each walks its own order and the shortest ends the
-    /// epoch.
+    /// All datasets yield the same examples at the same step (default; mutual learning needs it).
+    /// Otherwise each has its own order and the epoch ends with the shortest.
     pub aligned: bool,
 }
 
@@ -50,13 +49,13 @@ impl Default for LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// For evaluation: every item once, in order, batches of `batch_size`.
+    /// For evaluation: every sequence once, in order, in batches of `batch_size`.
     pub fn evaluation(batch_size: usize) -> Self {
         Self { batch_size, shuffle: false, ..Default::default() }
     }
 }
 
-/// Where a loader stands; with the same data and options it continues bit by bit.
+/// The position of a loader; one with the same data and options continues from it bit by bit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderState {
@@ -68,7 +67,7 @@ pub struct LoaderState {
     pub epoch: u64,
     /// Batches of the current epoch done.
     pub position: usize,
-    /// Checksum of the items' lengths and of the options.
+    /// Checksum of the sequences' lengths and of the options.
     pub fingerprint: u32,
 }
 
@@ -79,20 +78,21 @@ pub struct Loader {
     options: LoaderOptions,
     epoch: u64,
     position: usize,
-    /// For each dataset, or once for all, the batches of the current epoch.
-    plans: Vec<Vec<Vec<usize>>>,
+    /// The batches of the current epoch, as indices of sequences: for each dataset, or once for
+    /// all when aligned.
+    batches: Vec<Vec<Vec<usize>>>,
 }
 
 impl Loader {
     /// A loader at the start of epoch 0.
     ///
     /// Errors: `InvalidArgument` for no dataset, a batch size of 0, an empty dataset, fewer
-    /// items than one batch with `drop_last`, or datasets that cannot be aligned because they
+    /// sequences than one batch with `drop_last`, or datasets that cannot be aligned because they
     /// do not hold the same examples in the same order.
     pub fn new(datasets: Vec<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         check(&datasets, &options)?;
-        let mut loader = Self { datasets, options, epoch: 0, position: 0, plans: Vec::new() };
-        loader.plan();
+        let mut loader = Self { datasets, options, epoch: 0, position: 0, batches: Vec::new() };
+        loader.arrange();
         if loader.n_batches() == 0 {
             let size = loader.options.batch_size;
             return Err(Error::invalid(format!(
@@ -102,8 +102,8 @@ impl Loader {
         Ok(loader)
     }
 
-    /// The next batch of each dataset, in their order; `None` at the end of an epoch, after
-    /// which the next call begins the following epoch.
+    /// The next batch of each dataset, in their order; `None` at the end of an epoch. The call
+    /// after that begins the following epoch.
     pub fn next_batches(&mut self) -> Result<Option<Vec<Batch>>> {
         if self.position >= self.n_batches() {
             self.set_epoch(self.epoch + 1);
@@ -116,19 +116,19 @@ impl Loader {
 
     fn peek(&self) -> Result<Vec<Batch>> {
         let LoaderOptions { pad_to_multiple_of, seed, .. } = self.options;
-        let plan = BatchPlan { pad_to_multiple_of, seed, epoch: self.epoch };
+        let options = CollateOptions { pad_to_multiple_of, seed, epoch: self.epoch };
         let one = |(i, dataset): (usize, &Arc<Dataset>)| {
-            let batches = &self.plans[if self.options.aligned { 0 } else { i }];
-            dataset.batch_for(&batches[self.position], plan)
+            let batches = &self.batches[if self.options.aligned { 0 } else { i }];
+            dataset.batch_for(&batches[self.position], options)
         };
         self.datasets.iter().enumerate().map(one).collect()
     }
 
-    /// Goes to the start of an epoch.
+    /// Moves to the start of an epoch.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.position = 0;
-        self.plan();
+        self.arrange();
     }
 
     /// Epochs done.
@@ -141,37 +141,27 @@ impl Loader {
         self.position
     }
 
-    /// Batches of an epoch.
+    /// Number of batches of an epoch.
     pub fn n_batches(&self) -> usize {
-        self.plans.iter().map(Vec::len).min().unwrap_or(0)
+        self.batches.iter().map(Vec::len).min().unwrap_or(0)
     }
 
-    /// The datasets, in the order of the batches.
-    pub fn datasets(&self) -> &[Arc<Dataset>] {
-        &self.datasets
-    }
-
-    /// The options.
-    pub fn options(&self) -> &LoaderOptions {
-        &self.options
-    }
-
-    /// The padded shapes \[B, S\] of the current epoch for one dataset, each once, sorted: what a
-    /// session has to be ready for. Empty for an index out of range.
+    /// The padded shapes \[B, S\] of one dataset's batches in the current epoch, each once, sorted.
+    /// Empty for an index out of range.
     pub fn shapes(&self, dataset: usize) -> Vec<[usize; 2]> {
         let Some(data) = self.datasets.get(dataset) else { return Vec::new() };
-        let plan = &self.plans[if self.options.aligned { 0 } else { dataset }];
+        let batches = &self.batches[if self.options.aligned { 0 } else { dataset }];
         let shape = |batch: &Vec<usize>| {
             let longest = batch.iter().map(|&i| data.sequences()[i].ids.len()).max().unwrap_or(0);
             [batch.len(), data.padded_length(longest, self.options.pad_to_multiple_of)]
         };
-        let mut shapes: Vec<[usize; 2]> = plan.iter().map(shape).collect();
+        let mut shapes: Vec<[usize; 2]> = batches.iter().map(shape).collect();
         shapes.sort_unstable();
         shapes.dedup();
         shapes
     }
 
-    /// Where the loader stands.
+    /// The position, to be restored later.
     pub fn state(&self) -> LoaderState {
         LoaderState {
             version: 1,
@@ -182,10 +172,10 @@ impl Loader {
         }
     }
 
-    /// Goes to where `state` was taken.
+    /// Moves to the position where `state` was taken.
     ///
     /// Error: `InvalidData` when the state is of another version, or of a loader with other
-    /// data, options or seed; the loader is then unchanged.
+    /// data, options or seed; the loader is unchanged then.
     pub fn restore(&mut self, state: &LoaderState) -> Result<()> {
         if state.version != 1 {
             return Err(Error::data(format!("loader state of version {}", state.version)));
@@ -221,45 +211,51 @@ impl Loader {
         for n in flags.into_iter().chain(sizes).chain([o.seed]) {
             hasher.update(&n.to_le_bytes());
         }
-        for item in self.datasets.iter().flat_map(|d| d.sequences()) {
-            hasher.update(&(item.example as u64).to_le_bytes());
-            hasher.update(&(item.ids.len() as u64).to_le_bytes());
+        for sequence in self.datasets.iter().flat_map(|d| d.sequences()) {
+            hasher.update(&(sequence.example as u64).to_le_bytes());
+            hasher.update(&(sequence.ids.len() as u64).to_le_bytes());
         }
         hasher.finalize()
     }
 
-    /// Lays out the current epoch.
-    fn plan(&mut self) {
+    /// Decides the batches of the current epoch.
+    fn arrange(&mut self) {
         let length = |data: &Dataset, i: usize| data.sequences()[i].ids.len();
         let all = &self.datasets;
-        self.plans = if self.options.aligned {
+        self.batches = if self.options.aligned {
             let longest = |i: usize| all.iter().map(|d| length(d, i)).max().unwrap_or(0);
-            vec![self.lay_out(all[0].len(), 0, longest)]
+            vec![self.epoch_batches(all[0].len(), 0, longest)]
         } else {
-            let own =
-                |(k, d): (usize, &Arc<Dataset>)| self.lay_out(d.len(), k as u64, |i| length(d, i));
+            let own = |(k, d): (usize, &Arc<Dataset>)| {
+                self.epoch_batches(d.len(), k as u64, |i| length(d, i))
+            };
             all.iter().enumerate().map(own).collect()
         };
     }
 
-    fn lay_out(&self, n: usize, walk: u64, length: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    fn epoch_batches(
+        &self,
+        n: usize,
+        dataset: u64,
+        length: impl Fn(usize) -> usize,
+    ) -> Vec<Vec<usize>> {
         let LoaderOptions { batch_size, shuffle, seed, bucket_batches, drop_last, .. } =
             self.options;
         let mut order: Vec<usize> = (0..n).collect();
         if shuffle {
-            Stream::new(seed, Purpose::Order, self.epoch, walk).shuffle(&mut order);
+            Stream::new(seed, Purpose::Order, self.epoch, dataset).shuffle(&mut order);
         }
         if drop_last {
             order.truncate(n / batch_size * batch_size);
         }
         if shuffle && bucket_batches > 0 {
-            for window in order.chunks_mut(batch_size.saturating_mul(bucket_batches)) {
-                window.sort_by_key(|&i| length(i));
+            for bucket in order.chunks_mut(batch_size.saturating_mul(bucket_batches)) {
+                bucket.sort_by_key(|&i| length(i));
             }
         }
         let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[_]>::to_vec).collect();
         if shuffle {
-            Stream::new(seed, Purpose::Batches, self.epoch, walk).shuffle(&mut batches);
+            Stream::new(seed, Purpose::Batches, self.epoch, dataset).shuffle(&mut batches);
         }
         batches
     }
@@ -278,13 +274,13 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
     if !options.aligned {
         return Ok(());
     }
-    let examples = |d: &Dataset| d.sequences().iter().map(|i| i.example).collect::<Vec<_>>();
+    let examples = |d: &Dataset| d.sequences().iter().map(|s| s.example).collect::<Vec<_>>();
     let wanted = examples(first);
     match datasets.iter().position(|d| examples(d) != wanted) {
         None => Ok(()),
         Some(other) => Err(Error::invalid(format!(
             "datasets 0 and {other} do not hold the same examples in the same order ({} and {} \
-             items); encode them from the same corpus without packing or windows, or unset \
+             sequences); encode them from the same corpus without packing or windows, or unset \
              'aligned'",
             first.len(),
             datasets[other].len()
@@ -403,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_walk() {
+    fn refuses_datasets_that_cannot_be_loaded() {
         let (small, large) = (pair(5), pair(6));
         let mixed = vec![small[0].clone(), large[1].clone()];
         assert!(Loader::new(mixed.clone(), options(2)).is_err());

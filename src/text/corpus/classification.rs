@@ -1,16 +1,16 @@
 //! Readers of labelled texts: tab-separated, comma-separated and JSON lines.
 //!
-//! Tab-separated files have no quoting: what stands between two tabs is the field. Comma-separated
-//! files follow RFC 4180. Lines that are wholly blank are skipped.
+//! Tab-separated files have no quoting: everything between two tabs is the field. Comma-separated
+//! files follow RFC 4180. Blank lines are skipped.
 
 use crate::error::{Error, Result};
-use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown};
+use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown_label};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::text_file::{at, lines, read_text};
 use serde_json::Value;
 use std::path::Path;
 
-/// How a file is laid out.
+/// The format of a file of labelled texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum CorpusFormat {
@@ -48,25 +48,25 @@ pub enum Column {
     Name(String),
 }
 
-/// Which columns hold what. The default reads `text TAB label`, and in JSON the keys `text`
+/// How labelled texts are read. The default reads `text TAB label`, and in JSON the keys `text`
 /// (or `sentence`) and `label`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CorpusOptions {
-    /// File layout.
+    /// The file's format.
     pub format: CorpusFormat,
-    /// Header or not; ignored for JSON.
+    /// Whether there is a header; ignored for JSON.
     pub header: CorpusHeader,
-    /// The text; default: the first column, or `text`/`sentence`.
-    pub text: Option<Column>,
-    /// The second text of a pair task; default: none.
-    pub pair: Option<Column>,
-    /// The class, an integer or a name; default: the second column, or `label`.
-    pub label: Option<Column>,
-    /// True when the file has no labels; `label` is then ignored.
+    /// The column of the text; default: the first column, or `text`/`sentence`.
+    pub text_column: Option<Column>,
+    /// The column of the second text of a pair; default: none.
+    pub pair_column: Option<Column>,
+    /// The column of the class, an integer or a name; default: the second column, or `label`.
+    pub label_column: Option<Column>,
+    /// True when the file has no labels; `label_column` is then ignored.
     pub unlabelled: bool,
 }
 
-/// One row before labels have ids.
+/// One example whose label has no id yet.
 struct Row {
     line: usize,
     text: String,
@@ -80,18 +80,18 @@ impl Corpus {
     /// Without `labels` the classes are those seen in the file ([`LabelMap::from_seen`]); with
     /// `labels`, those of the training data, a class outside them is an error.
     ///
-    /// Errors carry `file:line`: missing columns, bad JSON, text that is not UTF-8, unknown
+    /// Errors name file and line: missing columns, bad JSON, text that is not UTF-8, unknown
     /// labels, a file without examples.
     pub fn read_classification(
         path: &Path,
-        columns: &CorpusOptions,
+        options: &CorpusOptions,
         labels: Option<&LabelMap>,
     ) -> Result<Self> {
         let text = read_text(path)?;
-        let rows = match resolve(columns.format, path) {
-            CorpusFormat::Jsonl => json_rows(path, &text, columns)?,
-            CorpusFormat::Csv => table_rows(path, csv_records(path, &text)?, columns)?,
-            _ => table_rows(path, tsv_records(&text), columns)?,
+        let rows = match resolve(options.format, path) {
+            CorpusFormat::Jsonl => json_rows(path, &text, options)?,
+            CorpusFormat::Csv => table_rows(path, csv_records(path, &text)?, options)?,
+            _ => table_rows(path, tsv_records(&text), options)?,
         };
         if rows.is_empty() {
             return Err(at(path, 1, "the file holds no examples"));
@@ -101,7 +101,7 @@ impl Corpus {
         let mut examples = Vec::with_capacity(rows.len());
         for row in rows {
             let label = row.label.as_deref().map(|name| {
-                labels.id(name).ok_or_else(|| at(path, row.line, unknown(name, &labels)))
+                labels.id(name).ok_or_else(|| at(path, row.line, unknown_label(name, &labels)))
             });
             let label = label.transpose()?;
             examples.push(Example::Text { text: row.text, pair: row.pair, label });
@@ -151,18 +151,18 @@ struct Positions {
     label: Option<usize>,
 }
 
-fn table_rows(path: &Path, records: Vec<Record>, columns: &CorpusOptions) -> Result<Vec<Row>> {
+fn table_rows(path: &Path, records: Vec<Record>, options: &CorpusOptions) -> Result<Vec<Row>> {
     let Some((first_line, first)) = records.first() else { return Ok(Vec::new()) };
-    let has_header = has_header(first, columns);
+    let has_header = has_header(first, options);
     let header = has_header.then_some(first.as_slice());
     let find = |column: &Column| position(column, header).map_err(|e| at(path, *first_line, e));
-    let text = columns.text.as_ref().map_or(Ok(0), &find)?;
-    let pair = columns.pair.as_ref().map(&find).transpose()?;
-    let label = if columns.unlabelled {
+    let text = options.text_column.as_ref().map_or(Ok(0), &find)?;
+    let pair = options.pair_column.as_ref().map(&find).transpose()?;
+    let label = if options.unlabelled {
         None
     } else {
-        let default = columns.pair.as_ref().map_or(1, |_| 2);
-        Some(columns.label.as_ref().map_or(Ok(default), &find)?)
+        let default = options.pair_column.as_ref().map_or(1, |_| 2);
+        Some(options.label_column.as_ref().map_or(Ok(default), &find)?)
     };
     let at_columns = Positions { text, pair, label };
     let skip = usize::from(has_header);
@@ -170,22 +170,22 @@ fn table_rows(path: &Path, records: Vec<Record>, columns: &CorpusOptions) -> Res
     rows.map(|(line, fields)| row(path, line, &fields, &at_columns)).collect()
 }
 
-fn has_header(first: &[String], columns: &CorpusOptions) -> bool {
+fn has_header(first: &[String], options: &CorpusOptions) -> bool {
     let named = |c: &Option<Column>| matches!(c, Some(Column::Name(_)));
-    match columns.header {
+    match options.header {
         CorpusHeader::Yes => true,
         CorpusHeader::No => false,
         CorpusHeader::Auto => {
-            let default = if columns.pair.is_some() { 2 } else { 1 };
-            let index = match columns.label {
+            let default = if options.pair_column.is_some() { 2 } else { 1 };
+            let index = match options.label_column {
                 Some(Column::Index(i)) => i,
                 _ => default,
             };
             let field = first.get(index).map(|f| f.trim().to_ascii_lowercase());
             let usual = ["label", "labels", "class", "category", "sentiment"];
-            named(&columns.text)
-                || named(&columns.pair)
-                || named(&columns.label)
+            named(&options.text_column)
+                || named(&options.pair_column)
+                || named(&options.label_column)
                 || field.is_some_and(|f| usual.contains(&f.as_str()))
         }
     }
@@ -221,23 +221,23 @@ fn row(path: &Path, line: usize, fields: &[String], at_columns: &Positions) -> R
     Ok(Row { line, text: field(at_columns.text, "text")?, pair, label })
 }
 
-fn json_rows(path: &Path, text: &str, columns: &CorpusOptions) -> Result<Vec<Row>> {
+fn json_rows(path: &Path, text: &str, options: &CorpusOptions) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (line, content) in lines(text).filter(|(_, l)| !l.trim().is_empty()) {
         let value: Value = serde_json::from_str(content).map_err(|e| at(path, line, e))?;
-        rows.push(json_row(&value, line, columns).map_err(|e| at(path, line, e.message()))?);
+        rows.push(json_row(&value, line, options).map_err(|e| at(path, line, e.message()))?);
     }
     Ok(rows)
 }
 
-fn json_row(value: &Value, line: usize, columns: &CorpusOptions) -> Result<Row> {
-    let text = match key(&columns.text)? {
+fn json_row(value: &Value, line: usize, options: &CorpusOptions) -> Result<Row> {
+    let text = match key(&options.text_column)? {
         Some(name) => string(value, name)?,
         None => string(value, "text").or_else(|e| string(value, "sentence").map_err(|_| e))?,
     };
-    let pair = key(&columns.pair)?.map(|name| string(value, name)).transpose()?;
-    let name = key(&columns.label)?.unwrap_or("label");
-    let label = if columns.unlabelled { None } else { Some(scalar(value, name)?) };
+    let pair = key(&options.pair_column)?.map(|name| string(value, name)).transpose()?;
+    let name = key(&options.label_column)?.unwrap_or("label");
+    let label = if options.unlabelled { None } else { Some(scalar(value, name)?) };
     Ok(Row { line, text, pair, label })
 }
 
@@ -276,11 +276,11 @@ fn scalar(value: &Value, name: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn read(name: &str, content: &str, columns: &CorpusOptions) -> Result<Corpus> {
+    fn read(name: &str, content: &str, options: &CorpusOptions) -> Result<Corpus> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
-        Corpus::read_classification(&path, columns, None).map_err(|e| {
+        Corpus::read_classification(&path, options, None).map_err(|e| {
             let text = e.message().replace(&format!("{}/", dir.path().display()), "");
             Error::new(e.kind(), text)
         })
@@ -299,8 +299,8 @@ mod tests {
         corpus.examples().iter().map(one).collect()
     }
 
-    fn check(name: &str, content: &str, columns: &CorpusOptions, expect: &[(&str, &str, &str)]) {
-        let got = flat(&read(name, content, columns).unwrap());
+    fn check(name: &str, content: &str, options: &CorpusOptions, expect: &[(&str, &str, &str)]) {
+        let got = flat(&read(name, content, options).unwrap());
         let got: Vec<_> = got.iter().map(|(a, b, c)| (&a[..], &b[..], &c[..])).collect();
         assert_eq!(got, expect);
     }
@@ -320,9 +320,9 @@ mod tests {
         );
         check("a.tsv", "\u{FEFF}sentence\tlabel\nfine\tpos\n", &d, &[("fine", "", "pos")]);
         check("a.csv", "\"a, \"\"b\"\"\nc\",x\n", &d, &[("a, \"b\"\nc", "", "x")]);
-        let c = CorpusOptions { text: named("b"), label: named("y"), ..d.clone() };
+        let c = CorpusOptions { text_column: named("b"), label_column: named("y"), ..d.clone() };
         check("a.csv", "y,a,b\n3,no,yes\n", &c, &[("yes", "", "3")]);
-        let c = CorpusOptions { pair: Some(Column::Index(1)), ..d.clone() };
+        let c = CorpusOptions { pair_column: Some(Column::Index(1)), ..d.clone() };
         check("p.tsv", "q1\tq2\tsame\n", &c, &[("q1", "q2", "same")]);
         let c = CorpusOptions { unlabelled: true, ..d };
         check("u.txt", "just text\n", &c, &[("just text", "", "")]);
@@ -333,21 +333,21 @@ mod tests {
         let d = CorpusOptions::default();
         let content = "{\"text\":\"a\",\"label\":1}\n{\"sentence\":\"b\",\"label\":0.0}\n";
         check("a.jsonl", content, &d, &[("a", "", "1"), ("b", "", "0")]);
-        let c = CorpusOptions { text: named("s"), label: named("y"), ..d };
+        let c = CorpusOptions { text_column: named("s"), label_column: named("y"), ..d };
         check("a.jsonl", "{\"s\":\"a\",\"y\":true}", &c, &[("a", "", "true")]);
     }
 
     #[test]
     fn errors_say_where() {
         let d = CorpusOptions::default();
-        let fails = |name: &str, content: &str, columns: &CorpusOptions| {
-            read(name, content, columns).unwrap_err().message().to_owned()
+        let fails = |name: &str, content: &str, options: &CorpusOptions| {
+            read(name, content, options).unwrap_err().message().to_owned()
         };
         let e = fails("a.tsv", "x\t1\nno label\n", &d);
         assert_eq!(e, "a.tsv:2: 1 column, but the label is read from column 2");
         assert_eq!(fails("a.tsv", "\n", &d), "a.tsv:1: the file holds no examples");
         assert_eq!(fails("a.tsv", "x\t \n", &d), "a.tsv:1: the label is empty");
-        let c = CorpusOptions { label: named("y"), ..d.clone() };
+        let c = CorpusOptions { label_column: named("y"), ..d.clone() };
         assert_eq!(
             fails("a.tsv", "a\tb\nx\t1\n", &c),
             "a.tsv:1: no column 'y'; the header has a, b"

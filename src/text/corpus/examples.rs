@@ -1,12 +1,9 @@
 //! A corpus: the examples of one task, independent of tokenizers and models.
 
 use crate::error::{Error, Result};
-use crate::text::corpus::classification::CorpusOptions;
 use crate::text::corpus::labels::LabelMap;
-use crate::text::corpus::plain_text::SampleBy;
-use std::path::Path;
 
-/// What is to be learned from a corpus.
+/// What a model learns from a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -15,9 +12,9 @@ pub enum TextTask {
     Classification = 1,
     /// One tag for each word.
     TokenClassification = 2,
-    /// The span of a context that answers a question.
+    /// The span of a context that answers a question (extractive question answering).
     QuestionAnswering = 3,
-    /// The next or a hidden token of plain text.
+    /// The next token of plain text, or masked ones.
     LanguageModeling = 4,
 }
 
@@ -26,7 +23,7 @@ pub enum TextTask {
 pub struct Answer {
     /// The answer as written in the context.
     pub text: String,
-    /// Where it begins in the context, in bytes.
+    /// Its first byte in the context.
     pub start: usize,
 }
 
@@ -34,7 +31,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Example {
-    /// A text, perhaps a second one, and its class if known.
+    /// A text or a pair of texts, and its class if known.
     Text {
         /// The text.
         text: String,
@@ -52,14 +49,13 @@ pub enum Example {
     },
     /// A question about a context.
     Question {
-        /// The identifier that the file gives, else empty.
+        /// The identifier in the file; empty where it has none.
         id: String,
         /// The text that holds the answer.
         context: String,
         /// The question.
         question: String,
-        /// The accepted answers; none when the question cannot be answered or the answer is
-        /// not known.
+        /// The accepted answers; empty when there is none or it is not known.
         answers: Vec<Answer>,
     },
     /// A document of plain text.
@@ -75,7 +71,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// From examples made elsewhere.
+    /// From examples.
     ///
     /// Errors: `InvalidArgument` when an example is of another task, a label is outside
     /// `labels`, or words and tags differ in number; the message names the example.
@@ -84,22 +80,6 @@ impl Corpus {
             check(task, labels.len(), example).map_err(|e| e.context(format!("example {i}")))?;
         }
         Ok(Self { task, labels, examples })
-    }
-
-    /// Reads a file of a task with the usual layout: [`Corpus::read_classification`] with default
-    /// columns, [`Corpus::read_token_classification`], [`Corpus::read_question_answering`], or [`Corpus::read_plain_text`] by
-    /// paragraphs. `labels`, where the task has any: those of the training data.
-    ///
-    /// Errors: as of these.
-    pub fn read(path: &Path, task: TextTask, labels: Option<&LabelMap>) -> Result<Self> {
-        match task {
-            TextTask::Classification => {
-                Self::read_classification(path, &CorpusOptions::default(), labels)
-            }
-            TextTask::TokenClassification => Self::read_token_classification(path, labels),
-            TextTask::QuestionAnswering => Self::read_question_answering(path),
-            TextTask::LanguageModeling => Self::read_plain_text(path, SampleBy::Paragraph),
-        }
     }
 
     /// A classification corpus from texts and the names of their classes (as many as texts, or
@@ -120,7 +100,7 @@ impl Corpus {
         let labels = labels.cloned().unwrap_or_else(seen);
         let label = |i: usize| match classes.get(i) {
             None => Ok(None),
-            Some(name) => labels.id(name).map(Some).ok_or_else(|| unknown(name, &labels)),
+            Some(name) => labels.id(name).map(Some).ok_or_else(|| unknown_label(name, &labels)),
         };
         let mut examples = Vec::with_capacity(texts.len());
         for (i, text) in texts.into_iter().enumerate() {
@@ -155,8 +135,7 @@ impl Corpus {
         self.examples.is_empty()
     }
 
-    /// All texts, in order, for learning a vocabulary: what a tokenizer will be asked to
-    /// encode, words joined by spaces.
+    /// All texts, in order, for training a tokenizer; words are joined by spaces.
     pub fn texts(&self) -> Vec<String> {
         let mut texts = Vec::with_capacity(self.examples.len());
         for example in &self.examples {
@@ -204,8 +183,8 @@ impl Corpus {
         counts
     }
 
-    /// Share of the most frequent class or tag among the labelled, 0 to 1: the accuracy of
-    /// always answering it. 0 when nothing is labelled.
+    /// Fraction of the labels that are the most frequent class or tag, 0 to 1: the accuracy of
+    /// always predicting it. 0 without labels.
     pub fn majority_fraction(&self) -> f64 {
         let counts = self.label_counts();
         let total: usize = counts.iter().sum();
@@ -214,8 +193,8 @@ impl Corpus {
     }
 }
 
-/// The error for a label that the training data did not have.
-pub(crate) fn unknown(name: &str, labels: &LabelMap) -> Error {
+/// The error for a label that the training data do not have.
+pub(crate) fn unknown_label(name: &str, labels: &LabelMap) -> Error {
     let known = labels.names().iter().take(20).map(|n| format!("'{n}'")).collect::<Vec<_>>();
     let more = if labels.len() > 20 { ", ..." } else { "" };
     Error::data(format!("label '{name}' is not one of {}{more}", known.join(", ")))
@@ -243,7 +222,7 @@ fn check(task: TextTask, n_labels: usize, example: &Example) -> Result<()> {
             match answers.iter().find(inside) {
                 None => Ok(()),
                 Some(a) => Err(Error::invalid(format!(
-                    "the answer '{}' does not stand at byte {} of its context",
+                    "the answer '{}' is not at byte {} of its context",
                     a.text, a.start
                 ))),
             }
@@ -271,23 +250,6 @@ mod tests {
         assert_eq!(part.texts(), ["d", "a"]);
         assert_eq!(part.labels(), corpus.labels());
         assert!(corpus.subset(&[4]).is_err());
-    }
-
-    #[test]
-    fn each_task_has_its_reader() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file.txt");
-        std::fs::write(&path, "a\tX\n\nb\tO\n").unwrap();
-        let read = |task| Corpus::read(&path, task, None).map(|c| (c.task(), c.len()));
-        for task in
-            [TextTask::Classification, TextTask::TokenClassification, TextTask::LanguageModeling]
-        {
-            assert_eq!(read(task).unwrap(), (task, 2));
-        }
-        let e = read(TextTask::QuestionAnswering).unwrap_err();
-        assert!(e.message().contains("file.txt:1: "), "{e}");
-        let one = LabelMap::from_names(["X"]).unwrap();
-        assert!(Corpus::read(&path, TextTask::TokenClassification, Some(&one)).is_err());
     }
 
     #[test]

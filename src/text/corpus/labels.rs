@@ -1,10 +1,7 @@
-//! Names of classes and their ids, kept in the form that published `config.json` files use.
+//! Names of classes and their ids.
 
 use crate::error::{Error, Result};
-use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use std::io::Write;
-use std::path::Path;
 
 /// The classes of a task: id -> name and back. Ids are 0 to `len() - 1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,46 +60,6 @@ impl LabelMap {
     pub fn name(&self, id: u32) -> Option<&str> {
         self.names.get(id as usize).map(String::as_str)
     }
-
-    /// `{"id2label": {"0": ...}, "label2id": {...}}`, as `config.json` carries it.
-    pub fn to_json(&self) -> Value {
-        let pairs = || self.names.iter().enumerate();
-        let id2label: Map<_, _> = pairs().map(|(i, n)| (i.to_string(), json!(n))).collect();
-        let label2id: Map<_, _> = pairs().map(|(i, n)| (n.clone(), json!(i))).collect();
-        json!({ "id2label": id2label, "label2id": label2id })
-    }
-
-    /// From an object with `id2label`; other keys are ignored, so a whole `config.json` will do.
-    ///
-    /// Errors: `InvalidData` when `id2label` is missing or its ids are not 0, 1, 2, ...
-    pub fn from_json(value: &Value) -> Result<Self> {
-        let map = value
-            .get("id2label")
-            .and_then(Value::as_object)
-            .ok_or_else(|| Error::data("no object 'id2label'"))?;
-        let name = |i: usize| map.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
-        let names: Option<Vec<String>> = (0..map.len()).map(name).collect();
-        let names = names.ok_or_else(|| {
-            Error::data(format!("'id2label' needs names for the ids 0 to {}", map.len() - 1))
-        })?;
-        Self::from_names(names)
-    }
-
-    /// Writes [`LabelMap::to_json`] to a file.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let text = format!("{:#}\n", self.to_json());
-        crate::file::write_atomically(path, |file| {
-            file.write_all(text.as_bytes()).map_err(|e| Error::io(path, e))
-        })
-    }
-
-    /// Reads what [`LabelMap::save`] wrote, or a `config.json`.
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = crate::text::text_file::read_text(path)?;
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::data(format!("{}: {e}", path.display())).with_source(e))?;
-        Self::from_json(&value).map_err(|e| e.context(path.display()))
-    }
 }
 
 #[cfg(test)]
@@ -120,14 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn json_round_trip() {
-        let names: Vec<String> = (0..12).map(|i| format!("class {i}")).collect();
-        let map = LabelMap::from_names(names).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("labels.json");
-        map.save(&path).unwrap();
-        assert_eq!(LabelMap::load(&path).unwrap(), map);
-        assert!(LabelMap::from_json(&json!({"id2label": {"1": "a"}})).is_err());
+    fn a_name_occurs_once() {
         assert!(LabelMap::from_names(["a", "a"]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Reader of plain text for language models.
+//! Reader of plain text for language modelling.
 
 use crate::error::Result;
 use crate::text::corpus::examples::{Corpus, Example, TextTask};
@@ -6,11 +6,11 @@ use crate::text::corpus::labels::LabelMap;
 use crate::text::text_file::{at, read_text};
 use std::path::Path;
 
-/// What a document is in a file of plain text.
+/// What becomes one example of a file of plain text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SampleBy {
-    /// Lines up to a blank line.
+    /// A paragraph: lines up to a blank line.
     #[default]
     Paragraph = 0,
     /// Each line that is not blank.
@@ -22,16 +22,16 @@ pub enum SampleBy {
 impl Corpus {
     /// Reads plain text.
     ///
-    /// Errors: text that is not UTF-8 (with its line), a file of nothing but white space.
-    pub fn read_plain_text(path: &Path, documents: SampleBy) -> Result<Self> {
+    /// Errors: text that is not UTF-8 (with its line), a file of white space alone.
+    pub fn read_plain_text(path: &Path, sample_by: SampleBy) -> Result<Self> {
         let text = read_text(path)?.replace("\r\n", "\n");
-        let parts: Vec<String> = match documents {
+        let parts: Vec<String> = match sample_by {
             SampleBy::Document => vec![text],
             SampleBy::Line => text.lines().map(str::to_owned).collect(),
             SampleBy::Paragraph => paragraphs(&text),
         };
-        let kept = parts.into_iter().filter(|p| !p.trim().is_empty());
-        let examples: Vec<Example> = kept.map(Example::Document).collect();
+        let parts = parts.into_iter().filter(|p| !p.trim().is_empty());
+        let examples: Vec<Example> = parts.map(Example::Document).collect();
         if examples.is_empty() {
             return Err(at(path, 1, "the file holds no text"));
         }
@@ -60,11 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_by_choice() {
+    fn paragraphs_lines_or_the_document() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.txt");
         std::fs::write(&path, "\u{FEFF}\r\na\r\nb\r\n \r\n\r\nc\r\n").unwrap();
-        let read = |documents| Corpus::read_plain_text(&path, documents).unwrap().texts();
+        let read = |sample_by| Corpus::read_plain_text(&path, sample_by).unwrap().texts();
         assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
         assert_eq!(read(SampleBy::Line), ["a", "b", "c"]);
         assert_eq!(read(SampleBy::Document), ["\na\nb\n \n\nc\n"]);

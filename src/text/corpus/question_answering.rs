@@ -1,7 +1,7 @@
-//! Readers of questions about contexts: the nested JSON of SQuAD, or one object a line.
+//! Reader for extractive question answering: the nested JSON of SQuAD, or one object a line.
 //!
-//! Positions of answers count characters (Unicode scalar values) in these files; here they
-//! become bytes.
+//! `answer_start` counts characters (Unicode code points) in these files; [`Answer::start`] counts
+//! bytes.
 
 use crate::error::{Context, Error, Result};
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
@@ -11,17 +11,17 @@ use serde_json::Value;
 use std::path::Path;
 
 impl Corpus {
-    /// Reads questions.
+    /// Reads questions about contexts.
     ///
     /// A file that is one object with `data` is read as SQuAD: `data[].paragraphs[]` with
-    /// `context` and `qas[]` of `id`, `question`, `answers[]` of `text` and `answer_start`; an
-    /// `is_impossible` question has no answers. Any other file has an object on each line with
-    /// `context`, `question`, and `answers` in one of the forms in use: a list of objects as
-    /// above, an object of two lists `text` and `answer_start`, or `answer` and `answer_start`
-    /// beside them. Without any of these the answer is not known.
+    /// `context` and `qas[]` of `id`, `question`, `answers[]` of `text` and `answer_start`; a
+    /// question that `is_impossible` has no answers. Any other file has an object on each line
+    /// with `context`, `question`, and one of: `answers`, a list of objects as above; `answers`,
+    /// an object of two lists `text` and `answer_start`; `answer` and `answer_start`. Without
+    /// any of these the answer is not known.
     ///
-    /// Errors: `InvalidData` with the line or the place in the document: a missing key, an
-    /// answer that does not stand where it should, a file without questions.
+    /// Errors: `InvalidData` with the line or the path in the document: a missing key, an
+    /// answer that is not in the context where `answer_start` says, a file without questions.
     pub fn read_question_answering(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let nested = serde_json::from_str::<Value>(&text).ok().filter(|v| v.get("data").is_some());
@@ -45,11 +45,11 @@ fn squad(document: &Value) -> Result<Vec<Example>> {
     for (a, article) in list(document, "data")?.iter().enumerate() {
         let paragraphs = list(article, "paragraphs").context(|| format!("data[{a}]"))?;
         for (p, paragraph) in paragraphs.iter().enumerate() {
-            let place = || format!("data[{a}].paragraphs[{p}]");
-            let context = string(paragraph, "context").context(place)?;
-            for (q, qa) in list(paragraph, "qas").context(place)?.iter().enumerate() {
-                let place = || format!("data[{a}].paragraphs[{p}].qas[{q}]");
-                examples.push(question(context, qa).context(place)?);
+            let path = || format!("data[{a}].paragraphs[{p}]");
+            let context = string(paragraph, "context").context(path)?;
+            for (q, qa) in list(paragraph, "qas").context(path)?.iter().enumerate() {
+                let path = || format!("data[{a}].paragraphs[{p}].qas[{q}]");
+                examples.push(question(context, qa).context(path)?);
             }
         }
     }
@@ -61,7 +61,7 @@ fn flat(line: &str) -> Result<Example> {
     question(string(&value, "context")?, &value)
 }
 
-/// A question from an object with `question` and its answers, in any of the forms.
+/// A question from an object with `question` and its answers in any of the forms.
 fn question(context: &str, from: &Value) -> Result<Example> {
     let impossible = from.get("is_impossible").and_then(Value::as_bool).unwrap_or(false);
     let pairs: Vec<(&Value, &Value)> = match from.get("answers") {
@@ -89,9 +89,9 @@ fn answer(context: &str, text: &Value, start: &Value) -> Result<Answer> {
         .as_u64()
         .ok_or_else(|| Error::data("an answer's 'answer_start' is not a position"))?;
     let at = context.char_indices().map(|(byte, _)| byte).nth(chars as usize);
-    let start = at.filter(|&b| context[b..].starts_with(text)).ok_or_else(|| {
-        Error::data(format!("the answer '{text}' does not stand at character {chars}"))
-    })?;
+    let start = at
+        .filter(|&b| context[b..].starts_with(text))
+        .ok_or_else(|| Error::data(format!("the answer '{text}' is not at character {chars}")))?;
     Ok(Answer { text: text.to_owned(), start })
 }
 
@@ -150,7 +150,7 @@ mod tests {
         assert!(e(&format!("{good}{{\"context\":\"a\"}}")).ends_with(":2: no string 'question'"));
         assert!(e(&format!("{good}{{")).contains("q.json:2: "));
         let wrong = "{\"context\":\"abc\",\"question\":\"b\",\"answer\":\"c\",\"answer_start\":1}";
-        assert!(e(wrong).ends_with(":1: the answer 'c' does not stand at character 1"));
+        assert!(e(wrong).ends_with(":1: the answer 'c' is not at character 1"));
         assert!(e("").ends_with("the file holds no questions"));
         assert!(
             e("{\"data\":[{\"paragraphs\":[{}]}]}")

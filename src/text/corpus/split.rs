@@ -1,4 +1,4 @@
-//! Splitting a corpus into training and evaluation, so that nothing is on both sides.
+//! Splitting a corpus into training and evaluation data without equal texts on both sides.
 
 use crate::error::{Error, Result};
 use crate::text::corpus::examples::{Corpus, Example};
@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 /// How a corpus is split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitOptions {
-    /// Share of examples for evaluation, above 0 and below 1. Default: 0.1.
+    /// Fraction of examples for evaluation, above 0 and below 1. Default: 0.1.
     pub eval_fraction: f64,
-    /// Decides what goes where. Default: 0.
+    /// Decides which examples are chosen. Default: 0.
     pub seed: u64,
-    /// Keep the shares of the classes on both sides (classification). Default: true.
+    /// Keep the proportions of the classes on both sides (classification). Default: true.
     pub stratify: bool,
 }
 
@@ -28,11 +28,11 @@ impl Corpus {
     /// Examples of equal text, apart from white space, case and punctuation, stay together,
     /// whatever their labels; so do all questions about one context.
     ///
-    /// Errors: a share outside (0, 1), or a side that would stay empty.
+    /// Errors: a fraction outside (0, 1), or a side that would be empty.
     pub fn split(&self, options: &SplitOptions) -> Result<(Self, Self)> {
-        let share = options.eval_fraction;
-        if !(share > 0.0 && share < 1.0) {
-            return Err(Error::invalid(format!("eval_fraction {share} is not between 0 and 1")));
+        let fraction = options.eval_fraction;
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(Error::invalid(format!("eval_fraction {fraction} is not between 0 and 1")));
         }
         let mut strata: BTreeMap<Option<u32>, Vec<Vec<usize>>> = BTreeMap::new();
         for group in self.groups() {
@@ -47,7 +47,7 @@ impl Corpus {
         for groups in strata.values_mut() {
             rng.shuffle(groups);
             let total: usize = groups.iter().map(Vec::len).sum();
-            let wanted = (total as f64 * share).round() as usize;
+            let wanted = (total as f64 * fraction).round() as usize;
             let mut taken = 0;
             for group in groups.iter() {
                 if taken + group.len() <= wanted {
@@ -59,7 +59,7 @@ impl Corpus {
         eval.sort_unstable();
         if eval.is_empty() || eval.len() == self.len() {
             return Err(Error::invalid(format!(
-                "{} examples cannot be split with eval_fraction {share}",
+                "{} examples cannot be split with eval_fraction {fraction}",
                 self.len()
             )));
         }
@@ -84,11 +84,11 @@ impl Corpus {
     }
 }
 
-/// Equal for examples that must not be parted.
+/// Equal for examples that must be on one side.
 fn key(example: &Example) -> String {
     let flat = |text: &str| {
         let spelled: String = text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
-        // Texts of nothing but signs stay what they are.
+        // Texts without letters and digits are compared as they are.
         if spelled.is_empty() { text.split_whitespace().collect() } else { spelled }
     };
     match example {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_texts_stay_together_and_classes_keep_their_share() {
+    fn equal_texts_stay_together_and_classes_keep_their_proportions() {
         let all = corpus(600);
         let (train, eval) = all.split(&SplitOptions::default()).unwrap();
         assert_eq!((train.len(), eval.len()), (540, 60));
@@ -134,7 +134,7 @@ mod tests {
         let plain = SplitOptions { stratify: false, seed: 3, ..Default::default() };
         let (train, eval) = all.split(&plain).unwrap();
         assert_eq!(eval.len(), 60);
-        assert_ne!(eval.label_counts(), [40, 20], "nothing holds the shares");
+        assert_ne!(eval.label_counts(), [40, 20], "without stratification the proportions change");
         assert!(keys(&train).is_disjoint(&keys(&eval)));
     }
 

@@ -1,9 +1,9 @@
 //! Generated labelled sentences, for trying things out where no real text can be had.
 //!
-//! Each sentence is an opinion, label `0` (negative) or `1` (positive). Words of opinion alone
-//! do not decide it: a sixth of the clauses negate them, a fifth of the sentences set one clause
-//! against another of which only the second counts, and neutral clauses are mixed in. A share
-//! of the labels is wrong, so that nothing reaches 100%.
+//! Each sentence is an opinion, label `0` (negative) or `1` (positive). Its adjectives alone do not
+//! decide it: a sixth of the clauses negate them, a fifth of the sentences contrast two clauses of
+//! which only the second counts, and neutral clauses are mixed in. A fraction of the labels is
+//! wrong, so that no model reaches 100%.
 
 use crate::error::{Error, Result};
 use crate::text::corpus::examples::Corpus;
@@ -13,16 +13,16 @@ use crate::text::rng::{Purpose, Stream};
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticOptions {
     /// Number of sentences. Default: 6000.
-    pub sentences: usize,
+    pub n_sentences: usize,
     /// Decides every word. Default: 0.
     pub seed: u64,
-    /// Share of wrong labels, 0 to below 0.5. Default: 0.03.
+    /// Fraction of wrong labels, 0 to below 0.5. Default: 0.03.
     pub label_noise: f64,
 }
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        Self { sentences: 6000, seed: 0, label_noise: 0.03 }
+        Self { n_sentences: 6000, seed: 0, label_noise: 0.03 }
     }
 }
 
@@ -114,7 +114,7 @@ const NEUTRAL: &[&str] = &[
     "there is a book of the same name",
 ];
 
-/// More than anybody tries things out with, and well below what fills a machine's memory.
+/// More than trying things out needs, and less than what fills a machine's memory.
 const MAX_SENTENCES: usize = 10_000_000;
 
 impl Corpus {
@@ -123,18 +123,18 @@ impl Corpus {
     ///
     /// Error: no sentence asked for, or too many, or a noise outside [0, 0.5).
     pub fn synthetic(options: &SyntheticOptions) -> Result<Self> {
-        if !(1..=MAX_SENTENCES).contains(&options.sentences)
+        if !(1..=MAX_SENTENCES).contains(&options.n_sentences)
             || !(0.0..0.5).contains(&options.label_noise)
         {
             return Err(Error::invalid(format!(
                 "{} sentences with a label noise of {}: give 1 to {MAX_SENTENCES} sentences, and a \
                  noise in [0, 0.5)",
-                options.sentences, options.label_noise
+                options.n_sentences, options.label_noise
             )));
         }
         let mut rng = Stream::new(options.seed, Purpose::Synthetic, 0, 0);
         let (mut texts, mut labels) = (Vec::new(), Vec::new());
-        for _ in 0..options.sentences {
+        for _ in 0..options.n_sentences {
             let positive = rng.below(2) == 1;
             texts.push(sentence(positive, &mut rng));
             let wrong = rng.unit() < options.label_noise;
@@ -149,7 +149,7 @@ fn pick(from: &[&'static str], rng: &mut Stream) -> &'static str {
     from[rng.below(from.len())]
 }
 
-/// An opinion, its real sense being `positive`.
+/// An opinion that is `positive` or not.
 fn sentence(positive: bool, rng: &mut Stream) -> String {
     let mut text = match rng.below(5) {
         0 | 1 => clause(positive, rng),
@@ -171,14 +171,14 @@ fn sentence(positive: bool, rng: &mut Stream) -> String {
     format!("{text} {}", [".", ".", "!", "..."][rng.below(4)])
 }
 
-/// `the plot is quite good`, or the same sense by denying the opposite.
+/// `the plot is quite good`, or the same by negating the opposite.
 fn clause(positive: bool, rng: &mut Stream) -> String {
-    let denied = rng.below(6) == 0;
-    let word = pick(if positive != denied { GOOD } else { BAD }, rng);
+    let negated = rng.below(6) == 0;
+    let word = pick(if positive != negated { GOOD } else { BAD }, rng);
     let thing = pick(THINGS, rng);
     let strength = pick(VERY, rng);
     let strong = if strength.is_empty() { word.to_owned() } else { format!("{strength} {word}") };
-    if !denied {
+    if !negated {
         return match rng.below(3) {
             0 => format!("the {thing} is {strong}"),
             1 => format!("I found the {thing} {strong}"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     /// Accuracy on the second half of counting opinion words learned from the first half
-    /// (naive Bayes): what is to be had without the order of words.
+    /// (naive Bayes): what can be reached without the order of words.
     fn bag_of_words(corpus: &Corpus) -> f64 {
         let rows = rows(corpus);
         let (train, eval) = rows.split_at(rows.len() / 2);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn denial_turns_the_sense() {
+    fn negation_inverts_the_opinion() {
         let options = SyntheticOptions { label_noise: 0.0, ..Default::default() };
         let corpus = Corpus::synthetic(&options).unwrap();
         let mut seen = [0, 0];
@@ -235,10 +235,10 @@ mod tests {
             let opinions: Vec<&str> =
                 text.split(' ').filter(|w| GOOD.contains(w) || BAD.contains(w)).collect();
             let [word] = opinions[..] else { continue };
-            let denied =
+            let negated =
                 [" not ", "nobody", "anything but", "never"].iter().any(|d| text.contains(d));
-            assert_eq!(GOOD.contains(&word) != denied, label == 1, "{text}");
-            seen[usize::from(denied)] += 1;
+            assert_eq!(GOOD.contains(&word) != negated, label == 1, "{text}");
+            seen[usize::from(negated)] += 1;
         }
         assert!(seen[0] > 500 && seen[1] > 100, "{seen:?}");
     }
@@ -253,6 +253,6 @@ mod tests {
         assert!(corpus.majority_fraction() < 0.53);
         let words = bag_of_words(&corpus);
         assert!((0.6..0.9).contains(&words), "{words}");
-        assert!(Corpus::synthetic(&SyntheticOptions { sentences: 0, ..other }).is_err());
+        assert!(Corpus::synthetic(&SyntheticOptions { n_sentences: 0, ..other }).is_err());
     }
 }

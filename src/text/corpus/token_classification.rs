@@ -1,25 +1,25 @@
-//! Reader of tagged words: one word a line, its tag in the last column, a blank line between
-//! sentences, as the shared tasks of CoNLL write them.
+//! Reader for token classification: one word a line, its tag in the last column, a blank line
+//! between sentences, as in the CoNLL shared tasks.
 //!
-//! Columns are parted by a tab when the line has one, else by white space. Lines that begin with
-//! `-DOCSTART-` are skipped. A word may be followed by other columns (part of speech, ...).
+//! Columns are separated by a tab when the line has one, else by white space. Lines that begin with
+//! `-DOCSTART-` are skipped. Columns between the two (part of speech, ...) are ignored.
 
 use crate::error::Result;
-use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown};
+use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown_label};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::text_file::{at, lines, read_text};
 use std::path::Path;
 
-/// One sentence before tags have ids: line numbers, words, tags.
+/// One sentence whose tags have no ids yet: line numbers, words, tags.
 type Sentence = Vec<(usize, String, String)>;
 
 impl Corpus {
-    /// Reads tagged words. The tags are kept as written (BIO, IOB, BIOES, or plain classes).
+    /// Reads words with a tag each. Tags stay as written (BIO, IOB, BIOES, or plain classes).
     ///
     /// Without `labels` the tags are those of the file: `O` first, the others by bytes; with
     /// `labels`, those of the training data, a tag outside them is an error.
     ///
-    /// Errors carry `file:line`: a line without a tag, an unknown tag, a file without words.
+    /// Errors name file and line: a line without a tag, an unknown tag, a file without words.
     pub fn read_token_classification(path: &Path, labels: Option<&LabelMap>) -> Result<Self> {
         let text = read_text(path)?;
         let sentences = sentences(path, &text)?;
@@ -35,7 +35,9 @@ impl Corpus {
             let mut words = Vec::with_capacity(sentence.len());
             let mut tags = Vec::with_capacity(sentence.len());
             for (line, word, tag) in sentence {
-                tags.push(labels.id(&tag).ok_or_else(|| at(path, line, unknown(&tag, &labels)))?);
+                tags.push(
+                    labels.id(&tag).ok_or_else(|| at(path, line, unknown_label(&tag, &labels)))?,
+                );
                 words.push(word);
             }
             examples.push(Example::Words { words, tags });

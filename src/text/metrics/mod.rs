@@ -1,6 +1,12 @@
-//! Metrics of text tasks, and what turns a model's outputs into what they compare.
+//! Metrics of text tasks, and the way from a model's outputs to what they compare.
 
+mod answers;
+mod classification;
+pub(crate) mod counts;
+mod entities;
 pub(crate) mod postprocess;
-mod scores;
 
-pub use scores::*;
+pub use answers::{AnswerScores, answer_f1, answer_scores, normalize_answer};
+pub use classification::{accuracy, macro_f1};
+pub use counts::Score;
+pub use entities::{Entity, EntityScores, entities, entity_scores, entity_scores_of_ids};

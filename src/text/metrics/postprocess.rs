@@ -1,34 +1,79 @@
-//! From a model's outputs back to words and answers.
+//! From a model's outputs to the tags of words and the answers to questions.
 
 use crate::error::{Error, Result};
-use crate::text::batch::dataset::{Dataset, Sequence};
+use crate::text::batch::collate::Batch;
+use crate::text::batch::dataset::{AnswerContext, Dataset, Sequence};
 
-/// An answer found in a context.
+/// The span of a context that a model predicts as the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PredictedAnswer {
-    /// Start logit plus end logit; compare it between windows of one question.
+    /// Start logit plus end logit. Of several windows of one context, the answer of the greatest
+    /// score is the question's.
     pub score: f32,
-    /// First byte in the context.
+    /// Its first byte in the context.
     pub start: usize,
-    /// The byte after the last.
+    /// The byte after its last.
     pub end: usize,
 }
 
-impl Dataset {
-    /// The class of each word of an item from the classes of its tokens: that of the word's
-    /// first piece. `None` for words that were cut off or have no piece.
+impl AnswerContext {
+    /// The span of at most `max_answer_tokens` tokens of the context with the greatest sum of
+    /// start and end logit (ties: the earliest; NaN is passed over). `None` when the sequence has
+    /// no token of the context.
     ///
-    /// Errors: `item` out of range or not of tagged words; fewer classes than tokens.
+    /// Error: fewer logits than tokens.
+    pub fn best_answer(
+        &self,
+        start_logits: &[f32],
+        end_logits: &[f32],
+        max_answer_tokens: usize,
+    ) -> Result<Option<PredictedAnswer>> {
+        let n = self.offsets.len();
+        check_outputs(start_logits.len().min(end_logits.len()), n)?;
+        let mut best: Option<PredictedAnswer> = None;
+        let in_context = |i: &usize| self.offsets[*i].1 > self.offsets[*i].0;
+        for first in (0..n).filter(in_context) {
+            let stop = n.min(first.saturating_add(max_answer_tokens));
+            for last in (first..stop).filter(in_context) {
+                let score = start_logits[first] + end_logits[last];
+                if !score.is_nan() && best.is_none_or(|b| score > b.score) {
+                    let (start, end) = (self.offsets[first].0, self.offsets[last].1);
+                    best = Some(PredictedAnswer { score, start, end });
+                }
+            }
+        }
+        Ok(best)
+    }
+}
+
+impl Batch {
+    /// The context of a row's question.
+    ///
+    /// Errors: no such row; a batch of another task.
+    pub fn context(&self, row: usize) -> Result<&AnswerContext> {
+        if row >= self.len() {
+            return Err(Error::invalid(format!("row {row} of a batch of {}", self.len())));
+        }
+        let context = self.contexts.get(row).map(AsRef::as_ref);
+        context.ok_or_else(|| Error::invalid("the batch is not of question answering"))
+    }
+}
+
+impl Dataset {
+    /// The class of each word of a sequence from the classes of its tokens: that of the word's
+    /// first token. `None` for words that were cut off or have no token.
+    ///
+    /// Errors: `sequence` out of range or of another task; fewer classes than tokens.
     pub fn word_classes(
         &self,
-        item: usize,
+        sequence: usize,
         classes: &[u32],
         n_words: usize,
     ) -> Result<Vec<Option<u32>>> {
-        let from = self.item(item)?;
-        enough(from, classes.len())?;
+        let from = self.sequence(sequence)?;
+        check_outputs(classes.len(), from.ids.len())?;
         if from.words.len() != from.ids.len() {
-            return Err(Error::invalid(format!("item {item} has no words")));
+            return Err(Error::invalid(format!("sequence {sequence} has no words")));
         }
         let mut words = vec![None; n_words];
         for (word, class) in from.words.iter().zip(classes) {
@@ -39,48 +84,32 @@ impl Dataset {
         Ok(words)
     }
 
-    /// The best answer of an item: the span of context tokens of at most `max_tokens` with the
-    /// greatest sum of start and end logit (ties: the earliest). `None` when the item holds no
-    /// context.
+    /// [`AnswerContext::best_answer`] of a sequence.
     ///
-    /// Errors: `item` out of range or not a question; fewer logits than tokens.
+    /// Errors: `sequence` out of range or of another task; fewer logits than tokens.
     pub fn best_answer(
         &self,
-        item: usize,
-        starts: &[f32],
-        ends: &[f32],
-        max_tokens: usize,
+        sequence: usize,
+        start_logits: &[f32],
+        end_logits: &[f32],
+        max_answer_tokens: usize,
     ) -> Result<Option<PredictedAnswer>> {
-        let from = self.item(item)?;
-        enough(from, starts.len().min(ends.len()))?;
-        if from.offsets.len() != from.ids.len() {
-            return Err(Error::invalid(format!("item {item} is no question")));
-        }
-        let mut best: Option<PredictedAnswer> = None;
-        let inside = |i: &usize| from.offsets[*i].1 > from.offsets[*i].0;
-        for first in (0..from.ids.len()).filter(inside) {
-            let reach = from.ids.len().min(first.saturating_add(max_tokens));
-            for last in (first..reach).filter(inside) {
-                let score = starts[first] + ends[last];
-                if best.is_none_or(|b| score > b.score) {
-                    let (start, end) = (from.offsets[first].0, from.offsets[last].1);
-                    best = Some(PredictedAnswer { score, start, end });
-                }
-            }
-        }
-        Ok(best)
+        let context = self.sequence(sequence)?.context.as_ref();
+        let context =
+            context.ok_or_else(|| Error::invalid(format!("sequence {sequence} has no context")))?;
+        context.best_answer(start_logits, end_logits, max_answer_tokens)
     }
 
-    fn item(&self, item: usize) -> Result<&Sequence> {
+    fn sequence(&self, index: usize) -> Result<&Sequence> {
         let n = self.len();
-        let found = self.sequences().get(item);
-        found.ok_or_else(|| Error::invalid(format!("item {item} of a dataset of {n}")))
+        let found = self.sequences().get(index);
+        found.ok_or_else(|| Error::invalid(format!("sequence {index} of a dataset of {n}")))
     }
 }
 
-fn enough(item: &Sequence, given: usize) -> Result<()> {
-    if given >= item.ids.len() {
+fn check_outputs(n_outputs: usize, n_tokens: usize) -> Result<()> {
+    if n_outputs >= n_tokens {
         return Ok(());
     }
-    Err(Error::invalid(format!("{given} outputs for {} tokens", item.ids.len())))
+    Err(Error::invalid(format!("{n_outputs} outputs for {n_tokens} tokens")))
 }

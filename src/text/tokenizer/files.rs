@@ -1,15 +1,15 @@
-//! Tokenizers from and to the files that published models carry.
+//! Tokenizers from and to the files of published models.
 //!
 //! Read, in this order of preference: `tokenizer.json`; `vocab.txt` (WordPiece); `vocab.json`
-//! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them gives the class,
-//! lower-casing, special tokens and the greatest length. Written: all of these.
+//! with `merges.txt` (byte-level BPE). `tokenizer_config.json` beside them has the class,
+//! lower-casing, special tokens and the greatest length. All of these are written.
 
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
 use crate::text::text_file::{at, lines, read_text};
+use crate::text::tokenizer::pipeline::{assemble, word_piece};
 use crate::text::tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
-use crate::text::tokenizer::tokenize::{Tokenizer, foreign};
-use crate::text::tokenizer::train::{assemble, word_piece};
+use crate::text::tokenizer::tokenize::{Tokenizer, tokenizers_error};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::Write;
@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{Model, ModelWrapper, Tokenizer as Pipeline};
 
-/// Lengths above this stand for "no limit" in published files.
+/// Published files write "no limit" as lengths above this.
 const NO_LIMIT: f64 = 1e7;
 
-/// What the files beside a vocabulary say.
+/// The JSON files beside a vocabulary.
 #[derive(Default)]
 struct Config {
     values: Value,
@@ -51,7 +51,7 @@ impl Config {
             .map(|name| name.unwrap_or_default().to_ascii_lowercase())
     }
 
-    /// The style by class or model type, else by the special tokens that there are.
+    /// The style by class or model type, else by the special tokens in the vocabulary.
     fn style(&self, has: impl Fn(&str) -> bool) -> TokenizerStyle {
         for name in self.names() {
             if name.contains("roberta") {
@@ -73,8 +73,8 @@ impl Config {
         }
     }
 
-    /// The lesser of what the tokenizer's and the model's files allow. RoBERTa counts its
-    /// positions from the pad token's id plus one, so two fewer than there are.
+    /// The smaller of the lengths in the tokenizer's and the model's files. RoBERTa's positions
+    /// begin after the pad token's id, so two fewer can be used.
     fn max_length(&self) -> Option<usize> {
         let number = |from: &Value, key: &str| from.get(key).and_then(Value::as_f64);
         let named = number(&self.values, "model_max_length").filter(|n| *n < NO_LIMIT);
@@ -82,11 +82,11 @@ impl Config {
             .or_else(|| number(&self.model, "n_positions"));
         let roberta = self.names().iter().any(|n| n.contains("roberta"));
         let positions = positions.map(|n| if roberta { n - 2.0 } else { n });
-        let least = named.into_iter().chain(positions).reduce(f64::min)?;
-        (least >= 1.0).then_some(least as usize)
+        let smallest = named.into_iter().chain(positions).reduce(f64::min)?;
+        (smallest >= 1.0).then_some(smallest as usize)
     }
 
-    /// DistilBERT knows no token types; other models of BERT's kind do.
+    /// DistilBERT has no token types; other models of BERT's style do.
     fn token_types(&self, style: TokenizerStyle) -> bool {
         style == TokenizerStyle::Bert && !self.names().iter().any(|n| n.contains("distil"))
     }
@@ -95,8 +95,8 @@ impl Config {
 impl Tokenizer {
     /// Reads a tokenizer from a directory, or from one of its files.
     ///
-    /// Errors: `NotFound` with the names looked for; `InvalidData` with the file for contents
-    /// that are malformed or lack a special token.
+    /// Errors: `NotFound` with the names of the files; `InvalidData` with the file when it is
+    /// malformed or lacks a special token.
     pub fn load(path: &Path) -> Result<Self> {
         let (dir, file) = locate(path)?;
         let config = Config::read(&dir)?;
@@ -113,7 +113,7 @@ impl Tokenizer {
         for special in SpecialToken::ALL {
             let named = config.token(special).and_then(|t| tokenizer.pipeline.token_to_id(t));
             if named.is_some() {
-                tokenizer.specials[special as usize] = named;
+                tokenizer.special_token_ids[special as usize] = named;
             }
         }
         tokenizer.max_length = config.max_length().unwrap_or(tokenizer.max_length);
@@ -122,20 +122,21 @@ impl Tokenizer {
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the
-    /// vocabulary files into `dir`, which is made if need be. The usual libraries load them.
+    /// vocabulary files into `dir`, which is created if missing. Hugging Face's libraries load
+    /// them.
     ///
     /// Errors: `Io` with the path.
     pub fn save(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let model = self.pipeline.get_model();
-        model.save(dir, None).map_err(|e| foreign(e).context(dir.display()))?;
+        model.save(dir, None).map_err(|e| tokenizers_error(e).context(dir.display()))?;
         let mut pipeline = self.pipeline.clone();
-        pipeline.with_post_processor(self.framing.clone());
-        let text = pipeline.to_string(true).map_err(foreign)?;
+        pipeline.with_post_processor(self.post_processor.clone());
+        let text = pipeline.to_string(true).map_err(tokenizers_error)?;
         write(dir, "tokenizer.json", &text)?;
-        let specials = self.special_tokens_map();
-        write(dir, "special_tokens_map.json", &format!("{specials:#}\n"))?;
-        write(dir, "tokenizer_config.json", &format!("{:#}\n", self.config_json(specials)))
+        let special_tokens = self.special_tokens_map();
+        write(dir, "special_tokens_map.json", &format!("{special_tokens:#}\n"))?;
+        write(dir, "tokenizer_config.json", &format!("{:#}\n", self.config_json(special_tokens)))
     }
 
     fn special_tokens_map(&self) -> Value {
@@ -181,7 +182,7 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
     write_atomically(&path, |file| file.write_all(text.as_bytes()).map_err(|e| Error::io(&path, e)))
 }
 
-/// The folder of a tokenizer and the file to begin with.
+/// The directory of a tokenizer and the file to read first.
 fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
     if path.is_file() {
         let dir = path.parent().unwrap_or(Path::new(".")).to_path_buf();
@@ -211,7 +212,7 @@ fn json_beside(dir: &Path, name: &str) -> Result<Option<Value>> {
 
 fn read_pipeline(file: &Path, config: &Config) -> Result<Tokenizer> {
     let text = read_text(file)?;
-    let pipeline: Pipeline = text.parse().map_err(foreign)?;
+    let pipeline: Pipeline = text.parse().map_err(tokenizers_error)?;
     let style = config.style(|token| pipeline.token_to_id(token).is_some());
     Tokenizer::from_pipeline(pipeline, style)
 }
@@ -247,7 +248,7 @@ fn read_byte_level(file: &Path, config: &Config) -> Result<Tokenizer> {
     }
     let merges = read_merges(&file.with_file_name("merges.txt"), &vocab)?;
     let style = config.style(|token| vocab.contains_key(token));
-    let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(foreign)?;
+    let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(tokenizers_error)?;
     let space = config.flag("add_prefix_space").unwrap_or(false);
     assemble(model.into(), style, TokenizerAlgorithm::ByteLevelBpe, false, space)
 }
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_files_give_the_same_tokenizer_by_every_way() {
+    fn saved_files_load_as_the_same_tokenizer_from_each_file() {
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
             let tokenizer = learned(style);
             let dir = tempfile::tempdir().unwrap();
@@ -309,7 +310,7 @@ mod tests {
                 let path = if way == "file" { file } else { dir.path().to_path_buf() };
                 let again = Tokenizer::load(&path).unwrap();
                 assert_eq!(again.style(), style, "{way}");
-                assert_eq!(again.specials, tokenizer.specials, "{style:?} {way}");
+                assert_eq!(again.special_token_ids, tokenizer.special_token_ids, "{style:?} {way}");
                 assert_eq!(again.vocab_size(), tokenizer.vocab_size());
                 assert_eq!(again.model_max_length(), 77);
                 assert_eq!(ids(&again), ids(&tokenizer), "{style:?} {way}");

@@ -1,6 +1,8 @@
-//! Tokenizers: text to ids and back, in the form that published models use.
+//! Tokenizers: text to ids and back, in the form of published models.
 
-pub(crate) mod files;
+pub(crate) mod encoding;
+mod files;
+mod pipeline;
 pub(crate) mod style;
 pub(crate) mod tokenize;
 pub(crate) mod train;

@@ -1,25 +1,25 @@
-//! What architectures expect of a tokenizer: special tokens, framing, the way of cutting words.
+//! What architectures expect of a tokenizer: special tokens, where they go, the subword algorithm.
 
-/// Special tokens and framing of an architecture.
+/// The special tokens of an architecture, and how a text or a pair of texts is put between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum TokenizerStyle {
     /// `[CLS] a [SEP] b [SEP]`, token types 0 and 1.
     #[default]
     Bert = 1,
-    /// No framing; `<|endoftext|>` ends a text and pads.
+    /// `a b` without special tokens between; `<|endoftext|>` ends a text and pads.
     Gpt2 = 2,
     /// `<s> a </s></s> b </s>`, one token type.
     Roberta = 3,
 }
 
-/// How words are cut into pieces.
+/// How words are split into subwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum TokenizerAlgorithm {
-    /// The longest known pieces from the left, `##` inside words; unknown words are possible.
+    /// The longest known subwords from the left, `##` inside words; a word may be unknown.
     WordPiece = 1,
-    /// SharedInitializer bytes; nothing is unknown.
+    /// Byte-pair encoding of UTF-8 bytes; nothing is unknown.
     ByteLevelBpe = 2,
 }
 
@@ -27,7 +27,7 @@ pub enum TokenizerAlgorithm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum SpecialToken {
-    /// Fills short sequences.
+    /// Pads short sequences.
     Pad = 0,
     /// Stands for unknown words.
     Unk = 1,
@@ -35,7 +35,7 @@ pub enum SpecialToken {
     Cls = 2,
     /// Separates sequences (`[SEP]`, `</s>`).
     Sep = 3,
-    /// Hides a token.
+    /// Replaces a masked token.
     Mask = 4,
     /// Begins a text.
     Bos = 5,
@@ -83,8 +83,8 @@ impl TokenizerStyle {
         }
     }
 
-    /// The special tokens in the order of the ids that a learned vocabulary gives them.
-    pub(crate) fn specials(self) -> &'static [&'static str] {
+    /// The special tokens in the order of their ids in a trained vocabulary.
+    pub(crate) fn special_tokens(self) -> &'static [&'static str] {
         match self {
             Self::Bert => &["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
             Self::Gpt2 => &["<|endoftext|>"],
@@ -92,7 +92,7 @@ impl TokenizerStyle {
         }
     }
 
-    /// How words are cut in the published models.
+    /// The algorithm of the published models.
     pub fn default_algorithm(self) -> TokenizerAlgorithm {
         if self == Self::Bert {
             TokenizerAlgorithm::WordPiece

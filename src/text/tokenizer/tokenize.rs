@@ -1,75 +1,29 @@
 //! Tokenizers: text to ids and back, with the special tokens that an architecture expects.
 //!
-//! Terms: *style* is the set of special tokens and the way sequences are framed (BERT:
-//! `[CLS] a [SEP] b [SEP]`, RoBERTa: `<s> a </s></s> b </s>`, GPT-2: nothing); *kind* is how
-//! words are cut into pieces. Offsets are bytes of the text given, without white space around.
+//! A *pipeline* is the `tokenizers` crate's normalizer, pre-tokenizer and model. Its
+//! *post-processor* puts the special tokens around one text or two; it is kept beside the pipeline
+//! and runs after truncation. Offsets are bytes of the given text, without white space around.
 
 use crate::error::{Error, Result};
+use crate::text::tokenizer::encoding::{Encoding, Truncation};
 use crate::text::tokenizer::style::{SpecialToken, TokenizerStyle};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
 use tokenizers::{ModelWrapper, PostProcessor, PostProcessorWrapper, Tokenizer as Pipeline};
 
-/// Words whose pieces a copy for much text remembers.
-const REMEMBERED: usize = 10_000;
-/// Greater ids are taken for damage: embeddings need a row for each.
-const MOST_IDS: usize = 1 << 24;
-
-/// What to do with texts that exceed the length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Truncation {
-    /// Cut the longer of the two from its end until it fits.
-    #[default]
-    LongestFirst = 0,
-    /// Cut the first text only.
-    OnlyFirst = 1,
-    /// Cut the second text only (contexts of questions).
-    OnlySecond = 2,
-    /// Too long is an error.
-    Never = 3,
-}
-
-/// An encoded text. All vectors have one entry a token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Encoding {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// 0, or 1 for the second text of a pair (BERT).
-    pub type_ids: Vec<u32>,
-    /// 1 for every token: nothing is padded here.
-    pub mask: Vec<u32>,
-    /// Bytes `start..end` of the token in its text; (0, 0) for added special tokens.
-    pub offsets: Vec<(usize, usize)>,
-    /// The word that a token belongs to; `None` for added special tokens. For
-    /// [`Tokenizer::encode_words`] the index of the word given.
-    pub word_ids: Vec<Option<u32>>,
-    /// 0 for the first text, 1 for the second, `None` for added special tokens.
-    pub sequence_ids: Vec<Option<u32>>,
-    /// Tokens that were cut off.
-    pub truncated: usize,
-}
-
-impl Encoding {
-    /// Number of tokens.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// True without tokens.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
+/// Words that byte-pair encoding caches while it encodes a corpus.
+const CACHED_WORDS: usize = 10_000;
+/// A greater id is an error of the file: embeddings need a row for each.
+const MAX_IDS: usize = 1 << 24;
 
 /// A tokenizer: owned, immutable, usable from several threads at once.
 #[derive(Clone)]
 pub struct Tokenizer {
     pub(crate) pipeline: Pipeline,
-    pub(crate) framing: Option<PostProcessorWrapper>,
+    pub(crate) post_processor: Option<PostProcessorWrapper>,
     pub(crate) style: TokenizerStyle,
-    pub(crate) specials: [Option<u32>; 7],
+    pub(crate) special_token_ids: [Option<u32>; 7],
     pub(crate) max_length: usize,
     pub(crate) token_types: bool,
     n_ids: usize,
@@ -81,14 +35,14 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// An error of the tokenizer library.
-pub(crate) fn foreign(e: tokenizers::Error) -> Error {
+/// An error of the `tokenizers` crate.
+pub(crate) fn tokenizers_error(e: tokenizers::Error) -> Error {
     Error::data(format!("tokenizer: {e}")).with_source(e)
 }
 
-/// How many words byte-pair encoding remembers the pieces of. It does so in each thread until the
-/// thread ends, even when the tokenizer is gone.
-fn remember(pipeline: &mut Pipeline, words: usize) {
+/// Sets the size of byte-pair encoding's cache, in words. The cache is one for each thread and stays
+/// until the thread ends, also when the tokenizer is freed.
+fn resize_cache(pipeline: &mut Pipeline, words: usize) {
     if let ModelWrapper::BPE(model) = pipeline.get_model() {
         let mut model = model.clone();
         model.resize_cache(words);
@@ -97,69 +51,68 @@ fn remember(pipeline: &mut Pipeline, words: usize) {
 }
 
 impl Tokenizer {
-    /// A copy for much text, to be used on threads that end with it.
-    pub(crate) fn remembering(&self) -> Self {
+    /// A copy with a cache, for threads that end with it.
+    pub(crate) fn with_cache(&self) -> Self {
         let mut copy = self.clone();
-        remember(&mut copy.pipeline, REMEMBERED);
+        resize_cache(&mut copy.pipeline, CACHED_WORDS);
         copy
     }
 
-    /// Takes a pipeline apart: framing is applied here, padding and truncation by the caller.
+    /// From a pipeline. Its padding and truncation are dropped.
     pub(crate) fn from_pipeline(mut pipeline: Pipeline, style: TokenizerStyle) -> Result<Self> {
-        let framing = pipeline.get_post_processor().cloned();
+        let post_processor = pipeline.get_post_processor().cloned();
         pipeline.with_post_processor(None::<PostProcessorWrapper>);
         pipeline.with_padding(None);
-        pipeline.with_truncation(None).map_err(foreign)?;
-        remember(&mut pipeline, 0);
+        pipeline.with_truncation(None).map_err(tokenizers_error)?;
+        resize_cache(&mut pipeline, 0);
         let id = |special| style.token(special).and_then(|token| pipeline.token_to_id(token));
-        let specials = SpecialToken::ALL.map(id);
+        let special_token_ids = SpecialToken::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        if n_ids > MOST_IDS {
+        if n_ids > MAX_IDS {
             return Err(Error::data(format!(
-                "a token has the id {}; at most {MOST_IDS}",
+                "a token has the id {}; at most {MAX_IDS}",
                 n_ids - 1
             )));
         }
         let token_types = style == TokenizerStyle::Bert;
-        Ok(Self { pipeline, framing, style, specials, max_length: 512, token_types, n_ids })
+        Ok(Self {
+            pipeline,
+            post_processor,
+            style,
+            special_token_ids,
+            max_length: 512,
+            token_types,
+            n_ids,
+        })
     }
 
-    /// Special tokens and framing.
+    /// The special tokens and where they go.
     pub fn style(&self) -> TokenizerStyle {
         self.style
     }
 
-    /// Number of ids, special tokens included: the rows that an embedding needs. Where ids have
-    /// gaps it is the greatest id plus one.
+    /// Number of ids, special tokens included: the greatest id plus one, which is the number of
+    /// rows that an embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.n_ids
     }
 
-    /// The length that the files name, or 512: the default limit of [`crate::text::EncodeOptions`].
+    /// The greatest length of a sequence in tokens, as in the files, else 512: the default of
+    /// [`crate::text::EncodeOptions`].
     pub fn model_max_length(&self) -> usize {
         self.max_length
     }
 
-    /// Changes what [`Tokenizer::save`] writes as the model's greatest length, in tokens.
-    pub fn set_model_max_length(&mut self, tokens: usize) {
-        self.max_length = tokens;
-    }
-
     /// The id of a special token; `None` when the vocabulary has none.
     pub fn special_token_id(&self, special: SpecialToken) -> Option<u32> {
-        self.specials[special as usize]
+        self.special_token_ids[special as usize]
     }
 
-    /// What short sequences are filled with: the pad token, else the end token, else 0. Filled
-    /// places are masked out, so the choice does not matter to the result.
+    /// The id that pads short sequences: the pad token, else the end token, else 0. Padding is
+    /// masked by `attention_mask`, so the id does not change results.
     pub fn pad_id(&self) -> u32 {
         let id = |s| self.special_token_id(s);
         id(SpecialToken::Pad).or(id(SpecialToken::Eos)).unwrap_or(0)
-    }
-
-    /// The id of a token's exact text.
-    pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.pipeline.token_to_id(token)
     }
 
     /// The text of an id.
@@ -172,13 +125,14 @@ impl Tokenizer {
         self.token_types
     }
 
-    /// Tokens that framing adds to one text or to a pair.
+    /// Number of special tokens that are added to one text or to a pair.
     pub fn added_tokens(&self, pair: bool) -> usize {
-        self.framing.as_ref().map_or(0, |p| p.added_tokens(pair))
+        self.post_processor.as_ref().map_or(0, |p| p.added_tokens(pair))
     }
 
-    /// Encodes a text or a pair with the special tokens of its style, at most `max_length`
-    /// tokens. The result is never empty: an empty text without framing becomes one end token.
+    /// Encodes a text or a pair with the special tokens of its style, in at most `max_length`
+    /// tokens. The result is never empty: an empty text without special tokens becomes one end
+    /// token.
     ///
     /// Errors: `InvalidArgument` when `max_length` leaves no room beside the special tokens,
     /// or the text is too long under [`Truncation::Never`].
@@ -189,16 +143,17 @@ impl Tokenizer {
         max_length: usize,
         truncation: Truncation,
     ) -> Result<Encoding> {
-        let first = self.pipeline.encode(text, false).map_err(foreign)?;
-        let second = pair.map(|p| self.pipeline.encode(p, false).map_err(foreign)).transpose()?;
-        let (first, second, truncated) = self.cut(first, second, max_length, truncation)?;
-        let framed = self.frame(first, second)?;
-        Ok(self.export(&framed, text, pair.unwrap_or(""), truncated))
+        let first = self.pipeline.encode(text, false).map_err(tokenizers_error)?;
+        let second =
+            pair.map(|p| self.pipeline.encode(p, false).map_err(tokenizers_error)).transpose()?;
+        let (first, second, truncated) = self.truncate(first, second, max_length, truncation)?;
+        let whole = self.add_special_tokens(first, second)?;
+        Ok(self.export(&whole, text, pair.unwrap_or(""), truncated))
     }
 
-    /// Encodes words as their text joined by single spaces. `word_ids` index `words`, offsets
-    /// are bytes of the joined text. Words may yield no token (white space, control characters)
-    /// or be cut off.
+    /// Encodes words joined by single spaces. `word_ids` are indices of `words`, offsets are bytes
+    /// of the joined text. A word may have no token (white space, control characters) or be cut
+    /// off.
     ///
     /// Errors: as [`Tokenizer::encode`], with [`Truncation::LongestFirst`].
     pub fn encode_words(&self, words: &[String], max_length: usize) -> Result<Encoding> {
@@ -220,9 +175,9 @@ impl Tokenizer {
         Ok(encoding)
     }
 
-    /// Encodes a question with a context that may be too long: windows of it that overlap by
-    /// `overlap` tokens (at most half of the room), each with the question before it. A question
-    /// keeps at most half of `max_length`.
+    /// Encodes a question with a context that may be too long: windows of the context that overlap
+    /// by `overlap` tokens (at most half a window), each after the question. The question is
+    /// truncated to half of `max_length`.
     ///
     /// Error: `InvalidArgument` when `max_length` leaves no room beside the special tokens.
     pub fn encode_windows(
@@ -232,11 +187,12 @@ impl Tokenizer {
         max_length: usize,
         overlap: usize,
     ) -> Result<Vec<Encoding>> {
-        let mut asked = self.pipeline.encode(question, false).map_err(foreign)?;
-        let all = self.pipeline.encode(context, false).map_err(foreign)?;
+        let mut question_tokens =
+            self.pipeline.encode(question, false).map_err(tokenizers_error)?;
+        let all = self.pipeline.encode(context, false).map_err(tokenizers_error)?;
         let added = self.added_tokens(true);
-        shorten(&mut asked, max_length / 2, TruncationDirection::Right);
-        let room = max_length.saturating_sub(added + asked.len());
+        shorten(&mut question_tokens, max_length / 2, TruncationDirection::Right);
+        let room = max_length.saturating_sub(added + question_tokens.len());
         if room < 2 {
             return Err(Error::invalid(format!(
                 "max_length {max_length} leaves no room beside {added} special tokens"
@@ -250,8 +206,8 @@ impl Tokenizer {
             let mut part = all.clone();
             shorten(&mut part, end, TruncationDirection::Right);
             shorten(&mut part, end - start, TruncationDirection::Left);
-            let framed = self.frame(asked.clone(), Some(part))?;
-            windows.push(self.export(&framed, question, context, all.len() - (end - start)));
+            let whole = self.add_special_tokens(question_tokens.clone(), Some(part))?;
+            windows.push(self.export(&whole, question, context, all.len() - (end - start)));
             if end == all.len() {
                 return Ok(windows);
             }
@@ -261,15 +217,15 @@ impl Tokenizer {
 
     /// Ids of a text without special tokens, however long.
     pub(crate) fn raw_ids(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.pipeline.encode_fast(text, false).map_err(foreign)?.get_ids().to_vec())
+        Ok(self.pipeline.encode_fast(text, false).map_err(tokenizers_error)?.get_ids().to_vec())
     }
 
     /// Text of `ids`; special tokens are left out when `skip_special_tokens`.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
-        self.pipeline.decode(ids, skip_special_tokens).map_err(foreign)
+        self.pipeline.decode(ids, skip_special_tokens).map_err(tokenizers_error)
     }
 
-    fn cut(
+    fn truncate(
         &self,
         first: tokenizers::Encoding,
         second: Option<tokenizers::Encoding>,
@@ -314,13 +270,13 @@ impl Tokenizer {
         Ok((first, second, total - room))
     }
 
-    fn frame(
+    fn add_special_tokens(
         &self,
         first: tokenizers::Encoding,
         second: Option<tokenizers::Encoding>,
     ) -> Result<tokenizers::Encoding> {
-        if let Some(framing) = &self.framing {
-            return framing.process(first, second, true).map_err(foreign);
+        if let Some(post_processor) = &self.post_processor {
+            return post_processor.process(first, second, true).map_err(tokenizers_error);
         }
         let parts = std::iter::once(first).chain(second).enumerate().map(|(i, mut part)| {
             part.set_sequence_id(i);
@@ -338,7 +294,7 @@ impl Tokenizer {
         truncated: usize,
     ) -> Encoding {
         if from.is_empty() {
-            return self.lone_end(truncated);
+            return self.end_token_only(truncated);
         }
         let sequence_ids: Vec<Option<u32>> =
             from.get_sequence_ids().into_iter().map(|s| s.map(|s| s as u32)).collect();
@@ -350,7 +306,7 @@ impl Tokenizer {
         Encoding {
             ids: from.get_ids().to_vec(),
             type_ids: from.get_type_ids().to_vec(),
-            mask: vec![1; from.len()],
+            attention_mask: vec![1; from.len()],
             offsets: from.get_offsets().iter().zip(&sequence_ids).map(trim).collect(),
             word_ids: from.get_word_ids().to_vec(),
             sequence_ids,
@@ -358,11 +314,11 @@ impl Tokenizer {
         }
     }
 
-    fn lone_end(&self, truncated: usize) -> Encoding {
+    fn end_token_only(&self, truncated: usize) -> Encoding {
         Encoding {
             ids: vec![self.special_token_id(SpecialToken::Eos).unwrap_or_else(|| self.pad_id())],
             type_ids: vec![0],
-            mask: vec![1],
+            attention_mask: vec![1],
             offsets: vec![(0, 0)],
             word_ids: vec![None],
             sequence_ids: vec![None],
@@ -371,7 +327,7 @@ impl Tokenizer {
     }
 }
 
-/// Cuts an encoding and forgets what was cut off.
+/// Truncates an encoding and drops what was cut off.
 fn shorten(encoding: &mut tokenizers::Encoding, length: usize, direction: TruncationDirection) {
     if length < encoding.len() {
         encoding.truncate(length, 0, direction);
@@ -411,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_framed_as_the_architectures_expect() {
+    fn pairs_have_the_special_tokens_of_the_architectures() {
         let check = |style, expect: &[&str], types: &[u32]| {
             let t = tokenizer(style);
             let e = t.encode("very good", Some("bad film"), 32, Truncation::Never).unwrap();
             assert_eq!(tokens(&t, &e), expect);
             assert_eq!(e.type_ids, types);
-            assert_eq!(e.mask, vec![1; e.len()]);
+            assert_eq!(e.attention_mask, vec![1; e.len()]);
         };
         let bert = ["[CLS]", "very", "good", "[SEP]", "bad", "film", "[SEP]"];
         check(TokenizerStyle::Bert, &bert, &[0, 0, 0, 0, 1, 1, 1]);
@@ -438,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_give_the_text_back_and_decoding_too() {
+    fn offsets_and_decoding_return_the_text() {
         let text = "the  film, VERY caf\u{e9} \u{1F600}good";
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
             let t = tokenizer(style);
@@ -455,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn truncation_keeps_the_frame() {
+    fn truncation_keeps_the_special_tokens() {
         let t = tokenizer(TokenizerStyle::Bert);
         let cut = |n, how| t.encode("the film was", Some("very good and fun"), n, how);
         let e = cut(7, Truncation::LongestFirst).unwrap();

@@ -1,50 +1,44 @@
-//! Vocabularies learned from a corpus by byte-pair merging, the same on every machine.
+//! Training of tokenizers by byte-pair encoding, with the same result on every machine.
 //!
 //! A word is a sequence of symbols. The most frequent adjacent pair of symbols over all words
 //! (ties: the pair of lower ids) becomes a new symbol, until the vocabulary is full or no pair
-//! is frequent enough (Sennrich, Haddow & Birch 2016). WordPiece vocabularies are learned in
-//! the same way, with `##` before symbols inside words; only the cutting of words differs.
+//! is frequent enough (Sennrich, Haddow & Birch 2016). WordPiece vocabularies are trained in
+//! the same way, with `##` before symbols inside words; they only split words differently.
 
 use crate::error::{Error, Result};
-use crate::text::tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
-use crate::text::tokenizer::tokenize::{Tokenizer, foreign};
+use crate::text::tokenizer::pipeline::{
+    MAX_WORD_CHARS, assemble, normalizer, pre_tokenizer, word_piece,
+};
+use crate::text::tokenizer::style::{TokenizerAlgorithm, TokenizerStyle};
+use crate::text::tokenizer::tokenize::{Tokenizer, tokenizers_error};
 use rayon::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
-use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::processors::bert::BertProcessing;
-use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{
-    AddedToken, DecoderWrapper, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper,
-    OffsetReferential, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
-    PreTokenizerWrapper, Tokenizer as Pipeline,
+    ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer,
 };
 
-/// Longer words are left out of learning; WordPiece reads them as unknown.
-const MAX_WORD_CHARS: usize = 100;
-/// Most frequent characters that a WordPiece vocabulary keeps.
+/// A WordPiece vocabulary has at most this many characters, the most frequent.
 const MAX_ALPHABET: usize = 1000;
 
-/// How a vocabulary is learned.
+/// How a tokenizer is trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenizerTrainOptions {
-    /// Special tokens and framing. Default: BERT.
+    /// The special tokens and where they go. Default: BERT.
     pub style: TokenizerStyle,
-    /// How words are cut; `None` (default) is what the style's published models use.
-    pub kind: Option<TokenizerAlgorithm>,
+    /// How words are split; `None` (default): as in the style's published models.
+    pub algorithm: Option<TokenizerAlgorithm>,
     /// Greatest number of ids, special tokens included. Default: 8000. Byte-level vocabularies
     /// need at least 256 and their special tokens.
     pub vocab_size: usize,
-    /// A pair is merged only if it occurs this often. Default: 2.
+    /// A pair of symbols is merged only if it occurs this often. Default: 2.
     pub min_frequency: u64,
     /// Lower-case and strip accents first (WordPiece only). Default: true.
     pub lowercase: bool,
-    /// What the saved files name as greatest length, in tokens. Default: 512.
+    /// The greatest length of a sequence in tokens, written to the saved files. Default: 512.
     pub model_max_length: usize,
 }
 
@@ -52,7 +46,7 @@ impl Default for TokenizerTrainOptions {
     fn default() -> Self {
         Self {
             style: TokenizerStyle::Bert,
-            kind: None,
+            algorithm: None,
             vocab_size: 8000,
             min_frequency: 2,
             lowercase: true,
@@ -62,134 +56,53 @@ impl Default for TokenizerTrainOptions {
 }
 
 impl Tokenizer {
-    /// Learns a vocabulary from texts. The result depends on the texts and options alone, not
-    /// on threads, runs or the order of the texts.
+    /// Trains a tokenizer on texts. The result depends on texts and options alone, not on threads,
+    /// runs or the order of the texts.
     ///
     /// Errors: `InvalidArgument` when there is no text, or `vocab_size` is too small for the
-    /// special tokens and the alphabet; the message names the least size.
+    /// special tokens and the alphabet; the message names the smallest size.
     pub fn train<S: AsRef<str> + Sync>(
         options: &TokenizerTrainOptions,
         texts: &[S],
     ) -> Result<Self> {
-        let kind = options.kind.unwrap_or(options.style.default_algorithm());
-        let counts = count_words(kind, options.lowercase, texts)?;
+        let algorithm = options.algorithm.unwrap_or(options.style.default_algorithm());
+        let counts = count_words(algorithm, options.lowercase, texts)?;
         if counts.is_empty() {
-            return Err(Error::invalid("a vocabulary needs some text to be learned from"));
+            return Err(Error::invalid("a tokenizer needs some text to be trained on"));
         }
-        let prefix = if kind == TokenizerAlgorithm::WordPiece { "##" } else { "" };
-        let learned = Learner::new(options, kind, &counts, prefix)?.run(options, prefix);
-        let model: ModelWrapper = match kind {
-            TokenizerAlgorithm::WordPiece => word_piece(learned.vocab(), options.style)?.into(),
+        let prefix = if algorithm == TokenizerAlgorithm::WordPiece { "##" } else { "" };
+        let trained = BpeTrainer::new(options, algorithm, &counts, prefix)?.run(options, prefix);
+        let model: ModelWrapper = match algorithm {
+            TokenizerAlgorithm::WordPiece => word_piece(trained.vocab(), options.style)?.into(),
             TokenizerAlgorithm::ByteLevelBpe => BPE::builder()
-                .vocab_and_merges(learned.vocab(), learned.merges())
+                .vocab_and_merges(trained.vocab(), trained.merges())
                 .build()
-                .map_err(foreign)?
+                .map_err(tokenizers_error)?
                 .into(),
         };
-        let mut tokenizer = assemble(model, options.style, kind, options.lowercase, false)?;
+        let mut tokenizer = assemble(model, options.style, algorithm, options.lowercase, false)?;
         tokenizer.max_length = options.model_max_length;
         Ok(tokenizer)
     }
 }
 
-/// The WordPiece model over a vocabulary.
-pub(crate) fn word_piece(vocab: Vocab, style: TokenizerStyle) -> Result<WordPiece> {
-    let unk = style.token(SpecialToken::Unk).unwrap_or("[UNK]").to_owned();
-    if !vocab.contains_key(&unk) {
-        return Err(Error::data(format!("the vocabulary lacks the unknown token '{unk}'")));
-    }
-    WordPiece::builder()
-        .vocab(vocab)
-        .unk_token(unk)
-        .max_input_chars_per_word(MAX_WORD_CHARS)
-        .build()
-        .map_err(foreign)
-}
-
-/// The BERT normaliser of WordPiece; byte-level models take text as it is.
-fn normalizer(kind: TokenizerAlgorithm, lowercase: bool) -> Option<NormalizerWrapper> {
-    let bert = BertNormalizer::new(true, true, None, lowercase);
-    (kind == TokenizerAlgorithm::WordPiece).then(|| bert.into())
-}
-
-fn pre_tokenizer(kind: TokenizerAlgorithm, add_prefix_space: bool) -> PreTokenizerWrapper {
-    match kind {
-        TokenizerAlgorithm::WordPiece => BertPreTokenizer.into(),
-        TokenizerAlgorithm::ByteLevelBpe => ByteLevel::new(add_prefix_space, true, true).into(),
-    }
-}
-
-/// Puts normaliser, cutting, framing and decoder around a model.
-pub(crate) fn assemble(
-    model: ModelWrapper,
-    style: TokenizerStyle,
-    kind: TokenizerAlgorithm,
-    lowercase: bool,
-    add_prefix_space: bool,
-) -> Result<Tokenizer> {
-    let mut pipeline = Pipeline::new(model);
-    pipeline.with_normalizer(normalizer(kind, lowercase)).map_err(foreign)?;
-    pipeline.with_pre_tokenizer(Some(pre_tokenizer(kind, add_prefix_space)));
-    let decoder: DecoderWrapper = match kind {
-        TokenizerAlgorithm::WordPiece => WordPieceDecoder::default().into(),
-        TokenizerAlgorithm::ByteLevelBpe => ByteLevel::default().into(),
-    };
-    pipeline.with_decoder(Some(decoder));
-    let known = style.specials().iter().filter(|t| pipeline.token_to_id(t).is_some());
-    // RoBERTa's mask takes the space before it, as its published files say.
-    let special = |t: &str| AddedToken::from(t, true).lstrip(t == "<mask>");
-    let known: Vec<AddedToken> = known.map(|t| special(t)).collect();
-    pipeline.add_special_tokens(known).map_err(foreign)?;
-    let framing = framing(&pipeline, style, kind, add_prefix_space)?;
-    pipeline.with_post_processor(Some(framing));
-    Tokenizer::from_pipeline(pipeline, style)
-}
-
-fn framing(
-    pipeline: &Pipeline,
-    style: TokenizerStyle,
-    kind: TokenizerAlgorithm,
-    add_prefix_space: bool,
-) -> Result<PostProcessorWrapper> {
-    let token = |special| {
-        let text = style.token(special).unwrap_or_default();
-        let id = pipeline.token_to_id(text).ok_or_else(|| {
-            Error::data(format!("the vocabulary lacks the special token '{text}'"))
-        })?;
-        Ok((text.to_owned(), id))
-    };
-    let trim = kind == TokenizerAlgorithm::ByteLevelBpe;
-    Ok(match style {
-        TokenizerStyle::Bert => {
-            BertProcessing::new(token(SpecialToken::Sep)?, token(SpecialToken::Cls)?).into()
-        }
-        TokenizerStyle::Gpt2 => ByteLevel::new(add_prefix_space, false, true).into(),
-        TokenizerStyle::Roberta => {
-            RobertaProcessing::new(token(SpecialToken::Sep)?, token(SpecialToken::Cls)?)
-                .trim_offsets(trim)
-                .add_prefix_space(add_prefix_space)
-                .into()
-        }
-    })
-}
-
 type Counts = BTreeMap<String, u64>;
 
-/// Words with their counts, in order of their bytes.
+/// Words with their counts, sorted by bytes.
 fn count_words<S: AsRef<str> + Sync>(
-    kind: TokenizerAlgorithm,
+    algorithm: TokenizerAlgorithm,
     lowercase: bool,
     texts: &[S],
 ) -> Result<Counts> {
-    let normalizer = normalizer(kind, lowercase);
-    let cutter = pre_tokenizer(kind, false);
+    let normalizer = normalizer(algorithm, lowercase);
+    let pre_tokenizer = pre_tokenizer(algorithm, false);
     let count = |mut counts: HashMap<String, u64>, text: &S| {
         let mut text = NormalizedString::from(text.as_ref());
         if let Some(normalizer) = &normalizer {
-            normalizer.normalize(&mut text).map_err(foreign)?;
+            normalizer.normalize(&mut text).map_err(tokenizers_error)?;
         }
         let mut pieces = PreTokenizedString::from(text);
-        cutter.pre_tokenize(&mut pieces).map_err(foreign)?;
+        pre_tokenizer.pre_tokenize(&mut pieces).map_err(tokenizers_error)?;
         for (word, _, _) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
             if word.chars().count() > MAX_WORD_CHARS {
                 continue;
@@ -211,62 +124,63 @@ fn count_words<S: AsRef<str> + Sync>(
 
 type Pair = (u32, u32);
 
-/// The state of learning: words as symbols, and how often each pair of symbols occurs.
-struct Learner {
+/// The state of training: words as symbols, and how often and in which words each pair of symbols
+/// occurs.
+struct BpeTrainer {
     tokens: Vec<String>,
     ids: HashMap<String, u32>,
     words: Vec<(Vec<u32>, u64)>,
     pairs: HashMap<Pair, u64>,
-    places: HashMap<Pair, Vec<u32>>,
+    words_with: HashMap<Pair, Vec<u32>>,
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
     merges: Vec<Pair>,
 }
 
-impl Learner {
+impl BpeTrainer {
     fn new(
         options: &TokenizerTrainOptions,
-        kind: TokenizerAlgorithm,
+        algorithm: TokenizerAlgorithm,
         counts: &Counts,
         prefix: &str,
     ) -> Result<Self> {
-        let mut learner = Self {
+        let mut trainer = Self {
             tokens: Vec::new(),
             ids: HashMap::new(),
             words: Vec::with_capacity(counts.len()),
             pairs: HashMap::new(),
-            places: HashMap::new(),
+            words_with: HashMap::new(),
             queue: BinaryHeap::new(),
             merges: Vec::new(),
         };
-        for token in options.style.specials() {
-            learner.add((*token).to_owned());
+        for token in options.style.special_tokens() {
+            trainer.add((*token).to_owned());
         }
-        if options.style == TokenizerStyle::Gpt2 && kind == TokenizerAlgorithm::WordPiece {
+        if options.style == TokenizerStyle::Gpt2 && algorithm == TokenizerAlgorithm::WordPiece {
             return Err(Error::unsupported(
                 "WordPiece with GPT-2's special tokens: it has none \
                 for unknown words; use byte-level BPE",
             ));
         }
-        let alphabet = alphabet(kind, counts);
+        let alphabet = alphabet(algorithm, counts);
         for c in &alphabet {
-            learner.add(c.to_string());
+            trainer.add(c.to_string());
         }
         let known: HashSet<char> = alphabet.into_iter().collect();
         let inner: BTreeSet<char> = counts.keys().flat_map(|w| w.chars().skip(1)).collect();
         if !prefix.is_empty() {
             for c in inner.iter().filter(|c| known.contains(c)) {
-                learner.add(format!("{prefix}{c}"));
+                trainer.add(format!("{prefix}{c}"));
             }
         }
-        if options.vocab_size < learner.tokens.len() {
+        if options.vocab_size < trainer.tokens.len() {
             return Err(Error::invalid(format!(
                 "vocab_size {} is less than the {} special tokens and characters",
                 options.vocab_size,
-                learner.tokens.len()
+                trainer.tokens.len()
             )));
         }
-        learner.read_words(counts, &known, prefix);
-        Ok(learner)
+        trainer.read_words(counts, &known, prefix);
+        Ok(trainer)
     }
 
     /// The id of a token, new or known.
@@ -290,10 +204,10 @@ impl Learner {
             let symbols = word.chars().enumerate().map(|ic| self.ids[&token(ic)]).collect();
             self.words.push((symbols, count));
         }
-        for (place, (symbols, count)) in self.words.iter().enumerate() {
+        for (word, (symbols, count)) in self.words.iter().enumerate() {
             for pair in symbols.windows(2).map(|w| (w[0], w[1])) {
                 *self.pairs.entry(pair).or_default() += count;
-                note(self.places.entry(pair).or_default(), place as u32);
+                add_word(self.words_with.entry(pair).or_default(), word as u32);
             }
         }
         self.queue = self.pairs.iter().map(|(&pair, &n)| (n, Reverse(pair))).collect();
@@ -305,7 +219,7 @@ impl Learner {
             let Some((count, Reverse(pair))) = self.queue.pop() else { break };
             let now = self.pairs.get(&pair).copied().unwrap_or(0);
             if now != count {
-                // Stale: the pair lost occurrences since it was queued.
+                // The pair has lost occurrences since it was queued.
                 if now > 0 && now < count {
                     self.queue.push((now, Reverse(pair)));
                 }
@@ -321,16 +235,16 @@ impl Learner {
         self
     }
 
-    /// Makes the pair a symbol of its own in every word.
+    /// Makes the pair one symbol in every word.
     fn merge(&mut self, pair: Pair, prefix: &str) {
         let right = &self.tokens[pair.1 as usize];
         let right = right.strip_prefix(prefix).unwrap_or(right);
         let merged = format!("{}{right}", self.tokens[pair.0 as usize]);
         let id = self.add(merged);
         self.merges.push(pair);
-        let mut grown = BTreeSet::new();
-        for place in self.places.remove(&pair).unwrap_or_default() {
-            let (symbols, count) = &mut self.words[place as usize];
+        let mut changed = BTreeSet::new();
+        for word in self.words_with.remove(&pair).unwrap_or_default() {
+            let (symbols, count) = &mut self.words[word as usize];
             for old in symbols.windows(2).map(|w| (w[0], w[1])) {
                 if let Some(n) = self.pairs.get_mut(&old) {
                     *n -= *count;
@@ -340,12 +254,12 @@ impl Learner {
             for new in symbols.windows(2).map(|w| (w[0], w[1])) {
                 *self.pairs.entry(new).or_default() += *count;
                 if new.0 == id || new.1 == id {
-                    note(self.places.entry(new).or_default(), place);
-                    grown.insert(new);
+                    add_word(self.words_with.entry(new).or_default(), word);
+                    changed.insert(new);
                 }
             }
         }
-        for new in grown {
+        for new in changed {
             self.queue.push((self.pairs[&new], Reverse(new)));
         }
     }
@@ -360,10 +274,10 @@ impl Learner {
     }
 }
 
-/// Remembers a place once; places come in ascending order.
-fn note(places: &mut Vec<u32>, place: u32) {
-    if places.last() != Some(&place) {
-        places.push(place);
+/// Adds a word to a list in ascending order, once.
+fn add_word(words: &mut Vec<u32>, word: u32) {
+    if words.last() != Some(&word) {
+        words.push(word);
     }
 }
 
@@ -379,9 +293,9 @@ fn replace(symbols: &mut Vec<u32>, pair: Pair, id: u32) {
     symbols.truncate(to);
 }
 
-/// The characters that become tokens, in their order.
-fn alphabet(kind: TokenizerAlgorithm, counts: &Counts) -> BTreeSet<char> {
-    if kind == TokenizerAlgorithm::ByteLevelBpe {
+/// The characters that become tokens, sorted.
+fn alphabet(algorithm: TokenizerAlgorithm, counts: &Counts) -> BTreeSet<char> {
+    if algorithm == TokenizerAlgorithm::ByteLevelBpe {
         return ByteLevel::alphabet().into_iter().collect();
     }
     let mut by_char: BTreeMap<char, u64> = BTreeMap::new();
@@ -397,6 +311,7 @@ fn alphabet(kind: TokenizerAlgorithm, counts: &Counts) -> BTreeSet<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::SpecialToken;
 
     const TEXTS: [&str; 4] = [
         "the lowest of the low, the newest of the new",
@@ -405,13 +320,13 @@ mod tests {
         "the the the banana bananas aaaa aaaa",
     ];
 
-    fn learn(style: TokenizerStyle, kind: TokenizerAlgorithm, vocab_size: usize) -> Tokenizer {
-        let kind = Some(kind);
-        let options = TokenizerTrainOptions { style, kind, vocab_size, ..Default::default() };
+    fn learn(style: TokenizerStyle, algorithm: TokenizerAlgorithm, vocab_size: usize) -> Tokenizer {
+        let algorithm = Some(algorithm);
+        let options = TokenizerTrainOptions { style, algorithm, vocab_size, ..Default::default() };
         Tokenizer::train(&options, &TEXTS).unwrap()
     }
 
-    /// Merges by recounting everything each time: the definition, without bookkeeping.
+    /// Merges by counting all pairs anew for each merge.
     fn naive(words: &[(Vec<String>, u64)], n: usize, order: &[String]) -> Vec<(String, String)> {
         let mut ids: Vec<String> = order.to_vec();
         let mut words = words.to_vec();
@@ -453,16 +368,16 @@ mod tests {
             min_frequency: 1,
             ..Default::default()
         };
-        // Few letters in many words: pairs overlap, gain and lose occurrences all the time.
+        // Few letters in many words: pairs overlap, gain and lose occurrences often.
         let word = |i: usize| (0..9).map(|k| ['a', 'b', 'c'][((i * 7919) >> k) % 3]).collect();
         let letters: Vec<String> = (0..200).map(word).collect();
         let plain: Vec<String> = TEXTS.map(str::to_owned).to_vec();
         for texts in [plain, letters] {
             let counts = count_words(TokenizerAlgorithm::ByteLevelBpe, true, &texts).unwrap();
-            let learner =
-                Learner::new(&options, TokenizerAlgorithm::ByteLevelBpe, &counts, "").unwrap();
-            let order = learner.tokens.clone();
-            let merges = learner.run(&options, "").merges();
+            let trainer =
+                BpeTrainer::new(&options, TokenizerAlgorithm::ByteLevelBpe, &counts, "").unwrap();
+            let order = trainer.tokens.clone();
+            let merges = trainer.run(&options, "").merges();
             let words: Vec<_> = counts
                 .iter()
                 .map(|(w, n)| (w.chars().map(String::from).collect::<Vec<_>>(), *n))

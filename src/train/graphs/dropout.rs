@@ -6,7 +6,7 @@ use crate::onnx::{Attribute, Attributes, Graph, NodeId, ValueId, ValueType};
 use crate::runtime::kernels::DOMAIN;
 use crate::tensor::DType;
 
-/// Name of the input that seeds dropout: int64 `[1]`, another number for each pass.
+/// Name of the input that seeds dropout: int64 `[1]`, a different number for each pass.
 pub const SEED_INPUT: &str = "mmopt.seed";
 
 /// Replaces the f32 `Dropout` nodes in training mode by the seeded operator and returns the seed

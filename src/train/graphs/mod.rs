@@ -2,7 +2,7 @@
 //! with parameters as inputs and gradients as outputs.
 //!
 //! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
-//! shapes alone is a constant. A training graph is made for each shape that training meets.
+//! shapes alone is a constant. Each shape of batch has its own training graph.
 
 mod dropout;
 mod non_finite;
@@ -14,7 +14,7 @@ mod specialise;
 use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
-pub use non_finite::{NonFinite, Operand, Pass, find_non_finite};
+pub use non_finite::{NonFiniteOrigin, Operand, Pass, find_non_finite};
 pub(super) use parameters::all_equal;
 pub use parameters::{
     GraphParameter, NonTrainableTensor, Origin, find_non_trainable, find_parameters, make_inputs,
@@ -28,7 +28,7 @@ pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
-use crate::onnx::{Attributes, Build, Graph, Node, NodeId, OWN_DOMAIN, ValueId, compat};
+use crate::onnx::{Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, compat};
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -40,7 +40,7 @@ pub struct TrainingGraph {
     /// What a batch feeds: the model's own inputs, [`SEED_INPUT`] where there is dropout, then the
     /// labels; name, dtype, shape.
     pub data_inputs: Vec<(String, DType, Vec<usize>)>,
-    /// Input names of the parameters, in the order asked for.
+    /// Input names of the parameters, in the requested order.
     pub params: Vec<String>,
     /// Output names of the gradients, as long as `params`, each of its parameter's shape and
     /// dtype; `None` where the loss does not depend on the parameter.
@@ -58,11 +58,11 @@ pub struct EvaluationGraph {
     pub bytes: Vec<u8>,
     /// What a batch feeds; labels come last, if there is a loss.
     pub data_inputs: Vec<(String, DType, Vec<usize>)>,
-    /// Input names of the parameters, in the order asked for.
+    /// Input names of the parameters, in the requested order.
     pub params: Vec<String>,
-    /// Output name of the loss, if one was asked for.
+    /// Output name of the loss, if requested.
     pub loss: Option<String>,
-    /// Output names and shapes of the logits, or of all outputs when no loss was asked for.
+    /// Output names and shapes of the logits, or of all outputs when no loss was requested.
     pub logits: Vec<(String, Vec<usize>)>,
 }
 
@@ -85,7 +85,7 @@ pub fn training_graph(
 
 /// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
 /// [`autodiff::attach_mutual`] on the first logits; its two inputs are then among `data_inputs`.
-/// The loss output stays the loss alone.
+/// The loss output is the loss without that term.
 ///
 /// # Errors
 /// As [`training_graph`]; `InvalidArgument` for a loss without logits.
@@ -99,7 +99,7 @@ pub fn mutual_training_graph(
     let mut graph = fix_shapes_and_types(forward, shapes)?;
     precision::refuse_narrow(&graph, params)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
-    graph.opsets.insert(OWN_DOMAIN.into(), 1);
+    graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
     compat::lower(&mut graph)?;
     dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();
@@ -147,7 +147,7 @@ pub fn evaluation_graph(
     graph.inline_functions().context(|| format!("model '{}'", forward.name))?;
     switch_to_inference(&mut graph)?;
     let mut graph = fix_shapes_and_types(&graph, shapes)?;
-    // What came out of a branch.
+    // Again, for nodes from inlined branches.
     switch_to_inference(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = match spec {
@@ -222,7 +222,7 @@ fn name_nodes(graph: &mut Graph) {
     }
 }
 
-/// Gathers the outputs of a graph, then encodes it.
+/// Collects the outputs of a graph, then encodes it.
 struct Writer<'g> {
     g: Build<'g>,
     outputs: Vec<ValueId>,

@@ -1,4 +1,4 @@
-//! Finding where a run first went non-finite, in the forward or the backward part.
+//! Finds where a run first becomes non-finite, in the forward or the backward part.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::tensor::{DType, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pass {
-    /// What was fed: the batch, or a parameter.
+    /// An input: the batch, or a parameter.
     Input,
     /// What the loss is computed from.
     Forward,
@@ -39,12 +39,12 @@ pub struct Operand {
 
 /// Where a NaN or infinity came from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct NonFinite {
+pub struct NonFiniteOrigin {
     /// In which part of the graph.
     pub pass: Pass,
-    /// The node, as messages name it; empty when an input is to blame.
+    /// The node, as messages name it; empty for an input.
     pub node: String,
-    /// Its operator; empty when an input is to blame.
+    /// Its operator; empty for an input.
     pub op: String,
     /// Which of the node's outputs, from 0.
     pub output: usize,
@@ -64,14 +64,14 @@ pub struct NonFinite {
     pub reaches: Vec<String>,
 }
 
-impl NonFinite {
+impl NonFiniteOrigin {
     /// One JSON object with the fields of this struct; NaN is null.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
-impl fmt::Display for NonFinite {
+impl fmt::Display for NonFiniteOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { value, shape, what, count, position, .. } = self;
         let elements = shape.iter().product::<usize>();
@@ -99,7 +99,7 @@ impl fmt::Display for NonFinite {
 }
 
 /// Runs a training graph once with every float value as an output. `None` when the outputs
-/// `checked` are finite; then infinities inside, as masks hold them, do no harm. Else the first
+/// `checked` are finite; then infinities inside, as masks have them, are harmless. Otherwise the first
 /// value in the order of computation that leads to one of them and is not finite although
 /// everything it was computed from is. Where a constant brings an infinity in, the first NaN or
 /// +inf that was computed from none counts.
@@ -114,7 +114,7 @@ pub fn find_non_finite(
     model: &[u8],
     checked: &[&str],
     feeds: &[(&str, &Tensor)],
-) -> Result<Option<NonFinite>> {
+) -> Result<Option<NonFiniteOrigin>> {
     let mut graph = Graph::from_bytes(model.to_vec().into())?;
     let ends = checked
         .iter()
@@ -158,7 +158,7 @@ pub fn find_non_finite(
     Ok(Search { graph: &graph, made, values }.find(&ends))
 }
 
-/// What is remembered of a tensor.
+/// Statistics of a tensor.
 struct Summary {
     operand: Operand,
     bad: Option<(&'static str, usize)>,
@@ -197,7 +197,7 @@ impl Search<'_> {
         self.values.get(&v)?.bad
     }
 
-    fn find(&self, checked: &[ValueId]) -> Option<NonFinite> {
+    fn find(&self, checked: &[ValueId]) -> Option<NonFiniteOrigin> {
         let ends = checked.iter().copied().filter(|&v| self.bad(v).is_some());
         let ends: Vec<ValueId> = ends.collect();
         if ends.is_empty() {
@@ -251,7 +251,7 @@ impl Search<'_> {
         maker: Option<(NodeId, usize)>,
         v: ValueId,
         reaches: Vec<String>,
-    ) -> Option<NonFinite> {
+    ) -> Option<NonFiniteOrigin> {
         let summary = self.values.get(&v)?;
         let (what, first) = summary.bad?;
         let shape = summary.operand.shape.clone();
@@ -271,7 +271,7 @@ impl Search<'_> {
             let operand = self.values.get(v)?.operand.clone();
             Some(Operand { name: self.graph.value_name(*v).to_owned(), ..operand })
         });
-        Some(NonFinite {
+        Some(NonFiniteOrigin {
             pass,
             node: maker.map(|(id, _)| self.graph.describe(id)).unwrap_or_default(),
             op: node.map(|n| n.op.clone()).unwrap_or_default(),

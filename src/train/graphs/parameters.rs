@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::onnx::{Graph, NodeId, TensorData, ValueId, ValueType};
 use crate::tensor::DType;
 
-/// Where a parameter's values lie in the file.
+/// What a parameter is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// An initializer.
@@ -19,7 +19,7 @@ pub enum Origin {
     Identity,
 }
 
-/// A float tensor that the graph holds.
+/// A float tensor of the graph.
 #[derive(Clone, Debug)]
 pub struct GraphParameter {
     /// Name of the value.
@@ -30,7 +30,7 @@ pub struct GraphParameter {
     pub shape: Vec<usize>,
     /// Its element type.
     pub dtype: DType,
-    /// Where it lies.
+    /// What it is in the file.
     pub origin: Origin,
     /// Why it should not be trained unless asked for: `None` means that it should be.
     pub fixed: Option<&'static str>,
@@ -43,7 +43,7 @@ impl GraphParameter {
     }
 }
 
-/// A tensor that the graph holds and that has no gradient.
+/// A tensor of the graph that cannot be trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NonTrainableTensor {
     /// Name of the value.
@@ -52,7 +52,7 @@ pub struct NonTrainableTensor {
     pub shape: Vec<usize>,
     /// Its element type.
     pub dtype: DType,
-    /// Why, and what helps.
+    /// Why, and what to do.
     pub reason: &'static str,
 }
 
@@ -73,14 +73,14 @@ const QUANTISED: &[&str] = &[
 ];
 /// Inputs that set what an operator does and must be constant: no gradient flows to them.
 const SETTINGS: &[(&str, usize)] = &[("Dropout", 1), ("Resize", 1), ("Resize", 2), ("Upsample", 1)];
-/// What [`Graph::consumers`] gives.
+/// The result of [`Graph::consumers`].
 type Consumers = [Vec<(NodeId, usize)>];
 /// Integers with fewer elements are shapes, axes and indices of the exporter.
 const FEW: usize = 16;
 
 /// Tensors of integers and booleans that look like weights or buffers, and settings of operators
 /// such as a dropout's ratio, with the reason why they cannot be trained. Other float tensors are
-/// told by [`find_parameters`].
+/// listed by [`find_parameters`].
 pub fn find_non_trainable(graph: &Graph) -> Vec<NonTrainableTensor> {
     let consumers = graph.consumers();
     let mut found = Vec::new();
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn quantised_weights_and_integers_are_told_with_the_reason() {
+    fn quantised_weights_and_integers_are_listed_with_the_reason() {
         let mut g = Graph::new("quantised", 17);
         let x = g.add_input("x", ValueType::known(DType::F32, &[2, 3])).unwrap();
         let bytes = |n: usize| (0..n).map(|i| i as u8).collect::<Vec<u8>>();

@@ -26,18 +26,18 @@ pub struct PrecomputedGradients {
 /// loss no scalar.
 pub fn precomputed_graph(
     model: &Graph,
-    given: &PrecomputedGradients,
+    precomputed: &PrecomputedGradients,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
     let graph = fix_shapes_and_types(model, shapes)?;
-    write(graph, given).context(|| format!("model '{}'", model.name))
+    write(graph, precomputed).context(|| format!("model '{}'", model.name))
 }
 
-fn write(mut graph: Graph, given: &PrecomputedGradients) -> Result<TrainingGraph> {
-    let loss = output(&graph, &given.loss)?;
+fn write(mut graph: Graph, precomputed: &PrecomputedGradients) -> Result<TrainingGraph> {
+    let loss = output(&graph, &precomputed.loss)?;
     check_loss(&graph, loss)?;
     let mut params = Vec::new();
-    for (name, _) in &given.gradients {
+    for (name, _) in &precomputed.gradients {
         let missing = || Error::not_found(format!("no parameter '{name}'"));
         params.push(graph.find(name).ok_or_else(missing)?);
     }
@@ -47,7 +47,7 @@ fn write(mut graph: Graph, given: &PrecomputedGradients) -> Result<TrainingGraph
     let data: Vec<ValueId> =
         graph.inputs().iter().copied().filter(|v| !params.contains(v)).collect();
     let mut gradients = Vec::new();
-    for ((name, output_name), &p) in given.gradients.iter().zip(&params) {
+    for ((name, output_name), &p) in precomputed.gradients.iter().zip(&params) {
         let v = output(&graph, output_name)?;
         if graph.value(v).ty != graph.value(p).ty {
             return Err(Error::shape(format!(
@@ -59,16 +59,16 @@ fn write(mut graph: Graph, given: &PrecomputedGradients) -> Result<TrainingGraph
         gradients.push(v);
     }
     let logits: Vec<ValueId> =
-        given.logits.iter().map(|name| output(&graph, name)).collect::<Result<_>>()?;
+        precomputed.logits.iter().map(|name| output(&graph, name)).collect::<Result<_>>()?;
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(loss, "loss")?;
     let logits = writer.values(&logits)?;
     let mut grads = Vec::new();
-    for (v, (name, _)) in gradients.into_iter().zip(&given.gradients) {
+    for (v, (name, _)) in gradients.into_iter().zip(&precomputed.gradients) {
         grads.push(Some(writer.output(v, &format!("grad/{name}"))?));
     }
     let (bytes, data_inputs) = writer.finish(&data, &params)?;
-    let params = given.gradients.iter().map(|(name, _)| name.clone()).collect();
+    let params = precomputed.gradients.iter().map(|(name, _)| name.clone()).collect();
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits })
 }
 
@@ -79,12 +79,12 @@ fn write(mut graph: Graph, given: &PrecomputedGradients) -> Result<TrainingGraph
 /// As [`precomputed_graph`].
 pub fn precomputed_evaluation_graph(
     model: &Graph,
-    given: &PrecomputedGradients,
+    precomputed: &PrecomputedGradients,
     with_loss: bool,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<EvaluationGraph> {
     let mut part = model.clone();
-    let wanted = given.logits.iter().chain(with_loss.then_some(&given.loss));
+    let wanted = precomputed.logits.iter().chain(with_loss.then_some(&precomputed.loss));
     let outputs = wanted.map(|name| output(model, name)).collect::<Result<Vec<_>>>()?;
     part.set_outputs(outputs);
     part.prune();
@@ -92,8 +92,8 @@ pub fn precomputed_evaluation_graph(
     let mut graph = fix_shapes_and_types(&part, shapes)?;
     let data = graph.inputs().to_vec();
     let logits: Vec<ValueId> =
-        given.logits.iter().map(|name| output(&graph, name)).collect::<Result<_>>()?;
-    let loss = with_loss.then(|| output(&graph, &given.loss)).transpose()?;
+        precomputed.logits.iter().map(|name| output(&graph, name)).collect::<Result<_>>()?;
+    let loss = with_loss.then(|| output(&graph, &precomputed.loss)).transpose()?;
     let mut writer = Writer::new(&mut graph);
     let loss = loss.map(|v| writer.output(v, "loss")).transpose()?;
     let logits = writer.values(&logits)?;
@@ -102,12 +102,16 @@ pub fn precomputed_evaluation_graph(
 }
 
 /// The inputs that the loss needs and the logits do not: labels. None without logits.
-pub fn precomputed_labels(model: &Graph, given: &PrecomputedGradients) -> Result<Vec<String>> {
-    if given.logits.is_empty() {
+pub fn precomputed_labels(
+    model: &Graph,
+    precomputed: &PrecomputedGradients,
+) -> Result<Vec<String>> {
+    if precomputed.logits.is_empty() {
         return Ok(Vec::new());
     }
     let mut forward = model.clone();
-    let logits = given.logits.iter().map(|name| output(model, name)).collect::<Result<Vec<_>>>()?;
+    let logits =
+        precomputed.logits.iter().map(|name| output(model, name)).collect::<Result<Vec<_>>>()?;
     forward.set_outputs(logits);
     forward.prune();
     forward.prune_inputs(&[]);

@@ -1,13 +1,13 @@
-//! ImportFixes what exporters do to parameters. They merge parameters that happened to be equal when
-//! the model was exported (fresh norm gains are all 1, fresh biases all 0), which ties what the
-//! model keeps apart; and they write a shared embedding twice, which unties what it shares.
+//! Fixes for what exporters do to parameters. They write parameters that happen to be equal (fresh
+//! norm gains are all 1, fresh biases all 0) as one initializer, which ties what the model keeps
+//! apart; and they write a shared embedding twice, which unties what the model shares.
 //!
-//! *merged*: one initializer that stands for several parameters. *twins*: two initializers with
-//! the same values, possibly transposed.
+//! *shared initializer*: one initializer that stands for several parameters. *duplicate weights*:
+//! two initializers with the same values, possibly transposed.
 
 use std::collections::HashMap;
 
-use super::names::{Uses, is_invented, name_by_use};
+use super::names::{Uses, is_generated, name_by_use};
 use crate::error::Result;
 use crate::onnx::{Attribute, Graph, NodeId, TensorData, ValueId};
 use crate::tensor::DType;
@@ -32,7 +32,7 @@ pub struct SharedInitializer {
 /// Two initializers with the same values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DuplicateWeightPair {
-    /// The one that stays: the table, unless only the other has a name that means something.
+    /// The one that stays: the table, unless only the other has a name that is not generated.
     pub first: ValueId,
     /// The other.
     pub second: ValueId,
@@ -65,36 +65,36 @@ fn own_uses(graph: &Graph, uses: &[(NodeId, usize)]) -> Vec<(NodeId, usize)> {
     uses.iter().copied().filter(|(id, _)| graph.node(*id).op != "Identity").collect()
 }
 
-/// Gives each use of the initializers that [`find_shared_initializers`] finds a copy of its own. One use keeps
-/// the name: the one that it belongs to as far as the nodes tell, else the first. The others are
-/// named as the state dict has them where that can be told, else after the old name and the node
-/// that reads them. Returns the new names with the old one.
+/// Gives each use of the initializers that [`find_shared_initializers`] finds a copy of its own.
+/// One use keeps the name: the one whose node matches it, else the first. The others get their
+/// name in the state dict where the graph shows it, else one made of the old name and the node
+/// that reads them. Returns pairs of a new name and the old one.
 pub fn split_shared_initializers(graph: &mut Graph) -> Result<Vec<(String, String)>> {
     let mut made = Vec::new();
-    for merged in find_shared_initializers(graph) {
-        let Some(data) = graph.initializer(merged.value).cloned() else { continue };
+    for shared in find_shared_initializers(graph) {
+        let Some(data) = graph.initializer(shared.value).cloned() else { continue };
         let uses = Uses::of(graph);
-        let readers = own_uses(graph, &uses.consumers[merged.value.index()]);
+        let readers = own_uses(graph, &uses.consumers[shared.value.index()]);
         let names: Vec<Option<String>> = readers
             .iter()
             .map(|&(id, slot)| name_by_use(graph, &uses, id, slot).map(|n| n.name))
             .collect();
-        let keeper = names.iter().position(|n| n.as_ref() == Some(&merged.name)).unwrap_or(0);
+        let keeper = names.iter().position(|n| n.as_ref() == Some(&shared.name)).unwrap_or(0);
         for (i, (&(id, slot), named)) in readers.iter().zip(names).enumerate() {
-            // What the body of a node captures has no slot.
+            // A value that the body of a node captures has no slot.
             if i == keeper || slot == usize::MAX {
                 continue;
             }
             let free = |n: &String| graph.find(n).is_none();
             let name = match named.filter(free) {
                 Some(name) => name,
-                None => after_reader(graph, &merged.name, id, slot),
+                None => after_reader(graph, &shared.name, id, slot),
             };
             let copy = graph.add_initializer(&name, data.clone())?;
             if let Some(input) = graph.node_mut(id).inputs.get_mut(slot) {
                 *input = Some(copy);
             }
-            made.push((name, merged.name.clone()));
+            made.push((name, shared.name.clone()));
         }
     }
     Ok(made)
@@ -117,7 +117,7 @@ pub fn find_duplicate_weights(graph: &Graph) -> Vec<DuplicateWeightPair> {
     for p in candidates.filter(|p| p.shape.len() == 2 && !p.shape.contains(&1)) {
         let Some(data) = data_of(graph, &p).filter(|d| !all_equal(d)) else { continue };
         let own = probes(&data, false);
-        let twin = [(false, own.clone()), (true, probes(&data, true))].into_iter().find_map(
+        let duplicate = [(false, own.clone()), (true, probes(&data, true))].into_iter().find_map(
             |(transposed, key)| {
                 let same = |v: &ValueId| {
                     let other = parameter_data(graph, *v);
@@ -127,12 +127,12 @@ pub fn find_duplicate_weights(graph: &Graph) -> Vec<DuplicateWeightPair> {
                 Some((other, transposed, key))
             },
         );
-        let Some((other, transposed, key)) = twin else {
+        let Some((other, transposed, key)) = duplicate else {
             seen.entry(own).or_default().push(p.value);
             continue;
         };
         let table = tables.contains(&other) || tables.contains(&p.value);
-        let rank = |v: ValueId| (is_invented(graph.value_name(v)), !tables.contains(&v));
+        let rank = |v: ValueId| (is_generated(graph.value_name(v)), !tables.contains(&v));
         let (first, second) = match rank(p.value) < rank(other) {
             true => (p.value, other),
             false => (other, p.value),
@@ -200,16 +200,16 @@ fn equal(a: &TensorData, b: &TensorData, transposed: bool) -> bool {
     })
 }
 
-/// Makes the second of each pair the first (through a Transpose where it is transposed), so that
-/// they are one parameter again.
-pub fn tie_duplicate_weights(graph: &mut Graph, twins: &[DuplicateWeightPair]) -> Result<()> {
-    for twin in twins {
-        let mut shared = twin.first;
-        if twin.transposed {
+/// Replaces the second of each pair by the first (through a Transpose where needed), so that they
+/// are one parameter again.
+pub fn tie_duplicate_weights(graph: &mut Graph, pairs: &[DuplicateWeightPair]) -> Result<()> {
+    for pair in pairs {
+        let mut shared = pair.first;
+        if pair.transposed {
             let perm = Attribute::Ints(vec![1, 0]);
-            shared = graph.op("Transpose", &[twin.first], [("perm", perm)]);
+            shared = graph.op("Transpose", &[pair.first], [("perm", perm)]);
         }
-        graph.replace_uses(twin.second, shared);
+        graph.replace_uses(pair.second, shared);
     }
     graph.prune();
     graph.sort()
@@ -228,7 +228,7 @@ mod tests {
 
     /// x + b, twice with the same all-zero b, then through a table and its transposed copy.
     fn model() -> Graph {
-        let mut g = Graph::new("merged", 17);
+        let mut g = Graph::new("shared", 17);
         let x = g.add_input("x", ValueType::known(DType::F32, &[2, 3])).unwrap();
         let bias = g.add_initializer("bias", floats(&[3], |_| 0.0)).unwrap();
         let table = g.add_initializer("table", floats(&[3, 4], |i| i as f32)).unwrap();
@@ -243,11 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn merged_parameters_are_found_and_split() {
+    fn shared_initializers_are_found_and_split() {
         let mut g = model();
-        let merged = find_shared_initializers(&g);
-        assert_eq!(merged.len(), 1);
-        assert_eq!((merged[0].name.as_str(), merged[0].uses.len()), ("bias", 2));
+        let shared = find_shared_initializers(&g);
+        assert_eq!(shared.len(), 1);
+        assert_eq!((shared[0].name.as_str(), shared[0].uses.len()), ("bias", 2));
         let made = split_shared_initializers(&mut g).unwrap();
         assert_eq!(made.len(), 1);
         assert_eq!(made[0].1, "bias");
@@ -257,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn twins_are_found_and_tied() {
+    fn duplicate_weights_are_found_and_tied() {
         let mut g = model();
-        let twins = find_duplicate_weights(&g);
+        let pairs = find_duplicate_weights(&g);
         let (first, second) = (g.find("table").unwrap(), g.find("turned").unwrap());
-        assert_eq!(twins, [DuplicateWeightPair { first, second, transposed: true, table: false }]);
-        tie_duplicate_weights(&mut g, &twins).unwrap();
+        assert_eq!(pairs, [DuplicateWeightPair { first, second, transposed: true, table: false }]);
+        tie_duplicate_weights(&mut g, &pairs).unwrap();
         assert!(g.initializer(second).is_none());
         assert!(find_duplicate_weights(&g).is_empty());
         let names: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
@@ -271,33 +271,33 @@ mod tests {
 
     /// The table is the second in the file, and a third copy is found too.
     #[test]
-    fn of_twins_the_table_with_a_name_stays() {
+    fn of_duplicates_the_table_with_a_name_stays() {
         let mut g = Graph::new("tied", 17);
         let ids = g.add_input("ids", ValueType::known(DType::I64, &[2])).unwrap();
         let turned = floats(&[4, 3], |i| ((i % 3) * 4 + i / 3) as f32);
-        let invented = g.add_initializer("onnx::MatMul_9", turned.clone()).unwrap();
+        let generated = g.add_initializer("onnx::MatMul_9", turned.clone()).unwrap();
         let head = g.add_initializer("head", turned).unwrap();
         let table = g.add_initializer("table", floats(&[3, 4], |i| i as f32)).unwrap();
         let rows = g.op("Gather", &[table, ids], []);
-        let y = g.op("MatMul", &[rows, invented], []);
+        let y = g.op("MatMul", &[rows, generated], []);
         let z = g.op("MatMul", &[rows, head], []);
         g.add_output(y);
         g.add_output(z);
-        let twins = find_duplicate_weights(&g);
+        let pairs = find_duplicate_weights(&g);
         let pair = |first, second, transposed, table| DuplicateWeightPair {
             first,
             second,
             transposed,
             table,
         };
-        assert_eq!(twins, [pair(head, invented, false, false), pair(table, head, true, true)]);
-        tie_duplicate_weights(&mut g, &twins).unwrap();
+        assert_eq!(pairs, [pair(head, generated, false, false), pair(table, head, true, true)]);
+        tie_duplicate_weights(&mut g, &pairs).unwrap();
         let names: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["table"]);
     }
 
     #[test]
-    fn nearly_equal_matrices_are_no_twins() {
+    fn nearly_equal_matrices_are_no_duplicates() {
         let a = floats(&[100, 70], |i| i as f32);
         let turned = |i: usize| ((i % 100) * 70 + i / 100) as f32;
         let b = floats(&[70, 100], turned);

@@ -1,4 +1,4 @@
-//! From a source to a graph that can be trained: read, mended, its parameters taken out.
+//! From a source to a graph that can be trained: read, fixed, its parameters moved out.
 //!
 //! *alias*: another name of a parameter, under which patterns find it too: its name in the file,
 //! or that of a copy that was tied to it.
@@ -18,7 +18,7 @@ use crate::checkpoint::weights::Weights;
 use crate::error::{Context, Error, Result};
 use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
 use crate::onnx::{Graph, ValueId};
-use crate::optim::matches;
+use crate::optim::matches as matches_glob;
 use crate::tensor::{DType, Tensor};
 use crate::train::graphs::{
     GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
@@ -29,7 +29,7 @@ use crate::train::options::{
 };
 use crate::train::parameter::Parameter;
 
-/// What a published directory needs besides the weights.
+/// What a model in published form has besides its graph.
 pub(in crate::train) struct Published {
     pub config: Config,
     pub task: Task,
@@ -51,8 +51,8 @@ pub(in crate::train) struct Loaded {
 /// Reads a model and moves its parameters out of the graph.
 pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
     let (mut graph, published) = read(options)?;
-    let found = survey(&mut graph, published.as_ref(), options)?;
-    let (ids, parameters) = take(&mut graph, &found.candidates, options)?;
+    let found = analyse(&mut graph, published.as_ref(), options)?;
+    let (ids, parameters) = take_parameters(&mut graph, &found.candidates, options)?;
     if !parameters.iter().any(|p| p.trainable) {
         let why = found.report.warnings();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
@@ -62,15 +62,15 @@ pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
 }
 
 impl ModelOptions {
-    /// What a trainer would find in this model and do about it. Needs no ONNX Runtime, and copies
-    /// no weights of an ONNX source.
+    /// What a trainer would find in this model and do about it. Needs no ONNX Runtime and does not
+    /// copy the weights of an ONNX source.
     ///
     /// # Errors
     /// What reading the model gives; `NotFound` for patterns that match nothing.
     pub fn inspect(&self) -> Result<ModelReport> {
         let inspect = || {
             let (mut graph, published) = read(self)?;
-            Ok(survey(&mut graph, published.as_ref(), self)?.report)
+            Ok(analyse(&mut graph, published.as_ref(), self)?.report)
         };
         inspect().context(|| format!("model '{}'", self.name))
     }
@@ -102,7 +102,7 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     Ok((graph, published))
 }
 
-/// A parameter as it lies in the graph, and what is to become of it.
+/// A parameter of the graph, and whether it is trained.
 struct Candidate {
     value: ValueId,
     name: String,
@@ -112,17 +112,17 @@ struct Candidate {
     frozen_rows: Vec<usize>,
 }
 
-struct Found {
+struct Analysis {
     candidates: Vec<Candidate>,
     report: ModelReport,
 }
 
-/// Mends the graph, finds its parameters, and decides what is trained.
-fn survey(
+/// Applies the import fixes, finds the parameters, and decides what is trained.
+fn analyse(
     graph: &mut Graph,
     published: Option<&Published>,
     options: &ModelOptions,
-) -> Result<Found> {
+) -> Result<Analysis> {
     let mut report = ModelReport { model: options.name.clone(), ..ModelReport::default() };
     let mut aliases = Aliases::default();
     if let Some(published) = published {
@@ -131,11 +131,11 @@ fn survey(
     } else {
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {
-            mend(graph, options.import_fixes, &mut report, &mut aliases)?;
+            apply_import_fixes(graph, options.import_fixes, &mut report, &mut aliases)?;
         }
     }
     let found = match &options.gradients {
-        Some(given) => precomputed_parameters(graph, &given.outputs)?,
+        Some(precomputed) => precomputed_parameters(graph, &precomputed.outputs)?,
         None => find_parameters(graph),
     };
     let non_trainable = find_non_trainable(graph);
@@ -143,34 +143,34 @@ fn survey(
     choice.check_patterns(&non_trainable)?;
     let mut candidates = Vec::new();
     for p in &found {
-        if let (Some(reason), false) = (p.fixed, choice.asked(&p.name)) {
-            report.not_trainable.push(not_trainable(&p.name, &p.shape, p.dtype, reason, true));
+        if let (Some(reason), false) = (p.fixed, choice.requested(&p.name)) {
+            report.non_trainable.push(reported(&p.name, &p.shape, p.dtype, reason, true));
             continue;
         }
         let reason = choice.why_frozen(p);
         let frozen_rows = choice.frozen_rows(p, published)?;
         let (dtype, trained) = (p.dtype, reason.is_none());
         let (value, name, shape) = (p.value, p.name.clone(), p.shape.clone());
-        report.parameters.push(aliases.reported(p, reason, &frozen_rows, graph));
+        report.parameters.push(aliases.report(p, reason, &frozen_rows, graph));
         candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows });
     }
-    let never = non_trainable.iter();
+    let tensors = non_trainable.iter();
     report
-        .not_trainable
-        .extend(never.map(|u| not_trainable(&u.name, &u.shape, u.dtype, u.reason, false)));
+        .non_trainable
+        .extend(tensors.map(|u| reported(&u.name, &u.shape, u.dtype, u.reason, false)));
     if options.gradients.is_some() {
         let named = |n: &ReportedNonTrainable| report.parameters.iter().any(|p| p.name == n.name);
         let rest = find_parameters(graph).into_iter().filter(GraphParameter::trainable).map(|p| {
             let reason = "no output is named as its gradient";
-            not_trainable(&p.name, &p.shape, p.dtype, reason, false)
+            reported(&p.name, &p.shape, p.dtype, reason, false)
         });
         let rest: Vec<ReportedNonTrainable> = rest.filter(|n| !named(n)).collect();
-        report.not_trainable.extend(rest);
+        report.non_trainable.extend(rest);
     }
-    Ok(Found { candidates, report })
+    Ok(Analysis { candidates, report })
 }
 
-fn not_trainable(
+fn reported(
     name: &str,
     shape: &[usize],
     dtype: DType,
@@ -182,49 +182,55 @@ fn not_trainable(
 }
 
 /// Ties, splits and renames as the options say, and reports what there was.
-fn mend(
+fn apply_import_fixes(
     graph: &mut Graph,
     import_fixes: ImportFixes,
     report: &mut ModelReport,
     aliases: &mut Aliases,
 ) -> Result<()> {
-    let twins = find_duplicate_weights(graph);
-    let tied = |t: &DuplicateWeightPair| match import_fixes.twins {
+    let duplicates = find_duplicate_weights(graph);
+    let tied = |t: &DuplicateWeightPair| match import_fixes.duplicate_weights {
         DuplicateWeights::Report => false,
         DuplicateWeights::Embeddings => t.table,
         DuplicateWeights::All => true,
     };
-    for t in &twins {
+    for t in &duplicates {
         let name = |v| graph.value_name(v).to_owned();
         let (first, second) = (name(t.first), name(t.second));
         if tied(t) {
             aliases.add(&first, &second, true);
         }
         let (transposed, table, tied) = (t.transposed, t.table, tied(t));
-        report.twins.push(ReportedDuplicates { first, second, transposed, table, tied });
+        report.duplicate_weights.push(ReportedDuplicates {
+            first,
+            second,
+            transposed,
+            table,
+            tied,
+        });
     }
-    let chosen: Vec<DuplicateWeightPair> = twins.into_iter().filter(tied).collect();
+    let chosen: Vec<DuplicateWeightPair> = duplicates.into_iter().filter(tied).collect();
     if !chosen.is_empty() {
         tie_duplicate_weights(graph, &chosen)?;
     }
     for m in find_shared_initializers(graph) {
         let uses = m.uses.into_iter().map(|(node, slot)| format!("{node} input {slot}"));
-        report.merged.push(ReportedSharedInitializer {
+        report.shared_initializers.push(ReportedSharedInitializer {
             name: m.name,
             uses: uses.collect(),
             split: Vec::new(),
         });
     }
-    if import_fixes.merged == SharedInitializers::Split {
+    if import_fixes.shared_initializers == SharedInitializers::Split {
         for (new, old) in split_shared_initializers(graph)? {
-            let merged = report.merged.iter_mut().filter(|m| m.name == old);
-            merged.for_each(|m| m.split.push(new.clone()));
+            let shared = report.shared_initializers.iter_mut().filter(|m| m.name == old);
+            shared.for_each(|m| m.split.push(new.clone()));
         }
     }
-    if import_fixes.names {
+    if import_fixes.restore_names {
         for renamed in restore_names(graph)? {
             aliases.rename(&renamed);
-            for t in &mut report.twins {
+            for t in &mut report.duplicate_weights {
                 let names = [&mut t.first, &mut t.second].into_iter();
                 names.filter(|n| **n == renamed.old).for_each(|n| n.clone_from(&renamed.new));
             }
@@ -259,12 +265,13 @@ impl Aliases {
         self.of.get(name).into_iter().flatten()
     }
 
-    /// Whether a pattern means the parameter.
-    fn means(&self, pattern: &str, name: &str) -> bool {
-        matches(pattern, name) || self.others(name).any(|(other, _)| matches(pattern, other))
+    /// Whether a pattern matches the parameter under one of its names.
+    fn matches(&self, pattern: &str, name: &str) -> bool {
+        matches_glob(pattern, name)
+            || self.others(name).any(|(other, _)| matches_glob(pattern, other))
     }
 
-    fn reported(
+    fn report(
         &self,
         p: &GraphParameter,
         reason: Option<String>,
@@ -295,7 +302,7 @@ impl Aliases {
     }
 }
 
-/// Which parameters the options mean.
+/// Which parameters the options' patterns name.
 struct Choice<'a> {
     options: &'a ModelOptions,
     aliases: &'a Aliases,
@@ -303,18 +310,18 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn asked(&self, name: &str) -> bool {
-        self.options.trainable.iter().any(|pattern| self.aliases.means(pattern, name))
+    fn requested(&self, name: &str) -> bool {
+        self.options.trainable.iter().any(|pattern| self.aliases.matches(pattern, name))
     }
 
     fn check_patterns(&self, non_trainable: &[NonTrainableTensor]) -> Result<()> {
         let rows = self.options.frozen_rows.iter().map(|(pattern, _)| pattern);
         let frozen = self.options.frozen.iter();
         for pattern in self.options.trainable.iter().chain(frozen).chain(rows) {
-            if self.found.iter().any(|p| self.aliases.means(pattern, &p.name)) {
+            if self.found.iter().any(|p| self.aliases.matches(pattern, &p.name)) {
                 continue;
             }
-            if let Some(u) = non_trainable.iter().find(|u| matches(pattern, &u.name)) {
+            if let Some(u) = non_trainable.iter().find(|u| matches_glob(pattern, &u.name)) {
                 return Err(Error::unsupported(format!(
                     "'{}' {}{:?}, which the pattern '{pattern}' names, is no parameter: {}",
                     u.name, u.dtype, u.shape, u.reason
@@ -329,11 +336,11 @@ impl Choice<'_> {
         if !matches!(p.dtype, DType::F32 | DType::F64) {
             return Some(format!("{} cannot be trained yet; export the model in f32", p.dtype));
         }
-        let frozen = self.options.frozen.iter().find(|f| self.aliases.means(f, &p.name));
+        let frozen = self.options.frozen.iter().find(|f| self.aliases.matches(f, &p.name));
         if let Some(pattern) = frozen {
             return Some(format!("the pattern '{pattern}' freezes it"));
         }
-        let wanted = self.options.trainable.is_empty() || self.asked(&p.name);
+        let wanted = self.options.trainable.is_empty() || self.requested(&p.name);
         (!wanted).then(|| "none of the patterns to train matches it".to_owned())
     }
 
@@ -341,7 +348,7 @@ impl Choice<'_> {
         let padding = published.iter().flat_map(|m| &m.padding);
         let padding = padding.filter(|row| row.parameter == p.name).map(|row| row.row);
         let asked = self.options.frozen_rows.iter();
-        let asked = asked.filter(|(pattern, _)| self.aliases.means(pattern, &p.name));
+        let asked = asked.filter(|(pattern, _)| self.aliases.matches(pattern, &p.name));
         let mut rows: Vec<usize> = padding.chain(asked.map(|&(_, row)| row)).collect();
         rows.sort_unstable();
         rows.dedup();
@@ -359,21 +366,21 @@ impl Choice<'_> {
 /// The parameters that a gradient graph has gradients for.
 fn precomputed_parameters(
     graph: &Graph,
-    given: &PrecomputedGradients,
+    precomputed: &PrecomputedGradients,
 ) -> Result<Vec<GraphParameter>> {
     let outputs: Vec<&str> = graph.outputs().iter().map(|&v| graph.value_name(v)).collect();
-    let gradients = given.gradients.iter().map(|(_, output)| output);
-    for name in gradients.chain([&given.loss]).chain(&given.logits) {
+    let gradients = precomputed.gradients.iter().map(|(_, output)| output);
+    for name in gradients.chain([&precomputed.loss]).chain(&precomputed.logits) {
         if !outputs.contains(&name.as_str()) {
             let known = outputs.join(", ");
             return Err(Error::not_found(format!("no output '{name}'; the outputs are {known}")));
         }
     }
-    if given.gradients.is_empty() {
+    if precomputed.gradients.is_empty() {
         return Err(Error::invalid("no parameter has an output that is named as its gradient"));
     }
     let mut found: Vec<GraphParameter> = Vec::new();
-    for (name, _) in &given.gradients {
+    for (name, _) in &precomputed.gradients {
         let value = graph.find(name);
         let value = value.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))?;
         if found.iter().any(|p| p.value == value) {
@@ -399,7 +406,7 @@ fn precomputed_parameters(
 }
 
 /// Moves the parameters' data out of the graph into tensors; they become graph inputs of f32.
-fn take(
+fn take_parameters(
     graph: &mut Graph,
     candidates: &[Candidate],
     options: &ModelOptions,
@@ -412,7 +419,7 @@ fn take(
     for c in candidates {
         let value = value_of(graph, c, weights.as_ref())?;
         let mut parameter = Parameter::new(c.name.clone(), value, c.trained)?;
-        parameter.still_rows.clone_from(&c.frozen_rows);
+        parameter.frozen_rows.clone_from(&c.frozen_rows);
         parameters.push(parameter);
     }
     let (wide, plain): (Vec<&Candidate>, Vec<&Candidate>) =

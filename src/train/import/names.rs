@@ -1,5 +1,5 @@
-//! Names that exporters invented (`onnx::MatMul_123`, `val_92`) back to those of the state dict, as
-//! far as the file tells them.
+//! Replaces names that exporters generate (`onnx::MatMul_123`, `val_92`) by those of the state dict,
+//! where the file shows them.
 //!
 //! *partner*: the bias of a weight or the shift of a gain, and the other way round; where it kept
 //! its name, `layer.query.bias` tells of `layer.query.weight`. *scope*: the older tracer names
@@ -22,7 +22,7 @@ pub struct Renamed {
     pub transposed: bool,
 }
 
-/// Makers and readers of values, by value index.
+/// Producers and consumers of values, by value index.
 pub(super) struct Uses {
     producers: Vec<Option<(NodeId, usize)>>,
     pub(super) consumers: Vec<Vec<(NodeId, usize)>>,
@@ -40,8 +40,8 @@ pub(super) struct StateName {
     pub transposed: bool,
 }
 
-/// Whether an exporter made the name up.
-pub fn is_invented(name: &str) -> bool {
+/// Whether an exporter generated the name.
+pub fn is_generated(name: &str) -> bool {
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let numbered = stem.len() < name.len();
     name.starts_with("onnx::")
@@ -51,14 +51,14 @@ pub fn is_invented(name: &str) -> bool {
         || numbered && ["val_", "Constant_", "const_", "initializer_", "_v_"].contains(&stem)
 }
 
-/// Renames trainable parameters with invented names and one use, where a partner or a scope tells
+/// Renames trainable parameters with generated names and one use, where a partner or a scope tells
 /// the name and nothing else has it. Data stay as they lie.
 pub fn restore_names(graph: &mut Graph) -> Result<Vec<Renamed>> {
     let uses = Uses::of(graph);
     let mut found: Vec<Renamed> = Vec::new();
     for p in find_parameters(graph).into_iter().filter(GraphParameter::trainable) {
         let &[(id, slot)] = &uses.consumers[p.value.index()][..] else { continue };
-        if !is_invented(&p.name) {
+        if !is_generated(&p.name) {
             continue;
         }
         if let Some(named) = name_by_use(graph, &uses, id, slot) {
@@ -73,7 +73,7 @@ pub fn restore_names(graph: &mut Graph) -> Result<Vec<Renamed>> {
     Ok(found)
 }
 
-/// What a use tells of the name.
+/// The name in the state dict, as far as a use shows it.
 pub(super) fn name_by_use(
     graph: &Graph,
     uses: &Uses,
@@ -85,7 +85,7 @@ pub(super) fn name_by_use(
     let by_partner = partner(graph, uses, node, slot).and_then(|v| {
         let (name, alone) = (graph.value_name(v), uses.consumers[v.index()].len() == 1);
         let stem = name.strip_suffix(if part == "weight" { "bias" } else { "weight" })?;
-        (alone && !is_invented(name)).then(|| format!("{stem}{part}"))
+        (alone && !is_generated(name)).then(|| format!("{stem}{part}"))
     });
     let name = by_partner.or_else(|| scope(&node.name).map(|s| format!("{s}.{part}")))?;
     Some(StateName { name, transposed })
@@ -212,13 +212,13 @@ mod tests {
         );
     }
 
-    /// A bias with two uses was merged; names that mean something and taken ones stay; two
-    /// candidates for one name get none.
+    /// A bias with two uses stands for two parameters; other names and taken ones stay; of two
+    /// candidates for one name none gets it.
     #[test]
     fn what_is_not_certain_keeps_its_name() {
         check(
             |g, x| {
-                let bias = g.add_initializer("merged.bias", zeros(&[3])).unwrap();
+                let bias = g.add_initializer("shared.bias", zeros(&[3])).unwrap();
                 let y = product(g, x, "val_1", "");
                 let y = g.op("Add", &[y, bias], []);
                 let y = product(g, y, "val_2", "");
@@ -237,12 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn invented_names() {
+    fn generated_names() {
         for name in ["onnx::MatMul_1", "val_92", "123", "/a/Constant_1_output_0", "Constant_4"] {
-            assert!(is_invented(name), "{name}");
+            assert!(is_generated(name), "{name}");
         }
         for name in ["h.0.attn.c_attn.weight", "classifier.bias", "w1", "val_x", "weight"] {
-            assert!(!is_invented(name), "{name}");
+            assert!(!is_generated(name), "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-/// Items of a list that texts name before they only count.
+/// Items of a list that a text names; it counts the others.
 const SHOWN: usize = 4;
 
 /// A parameter.
@@ -28,11 +28,11 @@ pub struct ReportedParameter {
     pub transposed: bool,
     /// Other names of it: copies in the file that were tied to it.
     pub tied: Vec<String>,
-    /// Rows that stay as they are.
+    /// Rows that are not trained.
     pub frozen_rows: Vec<usize>,
 }
 
-/// A parameter that very likely stands for several.
+/// An initializer that very likely stands for several parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReportedSharedInitializer {
     /// Its name.
@@ -80,12 +80,12 @@ pub struct ModelReport {
     pub model: String,
     /// Its parameters, trained or frozen, in graph order.
     pub parameters: Vec<ReportedParameter>,
-    /// Parameters that stand for several.
-    pub merged: Vec<ReportedSharedInitializer>,
+    /// Initializers that stand for several parameters.
+    pub shared_initializers: Vec<ReportedSharedInitializer>,
     /// Pairs of equal matrices.
-    pub twins: Vec<ReportedDuplicates>,
-    /// What is no parameter, and why.
-    pub not_trainable: Vec<ReportedNonTrainable>,
+    pub duplicate_weights: Vec<ReportedDuplicates>,
+    /// Tensors that are not trained, and why.
+    pub non_trainable: Vec<ReportedNonTrainable>,
 }
 
 impl ModelReport {
@@ -110,29 +110,28 @@ impl ModelReport {
         )
     }
 
-    /// What should be looked at before training: parameters that are trained as one although the
-    /// model very likely keeps them apart, shared embeddings that are trained apart, quantised
-    /// weights.
+    /// What to look at before training: initializers that are trained as one parameter although the
+    /// model very likely has several, shared embeddings that are trained apart, quantised weights.
     pub fn warnings(&self) -> Vec<String> {
-        let merged = self.merged.iter().filter(|m| m.split.is_empty());
-        let mut lines: Vec<String> = merged
+        let shared = self.shared_initializers.iter().filter(|m| m.split.is_empty());
+        let mut lines: Vec<String> = shared
             .map(|m| {
                 let (name, uses) = (&m.name, listed(&m.uses));
                 format!("'{name}' is read in {} places and trained as one: {uses}", m.uses.len())
             })
             .collect();
-        let apart = self.twins.iter().filter(|t| t.table && !t.tied);
-        lines.extend(apart.map(|t| {
+        let untied = self.duplicate_weights.iter().filter(|t| t.table && !t.tied);
+        lines.extend(untied.map(|t| {
             format!("'{}' and '{}' hold the same and are trained apart", t.first, t.second)
         }));
-        let never: Vec<&ReportedNonTrainable> = self
-            .not_trainable
+        let quantised: Vec<&ReportedNonTrainable> = self
+            .non_trainable
             .iter()
             .filter(|t| !t.on_request && t.reason.starts_with("quantised"))
             .collect();
-        if let Some(first) = never.first() {
-            let (n, reason) = (never.len(), &first.reason);
-            let names: Vec<String> = never.iter().map(|t| t.name.clone()).collect();
+        if let Some(first) = quantised.first() {
+            let (n, reason) = (quantised.len(), &first.reason);
+            let names: Vec<String> = quantised.iter().map(|t| t.name.clone()).collect();
             lines.push(format!("{n} tensors are not trained, {}: {reason}", listed(&names)));
         }
         lines
@@ -151,23 +150,27 @@ fn listed(items: &[String]) -> String {
 impl Display for ModelReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.summary())?;
-        for m in &self.merged {
+        for m in &self.shared_initializers {
             let (name, uses) = (&m.name, listed(&m.uses));
-            write!(f, "  merged: '{name}', read in {} places: {uses}; ", m.uses.len())?;
+            write!(f, "  shared initializer: '{name}', read in {} places: {uses}; ", m.uses.len())?;
             match m.split.len() {
                 0 => writeln!(f, "trained as one")?,
                 n => writeln!(f, "split into {}: {name}, {}", n + 1, listed(&m.split))?,
             }
         }
-        for t in &self.twins {
+        for t in &self.duplicate_weights {
             let done = if t.tied { "tied" } else { "trained apart" };
-            let turned = if t.transposed { ", transposed" } else { "" };
-            writeln!(f, "  equal: '{}' and '{}'{turned}; {done}", t.first, t.second)?;
+            let transposed = if t.transposed { ", transposed" } else { "" };
+            writeln!(
+                f,
+                "  duplicate weights: '{}' and '{}'{transposed}; {done}",
+                t.first, t.second
+            )?;
         }
         for p in &self.parameters {
             self.write_parameter(f, p)?;
         }
-        for t in &self.not_trainable {
+        for t in &self.non_trainable {
             writeln!(f, "  not trained: '{}' {}{:?}: {}", t.name, t.dtype, t.shape, t.reason)?;
         }
         Ok(())
@@ -175,11 +178,11 @@ impl Display for ModelReport {
 }
 
 impl ModelReport {
-    /// A line for each thing that is worth telling of a parameter.
+    /// A line for each remarkable fact about a parameter.
     fn write_parameter(&self, f: &mut fmt::Formatter<'_>, p: &ReportedParameter) -> fmt::Result {
         if let Some(old) = &p.name_in_file {
-            let turned = if p.transposed { ", which holds its transpose" } else { "" };
-            writeln!(f, "  renamed: '{}', in the file '{old}'{turned}", p.name)?;
+            let transposed = if p.transposed { ", which holds its transpose" } else { "" };
+            writeln!(f, "  renamed: '{}', in the file '{old}'{transposed}", p.name)?;
         }
         if let Some(reason) = &p.reason {
             writeln!(f, "  frozen: '{}': {reason}", p.name)?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::onnx::{Graph, Node, NodeId, ValueId};
-use crate::optim::{Layout, Part, Usage, UseKind};
+use crate::optim::{Usage, UseKind, WeightLayout, WeightOrBias};
 
 /// How far a trace goes before it gives up.
 const MAX_VISITS: usize = 256;
@@ -71,7 +71,7 @@ struct Product {
     node: NodeId,
     weight: usize,
     bias: Option<usize>,
-    layout: Layout,
+    layout: WeightLayout,
     /// Inputs and outputs of the linear map.
     n_in: usize,
     n_out: usize,
@@ -150,7 +150,7 @@ impl Finder<'_> {
             let Some(&[rows, columns]) = shape.as_deref() else { continue };
             let out_in = flip != (node.op == "Gemm" && node.int("transB") == Some(1));
             let (n_in, n_out) = if out_in { (columns, rows) } else { (rows, columns) };
-            let layout = if out_in { Layout::OutIn } else { Layout::InOut };
+            let layout = if out_in { WeightLayout::OutIn } else { WeightLayout::InOut };
             let (bias, output) = self.bias(node, output);
             let kind = None;
             let product =
@@ -419,20 +419,20 @@ impl Finder<'_> {
                 let order = product.kind.map_or(0, &mut order);
                 let layout = Some(product.layout);
                 let usage = |part, layout| Usage { kind: product.kind, part, layout, order };
-                set(product.weight, usage(Part::Weight, layout));
+                set(product.weight, usage(WeightOrBias::Weight, layout));
                 if let Some(bias) = product.bias {
-                    set(bias, usage(Part::Bias, None));
+                    set(bias, usage(WeightOrBias::Bias, None));
                 }
             } else if NORMS.contains(&node.op.as_str()) {
                 let Some(kind) = self.norm(node) else { continue };
                 let order = order(kind);
-                for (slot, part) in [(1, Part::Weight), (2, Part::Bias)] {
+                for (slot, part) in [(1, WeightOrBias::Weight), (2, WeightOrBias::Bias)] {
                     if let Some((p, _)) = node.input(slot).and_then(|v| self.parameter(v)) {
                         set(p, Usage { kind: Some(kind), part, layout: None, order });
                     }
                 }
             } else if let Some((p, kind)) = self.table(node) {
-                let (part, order) = (Part::Weight, order(kind));
+                let (part, order) = (WeightOrBias::Weight, order(kind));
                 set(p, Usage { kind: Some(kind), part, layout: None, order });
             }
         }

@@ -1,4 +1,5 @@
-//! One model at one shape: a session with everything bound to memory that stays where it is.
+//! One model at one shape: a session whose inputs and outputs are bound to memory that does not
+//! move.
 //!
 //! Parameters are read, gradients written, in the model's own tensors: nothing is copied per
 //! step but the batch. This file and the optimizer's binding are where addresses are handed out.
@@ -10,7 +11,7 @@ use crate::train::batch::{Batch, copy_into, elements};
 use crate::train::parameter::Parameter;
 
 /// A graph ready for a session, and what its inputs and outputs are.
-pub(in crate::train) struct Program<'a> {
+pub(in crate::train) struct GraphSpec<'a> {
     /// The encoded graph.
     pub bytes: &'a [u8],
     /// Inputs that the batch feeds: name, dtype, shape. Parameters may be among them.
@@ -36,12 +37,12 @@ pub(in crate::train) struct BoundSession {
 impl BoundSession {
     /// Opens the session and binds `parameters`, whose tensors must outlive it.
     pub fn new(
-        program: &Program,
+        graph: &GraphSpec,
         parameters: &mut [Parameter],
         options: &SessionOptions,
         cancel_token: Option<&CancelToken>,
     ) -> Result<Self> {
-        let mut session = Session::from_bytes(program.bytes, options)?;
+        let mut session = Session::from_bytes(graph.bytes, options)?;
         if let Some(cancel_token) = cancel_token {
             session.set_cancel_token(cancel_token.clone());
         }
@@ -59,7 +60,7 @@ impl BoundSession {
                 binding.bind_input_raw(&parameter.name, value.dtype(), value.shape(), ptr)
             }?;
         }
-        for (index, output) in program.gradients {
+        for (index, output) in graph.gradients {
             let gradient = parameters[*index].gradient_mut()?;
             if let Device::Cuda { id } = options.device {
                 gradient.pin(id);
@@ -71,22 +72,22 @@ impl BoundSession {
                 binding.bind_output_raw(output, dtype, &shape, ptr)
             }?;
         }
-        for (name, dtype, shape) in program.inputs {
+        for (name, dtype, shape) in graph.inputs {
             if wanted.contains(name) && !parameters.iter().any(|p| p.name == *name) {
                 binding.bind_input_owned(name, Tensor::zeros(*dtype, shape)?)?;
             }
         }
-        if let Some(loss) = program.loss {
+        if let Some(loss) = graph.loss {
             binding.bind_output_owned(loss, Tensor::zeros(DType::F32, &[])?)?;
         }
-        for (name, dtype, shape) in program.outputs {
+        for (name, dtype, shape) in graph.outputs {
             binding.bind_output_owned(name, Tensor::zeros(*dtype, shape)?)?;
         }
-        let outputs = program.outputs.iter().map(|(name, ..)| name.clone()).collect();
-        Ok(Self { forward: None, binding, session, loss: program.loss.map(str::to_owned), outputs })
+        let outputs = graph.outputs.iter().map(|(name, ..)| name.clone()).collect();
+        Ok(Self { forward: None, binding, session, loss: graph.loss.map(str::to_owned), outputs })
     }
 
-    /// Copies the batch in and runs. Names that the graph does not read are passed over.
+    /// Copies the batch in and runs. Names that the graph does not read are ignored.
     pub fn run(&mut self, batch: Batch) -> Result<()> {
         for view in batch {
             if let Ok(tensor) = self.binding.input_mut(view.name) {
@@ -108,7 +109,7 @@ impl BoundSession {
 
     /// The loss of the last batch with the parameters as they are now. Only the loss is bound, so
     /// nothing else is computed.
-    pub fn loss_again(&mut self, parameters: &[Parameter]) -> Result<f64> {
+    pub fn recompute_loss(&mut self, parameters: &[Parameter]) -> Result<f64> {
         let Some(loss) = &self.loss else { return Ok(f64::NAN) };
         if self.forward.is_none() {
             let mut forward = self.session.bind()?;
@@ -141,7 +142,7 @@ impl BoundSession {
         first.map(f64::from).ok_or_else(|| Error::internal("the loss has no value"))
     }
 
-    /// An output of the last run, by position in the program's list.
+    /// An output of the last run, by position in the graph's list.
     pub fn output(&self, index: usize) -> Result<&Tensor> {
         self.binding.output(&self.outputs[index])
     }

@@ -1,6 +1,6 @@
-//! What a model's sessions are made from: its graph, which of its values are parameters, its loss.
+//! Makes a model's sessions from its graph, its parameters and its loss, for each shape of batch.
 
-use super::bound::{BoundSession, Program};
+use super::bound::{BoundSession, GraphSpec};
 use crate::autodiff::LossSpec;
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
@@ -13,7 +13,7 @@ use crate::train::graphs::{
 };
 use crate::train::parameter::Parameter;
 
-/// What sessions are made from.
+/// Makes sessions.
 pub(in crate::train) struct SessionBuilder {
     /// The forward graph; its parameters are inputs without data.
     pub graph: Graph,
@@ -22,10 +22,10 @@ pub(in crate::train) struct SessionBuilder {
     pub spec: LossSpec,
     pub signature: Signature,
     /// The outputs that are the model's gradients, where it computes them itself.
-    pub given: Option<PrecomputedGradients>,
+    pub precomputed: Option<PrecomputedGradients>,
     /// Temperature of mutual learning, when it is on.
     pub mutual: Option<f64>,
-    /// Ends this model's runs; given to every session.
+    /// Ends this model's runs; every session gets it.
     pub cancel_token: Option<CancelToken>,
 }
 
@@ -39,14 +39,14 @@ impl SessionBuilder {
         let shapes = self.signature.shapes(batch);
         let trained: Vec<usize> =
             (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
-        let graph = match &self.given {
-            Some(given) => {
+        let graph = match &self.precomputed {
+            Some(precomputed) => {
                 let name = |i: &usize| &parameters[*i].name;
-                let of = |i| given.gradients.iter().find(|(p, _)| p == name(i)).cloned();
+                let of = |i| precomputed.gradients.iter().find(|(p, _)| p == name(i)).cloned();
                 let gradients = trained.iter().filter_map(of).collect();
                 precomputed_graph(
                     &self.graph,
-                    &PrecomputedGradients { gradients, ..given.clone() },
+                    &PrecomputedGradients { gradients, ..precomputed.clone() },
                     &shapes,
                 )?
             }
@@ -60,10 +60,10 @@ impl SessionBuilder {
 
     fn evaluation_graph(&self, batch: Batch, labelled: bool) -> Result<EvaluationGraph> {
         let shapes = self.signature.shapes(batch);
-        match &self.given {
-            Some(given) => {
-                let with_loss = labelled || given.logits.is_empty();
-                precomputed_evaluation_graph(&self.graph, given, with_loss, &shapes)
+        match &self.precomputed {
+            Some(precomputed) => {
+                let with_loss = labelled || precomputed.logits.is_empty();
+                precomputed_evaluation_graph(&self.graph, precomputed, with_loss, &shapes)
             }
             None => evaluation_graph(&self.graph, &[], labelled.then_some(&self.spec), &shapes),
         }
@@ -83,14 +83,14 @@ impl SessionBuilder {
             .filter_map(|(&i, name)| Some((i, name.clone()?)))
             .collect();
         let outputs = typed(&graph.logits);
-        let program = Program {
+        let spec = GraphSpec {
             bytes: &graph.bytes,
             inputs: &graph.data_inputs,
             gradients: &gradients,
             loss: Some(&graph.loss),
             outputs: &outputs,
         };
-        BoundSession::new(&program, parameters, options, self.cancel_token.as_ref())
+        BoundSession::new(&spec, parameters, options, self.cancel_token.as_ref())
     }
 
     /// A session for evaluation.
@@ -103,14 +103,14 @@ impl SessionBuilder {
     ) -> Result<BoundSession> {
         let graph = self.evaluation_graph(batch, labelled)?;
         let outputs = typed(&graph.logits);
-        let program = Program {
+        let spec = GraphSpec {
             bytes: &graph.bytes,
             inputs: &graph.data_inputs,
             gradients: &[],
             loss: graph.loss.as_deref(),
             outputs: &outputs,
         };
-        BoundSession::new(&program, parameters, options, self.cancel_token.as_ref())
+        BoundSession::new(&spec, parameters, options, self.cancel_token.as_ref())
     }
 }
 

@@ -6,7 +6,7 @@ use mmopt::autodiff::{self, LossKind, LossSpec};
 use mmopt::checkpoint::weights::Weights;
 use mmopt::error::{Error, Result};
 use mmopt::models::Config;
-use mmopt::onnx::{Build, Graph, OWN_DOMAIN, ValueId, compat};
+use mmopt::onnx::{Build, Graph, MMOPT_DOMAIN, ValueId, compat};
 use mmopt::optim::{ModelSpec, Optimizer, Options, ParamSpec};
 use mmopt::runtime::kernels;
 use mmopt::tensor::DType;
@@ -34,12 +34,12 @@ pub fn reader(data: &[u8]) {
     for &output in graph.outputs() {
         let _ = autodiff::check_operators(&graph, output, &trained);
     }
-    let mut mended = graph.clone();
-    let twins = find_duplicate_weights(&mended);
-    let _ = tie_duplicate_weights(&mut mended, &twins)
-        .and_then(|()| split_shared_initializers(&mut mended));
-    let _ = find_shared_initializers(&mended);
-    write_and_read(&mended);
+    let mut fixed = graph.clone();
+    let duplicates = find_duplicate_weights(&fixed);
+    let _ = tie_duplicate_weights(&mut fixed, &duplicates)
+        .and_then(|()| split_shared_initializers(&mut fixed));
+    let _ = find_shared_initializers(&fixed);
+    write_and_read(&fixed);
     graph.detach();
     if compat::raise_opset(&mut graph).is_ok()
         && inline(&mut graph).is_ok()
@@ -85,7 +85,7 @@ fn gradients(mut graph: Graph, choice: usize) -> Result<()> {
     compat::raise_opset(&mut graph)?;
     inline(&mut graph)?;
     if choice.is_multiple_of(2) {
-        graph.opsets.insert(OWN_DOMAIN.into(), 1);
+        graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
     }
     compat::lower(&mut graph)?;
     let mut params = trainable(&graph);

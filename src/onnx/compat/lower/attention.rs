@@ -1,25 +1,25 @@
 //! Attention and rotary positions of opset 23 and later, in standard operators.
 //!
-//! `y = softmax(scale q kᵀ + bias) v`, heads in their own axis. A query that may look at nothing
-//! gives zeros, as the operator says.
+//! `y = softmax(scale q kᵀ + bias) v`, heads in their own axis. A query that may attend to no key
+//! gives zeros, as the operator specifies.
 
 use crate::error::{Error, Result};
 use crate::onnx::{Build, Node, TensorData, ValueId};
 use crate::tensor::{DType, element_count};
 
-/// Stands for minus infinity: finite, so that no row of a softmax is NaN.
+/// Replaces minus infinity: finite, so that no row of a softmax is NaN.
 pub(super) fn lowest(dtype: DType) -> f64 {
     if dtype == DType::F64 { f64::MIN } else { f64::from(f32::MIN) }
 }
 
-/// What goes on between the two products.
+/// How scores are computed from q kᵀ.
 #[derive(Default)]
 pub(super) struct Scores {
-    /// Factor of q kᵀ; 1/√(head size) unless given.
+    /// Factor of q kᵀ; default 1/√(head size).
     pub scale: Option<f64>,
     /// Bounds scores to ±softcap when positive.
     pub softcap: f64,
-    /// Booleans that say who may look at whom; broadcasts to [batch, heads, queries, keys].
+    /// Booleans: which query may attend to which key; broadcasts to [batch, heads, queries, keys].
     pub allowed: Option<ValueId>,
     /// Added to the scores.
     pub bias: Option<ValueId>,
@@ -95,7 +95,7 @@ pub(super) fn repeat_heads(g: &mut Build, k: ValueId, heads: usize) -> Result<Va
     }
 }
 
-/// Booleans [queries, keys]: query i may look at key j when j <= i + past.
+/// Booleans [queries, keys]: query i may attend to key j when j <= i + past.
 pub(super) fn causal(g: &mut Build, queries: usize, keys: usize, past: usize) -> Result<ValueId> {
     let n = element_count(&[queries, keys])?;
     if n > 1 << 26 {

@@ -1,17 +1,17 @@
-//! GELU as exporters spell it out: found by its formula and made one node, so that its gradient
-//! is one too and the runtime need not keep what lies between.
+//! GELU as exporters write it in basic operators: found by its formula and fused to one node, so that
+//! its gradient is one node too and the runtime keeps no intermediate values.
 //!
 //! Erf form: x/2 · (1 + erf(x/√2)). Tanh form: x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))).
 //! The factor 1/2 may stand at x, at the sum, or at the end.
 
 use crate::error::Result;
-use crate::onnx::{Graph, Node, NodeId, OWN_DOMAIN, ValueId};
+use crate::onnx::{Graph, MMOPT_DOMAIN, Node, NodeId, ValueId};
 use crate::tensor::DType;
 
-/// Replaces the last node of each GELU in f32. What it was computed from stays, for others may
-/// read it too; pruning takes the rest.
+/// Replaces the last node of each GELU in f32. The other nodes stay, since others may read their
+/// results; pruning removes the unused ones.
 pub(super) fn lower(graph: &mut Graph) -> Result<()> {
-    if !graph.opsets.contains_key(OWN_DOMAIN) {
+    if !graph.opsets.contains_key(MMOPT_DOMAIN) {
         return Ok(());
     }
     let found: Vec<(NodeId, &str, ValueId)> = {
@@ -21,7 +21,7 @@ pub(super) fn lower(graph: &mut Graph) -> Result<()> {
     for (id, op, x) in found {
         let node = graph.node_mut(id);
         node.op = op.into();
-        node.domain = OWN_DOMAIN.into();
+        node.domain = MMOPT_DOMAIN.into();
         node.inputs = vec![Some(x)];
         node.attributes.clear();
     }
@@ -134,7 +134,7 @@ mod tests {
         write: impl Fn(&mut Graph, ValueId, &dyn Fn(&mut Graph, f32) -> ValueId) -> ValueId,
     ) -> Option<String> {
         let mut graph = Graph::new("g", 17);
-        graph.opsets.insert(OWN_DOMAIN.into(), 1);
+        graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
         let x = graph.add_input("x", ValueType::known(DType::F32, &[2, 3])).unwrap();
         let number = |g: &mut Graph, c: f32| {
             g.add_initializer("", TensorData::from_slice(&[], &[c]).unwrap()).unwrap()
@@ -143,7 +143,7 @@ mod tests {
         graph.add_output(y);
         lower(&mut graph).unwrap();
         graph.prune();
-        let fused = graph.nodes().iter().find(|n| n.domain == OWN_DOMAIN)?;
+        let fused = graph.nodes().iter().find(|n| n.domain == MMOPT_DOMAIN)?;
         assert_eq!((graph.nodes().len(), fused.input(0), fused.output(0)), (1, Some(x), Some(y)));
         Some(fused.op.clone())
     }

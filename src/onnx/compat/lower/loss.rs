@@ -42,7 +42,7 @@ fn likelihood(g: &mut Build, node: &Node, ln_p: ValueId) -> Result<ValueId> {
     reduced(g, node, each, share)
 }
 
-/// Labels with 0 for what is ignored, and which count; `None` means all.
+/// Labels with 0 where ignored, and which are not ignored; `None` means all.
 fn counted(g: &mut Build, node: &Node, labels: ValueId) -> Result<(ValueId, Option<ValueId>)> {
     let Some(ignored) = node.int("ignore_index") else { return Ok((labels, None)) };
     let shape = g.shape(labels)?;

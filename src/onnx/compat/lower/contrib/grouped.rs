@@ -1,4 +1,4 @@
-//! Grouped-query attention, as decoders hold it, without a past.
+//! Grouped-query attention of decoders, without past keys and values.
 
 use crate::error::{Error, Result};
 use crate::onnx::compat::lower::attention::{
@@ -18,7 +18,7 @@ fn count(node: &Node, name: &str) -> Result<usize> {
 /// Without a past the sequence starts at position 0 and padding is at the end, where causality
 /// hides it from what comes before. Outputs y, and the keys and values in heads.
 pub(super) fn attention(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>> {
-    refuse(g, node)?;
+    check_supported(g, node)?;
     let (heads, kv_heads) = (count(node, "num_heads")?, count(node, "kv_num_heads")?);
     let q = input(node, 0)?;
     let (q, k, v) = match (node.input(1), node.input(2)) {
@@ -50,8 +50,8 @@ pub(super) fn attention(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId
     Ok(Some(vec![join_heads(g, y)?, k, v]))
 }
 
-/// What training of a whole sequence has no use for.
-fn refuse(g: &Build, node: &Node) -> Result<()> {
+/// Refuses inputs and attributes that training on whole sequences does not support.
+fn check_supported(g: &Build, node: &Node) -> Result<()> {
     for slot in [3, 4] {
         let Some(past) = node.input(slot) else { continue };
         if g.count(past)? != 0 {

@@ -1,9 +1,8 @@
 //! What the paper plots: how much the models' gradients agree (the gradient flow) and how far
 //! their parameters are apart, per group and per pair of models.
 
-use crate::error::Result;
-use crate::optim::optimizer::Optimizer;
-use crate::optim::sweep::Item;
+use crate::optim::plan::Plan;
+use crate::optim::sweep::tiling::Tiling;
 
 /// Metrics of the last step that `metrics_every` named. Models are in the plan's order, members
 /// in their group's.
@@ -34,43 +33,42 @@ fn cosine(product: f64, a: f64, b: f64) -> f64 {
     if length > 0.0 { (product / length).clamp(-1.0, 1.0) } else { 0.0 }
 }
 
-impl Optimizer {
-    /// The newest metrics; `None` unless `metrics_every` is set.
-    pub fn metrics(&self) -> Option<&Metrics> {
-        self.metrics.as_ref()
-    }
-
-    /// Empty metrics for the present plan, if they are wanted.
-    pub(in crate::optim) fn blank_metrics(&self) -> Option<Metrics> {
-        let n = self.models.len();
+impl Metrics {
+    /// Zeros for every group of a plan.
+    pub(in crate::optim) fn blank(plan: &Plan) -> Self {
+        let n = plan.models().len();
         let group =
             |k: usize| GroupMetrics { cosine: vec![0.0; k * k], distance: vec![0.0; k * k] };
-        (self.options.metrics_every > 0).then(|| Metrics {
+        Self {
             step: 0,
             cosine: vec![0.0; n * n],
             distance: vec![0.0; n * n],
-            groups: self.plan.groups().iter().map(|g| group(g.members.len())).collect(),
-        })
+            groups: plan.groups().iter().map(|g| group(g.members.len())).collect(),
+        }
     }
 
-    /// Takes the gradients' inner products, which `inspect` has just made.
-    pub(in crate::optim) fn measure_gradients(&mut self, step: u64) {
-        let Some(metrics) = &mut self.metrics else { return };
-        metrics.step = step;
-        metrics.cosine.fill(0.0);
-        let n = self.models.len();
+    /// Cosines from the inner products of the gradients, `n` models.
+    pub(in crate::optim) fn measure_gradients(
+        &mut self,
+        step: u64,
+        n: usize,
+        tiling: &Tiling,
+        gram: &[f64],
+    ) {
+        self.step = step;
+        self.cosine.fill(0.0);
         let mut squares = vec![0.0; 2 * n * n];
         let (own, other) = squares.split_at_mut(n * n);
-        for (g, into) in metrics.groups.iter_mut().enumerate() {
-            let (b, at) = (self.layout.bundles[g], self.layout.squares[g]);
-            let gram = |i: usize, j: usize| self.gram[at + i.min(j) * b.n + i.max(j)];
+        for (g, into) in self.groups.iter_mut().enumerate() {
+            let (b, at) = (tiling.groups[g], tiling.gram_offsets[g]);
+            let gram = |i: usize, j: usize| gram[at + i.min(j) * b.n + i.max(j)];
             for i in 0..b.n {
                 for j in 0..b.n {
                     into.cosine[i * b.n + j] = cosine(gram(i, j), gram(i, i), gram(j, j));
-                    let part = |i: usize| self.layout.parts[b.first + i];
-                    let pair = part(i).model * n + part(j).model;
-                    if part(i).model != part(j).model {
-                        metrics.cosine[pair] += gram(i, j);
+                    let model = |i: usize| tiling.members[b.first + i].model;
+                    let pair = model(i) * n + model(j);
+                    if model(i) != model(j) {
+                        self.cosine[pair] += gram(i, j);
                         own[pair] += gram(i, i);
                         other[pair] += gram(j, j);
                     }
@@ -79,67 +77,39 @@ impl Optimizer {
         }
         for pair in 0..n * n {
             let same = pair / n == pair % n;
-            let value = cosine(metrics.cosine[pair], own[pair], other[pair]);
-            metrics.cosine[pair] = if same { 1.0 } else { value };
+            let value = cosine(self.cosine[pair], own[pair], other[pair]);
+            self.cosine[pair] = if same { 1.0 } else { value };
         }
     }
 
-    /// Reads the groups' values once and takes their distances.
-    pub(in crate::optim) fn measure_values(&mut self) -> Result<()> {
-        if self.metrics.is_none() {
-            return Ok(());
-        }
-        self.value_products()?;
-        let Some(metrics) = &mut self.metrics else { return Ok(()) };
-        metrics.distance.fill(0.0);
-        let n = self.models.len();
+    /// Distances from the inner products of the values, `n` models.
+    pub(in crate::optim) fn measure_values(&mut self, n: usize, tiling: &Tiling, gram: &[f64]) {
+        self.distance.fill(0.0);
         let mut elements = vec![0.0; n * n];
-        for (g, into) in metrics.groups.iter_mut().enumerate() {
-            let (b, at) = (self.layout.bundles[g], self.layout.squares[g]);
-            let gram = |i: usize, j: usize| self.gram[at + i.min(j) * b.n + i.max(j)];
+        for (g, into) in self.groups.iter_mut().enumerate() {
+            let (b, at) = (tiling.groups[g], tiling.gram_offsets[g]);
+            let gram = |i: usize, j: usize| gram[at + i.min(j) * b.n + i.max(j)];
             for i in 0..b.n {
                 for j in 0..b.n {
                     let square = (gram(i, i) + gram(j, j) - 2.0 * gram(i, j)).max(0.0);
                     into.distance[i * b.n + j] = square.sqrt();
-                    let part = |i: usize| self.layout.parts[b.first + i];
-                    let pair = part(i).model * n + part(j).model;
-                    metrics.distance[pair] += square;
-                    elements[pair] += part(i).view.len() as f64;
+                    let member = |i: usize| tiling.members[b.first + i];
+                    let pair = member(i).model * n + member(j).model;
+                    self.distance[pair] += square;
+                    elements[pair] += member(i).view.len() as f64;
                 }
             }
         }
-        for (pair, d) in metrics.distance.iter_mut().enumerate() {
+        for (pair, d) in self.distance.iter_mut().enumerate() {
             let same = pair / n == pair % n;
             *d = if same || elements[pair] == 0.0 { 0.0 } else { (*d / elements[pair]).sqrt() };
         }
-        Ok(())
-    }
-
-    /// Inner products of the members' values into the partial sums, then the Gram matrices.
-    fn value_products(&mut self) -> Result<()> {
-        for (lane, own) in self.lanes.iter_mut().zip(&mut self.own) {
-            lane.g = lane.p.cast();
-            lane.g_type = crate::tensor::DType::F32;
-            own.active = !lane.p.is_null();
-        }
-        self.run_products()?;
-        self.gram.fill(0.0);
-        for (item, &at) in self.layout.grouped.iter().zip(&self.layout.partials) {
-            if let Item::Tile { bundle, .. } = *item {
-                let (b, to) = (self.layout.bundles[bundle], self.layout.squares[bundle]);
-                for i in 0..b.n * b.n {
-                    self.gram[to + i] += self.partials[at + i];
-                }
-            }
-        }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::optim::{ModelSpec, Options, ParamSpec};
+    use crate::optim::{ModelSpec, Optimizer, Options, ParamSpec};
     use crate::tensor::DType;
 
     #[test]

@@ -1,0 +1,169 @@
+//! One parameter's state: moments, accumulated gradient, dense copies, and where the host has it.
+
+use crate::error::{Error, Result};
+use crate::optim::memory::strided::StridedArray;
+use crate::optim::options::{Method, MomentType, Options, ParamGroup, Policy};
+use crate::optim::plan::classify::classify;
+use crate::optim::plan::pattern::matches;
+use crate::optim::plan::spec::{ModelSpec, ParamSpec, is_trainable};
+use crate::optim::sweep::buffers::ParamBuffers;
+use crate::tensor::{DType, Tensor, element_count};
+
+/// One parameter's numbers and memory.
+pub(in crate::optim) struct ParamState {
+    pub model: usize,
+    pub index: usize,
+    pub len: usize,
+    pub trainable: bool,
+    pub lr_scale: f64,
+    pub weight_decay: f64,
+    /// Muon's orthogonalised update applies.
+    pub muon: bool,
+    /// Steps that changed it.
+    pub steps: u64,
+    pub m: Option<Tensor>,
+    pub v: Option<Tensor>,
+    pub x: Option<Tensor>,
+    /// Sum of the micro-batches' gradients, and whether it holds one since the last step.
+    pub grad_sum: Option<Tensor>,
+    pub has_grad_sum: bool,
+    /// Where the host has it.
+    pub value: StridedArray,
+    pub gradient: StridedArray,
+    /// The dense f32 copy of values that are not: the master weights of narrow ones.
+    pub dense_value: Option<Tensor>,
+    /// The dense copy of a gradient with strides, of its type.
+    pub dense_gradient: Option<Tensor>,
+}
+
+impl ParamState {
+    /// Applies the pattern groups to one parameter; writes `trainable` back to its spec.
+    pub fn new(
+        options: &Options,
+        model: usize,
+        index: usize,
+        spec: &mut ModelSpec,
+    ) -> Result<Self> {
+        let p = &spec.params[index];
+        let bare = options.decay_matrices_only && p.shape.len() < 2;
+        let mut state = Self {
+            model,
+            index,
+            len: element_count(&p.shape)?,
+            trainable: p.trainable,
+            lr_scale: 1.0,
+            weight_decay: if bare { 0.0 } else { options.weight_decay },
+            muon: false,
+            steps: 0,
+            m: None,
+            v: None,
+            x: None,
+            grad_sum: None,
+            has_grad_sum: false,
+            value: StridedArray::none(),
+            gradient: StridedArray::none(),
+            dense_value: None,
+            dense_gradient: None,
+        };
+        let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
+        for group in options.groups.iter().filter(hits) {
+            state.trainable = group.trainable.unwrap_or(state.trainable);
+            state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
+            state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
+        }
+        if state.trainable && !is_trainable(p.dtype) {
+            return Err(not_trainable(&spec.name, &p.name, p.dtype));
+        }
+        let hidden = |p: &ParamSpec| {
+            let views = classify(p, 0);
+            !views.is_empty() && views.iter().all(|v| v.role.is_hidden_matrix())
+        };
+        state.muon = options.method == Method::Muon && p.shape.len() == 2 && hidden(p);
+        spec.params[index].trainable = state.trainable;
+        Ok(state)
+    }
+
+    /// Whether the sweep cannot work on the host's memory itself.
+    pub fn needs_dense_value(&self) -> bool {
+        let dense = self.value.dtype == DType::F32 && self.value.is_dense();
+        !self.value.is_null() && is_trainable(self.value.dtype) && !dense
+    }
+
+    /// Whether the host's values hold fewer digits than the step works with.
+    pub fn is_narrow(&self) -> bool {
+        matches!(self.value.dtype, DType::BF16 | DType::F16)
+    }
+
+    /// Whether the dense copy holds master weights.
+    pub fn has_master(&self) -> bool {
+        self.dense_value.is_some() && self.is_narrow()
+    }
+
+    /// Moments, and a dense copy of values that need one, for a parameter that has none yet.
+    pub fn allocate(
+        &mut self,
+        options: &Options,
+        shape: &[usize],
+        buffers: &mut ParamBuffers,
+    ) -> Result<()> {
+        if self.trainable && self.m.is_none() {
+            let dtype = if self.muon { DType::F32 } else { moment_dtype(options) };
+            let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
+            let adam = matches!(options.method, Method::AdamW | Method::Muon);
+            self.m = zeros(true)?;
+            self.v = zeros(adam)?;
+            self.x = zeros(options.amsgrad && adam && !self.muon)?;
+        }
+        let changes = self.trainable || options.policy == Policy::Paper;
+        if self.needs_dense_value() && changes && self.dense_value.is_none() {
+            // Zero is the master of +0 and of nothing else: the first gathering reads the host's.
+            self.dense_value = Some(Tensor::zeros(DType::F32, shape)?);
+        }
+        let direct = !self.needs_dense_value() && is_trainable(self.value.dtype);
+        if direct {
+            self.dense_value = None;
+        }
+        buffers.p =
+            if direct { self.value.data.cast() } else { pointer(&mut self.dense_value).cast() };
+        buffers.m = pointer(&mut self.m);
+        buffers.v = pointer(&mut self.v);
+        buffers.x = pointer(&mut self.x);
+        Ok(())
+    }
+
+    /// The gradient that the sweep reads: the host's memory, or a copy of it when it is not dense.
+    pub fn bind_gradient(&mut self, buffers: &mut ParamBuffers) -> Result<()> {
+        buffers.g_type = self.gradient.dtype;
+        if self.gradient.is_dense() || self.gradient.is_null() {
+            self.dense_gradient = None;
+            buffers.g = self.gradient.data;
+            return Ok(());
+        }
+        let fits = self.dense_gradient.as_ref().is_some_and(|t| t.dtype() == self.gradient.dtype);
+        if !fits {
+            self.dense_gradient = Some(Tensor::zeros(self.gradient.dtype, &[self.len])?);
+        }
+        buffers.g = pointer(&mut self.dense_gradient);
+        Ok(())
+    }
+}
+
+/// The error for a parameter of a type that cannot be trained.
+pub(in crate::optim) fn not_trainable(model: &str, param: &str, dtype: DType) -> Error {
+    Error::unsupported(format!(
+        "model '{model}', parameter '{param}' has element type {dtype}; only f32, bf16 and f16 \
+         can be trained, freeze it"
+    ))
+}
+
+/// The element type of moments.
+pub(in crate::optim) fn moment_dtype(options: &Options) -> DType {
+    match options.moments {
+        MomentType::F32 => DType::F32,
+        MomentType::BF16 => DType::BF16,
+    }
+}
+
+fn pointer(tensor: &mut Option<Tensor>) -> *mut u8 {
+    tensor.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())
+}

@@ -1,0 +1,201 @@
+//! The models' state: their declarations, weights, rates, micro-batches and skipped steps.
+//!
+//! Models are kept in order of name, whatever order they were given in; `order` maps the
+//! caller's indices.
+
+use crate::error::{Error, Result};
+use crate::optim::options::{Accumulate, NonFinite, Options};
+use crate::optim::plan::spec::ModelSpec;
+use crate::optim::rates::factors::Rates;
+use crate::optim::rates::state::RateState;
+
+/// One model's numbers.
+pub(in crate::optim) struct ModelState {
+    pub spec: ModelSpec,
+    /// The weight as given; `weight` may follow validations.
+    pub base_weight: f64,
+    pub weight: f64,
+    /// The weight divided by the sum of all weights.
+    pub normalised_weight: f64,
+    pub rates: Rates,
+    /// Micro-batches ever, and since the last step.
+    pub micro_batches: u64,
+    pub accumulated: u32,
+    /// A loss since the last step was not finite.
+    pub non_finite_loss: bool,
+    /// The last step skipped it for a non-finite loss or gradient.
+    pub skipped_last: bool,
+    /// Steps that skipped it.
+    pub skipped: u64,
+    /// L2 norm of the last step's gradient, before clipping.
+    pub grad_norm: f64,
+    /// Factor that clips the gradient by its norm.
+    pub clip_factor: f64,
+    /// Whether it has memory.
+    pub bound: bool,
+    /// The last validation score.
+    pub score: Option<f64>,
+}
+
+impl ModelState {
+    fn new(spec: ModelSpec) -> Self {
+        Self {
+            base_weight: spec.weight,
+            weight: spec.weight,
+            normalised_weight: 0.0,
+            rates: Rates::default(),
+            micro_batches: 0,
+            accumulated: 0,
+            non_finite_loss: false,
+            skipped_last: false,
+            skipped: 0,
+            grad_norm: 0.0,
+            clip_factor: 1.0,
+            bound: false,
+            score: None,
+            spec,
+        }
+    }
+
+    /// Factor of the accumulated gradient: 1 over the number of micro-batches where they are
+    /// averaged.
+    pub fn accumulation_factor(&self, options: &Options) -> f64 {
+        let mean = options.accumulate == Accumulate::Mean && options.accumulation > 1;
+        if mean { 1.0 / f64::from(self.accumulated.max(1)) } else { 1.0 }
+    }
+
+    /// Fails when the model has no memory.
+    pub fn check_bound(&self) -> Result<()> {
+        if self.bound {
+            return Ok(());
+        }
+        let name = &self.spec.name;
+        Err(Error::state(format!("model '{name}' has no memory; call bind first")))
+    }
+
+    /// Whether it is known before the gradients are read that the step skips the model.
+    pub fn is_skipped_early(&self, options: &Options) -> bool {
+        self.non_finite_loss && options.non_finite != NonFinite::Ignore
+    }
+}
+
+/// All models, in order of name.
+pub(in crate::optim) struct Models {
+    pub states: Vec<ModelState>,
+    /// The caller's model index to ours.
+    pub order: Vec<usize>,
+    /// Index of each model's first parameter among all parameters.
+    pub first_param: Vec<usize>,
+}
+
+impl Models {
+    /// Sorts the models by name. Fails when names are not unique or weights negative.
+    pub fn new(models: Vec<ModelSpec>) -> Result<Self> {
+        let mut ranked: Vec<(usize, ModelSpec)> = models.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        let mut order = vec![0; ranked.len()];
+        ranked.iter().enumerate().for_each(|(ours, (theirs, _))| order[*theirs] = ours);
+        let specs: Vec<ModelSpec> = ranked.into_iter().map(|(_, s)| s).collect();
+        check_names(&specs)?;
+        let (mut states, mut first_param, mut n_params) = (Vec::new(), Vec::new(), 0);
+        for spec in specs {
+            if !(spec.weight.is_finite() && spec.weight >= 0.0) {
+                return Err(Error::invalid(format!(
+                    "model '{}': weight {} must be finite and >= 0",
+                    spec.name, spec.weight
+                )));
+            }
+            first_param.push(n_params);
+            n_params += spec.params.len();
+            states.push(ModelState::new(spec));
+        }
+        let mut models = Self { states, order, first_param };
+        models.normalise_weights()?;
+        Ok(models)
+    }
+
+    /// Our index of the caller's model.
+    pub fn index(&self, model: usize) -> Result<usize> {
+        self.order.get(model).copied().ok_or_else(|| {
+            Error::invalid(format!("model index {model} of {} models", self.order.len()))
+        })
+    }
+
+    /// The caller's model.
+    pub fn of_caller(&self, model: usize) -> Result<&ModelState> {
+        Ok(&self.states[self.index(model)?])
+    }
+
+    /// Index among all parameters of the caller's parameter.
+    pub fn param_index(&self, model: usize, param: usize) -> Result<usize> {
+        let model = self.index(model)?;
+        let spec = &self.states[model].spec;
+        if param >= spec.params.len() {
+            return Err(Error::invalid(format!(
+                "model '{}': parameter index {param} of {}",
+                spec.name,
+                spec.params.len()
+            )));
+        }
+        Ok(self.first_param[model] + param)
+    }
+
+    /// The models as plan and sweep see them: trainable parameters are f32 whatever the host's
+    /// memory holds.
+    pub fn specs_in_f32(&self) -> Vec<ModelSpec> {
+        self.states.iter().map(|m| m.spec.in_f32()).collect()
+    }
+
+    /// Divides the weights by their sum.
+    pub fn normalise_weights(&mut self) -> Result<()> {
+        let total: f64 = self.states.iter().map(|m| m.weight).sum();
+        if self.states.is_empty() {
+            return Ok(());
+        }
+        if total <= 0.0 || !total.is_finite() {
+            return Err(Error::invalid("the models' weights sum to 0; one must be positive"));
+        }
+        self.states.iter_mut().for_each(|m| m.normalised_weight = m.weight / total);
+        Ok(())
+    }
+
+    /// Every model's rate at `step` ≥ 1 with `micro_batches` ≥ 1 seen.
+    pub fn compute_rates(
+        &mut self,
+        options: &Options,
+        rates: &RateState,
+        step: u64,
+        micro_batches: u64,
+    ) {
+        let shared = rates.of_step(options, step, micro_batches);
+        let n = self.states.len();
+        for (i, m) in self.states.iter_mut().enumerate() {
+            m.rates = rates.of_model(options, shared, i, m.normalised_weight, n);
+        }
+    }
+
+    /// Forgets the micro-batches since the last step.
+    pub fn clear_accumulated(&mut self) {
+        for m in &mut self.states {
+            m.accumulated = 0;
+            m.non_finite_loss = false;
+        }
+    }
+}
+
+fn check_names(specs: &[ModelSpec]) -> Result<()> {
+    if let Some(pair) = specs.windows(2).find(|w| w[0].name == w[1].name) {
+        return Err(Error::invalid(format!("two models are named '{}'", pair[0].name)));
+    }
+    for spec in specs {
+        let mut names: Vec<&str> = spec.params.iter().map(|p| p.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::invalid(format!(
+                "model '{}': two parameters are named '{}'",
+                spec.name, pair[0]
+            )));
+        }
+    }
+    Ok(())
+}
