@@ -3,6 +3,7 @@
 mod fuzz;
 mod graphs;
 mod hostile;
+mod operators;
 mod oracle;
 mod rules;
 

@@ -2,6 +2,5 @@
 
 mod folders;
 mod layers;
-mod operators_doc;
 mod readme;
 mod scripts;

@@ -1,4 +1,4 @@
-//! docs/operators.md is what the rule table says. `UPDATE_DOCS=1` writes it again.
+//! docs/operators.md is what the rule table says. `MMOPT_UPDATE_OPERATORS=1` writes it again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,12 +8,12 @@ use mmopt::autodiff::operators_markdown;
 fn operators_page_is_fresh() {
     let path = "docs/operators.md";
     let page = operators_markdown();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("MMOPT_UPDATE_OPERATORS").is_some() {
         std::fs::write(path, &page).unwrap();
     }
     let found = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         found == page,
-        "{path} is stale; run `UPDATE_DOCS=1 cargo test --test project operators`"
+        "{path} is stale; run `MMOPT_UPDATE_OPERATORS=1 cargo test --test gradients operators`"
     );
 }
