@@ -2,6 +2,7 @@
 
 mod bits;
 mod golden;
+mod options;
 mod places;
 mod plan;
 mod reference;

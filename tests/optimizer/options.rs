@@ -1,7 +1,5 @@
 //! Every option key: refused when misspelt, merged over structs, held to its range, and on the page.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use mmopt::optim::{Options, RoleOverride, options_markdown, options_schema};
 use serde_json::{Map, Value, json};
 
@@ -253,18 +251,21 @@ fn options_survive_json_of_their_own() {
     assert!(serde_json::from_value::<Options>(json!({ "warmpu_steps": 5 })).is_err());
 }
 
-/// docs/options.md and docs/options.schema.json are what the types say. `UPDATE_DOCS=1` writes
+/// docs/options.md and docs/options.schema.json are what the types say. `MMOPT_UPDATE_OPTIONS=1` writes
 /// them again. Each example on the page is taken.
 #[test]
 fn the_page_is_fresh() {
     let page = options_markdown();
     let schema = format!("{}\n", serde_json::to_string_pretty(&options_schema()).unwrap());
     for (path, text) in [("docs/options.md", &page), ("docs/options.schema.json", &schema)] {
-        if std::env::var_os("UPDATE_DOCS").is_some() {
+        if std::env::var_os("MMOPT_UPDATE_OPTIONS").is_some() {
             std::fs::write(path, text).unwrap();
         }
         let found = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(found == *text, "{path} is stale; run `UPDATE_DOCS=1 cargo test --test options`");
+        assert!(
+            found == *text,
+            "{path} is stale; run `MMOPT_UPDATE_OPTIONS=1 cargo test --test optimizer options`"
+        );
     }
     let (options, roles) = page.split_once("## The role of a parameter").unwrap();
     let examples = |text: &str| -> Vec<String> {
