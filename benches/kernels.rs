@@ -115,7 +115,7 @@ fn graph(op: &str, inputs: &[Tensor], outputs: &[&[usize]]) -> Result<Vec<u8>> {
     graph.push_node(Node {
         name: String::new(),
         op: op.into(),
-        domain: kernels::DOMAIN.into(),
+        domain: mmopt::onnx::MMOPT_DOMAIN.into(),
         inputs: from,
         outputs: to,
         attributes: loss.map(|(k, v)| (k.to_owned(), v)).collect(),

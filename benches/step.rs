@@ -11,7 +11,7 @@
 mod base_models;
 
 use mmopt::optim::{
-    Buffers, Clip, Convergence, ModelSpec, NonFinite, Optimizer, Options, Policy, Rule,
+    AdaptiveLr, Buffers, ModelSpec, NonFinite, Optimizer, Options, SharePolicy, ShareRule,
 };
 use mmopt::tensor::{DType, Tensor, element_count};
 use std::time::Instant;
@@ -118,7 +118,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 /// Median floor and step of a configuration, alternating.
 fn measure(memory: &mut Memory, models: &[ModelSpec], options: Options, rounds: usize) -> [f64; 2] {
-    let threads = options.threads;
+    let threads = options.n_threads;
     let mut optimizer = Optimizer::new(options, models.to_vec()).expect("optimizer");
     memory.bind(&mut optimizer);
     let (mut floors, mut steps) = (Vec::new(), Vec::new());
@@ -134,23 +134,27 @@ fn measure(memory: &mut Memory, models: &[ModelSpec], options: Options, rounds: 
 
 fn configurations(threads: usize) -> Vec<(&'static str, f64, Options)> {
     let plain = Options {
-        convergence: Convergence::None,
-        threads,
+        adaptive_lr: AdaptiveLr::None,
+        n_threads: threads,
         non_finite: NonFinite::Ignore,
         ..Options::plain()
     };
-    let paper = Options { threads, sync_every: 0, ..Options::paper() };
-    let aligned =
-        Options { policy: Policy::Aligned, rule: Rule::Mean, share_every: 1, ..plain.clone() };
+    let paper = Options { n_threads: threads, sync_every: 0, ..Options::paper() };
+    let aligned = Options {
+        share_policy: SharePolicy::Aligned,
+        share_rule: ShareRule::Mean,
+        share_every: 1,
+        ..plain.clone()
+    };
     vec![
         ("update", 1.10, plain.clone()),
         ("checked", 0.0, Options { non_finite: NonFinite::Skip, ..plain.clone() }),
-        ("clip", 0.0, Options { clip: Clip::Norm(1.0), ..plain.clone() }),
+        ("clip", 0.0, Options { max_grad_norm: 1.0, ..plain.clone() }),
         ("paper", 1.25, paper.clone()),
         ("share_sync", 1.35, Options { sync_every: 1, ..paper }),
         ("aligned", 1.5, aligned.clone()),
         ("aligned_sync", 0.0, Options { sync_every: 1, ..aligned.clone() }),
-        ("default", 0.0, Options { threads, ..Options::default() }),
+        ("default", 0.0, Options { n_threads: threads, ..Options::default() }),
     ]
 }
 

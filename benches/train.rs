@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use mmopt::models::{Config, Sizes, Task};
-use mmopt::optim::{Options, Rule};
+use mmopt::optim::{Options, ShareRule};
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
@@ -87,12 +87,13 @@ fn main() {
     let (size, length) = (number("BENCH_BATCH", 8), number("BENCH_LENGTH", 128));
     let steps = number("BENCH_STEPS", 5);
     let optimizer = match text("BENCH_PRESET", "default").as_str() {
-        "none" => Options { rule: Rule::None, ..Options::default() },
-        "aligned" => Options { rule: Rule::Mean, ..Options::default() },
+        "none" => Options { share_rule: ShareRule::None, ..Options::default() },
+        "aligned" => Options { share_rule: ShareRule::Mean, ..Options::default() },
         _ => Options::default(),
     };
     let (threads, tf32) = (number("BENCH_THREADS", 0), number("BENCH_TF32", 0) == 1);
-    let options = TrainerOptions { optimizer, threads, device, tf32, ..TrainerOptions::default() };
+    let optimizer = Options { n_threads: threads, ..optimizer };
+    let options = TrainerOptions { optimizer, device, tf32, ..TrainerOptions::default() };
     let models = names.iter().map(|n| model(n)).collect();
     let mut trainer = Trainer::new(options, models).expect("trainer");
     let batches: Vec<_> = names.iter().map(|n| batch(n, size, length)).collect();

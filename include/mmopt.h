@@ -305,8 +305,8 @@ MMOPT_ENUM(mmopt_corpus_format) {
 /** Whether the first line of a table holds the names of its columns. */
 MMOPT_ENUM(mmopt_corpus_header) {
     /**
-     * Yes when a column is chosen by name, or when the label's field of the first line reads label,
-     * labels, class, category or sentiment.
+     * Yes when a column is chosen by name, or when the label's field of the first line reads
+     * label, labels, class, category or sentiment.
      */
     MMOPT_CORPUS_HEADER_AUTO = 0,
     /** The first line names the columns. */
@@ -466,8 +466,8 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
- * equal apart from white space, case and punctuation stay on one side; classes keep their
+ * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that
+ * are equal apart from white space, case and punctuation stay on one side; classes keep their
  * proportions. The same seed gives the same split.
  *
  * Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
@@ -1656,7 +1656,7 @@ MMOPT_ENUM(mmopt_preset) {
     MMOPT_PRESET_INDEPENDENT = 2,
 };
 
-/** Which parameters belong together. */
+/** Which parameters share. */
 MMOPT_ENUM(mmopt_share_policy) {
     /** None. */
     MMOPT_SHARE_POLICY_NONE = 0,
@@ -1664,7 +1664,7 @@ MMOPT_ENUM(mmopt_share_policy) {
     MMOPT_SHARE_POLICY_PAPER = 1,
     /** Those of equal role and view shape, blocks matched by relative depth. */
     MMOPT_SHARE_POLICY_ALIGNED = 2,
-    /** Groups named in optimizer_json. */
+    /** The groups in share_groups, a key of options_json. */
     MMOPT_SHARE_POLICY_CUSTOM = 3,
 };
 
@@ -1680,11 +1680,14 @@ MMOPT_ENUM(mmopt_share_rule) {
     MMOPT_SHARE_RULE_GATED = 3,
     /** Conflicting components are projected out, then the mean. */
     MMOPT_SHARE_RULE_PROJECT = 4,
-    /** An influence matrix in optimizer_json. */
+    /** The matrix in share_influence, a key of options_json. */
     MMOPT_SHARE_RULE_INFLUENCE = 5,
 };
 
-/** How learning rates follow the models' losses. */
+/**
+ * How learning rates follow the models' losses. adaptive_lr_every and adaptive_lr_window, keys of
+ * options_json, say how often and how far back; another preset has other values of them.
+ */
 MMOPT_ENUM(mmopt_adaptive_lr) {
     /** Not at all. */
     MMOPT_ADAPTIVE_LR_NONE = 0,
@@ -1695,15 +1698,36 @@ MMOPT_ENUM(mmopt_adaptive_lr) {
 };
 
 /** What follows the linear warm-up. */
-MMOPT_ENUM(mmopt_schedule) {
+MMOPT_ENUM(mmopt_lr_schedule) {
     /** The base rate. */
-    MMOPT_SCHEDULE_CONSTANT = 0,
-    /** A straight line to the floor at total_steps. */
-    MMOPT_SCHEDULE_LINEAR = 1,
-    /** Half a cosine to the floor at total_steps. */
-    MMOPT_SCHEDULE_COSINE = 2,
-    /** One named in optimizer_json. */
-    MMOPT_SCHEDULE_CUSTOM = 3,
+    MMOPT_LR_SCHEDULE_CONSTANT = 0,
+    /** A straight line to min_lr_ratio at total_steps. */
+    MMOPT_LR_SCHEDULE_LINEAR = 1,
+    /** Half a cosine to min_lr_ratio at total_steps. */
+    MMOPT_LR_SCHEDULE_COSINE = 2,
+    /**
+     * A power of the steps left, to min_lr_ratio at total_steps; polynomial_power in options_json.
+     */
+    MMOPT_LR_SCHEDULE_POLYNOMIAL = 3,
+    /** A cosine up and one down, until total_steps, without warm-up; one_cycle in options_json. */
+    MMOPT_LR_SCHEDULE_ONE_CYCLE = 4,
+    /**
+     * Lowered when the scores of mmopt_trainer_report_validation stop to improve; plateau in
+     * options_json.
+     */
+    MMOPT_LR_SCHEDULE_PLATEAU = 5,
+    /** The published scheduler; it counts micro-batches. */
+    MMOPT_LR_SCHEDULE_PUBLISHED = 6,
+};
+
+/** What happens to a model whose loss or gradient is NaN or infinite. */
+MMOPT_ENUM(mmopt_non_finite) {
+    /** It skips the step, which is counted; the others go on. */
+    MMOPT_NON_FINITE_SKIP = 0,
+    /** The step fails before anything changes. */
+    MMOPT_NON_FINITE_FAIL = 1,
+    /** Nobody looks. */
+    MMOPT_NON_FINITE_IGNORE = 2,
 };
 
 /** Where models compute. */
@@ -1724,11 +1748,11 @@ typedef struct mmopt_trainer_options {
      */
     uint32_t preset;
     /** An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED. */
-    uint32_t policy;
+    uint32_t share_policy;
     /** An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED. */
-    uint32_t rule;
+    uint32_t share_rule;
     /** An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE. */
-    uint32_t convergence;
+    uint32_t adaptive_lr;
     /** Base learning rate, at least 0; default 3e-5. */
     double learning_rate;
     /** Decay of the first moment, in [0, 1); default 0.9. */
@@ -1739,7 +1763,7 @@ typedef struct mmopt_trainer_options {
     double eps;
     /** Decoupled weight decay, at least 0; default 0.01. */
     double weight_decay;
-    /** Greatest L2 norm of a model's gradient; 0 does not clip; default 1. */
+    /** Greatest L2 norm of a model's gradient, at least 0; 0 does not clip; default 1. */
     double max_grad_norm;
     /** Share of the group's gradient in [0, 1]; default 0.2. */
     double share_alpha;
@@ -1751,19 +1775,19 @@ typedef struct mmopt_trainer_options {
     uint64_t sync_every;
     /** Steps of linear warm-up; default 0. */
     uint64_t warmup_steps;
-    /** Step at which the schedule reaches its floor; default 0. */
+    /** Step at which lr_schedule ends, at least 1 where it has an end; default 0. */
     uint64_t total_steps;
-    /** Last factor of the schedule in [0, 1]; default 0. */
-    double schedule_floor;
-    /** An mmopt_schedule; default MMOPT_SCHEDULE_CONSTANT. */
-    uint32_t schedule;
-    /** Micro-batches per step, at least 1; default 1. Their gradients are averaged. */
-    uint32_t accumulation;
+    /** Smallest factor of lr_schedule, in [0, 1]; default 0. */
+    double min_lr_ratio;
+    /** An mmopt_lr_schedule; default MMOPT_LR_SCHEDULE_CONSTANT. */
+    uint32_t lr_schedule;
     /**
-     * 1 (default): a model with a non-finite loss or gradient skips the step, the others go on;
-     * 0: the step fails before anything changes.
+     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, or as
+     * gradient_accumulation in options_json says.
      */
-    uint32_t skip_non_finite;
+    uint32_t gradient_accumulation_steps;
+    /** An mmopt_non_finite; default MMOPT_NON_FINITE_SKIP. */
+    uint32_t non_finite;
     /** An mmopt_device; default MMOPT_DEVICE_CPU. */
     uint32_t device;
     /** The number of the GPU; default 0. */
@@ -1780,10 +1804,10 @@ typedef struct mmopt_trainer_options {
     /** ONNX Runtime's library; NULL (default) searches as mmopt_runtime_load says. */
     const char *runtime_path;
     /**
-     * A JSON object with further options of the optimizer, over the fields above; NULL (default):
-     * none. docs/optimizer.md lists them; an unknown one is an error.
+     * A JSON object with any options of the optimizer, merged over the fields above; NULL
+     * (default): none. docs/options.md lists them; an unknown one is an error.
      */
-    const char *optimizer_json;
+    const char *options_json;
 } mmopt_trainer_options;
 
 /**
@@ -1867,6 +1891,24 @@ struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *traine
  * @param trainer may be NULL; freed by the call.
  */
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
+
+/**
+ * Opens the session that training one model on tensors of these shapes needs, and runs nothing, so
+ * that the first pass takes no longer than the others. A session that is open stays as it is.
+ *
+ * Errors: as mmopt_trainer_forward_backward for tensors that do not fit the model.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param[in] tensors n_tensors views, read during the call only; inputs and labels.
+ * @param n_tensors how many tensors.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
+                                          size_t model,
+                                          const struct mmopt_tensor *tensors,
+                                          size_t n_tensors);
 
 /** The result of one forward and backward pass of one model. */
 typedef struct mmopt_train_result {
@@ -2111,6 +2153,43 @@ struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer
                                                    double weight);
 
 /**
+ * Reports one validation score per model, in the order they were given; higher is better, and all
+ * are on one scale: accuracies, or losses times -1. The options lr_schedule plateau, which sees
+ * their mean, and weighting validation, with which better models come to weigh more, act on it
+ * from the next step on; without either nothing changes.
+ *
+ * Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
+ * finite; nothing changes then.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *trainer,
+                                                    const double *scores,
+                                                    size_t n_scores);
+
+/**
+ * How much the models' gradients agree and how far their parameters are apart, as of the last step
+ * that the option metrics_every named, as one JSON object: step; models, the names in the plan's
+ * order; cosine and distance, a row of numbers for each model; groups, each with name, members
+ * (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
+ * before clipping and sharing; distances are root mean squares between models and L2 norms between
+ * members. A number that is not finite is null.
+ *
+ * Errors: STATE when metrics_every is 0, and before the first such step.
+ *
+ * @param[in] trainer shared access.
+ * @param[out] json the text; free it with mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_metrics_json(const struct mmopt_trainer *trainer,
+                                               char **json);
+
+/**
  * The number of parameters of a model; 0 for NULL, and when model is out of range. Parameters are
  * indexed in graph order.
  *
@@ -2140,7 +2219,8 @@ struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *tr
 
 /**
  * A view of a parameter's value. It points into the trainer's memory and is valid until the
- * trainer is freed; the elements change with each step.
+ * trainer is freed; the elements change with each step. trainable is as of param_groups and the
+ * last mmopt_trainer_set_trainable.
  *
  * Errors: INVALID_ARGUMENT when model or parameter is out of range.
  *
@@ -2762,10 +2842,10 @@ typedef struct mmopt_entity_scores {
  * Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
  * BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
  *
- * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
- * as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
- * the labels of a token classification batch fit as they are: -100 stands for padding and for all
- * but the first token of a word.
+ * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags,
+ * such as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left
+ * out, so the labels of a token classification batch fit as they are: -100 stands for padding and
+ * for all but the first token of a word.
  *
  * Errors: INVALID_ARGUMENT for a length of 0, or an id that is not below n_tags.
  *
@@ -2801,7 +2881,8 @@ struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
  * Errors: only those of any call.
  *
  * @param[in] predictions n texts, UTF-8.
- * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+ * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are
+ * none.
  * @param[in] n_answers for each question how many answers are accepted.
  * @param n how many questions.
  * @param[out] exact_match the percentage of answers that equal an accepted one.
@@ -2834,9 +2915,9 @@ typedef struct mmopt_answer {
  * tokens of the context with the greatest sum of start and end logit; of equal ones the first.
  *
  * start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
- * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
- * 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
- * for example by comparing the score with the sum of the first start and end logit.
+ * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and
+ * end 0 and score NaN, without an error. Whether a question has no answer is for the caller to
+ * decide, for example by comparing the score with the sum of the first start and end logit.
  *
  * Errors: INVALID_ARGUMENT for a model or row out of range, a batch of another task, n_tokens
  * that is not the batch's length, or a max_answer_tokens of 0.
@@ -2926,7 +3007,7 @@ typedef struct mmopt_parameter {
     /**
      * NULL: the role follows from the name. Else a JSON object that overrides it: role (for
      * example "attention_query", or null to keep it out of every group), part ("weight" or
-     * "bias"), block, layout ("out_in" or "in_out").
+     * "bias"), block, layout ("out_in" or "in_out"); docs/options.md lists all.
      */
     const char *role_json;
     /** NULL: values are f32, and both values and gradient dense and row-major. */
@@ -2970,7 +3051,8 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  *
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
- * element, or an element type that cannot be trained.
+ * element, an element type that cannot be trained, and options that only a trainer has
+ * (max_loss_increase, mutual).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.
@@ -3162,6 +3244,34 @@ MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *optimizer,
                                               char **json);
+
+/**
+ * As mmopt_trainer_report_validation, in gradient mode.
+ *
+ * Errors: those of mmopt_trainer_report_validation.
+ *
+ * @param[in,out] optimizer exclusive access.
+ * @param[in] scores n_scores scores, one per model.
+ * @param n_scores the number of models.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_report_validation(struct mmopt_optimizer *optimizer,
+                                                      const double *scores,
+                                                      size_t n_scores);
+
+/**
+ * As mmopt_trainer_metrics_json, in gradient mode.
+ *
+ * Errors: those of mmopt_trainer_metrics_json.
+ *
+ * @param[in] optimizer shared access.
+ * @param[out] json the text; free it with mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_metrics_json(const struct mmopt_optimizer *optimizer,
+                                                 char **json);
 
 /**
  * Sets the callback that sees each gradient of a step before it is used, for a filter or an update

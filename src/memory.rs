@@ -1,5 +1,5 @@
-//! Zeroed host memory for tensors. Large blocks are mapped from the system: their pages cost nothing
-//! until they are written, and are large where the system offers it.
+//! Zeroed host memory for tensors. Large blocks are mapped from the system: their pages cost
+//! nothing until they are written, and are large where the system offers it.
 
 use crate::error::{Error, Kind, Result};
 use crate::pin::Pin;

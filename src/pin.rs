@@ -47,8 +47,8 @@ impl Driver {
     fn open() -> Option<Self> {
         // SAFETY: loading the driver's library only runs its initialisers.
         let library = NAMES.into_iter().find_map(|name| unsafe { Library::new(name) }.ok())?;
-        // SAFETY: the types are those of the driver API's header, and the library stays open for the
-        // rest of the process.
+        // SAFETY: the types are those of the driver API's header, and the library stays open for
+        // the rest of the process.
         unsafe {
             let init: unsafe extern "C" fn(c_uint) -> c_int = *library.get(c"cuInit").ok()?;
             let driver = Self {

@@ -180,7 +180,7 @@ fn breaks_are_seen_and_growth_is_not_a_break() {
         (true, "    double beta2;", "    float beta2;"),
         (true, "typedef double (*mmopt_rate_fn)", "typedef float (*mmopt_rate_fn)"),
         (false, "MMOPT_TASK_CAUSAL_LM = 5,", "MMOPT_TASK_CAUSAL_LM = 5, MMOPT_TASK_NEW = 6,"),
-        (false, "const char *optimizer_json;", "const char *optimizer_json; uint32_t more;"),
+        (false, "const char *options_json;", "const char *options_json; uint32_t more;"),
         (
             false,
             "MMOPT_API uint32_t mmopt_version_number(void);",

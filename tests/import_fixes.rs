@@ -38,7 +38,8 @@ fn tagger() -> ModelOptions {
 
 fn trainer_with(options: ModelOptions, weight_decay: f64) -> mmopt::Result<Trainer> {
     let optimizer = optim::Options { learning_rate: 3e-2, weight_decay, ..optim::Options::plain() };
-    let all = TrainerOptions { optimizer, threads: 1, ..TrainerOptions::default() };
+    let optimizer = optim::Options { n_threads: 1, ..optimizer };
+    let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(all, vec![options])
 }
 
@@ -314,7 +315,7 @@ fn names_of_real_exports_are_restored() {
 
 /// What is saved has the fixed parameters and computes the same.
 #[test]
-fn a_mended_model_is_saved_and_read_again() {
+fn a_fixed_model_is_saved_and_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut one = trainer(tagger());
     step(&mut one, &tags());
@@ -533,7 +534,7 @@ fn bad_gradient_graphs_are_refused() {
     let e = trainer(options).forward_backward(0, &views(&targets())).unwrap_err();
     assert!(e.kind() == Kind::Shape && e.message().contains("b_grad"), "{e}");
 
-    let mutual = Some(optim::Mutual { lambda: 0.5, temperature: 1.0 });
+    let mutual = Some(optim::Mutual { weight: 0.5, temperature: 1.0 });
     let optimizer = optim::Options { mutual, ..optim::Options::plain() };
     let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let e = Trainer::new(all, vec![gradient_graph(&linear_with_gradients(DType::F32))]);
@@ -575,7 +576,7 @@ fn the_first_non_finite_value_is_found_forward_and_backward() {
 }
 
 #[test]
-fn the_log_tells_what_was_mended_planned_and_skipped() {
+fn the_log_has_fixes_plan_and_skipped_models() {
     let heard = Arc::new(Mutex::new(Vec::<(Level, String)>::new()));
     let mut trainer = trainer(tagger());
     let into = heard.clone();

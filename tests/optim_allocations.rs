@@ -4,7 +4,7 @@
 
 mod optim_common;
 
-use mmopt::optim::{Clip, Options, Policy, Rule};
+use mmopt::optim::{Options, SharePolicy, ShareRule};
 use optim_common::{give_gradients, models, optimizer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn check(name: &str, options: Options) {
     let specs = models();
-    let mut o = optimizer(Options { threads: 2, ..options }, &specs);
+    let mut o = optimizer(Options { n_threads: 2, ..options }, &specs);
     let smallest_matrix = 72 * 72 * 4;
     give_gradients(&mut o, &specs, 1);
     let bytes = BYTES.load(Ordering::Relaxed);
@@ -57,7 +57,13 @@ fn steps_do_not_allocate() {
     let aligned = Options::default();
     check("default", aligned.clone());
     check("plain", Options::plain());
-    check("paper", Options { clip: Clip::Norm(1.0), ..Options::paper() });
-    check("mean and sync", Options { rule: Rule::Mean, sync_every: 1, ..aligned.clone() });
-    check("project", Options { rule: Rule::Project, policy: Policy::Aligned, ..aligned });
+    check("paper", Options { max_grad_norm: 1.0, ..Options::paper() });
+    check(
+        "mean and sync",
+        Options { share_rule: ShareRule::Mean, sync_every: 1, ..aligned.clone() },
+    );
+    check(
+        "project",
+        Options { share_rule: ShareRule::Project, share_policy: SharePolicy::Aligned, ..aligned },
+    );
 }

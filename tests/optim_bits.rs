@@ -7,7 +7,8 @@ mod optim_common;
 
 use mmopt::Kind;
 use mmopt::optim::{
-    Accumulate, Clip, Decay, Isa, MomentType, NonFinite, Optimizer, Options, Policy, Rule, Schedule,
+    GradientAccumulation, InstructionSet, LrSchedule, MomentDtype, NonFinite, Optimizer, Options,
+    SharePolicy, ShareRule,
 };
 use mmopt::tensor::DType;
 use optim_common::{bits, give_gradients, models, optimizer};
@@ -16,16 +17,28 @@ use optim_common::{bits, give_gradients, models, optimizer};
 fn configurations() -> Vec<Options> {
     let base = Options {
         learning_rate: 1e-2,
-        schedule: Schedule { warmup: 2, decay: Decay::Cosine { total: 9, floor: 0.1 } },
+        lr_schedule: LrSchedule::Cosine,
+        warmup_steps: 2,
+        total_steps: 9,
+        min_lr_ratio: 0.1,
         ..Options::default()
     };
     vec![
         Options { sync_every: 2, ..base.clone() },
-        Options { rule: Rule::Mean, sync_every: 3, ..base.clone() },
-        Options { rule: Rule::Project, clip: Clip::Value(5e-3), ..base.clone() },
-        Options { amsgrad: true, sync_every: 2, clip: Clip::Norm(0.1), ..Options::paper() },
-        Options { moments: MomentType::BF16, rule: Rule::Mean, ..base.clone() },
-        Options { accumulation: 2, accumulate: Accumulate::Mean, ..base },
+        Options { share_rule: ShareRule::Mean, sync_every: 3, ..base.clone() },
+        Options {
+            share_rule: ShareRule::Project,
+            max_grad_norm: 0.0,
+            max_grad_value: 5e-3,
+            ..base.clone()
+        },
+        Options { amsgrad: true, sync_every: 2, max_grad_norm: 0.1, ..Options::paper() },
+        Options { moment_dtype: MomentDtype::BF16, share_rule: ShareRule::Mean, ..base.clone() },
+        Options {
+            gradient_accumulation_steps: 2,
+            gradient_accumulation: GradientAccumulation::Mean,
+            ..base
+        },
     ]
 }
 
@@ -55,7 +68,7 @@ fn checksum(models: &[(String, Vec<u32>)]) -> u32 {
 }
 
 fn micro_batches(o: &mut Optimizer, specs: &[mmopt::optim::ModelSpec], step: u64) {
-    for micro in 0..u64::from(o.options().accumulation) {
+    for micro in 0..u64::from(o.options().gradient_accumulation_steps) {
         give_gradients(o, specs, 100 * step + micro);
         for m in 0..specs.len() {
             o.accumulate(m, 1.0 / step as f64).unwrap();
@@ -66,20 +79,23 @@ fn micro_batches(o: &mut Optimizer, specs: &[mmopt::optim::ModelSpec], step: u64
 #[test]
 fn same_bits_for_any_threads_builds_and_orders() {
     for (i, options) in configurations().into_iter().enumerate() {
-        let base = run(Options { threads: 1, ..options.clone() }, 0, 6);
+        let base = run(Options { n_threads: 1, ..options.clone() }, 0, 6);
         // To be compared between machines.
         println!("bits of configuration {i}: {:08x}", checksum(&base));
         for threads in [2, 3, 8] {
-            assert!(run(Options { threads, ..options.clone() }, 0, 6) == base, "{threads} threads");
+            assert!(
+                run(Options { n_threads: threads, ..options.clone() }, 0, 6) == base,
+                "{threads} threads"
+            );
         }
         for turn in [1, 2] {
             assert!(
-                run(Options { threads: 2, ..options.clone() }, turn, 6) == base,
+                run(Options { n_threads: 2, ..options.clone() }, turn, 6) == base,
                 "order {turn}"
             );
         }
-        for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
-            let options = Options { isa, threads: 2, ..options.clone() };
+        for isa in [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512] {
+            let options = Options { instruction_set: isa, n_threads: 2, ..options.clone() };
             match Optimizer::new(options.clone(), Vec::new()) {
                 Ok(_) => assert!(run(options, 0, 6) == base, "{isa:?}"),
                 Err(e) => println!("not run: {e}"),
@@ -139,9 +155,9 @@ fn a_resumed_training_continues_with_the_same_bits() {
 #[test]
 fn a_bad_gradient_skips_its_model_only() {
     let specs = models();
-    for rule in [Rule::Mean, Rule::Gated, Rule::Project, Rule::None] {
+    for rule in [ShareRule::Mean, ShareRule::Gated, ShareRule::Project, ShareRule::None] {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let options = Options { rule: rule.clone(), sync_every: 1, ..Options::default() };
+            let options = Options { share_rule: rule, sync_every: 1, ..Options::default() };
             let mut o = optimizer(options, &specs);
             give_gradients(&mut o, &specs, 1);
             o.step().unwrap();
@@ -189,7 +205,8 @@ fn a_bad_loss_skips_and_fail_changes_nothing() {
 fn narrow_gradients_equal_their_f32_values() {
     let specs = models();
     for dtype in [DType::BF16, DType::F16] {
-        let options = Options { clip: Clip::Norm(0.05), rule: Rule::Mean, ..Options::default() };
+        let options =
+            Options { max_grad_norm: 0.05, share_rule: ShareRule::Mean, ..Options::default() };
         let mut narrow = optimizer(options.clone(), &specs);
         let mut wide = optimizer(options, &specs);
         #[allow(clippy::needless_range_loop)] // m names the model too
@@ -236,7 +253,7 @@ fn narrow_gradients_equal_their_f32_values() {
 #[test]
 fn a_refused_synchronisation_leaves_no_trace() {
     let specs = models();
-    let options = Options { barrier: Some(0.01), sync_every: 1, ..Options::default() };
+    let options = Options { max_loss_increase: Some(0.01), sync_every: 1, ..Options::default() };
     let mut o = optimizer(options, &specs);
     give_gradients(&mut o, &specs, 1);
     let report = o.step().unwrap();
@@ -259,7 +276,8 @@ fn a_refused_synchronisation_leaves_no_trace() {
 #[test]
 fn policies_without_groups_step_too() {
     let specs = models();
-    let mut o = optimizer(Options { policy: Policy::None, ..Options::default() }, &specs);
+    let mut o =
+        optimizer(Options { share_policy: SharePolicy::None, ..Options::default() }, &specs);
     give_gradients(&mut o, &specs, 1);
     let report = o.step().unwrap();
     assert!(!report.shared && report.updated == 3);

@@ -8,8 +8,8 @@ mod optim_common;
 use half::{bf16, f16};
 use mmopt::Kind;
 use mmopt::optim::{
-    Accumulate, Clip, GradientAction, Method, ModelSpec, MomentType, NonFinite, Optimizer, Options,
-    Rule, StridedBuffer, StridedBuffers,
+    GradientAccumulation, GradientAction, Method, ModelSpec, MomentDtype, NonFinite, Optimizer,
+    Options, ShareRule, StridedBuffer, StridedBuffers,
 };
 use mmopt::tensor::DType;
 use optim_common::{bits, give_gradients, models, number, optimizer};
@@ -172,7 +172,7 @@ impl Host {
     }
 
     fn step(&mut self, step: u64) {
-        let accumulation = u64::from(self.optimizer.options().accumulation);
+        let accumulation = u64::from(self.optimizer.options().gradient_accumulation_steps);
         for micro in 0..accumulation {
             self.give_gradients(100 * step + micro);
             for m in 0..self.specs.len() {
@@ -216,7 +216,7 @@ fn copy_gradients(o: &mut Optimizer, host: &Host) {
 }
 
 fn step_reference(o: &mut Optimizer, host: &mut Host, step: u64) {
-    for micro in 0..u64::from(o.options().accumulation) {
+    for micro in 0..u64::from(o.options().gradient_accumulation_steps) {
         host.give_gradients(100 * step + micro);
         copy_gradients(o, host);
         for m in 0..host.specs.len() {
@@ -228,14 +228,24 @@ fn step_reference(o: &mut Optimizer, host: &mut Host, step: u64) {
 
 /// Configurations that between them take every path through the step.
 fn configurations() -> Vec<Options> {
-    let base = Options { learning_rate: 1e-2, threads: 2, ..Options::default() };
+    let base = Options { learning_rate: 1e-2, n_threads: 2, ..Options::default() };
     vec![
         Options { sync_every: 2, ..base.clone() },
-        Options { rule: Rule::Mean, clip: Clip::Value(5e-3), ..base.clone() },
-        Options { amsgrad: true, sync_every: 2, threads: 3, ..Options::paper() },
-        Options { moments: MomentType::BF16, rule: Rule::Project, ..base.clone() },
+        Options {
+            share_rule: ShareRule::Mean,
+            max_grad_norm: 0.0,
+            max_grad_value: 5e-3,
+            ..base.clone()
+        },
+        Options { amsgrad: true, sync_every: 2, n_threads: 3, ..Options::paper() },
+        Options { moment_dtype: MomentDtype::BF16, share_rule: ShareRule::Project, ..base.clone() },
         Options { method: Method::Muon, ..base.clone() },
-        Options { accumulation: 2, accumulate: Accumulate::Mean, metrics_every: 1, ..base },
+        Options {
+            gradient_accumulation_steps: 2,
+            gradient_accumulation: GradientAccumulation::Mean,
+            metrics_every: 1,
+            ..base
+        },
     ]
 }
 
@@ -287,7 +297,7 @@ fn narrow_values_are_the_rounded_f32_path() {
 
 #[test]
 fn what_the_host_wrote_since_is_taken() {
-    let options = Options { threads: 2, learning_rate: 1e-3, ..Options::default() };
+    let options = Options { n_threads: 2, learning_rate: 1e-3, ..Options::default() };
     let mut host = Host::new(options.clone(), DType::BF16, DType::F32, None);
     let mut wide = reference(options, &host);
     for step in 1..=3 {
@@ -306,7 +316,7 @@ fn what_the_host_wrote_since_is_taken() {
 #[test]
 fn a_resumed_training_continues_with_the_same_bits() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
-        let options = Options { threads: 2, sync_every: 3, ..Options::default() };
+        let options = Options { n_threads: 2, sync_every: 3, ..Options::default() };
         let mut first = Host::new(options.clone(), dtype, DType::F32, None);
         (1..=3).for_each(|step| first.step(step));
         let json = first.optimizer.state_json().unwrap();
@@ -344,7 +354,8 @@ fn a_resumed_training_continues_with_the_same_bits() {
 
 #[test]
 fn a_skipped_model_is_left_as_it_is() {
-    let fail = |non_finite| Options { threads: 2, sync_every: 1, non_finite, ..Options::default() };
+    let fail =
+        |non_finite| Options { n_threads: 2, sync_every: 1, non_finite, ..Options::default() };
     for (options, fails) in [(fail(NonFinite::Skip), false), (fail(NonFinite::Fail), true)] {
         let mut host = Host::new(options, DType::F16, DType::BF16, None);
         host.step(1);
@@ -363,8 +374,13 @@ fn a_skipped_model_is_left_as_it_is() {
 
 #[test]
 fn an_undone_synchronisation_restores_the_bits() {
-    let options =
-        Options { threads: 2, sync_every: 1, beta: 0.5, barrier: Some(0.1), ..Options::default() };
+    let options = Options {
+        n_threads: 2,
+        sync_every: 1,
+        sync_beta: 0.5,
+        max_loss_increase: Some(0.1),
+        ..Options::default()
+    };
     for dtype in [DType::F32, DType::BF16] {
         let mut host = Host::new(options.clone(), dtype, dtype, None);
         host.step(1);
@@ -378,7 +394,7 @@ fn an_undone_synchronisation_restores_the_bits() {
 
 #[test]
 fn frozen_narrow_parameters_can_be_trained_later() {
-    let options = Options { threads: 1, ..Options::default() };
+    let options = Options { n_threads: 1, ..Options::default() };
     let mut host = Host::new(options, DType::BF16, DType::BF16, None);
     let frozen = host.optimizer.set_trainable("bert", "*", false).unwrap();
     assert!(frozen > 5);
@@ -411,7 +427,7 @@ type Seen = (usize, usize, String, u64, f64);
 
 #[test]
 fn the_callback_sees_every_gradient_in_order_and_may_change_it() {
-    let options = Options { threads: 2, accumulation: 2, ..Options::default() };
+    let options = Options { n_threads: 2, gradient_accumulation_steps: 2, ..Options::default() };
     let specs = models();
     let mut plain = optimizer(options.clone(), &specs);
     let mut asked = optimizer(options, &specs);
@@ -475,7 +491,7 @@ fn the_callback_sees_every_gradient_in_order_and_may_change_it() {
 #[test]
 fn what_the_host_takes_is_its_own() {
     for dtype in [DType::F32, DType::BF16] {
-        let options = Options { threads: 2, sync_every: 1, ..Options::default() };
+        let options = Options { n_threads: 2, sync_every: 1, ..Options::default() };
         let mut host = Host::new(options, dtype, DType::F32, None);
         host.optimizer.set_gradient_callback(Some(Box::new(|g| {
             if g.model_name != "bert" || !g.name.ends_with("query.weight") {

@@ -5,12 +5,16 @@
 
 mod base_models;
 
-use mmopt::optim::{Optimizer, Options, Plan, Policy};
+use mmopt::optim::{Optimizer, Options, Plan, SharePolicy};
 use std::collections::BTreeSet;
 
-fn plan(policy: Policy) -> Plan {
-    let options =
-        Options { policy, threads: 1, rule: mmopt::optim::Rule::Mean, ..Options::default() };
+fn plan(share_policy: SharePolicy) -> Plan {
+    let options = Options {
+        share_policy,
+        n_threads: 1,
+        share_rule: mmopt::optim::ShareRule::Mean,
+        ..Options::default()
+    };
     Optimizer::new(options, base_models::base()).unwrap().plan().clone()
 }
 
@@ -29,7 +33,7 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn every_block_matrix_meets_all_three_models() {
-    let plan = plan(Policy::Aligned);
+    let plan = plan(SharePolicy::Aligned);
     let mut met: BTreeSet<(String, String)> = BTreeSet::new();
     for group in plan.groups() {
         let models: BTreeSet<usize> = group.members.iter().map(|m| m.model).collect();
@@ -67,13 +71,13 @@ fn every_block_matrix_meets_all_three_models() {
 
 #[test]
 fn texts_are_as_committed() {
-    golden("aligned", &plan(Policy::Aligned).to_string());
-    golden("paper", &plan(Policy::Paper).to_string());
+    golden("aligned", &plan(SharePolicy::Aligned).to_string());
+    golden("paper", &plan(SharePolicy::Paper).to_string());
 }
 
 #[test]
 fn json_says_the_same_as_the_text() {
-    let plan = plan(Policy::Aligned);
+    let plan = plan(SharePolicy::Aligned);
     let json = plan.to_json();
     assert_eq!(json["groups"].as_array().unwrap().len(), plan.groups().len());
     assert_eq!(json["left_out"].as_array().unwrap().len(), plan.left_out().len());

@@ -5,8 +5,8 @@
 mod optim_common;
 
 use mmopt::optim::{
-    Accumulate, Clip, CustomGroup, CustomMember, Influence, Method, ModelSpec, MomentType,
-    Optimizer, Options, ParamGroup, ParamSpec, Policy, Rule,
+    GradientAccumulation, Influence, Method, ModelSpec, MomentDtype, Optimizer, Options,
+    ParamGroup, ParamSpec, ShareGroup, ShareMember, SharePolicy, ShareRule,
 };
 use mmopt::tensor::DType;
 use optim_common::{give_gradients, number, optimizer};
@@ -112,7 +112,7 @@ fn sgd_and_lion_follow_their_papers() {
 
 #[test]
 fn narrow_moments_stay_near() {
-    check(Options { moments: MomentType::BF16, ..plain() }, 5e-2);
+    check(Options { moment_dtype: MomentDtype::BF16, ..plain() }, 5e-2);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn parameter_groups_decide_rate_decay_and_freezing() {
         ParamGroup { trainable: Some(false), ..group("c.*") },
         ParamGroup { weight_decay: Some(0.3), ..group("a.weight") },
     ];
-    let options = Options { groups, decay_matrices_only: true, ..plain() };
+    let options = Options { param_groups: groups, decay_matrices_only: true, ..plain() };
     let mut o = optimizer(options.clone(), &specs);
     let mut r: Vec<_> = (0..4).map(|p| Reference::new(o.values(0, p).unwrap())).collect();
     for t in 1..=20 {
@@ -164,7 +164,11 @@ fn parameter_groups_decide_rate_decay_and_freezing() {
 #[test]
 fn a_short_window_is_divided_by_its_own_length() {
     let specs = one(&[7]);
-    let options = Options { accumulation: 4, accumulate: Accumulate::Mean, ..plain() };
+    let options = Options {
+        gradient_accumulation_steps: 4,
+        gradient_accumulation: GradientAccumulation::Mean,
+        ..plain()
+    };
     let mut o = optimizer(options.clone(), &specs);
     let mut r = Reference::new(o.values(0, 0).unwrap());
     let mut micro = 0;
@@ -185,7 +189,7 @@ fn a_short_window_is_divided_by_its_own_length() {
 }
 
 /// Views of the three members: a stored matrix, its transpose, a slice of a fused one.
-fn views([rows, cols]: [usize; 2]) -> (Vec<ModelSpec>, Vec<CustomGroup>) {
+fn views([rows, cols]: [usize; 2]) -> (Vec<ModelSpec>, Vec<ShareGroup>) {
     let model = |name: &str, weight, shape: &[usize]| ModelSpec {
         weight,
         ..ModelSpec::new(name, vec![ParamSpec::new("w", shape)])
@@ -195,7 +199,7 @@ fn views([rows, cols]: [usize; 2]) -> (Vec<ModelSpec>, Vec<CustomGroup>) {
         model("b", 0.5, &[cols, rows]),
         model("c", 1.5, &[cols, 3 * rows]),
     ];
-    let member = |model: &str, slice, transpose| CustomMember {
+    let member = |model: &str, slice, transpose| ShareMember {
         model: model.into(),
         param: "w".into(),
         slice,
@@ -206,7 +210,7 @@ fn views([rows, cols]: [usize; 2]) -> (Vec<ModelSpec>, Vec<CustomGroup>) {
         member("b", None, true),
         member("c", Some([1, rows, rows]), true),
     ];
-    (specs, vec![CustomGroup { name: "g".into(), members }])
+    (specs, vec![ShareGroup { name: "g".into(), members }])
 }
 
 /// Logical element `i` of member `m` in its parameter.
@@ -220,7 +224,7 @@ fn element([rows, cols]: [usize; 2], m: usize, i: usize) -> usize {
 }
 
 /// Mixed gradients of the three views by the rule's definition.
-fn mixed(rule: &Rule, alpha: f64, w: &[f64; 3], g: &[Vec<f64>; 3]) -> [Vec<f64>; 3] {
+fn mixed(rule: ShareRule, alpha: f64, w: &[f64; 3], g: &[Vec<f64>; 3]) -> [Vec<f64>; 3] {
     let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let n = g[0].len();
     let sum = |parts: &[(f64, &[f64])]| -> Vec<f64> {
@@ -231,11 +235,11 @@ fn mixed(rule: &Rule, alpha: f64, w: &[f64; 3], g: &[Vec<f64>; 3]) -> [Vec<f64>;
         sum(&[(w[0] / total, &x[0]), (w[1] / total, &x[1]), (w[2] / total, &x[2])])
     };
     match rule {
-        Rule::Mean => {
+        ShareRule::Mean => {
             let mean = mean(g);
             [0, 1, 2].map(|i| sum(&[(1.0 - alpha, &g[i]), (alpha, &mean)]))
         }
-        Rule::Gated => [0, 1, 2].map(|i| {
+        ShareRule::Gated => [0, 1, 2].map(|i| {
             let c = [0, 1, 2].map(|j| {
                 let length = (dot(&g[i], &g[i]) * dot(&g[j], &g[j])).sqrt();
                 (dot(&g[i], &g[j]) / length).max(0.0)
@@ -247,7 +251,7 @@ fn mixed(rule: &Rule, alpha: f64, w: &[f64; 3], g: &[Vec<f64>; 3]) -> [Vec<f64>;
             };
             sum(&[(factor(0), &g[0]), (factor(1), &g[1]), (factor(2), &g[2])])
         }),
-        Rule::Project => {
+        ShareRule::Project => {
             let free = [0, 1, 2].map(|i| {
                 let mut x = g[i].clone();
                 for j in (0..3).filter(|&j| j != i) {
@@ -268,22 +272,26 @@ fn mixed(rule: &Rule, alpha: f64, w: &[f64; 3], g: &[Vec<f64>; 3]) -> [Vec<f64>;
 /// Every rule over transposed and sliced views, clipped, then synchronised.
 #[test]
 fn rules_and_synchronisation_over_views() {
-    let influence =
-        Rule::Influence(vec![Influence { to: "a".into(), from: "c".into(), amount: 0.3 }]);
+    let influence = [Influence { to: "a".into(), from: "c".into(), amount: 0.3 }];
     // One tile, and several with several strips.
     let (small, large) = ([40, 56], [4200, 40]);
-    let all = [Rule::Mean, Rule::Gated, Rule::Project, influence].map(|rule| (rule, small));
-    for (rule, shape) in all.into_iter().chain([(Rule::Mean, large), (Rule::Gated, large)]) {
+    let all = [ShareRule::Mean, ShareRule::Gated, ShareRule::Project, ShareRule::Influence]
+        .map(|rule| (rule, small));
+    for (rule, shape) in
+        all.into_iter().chain([(ShareRule::Mean, large), (ShareRule::Gated, large)])
+    {
         let n = shape[0] * shape[1];
         let element = |m, i| element(shape, m, i);
         let (specs, groups) = views(shape);
         let options = Options {
-            policy: Policy::Custom(groups),
-            rule: rule.clone(),
+            share_policy: SharePolicy::Custom,
+            share_groups: groups,
+            share_rule: rule,
+            share_influence: influence[..usize::from(rule == ShareRule::Influence)].to_vec(),
             share_every: 2,
             sync_every: 3,
-            clip: Clip::Norm(0.2),
-            rate_scale: mmopt::optim::RateScale::None,
+            max_grad_norm: 0.2,
+            model_weight_lr_scale: mmopt::optim::ModelWeightLrScale::None,
             ..plain()
         };
         let mut o = optimizer(options.clone(), &specs);
@@ -295,7 +303,7 @@ fn rules_and_synchronisation_over_views() {
                 [0, 1, 2].map(|m| -> Vec<f64> { (0..n).map(|i| x[m][element(m, i)]).collect() })
             };
             if t % 2 == 0 {
-                let new = mixed(&rule, 0.2, &[1.0 / 3.0, 0.5 / 3.0, 0.5], &logical(&g));
+                let new = mixed(rule, 0.2, &[1.0 / 3.0, 0.5 / 3.0, 0.5], &logical(&g));
                 for (m, new) in new.iter().enumerate() {
                     new.iter().enumerate().for_each(|(i, x)| g[m][element(m, i)] = *x);
                 }
@@ -333,7 +341,7 @@ fn clipped(o: &mut Optimizer, model: usize, bound: f64) -> Vec<f64> {
 #[test]
 fn clipping_by_value_clamps_every_element() {
     let specs = one(&[50]);
-    let options = Options { clip: Clip::Value(4e-3), ..plain() };
+    let options = Options { max_grad_norm: 0.0, max_grad_value: 4e-3, ..plain() };
     let mut o = optimizer(options.clone(), &specs);
     let mut r = Reference::new(o.values(0, 0).unwrap());
     for t in 1..=5 {

@@ -45,7 +45,7 @@ fn trainer_options() -> TrainerOptions {
 fn trainer(names: &[&str], dropout: f64) -> Trainer {
     let mut options = trainer_options();
     options.optimizer.learning_rate = 3e-3;
-    options.threads = 2;
+    options.optimizer.n_threads = 2;
     Trainer::new(options, names.iter().map(|n| model(n, dropout)).collect()).unwrap()
 }
 
@@ -189,7 +189,8 @@ fn resume_continues_with_the_same_bits() {
 #[test]
 fn the_same_bits_at_any_thread_count() {
     let run = |threads| {
-        let mut options = TrainerOptions { threads, ..trainer_options() };
+        let mut options = trainer_options();
+        options.optimizer.n_threads = threads;
         options.optimizer.learning_rate = 3e-3;
         let models = ["bert", "roberta"].map(|n| model(n, 0.1)).to_vec();
         let mut trainer = Trainer::new(options, models).unwrap();
@@ -316,8 +317,11 @@ fn frozen_parameters_stay_and_the_rest_moves() {
 fn accumulation_equals_one_large_batch() {
     let run = |micro: bool| {
         let accumulation = if micro { 2 } else { 1 };
-        let optimizer =
-            optim::Options { learning_rate: 1e-3, accumulation, ..optim::Options::plain() };
+        let optimizer = optim::Options {
+            learning_rate: 1e-3,
+            gradient_accumulation_steps: accumulation,
+            ..optim::Options::plain()
+        };
         let options = TrainerOptions { optimizer, ..trainer_options() };
         let mut trainer = Trainer::new(options, vec![model("gpt2", 0.0)]).unwrap();
         let parts = [Example::new(1, false), Example::new(2, false)];
@@ -348,8 +352,9 @@ fn accumulation_equals_one_large_batch() {
 }
 
 fn pair(change: impl Fn(&mut optim::Options)) -> Trainer {
-    let mut options = TrainerOptions { threads: 2, ..trainer_options() };
-    options.optimizer = optim::Options { learning_rate: 3e-3, ..optim::Options::plain() };
+    let mut options = trainer_options();
+    options.optimizer =
+        optim::Options { learning_rate: 3e-3, n_threads: 2, ..optim::Options::plain() };
     change(&mut options.optimizer);
     Trainer::new(options, vec![model("bert", 0.0), model("roberta", 0.0)]).unwrap()
 }
@@ -365,7 +370,8 @@ fn probabilities(trainer: &mut Trainer, model: usize, seed: u64) -> Vec<f64> {
 #[test]
 fn mutual_learning_draws_predictions_together() {
     let distance = |lambda: f64| {
-        let mut trainer = pair(|o| o.mutual = Some(optim::Mutual { lambda, temperature: 2.0 }));
+        let mut trainer =
+            pair(|o| o.mutual = Some(optim::Mutual { weight: lambda, temperature: 2.0 }));
         for seed in 0..60 {
             let mut examples = [Example::new(seed, true), Example::new(seed, false)];
             for (name, tensor) in &mut examples[1].tensors {
@@ -391,7 +397,7 @@ fn mutual_learning_without_weight_is_plain_training() {
         (0..4).for_each(|seed| drop(step_all(&mut trainer, seed)));
         weights(&trainer)
     };
-    let zero = optim::Mutual { lambda: 0.0, temperature: 1.0 };
+    let zero = optim::Mutual { weight: 0.0, temperature: 1.0 };
     let [a, b] = [run(None), run(Some(zero))];
     let floats = |w: &[u8]| -> Vec<f32> {
         w.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
@@ -405,8 +411,8 @@ fn mutual_learning_without_weight_is_plain_training() {
 fn a_harmful_synchronisation_is_taken_back() {
     let run = |barrier: f64| {
         let mut trainer = pair(|o| {
-            o.policy = optim::Policy::Aligned;
-            (o.beta, o.sync_every, o.barrier) = (0.9, 10, Some(barrier));
+            o.share_policy = optim::SharePolicy::Aligned;
+            (o.sync_beta, o.sync_every, o.max_loss_increase) = (0.9, 10, Some(barrier));
         });
         let mut synced = 0;
         for seed in 0..60 {
@@ -422,14 +428,14 @@ fn a_harmful_synchronisation_is_taken_back() {
     assert!(refused >= 3 && synced + refused as usize == 6, "{synced} kept, {refused} refused");
 }
 
-/// Thrown by the rate callback, a cancel_token leaves the update alone and ends the trial that follows
-/// it: the step is taken and says so, and the values are those of a step without synchronisation.
+/// A cancel token that is set in the rate callback leaves the update and ends the check of the
+/// synchronisation after it: the step succeeds, with the values of a step without synchronisation.
 #[test]
 fn a_cancel_within_a_step_leaves_nothing_half_done() {
     let prepared = |sync_every: u64| {
         let mut trainer = pair(|o| {
-            o.policy = optim::Policy::Aligned;
-            (o.beta, o.sync_every, o.barrier) = (0.9, sync_every, Some(1e9));
+            o.share_policy = optim::SharePolicy::Aligned;
+            (o.sync_beta, o.sync_every, o.max_loss_increase) = (0.9, sync_every, Some(1e9));
         });
         pass_all(&mut trainer, 1);
         trainer
@@ -461,8 +467,8 @@ fn a_cancel_within_a_step_leaves_nothing_half_done() {
 #[test]
 fn a_cancel_at_any_time_ends_a_pass_or_leaves_out_a_trial() {
     let mut trainer = pair(|o| {
-        o.policy = optim::Policy::Aligned;
-        (o.beta, o.sync_every, o.barrier) = (0.9, 1, Some(1e9));
+        o.share_policy = optim::SharePolicy::Aligned;
+        (o.sync_beta, o.sync_every, o.max_loss_increase) = (0.9, 1, Some(1e9));
     });
     let cancel_token = trainer.cancel_token();
     let thrower = std::thread::spawn(move || {

@@ -39,7 +39,7 @@ fn measure() -> (f64, f64) {
         let params = vec![ParamSpec::new(weight, &[WIDTH, WIDTH]), ParamSpec::new(bias, &[WIDTH])];
         ModelSpec::new(name, params)
     };
-    let options = Options { learning_rate: 1e-4, threads: 1, ..Options::default() };
+    let options = Options { learning_rate: 1e-4, n_threads: 1, ..Options::default() };
     let mut optimizer = Optimizer::new(options, vec![spec("one"), spec("two")]).unwrap();
     for i in 0..2 {
         let (value, vector) = values[i].split_at_mut(WIDTH * WIDTH);

@@ -332,6 +332,25 @@ func (o *Optimizer) SetModelWeight(model int, weight float64) error {
 	return take(C.mmopt_optimizer_set_model_weight(o.c(), C.size_t(model), C.double(weight)))
 }
 
+// ReportValidation reports one validation score per model, higher is better: accuracies, or negated
+// losses. LRSchedulePlateau and the option weighting "validation" act on them.
+func (o *Optimizer) ReportValidation(scores []float64) error {
+	defer runtime.KeepAlive(o)
+	p := (*C.double)(unsafe.SliceData(scores))
+	return take(C.mmopt_optimizer_report_validation(o.c(), p, C.size_t(len(scores))))
+}
+
+// MetricsJSON is one JSON object: how much the models' gradients agree and how far their parameters
+// are apart, as of the last step that the option metrics_every named.
+func (o *Optimizer) MetricsJSON() (string, error) {
+	defer runtime.KeepAlive(o)
+	var json *C.char
+	if err := take(C.mmopt_optimizer_metrics_json(o.c(), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
 // Plan tells people what is shared with what, and why.
 func (o *Optimizer) Plan() (string, error) {
 	defer runtime.KeepAlive(o)

@@ -129,6 +129,28 @@ func TestGradientModeUnderGarbageCollection(t *testing.T) {
 	runtime.GC()
 }
 
+func TestGradientModeFeedback(t *testing.T) {
+	options := DefaultTrainerOptions(Joint)
+	options.OptionsJSON = `{"max_loss_increase": 0.1}`
+	h := newHost()
+	_, err := NewOptimizer(h.describe(), &options)
+	wants(t, err, ErrUnsupported)
+	options.OptionsJSON = `{"weighting": "validation", "metrics_every": 1}`
+	o := must(NewOptimizer(h.describe(), &options))(t)
+	defer o.Close()
+	_, err = o.MetricsJSON()
+	wants(t, err, ErrState)
+	wants(t, o.ReportValidation(nil), ErrInvalidArgument)
+	ok(t, o.ReportValidation([]float64{0.9, 0.5}))
+	h.train(t, o, 1)
+	if rates := must(o.Rates(0))(t); rates.Weight < 0.55 {
+		t.Fatalf("%+v", rates)
+	}
+	if metrics := must(o.MetricsJSON())(t); !strings.Contains(metrics, `"step":1`) {
+		t.Fatal(metrics)
+	}
+}
+
 func TestGradientModeCallbacks(t *testing.T) {
 	h := newHost()
 	options := DefaultTrainerOptions(Joint)

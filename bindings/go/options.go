@@ -16,49 +16,65 @@ const (
 	Independent Preset = C.MMOPT_PRESET_INDEPENDENT
 )
 
-// Policy says which parameters belong together.
-type Policy uint32
+// SharePolicy says which parameters share.
+type SharePolicy uint32
 
 // The policies.
 const (
-	NoPolicy      Policy = C.MMOPT_SHARE_POLICY_NONE
-	PaperPolicy   Policy = C.MMOPT_SHARE_POLICY_PAPER
-	AlignedPolicy Policy = C.MMOPT_SHARE_POLICY_ALIGNED
-	CustomPolicy  Policy = C.MMOPT_SHARE_POLICY_CUSTOM
+	SharePolicyNone    SharePolicy = C.MMOPT_SHARE_POLICY_NONE
+	SharePolicyPaper   SharePolicy = C.MMOPT_SHARE_POLICY_PAPER
+	SharePolicyAligned SharePolicy = C.MMOPT_SHARE_POLICY_ALIGNED
+	SharePolicyCustom  SharePolicy = C.MMOPT_SHARE_POLICY_CUSTOM
 )
 
-// Rule says how the gradients of a group mix.
-type Rule uint32
+// ShareRule says how the gradients of a group mix.
+type ShareRule uint32
 
 // The rules.
 const (
-	NoRule        Rule = C.MMOPT_SHARE_RULE_NONE
-	MeanRule      Rule = C.MMOPT_SHARE_RULE_MEAN
-	SumRule       Rule = C.MMOPT_SHARE_RULE_SUM
-	GatedRule     Rule = C.MMOPT_SHARE_RULE_GATED
-	ProjectRule   Rule = C.MMOPT_SHARE_RULE_PROJECT
-	InfluenceRule Rule = C.MMOPT_SHARE_RULE_INFLUENCE
+	ShareRuleNone      ShareRule = C.MMOPT_SHARE_RULE_NONE
+	ShareRuleMean      ShareRule = C.MMOPT_SHARE_RULE_MEAN
+	ShareRuleSum       ShareRule = C.MMOPT_SHARE_RULE_SUM
+	ShareRuleGated     ShareRule = C.MMOPT_SHARE_RULE_GATED
+	ShareRuleProject   ShareRule = C.MMOPT_SHARE_RULE_PROJECT
+	ShareRuleInfluence ShareRule = C.MMOPT_SHARE_RULE_INFLUENCE
 )
 
-// Convergence says how learning rates follow the models' losses.
-type Convergence uint32
+// AdaptiveLR says how learning rates follow the models' losses.
+type AdaptiveLR uint32
 
 // The ways.
 const (
-	NoConvergence        Convergence = C.MMOPT_ADAPTIVE_LR_NONE
-	PublishedConvergence Convergence = C.MMOPT_ADAPTIVE_LR_PUBLISHED
-	RelativeConvergence  Convergence = C.MMOPT_ADAPTIVE_LR_RELATIVE
+	AdaptiveLRNone      AdaptiveLR = C.MMOPT_ADAPTIVE_LR_NONE
+	AdaptiveLRPublished AdaptiveLR = C.MMOPT_ADAPTIVE_LR_PUBLISHED
+	AdaptiveLRRelative  AdaptiveLR = C.MMOPT_ADAPTIVE_LR_RELATIVE
 )
 
-// Schedule follows the linear warm-up.
-type Schedule uint32
+// LRSchedule follows the linear warm-up.
+type LRSchedule uint32
 
 // The schedules.
 const (
-	ConstantSchedule Schedule = C.MMOPT_SCHEDULE_CONSTANT
-	LinearSchedule   Schedule = C.MMOPT_SCHEDULE_LINEAR
-	CosineSchedule   Schedule = C.MMOPT_SCHEDULE_COSINE
-	CustomSchedule   Schedule = C.MMOPT_SCHEDULE_CUSTOM
+	LRScheduleConstant   LRSchedule = C.MMOPT_LR_SCHEDULE_CONSTANT
+	LRScheduleLinear     LRSchedule = C.MMOPT_LR_SCHEDULE_LINEAR
+	LRScheduleCosine     LRSchedule = C.MMOPT_LR_SCHEDULE_COSINE
+	LRSchedulePolynomial LRSchedule = C.MMOPT_LR_SCHEDULE_POLYNOMIAL
+	LRScheduleOneCycle   LRSchedule = C.MMOPT_LR_SCHEDULE_ONE_CYCLE
+	LRSchedulePlateau    LRSchedule = C.MMOPT_LR_SCHEDULE_PLATEAU
+	LRSchedulePublished  LRSchedule = C.MMOPT_LR_SCHEDULE_PUBLISHED
+)
+
+// NonFiniteAction says what happens to a model whose loss or gradient is NaN or infinite.
+type NonFiniteAction uint32
+
+// What may happen.
+const (
+	// NonFiniteSkip: it skips the step, the others go on.
+	NonFiniteSkip NonFiniteAction = C.MMOPT_NON_FINITE_SKIP
+	// NonFiniteFail: the step fails before anything changes.
+	NonFiniteFail NonFiniteAction = C.MMOPT_NON_FINITE_FAIL
+	// NonFiniteIgnore: nobody looks.
+	NonFiniteIgnore NonFiniteAction = C.MMOPT_NON_FINITE_IGNORE
 )
 
 // Device is where models compute.
@@ -75,9 +91,9 @@ const (
 type TrainerOptions struct {
 	defaulted   bool
 	preset      Preset
-	Policy      Policy
-	Rule        Rule
-	Convergence Convergence
+	SharePolicy SharePolicy
+	ShareRule   ShareRule
+	AdaptiveLR  AdaptiveLR
 	// LearningRate is the base rate.
 	LearningRate, Beta1, Beta2, Eps, WeightDecay float64
 	// MaxGradNorm is the greatest norm of a model's gradient; 0 does not clip.
@@ -88,26 +104,26 @@ type TrainerOptions struct {
 	// SyncBeta pulls towards the group's mean every SyncEvery steps.
 	SyncBeta  float64
 	SyncEvery uint64
-	// Schedule after WarmupSteps, to ScheduleFloor at TotalSteps.
-	Schedule                Schedule
+	// LRSchedule after WarmupSteps, to MinLRRatio at TotalSteps.
+	LRSchedule              LRSchedule
 	WarmupSteps, TotalSteps uint64
-	ScheduleFloor           float64
-	// Accumulation is the number of micro-batches per step.
-	Accumulation int
-	// SkipNonFinite leaves out a model with a non-finite loss or gradient; else the step fails.
-	SkipNonFinite bool
-	Device        Device
-	DeviceID      int
+	MinLRRatio              float64
+	// GradientAccumulationSteps is the number of micro-batches per step.
+	GradientAccumulationSteps int
+	NonFinite                 NonFiniteAction
+	Device                    Device
+	DeviceID                  int
 	// TF32 lets a GPU multiply f32 matrices with 10 bits of mantissa: faster, less exact.
 	TF32 bool
-	// Threads in all; 0 takes every core.
-	Threads int
+	// NThreads in all; 0 takes every core.
+	NThreads int
 	// MaxSessions: shapes that each model keeps a session for; 0: 16.
 	MaxSessions int
 	// RuntimePath is ONNX Runtime's library; empty searches.
 	RuntimePath string
-	// Optimizer is a JSON object with further options, over the fields above; or empty.
-	Optimizer string
+	// OptionsJSON is a JSON object with any options, merged over the fields above, or empty;
+	// docs/options.md lists them.
+	OptionsJSON string
 }
 
 // DefaultTrainerOptions are the options of a preset.
@@ -116,18 +132,19 @@ func DefaultTrainerOptions(preset Preset) TrainerOptions {
 	C.mmopt_trainer_options_init(&raw, C.uint32_t(preset))
 	return TrainerOptions{
 		defaulted: true, preset: preset,
-		Policy: Policy(raw.policy), Rule: Rule(raw.rule),
-		Convergence:  Convergence(raw.convergence),
+		SharePolicy: SharePolicy(raw.share_policy), ShareRule: ShareRule(raw.share_rule),
+		AdaptiveLR:   AdaptiveLR(raw.adaptive_lr),
 		LearningRate: float64(raw.learning_rate), Beta1: float64(raw.beta1),
 		Beta2: float64(raw.beta2), Eps: float64(raw.eps), WeightDecay: float64(raw.weight_decay),
 		MaxGradNorm: float64(raw.max_grad_norm),
 		ShareAlpha:  float64(raw.share_alpha), ShareEvery: uint64(raw.share_every),
 		SyncBeta: float64(raw.sync_beta), SyncEvery: uint64(raw.sync_every),
-		Schedule: Schedule(raw.schedule), ScheduleFloor: float64(raw.schedule_floor),
+		LRSchedule: LRSchedule(raw.lr_schedule), MinLRRatio: float64(raw.min_lr_ratio),
 		WarmupSteps: uint64(raw.warmup_steps), TotalSteps: uint64(raw.total_steps),
-		Accumulation: int(raw.accumulation), SkipNonFinite: raw.skip_non_finite != 0,
-		Device: Device(raw.device), DeviceID: int(raw.device_id), TF32: raw.tf32 != 0,
-		Threads: int(raw.n_threads), MaxSessions: int(raw.max_sessions),
+		GradientAccumulationSteps: int(raw.gradient_accumulation_steps),
+		NonFinite:                 NonFiniteAction(raw.non_finite),
+		Device:                    Device(raw.device), DeviceID: int(raw.device_id), TF32: raw.tf32 != 0,
+		NThreads: int(raw.n_threads), MaxSessions: int(raw.max_sessions),
 	}
 }
 
@@ -141,23 +158,24 @@ func (o *TrainerOptions) c(a *arena) *C.mmopt_trainer_options {
 		a.fail(invalid("TrainerOptions must start from DefaultTrainerOptions"))
 	}
 	C.mmopt_trainer_options_init(raw, C.uint32_t(o.preset))
-	raw.policy, raw.rule = C.uint32_t(o.Policy), C.uint32_t(o.Rule)
-	raw.convergence = C.uint32_t(o.Convergence)
+	raw.share_policy, raw.share_rule = C.uint32_t(o.SharePolicy), C.uint32_t(o.ShareRule)
+	raw.adaptive_lr = C.uint32_t(o.AdaptiveLR)
 	raw.learning_rate = C.double(o.LearningRate)
 	raw.beta1, raw.beta2 = C.double(o.Beta1), C.double(o.Beta2)
 	raw.eps, raw.weight_decay = C.double(o.Eps), C.double(o.WeightDecay)
 	raw.max_grad_norm = C.double(o.MaxGradNorm)
 	raw.share_alpha, raw.share_every = C.double(o.ShareAlpha), C.uint64_t(o.ShareEvery)
 	raw.sync_beta, raw.sync_every = C.double(o.SyncBeta), C.uint64_t(o.SyncEvery)
-	raw.schedule, raw.schedule_floor = C.uint32_t(o.Schedule), C.double(o.ScheduleFloor)
+	raw.lr_schedule, raw.min_lr_ratio = C.uint32_t(o.LRSchedule), C.double(o.MinLRRatio)
 	raw.warmup_steps, raw.total_steps = C.uint64_t(o.WarmupSteps), C.uint64_t(o.TotalSteps)
-	raw.accumulation = a.uint32("Accumulation", o.Accumulation)
-	raw.skip_non_finite = flag(o.SkipNonFinite)
+	raw.gradient_accumulation_steps = a.uint32("GradientAccumulationSteps",
+		o.GradientAccumulationSteps)
+	raw.non_finite = C.uint32_t(o.NonFinite)
 	raw.device, raw.device_id = C.uint32_t(o.Device), C.int32_t(o.DeviceID)
 	raw.tf32 = flag(o.TF32)
-	raw.n_threads = a.size("Threads", o.Threads)
+	raw.n_threads = a.size("NThreads", o.NThreads)
 	raw.max_sessions = a.size("MaxSessions", o.MaxSessions)
 	raw.runtime_path = a.optional(o.RuntimePath)
-	raw.optimizer_json = a.optional(o.Optimizer)
+	raw.options_json = a.optional(o.OptionsJSON)
 	return raw
 }

@@ -436,6 +436,25 @@ func (t *Trainer) SetModelWeight(model int, weight float64) error {
 	return t.done(C.mmopt_trainer_set_model_weight(t.c(), C.size_t(model), C.double(weight)))
 }
 
+// ReportValidation reports one validation score per model, higher is better: accuracies, or negated
+// losses. LRSchedulePlateau and the option weighting "validation" act on them.
+func (t *Trainer) ReportValidation(scores []float64) error {
+	defer runtime.KeepAlive(t)
+	p := (*C.double)(unsafe.SliceData(scores))
+	return t.done(C.mmopt_trainer_report_validation(t.c(), p, C.size_t(len(scores))))
+}
+
+// MetricsJSON is one JSON object: how much the models' gradients agree and how far their parameters
+// are apart, as of the last step that the option metrics_every named.
+func (t *Trainer) MetricsJSON() (string, error) {
+	defer runtime.KeepAlive(t)
+	var json *C.char
+	if err := t.done(C.mmopt_trainer_metrics_json(t.c(), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
 // Plan tells people what is shared with what, and why.
 func (t *Trainer) Plan() (string, error) {
 	defer runtime.KeepAlive(t)

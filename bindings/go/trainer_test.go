@@ -20,6 +20,10 @@ type joint struct {
 }
 
 func setUp(t testing.TB) *joint {
+	return setUpWith(t, DefaultTrainerOptions(Joint))
+}
+
+func setUpWith(t testing.TB, options TrainerOptions) *joint {
 	if os.Getenv("MMOPT_ORT_LIB") == "" {
 		t.Skip("not run: no ONNX Runtime")
 	}
@@ -46,7 +50,6 @@ func setUp(t testing.TB) *joint {
 	walk.BatchSize, walk.Seed, walk.PadToMultipleOf = 8, 3, 32
 	j.loader = must(NewLoader(j.corpus, j.tokenizers, &walk))(t)
 	t.Cleanup(j.loader.Close)
-	options := DefaultTrainerOptions(Joint)
 	options.LearningRate = 3e-3
 	j.Trainer = must(NewTrainer(models, &options))(t)
 	t.Cleanup(j.Close)
@@ -134,6 +137,34 @@ func TestTraining(t *testing.T) {
 	}
 	_, err = ModelFromONNXBytes("again", []byte("no graph"), &Loss{})
 	wants(t, err, ErrInvalidArgument)
+}
+
+// Options that act on reported scores, and those whose result is read.
+func TestFeedback(t *testing.T) {
+	options := DefaultTrainerOptions(Joint)
+	options.LRSchedule = LRSchedulePlateau
+	options.OptionsJSON = `{"weighting": "validation", "metrics_every": 1,
+		"plateau": {"factor": 0.5, "patience": 0}}`
+	j := setUpWith(t, options)
+	_, err := j.MetricsJSON()
+	wants(t, err, ErrState)
+	wants(t, j.ReportValidation([]float64{0.5}), ErrInvalidArgument)
+	ok(t, j.ReportValidation([]float64{0.9, 0.5}))
+	ok(t, j.ReportValidation([]float64{0.9, 0.5}))
+	must(j.ForwardBackward(background, j.batch(t)))(t)
+	must(j.Step(background))(t)
+	if rates := must(j.Rates(0))(t); rates.Weight < 0.75 || rates.Schedule != 0.5 {
+		t.Fatalf("%+v", rates)
+	}
+	if metrics := must(j.MetricsJSON())(t); !strings.Contains(metrics, `"step":1`) {
+		t.Fatal(metrics)
+	}
+	options.OptionsJSON = `{"weightin": "validation"}`
+	_, err = NewTrainer(nil, &options)
+	wants(t, err, ErrInvalidArgument)
+	if !strings.Contains(err.Error(), "the nearest known one is 'weighting'") {
+		t.Fatal(err)
+	}
 }
 
 func TestParameters(t *testing.T) {

@@ -7,7 +7,7 @@
 enum { MAX_MODELS = 8 };
 
 struct settings {
-    const char *data, *eval, *mode, *out, *checkpoint, *json, *runtime, *optimizer;
+    const char *data, *eval, *mode, *out, *checkpoint, *json, *runtime, *options;
     char *models[MAX_MODELS];
     uint32_t architectures[MAX_MODELS];
     uint32_t preset;
@@ -39,7 +39,7 @@ static const char usage[] =
     "  --quiet                print the last line only\n"
     "  --layers N --hidden N --heads N --dropout X    sizes (2, 128, 4, 0.1)\n"
     "  --vocab N --max-length N    vocabulary and longest sentence in tokens (8000, 64)\n"
-    "  --optimizer JSON       further options of the optimizer\n"
+    "  --options JSON         options of the optimizer, see docs/options.md\n"
     "  --runtime PATH         ONNX Runtime's library (default: found)\n"
     "  --help                 this text\n";
 
@@ -105,7 +105,7 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
     const struct { const char *flag; const char **place; } texts[] = {
         {"--data", &s->data}, {"--eval", &s->eval}, {"--out", &s->out},
         {"--checkpoint", &s->checkpoint}, {"--json", &s->json}, {"--runtime", &s->runtime},
-        {"--optimizer", &s->optimizer},
+        {"--options", &s->options},
     };
     const struct { const char *flag; size_t *place; } sizes[] = {
         {"--batch", &s->batch}, {"--threads", &s->threads}, {"--layers", &s->layers},

@@ -122,9 +122,9 @@ static void make_trainer(struct job *job)
     options.learning_rate = s->learning_rate;
     options.n_threads = s->threads;
     options.runtime_path = s->runtime;
-    options.optimizer_json = s->optimizer;
+    options.options_json = s->options;
     if (s->preset != MMOPT_PRESET_PAPER) {
-        options.schedule = MMOPT_SCHEDULE_LINEAR;
+        options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
         options.warmup_steps = job->last_step / 10;
         options.total_steps = job->last_step;
     }

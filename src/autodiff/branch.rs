@@ -1,6 +1,6 @@
-//! Gradients through an `If` whose condition depends on data: a second `If` with the same condition,
-//! whose branches recompute their forward pass and pull the cotangents back to the outer values that
-//! they read.
+//! Gradients through an `If` whose condition depends on data: a second `If` with the same
+//! condition, whose branches recompute their forward pass and pull the cotangents back to the outer
+//! values that they read.
 
 use crate::error::{Context, Error, Result};
 use crate::onnx::compat::lower;

@@ -1,8 +1,8 @@
 //! The engine: finds the path from the parameters to the loss, walks it backwards, and sums what
 //! the uses of a value contribute, in a fixed order.
 //!
-//! *reached*: a value that depends on a parameter through floats. *needed*: a value that the loss is
-//! computed from. The path is the values that are both.
+//! *reached*: a value that depends on a parameter through floats. *needed*: a value that the loss
+//! is computed from. The path is the values that are both.
 
 use std::collections::{HashMap, HashSet};
 

@@ -59,8 +59,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Replaces each `If` whose condition is an initializer by the branch that is taken. Values keep
-    /// their ids. Returns whether there was any.
+    /// Replaces each `If` whose condition is an initializer by the branch that is taken. Values
+    /// keep their ids. Returns whether there was any.
     pub fn inline_branches(&mut self) -> Result<bool> {
         let known: Vec<NodeId> =
             self.node_ids().filter(|&id| self.taken(self.node(id)).is_some()).collect();
@@ -155,7 +155,8 @@ impl Graph {
         self.place(node, body, HashMap::new())
     }
 
-    /// Renames the body's values to fresh names, and its outputs to the names of the call's outputs.
+    /// Renames the body's values to fresh names, and its outputs to the names of the call's
+    /// outputs.
     fn place(
         &mut self,
         node: &Node,

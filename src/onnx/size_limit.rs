@@ -1,5 +1,5 @@
-//! Size of nodes including all their attributes, to limit what a small file can expand to: functions
-//! that call each other multiply, and so do bodies that a call passes as attributes.
+//! Size of nodes including all their attributes, to limit what a small file can expand to:
+//! functions that call each other multiply, and so do bodies that a call passes as attributes.
 
 use super::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::error::{Error, Result};

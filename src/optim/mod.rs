@@ -26,10 +26,12 @@ pub use memory::strided::StridedBuffer;
 pub use optimizer::callback::{GradientAction, GradientCallback, GradientView, RateCallback};
 pub use optimizer::saved_state::{SavedTensor, StateTensor};
 pub use optimizer::{Moment, Optimizer, StepReport};
+pub use options::page::options_markdown;
+pub use options::schema::options_schema;
 pub use options::{
-    Accumulate, Clip, Convergence, CustomGroup, CustomMember, Decay, EpsForm, Influence, Isa,
-    Method, MomentType, Multiplier, Mutual, NonFinite, Options, ParamGroup, Policy, RateScale,
-    Rule, Schedule, Weighting,
+    AdaptiveLr, EpsPlacement, GradientAccumulation, Influence, InstructionSet, LrSchedule, Method,
+    ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options, ParamGroup, Plateau,
+    PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Weighting,
 };
 pub use plan::class::paper_class;
 pub use plan::classify::{RoleView, classify};

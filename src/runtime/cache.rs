@@ -3,7 +3,7 @@
 /// At most `capacity` values by key; the least recently used goes first. Look-up is a scan, for
 /// a handful of entries that each took long to make.
 #[derive(Debug)]
-pub struct ShapeCache<K, V> {
+pub(crate) struct ShapeCache<K, V> {
     capacity: usize,
     clock: u64,
     entries: Vec<Entry<K, V>>,
@@ -53,24 +53,9 @@ impl<K: PartialEq, V> ShapeCache<K, V> {
         Ok(&mut entry.value)
     }
 
-    /// Number of values held.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// True when nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Drops everything.
-    pub fn clear(&mut self) {
-        self.entries.clear();
-    }
-
-    /// All values, in no particular order; does not count as use.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.iter_mut().map(|e| &mut e.value)
     }
 
     fn make_room(&mut self) {

@@ -45,8 +45,8 @@ pub struct Library {
 
 /// Loads ONNX Runtime, or returns the one that is loaded.
 ///
-/// `path` names the library or the directory it lies in; `None` searches as described above.
-/// Needs ONNX Runtime 1.17 or newer.
+/// `path` names the library or its directory; `None` takes the file that `MMOPT_ORT_LIB` or
+/// `ORT_DYLIB_PATH` names, else searches the usual places. Needs ONNX Runtime 1.17 or newer.
 ///
 /// # Errors
 /// [`Kind::RuntimeUnavailable`] with everything tried and why each failed; [`Kind::State`] when

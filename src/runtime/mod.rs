@@ -2,8 +2,8 @@
 //! the runtime read and write this library's own memory.
 //!
 //! Terms: the *library* is the loaded `libonnxruntime`, at most one per process; a *session* is a
-//! model made ready on a *device*; a *binding* connects a session's inputs and outputs with
-//! memory, so that a run copies nothing; an *execution provider* is the runtime's back end for a device.
+//! model made ready on a *device*; a *binding* connects a session's inputs and outputs with memory,
+//! so that a run copies nothing; an *execution provider* is the runtime's back end for a device.
 
 mod api;
 mod binding;
@@ -21,9 +21,9 @@ mod value;
 mod version_errors;
 
 pub use binding::Binding;
-pub use cache::ShapeCache;
+pub(crate) use cache::ShapeCache;
 pub use cancel::CancelToken;
 pub use library::{Library, load, loaded};
 pub use options::{Device, Optimize, SessionOptions};
 pub use session::{Session, ValueInfo};
-pub use threads::{plan_threads, spread_threads};
+pub use threads::plan_threads;

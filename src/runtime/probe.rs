@@ -1,5 +1,5 @@
-//! Checks a shared library before it is used: does it load, is it ONNX Runtime, is it new enough. The
-//! crate that calls the runtime panics on some other libraries, so each is checked first.
+//! Checks a shared library before it is used: does it load, is it ONNX Runtime, is it new enough.
+//! The crate that calls the runtime panics on some other libraries, so each is checked first.
 
 use std::error::Error as _;
 use std::ffi::{CStr, OsStr, c_char, c_void};

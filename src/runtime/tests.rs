@@ -194,11 +194,11 @@ fn types_of_inner_values_are_found() {
     let outputs = ["t", "m", "i", "s"].map(untyped);
     let inputs = [value("a", F32, &[Dim::Fixed(3), Dim::Fixed(4)])];
     let found = Session::probe_types(&model(17, &nodes, &inputs, &outputs, &[])).unwrap();
-    let told = |i: usize| (found[i].name.as_str(), found[i].dtype, found[i].dims());
-    assert_eq!(told(0), ("t", Some(DType::F32), "[4, 3]".into()));
-    assert_eq!(told(1), ("m", Some(DType::F32), "[3, 3]".into()));
-    assert_eq!(told(2), ("i", Some(DType::I64), "[3]".into()));
-    assert_eq!(told(3), ("s", None, "[]".into()));
+    let described = |i: usize| (found[i].name.as_str(), found[i].dtype, found[i].dims());
+    assert_eq!(described(0), ("t", Some(DType::F32), "[4, 3]".into()));
+    assert_eq!(described(1), ("m", Some(DType::F32), "[3, 3]".into()));
+    assert_eq!(described(2), ("i", Some(DType::I64), "[3]".into()));
+    assert_eq!(described(3), ("s", None, "[]".into()));
 }
 
 /// Square matrix products one after another: long enough to be stopped half-way.

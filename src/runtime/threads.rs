@@ -13,13 +13,6 @@ pub fn plan_threads(cores: usize, n_models: usize) -> (usize, usize) {
     (workers, cores / workers)
 }
 
-/// Threads of each of `workers` sessions when all `cores` shall be used: the remainder goes to
-/// the first ones, so hand the largest models in first. Each gets at least 1.
-pub fn spread_threads(cores: usize, workers: usize) -> Vec<usize> {
-    let (cores, workers) = (cores.max(1), workers.max(1));
-    (0..workers).map(|i| (cores / workers + usize::from(i < cores % workers)).max(1)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,13 +23,10 @@ mod tests {
         assert_eq!(plan_threads(2, 1), (1, 2));
         assert_eq!(plan_threads(8, 3), (3, 2));
         assert_eq!(plan_threads(0, 0), (1, 1));
-        assert_eq!(spread_threads(8, 3), [3, 3, 2]);
-        assert_eq!(spread_threads(1, 3), [1, 1, 1]);
         for cores in 1..40 {
             for models in 1..40 {
                 let (workers, threads) = plan_threads(cores, models);
                 assert!(workers >= 1 && threads >= 1 && workers * threads <= cores);
-                assert_eq!(spread_threads(cores, workers).iter().sum::<usize>(), cores);
             }
         }
     }

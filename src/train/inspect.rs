@@ -6,7 +6,7 @@ use super::import::ModelReport;
 use super::log::{Level, Sink};
 use super::trainer::{Trainer, in_model};
 use crate::error::Result;
-use crate::optim::{Policy, StepReport};
+use crate::optim::{SharePolicy, StepReport};
 
 impl Trainer {
     /// What was found in a model's graph, and what was done about it.
@@ -78,7 +78,8 @@ impl Trainer {
                 plan.models().len()
             ),
         )];
-        let sharing = self.optimizer().options().policy != Policy::None && plan.models().len() > 1;
+        let sharing =
+            self.optimizer().options().share_policy != SharePolicy::None && plan.models().len() > 1;
         for (i, name) in plan.models().iter().enumerate().filter(|_| sharing) {
             let shares = |g: &crate::optim::Group| g.members.iter().any(|m| m.model == i);
             if !plan.groups().iter().any(shares) {
@@ -123,7 +124,7 @@ impl Trainer {
             self.log.send(Level::Warning, || {
                 format!(
                     "step {step}: synchronisation taken back, a model's loss would have risen by \
-                     more than the barrier ({} times so far)",
+                     more than max_loss_increase ({} times so far)",
                     self.optimizer().undone_syncs()
                 )
             });

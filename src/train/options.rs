@@ -11,10 +11,9 @@ use crate::runtime::Device;
 /// Options of a [`super::Trainer`].
 #[derive(Clone, Debug, Default)]
 pub struct TrainerOptions {
-    /// The coordinated optimizer's options; `Default` is the project's preset.
+    /// The coordinated optimizer's options; `Default` is the project's preset. Its `n_threads` are
+    /// shared by models that run side by side.
     pub optimizer: optim::Options,
-    /// Threads in all, shared by models that run side by side; 0 (the default) takes every core.
-    pub threads: usize,
     /// Where sessions compute. Default the CPU.
     pub device: Device,
     /// On CUDA, products of f32 matrices in TF32 (10 bits of mantissa). Default false.

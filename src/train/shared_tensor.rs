@@ -1,4 +1,5 @@
-//! Views of a trainer's tensors that may outlive it: the last of trainer and views frees the memory.
+//! Views of a trainer's tensors that may outlive it: the last of trainer and views frees the
+//! memory.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

@@ -26,9 +26,9 @@ impl Trainer {
     }
 
     /// Synchronises: kept if no model's loss on its last batch rises by more than the option
-    /// `barrier` says, else, and after an error, undone. Returns whether it was kept.
+    /// `max_loss_increase` says, else, and after an error, undone. Returns whether it was kept.
     fn propose_and_check(&mut self) -> Result<bool> {
-        let limit = self.optimizer().options().barrier.unwrap_or(f64::INFINITY);
+        let limit = self.optimizer().options().max_loss_increase.unwrap_or(f64::INFINITY);
         let before = self.recompute_losses()?;
         if !self.optimizer_mut().propose_sync()? {
             return Ok(false);

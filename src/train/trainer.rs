@@ -100,7 +100,7 @@ impl Trainer {
         plan_sessions(&mut built, &options);
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
-        optimizer_options.threads = cores(options.threads);
+        optimizer_options.n_threads = cores(options.optimizer.n_threads);
         let optimizer = Optimizer::new(optimizer_options, built.iter().map(Model::spec).collect())?;
         let bound = vec![false; built.len()];
         let log = Log::default();
@@ -191,7 +191,7 @@ impl Trainer {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
         let runs = match self.optimizer.options().mutual {
-            Some(mutual) => self.run_in_turn(batches, mutual.lambda),
+            Some(mutual) => self.run_in_turn(batches, mutual.weight),
             None => self.run_side_by_side(batches),
         };
         self.log_runs();
@@ -321,11 +321,13 @@ impl Trainer {
         &self,
         model: usize,
     ) -> Result<impl ExactSizeIterator<Item = ParameterInfo<'_>>> {
-        Ok(self.model(model)?.parameters.iter().map(|p| ParameterInfo {
+        let parameters = self.model(model)?.parameters.iter().enumerate();
+        Ok(parameters.map(move |(i, p)| ParameterInfo {
             name: &p.name,
             shape: p.value.shape(),
             dtype: p.value.dtype(),
-            trainable: p.trainable,
+            // The optimizer's word: what the model was loaded with may have changed since.
+            trainable: self.optimizer.param_spec(model, i).is_ok_and(|spec| spec.trainable),
         }))
     }
 
@@ -364,7 +366,7 @@ impl Trainer {
     /// Replaces a gradient between the backward pass and the step. With accumulation over more
     /// than one micro-batch it is a `State` error: the gradient is accumulated already.
     pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
-        let accumulating = self.optimizer.options().accumulation > 1;
+        let accumulating = self.optimizer.options().gradient_accumulation_steps > 1;
         let one = self.model_mut(model)?;
         let place = format!("model '{}': gradient of '{name}'", one.name);
         let parameter = one.parameter_mut(name)?;
@@ -470,7 +472,7 @@ fn cores(threads: usize) -> usize {
 
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
-    let cores = cores(options.threads);
+    let cores = cores(options.optimizer.n_threads);
     let mutual = options.optimizer.mutual;
     // Models that learn from each other run one after another.
     let (_, threads) = plan_threads(cores, if mutual.is_some() { 1 } else { models.len() });

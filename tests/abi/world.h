@@ -298,15 +298,16 @@ static void tweak_trainer_options(struct world *w, mmopt_trainer_options *o)
 {
     o->n_threads = 1;
     o->max_sessions = 1;
+    o->options_json = "{\"metrics_every\": 1}";
     if (!w->fuzz)
         return;
     mmopt_trainer_options_init(o, below(w, 3));
     o->n_threads = 1 + below(w, 2), o->max_sessions = 1 + below(w, 2);
     if (below(w, 4) == 0)
-        o->policy = below(w, 3), o->rule = below(w, 5), o->convergence = below(w, 3);
-    o->accumulation = below(w, 3) ? 1 : 1 + below(w, 3);
-    o->sync_every = below(w, 3), o->share_every = below(w, 3), o->skip_non_finite = below(w, 2);
-    o->schedule = below(w, 3), o->total_steps = 10, o->learning_rate = 1e-3;
+        o->share_policy = below(w, 3), o->share_rule = below(w, 5), o->adaptive_lr = below(w, 3);
+    o->gradient_accumulation_steps = below(w, 3) ? 1 : 1 + below(w, 3);
+    o->sync_every = below(w, 3), o->share_every = below(w, 3), o->non_finite = below(w, 3);
+    o->lr_schedule = below(w, 7), o->total_steps = 10, o->learning_rate = 1e-3;
 }
 
 static void fill_inputs(struct world *w)

@@ -56,6 +56,7 @@ static void test_nulls(void)
 {
     mmopt_optimizer *optimizer = NULL;
     mmopt_rates rates;
+    const double number = 1;
     char *text = NULL;
 
     mmopt_optimizer_free(NULL);
@@ -71,6 +72,8 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_optimizer_set_model_weight(NULL, 0, 1));
     REFUSES_NULL(mmopt_optimizer_plan(NULL, &text));
     REFUSES_NULL(mmopt_optimizer_plan_json(NULL, &text));
+    REFUSES_NULL(mmopt_optimizer_report_validation(NULL, &number, 1));
+    REFUSES_NULL(mmopt_optimizer_metrics_json(NULL, &text));
     REFUSES_NULL(mmopt_optimizer_save_checkpoint(NULL, "x"));
     REFUSES_NULL(mmopt_optimizer_resume(NULL, "x"));
     CHECK(mmopt_optimizer_n_models(NULL) == 0);
@@ -104,6 +107,9 @@ static void test_descriptions(void)
     REFUSES_MODEL(parameters[1][0].gradient_dtype = MMOPT_DTYPE_I64, MMOPT_CODE_UNSUPPORTED, NULL);
     REFUSES_MODEL(parameters[1][0].trainable = 2, MMOPT_CODE_INVALID_ARGUMENT, "trainable");
     REFUSES_MODEL(parameters[1][0].role_json = "{", MMOPT_CODE_INVALID_ARGUMENT, "role_json");
+    REFUSES_MODEL(parameters[1][0].role_json =
+                      "{\"role\": \"attention_query\", \"part\": \"weight\", \"blok\": 0}",
+                  MMOPT_CODE_INVALID_ARGUMENT, "the nearest known one is 'block'");
     REFUSES_MODEL(parameters[1][1].name = parameters[1][0].name, MMOPT_CODE_INVALID_ARGUMENT,
                   "query");
     REFUSES_MODEL(parameters[1][0].reserved[0] = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
@@ -123,6 +129,49 @@ static mmopt_optimizer *make(struct host *h)
     options.learning_rate = 0.05;
     OK(mmopt_optimizer_create(&options, models, 2, &optimizer));
     return optimizer;
+}
+
+/* Options that act on reported scores, those whose result is read, and those of trainers only. */
+static void test_feedback(void)
+{
+    struct host h;
+    mmopt_model_parameters models[2];
+    mmopt_parameter parameters[2][2];
+    mmopt_trainer_options options;
+    mmopt_optimizer *optimizer = NULL;
+    mmopt_rates rates;
+    const double scores[2] = {0.9, 0.5};
+    char *json = NULL;
+
+    memset(&h, 0, sizeof h);
+    describe(&h, models, parameters);
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.options_json = "{\"max_loss_increase\": 0.1}";
+    FAILS(mmopt_optimizer_create(&options, models, 2, &optimizer), MMOPT_CODE_UNSUPPORTED,
+          "max_loss_increase");
+    options.options_json = "{\"mutual\": {\"weight\": 0.5, \"temperature\": 2}}";
+    FAILS(mmopt_optimizer_create(&options, models, 2, &optimizer), MMOPT_CODE_UNSUPPORTED,
+          "mutual");
+    options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;
+    options.options_json = "{\"weighting\": \"validation\", \"metrics_every\": 2, "
+                           "\"plateau\": {\"factor\": 0.5, \"patience\": 0}}";
+    OK(mmopt_optimizer_create(&options, models, 2, &optimizer));
+    FAILS(mmopt_optimizer_report_validation(optimizer, scores, 1), MMOPT_CODE_INVALID_ARGUMENT,
+          "1 validation scores");
+    REFUSES_NULL(mmopt_optimizer_report_validation(optimizer, NULL, 2));
+    OK(mmopt_optimizer_report_validation(optimizer, scores, 2));
+    OK(mmopt_optimizer_report_validation(optimizer, scores, 2));
+    OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
+    OK(mmopt_optimizer_step(optimizer, NULL));
+    OK(mmopt_optimizer_rates(optimizer, 0, &rates));
+    CHECK(rates.weight > 0.55 && rates.schedule == 0.5);
+    FAILS(mmopt_optimizer_metrics_json(optimizer, &json), MMOPT_CODE_STATE, "no step");
+    OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
+    OK(mmopt_optimizer_step(optimizer, NULL));
+    OK(mmopt_optimizer_metrics_json(optimizer, &json));
+    CHECK(strstr(json, "\"step\":2") != NULL && strstr(json, "\"distance\":[[") != NULL);
+    mmopt_string_free(json);
+    mmopt_optimizer_free(optimizer);
 }
 
 static double train(mmopt_optimizer *optimizer, struct host *h, int n_steps)
@@ -228,6 +277,7 @@ int main(int argc, char **argv)
         return 2;
     test_nulls();
     test_descriptions();
+    test_feedback();
     test_training(argv[1]);
     return finish();
 }

@@ -74,7 +74,7 @@ static void make(struct host *h, int accumulation, const mmopt_parameter_layout 
     options.learning_rate = 0.1;
     options.weight_decay = 0;
     options.n_threads = 1;
-    options.accumulation = (uint32_t)accumulation;
+    options.gradient_accumulation_steps = (uint32_t)accumulation;
     OK(mmopt_optimizer_create(&options, models, 2, &h->optimizer));
     OK(mmopt_optimizer_set_gradient_callback(h->optimizer, on_gradient, h));
 }

@@ -145,7 +145,8 @@ static void test_options(void)
     FAILS(mmopt_trainer_create(NULL, twice, 2, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
           "named 'bert'");
     mmopt_trainer_options_init(&o, MMOPT_PRESET_PAPER);
-    CHECK(o.policy == MMOPT_SHARE_POLICY_PAPER && o.rule == MMOPT_SHARE_RULE_SUM && o.max_grad_norm == 0);
+    CHECK(o.share_policy == MMOPT_SHARE_POLICY_PAPER && o.share_rule == MMOPT_SHARE_RULE_SUM);
+    CHECK(o.max_grad_norm == 0 && o.non_finite == MMOPT_NON_FINITE_IGNORE);
     mmopt_trainer_options_init(&o, 77);
     FAILS(mmopt_trainer_create(&o, twice, 1, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
           "preset is 77");
@@ -157,25 +158,35 @@ static void test_options(void)
     } while (0)
     REFUSES_OPTION(struct_size, 3, MMOPT_CODE_INVALID_ARGUMENT, "struct_size");
     REFUSES_OPTION(tf32, 2, MMOPT_CODE_INVALID_ARGUMENT, "tf32");
-    REFUSES_OPTION(policy, 9, MMOPT_CODE_INVALID_ARGUMENT, "policy");
-    REFUSES_OPTION(rule, 9, MMOPT_CODE_INVALID_ARGUMENT, "rule");
-    REFUSES_OPTION(convergence, 9, MMOPT_CODE_INVALID_ARGUMENT, "convergence");
-    REFUSES_OPTION(schedule, 9, MMOPT_CODE_INVALID_ARGUMENT, "schedule");
+    REFUSES_OPTION(share_policy, 9, MMOPT_CODE_INVALID_ARGUMENT, "share_policy");
+    REFUSES_OPTION(share_rule, 9, MMOPT_CODE_INVALID_ARGUMENT, "share_rule");
+    REFUSES_OPTION(adaptive_lr, 9, MMOPT_CODE_INVALID_ARGUMENT, "adaptive_lr");
+    REFUSES_OPTION(lr_schedule, 9, MMOPT_CODE_INVALID_ARGUMENT, "lr_schedule");
     REFUSES_OPTION(device, 9, MMOPT_CODE_INVALID_ARGUMENT, "device");
-    REFUSES_OPTION(skip_non_finite, 2, MMOPT_CODE_INVALID_ARGUMENT, "skip_non_finite");
+    REFUSES_OPTION(non_finite, 3, MMOPT_CODE_INVALID_ARGUMENT, "non_finite");
     REFUSES_OPTION(learning_rate, -1, MMOPT_CODE_INVALID_ARGUMENT, "learning_rate");
     REFUSES_OPTION(learning_rate, NAN, MMOPT_CODE_INVALID_ARGUMENT, "learning_rate");
     REFUSES_OPTION(beta1, 1, MMOPT_CODE_INVALID_ARGUMENT, "beta1");
     REFUSES_OPTION(beta2, -0.5, MMOPT_CODE_INVALID_ARGUMENT, "beta2");
     REFUSES_OPTION(eps, -1, MMOPT_CODE_INVALID_ARGUMENT, "eps");
     REFUSES_OPTION(weight_decay, -1, MMOPT_CODE_INVALID_ARGUMENT, "weight_decay");
-    REFUSES_OPTION(max_grad_norm, -1, MMOPT_CODE_INVALID_ARGUMENT, "clip");
-    REFUSES_OPTION(share_alpha, 2, MMOPT_CODE_INVALID_ARGUMENT, "alpha");
-    REFUSES_OPTION(sync_beta, 2, MMOPT_CODE_INVALID_ARGUMENT, "beta");
-    REFUSES_OPTION(accumulation, 0, MMOPT_CODE_INVALID_ARGUMENT, "accumulation");
-    REFUSES_OPTION(n_threads, 5000, MMOPT_CODE_INVALID_ARGUMENT, "threads");
-    REFUSES_OPTION(optimizer_json, "[", MMOPT_CODE_INVALID_ARGUMENT, "optimizer_json");
-    REFUSES_OPTION(optimizer_json, "{\"x\": 1}", MMOPT_CODE_INVALID_ARGUMENT, "no option 'x'");
+    REFUSES_OPTION(max_grad_norm, -1, MMOPT_CODE_INVALID_ARGUMENT, "max_grad_norm");
+    REFUSES_OPTION(share_alpha, 2, MMOPT_CODE_INVALID_ARGUMENT, "share_alpha");
+    REFUSES_OPTION(sync_beta, 2, MMOPT_CODE_INVALID_ARGUMENT, "sync_beta");
+    REFUSES_OPTION(gradient_accumulation_steps, 0, MMOPT_CODE_INVALID_ARGUMENT,
+                   "gradient_accumulation_steps");
+    REFUSES_OPTION(n_threads, 5000, MMOPT_CODE_INVALID_ARGUMENT, "n_threads");
+    REFUSES_OPTION(min_lr_ratio, 2, MMOPT_CODE_INVALID_ARGUMENT, "min_lr_ratio");
+    REFUSES_OPTION(lr_schedule, MMOPT_LR_SCHEDULE_COSINE, MMOPT_CODE_INVALID_ARGUMENT,
+                   "total_steps");
+    REFUSES_OPTION(share_policy, MMOPT_SHARE_POLICY_CUSTOM, MMOPT_CODE_INVALID_ARGUMENT,
+                   "share_groups");
+    REFUSES_OPTION(share_rule, MMOPT_SHARE_RULE_INFLUENCE, MMOPT_CODE_INVALID_ARGUMENT,
+                   "share_influence");
+    REFUSES_OPTION(options_json, "[", MMOPT_CODE_INVALID_ARGUMENT, "options_json: not JSON");
+    REFUSES_OPTION(options_json, "{\"x\": 1}", MMOPT_CODE_INVALID_ARGUMENT, "unknown key 'x'");
+    REFUSES_OPTION(options_json, "{\"param_groups\": [{\"patern\": \"*bias\"}]}",
+                   MMOPT_CODE_INVALID_ARGUMENT, "param_groups[0]; the nearest known one is");
 
     OK(mmopt_model_from_directory("lost", "/nonexistent", &lost));
     twice[1] = lost;
@@ -188,6 +199,65 @@ static void test_options(void)
     mmopt_model_free(lost);
     CHECK(trainer == NULL);
     mmopt_model_free(model);
+}
+
+/* Options that act on reported scores, and those whose result is read. */
+static void test_feedback(void)
+{
+    mmopt_trainer_options options;
+    mmopt_trainer *trainer = NULL;
+    mmopt_rates before, after;
+    const double scores[2] = {0.9, 0.5}, wrong[2] = {0.5, NAN};
+    mmopt_tensor tensor;
+    uint32_t trainable = 9;
+    size_t n_changed = 0;
+    char *json = NULL;
+
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    trainer = make_trainer(&options);
+    FAILS(mmopt_trainer_metrics_json(trainer, &json), MMOPT_CODE_STATE, "metrics_every is 0");
+    mmopt_trainer_free(trainer);
+
+    options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;
+    options.options_json = "{\"weighting\": \"validation\", \"metrics_every\": 1, "
+                           "\"plateau\": {\"factor\": 0.5, \"patience\": 0}}";
+    trainer = make_trainer(&options);
+    FAILS(mmopt_trainer_metrics_json(trainer, &json), MMOPT_CODE_STATE, "no step");
+    FAILS(mmopt_trainer_report_validation(trainer, scores, 1), MMOPT_CODE_INVALID_ARGUMENT,
+          "1 validation scores");
+    FAILS(mmopt_trainer_report_validation(trainer, wrong, 2), MMOPT_CODE_INVALID_ARGUMENT,
+          "finite");
+    REFUSES_NULL(mmopt_trainer_report_validation(trainer, NULL, 2));
+    REFUSES_NULL(mmopt_trainer_report_validation(NULL, scores, 2));
+    OK(mmopt_trainer_rates(trainer, 0, &before));
+    OK(mmopt_trainer_report_validation(trainer, scores, 2));
+    OK(mmopt_trainer_report_validation(trainer, scores, 2));
+    for (int i = 0; i < 2; i++) {
+        mmopt_batch *batch = next_batch();
+        OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+        OK(mmopt_trainer_step(trainer, NULL));
+        mmopt_batch_free(batch);
+    }
+    OK(mmopt_trainer_rates(trainer, 0, &after));
+    CHECK(before.weight == 0.5 && after.weight > 0.55);
+    CHECK(before.schedule == 1 && after.schedule == 0.5);
+    OK(mmopt_trainer_metrics_json(trainer, &json));
+    CHECK(strstr(json, "\"step\":2") != NULL && strstr(json, "\"models\":[\"bert\",\"gpt2\"]") != NULL);
+    CHECK(strstr(json, "\"groups\":[{\"cosine\":[[1.0,") != NULL);
+    mmopt_string_free(json);
+    REFUSES_NULL(mmopt_trainer_metrics_json(trainer, NULL));
+    REFUSES_NULL(mmopt_trainer_metrics_json(NULL, &json));
+
+    /* What a call froze is what the parameter tells. */
+    OK(mmopt_trainer_parameter(trainer, 0, 0, &tensor, &trainable));
+    CHECK(trainable == 1);
+    OK(mmopt_trainer_set_trainable(trainer, "bert", tensor.name, 0, &n_changed));
+    OK(mmopt_trainer_parameter(trainer, 0, 0, &tensor, &trainable));
+    CHECK(n_changed == 1 && trainable == 0);
+    OK(mmopt_trainer_set_trainable(trainer, "bert", tensor.name, 1, NULL));
+    OK(mmopt_trainer_parameter(trainer, 0, 0, &tensor, &trainable));
+    CHECK(trainable == 1);
+    mmopt_trainer_free(trainer);
 }
 
 static void test_loop(mmopt_trainer *trainer)
@@ -425,6 +495,7 @@ int main(int argc, char **argv)
     test_nulls();
     test_models();
     test_options();
+    test_feedback();
     mmopt_trainer *trainer = make_trainer(NULL);
     test_loop(trainer);
     test_evaluation(trainer);

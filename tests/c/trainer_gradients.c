@@ -137,7 +137,7 @@ static void test_accumulation(void)
     mmopt_trainer_options options;
     int n_calls = 0;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
-    options.accumulation = 2;
+    options.gradient_accumulation_steps = 2;
     mmopt_trainer *trainer = make_trainer(&options);
     OK(mmopt_trainer_set_gradient_callback(trainer, on_sum, &n_calls));
     pass(trainer);

@@ -254,6 +254,24 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
 }
 
+TEST_F(Joint, ScoresActAndMetricsAreRead) {
+    auto options = mmopt::trainer_options();
+    options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;
+    options.options_json = R"({"weighting": "validation", "metrics_every": 1,
+                               "plateau": {"factor": 0.5, "patience": 0}})";
+    mmopt::trainer joint(models, options);
+    EXPECT_EQ(code_of([&] { (void)joint.metrics_json(); }), MMOPT_CODE_STATE);
+    const std::vector<double> scores{0.9, 0.5}, one{0.5};
+    EXPECT_EQ(code_of([&] { joint.report_validation(one); }), MMOPT_CODE_INVALID_ARGUMENT);
+    joint.report_validation(scores);
+    joint.report_validation(scores);
+    joint.forward_backward(batch());
+    joint.step();
+    EXPECT_GT(joint.rates(0).weight, 0.55);
+    EXPECT_EQ(joint.rates(0).schedule, 0.5);
+    EXPECT_NE(joint.metrics_json().find("\"step\":1"), std::string::npos);
+}
+
 TEST_F(Joint, ModelsAndParametersAreRanges) {
     auto joint = trainer();
     const auto batch = this->batch();
@@ -615,6 +633,21 @@ TEST(GradientMode, LearnsAndGoesOn) {
     EXPECT_EQ(host.train(optimizer, 5), copy.train(again, 5));
     EXPECT_EQ(host.weights[1], copy.weights[1]);
     EXPECT_EQ(code_of([&] { again.resume("/none"); }), MMOPT_CODE_NOT_FOUND);
+}
+
+TEST(GradientMode, ScoresActAndMetricsAreRead) {
+    auto options = mmopt::trainer_options();
+    Host host;
+    options.options_json = R"({"max_loss_increase": 0.1})";
+    EXPECT_EQ(code_of([&] { mmopt::optimizer refused(host.describe(), options); }),
+              MMOPT_CODE_UNSUPPORTED);
+    options.options_json = R"({"weighting": "validation", "metrics_every": 1})";
+    mmopt::optimizer optimizer(host.describe(), options);
+    EXPECT_EQ(code_of([&] { (void)optimizer.metrics_json(); }), MMOPT_CODE_STATE);
+    optimizer.report_validation(std::vector<double>{0.9, 0.5});
+    host.train(optimizer, 1);
+    EXPECT_GT(optimizer.rates(0).weight, 0.55);
+    EXPECT_NE(optimizer.metrics_json().find("\"step\":1"), std::string::npos);
 }
 
 TEST(GradientMode, SettersAndRefusals) {

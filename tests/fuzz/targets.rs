@@ -180,7 +180,7 @@ pub fn optimizer() -> Result<Optimizer> {
         let param = |name: &str, shape: &[usize]| ParamSpec::new(name, shape);
         ModelSpec::new(name, vec![param("w.weight", &[2, 3]), param("w.bias", &[3])])
     });
-    let options = Options { threads: 1, ..Options::default() };
+    let options = Options { n_threads: 1, ..Options::default() };
     let mut optimizer = Optimizer::new(options, models.to_vec())?;
     (0..2).try_for_each(|model| optimizer.bind_owned(model, DType::F32))?;
     Ok(optimizer)

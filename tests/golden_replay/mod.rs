@@ -2,8 +2,8 @@
 //! multiplier. tests/data/golden/README.md says what the files hold.
 
 use mmopt::optim::{
-    Clip, Convergence, Decay, ModelSpec, Moment, Multiplier, Optimizer, Options, ParamSpec, Rule,
-    Schedule, paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale, trend,
+    AdaptiveLr, LrSchedule, ModelSpec, Moment, Optimizer, Options, ParamSpec, PublishedMultiplier,
+    ShareRule, paper_class, paper_multiplier, paper_rate, paper_rate_factor, paper_scale, trend,
 };
 use mmopt::tensor::DType;
 use safetensors::SafeTensors;
@@ -104,26 +104,27 @@ fn options(json: &Value) -> Options {
         amsgrad: o["amsgrad"].as_bool().expect("amsgrad"),
         share_every: every,
         sync_every: if o["sync_every_step"].as_bool().expect("sync") { 10 } else { 0 },
-        accumulation: u(&o["gradient_accumulation_steps"]) as u32,
-        clip: o["clip_grad_norm"].as_f64().map_or(Clip::None, Clip::Norm),
-        multiplier: Some(Multiplier {
-            warmup: u(&o["warmup_steps"]),
+        gradient_accumulation_steps: u(&o["gradient_accumulation_steps"]) as u32,
+        max_grad_norm: o["clip_grad_norm"].as_f64().unwrap_or(0.0),
+        published_multiplier: Some(PublishedMultiplier {
+            warmup_steps: u(&o["warmup_steps"]),
             cosine: o["use_cosine_schedule"].as_bool().expect("cosine"),
         }),
-        convergence: Convergence::None,
-        threads: 2,
+        adaptive_lr: AdaptiveLr::None,
+        n_threads: 2,
         ..Options::paper()
     };
-    assert_eq!(options.rule, Rule::Sum);
+    assert_eq!(options.share_rule, ShareRule::Sum);
     if let Value::Object(s) = &json["scheduler"] {
-        options.schedule = Schedule {
-            warmup: u(&s["warmup_steps"]),
-            decay: Decay::Published { total: u(&s["total_steps"]), floor: f(&s["min_lr_ratio"]) },
-        };
+        options.lr_schedule = LrSchedule::Published;
+        options.warmup_steps = u(&s["warmup_steps"]);
+        options.total_steps = u(&s["total_steps"]);
+        options.min_lr_ratio = f(&s["min_lr_ratio"]);
     }
     if let Value::Object(c) = &json["convergence_update"] {
-        options.convergence =
-            Convergence::Published { every: u(&c["every"]), window: u(&c["window"]) as usize };
+        options.adaptive_lr = AdaptiveLr::Published;
+        options.adaptive_lr_every = u(&c["every"]);
+        options.adaptive_lr_window = u(&c["window"]) as usize;
     }
     options
 }
@@ -190,7 +191,7 @@ fn check_classes(json: &Value, worst: &mut Worst) {
 fn check_multipliers(json: &Value, worst: &mut Worst) {
     for row in json["rows"].as_array().expect("rows") {
         let u = |i: usize| row[i].as_u64().expect("integer");
-        let m = Multiplier { warmup: u(1), cosine: row[2].as_bool().expect("flag") };
+        let m = PublishedMultiplier { warmup_steps: u(1), cosine: row[2].as_bool().expect("flag") };
         let got = paper_multiplier(&m, u(0), u(3) as u32);
         worst.note("multiplier", excess(got, row[4].as_f64().expect("number"), 1e-12, 1e-14));
     }
@@ -243,7 +244,7 @@ pub fn replay(json_path: &Path) -> Worst {
             o.values_mut(m, p).expect("values").copy_from_slice(&start);
         }
     }
-    let accumulation = o.options().accumulation as usize;
+    let accumulation = o.options().gradient_accumulation_steps as usize;
     let steps = r.json["steps"].as_array().expect("steps");
     for (t, step) in steps.iter().enumerate() {
         for micro in t * accumulation..(t + 1) * accumulation {
@@ -300,7 +301,7 @@ fn compare(
             worst.note("convergence", excess(ours, rate, 1e-12, 1e-15));
         }
         let norm = step["grad_norm_before_clip"][name].as_f64();
-        if let (Some(norm), Clip::Norm(_)) = (norm, o.options().clip) {
+        if let Some(norm) = norm.filter(|_| o.options().max_grad_norm > 0.0) {
             worst.note("norm", excess(o.grad_norm(m).expect("norm"), norm, 2e-6, 1e-9));
         }
         for (p, param) in params.iter().enumerate() {

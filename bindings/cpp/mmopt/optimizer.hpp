@@ -186,6 +186,15 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     void set_learning_rate(double rate) {
         detail::check(mmopt_optimizer_set_learning_rate(get(), rate));
     }
+    /// As those of trainer.
+    void report_validation(span<const double> scores) {
+        detail::check(mmopt_optimizer_report_validation(get(), scores.data(), scores.size()));
+    }
+    [[nodiscard]] std::string metrics_json() const {
+        char *json = nullptr;
+        detail::check(mmopt_optimizer_metrics_json(get(), &json));
+        return detail::take(json);
+    }
     void set_model_weight(std::size_t model, double weight) {
         detail::check(mmopt_optimizer_set_model_weight(get(), model, weight));
     }

@@ -214,6 +214,18 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return rates;
     }
     void set_learning_rate(double rate) { done(mmopt_trainer_set_learning_rate(get(), rate)); }
+    /// One validation score per model, higher is better, for the options lr_schedule plateau and
+    /// weighting validation.
+    void report_validation(span<const double> scores) {
+        done(mmopt_trainer_report_validation(get(), scores.data(), scores.size()));
+    }
+    /// Agreement of gradients and distances of parameters, as of the last step that the option
+    /// metrics_every named.
+    [[nodiscard]] std::string metrics_json() const {
+        char *json = nullptr;
+        done(mmopt_trainer_metrics_json(get(), &json));
+        return detail::take(json);
+    }
     void set_model_weight(std::size_t model, double weight) {
         done(mmopt_trainer_set_model_weight(get(), model, weight));
     }

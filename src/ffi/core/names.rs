@@ -15,37 +15,31 @@ use crate::train::Trainer;
 pub(crate) struct Names {
     names: Vec<CString>,
     shapes: Vec<Vec<i64>>,
-    trainable: Vec<bool>,
     /// Where the parameter of each name stands.
     positions: HashMap<String, usize>,
 }
 
 impl Names {
     pub fn of_trainer(trainer: &Trainer, model: usize) -> Result<Self> {
-        Self::of(trainer.parameters(model)?.map(|p| (p.name, p.shape, p.trainable)))
+        Self::of(trainer.parameters(model)?.map(|p| (p.name, p.shape)))
     }
 
     pub fn of_host(model: &ModelSpec) -> Result<Self> {
-        Self::of(model.params.iter().map(|p| (&*p.name, &*p.shape, p.trainable)))
+        Self::of(model.params.iter().map(|p| (&*p.name, &*p.shape)))
     }
 
-    fn of<'a>(parameters: impl Iterator<Item = (&'a str, &'a [usize], bool)>) -> Result<Self> {
+    fn of<'a>(parameters: impl Iterator<Item = (&'a str, &'a [usize])>) -> Result<Self> {
         let mut all = Self::default();
-        for (name, shape, trainable) in parameters {
+        for (name, shape) in parameters {
             all.positions.insert(name.to_owned(), all.names.len());
             all.names.push(c_string(name, "a parameter's name")?);
             all.shapes.push(shape.iter().map(|&d| d as i64).collect());
-            all.trainable.push(trainable);
         }
         Ok(all)
     }
 
     pub fn len(&self) -> usize {
         self.names.len()
-    }
-
-    pub fn is_trainable(&self, parameter: usize) -> bool {
-        self.trainable[parameter]
     }
 
     /// A parameter's name and dimensions.

@@ -43,7 +43,8 @@ pub struct OptimizerValue {
 ///
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
-/// element, or an element type that cannot be trained.
+/// element, an element type that cannot be trained, and options that only a trainer has
+/// (max_loss_increase, mutual).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -61,6 +62,7 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
     // optimizer is freed, as the header asks.
     guard(|| unsafe {
         let options = self::options(options)?.checked()?;
+        needs_no_models(&options.optimizer)?;
         let models = slice(models, n_models, "models")?;
         if models.is_empty() {
             return Err(Error::invalid("models: at least one is needed"));
@@ -86,6 +88,21 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         }));
         Ok(())
     })
+}
+
+/// Refuses what only a trainer carries out, for it runs the models.
+fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
+    let given = [
+        ("max_loss_increase", options.max_loss_increase.is_some()),
+        ("mutual", options.mutual.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Error::unsupported(format!(
+            "{name} needs the models' losses and predictions, which gradient mode has not: use a \
+             trainer, or leave it out"
+        ))),
+        None => Ok(()),
+    }
 }
 
 impl OptimizerValue {

@@ -6,7 +6,7 @@ use crate::error::{Context, Error, Result};
 use crate::ffi::core::args::{choice, flag, optional_text, reserved, slice, text};
 use crate::ffi::core::structs::{Options, init, options};
 use crate::ffi::core::tensor::{DTYPES, mmopt_dtype};
-use crate::optim::{ModelSpec, ParamSpec, StridedBuffer, StridedBuffers};
+use crate::optim::{ModelSpec, ParamSpec, RoleOverride, StridedBuffer, StridedBuffers};
 use crate::tensor::{DType, element_count};
 
 /// Element type and strides of a parameter that is not dense, row-major f32. Strides are in
@@ -79,7 +79,7 @@ pub struct mmopt_parameter {
     pub trainable: u32,
     /// NULL: the role follows from the name. Else a JSON object that overrides it: role (for
     /// example "attention_query", or null to keep it out of every group), part ("weight" or
-    /// "bias"), block, layout ("out_in" or "in_out").
+    /// "bias"), block, layout ("out_in" or "in_out"); docs/options.md lists all.
     pub role_json: *const c_char,
     /// NULL: values are f32, and both values and gradient dense and row-major.
     pub layout: *const mmopt_parameter_layout,
@@ -139,10 +139,7 @@ unsafe fn param_spec(p: &mmopt_parameter) -> Result<(ParamSpec, StridedBuffers)>
         if p.data.is_null() && n > 0 {
             return Err(Error::invalid("data is NULL"));
         }
-        let role = role
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|e| Error::invalid(format!("role_json: {e}")).with_source(e))?;
+        let role = role.map(RoleOverride::from_json).transpose().context(|| "role_json")?;
         reserved(p.reserved == [0], "reserved")?;
         let trainable = flag(p.trainable, "trainable")?;
         let grad_dtype = choice(p.gradient_dtype, "gradient_dtype", &DTYPES)?;

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::create::mmopt_optimizer;
-use crate::ffi::core::args::{output, owned_text};
+use crate::ffi::core::args::{output, owned_text, slice};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, guard_or, shared};
 use crate::ffi::trainer::state::{mmopt_rates, rates};
@@ -112,6 +112,49 @@ pub unsafe extern "C" fn mmopt_optimizer_plan_json(
         let optimizer = shared(optimizer)?;
         let json = output(json, "json")?;
         json.set(owned_text(&optimizer.optimizer.plan().to_json().to_string(), "the plan")?);
+        Ok(())
+    })
+}
+
+/// As mmopt_trainer_report_validation, in gradient mode.
+///
+/// Errors: those of mmopt_trainer_report_validation.
+///
+/// @param[in,out] optimizer exclusive access.
+/// @param[in] scores n_scores scores, one per model.
+/// @param n_scores the number of models.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_report_validation(
+    optimizer: *mut mmopt_optimizer,
+    scores: *const f64,
+    n_scores: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut optimizer = exclusive(optimizer)?;
+        optimizer.optimizer.report_validation(slice(scores, n_scores, "scores")?)
+    })
+}
+
+/// As mmopt_trainer_metrics_json, in gradient mode.
+///
+/// Errors: those of mmopt_trainer_metrics_json.
+///
+/// @param[in] optimizer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_metrics_json(
+    optimizer: *const mmopt_optimizer,
+    json: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let optimizer = shared(optimizer)?;
+        let json = output(json, "json")?;
+        let metrics = optimizer.optimizer.metrics_json()?;
+        json.set(owned_text(&metrics.to_string(), "the metrics")?);
         Ok(())
     })
 }

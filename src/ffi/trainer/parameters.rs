@@ -58,7 +58,8 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_index(
 }
 
 /// A view of a parameter's value. It points into the trainer's memory and is valid until the
-/// trainer is freed; the elements change with each step.
+/// trainer is freed; the elements change with each step. trainable is as of param_groups and the
+/// last mmopt_trainer_set_trainable.
 ///
 /// Errors: INVALID_ARGUMENT when model or parameter is out of range.
 ///
@@ -83,8 +84,9 @@ pub unsafe extern "C" fn mmopt_trainer_parameter(
             (output(tensor, "tensor")?, optional_output(trainable, "trainable")?);
         let names = trainer.names_of(model)?;
         let value = trainer.trainer.parameter(model, names.name(parameter)?)?;
+        let spec = trainer.trainer.optimizer().param_spec(model, parameter)?;
         tensor.set(names.view(parameter, value));
-        trainable.set(u32::from(names.is_trainable(parameter)));
+        trainable.set(u32::from(spec.trainable));
         Ok(())
     })
 }

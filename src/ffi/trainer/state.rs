@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::create::mmopt_trainer;
 use crate::error::Result;
-use crate::ffi::core::args::{output, owned_text};
+use crate::ffi::core::args::{output, owned_text, slice};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, guard_or, shared};
 use crate::optim::{Optimizer, Rates};
@@ -159,4 +159,56 @@ pub unsafe extern "C" fn mmopt_trainer_set_model_weight(
 ) -> *mut mmopt_error {
     // SAFETY: a trainer of the caller, by the header's contract.
     guard(|| unsafe { exclusive(trainer)?.trainer.optimizer_mut().set_model_weight(model, weight) })
+}
+
+/// Reports one validation score per model, in the order they were given; higher is better, and all
+/// are on one scale: accuracies, or losses times -1. The options lr_schedule plateau, which sees
+/// their mean, and weighting validation, with which better models come to weigh more, act on it
+/// from the next step on; without either nothing changes.
+///
+/// Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
+/// finite; nothing changes then.
+///
+/// @param[in,out] trainer exclusive access.
+/// @param[in] scores n_scores scores, one per model.
+/// @param n_scores the number of models.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_report_validation(
+    trainer: *mut mmopt_trainer,
+    scores: *const f64,
+    n_scores: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        trainer.trainer.optimizer_mut().report_validation(slice(scores, n_scores, "scores")?)
+    })
+}
+
+/// How much the models' gradients agree and how far their parameters are apart, as of the last step
+/// that the option metrics_every named, as one JSON object: step; models, the names in the plan's
+/// order; cosine and distance, a row of numbers for each model; groups, each with name, members
+/// (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
+/// before clipping and sharing; distances are root mean squares between models and L2 norms between
+/// members. A number that is not finite is null.
+///
+/// Errors: STATE when metrics_every is 0, and before the first such step.
+///
+/// @param[in] trainer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_metrics_json(
+    trainer: *const mmopt_trainer,
+    json: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let json = output(json, "json")?;
+        let metrics = trainer.trainer.optimizer().metrics_json()?;
+        json.set(owned_text(&metrics.to_string(), "the metrics")?);
+        Ok(())
+    })
 }

@@ -12,4 +12,4 @@ mod opset;
 pub use empty::fold_empty;
 pub use lower::{is_lowered, lower, lower_sequences, lowered_operators};
 pub use old_runtimes::{ends_in_padding, needs_shape, rewrite_for_old_runtimes};
-pub use opset::{OLDEST_OPSET, raise_opset};
+pub use opset::raise_opset;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::onnx::Graph;
 
 /// The oldest opset that is read; operators of older models have other semantics.
-pub const OLDEST_OPSET: i64 = 13;
+const OLDEST_OPSET: i64 = 13;
 
 /// The opset that gradient rules rely on (ScatterElements with addition came with 16,
 /// LayerNormalization with 17).

@@ -1,6 +1,6 @@
 //! A step's coefficients: computed in f64 once per step and parameter, rounded once.
 
-use crate::optim::options::{EpsForm, Method, Options};
+use crate::optim::options::{EpsPlacement, Method, Options};
 
 /// Which formula; the part of the coefficients that is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub(in crate::optim) fn coefficients(
         rest1: (1.0 - b1) as f32,
         beta2: b2 as f32,
         rest2: (1.0 - b2) as f32,
-        step: match o.eps_form {
-            EpsForm::Corrected => (rate / fix1) as f32,
-            EpsForm::Raw => (rate * root / fix1) as f32,
+        step: match o.eps_placement {
+            EpsPlacement::AfterBiasCorrection => (rate / fix1) as f32,
+            EpsPlacement::BeforeBiasCorrection => (rate * root / fix1) as f32,
         },
         decay: (rate * weight_decay) as f32,
-        root: match o.eps_form {
-            EpsForm::Corrected => (1.0 / root) as f32,
-            EpsForm::Raw => 1.0,
+        root: match o.eps_placement {
+            EpsPlacement::AfterBiasCorrection => (1.0 / root) as f32,
+            EpsPlacement::BeforeBiasCorrection => 1.0,
         },
         eps: o.eps as f32,
     };

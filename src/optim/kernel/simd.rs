@@ -2,30 +2,30 @@
 //! each.
 
 use crate::error::{Error, Result};
-use crate::optim::options::Isa;
+use crate::optim::options::InstructionSet;
 
 /// A kernel build that the running processor has; only [`Build::choose`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Build(Isa);
+pub(crate) struct Build(InstructionSet);
 
 impl Build {
     /// The build asked for, or the widest there is; an error when the processor lacks it.
-    pub fn choose(isa: Isa) -> Result<Self> {
+    pub fn choose(isa: InstructionSet) -> Result<Self> {
         let (avx2, avx512) = detect();
         match isa {
-            Isa::Auto if avx512 => Ok(Self(Isa::Avx512)),
-            Isa::Auto if avx2 => Ok(Self(Isa::Avx2)),
-            Isa::Auto | Isa::Portable => Ok(Self(Isa::Portable)),
-            Isa::Avx2 if avx2 => Ok(Self(isa)),
-            Isa::Avx512 if avx512 => Ok(Self(isa)),
-            Isa::Avx2 | Isa::Avx512 => Err(Error::unsupported(format!(
+            InstructionSet::Auto if avx512 => Ok(Self(InstructionSet::Avx512)),
+            InstructionSet::Auto if avx2 => Ok(Self(InstructionSet::Avx2)),
+            InstructionSet::Auto | InstructionSet::Portable => Ok(Self(InstructionSet::Portable)),
+            InstructionSet::Avx2 if avx2 => Ok(Self(isa)),
+            InstructionSet::Avx512 if avx512 => Ok(Self(isa)),
+            InstructionSet::Avx2 | InstructionSet::Avx512 => Err(Error::unsupported(format!(
                 "option 'isa': this processor has no {isa:?}; use auto or portable"
             ))),
         }
     }
 
     /// Which instruction set it is.
-    pub fn isa(self) -> Isa {
+    pub fn isa(self) -> InstructionSet {
         self.0
     }
 }
@@ -62,9 +62,9 @@ macro_rules! multiversion {
                 fn avx512($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
                 match build.isa() {
                     // SAFETY: a `Build` of this kind exists only where the processor has it.
-                    $crate::optim::options::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::optim::options::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::optim::options::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::optim::options::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
                     _ => {}
                 }
             }
@@ -79,7 +79,7 @@ macro_rules! multiversion {
             {
                 #[target_feature(enable = "avx2")]
                 fn avx2($($arg: $ty),*) { $body($($arg),*) }
-                if build.isa() != $crate::optim::options::Isa::Portable {
+                if build.isa() != $crate::optim::options::InstructionSet::Portable {
                     // SAFETY: every other `Build` exists only where the processor has AVX2.
                     return unsafe { avx2($($arg),*) };
                 }
@@ -93,7 +93,7 @@ pub(crate) use multiversion;
 
 #[cfg(test)]
 pub(crate) fn builds_here() -> Vec<Build> {
-    [Isa::Portable, Isa::Avx2, Isa::Avx512]
+    [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512]
         .into_iter()
         .filter_map(|i| Build::choose(i).ok())
         .collect()

@@ -3,7 +3,7 @@
 
 use crate::optim::kernel::simd::Build;
 #[cfg(target_arch = "x86_64")]
-use crate::optim::options::Isa;
+use crate::optim::options::InstructionSet;
 
 /// Rows and columns of a block.
 const B: usize = 8;
@@ -125,7 +125,7 @@ pub(crate) fn transpose(
     }
     let (from, to) = (&from[..(rows - 1) * ld + cols], &mut to[..(cols - 1) * to_ld + rows]);
     #[cfg(target_arch = "x86_64")]
-    if build.isa() != Isa::Portable {
+    if build.isa() != InstructionSet::Portable {
         // SAFETY: every other build has AVX2; the slices were just cut to the rectangles.
         unsafe { avx2(from.as_ptr(), rectangle, to.as_mut_ptr(), to_ld) };
         return edges(from, rectangle, to, to_ld);

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::optim::memory::strided::StridedArray;
-use crate::optim::options::{Method, MomentType, Options, ParamGroup, Policy};
+use crate::optim::options::{Method, MomentDtype, Options, ParamGroup, SharePolicy};
 use crate::optim::plan::classify::classify;
 use crate::optim::plan::pattern::matches;
 use crate::optim::plan::spec::{ModelSpec, ParamSpec, is_trainable};
@@ -66,7 +66,7 @@ impl ParamState {
             dense_gradient: None,
         };
         let hits = |g: &&ParamGroup| matches(&g.pattern, &p.name) && matches(&g.model, &spec.name);
-        for group in options.groups.iter().filter(hits) {
+        for group in options.param_groups.iter().filter(hits) {
             state.trainable = group.trainable.unwrap_or(state.trainable);
             state.lr_scale = group.lr_scale.unwrap_or(state.lr_scale);
             state.weight_decay = group.weight_decay.unwrap_or(state.weight_decay);
@@ -114,7 +114,7 @@ impl ParamState {
             self.v = zeros(adam)?;
             self.x = zeros(options.amsgrad && adam && !self.muon)?;
         }
-        let changes = self.trainable || options.policy == Policy::Paper;
+        let changes = self.trainable || options.share_policy == SharePolicy::Paper;
         if self.needs_dense_value() && changes && self.dense_value.is_none() {
             // Zero is the master of +0 and of nothing else: the first gathering reads the host's.
             self.dense_value = Some(Tensor::zeros(DType::F32, shape)?);
@@ -158,9 +158,9 @@ pub(in crate::optim) fn not_trainable(model: &str, param: &str, dtype: DType) ->
 
 /// The element type of moments.
 pub(in crate::optim) fn moment_dtype(options: &Options) -> DType {
-    match options.moments {
-        MomentType::F32 => DType::F32,
-        MomentType::BF16 => DType::BF16,
+    match options.moment_dtype {
+        MomentDtype::F32 => DType::F32,
+        MomentDtype::BF16 => DType::BF16,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::optim::memory::host_buffers::{StridedBuffers, check_gradient, check_v
 use crate::optim::memory::owned::OwnedTensors;
 use crate::optim::memory::param::ParamState;
 use crate::optim::memory::strided::{MemoryUse, StridedArray, check_overlap};
-use crate::optim::options::{Options, Policy};
+use crate::optim::options::{Options, SharePolicy};
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::pool::Pool;
 use crate::optim::sweep::buffers::ParamBuffers;
@@ -110,7 +110,7 @@ impl Params {
         options: &Options,
         spec_of: impl Fn(&ParamState) -> &'a ModelSpec,
     ) -> Result<()> {
-        let paper = options.policy == Policy::Paper;
+        let paper = options.share_policy == SharePolicy::Paper;
         let uses = self.states.iter().flat_map(|p| {
             let spec = spec_of(p);
             let name =

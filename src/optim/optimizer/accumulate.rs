@@ -20,7 +20,7 @@ impl Optimizer {
         }
         self.models.states[model].micro_batches = next;
         self.note_loss(model, loss);
-        if self.options.accumulation > 1 {
+        if self.options.gradient_accumulation_steps > 1 {
             self.params.gather_gradients(&mut self.executor.pool, Some(model))?;
             self.add_gradients(model)?;
         }
@@ -38,7 +38,7 @@ impl Optimizer {
 
     fn note_loss(&mut self, model: usize, loss: f64) {
         if loss.is_finite() {
-            self.rates.adaptive.log(self.options.convergence, model, loss);
+            self.rates.adaptive.log(&self.options, model, loss);
         } else {
             self.models.states[model].non_finite_loss = true;
         }

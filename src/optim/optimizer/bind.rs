@@ -145,7 +145,7 @@ impl Optimizer {
             trainable: Some(trainable),
             ..ParamGroup::default()
         };
-        self.options.groups.push(group);
+        self.options.param_groups.push(group);
         self.params.list_copies();
         self.replan()?;
         Ok(changed.len())

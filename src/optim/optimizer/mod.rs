@@ -11,11 +11,11 @@ pub(in crate::optim) mod saved_state;
 pub(in crate::optim) mod step;
 pub(in crate::optim) mod sync;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::optim::memory::params::Params;
 use crate::optim::optimizer::callback::Callbacks;
 use crate::optim::optimizer::models::Models;
-use crate::optim::options::{Isa, Options};
+use crate::optim::options::{InstructionSet, Options};
 use crate::optim::plan::Plan;
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::rates::state::RateState;
@@ -50,7 +50,7 @@ pub struct StepReport {
     pub shared: bool,
     /// Whether parameters were synchronised.
     pub synced: bool,
-    /// Whether a synchronisation is due that waits for `propose_sync` (option `barrier`).
+    /// Whether a synchronisation is due that waits for `propose_sync` (option `max_loss_increase`).
     pub sync_due: bool,
 }
 
@@ -118,7 +118,7 @@ impl Optimizer {
     }
 
     /// The kernel build in use.
-    pub fn isa(&self) -> Isa {
+    pub fn isa(&self) -> InstructionSet {
         self.executor.isa()
     }
 
@@ -157,6 +157,20 @@ impl Optimizer {
             Some(t) if t.dtype() == DType::F32 => Ok(Some(t.as_slice()?)),
             _ => Ok(None),
         }
+    }
+
+    /// The newest metrics as one JSON object, with the plan's names: `step`, `models`, `cosine` and
+    /// `distance` by pair of models, and `groups` (`name`, `members`, `cosine`, `distance` by pair
+    /// of members). Matrices are lists of rows; a number that is not finite is null. Fails before
+    /// the first step that was measured.
+    pub fn metrics_json(&self) -> Result<serde_json::Value> {
+        let Some(metrics) = self.metrics() else {
+            return Err(Error::state("no metrics: the option metrics_every is 0"));
+        };
+        if metrics.step == 0 {
+            return Err(Error::state("no metrics yet: no step that metrics_every names was taken"));
+        }
+        Ok(metrics.to_json(self.plan()))
     }
 
     /// The newest metrics; `None` unless `metrics_every` is set.

@@ -4,7 +4,7 @@
 //! caller's indices.
 
 use crate::error::{Error, Result};
-use crate::optim::options::{Accumulate, NonFinite, Options};
+use crate::optim::options::{GradientAccumulation, NonFinite, Options};
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::rates::factors::Rates;
 use crate::optim::rates::state::RateState;
@@ -60,7 +60,8 @@ impl ModelState {
     /// Factor of the accumulated gradient: 1 over the number of micro-batches where they are
     /// averaged.
     pub fn accumulation_factor(&self, options: &Options) -> f64 {
-        let mean = options.accumulate == Accumulate::Mean && options.accumulation > 1;
+        let mean = options.gradient_accumulation == GradientAccumulation::Mean
+            && options.gradient_accumulation_steps > 1;
         if mean { 1.0 / f64::from(self.accumulated.max(1)) } else { 1.0 }
     }
 

@@ -98,10 +98,12 @@ impl Optimizer {
         }
         let sum: f64 = self.models.states.iter().filter_map(|m| m.score).sum();
         let mean = sum / scores.len() as f64;
-        self.rates.plateau.report(&self.options.schedule.decay, mean);
-        let Weighting::Validation { temperature, limit } = self.options.weighting else {
+        self.rates.plateau.report(&self.options, mean);
+        if self.options.weighting == Weighting::Fixed {
             return Ok(());
-        };
+        }
+        let (temperature, limit) =
+            (self.options.weighting_temperature, self.options.weighting_limit);
         for m in &mut self.models.states {
             if m.base_weight > 0.0 {
                 let score = m.score.unwrap_or(mean);

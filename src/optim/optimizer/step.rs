@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::optim::kernel::coefficient::coefficients;
 use crate::optim::optimizer::callback::GradientCallback;
 use crate::optim::optimizer::{Optimizer, StepReport};
-use crate::optim::options::{Clip, MomentType, NonFinite, Policy, Rule};
+use crate::optim::options::{MomentDtype, NonFinite, SharePolicy, ShareRule};
 use crate::optim::plan::view::matrix_shape;
 use crate::optim::sweep::mixing_matrix;
 use crate::tensor::DType;
@@ -33,12 +33,12 @@ impl Optimizer {
         let step = self.step + 1;
         let micro_batches = self.begin()?;
         self.params.gather_values(&mut self.executor.pool)?;
-        if self.options.accumulation == 1 {
+        if self.options.gradient_accumulation_steps == 1 {
             self.params.gather_gradients(&mut self.executor.pool, None)?;
         }
         self.callbacks.call_gradient(step, &self.options, &self.models, &mut self.executor)?;
         let due = self.due(step);
-        let products = due.share && mixing_matrix::needs_products(&self.options.rule);
+        let products = due.share && mixing_matrix::needs_products(self.options.share_rule);
         self.inspect(products || due.metrics)?;
         self.skip_non_finite()?;
         self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
@@ -54,7 +54,7 @@ impl Optimizer {
         let weight = |model: usize| models[model].normalised_weight;
         let steps = &self.executor.param_steps;
         self.sharing.prepare(&self.options, weight, steps, [due.share, due.sync]);
-        let rounding_seed = (self.options.moments == MomentType::BF16)
+        let rounding_seed = (self.options.moment_dtype == MomentDtype::BF16)
             .then_some((step as u32).wrapping_mul(0x9e37_79b1));
         self.executor.update(&self.sharing, due.share || due.sync, rounding_seed)?;
         self.update_matrices()?;
@@ -85,9 +85,9 @@ impl Optimizer {
         let groups = !self.sharing.plan.groups().is_empty();
         let sync = groups && due(o.sync_every);
         Due {
-            share: groups && due(o.share_every) && o.rule != Rule::None,
-            sync: sync && o.barrier.is_none(),
-            proposal: sync && o.barrier.is_some(),
+            share: groups && due(o.share_every) && o.share_rule != ShareRule::None,
+            sync: sync && o.max_loss_increase.is_none(),
+            proposal: sync && o.max_loss_increase.is_some(),
             metrics: groups && due(o.metrics_every),
         }
     }
@@ -100,11 +100,11 @@ impl Optimizer {
         let models = &self.models.states;
         models.iter().try_for_each(|m| m.check_bound())?;
         let counted = models.iter().any(|m| m.accumulated > 0);
-        let summing = self.options.accumulation > 1;
+        let summing = self.options.gradient_accumulation_steps > 1;
         if summing && !counted {
             return Err(Error::state("no micro-batch since the last step; call accumulate"));
         }
-        let paper = self.options.policy == Policy::Paper;
+        let paper = self.options.share_policy == SharePolicy::Paper;
         for (i, p) in self.params.states.iter().enumerate() {
             let buffers = &mut self.executor.buffers[i];
             *buffers = self.params.buffers[i];
@@ -127,7 +127,7 @@ impl Optimizer {
 
     /// One read of the gradients, where something needs it: norms, non-finite values, products.
     fn inspect(&mut self, products: bool) -> Result<()> {
-        let clips = matches!(self.options.clip, Clip::Norm(_));
+        let clips = self.options.max_grad_norm > 0.0;
         self.executor.grad_squares.fill(0.0);
         if !products && !clips && self.options.non_finite == NonFinite::Ignore {
             return Ok(());
@@ -174,18 +174,18 @@ impl Optimizer {
     fn scale_gradients(&mut self) {
         let models = &mut self.models.states;
         for m in models.iter_mut() {
-            m.clip_factor = match self.options.clip {
-                Clip::Norm(c) => (c / (m.grad_norm + 1e-6)).min(1.0),
-                _ => 1.0,
+            m.clip_factor = match self.options.max_grad_norm {
+                0.0 => 1.0,
+                c => (c / (m.grad_norm + 1e-6)).min(1.0),
             };
         }
         for (step, p) in self.executor.param_steps.iter_mut().zip(&self.params.states) {
             let m = &models[p.model];
             let mean = m.accumulation_factor(&self.options);
             step.grad_scale = (m.clip_factor * mean) as f32;
-            step.clip_value = match self.options.clip {
-                Clip::Value(c) => (c / mean) as f32,
-                _ => f32::INFINITY,
+            step.clip_value = match self.options.max_grad_value {
+                0.0 => f32::INFINITY,
+                c => (c / mean) as f32,
             };
         }
     }

@@ -1,18 +1,23 @@
 //! Every hyper-parameter of the coordinated optimizer, with two presets.
 //!
 //! [`Options::default`] is the project's own preset; [`Options::paper`] reproduces the published
-//! implementation to rounding. The formulas stand in docs/optimizer.md under the same names.
+//! implementation to rounding. The formulas stand in docs/optimizer.md under the same names. A
+//! field and its JSON key are one: the schema made from these types (`schema`) is what JSON
+//! and structs are checked against, and what docs/options.md and docs/options.schema.json say.
 
+pub(super) mod page;
+pub(super) mod schema;
 mod validate;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The update rule of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Method {
-    /// AdamW with decoupled weight decay; `eps` added to √v̂ (Loshchilov and Hutter 2019).
+    /// AdamW with decoupled weight decay (Loshchilov and Hutter 2019).
     AdamW,
     /// Stochastic gradient descent with momentum, weight decay added to the gradient.
     Sgd,
@@ -24,31 +29,19 @@ pub enum Method {
 }
 
 /// Where `eps` enters AdamW.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum EpsForm {
-    /// Added to √(v / (1 − β₂ᵗ)): the field's form.
-    Corrected,
-    /// Added to √v, before the bias correction: the published implementation's form.
-    Raw,
-}
-
-/// What bounds the gradients before they are shared.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Clip {
-    /// Nothing.
-    None,
-    /// g ← g · min(1, c / (‖g‖₂ + 1e-6)), the norm over all trainable parameters of one model.
-    Norm(f64),
-    /// Every element clamped to [−c, c].
-    Value(f64),
+pub enum EpsPlacement {
+    /// Added to √(v / (1 − β₂ᵗ)): PyTorch's form.
+    AfterBiasCorrection,
+    /// Added to √v: the published implementation's form.
+    BeforeBiasCorrection,
 }
 
 /// How micro-batches combine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Accumulate {
+pub enum GradientAccumulation {
     /// The mean over the micro-batches that came in (a short last window is divided by its own
     /// length).
     Mean,
@@ -57,190 +50,194 @@ pub enum Accumulate {
 }
 
 /// Who shares with whom.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Policy {
+pub enum SharePolicy {
     /// Nobody.
     None,
     /// Class from the parameter's name and exact shape; members of one model mix too.
     Paper,
     /// Same role, same view shape, blocks matched by relative depth, one view per model.
     Aligned,
-    /// Groups that the host names.
-    Custom(Vec<CustomGroup>),
+    /// The groups in `share_groups`.
+    Custom,
 }
 
 /// A group of views that the host names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CustomGroup {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShareGroup {
     /// Name in the plan.
+    #[schemars(example = &"queries")]
     pub name: String,
     /// At least two views of equal logical shape; views must not overlap.
-    pub members: Vec<CustomMember>,
+    #[schemars(length(min = 2))]
+    #[schemars(example = vec![
+        ShareMember::whole("bert", "encoder.layer.0.attention.self.query.weight"),
+        ShareMember::whole("gpt2", "query.weight"),
+    ])]
+    pub members: Vec<ShareMember>,
 }
 
-/// One view in a [`CustomGroup`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CustomMember {
+/// One view in a [`ShareGroup`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShareMember {
     /// The model's name.
+    #[schemars(example = &"gpt2")]
     pub model: String,
     /// The parameter's name.
+    #[schemars(example = &"h.0.attn.c_attn.weight")]
     pub param: String,
     /// `[axis, start, length]` of a slice of the parameter seen as a matrix (first dimension
-    /// against the rest); `None` is the whole.
+    /// against the rest); null is the whole.
     #[serde(default)]
+    #[schemars(example = vec![1, 0, 768])]
     pub slice: Option<[usize; 3]>,
     /// Whether the view is the transpose.
     #[serde(default)]
+    #[schemars(example = true)]
     pub transpose: bool,
 }
 
+impl ShareMember {
+    /// The whole of a parameter.
+    pub fn whole(model: &str, param: &str) -> Self {
+        Self { model: model.into(), param: param.into(), slice: None, transpose: false }
+    }
+}
+
 /// How the gradients of a group mix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Rule {
-    /// No mixing (groups may still be synchronised).
+pub enum ShareRule {
+    /// They do not (groups may still be synchronised).
     None,
     /// gᵢ ← (1−α) gᵢ + α Σ ŵⱼ gⱼ / Σ ŵⱼ.
     Mean,
     /// gᵢ ← (1−α) gᵢ + α Σ ŵⱼ gⱼ: the published form, not divided.
     Sum,
-    /// As `Mean`, each peer weighted by max(0, cos(gᵢ, gⱼ)) and brought to gᵢ's length.
+    /// As mean, each peer weighted by max(0, cos(gᵢ, gⱼ)) and brought to gᵢ's length.
     Gated,
-    /// Components that conflict with a peer are projected out (Yu et al. 2020), then `Mean`.
+    /// Components that conflict with a peer are projected out (Yu et al. 2020), then mean.
     Project,
-    /// gᵢ ← (1 − Σⱼ Aᵢⱼ) gᵢ + Σⱼ Aᵢⱼ gⱼ with an influence matrix, by model name.
-    Influence(Vec<Influence>),
+    /// gᵢ ← (1 − Σⱼ Aᵢⱼ) gᵢ + Σⱼ Aᵢⱼ gⱼ with the matrix in `share_influence`.
+    Influence,
 }
 
-/// One entry of an influence matrix: how much `from`'s gradients move `to`'s.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One entry of an influence matrix: how much one model's gradients move another's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Influence {
     /// The model that is influenced.
+    #[schemars(example = &"gpt2")]
     pub to: String,
     /// The model that influences.
+    #[schemars(example = &"bert")]
     pub from: String,
-    /// In [0, 1]; the entries of one `to` sum to at most 1.
+    /// How much; the entries of one `to` sum to at most 1.
+    #[schemars(range(min = 0, max = 1), example = 0.3)]
     pub amount: f64,
 }
 
-/// The shape of the learning rate after warm-up, as a factor of the base rate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The learning rate after warm-up, as a factor of the base rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Decay {
+pub enum LrSchedule {
     /// 1.
     Constant,
-    /// From 1 to `floor` in a straight line until step `total`, then `floor`.
-    Linear {
-        /// Step at which the floor is reached.
-        total: u64,
-        /// Last factor, in [0, 1].
-        floor: f64,
-    },
-    /// floor + (1 − floor) · (1 + cos πx) / 2, x the finished share of the steps after warm-up.
-    Cosine {
-        /// Step at which the floor is reached.
-        total: u64,
-        /// Last factor, in [0, 1].
-        floor: f64,
-    },
-    /// floor + (1 − floor) · (1 − x)^power.
-    Polynomial {
-        /// Step at which the floor is reached.
-        total: u64,
-        /// Last factor, in [0, 1].
-        floor: f64,
-        /// Exponent, > 0.
-        power: f64,
-    },
-    /// Cosine from 1/`start_div` up to 1 at `peak`·total, then cosine down to
-    /// 1/(`start_div`·`final_div`) (Smith and Topin 2018). Warm-up steps are ignored.
-    OneCycle {
-        /// Length of the cycle in steps.
-        total: u64,
-        /// Where the peak lies, in (0, 1).
-        peak: f64,
-        /// The first factor is 1/`start_div`.
-        start_div: f64,
-        /// The last factor is the first divided by this.
-        final_div: f64,
-    },
-    /// Multiplied by `factor` after `patience` validations without an improvement by `threshold`
-    /// (relative); fed through `report_validation`.
-    Plateau {
-        /// In (0, 1).
-        factor: f64,
-        /// Validations to wait.
-        patience: u32,
-        /// Relative improvement that counts.
-        threshold: f64,
-        /// Smallest factor.
-        floor: f64,
-    },
-    /// The published scheduler: max(floor, (1 + cos πx) / 2), counted in micro-batches from 0,
-    /// rising again past `total`.
-    Published {
-        /// Micro-batches to the first minimum.
-        total: u64,
-        /// Floor, in [0, 1].
-        floor: f64,
-    },
+    /// A straight line from 1 to `min_lr_ratio` at `total_steps`.
+    Linear,
+    /// Half a cosine from 1 to `min_lr_ratio` at `total_steps`.
+    Cosine,
+    /// `min_lr_ratio` + (1 − `min_lr_ratio`) · (1 − x)^`polynomial_power`, x the finished share of
+    /// the steps from warm-up to `total_steps`.
+    Polynomial,
+    /// A cosine up to 1 and one down again (Smith and Topin 2018), see `one_cycle`; warm-up steps
+    /// are ignored.
+    OneCycle,
+    /// Lowered when reported validation scores stop to improve, see `plateau`; never below
+    /// `min_lr_ratio`.
+    Plateau,
+    /// The published scheduler: max(`min_lr_ratio`, (1 + cos πx) / 2), counted in micro-batches
+    /// from 0, rising again past `total_steps`.
+    Published,
 }
 
-/// Warm-up and decay.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Schedule {
-    /// Steps of linear warm-up; step t ≤ warm-up has the factor t / warmup.
-    pub warmup: u64,
-    /// What follows.
-    pub decay: Decay,
+/// The numbers of the one-cycle schedule; PyTorch's names and defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycle {
+    /// Where the peak lies, as a share of `total_steps`.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1), example = 0.25)]
+    pub pct_start: f64,
+    /// The first factor is 1/`div_factor`.
+    #[schemars(range(min = 1), example = 10)]
+    pub div_factor: f64,
+    /// The last factor is the first divided by this.
+    #[schemars(range(min = 1), example = 100)]
+    pub final_div_factor: f64,
 }
 
-impl Default for Schedule {
+impl Default for OneCycle {
     fn default() -> Self {
-        Self { warmup: 0, decay: Decay::Constant }
+        Self { pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 }
     }
 }
 
-/// The published optimizer's own multiplier, beside its scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Multiplier {
+/// The numbers of the plateau schedule; PyTorch's names and defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plateau {
+    /// The rate is multiplied by this.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1), example = 0.5)]
+    pub factor: f64,
+    /// Reports without improvement that are waited for.
+    #[schemars(range(min = 0, max = 4294967295u32), example = 2)]
+    pub patience: u32,
+    /// Relative improvement that counts.
+    #[schemars(range(min = 0), example = 0.01)]
+    pub threshold: f64,
+}
+
+impl Default for Plateau {
+    fn default() -> Self {
+        Self { factor: 0.1, patience: 10, threshold: 1e-4 }
+    }
+}
+
+/// The published optimizer's own factor on the rate, beside its scheduler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublishedMultiplier {
     /// Steps of linear warm-up.
-    pub warmup: u64,
+    #[schemars(example = 100)]
+    pub warmup_steps: u64,
     /// Cosine with a period of 20000 · accumulation steps, at least 0.1.
+    #[schemars(example = true)]
     pub cosine: bool,
 }
 
 /// How a model's learning rate follows its own losses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Convergence {
+pub enum AdaptiveLr {
     /// Not at all.
     None,
-    /// The published rule: unsigned slope, can only raise a rate.
-    Published {
-        /// Losses between updates, > 0.
-        every: u64,
-        /// Losses looked at, ≥ 2.
-        window: usize,
-    },
+    /// The published rule: unsigned slope, can only raise a rate. It was published with
+    /// `adaptive_lr_every` and `adaptive_lr_window` 100.
+    Published,
     /// The project's rule: signed, scale-free slope against its noise and the peers.
-    Relative {
-        /// Losses between updates, > 0.
-        every: u64,
-        /// Losses looked at, ≥ 4.
-        window: usize,
-    },
+    Relative,
 }
 
 /// How a model's weight scales its learning rate; ŵ are the normalised weights of n models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum RateScale {
+pub enum ModelWeightLrScale {
     /// 1.
     None,
     /// 0.5 + 0.5 ŵ.
@@ -250,36 +247,31 @@ pub enum RateScale {
 }
 
 /// Whether model weights move.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Weighting {
     /// They stay as given.
     Fixed,
-    /// They follow validation scores: better models teach more.
-    Validation {
-        /// Score difference that changes a weight by the factor e, > 0.
-        temperature: f64,
-        /// Largest factor up or down, ≥ 1.
-        limit: f64,
-    },
+    /// They follow reported validation scores: better models teach more.
+    Validation,
 }
 
 /// What happens to a model whose loss or gradient is NaN or infinite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NonFinite {
     /// Its step is skipped and counted; the others go on.
     Skip,
-    /// `step` fails before anything changes.
+    /// The step fails before anything changes.
     Fail,
     /// Nobody looks (saves one read of the gradients).
     Ignore,
 }
 
 /// Element type of the moments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MomentType {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MomentDtype {
     /// 32-bit floats.
     F32,
     /// bfloat16, rounded stochastically from a hash of step and position.
@@ -287,18 +279,23 @@ pub enum MomentType {
 }
 
 /// Overrides for the parameters whose name matches a pattern. Later groups win.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ParamGroup {
     /// Pattern on the parameter's name: `*` any text, `?` one character.
+    #[schemars(example = &"*bias")]
     pub pattern: String,
     /// Pattern on the model's name.
+    #[schemars(example = &"bert")]
     pub model: String,
-    /// Factor on the learning rate.
+    /// Factor on the learning rate; null leaves it.
+    #[schemars(range(min = 0), example = 0.1)]
     pub lr_scale: Option<f64>,
-    /// Weight decay instead of the global one.
+    /// Weight decay instead of the global one; null leaves it.
+    #[schemars(range(min = 0), example = 0)]
     pub weight_decay: Option<f64>,
-    /// `Some(false)` freezes, `Some(true)` trains.
+    /// false freezes, true trains, null leaves it.
+    #[schemars(example = false)]
     pub trainable: Option<bool>,
 }
 
@@ -315,18 +312,21 @@ impl Default for ParamGroup {
 }
 
 /// Learning from the peers' predictions; carried out by whoever runs the models.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Mutual {
-    /// Weight of KL(peers ‖ own), ≥ 0.
-    pub lambda: f64,
-    /// Softmax temperature, > 0.
+    /// Weight of KL(peers ‖ own).
+    #[schemars(range(min = 0), example = 0.5)]
+    pub weight: f64,
+    /// Softmax temperature.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 2)]
     pub temperature: f64,
 }
 
 /// The build of the kernels; every build gives the same bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Isa {
+pub enum InstructionSet {
     /// The widest that the processor has.
     #[default]
     Auto,
@@ -338,79 +338,169 @@ pub enum Isa {
     Avx512,
 }
 
-/// All options. See the fields for units and defaults (those of [`Options::default`]).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+/// All options. docs/options.md lists types, ranges and the presets' values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Update rule; AdamW.
+    /// Update rule.
+    #[schemars(example = Method::Lion)]
     pub method: Method,
-    /// Base learning rate, ≥ 0; 3e-5.
+    /// Base learning rate.
+    #[schemars(range(min = 0), example = 5e-5)]
     pub learning_rate: f64,
-    /// Decay of the first moment, in [0, 1); 0.9.
+    /// Decay of the first moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.95)]
     pub beta1: f64,
-    /// Decay of the second moment, in [0, 1); 0.999. Lion's second coefficient.
+    /// Decay of the second moment. Lion's second coefficient.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.98)]
     pub beta2: f64,
-    /// Added to the denominator, ≥ 0; 1e-8.
+    /// Added to the denominator.
+    #[schemars(range(min = 0), example = 1e-6)]
     pub eps: f64,
-    /// Where `eps` enters; corrected.
-    pub eps_form: EpsForm,
-    /// Keep the maximum of the second moment (Reddi et al. 2018); false.
+    /// Where `eps` enters.
+    #[schemars(example = EpsPlacement::BeforeBiasCorrection)]
+    pub eps_placement: EpsPlacement,
+    /// Keep the maximum of the second moment (Reddi et al. 2018).
+    #[schemars(example = true)]
     pub amsgrad: bool,
-    /// Weight decay, ≥ 0; 0.01.
+    /// Weight decay.
+    #[schemars(range(min = 0), example = 0.1)]
     pub weight_decay: f64,
-    /// No weight decay for biases, norms and other vectors; true.
+    /// No weight decay for biases, norms and other vectors.
+    #[schemars(example = false)]
     pub decay_matrices_only: bool,
-    /// Momentum of SGD and Muon, in [0, 1); 0.9.
+    /// Momentum of SGD and Muon.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.95)]
     pub momentum: f64,
-    /// Nesterov's form for SGD and Muon; false.
+    /// Nesterov's form for SGD and Muon.
+    #[schemars(example = true)]
     pub nesterov: bool,
-    /// Factor on the learning rate of Muon's matrices; 1.
+    /// Factor on the learning rate of Muon's matrices.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 0.5)]
     pub muon_scale: f64,
-    /// Overrides by pattern; none.
-    pub groups: Vec<ParamGroup>,
-    /// Warm-up and decay; constant.
-    pub schedule: Schedule,
-    /// The published second multiplier; none.
-    pub multiplier: Option<Multiplier>,
-    /// Rates from losses; the project's rule every 10 of the last 50 losses.
-    pub convergence: Convergence,
-    /// Rates from weights; relative.
-    pub rate_scale: RateScale,
-    /// Model weights; fixed.
+    /// Overrides by name pattern.
+    #[schemars(example = vec![ParamGroup {
+        pattern: "*bias".into(), weight_decay: Some(0.0), ..ParamGroup::default()
+    }])]
+    pub param_groups: Vec<ParamGroup>,
+    /// What follows the warm-up.
+    #[schemars(example = LrSchedule::Cosine)]
+    pub lr_schedule: LrSchedule,
+    /// Steps of linear warm-up; step t ≤ warm-up has the factor t / `warmup_steps`.
+    #[schemars(example = 100)]
+    pub warmup_steps: u64,
+    /// Step at which the schedule ends; `lr_schedule` published counts micro-batches. At least 1
+    /// where the schedule has an end: linear, cosine, polynomial, one_cycle, published.
+    #[schemars(example = 10000)]
+    pub total_steps: u64,
+    /// Smallest factor of the linear, cosine, polynomial, plateau and published schedules.
+    #[schemars(range(min = 0, max = 1), example = 0.1)]
+    pub min_lr_ratio: f64,
+    /// Exponent of the polynomial schedule.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 2)]
+    pub polynomial_power: f64,
+    /// The one-cycle schedule.
+    #[schemars(example = OneCycle { pct_start: 0.25, ..OneCycle::default() })]
+    pub one_cycle: OneCycle,
+    /// The plateau schedule.
+    #[schemars(example = Plateau { patience: 2, ..Plateau::default() })]
+    pub plateau: Plateau,
+    /// The published optimizer's second factor on the rate; null is none.
+    #[schemars(example = PublishedMultiplier { warmup_steps: 100, cosine: true })]
+    pub published_multiplier: Option<PublishedMultiplier>,
+    /// Learning rates that follow the models' losses.
+    #[schemars(example = AdaptiveLr::None)]
+    pub adaptive_lr: AdaptiveLr,
+    /// Losses between updates of `adaptive_lr`.
+    #[schemars(range(min = 1), example = 20)]
+    pub adaptive_lr_every: u64,
+    /// Losses that `adaptive_lr` looks at; relative needs 4.
+    #[schemars(range(min = 2, max = 1000000), example = 100)]
+    pub adaptive_lr_window: usize,
+    /// Learning rates that follow the models' weights.
+    #[schemars(example = ModelWeightLrScale::None)]
+    pub model_weight_lr_scale: ModelWeightLrScale,
+    /// Whether the models' weights move; validation needs reported scores.
+    #[schemars(example = Weighting::Validation)]
     pub weighting: Weighting,
-    /// Clipping; norm 1.
-    pub clip: Clip,
-    /// Micro-batches per step, ≥ 1; 1.
-    pub accumulation: u32,
-    /// How they combine; mean.
-    pub accumulate: Accumulate,
-    /// Who shares; aligned.
-    pub policy: Policy,
-    /// How gradients mix; gated.
-    pub rule: Rule,
-    /// α, the share of the group's gradient, in [0, 1]; 0.2.
-    pub alpha: f64,
-    /// Steps between sharing; 0 never; 1.
+    /// Score difference that changes a weight by the factor e.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 0.05)]
+    pub weighting_temperature: f64,
+    /// Largest factor on a weight, up or down.
+    #[schemars(range(min = 1), example = 2)]
+    pub weighting_limit: f64,
+    /// Greatest L2 norm of a model's gradient, over its trainable parameters:
+    /// g ← g · min(1, c / (‖g‖₂ + 1e-6)). 0: not clipped.
+    #[schemars(range(min = 0), example = 0.5)]
+    pub max_grad_norm: f64,
+    /// Every element of a gradient is clamped to [−c, c]. 0: not clipped. Only one of
+    /// `max_grad_norm` and `max_grad_value` can be set.
+    #[schemars(range(min = 0), example = 0.5)]
+    pub max_grad_value: f64,
+    /// Micro-batches per step.
+    #[schemars(range(min = 1, max = 4294967295u32), example = 4)]
+    pub gradient_accumulation_steps: u32,
+    /// How micro-batches combine.
+    #[schemars(example = GradientAccumulation::Sum)]
+    pub gradient_accumulation: GradientAccumulation,
+    /// Who shares with whom.
+    #[schemars(example = SharePolicy::None)]
+    pub share_policy: SharePolicy,
+    /// The groups of `share_policy` custom; at least one with it, none without.
+    #[schemars(example = vec![ShareGroup {
+        name: "queries".into(),
+        members: vec![
+            ShareMember::whole("bert", "encoder.layer.0.attention.self.query.weight"),
+            ShareMember {
+                slice: Some([1, 0, 768]),
+                transpose: true,
+                ..ShareMember::whole("gpt2", "h.0.attn.c_attn.weight")
+            },
+        ],
+    }])]
+    pub share_groups: Vec<ShareGroup>,
+    /// How the gradients of a group mix.
+    #[schemars(example = ShareRule::Mean)]
+    pub share_rule: ShareRule,
+    /// The matrix of `share_rule` influence; at least one entry with it, none without.
+    #[schemars(example = vec![Influence { to: "gpt2".into(), from: "bert".into(), amount: 0.3 }])]
+    pub share_influence: Vec<Influence>,
+    /// α, the share of the group's gradient.
+    #[schemars(range(min = 0, max = 1), example = 0.5)]
+    pub share_alpha: f64,
+    /// Steps between sharing; 0 never.
+    #[schemars(example = 2)]
     pub share_every: u64,
-    /// β, the pull towards the group's mean, in [0, 1]; 0.1.
-    pub beta: f64,
-    /// Steps between synchronisations; 0 never; 0.
+    /// β, the pull of a synchronisation towards the group's mean.
+    #[schemars(range(min = 0, max = 1), example = 0.05)]
+    pub sync_beta: f64,
+    /// Steps between synchronisations; 0 never.
+    #[schemars(example = 10)]
     pub sync_every: u64,
-    /// Largest relative rise of the loss that a synchronisation may cause on the current batch;
-    /// `None` does not look. Carried out by whoever runs the models, through `propose_sync`.
-    pub barrier: Option<f64>,
-    /// Learning from peers' predictions; none. Carried out by whoever runs the models.
+    /// Largest relative rise of a loss that a synchronisation may cause on the current batch; null
+    /// does not look. Carried out by whoever runs the models, through `propose_sync`: the trainer,
+    /// not gradient mode.
+    #[schemars(range(min = 0), example = 0.01)]
+    pub max_loss_increase: Option<f64>,
+    /// Learning from the peers' predictions; null is none. Carried out by whoever runs the models:
+    /// the trainer, not gradient mode.
+    #[schemars(example = Mutual { weight: 0.5, temperature: 2.0 })]
     pub mutual: Option<Mutual>,
-    /// NaN and infinity; skip.
+    /// What happens to a model whose loss or gradient is NaN or infinite.
+    #[schemars(example = NonFinite::Fail)]
     pub non_finite: NonFinite,
-    /// Element type of the moments; f32.
-    pub moments: MomentType,
-    /// Steps between gradient-flow and distance metrics; 0 never; 0.
+    /// Element type of the moments; muon needs f32.
+    #[schemars(example = MomentDtype::BF16)]
+    pub moment_dtype: MomentDtype,
+    /// Steps between gradient-flow and distance metrics; 0 never.
+    #[schemars(example = 100)]
     pub metrics_every: u64,
-    /// Threads of the step; 0 is one per core; 0. The result does not depend on it.
-    pub threads: usize,
-    /// Kernel build; auto. The result does not depend on it.
-    pub isa: Isa,
+    /// Threads in all; 0 is one per core. The result does not depend on it.
+    #[schemars(range(min = 0, max = 1024), example = 4)]
+    pub n_threads: usize,
+    /// Kernel build. The result does not depend on it.
+    #[schemars(example = InstructionSet::Portable)]
+    pub instruction_set: InstructionSet,
 }
 
 impl Default for Options {
@@ -421,35 +511,48 @@ impl Default for Options {
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
-            eps_form: EpsForm::Corrected,
+            eps_placement: EpsPlacement::AfterBiasCorrection,
             amsgrad: false,
             weight_decay: 0.01,
             decay_matrices_only: true,
             momentum: 0.9,
             nesterov: false,
             muon_scale: 1.0,
-            groups: Vec::new(),
-            schedule: Schedule::default(),
-            multiplier: None,
-            convergence: Convergence::Relative { every: 10, window: 50 },
-            rate_scale: RateScale::Relative,
+            param_groups: Vec::new(),
+            lr_schedule: LrSchedule::Constant,
+            warmup_steps: 0,
+            total_steps: 0,
+            min_lr_ratio: 0.0,
+            polynomial_power: 1.0,
+            one_cycle: OneCycle::default(),
+            plateau: Plateau::default(),
+            published_multiplier: None,
+            adaptive_lr: AdaptiveLr::Relative,
+            adaptive_lr_every: 10,
+            adaptive_lr_window: 50,
+            model_weight_lr_scale: ModelWeightLrScale::Relative,
             weighting: Weighting::Fixed,
-            clip: Clip::Norm(1.0),
-            accumulation: 1,
-            accumulate: Accumulate::Mean,
-            policy: Policy::Aligned,
-            rule: Rule::Gated,
-            alpha: 0.2,
+            weighting_temperature: 0.1,
+            weighting_limit: 2.0,
+            max_grad_norm: 1.0,
+            max_grad_value: 0.0,
+            gradient_accumulation_steps: 1,
+            gradient_accumulation: GradientAccumulation::Mean,
+            share_policy: SharePolicy::Aligned,
+            share_groups: Vec::new(),
+            share_rule: ShareRule::Gated,
+            share_influence: Vec::new(),
+            share_alpha: 0.2,
             share_every: 1,
-            beta: 0.1,
+            sync_beta: 0.1,
             sync_every: 0,
-            barrier: None,
+            max_loss_increase: None,
             mutual: None,
             non_finite: NonFinite::Skip,
-            moments: MomentType::F32,
+            moment_dtype: MomentDtype::F32,
             metrics_every: 0,
-            threads: 0,
-            isa: Isa::Auto,
+            n_threads: 0,
+            instruction_set: InstructionSet::Auto,
         }
     }
 }
@@ -459,33 +562,39 @@ impl Options {
     /// (no warm-up, no cosine until set), sharing every step, synchronisation every 10 steps.
     pub fn paper() -> Self {
         Self {
-            eps_form: EpsForm::Raw,
+            eps_placement: EpsPlacement::BeforeBiasCorrection,
             decay_matrices_only: false,
-            multiplier: Some(Multiplier { warmup: 0, cosine: false }),
-            convergence: Convergence::Published { every: 100, window: 100 },
-            rate_scale: RateScale::Published,
-            clip: Clip::None,
-            accumulate: Accumulate::Sum,
-            policy: Policy::Paper,
-            rule: Rule::Sum,
+            published_multiplier: Some(PublishedMultiplier::default()),
+            adaptive_lr: AdaptiveLr::Published,
+            adaptive_lr_every: 100,
+            adaptive_lr_window: 100,
+            model_weight_lr_scale: ModelWeightLrScale::Published,
+            max_grad_norm: 0.0,
+            gradient_accumulation: GradientAccumulation::Sum,
+            share_policy: SharePolicy::Paper,
+            share_rule: ShareRule::Sum,
             sync_every: 10,
             non_finite: NonFinite::Ignore,
             ..Self::default()
         }
     }
 
-    /// The field's AdamW and nothing else: no sharing, no synchronisation, no rates from losses,
-    /// no clipping, weight decay on every parameter.
-    pub fn plain() -> Self {
+    /// Every model by itself: nothing is shared, and rates follow the schedule alone; clipping and
+    /// weight decay stay as by default.
+    pub fn independent() -> Self {
         Self {
-            policy: Policy::None,
-            rule: Rule::None,
+            share_policy: SharePolicy::None,
+            share_rule: ShareRule::None,
             share_every: 0,
-            convergence: Convergence::None,
-            clip: Clip::None,
-            decay_matrices_only: false,
+            adaptive_lr: AdaptiveLr::None,
             ..Self::default()
         }
+    }
+
+    /// PyTorch's AdamW and nothing else: no sharing, no synchronisation, no rates from losses,
+    /// no clipping, weight decay on every parameter.
+    pub fn plain() -> Self {
+        Self { max_grad_norm: 0.0, decay_matrices_only: false, ..Self::independent() }
     }
 }
 
@@ -495,7 +604,9 @@ mod tests {
 
     #[test]
     fn presets_are_valid_and_survive_json() {
-        for options in [Options::default(), Options::paper(), Options::plain()] {
+        for options in
+            [Options::default(), Options::paper(), Options::independent(), Options::plain()]
+        {
             options.validate().unwrap();
             let text = serde_json::to_string(&options).unwrap();
             assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);

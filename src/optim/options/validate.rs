@@ -1,121 +1,116 @@
-//! The ranges of all options.
+//! What options may be: each by its schema, and some together.
 
+use super::schema::{Schema, options_schema};
+use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule};
 use crate::error::{Error, Result};
-use crate::optim::options::{Clip, Convergence, Decay, Method, MomentType, Options, Weighting};
 
 impl Options {
-    /// Checks every range; the error names the field and what it may be.
+    /// Checks every range, and what options say together; the error names the field and what it
+    /// may be.
     pub fn validate(&self) -> Result<()> {
-        let unit = |x: f64| (0.0..1.0).contains(&x);
-        let closed = |x: f64| (0.0..=1.0).contains(&x);
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        let natural = |x: f64| x.is_finite() && x >= 0.0;
+        self.check_fields()?;
+        let ends = !matches!(self.lr_schedule, LrSchedule::Constant | LrSchedule::Plateau);
+        let custom = self.share_policy == SharePolicy::Custom;
+        let influence = self.share_rule == ShareRule::Influence;
         let checks = [
-            (natural(self.learning_rate), "learning_rate", "finite and >= 0"),
-            (unit(self.beta1), "beta1", "in [0, 1)"),
-            (unit(self.beta2), "beta2", "in [0, 1)"),
-            (natural(self.eps), "eps", "finite and >= 0"),
-            (natural(self.weight_decay), "weight_decay", "finite and >= 0"),
-            (unit(self.momentum), "momentum", "in [0, 1)"),
-            (positive(self.muon_scale), "muon_scale", "> 0"),
-            (closed(self.alpha), "alpha", "in [0, 1]"),
-            (closed(self.beta), "beta", "in [0, 1]"),
             (
-                self.method != Method::Muon || self.moments == MomentType::F32,
-                "moments",
-                "f32 with the method muon",
-            ),
-            (self.accumulation >= 1, "accumulation", ">= 1"),
-            (self.threads <= 1024, "threads", "at most 1024"),
-            (self.barrier.is_none_or(natural), "barrier", "finite and >= 0"),
-            (
-                self.mutual.is_none_or(|m| natural(m.lambda) && positive(m.temperature)),
-                "mutual",
-                "lambda >= 0 and temperature > 0",
+                self.max_grad_norm == 0.0 || self.max_grad_value == 0.0,
+                "max_grad_norm and max_grad_value are both set; one must be 0",
             ),
             (
-                match self.clip {
-                    Clip::None => true,
-                    Clip::Norm(c) | Clip::Value(c) => positive(c),
-                },
-                "clip",
-                "> 0",
+                self.method != Method::Muon || self.moment_dtype == MomentDtype::F32,
+                "moment_dtype must be f32 with the method muon",
             ),
             (
-                match self.convergence {
-                    Convergence::None => true,
-                    Convergence::Published { every, window } => every > 0 && window >= 2,
-                    Convergence::Relative { every, window } => every > 0 && window >= 4,
-                },
-                "convergence",
-                "every > 0 and a window of at least 2 (published) or 4 (relative) losses",
+                self.adaptive_lr != AdaptiveLr::Relative || self.adaptive_lr_window >= 4,
+                "adaptive_lr_window must be at least 4 with adaptive_lr relative",
             ),
             (
-                match self.weighting {
-                    Weighting::Fixed => true,
-                    Weighting::Validation { temperature, limit } => {
-                        positive(temperature) && limit.is_finite() && limit >= 1.0
-                    }
-                },
-                "weighting",
-                "temperature > 0 and limit >= 1",
+                !ends || self.total_steps > 0,
+                "total_steps must be at least 1 with lr_schedule linear, cosine, polynomial, \
+                 one_cycle or published",
             ),
-            (self.schedule.decay.is_valid(), "schedule.decay", "within its documented ranges"),
             (
-                self.groups
-                    .iter()
-                    .all(|g| g.lr_scale.is_none_or(natural) && g.weight_decay.is_none_or(natural)),
-                "groups",
-                "made of lr_scale >= 0 and weight_decay >= 0",
+                !custom || !self.share_groups.is_empty(),
+                "share_policy is custom, and share_groups names no group",
+            ),
+            (
+                custom || self.share_groups.is_empty(),
+                "share_groups is set, and share_policy is not custom",
+            ),
+            (
+                !influence || !self.share_influence.is_empty(),
+                "share_rule is influence, and share_influence has no entry",
+            ),
+            (
+                influence || self.share_influence.is_empty(),
+                "share_influence is set, and share_rule is not influence",
             ),
         ];
-        match checks.iter().find(|(ok, _, _)| !ok) {
-            Some((_, field, range)) => {
-                Err(Error::invalid(format!("optimizer option '{field}' must be {range}")))
-            }
+        match checks.into_iter().find(|(ok, _)| !ok) {
+            Some((_, text)) => Err(Error::invalid(text)),
             None => Ok(()),
         }
     }
-}
 
-impl Decay {
-    /// Whether the fields lie in their ranges.
-    pub fn is_valid(&self) -> bool {
-        let unit = |x: f64| (0.0..=1.0).contains(&x);
-        match *self {
-            Self::Constant => true,
-            Self::Linear { floor, .. }
-            | Self::Cosine { floor, .. }
-            | Self::Published { floor, .. } => unit(floor),
-            Self::Polynomial { floor, power, .. } => {
-                unit(floor) && power > 0.0 && power.is_finite()
-            }
-            Self::OneCycle { peak, start_div, final_div, .. } => {
-                peak > 0.0 && peak < 1.0 && start_div >= 1.0 && final_div >= 1.0
-            }
-            Self::Plateau { factor, floor, threshold, .. } => {
-                factor > 0.0 && factor < 1.0 && unit(floor) && threshold >= 0.0
+    /// Checks each option by itself.
+    pub(super) fn check_fields(&self) -> Result<()> {
+        // JSON has neither NaN nor infinity: they become null, which these may be, too.
+        let groups = self.param_groups.iter().enumerate();
+        let optional = groups.flat_map(|(i, g)| {
+            let path = |name: &str| format!("param_groups[{i}].{name}");
+            [(path("lr_scale"), g.lr_scale), (path("weight_decay"), g.weight_decay)]
+        });
+        let others = [("max_loss_increase".to_owned(), self.max_loss_increase)];
+        for (path, value) in optional.chain(others) {
+            if value.is_some_and(|x| !x.is_finite()) {
+                return Err(Error::invalid(format!("{path} is NaN or infinite")));
             }
         }
+        let (root, all) = (options_schema(), serde_json::to_value(self));
+        let all = all.map_err(|e| Error::invalid("options cannot be written").with_source(e))?;
+        Schema::root(&root).check_at(&all, "", "NaN or infinite").map_err(Error::invalid)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ParamGroup, ShareGroup};
     use super::*;
 
     #[test]
     fn the_error_names_the_field() {
-        let check = |f: fn(&mut Options), name: &str| {
+        let check = |f: fn(&mut Options), text: &str| {
             let mut options = Options::default();
             f(&mut options);
-            let text = options.validate().unwrap_err().to_string();
-            assert!(text.contains(name), "{text}");
+            let e = options.validate().unwrap_err();
+            assert!(e.message().contains(text), "{e}");
         };
-        check(|o| o.alpha = 1.5, "alpha");
-        check(|o| o.learning_rate = f64::NAN, "learning_rate");
-        check(|o| o.clip = Clip::Norm(0.0), "clip");
-        check(|o| o.accumulation = 0, "accumulation");
-        check(|o| o.convergence = Convergence::Relative { every: 0, window: 9 }, "convergence");
+        check(|o| o.share_alpha = 1.5, "share_alpha must be a number in [0, 1], not 1.5");
+        check(|o| o.learning_rate = f64::NAN, "learning_rate must be a number >= 0, not NaN");
+        check(|o| o.max_grad_norm = -1.0, "max_grad_norm must be");
+        check(|o| o.max_grad_value = 1.0, "max_grad_norm and max_grad_value");
+        check(|o| o.gradient_accumulation_steps = 0, "gradient_accumulation_steps must be");
+        check(|o| o.adaptive_lr_every = 0, "adaptive_lr_every must be");
+        check(|o| o.adaptive_lr_window = 3, "adaptive_lr_window must be");
+        check(|o| o.lr_schedule = LrSchedule::Linear, "total_steps must be");
+        check(|o| o.share_policy = SharePolicy::Custom, "share_groups names no group");
+        check(
+            |o| o.share_groups.push(ShareGroup { name: "g".into(), members: Vec::new() }),
+            "share_groups[0].members must be an array of at least 2 elements",
+        );
+        check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
+        check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
+        check(
+            |o| {
+                let lr_scale = Some(f64::INFINITY);
+                o.param_groups.push(ParamGroup { lr_scale, ..ParamGroup::default() });
+            },
+            "param_groups[0].lr_scale is NaN or infinite",
+        );
+        check(
+            |o| (o.method, o.moment_dtype) = (Method::Muon, MomentDtype::BF16),
+            "moment_dtype must be f32",
+        );
     }
 }

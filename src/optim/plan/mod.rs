@@ -12,7 +12,7 @@ pub(in crate::optim) mod spec;
 pub(in crate::optim) mod view;
 
 use crate::error::{Error, Result};
-use crate::optim::options::{CustomGroup, CustomMember, Options, Policy};
+use crate::optim::options::{Options, ShareGroup, ShareMember, SharePolicy};
 use crate::optim::plan::class::paper_class;
 use crate::optim::plan::classify::{RoleView, classify};
 use crate::optim::plan::role::{Role, Stack, Usage, WeightOrBias};
@@ -92,11 +92,11 @@ impl Plan {
     /// Plans for models that are already in order of name.
     pub(crate) fn new(options: &Options, models: &[ModelSpec]) -> Result<Self> {
         let mut plan = Self {
-            policy: match &options.policy {
-                Policy::None => "none",
-                Policy::Paper => "paper",
-                Policy::Aligned => "aligned",
-                Policy::Custom(_) => "custom",
+            policy: match options.share_policy {
+                SharePolicy::None => "none",
+                SharePolicy::Paper => "paper",
+                SharePolicy::Aligned => "aligned",
+                SharePolicy::Custom => "custom",
             },
             models: models.iter().map(|m| m.name.clone()).collect(),
             params: models
@@ -106,11 +106,11 @@ impl Plan {
             groups: Vec::new(),
             left_out: Vec::new(),
         };
-        match &options.policy {
-            Policy::None => {}
-            Policy::Paper => plan.by_class(models),
-            Policy::Aligned => plan.by_role(models),
-            Policy::Custom(groups) => plan.by_host(models, groups)?,
+        match options.share_policy {
+            SharePolicy::None => {}
+            SharePolicy::Paper => plan.by_class(models),
+            SharePolicy::Aligned => plan.by_role(models),
+            SharePolicy::Custom => plan.by_host(models, &options.share_groups)?,
         }
         Ok(plan)
     }
@@ -296,7 +296,7 @@ impl Plan {
         }
     }
 
-    fn by_host(&mut self, models: &[ModelSpec], groups: &[CustomGroup]) -> Result<()> {
+    fn by_host(&mut self, models: &[ModelSpec], groups: &[ShareGroup]) -> Result<()> {
         let mut used: BTreeMap<(usize, usize), Vec<View>> = BTreeMap::new();
         for group in groups {
             let wrong =
@@ -416,7 +416,7 @@ fn untransposed(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
-fn find(models: &[ModelSpec], m: &CustomMember) -> Result<Member> {
+fn find(models: &[ModelSpec], m: &ShareMember) -> Result<Member> {
     let model = models
         .iter()
         .position(|s| s.name == m.model)

@@ -1,10 +1,13 @@
 //! Roles: what a parameter does in its model, the same in every architecture (attention query, mlp
 //! up, norm before the mlp …), and what a graph or a host says about it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a view does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs)] // the names are the documentation
@@ -114,7 +117,9 @@ impl Role {
 }
 
 /// The weight or the bias of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightOrBias {
     /// Matrix, table or gain.
@@ -124,7 +129,7 @@ pub enum WeightOrBias {
 }
 
 /// How the matrix of a linear map is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightLayout {
     /// Rows are outputs.
@@ -176,6 +181,7 @@ pub enum UseKind {
 
 /// A parameter's use in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// What it is used for; `None` when only the layout is known.
     pub kind: Option<UseKind>,
@@ -188,15 +194,21 @@ pub struct Usage {
 }
 
 /// The role that the host gives a parameter; it overrides names and graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["role", "part"]))]
 pub struct RoleOverride {
-    /// The role; `None` keeps the parameter out of every group.
+    /// What it does; null keeps the parameter out of every group.
+    #[schemars(example = Role::AttentionQuery)]
     pub role: Option<Role>,
     /// Weight or bias.
+    #[schemars(example = WeightOrBias::Weight)]
     pub part: WeightOrBias,
     /// Block index, where the role has one.
+    #[schemars(example = 3)]
     pub block: Option<usize>,
-    /// How it is stored; `[out, in]` when absent.
+    /// How the matrix is stored; null is what the name or the graph says.
+    #[schemars(example = WeightLayout::InOut)]
     pub layout: Option<WeightLayout>,
 }
 

@@ -1,7 +1,7 @@
 //! Adaptive learning rates, from a model's own losses: the published rule and the project's.
 //! The formulas stand in docs/optimizer.md, "Rates from losses".
 
-use crate::optim::options::Convergence;
+use crate::optim::options::{AdaptiveLr, Options};
 use crate::optim::rates::paper::{paper_rate, paper_rate_factor};
 use std::collections::VecDeque;
 
@@ -67,10 +67,10 @@ pub fn relative_factor(own: Trend, peers: f64) -> f64 {
 }
 
 impl AdaptiveRates {
-    pub fn new(models: usize, rule: Convergence) -> Self {
-        let window = match rule {
-            Convergence::None => 1,
-            Convergence::Published { window, .. } | Convergence::Relative { window, .. } => window,
+    pub fn new(models: usize, o: &Options) -> Self {
+        let window = match o.adaptive_lr {
+            AdaptiveLr::None => 1,
+            AdaptiveLr::Published | AdaptiveLr::Relative => o.adaptive_lr_window,
         };
         Self {
             window,
@@ -81,8 +81,8 @@ impl AdaptiveRates {
     }
 
     /// Logs a finite loss.
-    pub fn log(&mut self, rule: Convergence, model: usize, loss: f64) {
-        if rule == Convergence::None {
+    pub fn log(&mut self, o: &Options, model: usize, loss: f64) {
+        if o.adaptive_lr == AdaptiveLr::None {
             return;
         }
         let losses = &mut self.losses[model];
@@ -93,10 +93,11 @@ impl AdaptiveRates {
     }
 
     /// Ends micro-batch `n` ≥ 1. The published factor is the one before this micro-batch's update.
-    pub fn end_micro_batch(&mut self, rule: Convergence, n: u64) {
-        match rule {
-            Convergence::None => {}
-            Convergence::Published { every, window } => {
+    pub fn end_micro_batch(&mut self, o: &Options, n: u64) {
+        let (every, window) = (o.adaptive_lr_every, o.adaptive_lr_window);
+        match o.adaptive_lr {
+            AdaptiveLr::None => {}
+            AdaptiveLr::Published => {
                 for (factor, r) in self.factor.iter_mut().zip(&self.state) {
                     *factor = paper_rate_factor(*r);
                 }
@@ -108,7 +109,7 @@ impl AdaptiveRates {
                     }
                 }
             }
-            Convergence::Relative { every, window } => {
+            AdaptiveLr::Relative => {
                 if n.is_multiple_of(every) {
                     self.relative(window);
                 }
@@ -176,16 +177,15 @@ impl AdaptiveRates {
 mod tests {
     use super::*;
 
-    const RULE: Convergence = Convergence::Relative { every: 10, window: 50 };
-
     /// Factors after 200 losses of each curve, side by side.
     fn run(curves: &[&dyn Fn(f64) -> f64]) -> Vec<f64> {
-        let mut t = AdaptiveRates::new(curves.len(), RULE);
+        let rule = Options::default();
+        let mut t = AdaptiveRates::new(curves.len(), &rule);
         for call in 1..=200u64 {
             for (i, curve) in curves.iter().enumerate() {
-                t.log(RULE, i, curve(call as f64));
+                t.log(&rule, i, curve(call as f64));
             }
-            t.end_micro_batch(RULE, call);
+            t.end_micro_batch(&rule, call);
         }
         (0..curves.len()).map(|i| t.factor(i)).collect()
     }
@@ -244,12 +244,12 @@ mod tests {
 
     #[test]
     fn the_published_rule_only_raises() {
-        let rule = Convergence::Published { every: 1, window: 10 };
+        let rule = Options { adaptive_lr_every: 1, adaptive_lr_window: 10, ..Options::paper() };
         let factor = |curve: &dyn Fn(f64) -> f64| {
-            let mut t = AdaptiveRates::new(1, rule);
+            let mut t = AdaptiveRates::new(1, &rule);
             for call in 1..=100u64 {
-                t.log(rule, 0, curve(call as f64));
-                t.end_micro_batch(rule, call);
+                t.log(&rule, 0, curve(call as f64));
+                t.end_micro_batch(&rule, call);
             }
             t.factor(0)
         };

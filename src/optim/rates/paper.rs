@@ -1,18 +1,18 @@
 //! The published implementation's multiplier, scheduler and adaptive rate, as they were measured.
 
-use crate::optim::options::Multiplier;
+use crate::optim::options::PublishedMultiplier;
 use std::f64::consts::PI;
 
 /// The optimizer's own factor at step `s` ≥ 0 with `accumulation` micro-batches a step: linear
 /// warm-up, then 1 or a cosine of period 20000·accumulation that never falls below 0.1.
-pub fn paper_multiplier(m: &Multiplier, s: u64, accumulation: u32) -> f64 {
-    if s < m.warmup {
-        return s as f64 / m.warmup.max(1) as f64;
+pub fn paper_multiplier(m: &PublishedMultiplier, s: u64, accumulation: u32) -> f64 {
+    if s < m.warmup_steps {
+        return s as f64 / m.warmup_steps.max(1) as f64;
     }
     if !m.cosine {
         return 1.0;
     }
-    let x = (s - m.warmup).max(1) as f64 / (10_000.0 * f64::from(accumulation));
+    let x = (s - m.warmup_steps).max(1) as f64 / (10_000.0 * f64::from(accumulation));
     (0.5 * (1.0 + (PI * x).cos())).max(0.1)
 }
 

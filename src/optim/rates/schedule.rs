@@ -1,6 +1,6 @@
 //! Learning-rate schedules: warm-up, then a decay, as a factor of the base rate.
 
-use crate::optim::options::{Decay, Schedule};
+use crate::optim::options::{LrSchedule, OneCycle, Options};
 use crate::optim::rates::paper::paper_scale;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -25,56 +25,51 @@ impl Default for PlateauState {
 impl PlateauState {
     /// Takes in a validation score, higher is better. `s` improves when it exceeds the best by
     /// more than threshold·|best|.
-    pub(crate) fn report(&mut self, decay: &Decay, score: f64) {
-        let Decay::Plateau { factor, patience, threshold, floor } = *decay else { return };
-        if self.best.is_none_or(|best| score > best + threshold * best.abs()) {
+    pub(crate) fn report(&mut self, o: &Options, score: f64) {
+        if o.lr_schedule != LrSchedule::Plateau {
+            return;
+        }
+        if self.best.is_none_or(|best| score > best + o.plateau.threshold * best.abs()) {
             self.best = Some(score);
             self.waited = 0;
             return;
         }
         self.waited += 1;
-        if self.waited > patience {
-            self.factor = (self.factor * factor).max(floor);
+        if self.waited > o.plateau.patience {
+            self.factor = (self.factor * o.plateau.factor).max(o.min_lr_ratio);
             self.waited = 0;
         }
     }
 }
 
 /// The factor at optimizer step `step` ≥ 1, where `calls` ≥ 1 micro-batches have been seen.
-pub fn factor(schedule: &Schedule, plateau: &PlateauState, step: u64, calls: u64) -> f64 {
-    let warmup = schedule.warmup;
-    match schedule.decay {
-        Decay::Published { total, floor } => {
-            return paper_scale(calls.saturating_sub(1), total, warmup, floor);
+pub fn factor(o: &Options, plateau: &PlateauState, step: u64, calls: u64) -> f64 {
+    let (warmup, total, least) = (o.warmup_steps, o.total_steps, o.min_lr_ratio);
+    match o.lr_schedule {
+        LrSchedule::Published => {
+            return paper_scale(calls.saturating_sub(1), total, warmup, least);
         }
-        Decay::OneCycle { total, peak, start_div, final_div } => {
-            return one_cycle(step, total, peak, start_div, final_div);
-        }
+        LrSchedule::OneCycle => return one_cycle(step, total, &o.one_cycle),
         _ => {}
     }
     if step <= warmup {
         return step as f64 / warmup as f64;
     }
-    let share = |total: u64| {
-        let length = total.saturating_sub(warmup).max(1) as f64;
-        ((step - warmup) as f64 / length).min(1.0)
-    };
-    match schedule.decay {
-        Decay::Linear { total, floor } => 1.0 - (1.0 - floor) * share(total),
-        Decay::Cosine { total, floor } => {
-            floor + (1.0 - floor) * 0.5 * (1.0 + (PI * share(total)).cos())
-        }
-        Decay::Polynomial { total, floor, power } => {
-            floor + (1.0 - floor) * (1.0 - share(total)).powf(power)
-        }
-        Decay::Plateau { .. } => plateau.factor,
-        _ => 1.0,
+    let length = total.saturating_sub(warmup).max(1) as f64;
+    let share = ((step - warmup) as f64 / length).min(1.0);
+    match o.lr_schedule {
+        LrSchedule::Linear => 1.0 - (1.0 - least) * share,
+        LrSchedule::Cosine => least + (1.0 - least) * 0.5 * (1.0 + (PI * share).cos()),
+        LrSchedule::Polynomial => least + (1.0 - least) * (1.0 - share).powf(o.polynomial_power),
+        LrSchedule::Plateau => plateau.factor,
+        LrSchedule::Constant | LrSchedule::OneCycle | LrSchedule::Published => 1.0,
     }
 }
 
-fn one_cycle(step: u64, total: u64, peak: f64, start_div: f64, final_div: f64) -> f64 {
+fn one_cycle(step: u64, total: u64, o: &OneCycle) -> f64 {
+    let peak = o.pct_start;
     let x = ((step - 1) as f64 / total.saturating_sub(1).max(1) as f64).min(1.0);
-    let (low, last) = (1.0 / start_div, 1.0 / (start_div * final_div));
+    let (low, last) = (1.0 / o.div_factor, 1.0 / (o.div_factor * o.final_div_factor));
     let ease = |from: f64, to: f64, x: f64| from + (to - from) * 0.5 * (1.0 - (PI * x).cos());
     if x < peak { ease(low, 1.0, x / peak) } else { ease(1.0, last, (x - peak) / (1.0 - peak)) }
 }
@@ -82,38 +77,61 @@ fn one_cycle(step: u64, total: u64, peak: f64, start_div: f64, final_div: f64) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::options::Plateau;
 
-    fn check(decay: Decay, warmup: u64, expected: &[(u64, f64)]) {
-        let schedule = Schedule { warmup, decay };
+    fn check(lr_schedule: LrSchedule, set: impl Fn(&mut Options), expected: &[(u64, f64)]) {
+        let mut o = Options { lr_schedule, ..Options::default() };
+        set(&mut o);
         for &(step, want) in expected {
-            let got = factor(&schedule, &PlateauState::default(), step, step);
-            assert!((got - want).abs() < 1e-12, "{decay:?} at {step}: {got} instead of {want}");
+            let got = factor(&o, &PlateauState::default(), step, step);
+            assert!(
+                (got - want).abs() < 1e-12,
+                "{lr_schedule:?} at {step}: {got} instead of {want}"
+            );
         }
     }
 
     #[test]
     fn known_points() {
-        check(Decay::Constant, 4, &[(1, 0.25), (4, 1.0), (5, 1.0), (1000, 1.0)]);
+        let of = |total: u64, least: f64| {
+            move |o: &mut Options| (o.total_steps, o.min_lr_ratio) = (total, least)
+        };
         check(
-            Decay::Linear { total: 12, floor: 0.0 },
-            2,
+            LrSchedule::Constant,
+            |o| o.warmup_steps = 4,
+            &[(1, 0.25), (4, 1.0), (5, 1.0), (1000, 1.0)],
+        );
+        check(
+            LrSchedule::Linear,
+            |o| (o.total_steps, o.warmup_steps) = (12, 2),
             &[(1, 0.5), (2, 1.0), (7, 0.5), (99, 0.0)],
         );
-        check(Decay::Cosine { total: 10, floor: 0.1 }, 0, &[(5, 0.55), (10, 0.1), (11, 0.1)]);
-        let square = Decay::Polynomial { total: 10, floor: 0.0, power: 2.0 };
-        check(square, 0, &[(5, 0.25), (10, 0.0)]);
-        let cycle = Decay::OneCycle { total: 11, peak: 0.5, start_div: 25.0, final_div: 1e4 };
-        check(cycle, 0, &[(1, 0.04), (6, 1.0), (11, 4e-6), (50, 4e-6)]);
-        check(Decay::Published { total: 100, floor: 0.1 }, 0, &[(1, 1.0), (51, 0.5)]);
+        check(LrSchedule::Cosine, of(10, 0.1), &[(5, 0.55), (10, 0.1), (11, 0.1)]);
+        check(
+            LrSchedule::Polynomial,
+            |o| (o.total_steps, o.polynomial_power) = (10, 2.0),
+            &[(5, 0.25), (10, 0.0)],
+        );
+        check(
+            LrSchedule::OneCycle,
+            |o| (o.total_steps, o.one_cycle.pct_start) = (11, 0.5),
+            &[(1, 0.04), (6, 1.0), (11, 4e-6), (50, 4e-6)],
+        );
+        check(LrSchedule::Published, of(100, 0.1), &[(1, 1.0), (51, 0.5)]);
     }
 
     #[test]
     fn a_plateau_lowers_the_rate_once_per_patience() {
-        let decay = Decay::Plateau { factor: 0.5, patience: 1, threshold: 0.01, floor: 0.2 };
+        let options = Options {
+            lr_schedule: LrSchedule::Plateau,
+            plateau: Plateau { factor: 0.5, patience: 1, threshold: 0.01 },
+            min_lr_ratio: 0.2,
+            ..Options::default()
+        };
         let mut state = PlateauState::default();
         let mut factors = Vec::new();
         for score in [0.5, 0.6, 0.601, 0.602, 0.603, 0.604, 0.7, 0.6, 0.6, 0.6, 0.6] {
-            state.report(&decay, score);
+            state.report(&options, score);
             factors.push(state.factor);
         }
         assert_eq!(factors, [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2]);

@@ -1,6 +1,6 @@
 //! What learning rates depend on beside the options: losses, plateau, micro-batches.
 
-use crate::optim::options::{Options, RateScale};
+use crate::optim::options::{ModelWeightLrScale, Options};
 use crate::optim::rates::adaptive::AdaptiveRates;
 use crate::optim::rates::factors::Rates;
 use crate::optim::rates::paper::paper_multiplier;
@@ -25,7 +25,7 @@ pub(in crate::optim) struct StepFactors {
 impl RateState {
     pub fn new(n_models: usize, options: &Options) -> Self {
         Self {
-            adaptive: AdaptiveRates::new(n_models, options.convergence),
+            adaptive: AdaptiveRates::new(n_models, options),
             plateau: PlateauState::default(),
             micro_batches: 0,
             ended: 0,
@@ -36,14 +36,15 @@ impl RateState {
     pub fn end_micro_batches(&mut self, options: &Options, last: u64) {
         while self.ended < last {
             self.ended += 1;
-            self.adaptive.end_micro_batch(options.convergence, self.ended);
+            self.adaptive.end_micro_batch(options, self.ended);
         }
     }
 
     /// The common factors at `step` ≥ 1 with `micro_batches` ≥ 1 seen.
     pub fn of_step(&self, o: &Options, step: u64, micro_batches: u64) -> StepFactors {
-        let multiplier = o.multiplier.map_or(1.0, |m| paper_multiplier(&m, step, o.accumulation));
-        let schedule = schedule::factor(&o.schedule, &self.plateau, step, micro_batches);
+        let a = o.gradient_accumulation_steps;
+        let multiplier = o.published_multiplier.map_or(1.0, |m| paper_multiplier(&m, step, a));
+        let schedule = schedule::factor(o, &self.plateau, step, micro_batches);
         StepFactors { schedule, multiplier }
     }
 
@@ -57,10 +58,10 @@ impl RateState {
         n: usize,
     ) -> Rates {
         let StepFactors { schedule, multiplier } = step;
-        let scale = match o.rate_scale {
-            RateScale::None => 1.0,
-            RateScale::Published => 0.5 + 0.5 * normalised_weight,
-            RateScale::Relative => 0.5 + 0.5 * n as f64 * normalised_weight,
+        let scale = match o.model_weight_lr_scale {
+            ModelWeightLrScale::None => 1.0,
+            ModelWeightLrScale::Published => 0.5 + 0.5 * normalised_weight,
+            ModelWeightLrScale::Relative => 0.5 + 0.5 * n as f64 * normalised_weight,
         };
         let adaptive = self.adaptive.factor(model);
         Rates {

@@ -20,8 +20,8 @@ mod tests {
 
     #[test]
     fn better_models_come_to_weigh_more_within_the_limit() {
-        let weighting = Weighting::Validation { temperature: 0.1, limit: 2.0 };
-        let options = Options { weighting, threads: 1, ..Options::default() };
+        let options =
+            Options { weighting: Weighting::Validation, n_threads: 1, ..Options::default() };
         let models = ["b", "a"].map(|n| ModelSpec::new(n, Vec::new()));
         let mut o = Optimizer::new(options, models.into()).unwrap();
         o.report_validation(&[0.9, 0.8]).unwrap();

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::optim::kernel::coefficient::{Coefficients, idle};
 use crate::optim::kernel::simd::Build;
 use crate::optim::kernel::weighted_sum;
-use crate::optim::options::{Isa, Options};
+use crate::optim::options::{InstructionSet, Options};
 use crate::optim::pool::{DisjointSlice, Pool};
 use crate::optim::sweep::buffers::{ParamBuffers, ParamStep, gradient};
 use crate::optim::sweep::orthogonalise::Orthogonaliser;
@@ -34,8 +34,8 @@ pub(in crate::optim) struct Executor {
 impl Executor {
     /// Starts the threads. Tables are empty until [`Executor::resize`].
     pub fn new(options: &Options) -> Result<Self> {
-        let build = Build::choose(options.isa)?;
-        let pool = Pool::new(options.threads)?;
+        let build = Build::choose(options.instruction_set)?;
+        let pool = Pool::new(options.n_threads)?;
         Ok(Self {
             workers: WorkerScratch::new(pool.threads(), TILE_FLOATS),
             pool,
@@ -62,7 +62,7 @@ impl Executor {
     }
 
     /// The kernel build in use.
-    pub fn isa(&self) -> Isa {
+    pub fn isa(&self) -> InstructionSet {
         self.build.isa()
     }
 

@@ -3,6 +3,7 @@
 
 use crate::optim::plan::Plan;
 use crate::optim::sweep::tiling::Tiling;
+use serde_json::{Value, json};
 
 /// Metrics of the last step that `metrics_every` named. Models are in the plan's order, members
 /// in their group's.
@@ -45,6 +46,32 @@ impl Metrics {
             distance: vec![0.0; n * n],
             groups: plan.groups().iter().map(|g| group(g.members.len())).collect(),
         }
+    }
+
+    /// One JSON object, with the names of the plan that was measured.
+    pub(in crate::optim) fn to_json(&self, plan: &Plan) -> Value {
+        let rows = |matrix: &[f64], n: usize| -> Vec<Vec<f64>> {
+            matrix.chunks(n.max(1)).map(<[f64]>::to_vec).collect()
+        };
+        let named = plan.to_json();
+        let groups = self.groups.iter().zip(plan.groups()).enumerate();
+        let groups = groups.map(|(i, (group, planned))| {
+            let n = planned.members.len();
+            json!({
+                "name": planned.name,
+                "members": named["groups"][i]["members"],
+                "cosine": rows(&group.cosine, n),
+                "distance": rows(&group.distance, n),
+            })
+        });
+        let n = plan.models().len();
+        json!({
+            "step": self.step,
+            "models": plan.models(),
+            "cosine": rows(&self.cosine, n),
+            "distance": rows(&self.distance, n),
+            "groups": groups.collect::<Vec<_>>(),
+        })
     }
 
     /// Cosines from the inner products of the gradients, `n` models.
@@ -117,7 +144,7 @@ mod tests {
         let name = "layer.0.attention.self.query.weight";
         let spec = |n: &str| ModelSpec::new(n, vec![ParamSpec::new(name, &[2, 2])]);
         let options =
-            Options { metrics_every: 2, learning_rate: 0.0, threads: 1, ..Options::default() };
+            Options { metrics_every: 2, learning_rate: 0.0, n_threads: 1, ..Options::default() };
         let mut o = Optimizer::new(options, vec![spec("a"), spec("b"), spec("c")]).unwrap();
         let gradients = [[1.0f32, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [-2.0, 0.0, 0.0, 0.0]];
         for (m, g) in gradients.iter().enumerate() {

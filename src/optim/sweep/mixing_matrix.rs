@@ -1,7 +1,7 @@
 //! The rules of sharing as matrices: row i says how member i's gradient is made of all members'
 //! gradients. Everything is computed from inner products, in f64.
 
-use crate::optim::options::Rule;
+use crate::optim::options::ShareRule;
 
 /// What a rule sees of a group's active members; all slices have `k` or `k`² elements.
 pub(crate) struct Members<'a> {
@@ -18,21 +18,27 @@ pub(crate) struct Members<'a> {
 }
 
 /// Whether a rule needs the inner products of the gradients.
-pub(crate) fn needs_products(rule: &Rule) -> bool {
-    matches!(rule, Rule::Gated | Rule::Project)
+pub(crate) fn needs_products(rule: ShareRule) -> bool {
+    matches!(rule, ShareRule::Gated | ShareRule::Project)
 }
 
 /// Whether a rule needs a full matrix per group.
-pub(crate) fn needs_matrix(rule: &Rule) -> bool {
-    needs_products(rule) || matches!(rule, Rule::Influence(_))
+pub(crate) fn needs_matrix(rule: ShareRule) -> bool {
+    needs_products(rule) || matches!(rule, ShareRule::Influence)
 }
 
 /// Writes the k × k matrix of a dense rule; `work` has k² elements.
-pub(crate) fn matrix(rule: &Rule, alpha: f64, g: &Members<'_>, work: &mut [f64], out: &mut [f64]) {
+pub(crate) fn matrix(
+    rule: ShareRule,
+    alpha: f64,
+    g: &Members<'_>,
+    work: &mut [f64],
+    out: &mut [f64],
+) {
     let k = g.weights.len();
     match rule {
-        Rule::Gated => (0..k).for_each(|i| gated(i, alpha, g, &mut out[i * k..(i + 1) * k])),
-        Rule::Project => project(alpha, g, work, out),
+        ShareRule::Gated => (0..k).for_each(|i| gated(i, alpha, g, &mut out[i * k..(i + 1) * k])),
+        ShareRule::Project => project(alpha, g, work, out),
         _ => (0..k).for_each(|i| influenced(i, g, &mut out[i * k..(i + 1) * k])),
     }
 }
@@ -108,7 +114,7 @@ mod tests {
     use super::*;
 
     /// Applies a rule to explicit gradients.
-    fn mixed(rule: &Rule, weights: &[f64], influence: &[f64], g: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    fn mixed(rule: ShareRule, weights: &[f64], influence: &[f64], g: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let k = g.len();
         let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
         let gram: Vec<f64> = (0..k * k).map(|i| dot(&g[i / k], &g[i % k])).collect();
@@ -127,16 +133,16 @@ mod tests {
     #[test]
     fn a_gated_peer_counts_only_as_far_as_it_agrees() {
         let g = [vec![1.0, 0.0], vec![-3.0, 0.0], vec![0.0, 2.0]];
-        let out = mixed(&Rule::Gated, &[0.4, 0.3, 0.3], &[], &g);
+        let out = mixed(ShareRule::Gated, &[0.4, 0.3, 0.3], &[], &g);
         // Opposite and orthogonal peers: nothing changes.
         out.iter().zip(&g).for_each(|(o, g)| close(o, g));
         let g = [vec![1.0, 0.0], vec![10.0, 0.0]];
-        let out = mixed(&Rule::Gated, &[0.5, 0.5], &[], &g);
+        let out = mixed(ShareRule::Gated, &[0.5, 0.5], &[], &g);
         // Agreeing peers keep their own lengths.
         close(&out[0], &[1.0, 0.0]);
         close(&out[1], &[10.0, 0.0]);
         let g = [vec![1.0, 0.0], vec![3.0, 3.0]];
-        let out = mixed(&Rule::Gated, &[0.5, 0.5], &[], &g);
+        let out = mixed(ShareRule::Gated, &[0.5, 0.5], &[], &g);
         let c = 0.5f64.sqrt();
         let unit = [c, c];
         let x = 0.8 + 0.2 * (1.0 + c * unit[0]) / (1.0 + c);
@@ -146,7 +152,7 @@ mod tests {
     #[test]
     fn projected_gradients_do_not_conflict() {
         let g = [vec![1.0, 0.0], vec![-1.0, 1.0]];
-        let out = mixed(&Rule::Project, &[0.5, 0.5], &[], &g);
+        let out = mixed(ShareRule::Project, &[0.5, 0.5], &[], &g);
         // g0' = (0.5, 0.5), g1' = (0, 1); then 0.8 own + 0.2 mean.
         close(&out[0], &[0.8 * 0.5 + 0.2 * 0.25, 0.8 * 0.5 + 0.2 * 0.75]);
         close(&out[1], &[0.2 * 0.25, 0.8 + 0.2 * 0.75]);
@@ -156,7 +162,7 @@ mod tests {
     fn influence_is_asymmetric() {
         let g = [vec![1.0], vec![5.0]];
         let a = [0.0, 0.1, 0.0, 0.0];
-        let out = mixed(&Rule::Influence(Vec::new()), &[0.5, 0.5], &a, &g);
+        let out = mixed(ShareRule::Influence, &[0.5, 0.5], &a, &g);
         close(&out[0], &[0.9 + 0.5]);
         close(&out[1], &[5.0]);
     }

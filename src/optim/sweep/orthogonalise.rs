@@ -110,7 +110,7 @@ mod tests {
                 method: Method::Muon,
                 weight_decay: 0.0,
                 learning_rate: 0.5,
-                threads: 2,
+                n_threads: 2,
                 ..Options::plain()
             };
             let mut o = Optimizer::new(options, specs).unwrap();

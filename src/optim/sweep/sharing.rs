@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::optim::kernel::weighted_sum::MAX_MATRIX_MEMBERS;
-use crate::optim::options::{Options, Rule};
+use crate::optim::options::{Influence, Options, ShareRule};
 use crate::optim::plan::Plan;
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::sweep::buffers::ParamStep;
@@ -56,18 +56,18 @@ impl Sharing {
     pub fn new(options: &Options, specs: &[ModelSpec], first_param: &[usize]) -> Result<Self> {
         let plan = Plan::new(options, specs)?;
         let tiling = Tiling::new(&plan, specs, first_param)?;
-        let needs_matrix = mixing_matrix::needs_matrix(&options.rule);
+        let needs_matrix = mixing_matrix::needs_matrix(options.share_rule);
         if needs_matrix && tiling.largest > MAX_MATRIX_MEMBERS {
             return Err(Error::unsupported(format!(
-                "rule {:?} mixes at most {MAX_MATRIX_MEMBERS} views in a group, the plan has one \
-                 of {}; use rule mean or sum",
-                options.rule, tiling.largest
+                "share_rule {:?} mixes at most {MAX_MATRIX_MEMBERS} views in a group, the plan \
+                 has one of {}; use mean or sum",
+                options.share_rule, tiling.largest
             )));
         }
         let measured = options.metrics_every > 0;
-        let products = mixing_matrix::needs_products(&options.rule) || measured;
+        let products = mixing_matrix::needs_products(options.share_rule) || measured;
         Ok(Self {
-            influence: influence(&options.rule, specs)?,
+            influence: influence(&options.share_influence, specs)?,
             n_models: specs.len(),
             gram: vec![0.0; if products { tiling.gram_len() } else { 0 }],
             matrices: vec![0.0; if needs_matrix { tiling.gram_len() } else { 0 }],
@@ -92,7 +92,7 @@ impl Sharing {
         steps: &[ParamStep],
         [share, sync]: [bool; 2],
     ) {
-        let beta = options.beta as f32;
+        let beta = options.sync_beta as f32;
         for g in 0..self.tiling.groups.len() {
             let group = self.tiling.groups[g];
             let mixing = if share && group.n > 1 {
@@ -119,14 +119,14 @@ impl Sharing {
         let active = members.iter().filter(|m| steps[m.param].active);
         let (k, total) = active.fold((0, 0.0), |(k, t), m| (k + 1, t + weight(m.model)));
         // The undivided sum of weightless members is 0 and still takes α of the own gradient.
-        if k < 2 || (total <= 0.0 && options.rule != Rule::Sum) {
+        if k < 2 || (total <= 0.0 && options.share_rule != ShareRule::Sum) {
             return Mixing::Separate;
         }
-        if mixing_matrix::needs_matrix(&options.rule) {
+        if mixing_matrix::needs_matrix(options.share_rule) {
             return self.mixing_by_matrix(options, weight, steps, g, k);
         }
-        let divisor = if options.rule == Rule::Sum { 1.0 } else { total };
-        let alpha = options.alpha;
+        let divisor = if options.share_rule == ShareRule::Sum { 1.0 } else { total };
+        let alpha = options.share_alpha;
         for member in members {
             let scale = f64::from(steps[member.param].grad_scale);
             member.share_weight = (weight(member.model) * scale / divisor) as f32;
@@ -155,7 +155,7 @@ impl Sharing {
             w.scales.push(f64::from(steps[member.param].grad_scale));
             w.models.push(member.model);
         }
-        if mixing_matrix::needs_products(&options.rule) {
+        if mixing_matrix::needs_products(options.share_rule) {
             for (a, i) in (0..group.n).filter(active).enumerate() {
                 for (c, j) in (0..group.n).filter(active).enumerate() {
                     let product = self.gram[at + i.min(j) * group.n + i.max(j)];
@@ -171,7 +171,13 @@ impl Sharing {
             n_models: self.n_models,
         };
         let (work, matrix) = (&mut w.work[..k * k], &mut w.matrix[..k * k]);
-        mixing_matrix::matrix(&options.rule, options.alpha, &active_members, work, matrix);
+        mixing_matrix::matrix(
+            options.share_rule,
+            options.share_alpha,
+            &active_members,
+            work,
+            matrix,
+        );
         for i in 0..k * k {
             self.matrices[at + i] = (w.matrix[i] * w.scales[i % k]) as f32;
         }
@@ -213,21 +219,23 @@ impl Sharing {
 }
 
 /// The influence matrix by model, row = influenced.
-fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
-    let Rule::Influence(entries) = rule else { return Ok(Vec::new()) };
+fn influence(entries: &[Influence], specs: &[ModelSpec]) -> Result<Vec<f64>> {
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
     let n = specs.len();
     let mut matrix = vec![0.0; n * n];
     let find = |name: &str| {
         specs
             .iter()
             .position(|s| s.name == name)
-            .ok_or_else(|| Error::not_found(format!("rule influence: no model is named '{name}'")))
+            .ok_or_else(|| Error::not_found(format!("share_influence: no model is named '{name}'")))
     };
     for e in entries {
         let (to, from) = (find(&e.to)?, find(&e.from)?);
         if to == from || !(0.0..=1.0).contains(&e.amount) {
             return Err(Error::invalid(format!(
-                "rule influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
+                "share_influence: '{}' from '{}' by {}: two models and an amount in [0, 1] needed",
                 e.to, e.from, e.amount
             )));
         }
@@ -237,7 +245,7 @@ fn influence(rule: &Rule, specs: &[ModelSpec]) -> Result<Vec<f64>> {
         let total: f64 = row.iter().sum();
         if total > 1.0 + 1e-12 {
             return Err(Error::invalid(format!(
-                "rule influence: the amounts for '{}' sum to {total}, more than 1",
+                "share_influence: the amounts for '{}' sum to {total}, more than 1",
                 spec.name
             )));
         }

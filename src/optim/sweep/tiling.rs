@@ -201,7 +201,7 @@ impl Tiling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::options::{Options, Policy};
+    use crate::optim::options::{Options, SharePolicy};
     use crate::optim::plan::spec::ParamSpec;
 
     /// Of two models that store their weights [in, out] and one that has them [out, in], it is
@@ -212,7 +212,7 @@ mod tests {
         let bert = vec![ParamSpec::new("layer.0.attention.output.dense.weight", &[8, 8])];
         let models = [("a", gpt.clone()), ("b", gpt), ("c", bert)];
         let models: Vec<_> = models.into_iter().map(|(n, p)| ModelSpec::new(n, p)).collect();
-        let options = Options { policy: Policy::Aligned, ..Options::default() };
+        let options = Options { share_policy: SharePolicy::Aligned, ..Options::default() };
         let plan = Plan::new(&options, &models).unwrap();
         let tiling = Tiling::new(&plan, &models, &[0, 1, 2]).unwrap();
         let transposed: Vec<_> =

@@ -1,12 +1,12 @@
-//! The same operators as model-local functions of standard operators: what the runtime runs where no
-//! kernel is registered.
+//! The same operators as model-local functions of standard operators: what the runtime runs where
+//! no kernel is registered.
 
 use crate::error::{Error, Result};
 use crate::onnx::Graph;
 use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 
-use super::DOMAIN;
 use super::dropout::{A, C, P, ROUNDS};
+use crate::onnx::MMOPT_DOMAIN;
 
 /// Adds to a graph what its nodes of the domain `mmopt` need to run anywhere: the domain's import,
 /// and each operator as a function of standard operators of the graph's opset (13 or newer).
@@ -17,26 +17,26 @@ use super::dropout::{A, C, P, ROUNDS};
 /// opset; the graph is then unchanged.
 pub fn attach(graph: &mut Graph) -> Result<()> {
     let mut wanted: Vec<String> = Vec::new();
-    for node in graph.nodes().iter().filter(|node| node.domain == DOMAIN) {
+    for node in graph.nodes().iter().filter(|node| node.domain == MMOPT_DOMAIN) {
         if !wanted.contains(&node.op) {
             wanted.push(node.op.clone());
         }
     }
     if wanted.is_empty() {
-        graph.opsets.remove(DOMAIN);
+        graph.opsets.remove(MMOPT_DOMAIN);
         return Ok(());
     }
     let opset = graph.opset();
     if opset < 13 {
         return Err(Error::unsupported(format!(
-            "graph '{}': opset {opset} is too old for the operators of {DOMAIN}; 13 is needed",
+            "graph '{}': opset {opset} is too old for the operators of {MMOPT_DOMAIN}; 13 is needed",
             graph.name
         )));
     }
     let functions = wanted.iter().map(|op| function(op, opset)).collect::<Result<Vec<_>>>()?;
-    graph.functions.retain(|f| f.domain != DOMAIN || !wanted.contains(&f.name));
+    graph.functions.retain(|f| f.domain != MMOPT_DOMAIN || !wanted.contains(&f.name));
     graph.functions.extend(functions);
-    graph.opsets.insert(DOMAIN.to_owned(), 1);
+    graph.opsets.insert(MMOPT_DOMAIN.to_owned(), 1);
     graph.ir_version = graph.ir_version.max(8);
     Ok(())
 }
@@ -86,12 +86,12 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             embedding_grad(&mut body);
             (&["ids", "rows", "table"], &["dtable"], &[])
         }
-        other => return Err(Error::unsupported(format!("operator {DOMAIN}.{other}"))),
+        other => return Err(Error::unsupported(format!("operator {MMOPT_DOMAIN}.{other}"))),
     };
     let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
     Ok(FunctionProto {
         name: op.to_owned(),
-        domain: DOMAIN.to_owned(),
+        domain: MMOPT_DOMAIN.to_owned(),
         input: owned(inputs),
         output: owned(outputs),
         attribute: owned(attributes),

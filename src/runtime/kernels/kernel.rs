@@ -1,5 +1,5 @@
-//! What kernels share: access to inputs and outputs, work in parts on the session's threads, and the
-//! guard against panics, which would end the process if they reached the runtime.
+//! What kernels share: access to inputs and outputs, work in parts on the session's threads, and
+//! the guard against panics, which would end the process if they reached the runtime.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

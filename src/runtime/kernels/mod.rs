@@ -42,8 +42,7 @@ use ort::operator::OperatorDomain;
 
 use super::api::wrap;
 use crate::error::Result;
-
-pub use crate::onnx::MMOPT_DOMAIN as DOMAIN;
+use crate::onnx::MMOPT_DOMAIN;
 
 /// Names of the operators that have a kernel.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -63,7 +62,9 @@ impl Kernels {
     pub(super) fn new() -> Result<Self> {
         let domain = table::ROWS
             .iter()
-            .try_fold(OperatorDomain::new(DOMAIN).map_err(wrap)?, |d, row| d.add(table::Op(row)))
+            .try_fold(OperatorDomain::new(MMOPT_DOMAIN).map_err(wrap)?, |d, row| {
+                d.add(table::Op(row))
+            })
             .map_err(wrap)?;
         Ok(Self(domain))
     }

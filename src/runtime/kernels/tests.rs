@@ -37,7 +37,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn graph(&self, opset: i64) -> Graph {
         let mut graph = Graph::new("case", opset);
-        graph.opsets.insert(DOMAIN.into(), 1);
+        graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
         let mut inputs = Vec::new();
         for (i, t) in self.inputs.iter().enumerate() {
             let ty = ValueType::known(t.dtype(), t.shape());
@@ -53,7 +53,7 @@ impl Case<'_> {
         graph.push_node(Node {
             name: String::new(),
             op: self.op.into(),
-            domain: DOMAIN.into(),
+            domain: MMOPT_DOMAIN.into(),
             inputs,
             outputs,
             attributes: attributes.collect(),
@@ -371,7 +371,7 @@ fn attach_adds_what_is_used_once() {
     assert!(error.message().contains("mmopt.NoSuch"), "{error}");
     let mut plain = Graph::new("plain", 11);
     attach(&mut plain).unwrap();
-    plain.opsets.insert(DOMAIN.into(), 1);
+    plain.opsets.insert(MMOPT_DOMAIN.into(), 1);
     attach(&mut plain).unwrap();
     assert_eq!(plain.opsets.len(), 1);
     for name in names() {

@@ -2,8 +2,8 @@
 //! draws what the first one drew, and the backward pass needs no mask in memory.
 
 use crate::error::Result;
+use crate::onnx::MMOPT_DOMAIN;
 use crate::onnx::{Attribute, Attributes, Graph, NodeId, ValueId, ValueType};
-use crate::runtime::kernels::DOMAIN;
 use crate::tensor::DType;
 
 /// Name of the input that seeds dropout: int64 `[1]`, a different number for each pass.
@@ -19,14 +19,14 @@ pub(super) fn seed_dropout(graph: &mut Graph) -> Result<Option<ValueId>> {
         return Ok(None);
     }
     let seed = graph.add_input(SEED_INPUT, ValueType::known(DType::I64, &[1]))?;
-    graph.opsets.insert(DOMAIN.to_owned(), 1);
+    graph.opsets.insert(MMOPT_DOMAIN.to_owned(), 1);
     for (salt, (id, ratio)) in found.into_iter().enumerate() {
         let node = graph.node_mut(id);
         if ratio == 0.0 {
             node.inputs.truncate(1);
             continue;
         }
-        node.domain = DOMAIN.to_owned();
+        node.domain = MMOPT_DOMAIN.to_owned();
         node.inputs.truncate(1);
         node.inputs.push(Some(seed));
         node.outputs.truncate(1);

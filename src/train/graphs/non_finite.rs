@@ -99,8 +99,8 @@ impl fmt::Display for NonFiniteOrigin {
 }
 
 /// Runs a training graph once with every float value as an output. `None` when the outputs
-/// `checked` are finite; then infinities inside, as masks have them, are harmless. Otherwise the first
-/// value in the order of computation that leads to one of them and is not finite although
+/// `checked` are finite; then infinities inside, as masks have them, are harmless. Otherwise the
+/// first value in the order of computation that leads to one of them and is not finite although
 /// everything it was computed from is. Where a constant brings an infinity in, the first NaN or
 /// +inf that was computed from none counts.
 ///

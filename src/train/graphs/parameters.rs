@@ -447,8 +447,8 @@ mod tests {
         g.add_output(y);
         let found: Vec<String> = find_parameters(&g).into_iter().map(|p| p.name).collect();
         assert_eq!(found, ["weight"]);
-        let mut told: Vec<String> = find_non_trainable(&g).into_iter().map(|u| u.name).collect();
-        told.sort();
-        assert_eq!(told, ["ratio", "roi", "scales", "width"]);
+        let mut names: Vec<String> = find_non_trainable(&g).into_iter().map(|u| u.name).collect();
+        names.sort();
+        assert_eq!(names, ["ratio", "roi", "scales", "width"]);
     }
 }

@@ -1,5 +1,5 @@
-//! Replaces names that exporters generate (`onnx::MatMul_123`, `val_92`) by those of the state dict,
-//! where the file shows them.
+//! Replaces names that exporters generate (`onnx::MatMul_123`, `val_92`) by those of the state
+//! dict, where the file shows them.
 //!
 //! *partner*: the bias of a weight or the shift of a gain, and the other way round; where it kept
 //! its name, `layer.query.bias` tells of `layer.query.weight`. *scope*: the older tracer names

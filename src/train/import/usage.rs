@@ -1,17 +1,18 @@
-//! What a graph shows of its parameters' use, for names that say nothing.
+//! Finds from the graph what each parameter is used for, for models whose names do not show it.
 //!
-//! *product*: a MatMul or Gemm with a parameter, and its bias. Products are told apart by where
-//! they stand around a softmax, an activation and the norms. What cannot be told stays `None`.
+//! *product*: a MatMul or Gemm with a parameter, and its bias. Products are distinguished by
+//! their position around a softmax, an activation and the norms. Where that is not enough the use is
+//! `None`.
 
 use std::collections::BTreeSet;
 
 use crate::onnx::{Graph, Node, NodeId, ValueId};
 use crate::optim::{Usage, UseKind, WeightLayout, WeightOrBias};
 
-/// How far a trace goes before it gives up.
+/// Most values that a trace visits.
 const MAX_VISITS: usize = 256;
 
-/// Operators that only move, mask or scale what comes from a product.
+/// Operators that only move, mask or scale the result of a product.
 const MOVES: &[&str] = &[
     "Reshape",
     "Transpose",
@@ -61,9 +62,9 @@ const ACTIVATES: &[&str] = &[
 ];
 /// Of those, the ones that make a branch of a gated mlp the gate.
 const NONLINEAR: &[&str] = &["Gelu", "Erf", "Tanh", "Relu", "Sigmoid", "Silu", "HardSwish"];
-/// From a norm to the products that it feeds.
+/// Operators between a norm and the products that read its result.
 const FEEDS: &[&str] = &["Reshape", "Transpose", "Cast", "Identity", "Flatten", "Dropout"];
-/// What may stand between a norm and the sum that its result is the residual of.
+/// Operators between a norm and the residual sum that reads its result.
 const QUIET: &[&str] = &["Dropout", "Identity", "Cast"];
 const NORMS: &[&str] = &["LayerNormalization", "RMSNormalization"];
 
@@ -104,7 +105,7 @@ struct Finder<'a> {
     products: Vec<Product>,
 }
 
-/// What a trace towards the inputs met.
+/// What a trace towards the inputs found.
 #[derive(Default)]
 struct Upstream {
     products: BTreeSet<usize>,
@@ -472,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn graphs_tell_what_names_tell() {
+    fn roles_from_graphs_are_those_from_names() {
         let sizes = Sizes {
             layers: 3,
             hidden: 16,

@@ -1,5 +1,5 @@
-//! GELU as exporters write it in basic operators: found by its formula and fused to one node, so that
-//! its gradient is one node too and the runtime keeps no intermediate values.
+//! GELU as exporters write it in basic operators: found by its formula and fused to one node, so
+//! that its gradient is one node too and the runtime keeps no intermediate values.
 //!
 //! Erf form: x/2 · (1 + erf(x/√2)). Tanh form: x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))).
 //! The factor 1/2 may stand at x, at the sum, or at the end.
