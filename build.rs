@@ -22,7 +22,9 @@ fn main() {
     }
 }
 
-/// The ABI's number is the library's major version: it changes when old programs would break.
+/// The name under which programs look for the shared library. The ABI's number in it is the
+/// library's major version: it changes when old programs would break. Windows has no such name;
+/// what is exported, rustc says to each linker.
 fn link_arguments() {
     let major = var("CARGO_PKG_VERSION_MAJOR");
     match var("CARGO_CFG_TARGET_OS").as_str() {

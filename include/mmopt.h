@@ -879,8 +879,8 @@ struct mmopt_error *mmopt_batch_tensors(const struct mmopt_batch *batch,
                                         size_t *n_tensors);
 
 /**
- * The index in the corpus of the example behind each row of one model's part. Valid as long as the
- * batch.
+ * The index in the corpus of each row's example, for one model's part. Both results are valid
+ * as long as the batch.
  *
  * Errors: INVALID_ARGUMENT when model is out of range.
  *
@@ -957,8 +957,16 @@ typedef struct mmopt_loader_options {
      * (default): one row, with the answer near its middle.
      */
     uint32_t all_windows;
-    /** Must be 0. */
-    uint32_t reserved;
+    /**
+     * Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0:
+     * each is a row of its own.
+     */
+    uint32_t pack;
+    /**
+     * Question answering: tokens that neighbouring windows of a context share; default 64, at most
+     * half of the window's context.
+     */
+    size_t overlap;
 } mmopt_loader_options;
 
 /**
@@ -2219,8 +2227,8 @@ struct mmopt_error *mmopt_trainer_parameter_index(const struct mmopt_trainer *tr
 
 /**
  * A view of a parameter's value. It points into the trainer's memory and is valid until the
- * trainer is freed; the elements change with each step. trainable is as of param_groups and the
- * last mmopt_trainer_set_trainable.
+ * trainer is freed; the elements change with each step. trainable is as param_groups and
+ * mmopt_trainer_set_trainable left it.
  *
  * Errors: INVALID_ARGUMENT when model or parameter is out of range.
  *
@@ -3051,7 +3059,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  *
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
- * element, an element type that cannot be trained, and options that only a trainer has
+ * element, an element type that cannot be trained, or an option that only a trainer can carry out
  * (max_loss_increase, mutual).
  *
  * @param[in] options NULL: the defaults.

@@ -272,6 +272,16 @@ func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([
 	return results(raw), nil
 }
 
+// Prepare opens the session that training one model on tensors of these shapes needs, and runs
+// nothing.
+func (t *Trainer) Prepare(model int, tensors []Tensor) error {
+	defer runtime.KeepAlive(t)
+	var a arena
+	defer a.free()
+	m, all, n := a.size("model", model), a.tensors(tensors), C.size_t(len(tensors))
+	return a.call(func() *C.mmopt_error { return C.mmopt_trainer_prepare(t.c(), m, all, n) })
+}
+
 // ForwardBackwardModel computes loss and gradients of one micro-batch of one model.
 func (t *Trainer) ForwardBackwardModel(
 	ctx context.Context, model int, tensors []Tensor,

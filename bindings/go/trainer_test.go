@@ -221,6 +221,8 @@ func TestHostTensors(t *testing.T) {
 	equal(t, batch.Rows(1), 8)
 	equal(t, len(must(batch.Examples(1))(t)), 8)
 	bert, gpt2 := must(batch.Tensors(0))(t), must(batch.Tensors(1))(t)
+	ok(t, j.Prepare(1, gpt2))
+	wants(t, j.Prepare(2, gpt2), ErrInvalidArgument)
 	one := must(j.ForwardBackwardModel(background, 1, gpt2))(t)
 	equal(t, one.Labels, 8)
 	ok(t, j.ZeroGrad())

@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-enum { N_TEXTS = 4, N_IDS = 3, N_FLOATS = 12, N_PATHS = 16 };
+enum { N_TEXTS = 4, N_IDS = 3, N_FLOATS = 12, N_PATHS = 16, N_CLASSES = 8, N_TOKENS = 32 };
 
 /* The layouts of dlpack.h 1.x, and of the form before it. */
 struct plain {
@@ -38,6 +38,7 @@ struct world {
     const mmopt_tokenizer *tokenizers[2];
     const mmopt_model *models[2];
     const mmopt_corpus *tags;
+    const mmopt_batch *questions;
     /* Where inputs lie; where outputs go, of each thread its own. */
     const char *folder, *out;
     int is_thread;
@@ -61,6 +62,10 @@ struct world {
     mmopt_train_result results[4];
     double losses[2];
     float two[2];
+    const char *tag_names[2];
+    int64_t predicted[N_CLASSES], labelled[N_CLASSES];
+    size_t n_answers[N_TEXTS];
+    float logits[N_TOKENS];
     managed managed;
     mmopt_model *graph;
     int64_t strides[2];
@@ -88,7 +93,7 @@ struct function {
     const char *name;
     struct result (*call)(struct world *w, struct twist t);
     int can_fail, shared, frees, n_parameters;
-    struct parameter parameters[8];
+    struct parameter parameters[9];
     int n_fields;
     struct field fields[32];
 };
@@ -250,6 +255,7 @@ static void tweak_loader_options(struct world *w, mmopt_loader_options *o)
         return;
     o->shuffle = below(w, 2), o->drop_last = below(w, 2), o->aligned = below(w, 2);
     o->seed = below(w, 3), o->bucket_batches = below(w, 3), o->all_windows = below(w, 2);
+    o->pack = below(w, 2), o->overlap = below(w, 8);
     o->objective = below(w, 8) == 0, o->batch_size = at(w, 4);
 }
 
@@ -323,6 +329,12 @@ static void fill_inputs(struct world *w)
     w->ids[0] = 5, w->ids[1] = 6, w->ids[2] = 7;
     w->losses[0] = w->losses[1] = 0.5;
     w->two[0] = 0.5f, w->two[1] = 1.5f;
+    w->tag_names[0] = "O", w->tag_names[1] = "B-PER";
+    for (int i = 0; i < N_CLASSES; i++)
+        w->predicted[i] = i % 2, w->labelled[i] = i % 3 - 1;
+    memset(w->n_answers, 0, sizeof w->n_answers);
+    w->n_answers[0] = 2, w->n_answers[2] = 1;
+    memset(w->logits, 0, sizeof w->logits);
     w->config = "{\"model_type\": \"bert\", \"vocab_size\": 400, \"hidden_size\": 8, "
                 "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 16, "
                 "\"max_position_embeddings\": 32}";

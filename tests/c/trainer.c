@@ -260,6 +260,25 @@ static void test_feedback(void)
     mmopt_trainer_free(trainer);
 }
 
+static void test_prepare(mmopt_trainer *trainer)
+{
+    mmopt_batch *batch = next_batch();
+    const mmopt_tensor *tensors = NULL;
+    size_t n = 0;
+
+    OK(mmopt_batch_tensors(batch, 1, &tensors, &n));
+    OK(mmopt_trainer_prepare(trainer, 1, tensors, n));
+    OK(mmopt_trainer_prepare(trainer, 1, tensors, n));
+    FAILS(mmopt_trainer_prepare(trainer, 2, tensors, n), MMOPT_CODE_INVALID_ARGUMENT, "2");
+    FAILS(mmopt_trainer_prepare(trainer, 1, tensors, 1), MMOPT_CODE_NOT_FOUND, NULL);
+    REFUSES_NULL(mmopt_trainer_prepare(NULL, 1, tensors, n));
+    REFUSES_NULL(mmopt_trainer_prepare(trainer, 1, NULL, n));
+    /* Nothing has run. */
+    FAILS(mmopt_trainer_step(trainer, NULL), MMOPT_CODE_STATE, NULL);
+    mmopt_batch_free(batch);
+    OK(mmopt_loader_set_epoch(loader, 0));
+}
+
 static void test_loop(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = NULL;
@@ -497,6 +516,7 @@ int main(int argc, char **argv)
     test_options();
     test_feedback();
     mmopt_trainer *trainer = make_trainer(NULL);
+    test_prepare(trainer);
     test_loop(trainer);
     test_evaluation(trainer);
     test_parameters(trainer);

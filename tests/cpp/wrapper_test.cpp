@@ -323,6 +323,8 @@ TEST_F(Joint, HostTensorsGoIn) {
     const std::array<std::int64_t, 1> rows = {1};
     const mmopt::tensor input("input_ids", shape, ids), seen("attention_mask", shape, mask),
         kinds("token_type_ids", shape, types), wanted("labels", rows, labels);
+    joint.prepare(1, {input, seen, wanted});
+    EXPECT_EQ(code_of([&] { joint.prepare(1, {input, seen}); }), MMOPT_CODE_NOT_FOUND);
     const auto one = joint.forward_backward(1, {input, seen, wanted});
     EXPECT_EQ(one.n_labels, 1U);
     joint.zero_grad();
@@ -716,6 +718,66 @@ TEST(GradientMode, CallbacksDecideWithinAStep) {
     again.accumulate(1, 1.0);
     again.step();
     EXPECT_NE(host.weights[1], before[1]);
+}
+
+// The expected numbers are those of scikit-learn, seqeval and SQuAD's evaluation script.
+TEST(Metrics, OfClassesEntitiesAndAnswers) {
+    const std::vector<std::int64_t> classes = {2, 0, 1, 1, 2, 0, 3};
+    const std::vector<std::int64_t> labels = {2, 0, 0, 1, -100, 2, 2};
+    EXPECT_DOUBLE_EQ(mmopt::metrics::accuracy(classes, labels), 0.5);
+    EXPECT_DOUBLE_EQ(mmopt::metrics::macro_f1(classes, labels), 0.41666666666666663);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::accuracy({classes.data(), 6}, labels); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::macro_f1({classes.data(), 6}, labels); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+
+    const std::vector<std::string> tags = {"O", "B-PER", "I-PER"};
+    const std::vector<std::int64_t> found = {1, 2, 0, 1, 0, 2}, right = {1, 2, 0, 1, 2, -100};
+    const auto scores = mmopt::metrics::entities(found, right, 3, tags);
+    EXPECT_DOUBLE_EQ(scores.f1, 0.5);
+    EXPECT_DOUBLE_EQ(scores.accuracy, 0.8);
+    EXPECT_EQ(scores.n_correct, 1U);
+    EXPECT_NE(scores.by_type.find("\"PER\":{"), std::string::npos);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::entities(found, right, 4, tags); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::entities(found, right, 3, {"O"}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+
+    const auto answers = mmopt::metrics::answers(
+        {"The Eiffel Tower!", "in  May 1907", "a quick brown fox", "something", ""},
+        {{"eiffel tower"}, {"May 1907", "1907"}, {"the brown fox jumps", "quick fox"}, {}, {}});
+    EXPECT_DOUBLE_EQ(answers.exact_match, 40);
+    EXPECT_DOUBLE_EQ(answers.f1, 72);
+    EXPECT_EQ(code_of([] { (void)mmopt::metrics::answers({"a"}, {}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST(Metrics, BestAnswerOfABatch) {
+    const auto corpus = mmopt::corpus::read_question_answering(write_file(
+        "answers.jsonl", R"({"context": "born in May", "question": "when?", )"
+                         R"("answers": [{"text": "May", "answer_start": 8}]})"));
+    std::vector<mmopt::tokenizer> tokenizers;
+    auto options = mmopt::tokenizer_options();
+    options.min_frequency = 1;
+    tokenizers.push_back(mmopt::tokenizer::train(corpus, options));
+    mmopt::loader loader(corpus, tokenizers);
+    const auto batch = loader.next();
+    ASSERT_TRUE(batch.has_value());
+    const auto tensors = batch->tensors(0);
+    const auto n = static_cast<std::size_t>(tensors["input_ids"].shape()[1]);
+    std::vector<float> starts(n), ends(n);
+    starts[static_cast<std::size_t>(tensors["start_positions"].data<std::int64_t>()[0])] = 1;
+    ends[static_cast<std::size_t>(tensors["end_positions"].data<std::int64_t>()[0])] = 1;
+    const auto best = batch->best_answer(0, 0, starts, ends);
+    ASSERT_TRUE(best.has_value());
+    EXPECT_EQ(best->text, "May");
+    EXPECT_EQ(best->start, 8U);
+    EXPECT_EQ(best->end, 11U);
+    EXPECT_EQ(best->score, 2);
+    EXPECT_EQ(code_of([&] { (void)batch->best_answer(0, 1, starts, ends); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)batch->best_answer(0, 0, starts, {ends.data(), n - 1}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 } // namespace

@@ -32,7 +32,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return corpus(made);
     }
 
-    /// Words with one tag each. labels_of gives the tags, for evaluation data those of the training
+    /// Words with one tag each. labels_of has the tags, for evaluation data those of the training
     /// data.
     [[nodiscard]] static corpus read_token_classification(const std::string &path,
                                                   const corpus *labels_of = nullptr) {
@@ -88,7 +88,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
-    /// The accuracy of always answering the most frequent class.
+    /// The accuracy of always predicting the most frequent class.
     [[nodiscard]] double majority_fraction() const noexcept {
         return mmopt_corpus_majority_fraction(get());
     }

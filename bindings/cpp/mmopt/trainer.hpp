@@ -80,6 +80,15 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// Forgets gradients that were accumulated since the last step.
     void zero_grad() { done(mmopt_trainer_zero_grad(get())); }
 
+    /// Opens the session that training one model on tensors of these shapes needs; runs nothing.
+    void prepare(std::size_t model, span<const mmopt_tensor> tensors) {
+        done(mmopt_trainer_prepare(get(), model, tensors.data(), tensors.size()));
+    }
+    void prepare(std::size_t model, std::initializer_list<tensor> tensors) {
+        prepare(model, raw({tensors.begin(), tensors.size()}));
+    }
+    void prepare(std::size_t model, const tensor_list &tensors) { prepare(model, tensors.raw()); }
+
     /// Loss and gradients of one micro-batch of one model.
     mmopt_train_result forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
         mmopt_train_result result{};

@@ -103,8 +103,8 @@ pub unsafe extern "C" fn mmopt_batch_tensors(
     })
 }
 
-/// The index in the corpus of the example behind each row of one model's part. Valid as long as the
-/// batch.
+/// The index in the corpus of each row's example, for one model's part. Both results are valid
+/// as long as the batch.
 ///
 /// Errors: INVALID_ARGUMENT when model is out of range.
 ///

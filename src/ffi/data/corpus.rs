@@ -1,4 +1,4 @@
-//! Corpora: examples of one task, read from files or given by the host.
+//! Corpora: examples of one task, read from files or made from texts in memory.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;

@@ -7,7 +7,7 @@ use super::batch::{Batches, mmopt_batch};
 use super::corpus::mmopt_corpus;
 use super::tokenizer::{all, mmopt_tokenizer};
 use crate::error::{Context, Error, Result};
-use crate::ffi::core::args::{choice, flag, output, owned_text, reserved, text, texts};
+use crate::ffi::core::args::{choice, flag, output, owned_text, text, texts};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::structs::{Options, init, options};
@@ -61,8 +61,12 @@ pub struct mmopt_loader_options {
     /// Question answering: 1: a long context becomes several overlapping rows, for evaluation; 0
     /// (default): one row, with the answer near its middle.
     pub all_windows: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0:
+    /// each is a row of its own.
+    pub pack: u32,
+    /// Question answering: tokens that neighbouring windows of a context share; default 64, at most
+    /// half of the window's context.
+    pub overlap: usize,
 }
 
 impl Default for mmopt_loader_options {
@@ -81,7 +85,8 @@ impl Default for mmopt_loader_options {
             objective: mmopt_objective::Causal as u32,
             mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
-            reserved: 0,
+            pack: u32::from(encode.pack),
+            overlap: encode.overlap,
         }
     }
 }
@@ -93,7 +98,6 @@ unsafe impl Options for mmopt_loader_options {
 
 impl mmopt_loader_options {
     fn order(&self) -> Result<LoaderOptions> {
-        reserved(self.reserved == 0, "reserved")?;
         Ok(LoaderOptions {
             batch_size: self.batch_size,
             shuffle: flag(self.shuffle, "shuffle")?,
@@ -120,6 +124,8 @@ impl mmopt_loader_options {
             objective: choice(self.objective, "objective", &objectives)?,
             mlm_probability: self.mlm_probability,
             all_windows: flag(self.all_windows, "all_windows")?,
+            pack: flag(self.pack, "pack")?,
+            overlap: self.overlap,
             ..EncodeOptions::default()
         })
     }

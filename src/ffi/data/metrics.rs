@@ -140,9 +140,12 @@ pub unsafe extern "C" fn mmopt_metrics_entities(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let n = n_sequences.checked_mul(length).ok_or_else(|| {
-            Error::invalid(format!("{n_sequences} sequences of length {length} fit no memory"))
-        })?;
+        // At least one, so that an impossible length is refused without any sequence, too.
+        if n_sequences.max(1).checked_mul(length).is_none_or(|n| n > isize::MAX as usize / 8) {
+            let message = format!("{n_sequences} sequences of length {length} fit no memory");
+            return Err(Error::invalid(message));
+        }
+        let n = n_sequences * length;
         let (predictions, labels) = pair(predictions, labels, n)?;
         let tags = texts(tags, n_tags, "tags")?;
         let (scores, by_type) = (output(scores, "scores")?, optional_output(by_type, "by_type")?);

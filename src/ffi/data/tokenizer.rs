@@ -1,4 +1,4 @@
-//! Tokenizers: loaded from published files or learned from a corpus; encoded texts.
+//! Tokenizers: loaded from published files or trained on a corpus; encoded texts.
 
 use std::ffi::c_char;
 use std::path::Path;

@@ -43,7 +43,7 @@ pub struct OptimizerValue {
 ///
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
-/// element, an element type that cannot be trained, and options that only a trainer has
+/// element, an element type that cannot be trained, or an option that only a trainer can carry out
 /// (max_loss_increase, mutual).
 ///
 /// @param[in] options NULL: the defaults.

@@ -58,8 +58,8 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_index(
 }
 
 /// A view of a parameter's value. It points into the trainer's memory and is valid until the
-/// trainer is freed; the elements change with each step. trainable is as of param_groups and the
-/// last mmopt_trainer_set_trainable.
+/// trainer is freed; the elements change with each step. trainable is as param_groups and
+/// mmopt_trainer_set_trainable left it.
 ///
 /// Errors: INVALID_ARGUMENT when model or parameter is out of range.
 ///
