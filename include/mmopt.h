@@ -305,8 +305,8 @@ MMOPT_ENUM(mmopt_corpus_format) {
 /** Whether the first line of a table holds the names of its columns. */
 MMOPT_ENUM(mmopt_corpus_header) {
     /**
-     * Yes when a column is chosen by name, or when the label's field of the first line reads label,
-     * labels, class, category or sentiment.
+     * Yes when a column is chosen by name, or when the label's field of the first line reads
+     * label, labels, class, category or sentiment.
      */
     MMOPT_CORPUS_HEADER_AUTO = 0,
     /** The first line names the columns. */
@@ -466,8 +466,8 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
- * equal apart from white space, case and punctuation stay on one side; classes keep their
+ * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that
+ * are equal apart from white space, case and punctuation stay on one side; classes keep their
  * proportions. The same seed gives the same split.
  *
  * Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
@@ -958,8 +958,8 @@ typedef struct mmopt_loader_options {
      */
     uint32_t all_windows;
     /**
-     * Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0: each
-     * is a row of its own.
+     * Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0:
+     * each is a row of its own.
      */
     uint32_t pack;
     /**
@@ -1900,6 +1900,24 @@ struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *traine
  */
 MMOPT_API void mmopt_trainer_free(struct mmopt_trainer *trainer);
 
+/**
+ * Opens the session that training one model on tensors of these shapes needs, and runs nothing, so
+ * that the first pass takes no longer than the others. A session that is open stays as it is.
+ *
+ * Errors: as mmopt_trainer_forward_backward for tensors that do not fit the model.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param[in] tensors n_tensors views, read during the call only; inputs and labels.
+ * @param n_tensors how many tensors.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
+                                          size_t model,
+                                          const struct mmopt_tensor *tensors,
+                                          size_t n_tensors);
+
 /** The result of one forward and backward pass of one model. */
 typedef struct mmopt_train_result {
     /** The loss of the batch. */
@@ -2151,7 +2169,7 @@ struct mmopt_error *mmopt_trainer_set_model_weight(struct mmopt_trainer *trainer
  * Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
  * finite; nothing changes then.
  *
- * @param[in,out] trainer changed: needed alone.
+ * @param[in,out] trainer exclusive access.
  * @param[in] scores n_scores scores, one per model.
  * @param n_scores the number of models.
  */
@@ -2167,12 +2185,12 @@ struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *traine
  * order; cosine and distance, a row of numbers for each model; groups, each with name, members
  * (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
  * before clipping and sharing; distances are root mean squares between models and L2 norms between
- * members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
+ * members. A number that is not finite is null.
  *
  * Errors: STATE when metrics_every is 0, and before the first such step.
  *
- * @param[in] trainer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ * @param[in] trainer shared access.
+ * @param[out] json the text; free it with mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2832,10 +2850,10 @@ typedef struct mmopt_entity_scores {
  * Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
  * BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
  *
- * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
- * as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
- * the labels of a token classification batch fit as they are: -100 stands for padding and for all
- * but the first token of a word.
+ * predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags,
+ * such as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left
+ * out, so the labels of a token classification batch fit as they are: -100 stands for padding and
+ * for all but the first token of a word.
  *
  * Errors: INVALID_ARGUMENT for a length of 0, or an id that is not below n_tags.
  *
@@ -2871,7 +2889,8 @@ struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
  * Errors: only those of any call.
  *
  * @param[in] predictions n texts, UTF-8.
- * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+ * @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are
+ * none.
  * @param[in] n_answers for each question how many answers are accepted.
  * @param n how many questions.
  * @param[out] exact_match the percentage of answers that equal an accepted one.
@@ -2904,9 +2923,9 @@ typedef struct mmopt_answer {
  * tokens of the context with the greatest sum of start and end logit; of equal ones the first.
  *
  * start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
- * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
- * 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
- * for example by comparing the score with the sum of the first start and end logit.
+ * n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and
+ * end 0 and score NaN, without an error. Whether a question has no answer is for the caller to
+ * decide, for example by comparing the score with the sum of the first start and end logit.
  *
  * Errors: INVALID_ARGUMENT for a model or row out of range, a batch of another task, n_tokens
  * that is not the batch's length, or a max_answer_tokens of 0.
@@ -3239,7 +3258,7 @@ struct mmopt_error *mmopt_optimizer_plan_json(const struct mmopt_optimizer *opti
  *
  * Errors: those of mmopt_trainer_report_validation.
  *
- * @param[in,out] optimizer changed: needed alone.
+ * @param[in,out] optimizer exclusive access.
  * @param[in] scores n_scores scores, one per model.
  * @param n_scores the number of models.
  */
@@ -3250,12 +3269,12 @@ struct mmopt_error *mmopt_optimizer_report_validation(struct mmopt_optimizer *op
                                                       size_t n_scores);
 
 /**
- * As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
+ * As mmopt_trainer_metrics_json, in gradient mode.
  *
  * Errors: those of mmopt_trainer_metrics_json.
  *
- * @param[in] optimizer only read: threads may share it.
- * @param[out] json becomes the text, the caller's: mmopt_string_free.
+ * @param[in] optimizer shared access.
+ * @param[out] json the text; free it with mmopt_string_free.
  */
 MMOPT_API
 MMOPT_MUST_USE

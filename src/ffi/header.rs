@@ -118,7 +118,7 @@ pub const GROUPS: &[Group] = &[
             "Several models and the optimizer that trains them together. The loop is a forward and",
             "backward pass of each model, then one step for all.",
         ],
-        files: &["trainer/create.rs", "trainer/steps.rs"],
+        files: &["trainer/create.rs", "trainer/prepare.rs", "trainer/steps.rs"],
     },
     Group {
         id: "trainer_state",

@@ -57,8 +57,8 @@ pub enum mmopt_corpus_format {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_corpus_header {
-    /// Yes when a column is chosen by name, or when the label's field of the first line reads label,
-    /// labels, class, category or sentiment.
+    /// Yes when a column is chosen by name, or when the label's field of the first line reads
+    /// label, labels, class, category or sentiment.
     Auto = 0,
     /// The first line names the columns.
     Yes = 1,
@@ -334,8 +334,8 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
     })
 }
 
-/// Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
-/// equal apart from white space, case and punctuation stay on one side; classes keep their
+/// Splits a corpus into training and evaluation data, each in the order of the whole. Texts that
+/// are equal apart from white space, case and punctuation stay on one side; classes keep their
 /// proportions. The same seed gives the same split.
 ///
 /// Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.

@@ -61,8 +61,8 @@ pub struct mmopt_loader_options {
     /// Question answering: 1: a long context becomes several overlapping rows, for evaluation; 0
     /// (default): one row, with the answer near its middle.
     pub all_windows: u32,
-    /// Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0: each
-    /// is a row of its own.
+    /// Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0:
+    /// each is a row of its own.
     pub pack: u32,
     /// Question answering: tokens that neighbouring windows of a context share; default 64, at most
     /// half of the window's context.

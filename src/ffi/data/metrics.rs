@@ -110,10 +110,10 @@ impl From<&EntityScores> for mmopt_entity_scores {
 /// Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
 /// BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
 ///
-/// predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
-/// as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
-/// the labels of a token classification batch fit as they are: -100 stands for padding and for all
-/// but the first token of a word.
+/// predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags,
+/// such as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left
+/// out, so the labels of a token classification batch fit as they are: -100 stands for padding and
+/// for all but the first token of a word.
 ///
 /// Errors: INVALID_ARGUMENT for a length of 0, or an id that is not below n_tags.
 ///
@@ -179,7 +179,8 @@ fn types_json(scores: &EntityScores) -> String {
 /// Errors: only those of any call.
 ///
 /// @param[in] predictions n texts, UTF-8.
-/// @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+/// @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are
+/// none.
 /// @param[in] n_answers for each question how many answers are accepted.
 /// @param n how many questions.
 /// @param[out] exact_match the percentage of answers that equal an accepted one.
@@ -229,9 +230,9 @@ pub struct mmopt_answer {
 /// tokens of the context with the greatest sum of start and end logit; of equal ones the first.
 ///
 /// start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
-/// n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
-/// 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
-/// for example by comparing the score with the sum of the first start and end logit.
+/// n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and
+/// end 0 and score NaN, without an error. Whether a question has no answer is for the caller to
+/// decide, for example by comparing the score with the sum of the first start and end logit.
 ///
 /// Errors: INVALID_ARGUMENT for a model or row out of range, a batch of another task, n_tokens
 /// that is not the batch's length, or a max_answer_tokens of 0.

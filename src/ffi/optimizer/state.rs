@@ -120,7 +120,7 @@ pub unsafe extern "C" fn mmopt_optimizer_plan_json(
 ///
 /// Errors: those of mmopt_trainer_report_validation.
 ///
-/// @param[in,out] optimizer changed: needed alone.
+/// @param[in,out] optimizer exclusive access.
 /// @param[in] scores n_scores scores, one per model.
 /// @param n_scores the number of models.
 #[unsafe(no_mangle)]
@@ -137,12 +137,12 @@ pub unsafe extern "C" fn mmopt_optimizer_report_validation(
     })
 }
 
-/// As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
+/// As mmopt_trainer_metrics_json, in gradient mode.
 ///
 /// Errors: those of mmopt_trainer_metrics_json.
 ///
-/// @param[in] optimizer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] optimizer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_metrics_json(

@@ -13,7 +13,7 @@ use crate::ffi::core::tensor::{mmopt_tensor, views};
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param model the index of the model, from 0.
-/// @param[in] tensors n_tensors views, read in the call only; inputs and labels.
+/// @param[in] tensors n_tensors views, read during the call only; inputs and labels.
 /// @param n_tensors how many tensors.
 #[unsafe(no_mangle)]
 #[must_use]

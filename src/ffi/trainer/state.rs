@@ -169,7 +169,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_model_weight(
 /// Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
 /// finite; nothing changes then.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param[in] scores n_scores scores, one per model.
 /// @param n_scores the number of models.
 #[unsafe(no_mangle)]
@@ -191,12 +191,12 @@ pub unsafe extern "C" fn mmopt_trainer_report_validation(
 /// order; cosine and distance, a row of numbers for each model; groups, each with name, members
 /// (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
 /// before clipping and sharing; distances are root mean squares between models and L2 norms between
-/// members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
+/// members. A number that is not finite is null.
 ///
 /// Errors: STATE when metrics_every is 0, and before the first such step.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] trainer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_metrics_json(
