@@ -2161,7 +2161,8 @@ struct mmopt_error *mmopt_trainer_report_validation(struct mmopt_trainer *traine
  * before clipping and sharing; distances are root mean squares between models and L2 norms between
  * members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
  *
- * Errors: STATE when metrics_every is 0, when the plan has no group, and before the first such step.
+ * Errors: STATE when metrics_every is 0, when the plan has no group, and before the first such
+ * step.
  *
  * @param[in] trainer only read: threads may share it.
  * @param[out] json becomes the text, the caller's: mmopt_string_free.
