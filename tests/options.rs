@@ -1,4 +1,4 @@
-//! Every option key: refused when misspelt, merged over structs, held to its range, and on the page.
+//! Every option key: refused when misspelt, merged over structs, held to its range, on the page.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -61,10 +61,14 @@ macro_rules! multiversion {
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
                 match build.isa() {
-                    // SAFETY: a `Build` of this kind exists only where the processor has it.
-                    $crate::optim::options::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::optim::options::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::optim::options::InstructionSet::Avx512 => {
+                        // SAFETY: a `Build` of this kind exists only where the processor has it.
+                        return unsafe { avx512($($arg),*) };
+                    }
+                    $crate::optim::options::InstructionSet::Avx2 => {
+                        // SAFETY: as above.
+                        return unsafe { avx2($($arg),*) };
+                    }
                     _ => {}
                 }
             }
