@@ -1,4 +1,4 @@
-//! Every option key: refused when misspelt, merged over structs, held to its range, and on the page.
+//! Every option key: refused when misspelt, merged over structs, held to its range, on the page.
 
 use mmopt::optim::{Options, RoleOverride, options_markdown, options_schema};
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ fn resolved<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
 /// All keys of an object at every depth; an array's elements are entered at index 0.
 fn keys(root: &Value, object: &Value, path: &[String], all: &mut Vec<Key>) {
     for (name, node) in object["properties"].as_object().into_iter().flatten() {
-        let mut here = [path, &[name.clone()]].concat();
+        let mut here = [path, std::slice::from_ref(name)].concat();
         all.push(Key { path: here.clone(), node: node.clone() });
         let mut inner = resolved(root, node);
         while let Some(items) = inner.get("items") {

@@ -193,7 +193,8 @@ pub unsafe extern "C" fn mmopt_trainer_report_validation(
 /// before clipping and sharing; distances are root mean squares between models and L2 norms between
 /// members. A number that is not finite is null.
 ///
-/// Errors: STATE when metrics_every is 0, and before the first such step.
+/// Errors: STATE when metrics_every is 0, when the plan has no group, and before the first such
+/// step.
 ///
 /// @param[in] trainer shared access.
 /// @param[out] json the text; free it with mmopt_string_free.
