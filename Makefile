@@ -8,27 +8,39 @@ RUNTIME := .runtime
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD := build
 C_FLAGS := -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Iinclude $(CFLAGS)
-# Found both in this tree and after the build folder was moved with its library.
-LINK := -L$(TARGET) -lmmopt -Wl,-rpath,$(abspath $(TARGET)) -lm
+
+# The name that programs look for at run time, which build.rs puts into the library; and where they
+# look. Windows knows neither: programs find mmopt.dll beside themselves or in PATH.
+RPATH := -Wl,-rpath,$(abspath $(TARGET))
+ifeq ($(OS),Windows_NT)
+RPATH :=
+EXE := .exe
+else ifeq ($(shell uname -s),Darwin)
+SHARED := libmmopt.dylib
+SONAME := libmmopt.0.dylib
+else
+SHARED := libmmopt.so
+SONAME := libmmopt.so.0
+endif
+LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 
 C_SOURCES := $(wildcard examples/c/*.c)
-C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%)
+C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train docs fuzz-abi test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train docs fuzz-abi test-sanitizers test-go-race
 
 all: lib runtime
 
-# The link has the name that programs look for at run time (the SONAME).
 lib:
 	$(CARGO) build --release --locked
-	ln -sf libmmopt.so $(TARGET)/libmmopt.so.0
+	$(if $(SONAME),ln -sf $(SHARED) $(TARGET)/$(SONAME))
 
 runtime:
 	scripts/fetch_runtime.sh $(RUNTIME)
 
 examples: lib $(C_EXAMPLES)
 
-$(BUILD)/examples/%: examples/c/%.c include/mmopt.h $(wildcard examples/c/*.h) | lib
+$(BUILD)/examples/%$(EXE): examples/c/%.c include/mmopt.h $(wildcard examples/c/*.h) | lib
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $< -o $@ $(LINK)
 
@@ -46,7 +58,7 @@ demo: runtime examples
 
 # Release mode: the debug build makes the numerical tests several times slower.
 test: runtime
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --workspace
 	$(MAKE) examples
 
 # The same gradients on the oldest, a middle and the newest supported ONNX Runtime; fetches them.
@@ -64,22 +76,26 @@ test-gpu:
 format:
 	$(CARGO) fmt --all -- --check
 
-lint:
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+lint: check-targets
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+# The library compiles for Windows, macOS and 64-bit Arm; of a target that is not installed it says so.
+check-targets:
+	CARGO="$(CARGO)" scripts/check_targets.sh
 
 # Regenerates include/mmopt.h from src/ffi; a test fails when it is stale.
 header:
-	MMOPT_UPDATE_HEADER=1 $(CARGO) test --release --locked --test header
+	MMOPT_UPDATE_HEADER=1 $(CARGO) test --release --locked --test abi -- header_file::
 
 # The exported symbols, types and signatures against tests/data/abi; the header in every mode of
 # gcc and clang; each function's calls and comment. A part of `make test`.
 test-abi: runtime
-	$(CARGO) test --release --locked --test abi --test abi_calls --test header -- --nocapture
+	$(CARGO) test --release --locked --test abi -- --nocapture dump:: calls:: header_file::
 
 # After a deliberate change of src/ffi: writes the header, tests/data/abi and docs/abi_coverage.md
 # anew, and prints what breaks programs that exist.
 abi-dump: runtime header lib
-	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi --test abi_calls -- --nocapture
+	MMOPT_UPDATE_ABI=1 $(CARGO) test --release --locked --test abi -- --nocapture dump:: calls::
 
 # The header's documentation, in build/docs/html. A warning is an error.
 docs:
@@ -111,7 +127,7 @@ bench-train: runtime
 
 # From an exported BERT-base to a training session: seconds and memory.
 bench-load: runtime
-	$(CARGO) run --release --locked --example load_base -- $(or $(ROUNDS),5)
+	$(CARGO) run --release --locked -p mmopt-tools --bin load_base -- $(or $(ROUNDS),5)
 
 # A step of a tiny model through C, C++ and Go against Rust.
 bench-abi: lib

@@ -7,13 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../tests/base_models/mod.rs"]
-mod base_models;
-
 use mmopt::optim::{
     AdaptiveLr, Buffers, ModelSpec, NonFinite, Optimizer, Options, SharePolicy, ShareRule,
 };
 use mmopt::tensor::{DType, Tensor, element_count};
+use mmopt_tools::base_models;
 use std::time::Instant;
 
 const CHUNK: usize = 65_536;

@@ -15,7 +15,7 @@ declare -A share=([reader]=45 [differentiate]=45 [weights]=5 [checkpoint]=5)
 rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 
-MMOPT_CORPUS=$PWD/fuzz/corpus cargo test --release --locked --test fuzz corpus -- --exact
+MMOPT_CORPUS=$PWD/fuzz/corpus cargo test --release --locked --test gradients fuzz::corpus -- --exact
 total=0
 for target in "${targets[@]}"; do total=$((total + ${share[$target]})); done
 for target in "${targets[@]}"; do

@@ -5,8 +5,7 @@ cd "$(dirname "$0")/.."
 libraries=$(cd "$1" && pwd)
 work=build/abi
 mkdir -p "$work"
-MMOPT_GENERATED="$PWD/$work" cargo test --release --locked --test abi_calls -- random_calls
-ln -sf libmmopt.so "$libraries/libmmopt.so.0"
+MMOPT_GENERATED="$PWD/$work" cargo test --release --locked --test abi -- calls::random_calls
 cc -std=c99 -D_POSIX_C_SOURCE=200809L -g -O1 -Iinclude -Itests/abi -Itests/c -I"$work" \
     tests/abi/fuzz.c -o "$work/fuzz" -L"$libraries" -lmmopt -Wl,-rpath,"$libraries" -lm -lpthread
 scratch=$(mktemp -d)

@@ -6,7 +6,6 @@ cd "$(dirname "$0")/.."
 root=$PWD
 libraries=$(cd "$1" && pwd)
 command -v go >/dev/null || { echo "not run: no go" >&2; exit 0; }
-ln -sf libmmopt.so "$libraries/libmmopt.so.0"
 cd bindings/go
 CGO_CFLAGS="-I$root/include" CGO_LDFLAGS="-L$libraries -lmmopt -Wl,-rpath,$libraries" \
     MMOPT_ORT_LIB=${MMOPT_ORT_LIB:-$root/.runtime/lib/libonnxruntime.so} GOGC=1 \

@@ -4,8 +4,10 @@
 #
 #   scripts/install.sh [--uninstall] LIBRARIES PREFIX [DESTDIR]
 #
-# LIBRARIES: the folder with libmmopt.so and libmmopt.a that was built. PREFIX: where it will be
-# used. DESTDIR: a folder that stands for / while packaging.
+# LIBRARIES: the folder with the shared and the static library that were built: libmmopt.so on
+# Linux, libmmopt.dylib on macOS, mmopt.dll with libmmopt.dll.a on Windows (MinGW), and libmmopt.a.
+# PREFIX: where it will be used. DESTDIR: a folder that stands for / while packaging. SYSTEM, as
+# `uname -s` says it, names the system of libraries that were built for another one.
 set -eu
 
 remove=no
@@ -24,10 +26,32 @@ source=$(dirname "$0")/..
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$source/Cargo.toml" | head -n 1)
 major=${version%%.*}
 
-files="lib/libmmopt.so lib/libmmopt.so.$major lib/libmmopt.so.$version lib/libmmopt.a
-include/mmopt.h include/mmopt.hpp lib/pkgconfig/mmopt.pc
+# What is built; where the file that holds it is installed; names that lead to it, each to the one
+# before. Then what programs link with, and what the static library needs.
+case ${SYSTEM:-$(uname -s)} in
+    Darwin)
+        shared=libmmopt.dylib place=lib/libmmopt.$version.dylib
+        links="libmmopt.$major.dylib libmmopt.dylib"
+        import='' cmake_shared=lib/libmmopt.dylib static_needs="m"
+        ;;
+    MINGW* | MSYS* | CYGWIN* | Windows*)
+        shared=mmopt.dll place=bin/mmopt.dll links=''
+        import=libmmopt.dll.a cmake_shared=bin/mmopt.dll
+        static_needs="ws2_32;userenv;ntdll;bcrypt"
+        ;;
+    *)
+        shared=libmmopt.so place=lib/libmmopt.so.$version
+        links="libmmopt.so.$major libmmopt.so"
+        import='' cmake_shared=lib/libmmopt.so static_needs="pthread;dl;m"
+        ;;
+esac
+
+files="$place lib/libmmopt.a include/mmopt.h include/mmopt.hpp lib/pkgconfig/mmopt.pc
 lib/cmake/mmopt/mmoptConfig.cmake lib/cmake/mmopt/mmoptConfigVersion.cmake
 share/licenses/mmopt/LICENSE"
+for file in $links $import; do
+    files="$files lib/$file"
+done
 for header in "$source"/bindings/cpp/mmopt/*.hpp; do
     files="$files include/mmopt/${header##*/}"
 done
@@ -40,14 +64,14 @@ if [ "$remove" = yes ]; then
     echo "removed libmmopt $version from $root"
     exit 0
 fi
-for file in libmmopt.so libmmopt.a; do
+for file in $shared $import libmmopt.a; do
     if [ ! -f "$built/$file" ]; then
         echo "install: $built/$file is missing; build the library first" >&2
         exit 1
     fi
 done
 
-mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include/mmopt" \
+mkdir -p "$(dirname "$root/$place")" "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include/mmopt" \
     "$root/share/licenses/mmopt"
 # Copied beside their places and renamed: a running program keeps the file that it has open.
 put() {
@@ -55,10 +79,14 @@ put() {
     chmod "$3" "$root/$2.new"
     mv -f "$root/$2.new" "$root/$2"
 }
-put "$built/libmmopt.so" "lib/libmmopt.so.$version" 755
+put "$built/$shared" "$place" 755
 put "$built/libmmopt.a" lib/libmmopt.a 644
-ln -sf "libmmopt.so.$version" "$root/lib/libmmopt.so.$major"
-ln -sf "libmmopt.so.$major" "$root/lib/libmmopt.so"
+[ -z "$import" ] || put "$built/$import" "lib/$import" 644
+to=${place##*/}
+for link in $links; do
+    ln -sf "$to" "$root/lib/$link"
+    to=$link
+done
 put "$source/include/mmopt.h" include/mmopt.h 644
 put "$source/bindings/cpp/mmopt.hpp" include/mmopt.hpp 644
 for header in "$source"/bindings/cpp/mmopt/*.hpp; do
@@ -76,22 +104,26 @@ Description: Joint training of several transformers on stock ONNX Runtime
 Version: $version
 Cflags: -I\${includedir}
 Libs: -L\${libdir} -lmmopt
-Libs.private: -lpthread -ldl -lm
+Libs.private: -l$(echo "$static_needs" | sed 's/;/ -l/g')
 END
 
-cat > "$root/lib/cmake/mmopt/mmoptConfig.cmake" <<'END'
+cmake_import=
+[ -z "$import" ] || cmake_import="
+        IMPORTED_IMPLIB \"\${_mmopt}/lib/$import\""
+cat > "$root/lib/cmake/mmopt/mmoptConfig.cmake" <<END
 # Defines mmopt::mmopt (shared) and mmopt::static.
-get_filename_component(_mmopt "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+get_filename_component(_mmopt "\${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 if(NOT TARGET mmopt::mmopt)
     add_library(mmopt::mmopt SHARED IMPORTED)
     set_target_properties(mmopt::mmopt PROPERTIES
-        IMPORTED_LOCATION "${_mmopt}/lib/libmmopt.so"
-        INTERFACE_INCLUDE_DIRECTORIES "${_mmopt}/include")
+        IMPORTED_LOCATION "\${_mmopt}/$cmake_shared"$cmake_import
+        INTERFACE_INCLUDE_DIRECTORIES "\${_mmopt}/include")
     add_library(mmopt::static STATIC IMPORTED)
     set_target_properties(mmopt::static PROPERTIES
-        IMPORTED_LOCATION "${_mmopt}/lib/libmmopt.a"
-        INTERFACE_INCLUDE_DIRECTORIES "${_mmopt}/include"
-        INTERFACE_LINK_LIBRARIES "pthread;dl;m")
+        IMPORTED_LOCATION "\${_mmopt}/lib/libmmopt.a"
+        INTERFACE_INCLUDE_DIRECTORIES "\${_mmopt}/include"
+        INTERFACE_COMPILE_DEFINITIONS MMOPT_STATIC
+        INTERFACE_LINK_LIBRARIES "$static_needs")
 endif()
 unset(_mmopt)
 END

@@ -30,8 +30,8 @@ not_run() {
 
 # The generated calls and the graphs of import_fixes.c, by the tests that use them.
 export MMOPT_GENERATED="$work"
-cargo test --release --locked --test abi_calls -- random_calls >/dev/null
-cargo test --release --locked --test ffi_c -- import_fixes >/dev/null
+cargo test --release --locked --test abi -- calls::random_calls >/dev/null
+cargo test --release --locked --test abi -- programs::import_fixes >/dev/null
 
 # compile COMPILER OUTPUT SOURCE FLAGS...
 compile() {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Says what is missing before the first build, and adds the Rust components that lints need.
+# Says what is missing before the first build, and adds what lints need: components and targets of Rust.
 set -eu
 
 missing=
@@ -13,6 +13,13 @@ done
 python3 -m pip --version >/dev/null 2>&1 || echo "setup: python3 has no pip; downloads will fail" >&2
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+# For `make check-targets`, which says "not run" without them.
+for target in x86_64-pc-windows-gnu aarch64-apple-darwin aarch64-unknown-linux-gnu; do
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ] ||
+        rustup target add "$target" >/dev/null 2>&1 ||
+        echo "setup: Rust's target $target could not be added; it will not be checked" >&2
+done
 
 # Tools of some tests, which say "not run" without them.
 gtest() { echo '#include <gtest/gtest.h>' | c++ -E -xc++ - >/dev/null 2>&1; }

@@ -18,16 +18,16 @@ cargo=${CARGO:-cargo}
 failed=no
 
 echo "exported models on $device"
-"$cargo" run --release --locked --example check_gradients -- --device "$device" \
+"$cargo" run --release --locked -p mmopt-tools --bin check_gradients -- --device "$device" \
     tests/data/oracle || failed=yes
 
 # One after another: a session that is opened while another one runs can fail in cuDNN.
 echo "gradient rules on $device"
-MMOPT_TEST_DEVICE=$device "$cargo" test --release --locked --test gradcheck -- \
-    --nocapture --test-threads 1 || failed=yes
+MMOPT_TEST_DEVICE=$device "$cargo" test --release --locked --test gradients -- \
+    rules:: --nocapture --test-threads 1 || failed=yes
 
 echo "the trainer on $device"
-MMOPT_TEST_DEVICE=$device "$cargo" test --release --locked --test train -- --nocapture ||
+MMOPT_TEST_DEVICE=$device "$cargo" test --release --locked --test train -- trainer:: --nocapture ||
     failed=yes
 
 for tf32 in 0 1; do

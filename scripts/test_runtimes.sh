@@ -30,9 +30,9 @@ else
     echo "not run: no ../shared/oracle; the models of tests/data alone"
 fi
 
-"$cargo" build --release --locked --example check_gradients
-"$cargo" test --release --locked --no-run --test gradcheck
-check=${CARGO_TARGET_DIR:-target}/release/examples/check_gradients
+"$cargo" build --release --locked -p mmopt-tools --bin check_gradients
+"$cargo" test --release --locked --no-run --test gradients
+check=${CARGO_TARGET_DIR:-target}/release/check_gradients
 
 failed=no
 rows=$out/table
@@ -61,8 +61,8 @@ for version in $versions; do
     echo "$line"
 
     echo "ONNX Runtime $version: gradient rules"
-    MMOPT_GRADCHECK_DUMP=$(cd "$folder" && pwd) "$cargo" test --release --locked --test gradcheck \
-        -- --nocapture --test-threads 1 >"$folder/rules.log" 2>&1 || failed=yes
+    MMOPT_GRADCHECK_DUMP=$(cd "$folder" && pwd) "$cargo" test --release --locked --test gradients \
+        -- rules:: --nocapture --test-threads 1 >"$folder/rules.log" 2>&1 || failed=yes
     grep -E '^gradcheck (skip|note): ' "$folder/rules.log" || true
     grep -E '^test result' "$folder/rules.log" || {
         echo "FAIL ONNX Runtime $version: the process ended early:"

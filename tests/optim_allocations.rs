@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod optim_common;
+#[path = "common/small_optimizer.rs"]
+mod small_optimizer;
 
 use mmopt::optim::{Options, SharePolicy, ShareRule};
-use optim_common::{give_gradients, models, optimizer};
+use small_optimizer::{give_gradients, models, optimizer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

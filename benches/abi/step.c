@@ -44,7 +44,7 @@ static mmopt_optimizer *make(void)
 {
     static const int64_t shape[2] = {WIDTH, WIDTH};
     mmopt_parameter parameters[MODELS][2];
-    mmopt_parameters models[MODELS];
+    mmopt_model_parameters models[MODELS];
     mmopt_trainer_options options;
     mmopt_optimizer *optimizer;
 

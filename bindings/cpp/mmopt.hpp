@@ -9,7 +9,12 @@
  * functions corpus_options(), trainer_options() and so on fill them with the defaults.
  *
  * Views (span, tensor, pointers) point into the object that they were asked of, for as long as
- * mmopt.h says. Threads: const methods may run at the same time, others need the object alone.
+ * mmopt.h says. Threads: const methods have shared access to the object and may run at the same
+ * time, others need exclusive access.
+ *
+ * Namespace mmopt::detail is no part of the interface: check() throws an error of the C library,
+ * text() and c_strings() pass strings to it, take() takes over a text that it returned, pointers()
+ * lists the C pointers of several objects, and done() throws what a callback threw, else the error.
  *
  * Callbacks are std::functions. What they throw does not pass through the C library: it is kept,
  * the call is made to fail where it can be, and the call's C++ method throws it on.
@@ -30,6 +35,7 @@
 #include "mmopt/callbacks.hpp"
 #include "mmopt/parameter.hpp"
 #include "mmopt/evaluation.hpp"
+#include "mmopt/metrics.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
 

@@ -16,9 +16,9 @@ static double on_rate(void *user, const char *model, uint64_t step, double rate)
     return mmoptGoRate((uintptr_t)user, (char *)model, step, rate);
 }
 
-static uint32_t on_gradient(void *user, const mmopt_gradient *gradient)
+static uint32_t on_gradient(void *user, const mmopt_gradient_view *gradient)
 {
-    return mmoptGoGradient((uintptr_t)user, (mmopt_gradient *)gradient);
+    return mmoptGoGradient((uintptr_t)user, (mmopt_gradient_view *)gradient);
 }
 
 // A handle of 0 ends the calls, here and below.
@@ -36,12 +36,12 @@ mmopt_error *mmopt_go_optimizer_set_gradient_callback(mmopt_optimizer *optimizer
 
 mmopt_error *mmopt_go_set_log(mmopt_trainer *trainer, uint32_t level, uintptr_t handle)
 {
-    return mmopt_trainer_set_log(trainer, level, handle ? on_log : NULL, (void *)handle);
+    return mmopt_trainer_set_log_callback(trainer, level, handle ? on_log : NULL, (void *)handle);
 }
 
 mmopt_error *mmopt_go_set_progress(mmopt_trainer *trainer, uintptr_t handle)
 {
-    return mmopt_trainer_set_progress(trainer, handle ? on_progress : NULL, (void *)handle);
+    return mmopt_trainer_set_progress_callback(trainer, handle ? on_progress : NULL, (void *)handle);
 }
 
 mmopt_error *mmopt_go_set_rate_callback(mmopt_trainer *trainer, uintptr_t handle)

@@ -47,7 +47,7 @@ type callbacks struct {
 	log      func(LogLevel, string)
 	progress func(Progress) error
 	rate     func(model string, step uint64, rate float64) float64
-	gradient func(StepGradient) GradientAction
+	gradient func(GradientView) GradientAction
 
 	mutex    sync.Mutex
 	stopped  error
@@ -145,20 +145,20 @@ func (t *Trainer) handleIf(wanted bool) C.uintptr_t {
 	return C.uintptr_t(t.handle)
 }
 
-// SetLog sends messages up to a level to f; nil ends that. f runs on the goroutine of the call that
-// logs and must not use the trainer. Its panic goes on when that call, which is done by then,
+// SetLogCallback sends messages up to a level to f; nil ends that. f runs on the goroutine of the
+// call that logs and must not use the trainer. Its panic goes on when that call, which is done by then,
 // returns.
-func (t *Trainer) SetLog(level LogLevel, f func(LogLevel, string)) error {
+func (t *Trainer) SetLogCallback(level LogLevel, f func(LogLevel, string)) error {
 	defer runtime.KeepAlive(t)
 	return t.done(replace(&t.callbacks.log, f, func() *C.mmopt_error {
 		return C.mmopt_go_set_log(t.c(), C.uint32_t(level), t.handleIf(f != nil))
 	}))
 }
 
-// SetProgress asks f before each pass and step; nil ends that. The error that it gives cancels the
-// call, which fails with that error and has changed nothing. f runs on the goroutine of the call
+// SetProgressCallback asks f before each pass and step; nil ends that. The error that it gives
+// cancels the call, which fails with that error and has changed nothing. f runs on the goroutine of the call
 // and must not use the trainer. Its panic cancels the call too, and goes on from there.
-func (t *Trainer) SetProgress(f func(Progress) error) error {
+func (t *Trainer) SetProgressCallback(f func(Progress) error) error {
 	defer runtime.KeepAlive(t)
 	return t.done(replace(&t.callbacks.progress, f, func() *C.mmopt_error {
 		return C.mmopt_go_set_progress(t.c(), t.handleIf(f != nil))

@@ -21,12 +21,12 @@ const (
 	StopStep GradientAction = C.MMOPT_GRADIENT_ACTION_STOP
 )
 
-// StepGradient is one parameter of a step that is about to be taken. Value and Gradient lie in the
+// GradientView is one parameter of a step that is about to be taken. Value and Gradient lie in the
 // memory of the trainer, or of an optimizer's host: they may be written, and are valid during the
 // callback. Of an optimizer's parameters that are not dense float32 they are copies: narrow
 // gradients are rounded back where they were changed, changes of a gradient with strides count for
 // this step only, and changed values reach the host's memory when the step succeeds.
-type StepGradient struct {
+type GradientView struct {
 	Model, Parameter int
 	ModelName, Name  string
 	Shape            []int64
@@ -38,12 +38,12 @@ type StepGradient struct {
 }
 
 //export mmoptGoGradient
-func mmoptGoGradient(handle C.uintptr_t, g *C.mmopt_gradient) C.uint32_t {
+func mmoptGoGradient(handle C.uintptr_t, g *C.mmopt_gradient_view) C.uint32_t {
 	c := callbacksOf(handle)
 	action := StopStep
 	c.run(func() {
 		n := int(g.n_elements)
-		action = c.gradient(StepGradient{
+		action = c.gradient(GradientView{
 			Model: int(g.model), Parameter: int(g.parameter),
 			ModelName: C.GoString(g.model_name), Name: C.GoString(g.name),
 			Shape:    copied((*int64)(g.shape), g.n_dims),
@@ -58,7 +58,7 @@ func mmoptGoGradient(handle C.uintptr_t, g *C.mmopt_gradient) C.uint32_t {
 // SetGradientCallback shows f each gradient between backward pass and step, so that a filter or an
 // optimizer of the host's own can be put in; nil ends that. f runs on the goroutine of the step and
 // must not use the trainer. Its panic fails the step, and goes on when the step returns.
-func (t *Trainer) SetGradientCallback(f func(StepGradient) GradientAction) error {
+func (t *Trainer) SetGradientCallback(f func(GradientView) GradientAction) error {
 	defer runtime.KeepAlive(t)
 	return t.done(replace(&t.callbacks.gradient, f, func() *C.mmopt_error {
 		return C.mmopt_go_set_gradient_callback(t.c(), t.handleIf(f != nil))

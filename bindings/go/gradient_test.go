@@ -8,7 +8,7 @@ func TestGradientCallback(t *testing.T) {
 	bias := must(j.Parameter(0, "classifier.bias"))(t)
 	before := must(bias.Value())(t).Float32s()[0]
 	seen := 0
-	ok(t, j.SetGradientCallback(func(g StepGradient) GradientAction {
+	ok(t, j.SetGradientCallback(func(g GradientView) GradientAction {
 		seen++
 		equal(t, len(g.Value), len(g.Gradient))
 		if g.Model == 0 && g.Parameter == bias.Index {
@@ -22,11 +22,11 @@ func TestGradientCallback(t *testing.T) {
 	if seen < 10 {
 		t.Fatalf("%d gradients", seen)
 	}
-	ok(t, j.SetGradientCallback(func(StepGradient) GradientAction { return StopStep }))
+	ok(t, j.SetGradientCallback(func(GradientView) GradientAction { return StopStep }))
 	must(j.ForwardBackward(background, batch))(t)
 	_, err := j.Step(background)
 	wants(t, err, ErrCancelled)
-	ok(t, j.SetGradientCallback(func(StepGradient) GradientAction { panic("gradient") }))
+	ok(t, j.SetGradientCallback(func(GradientView) GradientAction { panic("gradient") }))
 	equal(t, panics(func() { _, _ = j.Step(background) }), "gradient")
 	ok(t, j.SetGradientCallback(nil))
 	must(j.Step(background))(t)

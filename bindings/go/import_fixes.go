@@ -9,15 +9,16 @@ import (
 	"unsafe"
 )
 
-// SharedInitializers is what is done with a tensor that an exporter put in place of several equal parameters.
+// SharedInitializers is what is done with a tensor that an exporter put in the place of several
+// equal parameters.
 type SharedInitializers uint32
 
 // The ways.
 const (
-	// ReportMerged trains it as one parameter, and says so.
-	ReportMerged SharedInitializers = C.MMOPT_SHARED_INITIALIZERS_REPORT
-	// SplitMerged gives each use a copy of its own.
-	SplitMerged SharedInitializers = C.MMOPT_SHARED_INITIALIZERS_SPLIT
+	// ReportSharedInitializers trains the tensor as one parameter, and says so in the report.
+	ReportSharedInitializers SharedInitializers = C.MMOPT_SHARED_INITIALIZERS_REPORT
+	// SplitSharedInitializers gives each use a copy.
+	SplitSharedInitializers SharedInitializers = C.MMOPT_SHARED_INITIALIZERS_SPLIT
 )
 
 // DuplicateWeights is what is done with two equal matrices, possibly transposed.
@@ -25,24 +26,25 @@ type DuplicateWeights uint32
 
 // The ways.
 const (
-	// ReportEqual trains them apart, and says so.
-	ReportEqual DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_REPORT
-	// TieEmbeddings makes one parameter of them where rows of one are looked up.
-	TieEmbeddings DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS
-	// TieAll makes one parameter of them.
-	TieAll DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_ALL
+	// ReportDuplicateWeights trains both, and says so in the report.
+	ReportDuplicateWeights DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_REPORT
+	// TieEmbeddings ties them where one is an embedding table.
+	TieEmbeddings DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_TIE_EMBEDDINGS
+	// TieAll ties them wherever they are used.
+	TieAll DuplicateWeights = C.MMOPT_DUPLICATE_WEIGHTS_TIE_ALL
 )
 
-// SetSharedInitializers decides about merged parameters of an ONNX graph. Default ReportMerged.
-func (m *Model) SetSharedInitializers(merging SharedInitializers) error {
+// SetSharedInitializers sets what is done with shared initializers of an ONNX graph. Default
+// ReportSharedInitializers.
+func (m *Model) SetSharedInitializers(action SharedInitializers) error {
 	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_set_shared_initializers(m.c(), C.uint32_t(merging)))
+	return take(C.mmopt_model_set_shared_initializers(m.c(), C.uint32_t(action)))
 }
 
-// SetDuplicateWeights decides about equal matrices of an ONNX graph. Default TieEmbeddings.
-func (m *Model) SetDuplicateWeights(tying DuplicateWeights) error {
+// SetDuplicateWeights sets what is done with equal matrices of an ONNX graph. Default TieEmbeddings.
+func (m *Model) SetDuplicateWeights(action DuplicateWeights) error {
 	defer runtime.KeepAlive(m)
-	return take(C.mmopt_model_set_duplicate_weights(m.c(), C.uint32_t(tying)))
+	return take(C.mmopt_model_set_duplicate_weights(m.c(), C.uint32_t(action)))
 }
 
 // SetRestoreNames says whether names that an exporter invented give way to those of the state
@@ -81,8 +83,8 @@ func (m *Model) ReportJSON() (string, error) {
 	return takeText(json), nil
 }
 
-// GradientGraph names the outputs of an ONNX graph that computes its own gradients.
-type GradientGraph struct {
+// PrecomputedGradients names the outputs of an ONNX graph that computes its own gradients.
+type PrecomputedGradients struct {
 	// Loss is the output that holds the loss.
 	Loss string
 	// Gradients are the parameters to train, each with the output that holds its gradient.
@@ -97,8 +99,9 @@ type GradientGraph struct {
 // GradientOutput is a parameter and the output that holds its gradient.
 type GradientOutput struct{ Parameter, Output string }
 
-// SetGradients says that the model's ONNX graph computes its own gradients. It needs no loss then.
-func (m *Model) SetGradients(graph GradientGraph) error {
+// SetPrecomputedGradients says that the model's ONNX graph computes its own gradients, so that it
+// needs no loss.
+func (m *Model) SetPrecomputedGradients(graph PrecomputedGradients) error {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(m)

@@ -12,7 +12,7 @@ func TestMendingAndReports(t *testing.T) {
 	ok(t, j.SaveONNX(0, path))
 	model := must(ModelFromONNX("file", path, nil))(t)
 	defer model.Close()
-	ok(t, model.SetSharedInitializers(SplitMerged))
+	ok(t, model.SetSharedInitializers(SplitSharedInitializers))
 	ok(t, model.SetDuplicateWeights(TieAll))
 	ok(t, model.SetRestoreNames(false))
 	ok(t, model.FreezeRow("*word_embeddings.weight", 0))
@@ -37,9 +37,9 @@ func TestMendingAndReports(t *testing.T) {
 		t.Fatalf("%+v", found)
 	}
 
-	graph := GradientGraph{Loss: "loss", Gradients: []GradientOutput{{"weight", "weight_gradient"}}}
-	ok(t, model.SetGradients(graph))
+	graph := PrecomputedGradients{Loss: "loss", Gradients: []GradientOutput{{"weight", "weight_gradient"}}}
+	ok(t, model.SetPrecomputedGradients(graph))
 	fresh := must(NewModel("m", nil))(t)
 	defer fresh.Close()
-	wants(t, fresh.SetGradients(graph), ErrInvalidArgument)
+	wants(t, fresh.SetPrecomputedGradients(graph), ErrInvalidArgument)
 }

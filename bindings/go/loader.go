@@ -45,6 +45,10 @@ type LoaderOptions struct {
 	MLMProbability float64
 	// AllWindows makes several rows of a long context.
 	AllWindows bool
+	// Pack joins the examples of plain text and cuts them into rows of MaxLength; default true.
+	Pack bool
+	// Overlap is how many tokens neighbouring windows of a context share; default 64.
+	Overlap int
 }
 
 // DefaultLoaderOptions are the library's defaults.
@@ -64,6 +68,8 @@ func DefaultLoaderOptions() LoaderOptions {
 		Objective:       Objective(raw.objective),
 		MLMProbability:  float64(raw.mlm_probability),
 		AllWindows:      raw.all_windows != 0,
+		Pack:            raw.pack != 0,
+		Overlap:         int(raw.overlap),
 	}
 }
 
@@ -81,6 +87,7 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.bucket_batches = a.size("BucketBatches", o.BucketBatches)
 	raw.pad_to_multiple_of = a.size("PadToMultipleOf", o.PadToMultipleOf)
 	raw.aligned, raw.all_windows = flag(o.Aligned), flag(o.AllWindows)
+	raw.pack, raw.overlap = flag(o.Pack), a.size("Overlap", o.Overlap)
 	raw.objective = C.uint32_t(o.Objective)
 	raw.mlm_probability = C.double(o.MLMProbability)
 	return raw

@@ -79,8 +79,8 @@ func (l *Loss) c(a *arena) *C.mmopt_loss_options {
 	return raw
 }
 
-// Sizes of a fresh model. Start from DefaultSizes.
-type Sizes struct {
+// ModelConfig is the configuration of a fresh model. Start from DefaultModelConfig.
+type ModelConfig struct {
 	defaulted    bool
 	Architecture Architecture
 	Task         Task
@@ -90,57 +90,57 @@ type Sizes struct {
 	VocabSize int
 	// Layers: transformer blocks; default 2.
 	Layers int
-	// Hidden: the width, a multiple of Heads; default 128.
-	Hidden int
+	// HiddenSize: the width, a multiple of Heads; default 128.
+	HiddenSize int
 	// Heads of the attention; default 4.
 	Heads int
-	// Intermediate: the width inside the feed-forward blocks; 0 (default): 4 times Hidden.
-	Intermediate int
+	// IntermediateSize: the width inside the feed-forward blocks; 0 (default): 4 times HiddenSize.
+	IntermediateSize int
 	// Positions: the longest sequence in tokens; default 128.
 	Positions int
 	// Dropout: every dropout probability; default 0.1.
 	Dropout float64
-	// PadID: the padding token's id; -1 (default): the architecture's.
-	PadID int64
+	// PadTokenID: the padding token's id; -1 (default): the architecture's.
+	PadTokenID int64
 }
 
-// DefaultSizes are those of a small model.
-func DefaultSizes() Sizes {
+// DefaultModelConfig is that of a small model.
+func DefaultModelConfig() ModelConfig {
 	var raw C.mmopt_model_config
 	C.mmopt_model_config_init(&raw)
-	return Sizes{
-		defaulted:    true,
-		Architecture: Architecture(raw.architecture),
-		Task:         Task(raw.task),
-		Labels:       int(raw.n_labels),
-		VocabSize:    int(raw.vocab_size),
-		Layers:       int(raw.layers),
-		Hidden:       int(raw.hidden),
-		Heads:        int(raw.heads),
-		Intermediate: int(raw.intermediate),
-		Positions:    int(raw.positions),
-		Dropout:      float64(raw.dropout),
-		PadID:        int64(raw.pad_id),
+	return ModelConfig{
+		defaulted:        true,
+		Architecture:     Architecture(raw.architecture),
+		Task:             Task(raw.task),
+		Labels:           int(raw.n_labels),
+		VocabSize:        int(raw.vocab_size),
+		Layers:           int(raw.n_layers),
+		HiddenSize:       int(raw.hidden_size),
+		Heads:            int(raw.n_heads),
+		IntermediateSize: int(raw.intermediate_size),
+		Positions:        int(raw.n_positions),
+		Dropout:          float64(raw.dropout),
+		PadTokenID:       int64(raw.pad_token_id),
 	}
 }
 
-func (s *Sizes) c(a *arena) *C.mmopt_model_config {
+func (m *ModelConfig) c(a *arena) *C.mmopt_model_config {
 	raw := array[C.mmopt_model_config](a, 1)
 	C.mmopt_model_config_init(raw)
-	if s == nil {
+	if m == nil {
 		return raw
 	}
-	a.defaulted(s.defaulted, "Sizes")
-	raw.architecture, raw.task = C.uint32_t(s.Architecture), C.uint32_t(s.Task)
-	raw.n_labels = a.size("Labels", s.Labels)
-	raw.vocab_size = a.size("VocabSize", s.VocabSize)
-	raw.layers = a.size("Layers", s.Layers)
-	raw.hidden = a.size("Hidden", s.Hidden)
-	raw.heads = a.size("Heads", s.Heads)
-	raw.intermediate = a.size("Intermediate", s.Intermediate)
-	raw.positions = a.size("Positions", s.Positions)
-	raw.dropout = C.double(s.Dropout)
-	raw.pad_id = C.int64_t(s.PadID)
+	a.defaulted(m.defaulted, "ModelConfig")
+	raw.architecture, raw.task = C.uint32_t(m.Architecture), C.uint32_t(m.Task)
+	raw.n_labels = a.size("Labels", m.Labels)
+	raw.vocab_size = a.size("VocabSize", m.VocabSize)
+	raw.n_layers = a.size("Layers", m.Layers)
+	raw.hidden_size = a.size("HiddenSize", m.HiddenSize)
+	raw.n_heads = a.size("Heads", m.Heads)
+	raw.intermediate_size = a.size("IntermediateSize", m.IntermediateSize)
+	raw.n_positions = a.size("Positions", m.Positions)
+	raw.dropout = C.double(m.Dropout)
+	raw.pad_token_id = C.int64_t(m.PadTokenID)
 	return raw
 }
 
@@ -214,8 +214,8 @@ func (m *Model) withLoss(loss *Loss, err error) (*Model, error) {
 	return m, nil
 }
 
-// ModelFromConfig is a fresh model from the text of a published config.json.
-func ModelFromConfig(name, json string) (*Model, error) {
+// ModelFromConfigJSON is a fresh model from the text of a published config.json.
+func ModelFromConfigJSON(name, json string) (*Model, error) {
 	var a arena
 	defer a.free()
 	j := a.text(json)
@@ -224,23 +224,23 @@ func ModelFromConfig(name, json string) (*Model, error) {
 	})
 }
 
-// NewModel is a fresh model; nil sizes: a small BERT.
-func NewModel(name string, sizes *Sizes) (*Model, error) {
+// NewModel is a fresh model; nil config: a small BERT.
+func NewModel(name string, config *ModelConfig) (*Model, error) {
 	var a arena
 	defer a.free()
-	s := sizes.c(&a)
+	s := config.c(&a)
 	return makeModel(&a, name, func(n *C.char, made **C.mmopt_model) *C.mmopt_error {
 		return C.mmopt_model_create(n, s, made)
 	})
 }
 
 // ModelForCorpus is a fresh model that fits a tokenizer and a corpus.
-func ModelForCorpus(name string, sizes *Sizes, tokenizer *Tokenizer, corpus *Corpus) (*Model, error) {
+func ModelForCorpus(name string, config *ModelConfig, tokenizer *Tokenizer, corpus *Corpus) (*Model, error) {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(tokenizer)
 	defer runtime.KeepAlive(corpus)
-	s := sizes.c(&a)
+	s := config.c(&a)
 	return makeModel(&a, name, func(n *C.char, made **C.mmopt_model) *C.mmopt_error {
 		return C.mmopt_model_for_corpus(n, s, tokenizer.c(), corpus.c(), made)
 	})
@@ -297,11 +297,11 @@ func (m *Model) TrainOnly(pattern string) error {
 	return a.call(func() *C.mmopt_error { return C.mmopt_model_train_only(m.c(), p) })
 }
 
-// Label is the name of a class.
-func (m *Model) Label(label int) (string, error) {
+// LabelName is the name of a class.
+func (m *Model) LabelName(label int) (string, error) {
 	defer runtime.KeepAlive(m)
 	var name *C.char
-	if err := take(C.mmopt_model_label(m.c(), C.size_t(label), &name)); err != nil {
+	if err := take(C.mmopt_model_label_name(m.c(), C.size_t(label), &name)); err != nil {
 		return "", err
 	}
 	return takeText(name), nil

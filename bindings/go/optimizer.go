@@ -143,7 +143,7 @@ func (a *arena) hostParameter(raw *C.mmopt_parameter, p *HostParameter, pinned *
 	raw.role_json = a.optional(p.Role)
 }
 
-func (a *arena) hostModel(raw *C.mmopt_parameters, m *HostModel, pinned *runtime.Pinner) {
+func (a *arena) hostModel(raw *C.mmopt_model_parameters, m *HostModel, pinned *runtime.Pinner) {
 	raw.name = a.text(m.Name)
 	n := len(m.Parameters)
 	parameters := array[C.mmopt_parameter](a, n)
@@ -166,7 +166,7 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 	var a arena
 	defer a.free()
 	pinned := &runtime.Pinner{}
-	o, raw := options.c(&a), array[C.mmopt_parameters](&a, len(models))
+	o, raw := options.c(&a), array[C.mmopt_model_parameters](&a, len(models))
 	result := &Optimizer{callbacks: &callbacks{}, pinned: pinned}
 	result.shapes = make([][][]int64, len(models))
 	for i := range models {
@@ -207,7 +207,7 @@ func (o *Optimizer) handleIf(wanted bool) C.uintptr_t {
 // SetGradientCallback shows f each gradient of a step before anything looks at it, so that a filter
 // or an update of the host's own can be put in; nil ends that. f runs on the goroutine of the step
 // and must not use the optimizer. Its panic fails the step, and goes on when the step returns.
-func (o *Optimizer) SetGradientCallback(f func(StepGradient) GradientAction) error {
+func (o *Optimizer) SetGradientCallback(f func(GradientView) GradientAction) error {
 	defer runtime.KeepAlive(o)
 	return o.done(replace(&o.callbacks.gradient, f, func() *C.mmopt_error {
 		return C.mmopt_go_optimizer_set_gradient_callback(o.c(), o.handleIf(f != nil))
@@ -295,11 +295,11 @@ func (o *Optimizer) Accumulate(model int, loss float64) error {
 }
 
 // Step is one coordinated step: check, clip, share, update, synchronise.
-func (o *Optimizer) Step() (Report, error) {
+func (o *Optimizer) Step() (StepReport, error) {
 	defer runtime.KeepAlive(o)
 	var r C.mmopt_step_report
 	if err := o.done(C.mmopt_optimizer_step(o.c(), &r)); err != nil {
-		return Report{}, err
+		return StepReport{}, err
 	}
 	return report(&r), nil
 }
@@ -371,8 +371,8 @@ func (o *Optimizer) PlanJSON() (string, error) {
 	return takeText(json), nil
 }
 
-// Save writes the optimizer's state, not the host's values, into a directory.
-func (o *Optimizer) Save(directory string) error {
+// SaveCheckpoint writes the optimizer's state, not the host's values, into a directory.
+func (o *Optimizer) SaveCheckpoint(directory string) error {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(o)
@@ -380,8 +380,8 @@ func (o *Optimizer) Save(directory string) error {
 	return a.call(func() *C.mmopt_error { return C.mmopt_optimizer_save_checkpoint(o.c(), d) })
 }
 
-// Load goes to the state that Save wrote; models and parameters must be the same.
-func (o *Optimizer) Load(directory string) error {
+// Resume goes to the state that SaveCheckpoint wrote; models and parameters must be the same.
+func (o *Optimizer) Resume(directory string) error {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(o)

@@ -68,15 +68,15 @@ func TestGradientMode(t *testing.T) {
 		t.Fatal("no rate")
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	ok(t, o.Save(dir))
+	ok(t, o.SaveCheckpoint(dir))
 	other := newHost()
 	copy(other.weights[0], h.weights[0])
 	copy(other.weights[1], h.weights[1])
 	again := must(NewOptimizer(other.describe(), &options))(t)
 	defer again.Close()
-	ok(t, again.Load(dir))
+	ok(t, again.Resume(dir))
 	equal(t, h.train(t, o, 5), other.train(t, again, 5))
-	wants(t, again.Load("/none"), ErrNotFound)
+	wants(t, again.Resume("/none"), ErrNotFound)
 }
 
 func TestGradientModeSettersAndRefusals(t *testing.T) {
@@ -143,7 +143,7 @@ func TestGradientModeFeedback(t *testing.T) {
 	wants(t, o.ReportValidation(nil), ErrInvalidArgument)
 	ok(t, o.ReportValidation([]float64{0.9, 0.5}))
 	h.train(t, o, 1)
-	if rates := must(o.Rates(0))(t); rates.Share < 0.55 {
+	if rates := must(o.Rates(0))(t); rates.Weight < 0.55 {
 		t.Fatalf("%+v", rates)
 	}
 	if metrics := must(o.MetricsJSON())(t); !strings.Contains(metrics, `"step":1`) {
@@ -158,7 +158,7 @@ func TestGradientModeCallbacks(t *testing.T) {
 	o := must(NewOptimizer(h.describe(), &options))(t)
 	defer o.Close()
 	seen := 0
-	ok(t, o.SetGradientCallback(func(g StepGradient) GradientAction {
+	ok(t, o.SetGradientCallback(func(g GradientView) GradientAction {
 		seen++
 		equal(t, g.Name, "encoder.layer.0.attention.self.query.weight")
 		equal(t, len(g.Gradient), 12)
@@ -174,10 +174,10 @@ func TestGradientModeCallbacks(t *testing.T) {
 	}
 	before := h.weights[1][0]
 	ok(t, o.Accumulate(1, 1))
-	ok(t, o.SetGradientCallback(func(StepGradient) GradientAction { return StopStep }))
+	ok(t, o.SetGradientCallback(func(GradientView) GradientAction { return StopStep }))
 	_, err := o.Step()
 	wants(t, err, ErrCancelled)
-	ok(t, o.SetGradientCallback(func(StepGradient) GradientAction { panic("gradient") }))
+	ok(t, o.SetGradientCallback(func(GradientView) GradientAction { panic("gradient") }))
 	equal(t, panics(func() { _, _ = o.Step() }), "gradient")
 	ok(t, o.SetGradientCallback(nil))
 	ok(t, o.SetRateCallback(func(string, uint64, float64) float64 { panic("rate") }))

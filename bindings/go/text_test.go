@@ -34,7 +34,7 @@ func TestErrors(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewTrainer(nil, nil)
 	wants(t, err, ErrInvalidArgument)
-	_, err = ModelFromConfig("m", "{")
+	_, err = ModelFromConfigJSON("m", "{")
 	wants(t, err, ErrInvalidData)
 	if LoadRuntime("/none/libonnxruntime.so") == nil {
 		t.Fatal("no error for a file that is missing")
@@ -53,7 +53,7 @@ func TestOptionsStartFromTheirDefaults(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewLoader(corpus, nil, &LoaderOptions{})
 	wants(t, err, ErrInvalidArgument)
-	_, err = NewModel("m", &Sizes{Layers: 1})
+	_, err = NewModel("m", &ModelConfig{Layers: 1})
 	wants(t, err, ErrInvalidArgument)
 	_, err = NewTrainer(nil, &TrainerOptions{LearningRate: 1})
 	wants(t, err, ErrInvalidArgument)

@@ -79,8 +79,8 @@ type TrainResult struct {
 	Correct, Labels uint64
 }
 
-// Report is what a step did.
-type Report struct {
+// StepReport is what a step did.
+type StepReport struct {
 	// Step is its number, from 1.
 	Step uint64
 	// Updated models, and those Skipped for a non-finite loss or gradient.
@@ -89,8 +89,8 @@ type Report struct {
 	Shared, Synced bool
 }
 
-func report(r *C.mmopt_step_report) Report {
-	return Report{
+func report(r *C.mmopt_step_report) StepReport {
+	return StepReport{
 		Step: uint64(r.step), Updated: int(r.n_updated), Skipped: int(r.n_skipped),
 		Shared: r.shared != 0, Synced: r.synced != 0,
 	}
@@ -98,19 +98,19 @@ func report(r *C.mmopt_step_report) Report {
 
 // Rates are a model's learning rate, the factors it is made of, and other numbers of its last step.
 type Rates struct {
-	Base, Schedule, Convergence, Scale, Multiplier, Effective float64
+	Base, Schedule, Adaptive, Scale, Multiplier, Effective float64
 	// GradientNorm before clipping; 0 where nothing needed it.
 	GradientNorm float64
-	// Share is the model's weight over the sum of all.
-	Share float64
+	// Weight of the model over the sum of all.
+	Weight float64
 	// Skipped steps.
 	Skipped uint64
 }
 
 func rates(r *C.mmopt_rates) Rates {
 	return Rates{
-		float64(r.base), float64(r.schedule), float64(r.convergence), float64(r.scale),
-		float64(r.multiplier), float64(r.effective), float64(r.gradient_norm), float64(r.share),
+		float64(r.base), float64(r.schedule), float64(r.adaptive), float64(r.scale),
+		float64(r.multiplier), float64(r.effective), float64(r.gradient_norm), float64(r.weight),
 		uint64(r.n_skipped),
 	}
 }
@@ -272,6 +272,16 @@ func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([
 	return results(raw), nil
 }
 
+// Prepare opens the session that training one model on tensors of these shapes needs, and runs
+// nothing.
+func (t *Trainer) Prepare(model int, tensors []Tensor) error {
+	defer runtime.KeepAlive(t)
+	var a arena
+	defer a.free()
+	m, all, n := a.size("model", model), a.tensors(tensors), C.size_t(len(tensors))
+	return a.call(func() *C.mmopt_error { return C.mmopt_trainer_prepare(t.c(), m, all, n) })
+}
+
 // ForwardBackwardModel computes loss and gradients of one micro-batch of one model.
 func (t *Trainer) ForwardBackwardModel(
 	ctx context.Context, model int, tensors []Tensor,
@@ -297,14 +307,14 @@ func (t *Trainer) LogMetrics(losses []float64) error {
 
 // Step updates all models from the gradients since the last step. It is not begun when ctx is done;
 // once begun, it is done as a whole.
-func (t *Trainer) Step(ctx context.Context) (Report, error) {
+func (t *Trainer) Step(ctx context.Context) (StepReport, error) {
 	defer runtime.KeepAlive(t)
 	if err := ctx.Err(); err != nil {
-		return Report{}, context.Cause(ctx)
+		return StepReport{}, context.Cause(ctx)
 	}
 	var r C.mmopt_step_report
 	if err := t.done(C.mmopt_trainer_step(t.c(), &r)); err != nil {
-		return Report{}, err
+		return StepReport{}, err
 	}
 	return report(&r), nil
 }
@@ -497,8 +507,8 @@ func (t *Trainer) SaveONNX(model int, path string) error {
 	})
 }
 
-// Checkpoint writes everything that training depends on, with a text of the host's.
-func (t *Trainer) Checkpoint(directory, hostText string) error {
+// SaveCheckpoint writes everything that training depends on, with a text of the host's.
+func (t *Trainer) SaveCheckpoint(directory, hostText string) error {
 	var a arena
 	defer a.free()
 	defer runtime.KeepAlive(t)

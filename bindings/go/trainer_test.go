@@ -35,8 +35,8 @@ func setUpWith(t testing.TB, options TrainerOptions) *joint {
 		words.Architecture, words.VocabSize, words.ModelMaxLength = a, 400, 32
 		tokenizer := must(TrainTokenizer(j.corpus, &words))(t)
 		t.Cleanup(tokenizer.Close)
-		sizes := DefaultSizes()
-		sizes.Architecture, sizes.Layers, sizes.Hidden, sizes.Heads = a, 1, 16, 2
+		sizes := DefaultModelConfig()
+		sizes.Architecture, sizes.Layers, sizes.HiddenSize, sizes.Heads = a, 1, 16, 2
 		model := must(ModelForCorpus(a.String(), &sizes, tokenizer, j.corpus))(t)
 		defer model.Close()
 		j.tokenizers, models = append(j.tokenizers, tokenizer), append(models, model)
@@ -45,7 +45,7 @@ func setUpWith(t testing.TB, options TrainerOptions) *joint {
 	ok(t, models[0].SetSeed(7))
 	ok(t, models[0].SetDropout(0.05))
 	ok(t, models[0].Freeze("*.token_type_embeddings.*"))
-	equal(t, must(models[0].Label(1))(t), "1")
+	equal(t, must(models[0].LabelName(1))(t), "1")
 	walk := DefaultLoaderOptions()
 	walk.BatchSize, walk.Seed, walk.PadToMultipleOf = 8, 3, 32
 	j.loader = must(NewLoader(j.corpus, j.tokenizers, &walk))(t)
@@ -88,7 +88,7 @@ func TestTraining(t *testing.T) {
 	equal(t, j.loader.Epoch(), 5)
 	equal(t, j.loader.Len(), 8)
 	rates := must(j.Rates(0))(t)
-	if rates.Share < 0.6 || rates.Base != 3e-3 {
+	if rates.Weight < 0.6 || rates.Base != 3e-3 {
 		t.Fatalf("%+v", rates)
 	}
 	if plan := must(j.Plan())(t); !strings.Contains(plan, "attention query") {
@@ -98,7 +98,7 @@ func TestTraining(t *testing.T) {
 
 	dir := t.TempDir()
 	state := must(j.loader.State())(t)
-	ok(t, j.Checkpoint(filepath.Join(dir, "c"), state))
+	ok(t, j.SaveCheckpoint(filepath.Join(dir, "c"), state))
 	equal(t, must(j.Resume(filepath.Join(dir, "c")))(t), state)
 	ok(t, j.loader.SetEpoch(0))
 	ok(t, j.loader.Restore(state))
@@ -153,7 +153,7 @@ func TestFeedback(t *testing.T) {
 	ok(t, j.ReportValidation([]float64{0.9, 0.5}))
 	must(j.ForwardBackward(background, j.batch(t)))(t)
 	must(j.Step(background))(t)
-	if rates := must(j.Rates(0))(t); rates.Share < 0.75 || rates.Schedule != 0.5 {
+	if rates := must(j.Rates(0))(t); rates.Weight < 0.75 || rates.Schedule != 0.5 {
 		t.Fatalf("%+v", rates)
 	}
 	if metrics := must(j.MetricsJSON())(t); !strings.Contains(metrics, `"step":1`) {
@@ -221,6 +221,8 @@ func TestHostTensors(t *testing.T) {
 	equal(t, batch.Rows(1), 8)
 	equal(t, len(must(batch.Examples(1))(t)), 8)
 	bert, gpt2 := must(batch.Tensors(0))(t), must(batch.Tensors(1))(t)
+	ok(t, j.Prepare(1, gpt2))
+	wants(t, j.Prepare(2, gpt2), ErrInvalidArgument)
 	one := must(j.ForwardBackwardModel(background, 1, gpt2))(t)
 	equal(t, one.Labels, 8)
 	ok(t, j.ZeroGrad())
@@ -273,12 +275,12 @@ func TestCancelToken(t *testing.T) {
 	wants(t, err, ErrCancelled)
 	// A context that ends meanwhile does not undo it.
 	ctx, cancel := context.WithCancel(background)
-	ok(t, j.SetProgress(func(Progress) error { cancel(); return nil }))
+	ok(t, j.SetProgressCallback(func(Progress) error { cancel(); return nil }))
 	_, err = j.ForwardBackward(ctx, batch)
 	if err == nil {
 		t.Fatal("a cancelled pass succeeded")
 	}
-	ok(t, j.SetProgress(nil))
+	ok(t, j.SetProgressCallback(nil))
 	_, err = j.ForwardBackward(background, batch)
 	wants(t, err, ErrCancelled)
 	ok(t, cancelToken.Reset())
@@ -291,14 +293,14 @@ func TestCallbacks(t *testing.T) {
 	j := setUp(t)
 	batch := j.batch(t)
 	var phases []Progress
-	ok(t, j.SetProgress(func(p Progress) error { phases = append(phases, p); return nil }))
+	ok(t, j.SetProgressCallback(func(p Progress) error { phases = append(phases, p); return nil }))
 	var rated []string
 	ok(t, j.SetRateCallback(func(model string, step uint64, rate float64) float64 {
 		rated = append(rated, fmt.Sprint(model, step))
 		return 1e-5
 	}))
 	var messages []string
-	ok(t, j.SetLog(LogWarning, func(level LogLevel, message string) {
+	ok(t, j.SetLogCallback(LogWarning, func(level LogLevel, message string) {
 		messages = append(messages, fmt.Sprint(level, message))
 	}))
 	must(j.ForwardBackward(background, batch))(t)
@@ -313,14 +315,14 @@ func TestCallbacks(t *testing.T) {
 		t.Fatal(messages)
 	}
 	stop := errors.New("stop")
-	ok(t, j.SetProgress(func(Progress) error { return stop }))
+	ok(t, j.SetProgressCallback(func(Progress) error { return stop }))
 	_, err := j.ForwardBackward(background, batch)
 	equal(t, err, stop)
 	_, err = j.Evaluate(background, 0, batch)
 	equal(t, err, stop)
-	ok(t, j.SetProgress(nil))
+	ok(t, j.SetProgressCallback(nil))
 	ok(t, j.SetRateCallback(nil))
-	ok(t, j.SetLog(LogOff, nil))
+	ok(t, j.SetLogCallback(LogOff, nil))
 	must(j.ForwardBackward(background, batch))(t)
 	must(j.Step(background))(t)
 	equal(t, len(rated), 2)
@@ -336,11 +338,11 @@ func panics(f func()) (with any) {
 func TestPanicsOfCallbacksGoOn(t *testing.T) {
 	j := setUp(t)
 	batch := j.batch(t)
-	ok(t, j.SetProgress(func(Progress) error { panic("progress") }))
+	ok(t, j.SetProgressCallback(func(Progress) error { panic("progress") }))
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()
 	equal(t, panics(func() { _, _ = j.ForwardBackward(ctx, batch) }), "progress")
-	ok(t, j.SetProgress(nil))
+	ok(t, j.SetProgressCallback(nil))
 	_, err := j.Step(background)
 	wants(t, err, ErrState)
 
@@ -354,7 +356,7 @@ func TestPanicsOfCallbacksGoOn(t *testing.T) {
 	must(j.Step(background))(t)
 
 	panicking := false
-	ok(t, j.SetLog(LogWarning, func(LogLevel, string) {
+	ok(t, j.SetLogCallback(LogWarning, func(LogLevel, string) {
 		if panicking {
 			panic("log")
 		}
@@ -376,18 +378,18 @@ func TestClosedTrainers(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 	_, err = j.Step(background)
 	wants(t, err, ErrInvalidArgument)
-	wants(t, j.SetProgress(func(Progress) error { return nil }), ErrInvalidArgument)
+	wants(t, j.SetProgressCallback(func(Progress) error { return nil }), ErrInvalidArgument)
 	equal(t, j.Len(), 0)
 }
 
 func TestFreshModels(t *testing.T) {
 	j := setUp(t)
-	sizes := DefaultSizes()
+	sizes := DefaultModelConfig()
 	sizes.Layers, sizes.VocabSize = 1, 400
 	config := `{"model_type": "bert", "architectures": ["BertForSequenceClassification"],
 		"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
 		"intermediate_size": 32, "max_position_embeddings": 64}`
-	first, second := must(NewModel("sizes", &sizes))(t), must(ModelFromConfig("config", config))(t)
+	first, second := must(NewModel("sizes", &sizes))(t), must(ModelFromConfigJSON("config", config))(t)
 	ok(t, first.SetTask(SequenceClassification, 2))
 	ok(t, first.SetLoss(nil))
 	ok(t, second.TrainOnly("classifier.*"))

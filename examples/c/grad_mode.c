@@ -130,7 +130,7 @@ static void describe(const struct network *n, mmopt_parameter *p, int64_t (*shap
 
 static mmopt_optimizer *make_optimizer(const struct network *networks)
 {
-    mmopt_parameters models[2];
+    mmopt_model_parameters models[2];
     mmopt_parameter parameters[2][2 * MAX_LAYERS];
     int64_t shapes[2][2 * MAX_LAYERS][2];
     char names[2][2 * MAX_LAYERS][24], *plan;

@@ -103,9 +103,9 @@ static mmopt_model *make_model(const struct job *job, size_t i)
 
     mmopt_model_config_init(&sizes);
     sizes.architecture = s->architectures[i];
-    sizes.layers = s->layers;
-    sizes.hidden = s->hidden;
-    sizes.heads = s->heads;
+    sizes.n_layers = s->layers;
+    sizes.hidden_size = s->hidden;
+    sizes.n_heads = s->heads;
     sizes.dropout = s->dropout;
     check(mmopt_model_for_corpus(s->models[i], &sizes, job->tokenizers[i], job->train, &model));
     check(mmopt_model_set_seed(model, s->seed + i));

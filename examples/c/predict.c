@@ -75,7 +75,7 @@ static void print_answer(const struct classifier *c, const mmopt_tensor *logits,
             best = i;
     for (size_t i = 0; i < n; i++)
         sum += exp((double)scores[i] - (double)scores[best]);
-    check(mmopt_model_label(c->model, best, &label));
+    check(mmopt_model_label_name(c->model, best, &label));
     printf("%s\t%s %.3f\t%s\n", c->name, label, 1.0 / sum, sentence);
     mmopt_string_free(label);
 }

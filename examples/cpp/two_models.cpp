@@ -15,7 +15,7 @@ static void train(const mmopt::corpus &corpus) {
         tokenizers.push_back(mmopt::tokenizer::train(corpus, options));
         auto sizes = mmopt::model_config();
         sizes.architecture = architecture;
-        sizes.hidden = 64;
+        sizes.hidden_size = 64;
         models.push_back(mmopt::model::for_corpus(mmopt::architecture_name(architecture), sizes,
                                                   tokenizers.back(), corpus));
     }

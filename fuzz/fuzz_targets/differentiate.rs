@@ -5,7 +5,7 @@
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 mod models;
-#[path = "../../tests/fuzz/targets.rs"]
+#[path = "../../tests/gradients/fuzz/targets.rs"]
 #[allow(dead_code)]
 mod targets;
 

@@ -4,7 +4,7 @@ use libfuzzer_sys::fuzzer_mutate;
 use mmopt::onnx::proto::ModelProto;
 use prost::Message;
 
-#[path = "../../tests/fuzz/mutate.rs"]
+#[path = "../../tests/gradients/fuzz/mutate.rs"]
 mod mutate;
 
 /// Puts a mutated model into `data` and returns its length; bytes once in `every`, and where

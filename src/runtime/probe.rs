@@ -3,10 +3,12 @@
 
 use std::error::Error as _;
 use std::ffi::{CStr, OsStr, c_char, c_void};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(unix)]
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+#[cfg(windows)]
+use libloading::os::windows::Library;
 use ort::sys;
 
 /// The oldest minor version of ONNX Runtime 1 that has the API level this crate asks for.
@@ -26,7 +28,8 @@ type GetApiBase = unsafe extern "C" fn() -> *const sys::OrtApiBase;
 /// Loads `name` (a path, or a bare name for the system's loader) and checks it. On success it
 /// stays loaded; on failure it is closed, and the reason is returned.
 pub(super) fn probe(name: &OsStr) -> Result<FoundLibrary, String> {
-    let is_path = name.as_bytes().contains(&b'/');
+    let separates = |&byte: &u8| std::path::is_separator(char::from(byte));
+    let is_path = name.as_encoded_bytes().iter().any(separates);
     if is_path && !Path::new(name).exists() {
         return Err("no such file".into());
     }
@@ -49,13 +52,19 @@ pub(super) fn own_file() -> Option<PathBuf> {
 
 fn open(name: &OsStr) -> Result<Library, String> {
     // SAFETY: initialisers of a library run, as in any load.
-    unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| {
+    #[cfg(unix)]
+    let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) };
+    // SAFETY: initialisers of a library run, as in any load.
+    #[cfg(windows)]
+    let library = unsafe { Library::new(name) };
+    library.map_err(|e| {
         // The loader's own words are the source.
         e.source().map_or_else(|| e.to_string(), ToString::to_string)
     })
 }
 
 /// The file that holds the code at `address`.
+#[cfg(unix)]
 fn file_of(address: *const c_void) -> Option<PathBuf> {
     // SAFETY: all-zero is a valid value of this plain C struct.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
@@ -65,8 +74,30 @@ fn file_of(address: *const c_void) -> Option<PathBuf> {
     }
     // SAFETY: the loader's string lives as long as the file is loaded.
     let bytes = unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes().to_vec();
-    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
-    path.canonicalize().ok()
+    let name: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(bytes);
+    PathBuf::from(name).canonicalize().ok()
+}
+
+/// The file that holds the code at `address`.
+#[cfg(windows)]
+fn file_of(address: *const c_void) -> Option<PathBuf> {
+    #[link(name = "kernel32")]
+    unsafe extern "system" {
+        fn GetModuleHandleExW(flags: u32, address: *const c_void, module: *mut *mut c_void) -> i32;
+        fn GetModuleFileNameW(module: *mut c_void, name: *mut u16, size: u32) -> u32;
+    }
+    /// The module is named by an address in it, and not kept loaded by this.
+    const FROM_ADDRESS: u32 = 4 | 2;
+    let (mut module, mut name) = (std::ptr::null_mut(), vec![0u16; 32_768]);
+    // SAFETY: any address may be asked for; 0 means that it belongs to no module.
+    if unsafe { GetModuleHandleExW(FROM_ADDRESS, address, &raw mut module) } == 0 {
+        return None;
+    }
+    // SAFETY: `name` has room for as many units as are told.
+    let n = unsafe { GetModuleFileNameW(module, name.as_mut_ptr(), name.len() as u32) };
+    let name: std::ffi::OsString =
+        std::os::windows::ffi::OsStringExt::from_wide(&name[..n as usize]);
+    PathBuf::from(name).canonicalize().ok()
 }
 
 fn version(get_base: GetApiBase) -> Result<(u32, u32, u32), String> {

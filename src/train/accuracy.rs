@@ -73,6 +73,16 @@ fn classes(logits: &Tensor, labels: &TensorView, ignore: i64, shift: usize) -> R
 }
 
 fn spans(outputs: &[&Tensor], batch: Batch, ignore: i64) -> Result<Accuracy> {
+    if let [both] = outputs
+        && let &[n, length, 2] = both.shape()
+    {
+        let both = both.as_slice::<f32>()?;
+        let part = |k: usize| {
+            let values: Vec<f32> = both.iter().skip(k).step_by(2).copied().collect();
+            Tensor::from_slice(&[n, length], &values)
+        };
+        return spans(&[&part(0)?, &part(1)?], batch, ignore);
+    }
     let labels = (find(batch, "start_positions"), find(batch, "end_positions"));
     let ((Some(starts), Some(ends)), [start, end]) = (labels, outputs) else {
         return Ok(Accuracy::default());

@@ -1,5 +1,6 @@
 //! One model: its forward graph, its parameters, and a session per shape.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use super::accuracy::{Accuracy, accuracy};
@@ -35,6 +36,8 @@ pub(super) struct Model {
     training: ShapeCache<ShapeKey, BoundSession>,
     evaluation: ShapeCache<ShapeKey, BoundSession>,
     pub parameters: Vec<Parameter>,
+    /// Where the parameter of each name stands.
+    positions: HashMap<String, usize>,
     pub sessions: SessionBuilder,
     pub published: Option<Published>,
     pub report: ModelReport,
@@ -80,6 +83,7 @@ impl Model {
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
+            positions: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             sessions: SessionBuilder {
                 graph,
@@ -274,18 +278,14 @@ impl Model {
 
     /// The parameter of that name.
     pub fn parameter(&self, name: &str) -> Result<&Parameter> {
-        self.parameters
-            .iter()
-            .find(|p| p.name == name)
-            .ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
+        let found = self.positions.get(name).and_then(|&i| self.parameters.get(i));
+        found.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 
     /// The parameter of that name, for change between runs.
     pub fn parameter_mut(&mut self, name: &str) -> Result<&mut Parameter> {
-        self.parameters
-            .iter_mut()
-            .find(|p| p.name == name)
-            .ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
+        let found = self.positions.get(name).and_then(|&i| self.parameters.get_mut(i));
+        found.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 
     /// The forward graph with the present weights inside, ready for inference. Of a model that
@@ -370,7 +370,11 @@ fn check_labels(spec: &LossSpec, bound: &BoundSession, batch: Batch) -> Result<(
     if bound.n_outputs() == 0 {
         return Ok(());
     }
-    let n_classes = bound.output(0)?.shape().last().copied().unwrap_or(1);
+    let shape = bound.output(0)?.shape();
+    let n_classes = match (&spec.kind, shape) {
+        (LossKind::QuestionAnswering, &[_, length, 2]) => length,
+        _ => shape.last().copied().unwrap_or(1),
+    };
     let integer = |v: &&TensorView| {
         v.dtype == DType::I64 && labels(spec).iter().any(|(name, ..)| name == v.name)
     };

@@ -1,5 +1,5 @@
-//! `include/mmopt.h` as data: functions, structs and enumerations. It reads what cbindgen writes,
-//! no C at large.
+//! `include/mmopt.h` as data: functions, structs and enumerations. It reads what the build
+//! script writes, no C at large.
 
 /// A parameter or a field: its type as C writes it, and its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +131,7 @@ impl Header {
         };
         let functions = starts("MMOPT_API").into_iter().map(|at| function(text, at)).collect();
         let structs = starts("typedef struct ").into_iter().filter_map(|at| structure(text, at));
-        let enums = starts("enum ").into_iter().map(|at| enumeration(text, at));
+        let enums = starts("MMOPT_ENUM(").into_iter().map(|at| enumeration(text, at));
         let handles = starts("typedef struct ").into_iter().filter_map(|at| {
             let line = text[at..].lines().next()?.strip_suffix(';')?;
             Some(line.split_whitespace().last()?.to_owned())
@@ -171,7 +171,7 @@ fn structure(text: &str, at: usize) -> Option<Struct> {
 }
 
 fn enumeration(text: &str, at: usize) -> Enumeration {
-    let name = text[at..].split_whitespace().nth(1).unwrap_or_default();
+    let name = text[at..].split(['(', ')']).nth(1).unwrap_or_default();
     let values = without_comments(body(&text[at..]));
     let pair = |v: &str| {
         let (name, number) = v.split_once('=')?;

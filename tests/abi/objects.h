@@ -47,12 +47,29 @@ static mmopt_batch *fresh_batch(struct world *w)
     return batch;
 }
 
+/* A batch of the question in questions.jsonl. */
+static const mmopt_batch *batch_of_questions(struct world *w)
+{
+    mmopt_corpus *corpus = NULL;
+    mmopt_loader_options options;
+    mmopt_loader *loader = NULL;
+    mmopt_batch *batch = NULL;
+    OK(mmopt_corpus_read_question_answering(path(w, "questions.jsonl"), &corpus));
+    mmopt_loader_options_init(&options);
+    options.pad_to_multiple_of = N_TOKENS;
+    OK(mmopt_loader_create(corpus, w->tokenizers, 1, &options, &loader));
+    OK(mmopt_loader_next(loader, &batch));
+    mmopt_loader_free(loader);
+    mmopt_corpus_free(corpus);
+    return batch;
+}
+
 static mmopt_model *model_named(struct world *w, const char *name)
 {
     mmopt_model_config sizes;
     mmopt_model *model = NULL;
     mmopt_model_config_init(&sizes);
-    sizes.layers = 1, sizes.hidden = 8, sizes.heads = 2;
+    sizes.n_layers = 1, sizes.hidden_size = 8, sizes.n_heads = 2;
     OK(mmopt_model_for_corpus(name, &sizes, w->tokenizers[0], w->corpus, &model));
     return model;
 }
@@ -146,6 +163,7 @@ static void set_up(struct world *w, const char *folder)
     OK(mmopt_loader_state(w->loader, &state));
     w->loader_state = state;
     w->batch = fresh_batch(w);
+    w->questions = batch_of_questions(w);
     for (size_t i = 0; i < 2; i++)
         OK(mmopt_batch_tensors(w->batch, i, &w->parts[i], &w->n_parts[i]));
     w->tensors = w->parts[0], w->n_tensors = w->n_parts[0];
@@ -181,6 +199,7 @@ static void tear_down(struct world *w)
     mmopt_cancel_token_free(w->cancel_token);
     mmopt_optimizer_free(w->optimizer);
     mmopt_corpus_free((mmopt_corpus *)w->tags);
+    mmopt_batch_free((mmopt_batch *)w->questions);
     mmopt_string_free((char *)w->loader_state);
     free(w->onnx);
 }

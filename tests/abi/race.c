@@ -27,7 +27,7 @@ static mmopt_optimizer *make_optimizer(void)
     mmopt_trainer_options options;
     mmopt_optimizer *optimizer = NULL;
     mmopt_parameter parameter;
-    mmopt_parameters model;
+    mmopt_model_parameters model;
 
     memset(&parameter, 0, sizeof parameter);
     parameter.name = "weight";

@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-enum { N_TEXTS = 4, N_IDS = 3, N_FLOATS = 12, N_PATHS = 16 };
+enum { N_TEXTS = 4, N_IDS = 3, N_FLOATS = 12, N_PATHS = 16, N_CLASSES = 8, N_TOKENS = 32 };
 
 /* The layouts of dlpack.h 1.x, and of the form before it. */
 struct plain {
@@ -38,6 +38,7 @@ struct world {
     const mmopt_tokenizer *tokenizers[2];
     const mmopt_model *models[2];
     const mmopt_corpus *tags;
+    const mmopt_batch *questions;
     /* Where inputs lie; where outputs go, of each thread its own. */
     const char *folder, *out;
     int is_thread;
@@ -61,10 +62,14 @@ struct world {
     mmopt_train_result results[4];
     double losses[2];
     float two[2];
+    const char *tag_names[2];
+    int64_t predicted[N_CLASSES], labelled[N_CLASSES];
+    size_t n_answers[N_TEXTS];
+    float logits[N_TOKENS];
     managed managed;
     mmopt_model *graph;
     int64_t strides[2];
-    mmopt_parameters parameters[2];
+    mmopt_model_parameters parameters[2];
     mmopt_parameter parameter[2];
     float values[2][N_FLOATS], gradients[2][N_FLOATS];
 };
@@ -88,7 +93,7 @@ struct function {
     const char *name;
     struct result (*call)(struct world *w, struct twist t);
     int can_fail, shared, frees, n_parameters;
-    struct parameter parameters[8];
+    struct parameter parameters[9];
     int n_fields;
     struct field fields[32];
 };
@@ -165,7 +170,7 @@ static void on_log(void *user, uint32_t level, const char *message)
         called_back(w);
 }
 
-static uint32_t on_gradient(void *user, const mmopt_gradient *gradient)
+static uint32_t on_gradient(void *user, const mmopt_gradient_view *gradient)
 {
     called_back(user);
     return gradient->n_elements > 0 ? MMOPT_GRADIENT_ACTION_USE : UINT32_MAX;
@@ -250,6 +255,7 @@ static void tweak_loader_options(struct world *w, mmopt_loader_options *o)
         return;
     o->shuffle = below(w, 2), o->drop_last = below(w, 2), o->aligned = below(w, 2);
     o->seed = below(w, 3), o->bucket_batches = below(w, 3), o->all_windows = below(w, 2);
+    o->pack = below(w, 2), o->overlap = below(w, 8);
     o->objective = below(w, 8) == 0, o->batch_size = at(w, 4);
 }
 
@@ -285,13 +291,13 @@ static void tweak_gradient_options(struct world *w, mmopt_precomputed_gradient_o
 
 static void tweak_model_sizes(struct world *w, mmopt_model_config *o)
 {
-    o->layers = 1, o->hidden = 8, o->heads = 2, o->vocab_size = 400, o->positions = 32;
+    o->n_layers = 1, o->hidden_size = 8, o->n_heads = 2, o->vocab_size = 400, o->n_positions = 32;
     if (!w->fuzz)
         return;
     o->architecture = 1 + below(w, 4);
     o->task = below(w, 4) ? MMOPT_TASK_SEQUENCE_CLASSIFICATION : 1 + below(w, 5);
-    o->n_labels = at(w, 2), o->layers = at(w, 1), o->heads = at(w, 2), o->intermediate = at(w, 0);
-    o->dropout = below(w, 2) ? 0 : 0.1, o->pad_id = below(w, 6) ? -1 : (int64_t)below(w, 500);
+    o->n_labels = at(w, 2), o->n_layers = at(w, 1), o->n_heads = at(w, 2), o->intermediate_size = at(w, 0);
+    o->dropout = below(w, 2) ? 0 : 0.1, o->pad_token_id = below(w, 6) ? -1 : (int64_t)below(w, 500);
 }
 
 static void tweak_trainer_options(struct world *w, mmopt_trainer_options *o)
@@ -323,6 +329,12 @@ static void fill_inputs(struct world *w)
     w->ids[0] = 5, w->ids[1] = 6, w->ids[2] = 7;
     w->losses[0] = w->losses[1] = 0.5;
     w->two[0] = 0.5f, w->two[1] = 1.5f;
+    w->tag_names[0] = "O", w->tag_names[1] = "B-PER";
+    for (int i = 0; i < N_CLASSES; i++)
+        w->predicted[i] = i % 2, w->labelled[i] = i % 3 - 1;
+    memset(w->n_answers, 0, sizeof w->n_answers);
+    w->n_answers[0] = 2, w->n_answers[2] = 1;
+    memset(w->logits, 0, sizeof w->logits);
     w->config = "{\"model_type\": \"bert\", \"vocab_size\": 400, \"hidden_size\": 8, "
                 "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 16, "
                 "\"max_position_embeddings\": 32}";

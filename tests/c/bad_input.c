@@ -180,7 +180,7 @@ static void test_files(mmopt_trainer *trainer, const char *folder)
     REFUSES_NULL(mmopt_trainer_save_model(trainer, 0, NULL));
     FAILS(mmopt_trainer_save_model(trainer, 7, path), MMOPT_CODE_INVALID_ARGUMENT, "model 7");
     OK(mmopt_model_from_directory("bert", path, &model));
-    OK(mmopt_model_label(model, 0, &text));
+    OK(mmopt_model_label_name(model, 0, &text));
     CHECK(strcmp(text, "0") == 0);
     mmopt_string_free(text);
     OK(mmopt_trainer_create(NULL, (const mmopt_model *const *)&model, 1, &fresh));

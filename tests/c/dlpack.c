@@ -61,7 +61,7 @@ static void test_in(void)
 /* One step of an optimizer over DLPack memory. */
 static void test_step(void)
 {
-    mmopt_parameters model;
+    mmopt_model_parameters model;
     mmopt_parameter parameter;
     mmopt_optimizer *optimizer = NULL;
     managed m = make(values), g = make(gradients);

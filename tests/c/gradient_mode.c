@@ -80,9 +80,9 @@ static mmopt_parameter parameter_of(struct host *h, int is_narrow, const struct 
     return p;
 }
 
-static mmopt_parameters model_of(const char *name, const mmopt_parameter *p, size_t n)
+static mmopt_model_parameters model_of(const char *name, const mmopt_parameter *p, size_t n)
 {
-    mmopt_parameters model;
+    mmopt_model_parameters model;
     memset(&model, 0, sizeof model);
     model.name = name;
     model.parameters = p;
@@ -99,7 +99,7 @@ static int failed(mmopt_error *error)
     return is_error;
 }
 
-static mmopt_optimizer *create(const mmopt_parameters *models, size_t n)
+static mmopt_optimizer *create(const mmopt_model_parameters *models, size_t n)
 {
     mmopt_trainer_options options;
     mmopt_optimizer *optimizer = NULL;
@@ -130,7 +130,7 @@ static int run(struct host *h, int is_narrow, const struct order *values,
     int n_errors = 0;
     fill(h, values);
     p = parameter_of(h, is_narrow, values, gradients, &layout);
-    mmopt_parameters model = model_of("one", &p, 1);
+    mmopt_model_parameters model = model_of("one", &p, 1);
     mmopt_optimizer *optimizer = create(&model, 1);
     memset(&layout, 0xff, sizeof layout); /* it was copied */
     for (int step = 0; step < STEPS; step++) {
@@ -173,7 +173,7 @@ static void test_narrow(void)
     fill(&wide, &dense);
     p = parameter_of(&h, 1, &spread, &turned, &layout);
     q = parameter_of(&wide, 0, &dense, &dense, &plain_layout);
-    mmopt_parameters model = model_of("one", &p, 1), other = model_of("one", &q, 1);
+    mmopt_model_parameters model = model_of("one", &p, 1), other = model_of("one", &q, 1);
     mmopt_optimizer *optimizer = create(&model, 1), *reference = create(&other, 1);
     OK(mmopt_optimizer_set_learning_rate(optimizer, 1e-4));
     OK(mmopt_optimizer_set_learning_rate(reference, 1e-4));
@@ -209,7 +209,7 @@ static void test_resume(const char *folder)
     snprintf(path, sizeof path, "%s/narrow", folder);
     fill(&h, &turned);
     mmopt_parameter p = parameter_of(&h, 1, &turned, &spread, &layout);
-    mmopt_parameters model = model_of("one", &p, 1);
+    mmopt_model_parameters model = model_of("one", &p, 1);
     mmopt_optimizer *optimizer = create(&model, 1), *again = NULL;
     OK(mmopt_optimizer_set_learning_rate(optimizer, 3e-3));
     for (int step = 0; step < 30; step++) {
@@ -240,7 +240,7 @@ static void test_refusals(void)
     struct host h, other;
     mmopt_parameter_layout layout;
     mmopt_parameter p[2];
-    mmopt_parameters model, two;
+    mmopt_model_parameters model, two;
     mmopt_optimizer *optimizer = NULL;
 
     memset(p, 0, sizeof p);
@@ -294,7 +294,7 @@ static void test_refusals(void)
     }
     /* The same values in two models. */
     p[0] = parameter_of(&h, 0, &dense, &dense, &layout);
-    mmopt_parameters twice[2] = {model_of("one", p, 1), model_of("two", p, 1)};
+    mmopt_model_parameters twice[2] = {model_of("one", p, 1), model_of("two", p, 1)};
     FAILS(mmopt_optimizer_create(NULL, twice, 2, &optimizer), MMOPT_CODE_INVALID_ARGUMENT, "'two'");
     p[0].trainable = 0; /* frozen ones are only read */
     OK(mmopt_optimizer_create(NULL, twice, 2, &optimizer));
@@ -319,7 +319,7 @@ static void test_gradients(void)
     fill(&h, &dense);
     mmopt_parameter p = parameter_of(&h, 0, &dense, &dense, &layout);
     p.gradient = NULL;
-    mmopt_parameters model = model_of("one", &p, 1);
+    mmopt_model_parameters model = model_of("one", &p, 1);
     mmopt_optimizer *optimizer = create(&model, 1);
     float *g = h.gradients;
     const uint32_t f32 = MMOPT_DTYPE_F32;
@@ -390,7 +390,7 @@ static void test_dlpack(void)
     CHECK(p.gradient == NULL && layout.gradient_strides == NULL);
     OK(mmopt_parameter_from_dlpack_strided(name, &v, &g, &layout, &p));
     CHECK(p.layout == &layout && layout.dtype == MMOPT_DTYPE_BF16 && p.trainable == 1);
-    mmopt_parameters model = model_of("one", &p, 1);
+    mmopt_model_parameters model = model_of("one", &p, 1);
     v.t.strides = broadcast;
     OK(mmopt_parameter_from_dlpack_strided(name, &v, &g, &layout, &p));
     FAILS(mmopt_optimizer_create(NULL, &model, 1, &optimizer), MMOPT_CODE_UNSUPPORTED, "broadcast");
@@ -553,7 +553,7 @@ static void test_threads(void)
     mmopt_parameter_layout layout;
     fill(&alone, &dense);
     mmopt_parameter p = parameter_of(&alone, 0, &dense, &dense, &layout);
-    mmopt_parameters model = model_of("one", &p, 1);
+    mmopt_model_parameters model = model_of("one", &p, 1);
     backward(&alone, 0, &dense, &dense);
     jobs[0].shared = jobs[1].shared = create(&model, 1);
     for (int i = 0; i < 2; i++)

@@ -202,9 +202,9 @@ static void test_mended_training(void)
     REFUSES_NULL(mmopt_trainer_model_report_json(trainer, 0, NULL));
 
     /* What creation had to say comes with the first callback, each message once. */
-    OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_WARNING, on_log, last_heard));
+    OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_WARNING, on_log, last_heard));
     CHECK(n_heard[2] == 2 && n_heard[3] == 0 && strstr(last_heard[2], "quantised") != NULL);
-    OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_DEBUG, on_log, last_heard));
+    OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_DEBUG, on_log, last_heard));
     CHECK(n_heard[2] == 2 && n_heard[3] > 4 && strstr(last_heard[3], "plan for 1 models") != NULL);
 
     mmopt_tensor table = parameter(trainer, "emb.weight");

@@ -121,7 +121,7 @@ static void live_optimizer(void)
     static float values[N_FLOATS], gradients[N_FLOATS];
     static const int64_t shape[2] = {3, 4};
     mmopt_parameter parameter;
-    mmopt_parameters model;
+    mmopt_model_parameters model;
     mmopt_trainer_options options;
     mmopt_optimizer *made = NULL;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
@@ -165,7 +165,7 @@ static mmopt_trainer *make_trainer(void)
     mmopt_model *model = NULL;
     mmopt_trainer *made = NULL;
     mmopt_model_config_init(&sizes);
-    sizes.layers = 1, sizes.hidden = 8, sizes.heads = 2;
+    sizes.n_layers = 1, sizes.hidden_size = 8, sizes.n_heads = 2;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.n_threads = 1;
     mmopt_error_free(mmopt_model_for_corpus("m", &sizes, tokenizer, corpus, &model));

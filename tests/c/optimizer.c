@@ -27,7 +27,7 @@ static double backward(struct host *h, int i)
 static const int64_t matrix[2] = {3, 4}, vector[1] = {1};
 static const char *names[2] = {"one", "two"};
 
-static void describe(struct host *h, mmopt_parameters models[2], mmopt_parameter parameters[2][2])
+static void describe(struct host *h, mmopt_model_parameters models[2], mmopt_parameter parameters[2][2])
 {
     memset(models, 0, 2 * sizeof *models);
     memset(parameters, 0, 4 * sizeof **parameters);
@@ -82,7 +82,7 @@ static void test_nulls(void)
 static void test_descriptions(void)
 {
     struct host h;
-    mmopt_parameters models[2];
+    mmopt_model_parameters models[2];
     mmopt_parameter parameters[2][2];
     mmopt_optimizer *optimizer = NULL;
     const int64_t negative[2] = {-3, 4};
@@ -119,7 +119,7 @@ static void test_descriptions(void)
 
 static mmopt_optimizer *make(struct host *h)
 {
-    mmopt_parameters models[2];
+    mmopt_model_parameters models[2];
     mmopt_parameter parameters[2][2];
     mmopt_trainer_options options;
     mmopt_optimizer *optimizer = NULL;
@@ -135,7 +135,7 @@ static mmopt_optimizer *make(struct host *h)
 static void test_feedback(void)
 {
     struct host h;
-    mmopt_parameters models[2];
+    mmopt_model_parameters models[2];
     mmopt_parameter parameters[2][2];
     mmopt_trainer_options options;
     mmopt_optimizer *optimizer = NULL;
@@ -164,7 +164,7 @@ static void test_feedback(void)
     OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
     OK(mmopt_optimizer_step(optimizer, NULL));
     OK(mmopt_optimizer_rates(optimizer, 0, &rates));
-    CHECK(rates.share > 0.55 && rates.schedule == 0.5);
+    CHECK(rates.weight > 0.55 && rates.schedule == 0.5);
     FAILS(mmopt_optimizer_metrics_json(optimizer, &json), MMOPT_CODE_STATE, "no step");
     OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
     OK(mmopt_optimizer_step(optimizer, NULL));
@@ -220,7 +220,7 @@ static void test_training(const char *folder)
     OK(mmopt_optimizer_set_learning_rate(optimizer, 0.01));
     FAILS(mmopt_optimizer_set_learning_rate(optimizer, NAN), MMOPT_CODE_INVALID_ARGUMENT, NULL);
     OK(mmopt_optimizer_rates(optimizer, 0, &rates));
-    CHECK(fabs(rates.share - 0.75) < 1e-12 && rates.gradient_norm > 0);
+    CHECK(fabs(rates.weight - 0.75) < 1e-12 && rates.gradient_norm > 0);
     REFUSES_NULL(mmopt_optimizer_rates(optimizer, 0, NULL));
 
     /* A saved state in another optimizer over a copy of the values: the same bits follow. */

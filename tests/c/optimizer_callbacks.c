@@ -21,7 +21,7 @@ struct host {
     const float *write_gradient, *write_value;
 };
 
-static uint32_t on_gradient(void *user, const mmopt_gradient *g)
+static uint32_t on_gradient(void *user, const mmopt_gradient_view *g)
 {
     struct host *h = user;
     CHECK(g->model == (size_t)h->n_calls % 2 && g->parameter == 0 && g->step > 0);
@@ -47,7 +47,7 @@ static void make(struct host *h, int accumulation, const mmopt_parameter_layout 
 {
     mmopt_trainer_options options;
     mmopt_parameter parameters[2];
-    mmopt_parameters models[2];
+    mmopt_model_parameters models[2];
 
     memset(h, 0, sizeof *h);
     memset(parameters, 0, sizeof parameters);

@@ -409,6 +409,54 @@ static void test_threads(const mmopt_corpus *corpus)
     mmopt_tokenizer_free(tokenizer);
 }
 
+/* How many sequences a corpus becomes. */
+static size_t n_rows(const mmopt_corpus *corpus, const mmopt_loader_options *options)
+{
+    mmopt_tokenizer *tokenizer = NULL;
+    mmopt_tokenizer_options trained;
+    mmopt_loader *loader = NULL;
+
+    mmopt_tokenizer_options_init(&trained);
+    trained.min_frequency = 1;
+    OK(mmopt_tokenizer_train(corpus, &trained, &tokenizer));
+    OK(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)&tokenizer, 1, options, &loader));
+    size_t n = mmopt_loader_n_batches(loader);
+    mmopt_loader_free(loader);
+    mmopt_tokenizer_free(tokenizer);
+    return n;
+}
+
+static void test_windows_and_packing(const char *folder)
+{
+    static const char question[] =
+        "{\"context\": \"one two three four five six seven eight nine ten eleven twelve\", "
+        "\"question\": \"when?\", \"answers\": [{\"text\": \"six\", \"answer_start\": 24}]}\n";
+    mmopt_corpus *corpus = NULL;
+    mmopt_loader_options options;
+
+    write_file(in_folder(folder, "long.jsonl"), question, strlen(question));
+    OK(mmopt_corpus_read_question_answering(in_folder(folder, "long.jsonl"), &corpus));
+    mmopt_loader_options_init(&options);
+    CHECK(options.overlap == 64 && options.pack == 1);
+    /* [CLS] when ? [SEP] and [SEP] leave room for 4 of 12 words. */
+    options.batch_size = 1, options.max_length = 9;
+    CHECK(n_rows(corpus, &options) == 1);
+    options.all_windows = 1, options.overlap = 0;
+    CHECK(n_rows(corpus, &options) == 3);
+    options.overlap = 2;
+    CHECK(n_rows(corpus, &options) == 5);
+    mmopt_corpus_free(corpus);
+
+    write_file(in_folder(folder, "lines.txt"), "one two\nthree\nfour five six\n", 28);
+    OK(mmopt_corpus_read_plain_text(in_folder(folder, "lines.txt"), MMOPT_SAMPLE_BY_LINE, &corpus));
+    mmopt_loader_options_init(&options);
+    options.batch_size = 1, options.pack = 0;
+    CHECK(n_rows(corpus, &options) == 3);
+    options.pack = 1;
+    CHECK(n_rows(corpus, &options) == 1);
+    mmopt_corpus_free(corpus);
+}
+
 int main(int argc, char **argv)
 {
     mmopt_corpus *corpus = NULL, *train = NULL, *eval = NULL;
@@ -419,6 +467,7 @@ int main(int argc, char **argv)
     test_architectures();
     test_reading(argv[1]);
     test_other_files(argv[1]);
+    test_windows_and_packing(argv[1]);
 
     OK(mmopt_corpus_from_texts((const char *const *)texts, labels, N_TEXTS, NULL, &corpus));
     CHECK(mmopt_corpus_n_examples(corpus) == N_TEXTS);

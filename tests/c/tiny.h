@@ -35,9 +35,9 @@ static inline mmopt_model *make_model(int i)
 
     mmopt_model_config_init(&sizes);
     sizes.architecture = i == 0 ? MMOPT_ARCHITECTURE_BERT : MMOPT_ARCHITECTURE_GPT2;
-    sizes.layers = 1;
-    sizes.hidden = 16;
-    sizes.heads = 2;
+    sizes.n_layers = 1;
+    sizes.hidden_size = 16;
+    sizes.n_heads = 2;
     OK(mmopt_model_for_corpus(i == 0 ? "bert" : "gpt2", &sizes, tokenizers[i], corpus, &model));
     return model;
 }

@@ -47,7 +47,7 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_model_set_seed(NULL, 0));
     REFUSES_NULL(mmopt_model_freeze(NULL, "*"));
     REFUSES_NULL(mmopt_model_train_only(NULL, "*"));
-    REFUSES_NULL(mmopt_model_label(NULL, 0, &text));
+    REFUSES_NULL(mmopt_model_label_name(NULL, 0, &text));
     REFUSES_NULL(mmopt_trainer_create(NULL, NULL, 1, &trainer));
     REFUSES_NULL(mmopt_trainer_create(NULL, none, 1, &trainer));
     FAILS(mmopt_trainer_create(NULL, none, 0, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
@@ -66,8 +66,8 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_trainer_set_learning_rate(NULL, 1));
     REFUSES_NULL(mmopt_trainer_set_model_weight(NULL, 0, 1));
     REFUSES_NULL(mmopt_trainer_set_rate_callback(NULL, NULL, NULL));
-    REFUSES_NULL(mmopt_trainer_set_log(NULL, 0, NULL, NULL));
-    REFUSES_NULL(mmopt_trainer_set_progress(NULL, NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_set_log_callback(NULL, 0, NULL, NULL));
+    REFUSES_NULL(mmopt_trainer_set_progress_callback(NULL, NULL, NULL));
     REFUSES_NULL(mmopt_trainer_save_model(NULL, 0, "x"));
     REFUSES_NULL(mmopt_trainer_save_onnx(NULL, 0, "x"));
     REFUSES_NULL(mmopt_trainer_save_checkpoint(NULL, "x", NULL));
@@ -97,11 +97,11 @@ static void test_models(void)
     char *text = NULL;
     const float weights[2] = {1, 2};
 
-    OK(mmopt_model_label(model, 1, &text));
+    OK(mmopt_model_label_name(model, 1, &text));
     CHECK(strcmp(text, "1") == 0);
     mmopt_string_free(text);
-    FAILS(mmopt_model_label(model, 2, &text), MMOPT_CODE_NOT_FOUND, "label 2");
-    REFUSES_NULL(mmopt_model_label(model, 0, NULL));
+    FAILS(mmopt_model_label_name(model, 2, &text), MMOPT_CODE_NOT_FOUND, "label 2");
+    REFUSES_NULL(mmopt_model_label_name(model, 0, NULL));
     FAILS(mmopt_model_set_task(model, 9, 2), MMOPT_CODE_INVALID_ARGUMENT, "task is 9");
     FAILS(mmopt_model_set_task(model, MMOPT_TASK_TOKEN_CLASSIFICATION, 0),
           MMOPT_CODE_INVALID_ARGUMENT, "n_labels");
@@ -127,7 +127,7 @@ static void test_models(void)
     FAILS(mmopt_model_from_config_json("x", "{\"model_type\": \"yak\"}", &other),
           MMOPT_CODE_UNSUPPORTED, "yak");
     mmopt_model_config_init(&sizes);
-    sizes.heads = 3;
+    sizes.n_heads = 3;
     FAILS(mmopt_model_create("x", &sizes, &other), MMOPT_CODE_INVALID_DATA, "multiple");
     sizes.architecture = 77;
     FAILS(mmopt_model_create("x", &sizes, &other), MMOPT_CODE_INVALID_ARGUMENT, "is 77");
@@ -239,7 +239,7 @@ static void test_feedback(void)
         mmopt_batch_free(batch);
     }
     OK(mmopt_trainer_rates(trainer, 0, &after));
-    CHECK(before.share == 0.5 && after.share > 0.55);
+    CHECK(before.weight == 0.5 && after.weight > 0.55);
     CHECK(before.schedule == 1 && after.schedule == 0.5);
     OK(mmopt_trainer_metrics_json(trainer, &json));
     CHECK(strstr(json, "\"step\":2") != NULL && strstr(json, "\"models\":[\"bert\",\"gpt2\"]") != NULL);
@@ -258,6 +258,25 @@ static void test_feedback(void)
     OK(mmopt_trainer_parameter(trainer, 0, 0, &tensor, &trainable));
     CHECK(trainable == 1);
     mmopt_trainer_free(trainer);
+}
+
+static void test_prepare(mmopt_trainer *trainer)
+{
+    mmopt_batch *batch = next_batch();
+    const mmopt_tensor *tensors = NULL;
+    size_t n = 0;
+
+    OK(mmopt_batch_tensors(batch, 1, &tensors, &n));
+    OK(mmopt_trainer_prepare(trainer, 1, tensors, n));
+    OK(mmopt_trainer_prepare(trainer, 1, tensors, n));
+    FAILS(mmopt_trainer_prepare(trainer, 2, tensors, n), MMOPT_CODE_INVALID_ARGUMENT, "2");
+    FAILS(mmopt_trainer_prepare(trainer, 1, tensors, 1), MMOPT_CODE_NOT_FOUND, NULL);
+    REFUSES_NULL(mmopt_trainer_prepare(NULL, 1, tensors, n));
+    REFUSES_NULL(mmopt_trainer_prepare(trainer, 1, NULL, n));
+    /* Nothing has run. */
+    FAILS(mmopt_trainer_step(trainer, NULL), MMOPT_CODE_STATE, NULL);
+    mmopt_batch_free(batch);
+    OK(mmopt_loader_set_epoch(loader, 0));
 }
 
 static void test_loop(mmopt_trainer *trainer)
@@ -297,7 +316,7 @@ static void test_loop(mmopt_trainer *trainer)
     CHECK(last < 0.9 * first);
     CHECK(mmopt_trainer_n_steps(trainer) == 60);
     OK(mmopt_trainer_rates(trainer, 1, &rates));
-    CHECK(rates.base == 3e-3 && rates.effective > 0 && fabs(rates.share - 2.0 / 3) < 1e-12);
+    CHECK(rates.base == 3e-3 && rates.effective > 0 && fabs(rates.weight - 2.0 / 3) < 1e-12);
     REFUSES_NULL(mmopt_trainer_rates(trainer, 1, NULL));
     FAILS(mmopt_trainer_rates(trainer, 2, &rates), MMOPT_CODE_INVALID_ARGUMENT, NULL);
     OK(mmopt_trainer_log_metrics(trainer, losses, 2));
@@ -444,11 +463,11 @@ static void test_callbacks(mmopt_trainer *trainer)
 
     /* The second question, before the step, cancels; the step can be taken later. */
     OK(mmopt_trainer_zero_grad(trainer));
-    OK(mmopt_trainer_set_progress(trainer, on_progress, &calls));
+    OK(mmopt_trainer_set_progress_callback(trainer, on_progress, &calls));
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
     FAILS(mmopt_trainer_step(trainer, NULL), MMOPT_CODE_CANCELLED, "stop");
     CHECK(mmopt_trainer_n_steps(trainer) == n_steps);
-    OK(mmopt_trainer_set_progress(trainer, NULL, NULL));
+    OK(mmopt_trainer_set_progress_callback(trainer, NULL, NULL));
     OK(mmopt_trainer_set_rate_callback(trainer, on_rate, &calls));
     OK(mmopt_trainer_step(trainer, NULL));
     OK(mmopt_trainer_rates(trainer, 0, &rates));
@@ -456,8 +475,8 @@ static void test_callbacks(mmopt_trainer *trainer)
     OK(mmopt_trainer_set_rate_callback(trainer, NULL, NULL));
 
     /* A NaN in one gradient: that model is skipped and a warning logged, the other goes on. */
-    FAILS(mmopt_trainer_set_log(trainer, 9, on_log, &calls), MMOPT_CODE_INVALID_ARGUMENT, "level");
-    OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_WARNING, on_log, &calls));
+    FAILS(mmopt_trainer_set_log_callback(trainer, 9, on_log, &calls), MMOPT_CODE_INVALID_ARGUMENT, "level");
+    OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_WARNING, on_log, &calls));
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
     size_t index = 0;
     float bad[2] = {NAN, 0};
@@ -467,7 +486,7 @@ static void test_callbacks(mmopt_trainer *trainer)
     CHECK(report.n_skipped == 1 && report.n_updated == 1 && calls.n_logged == 1);
     OK(mmopt_trainer_rates(trainer, 0, &rates));
     CHECK(rates.n_skipped == 1);
-    OK(mmopt_trainer_set_log(trainer, MMOPT_LOG_LEVEL_OFF, NULL, NULL));
+    OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_OFF, NULL, NULL));
 
     /* A cancel_token stops passes until it is reset; it may outlive the trainer. */
     REFUSES_NULL(mmopt_trainer_cancel_token(trainer, NULL));
@@ -497,6 +516,7 @@ int main(int argc, char **argv)
     test_options();
     test_feedback();
     mmopt_trainer *trainer = make_trainer(NULL);
+    test_prepare(trainer);
     test_loop(trainer);
     test_evaluation(trainer);
     test_parameters(trainer);

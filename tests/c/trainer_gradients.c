@@ -13,7 +13,7 @@ struct calls {
     int zeroed;             /* with 1, gradients are set to zero */
 };
 
-static uint32_t on_gradient(void *user, const mmopt_gradient *g)
+static uint32_t on_gradient(void *user, const mmopt_gradient_view *g)
 {
     struct calls *calls = user;
     size_t n = 1, at = g->model * 1000 + g->parameter;
@@ -125,7 +125,7 @@ static void test_callback(void)
 }
 
 /* With two micro-batches to a step the callback sees their sum and the factor 1/2. */
-static uint32_t on_sum(void *user, const mmopt_gradient *g)
+static uint32_t on_sum(void *user, const mmopt_gradient_view *g)
 {
     *(int *)user += 1;
     CHECK(g->scale == 0.5);

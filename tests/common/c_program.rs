@@ -9,8 +9,8 @@ use std::process::Command;
 /// The shared library that belongs to this test run.
 pub fn library() -> PathBuf {
     let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    let name = if cfg!(target_os = "macos") { "libmmopt.dylib" } else { "libmmopt.so" };
-    let candidates = [deps.join(name), deps.parent().unwrap().join(name)];
+    let name = format!("{}mmopt{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let candidates = [deps.join(&name), deps.parent().unwrap().join(&name)];
     let age = |p: &PathBuf| p.metadata().and_then(|m| m.modified()).ok();
     let newest = candidates.into_iter().filter(|p| p.exists()).max_by_key(age);
     newest.expect("the shared library was not built")

@@ -84,7 +84,7 @@ TEST(Errors, HaveCodes) {
               MMOPT_CODE_INVALID_ARGUMENT);
     EXPECT_EQ(code_of([] { (void)mmopt::tokenizer::load("/none"); }), MMOPT_CODE_NOT_FOUND);
     EXPECT_EQ(code_of([] { (void)mmopt::architecture("yak"); }), MMOPT_CODE_NOT_FOUND);
-    EXPECT_EQ(code_of([] { (void)mmopt::model::from_config("m", "{"); }),
+    EXPECT_EQ(code_of([] { (void)mmopt::model::from_config_json("m", "{"); }),
               MMOPT_CODE_INVALID_DATA);
     EXPECT_EQ(code_of([] { (void)mmopt::architecture(std::string("gpt2\0x", 6)); }),
               MMOPT_CODE_INVALID_ARGUMENT);
@@ -175,9 +175,9 @@ struct Joint : testing::Test {
             tokenizers.push_back(mmopt::tokenizer::train(corpus, words));
             auto sizes = mmopt::model_config();
             sizes.architecture = words.architecture;
-            sizes.layers = 1;
-            sizes.hidden = 16;
-            sizes.heads = 2;
+            sizes.n_layers = 1;
+            sizes.hidden_size = 16;
+            sizes.n_heads = 2;
             models.push_back(mmopt::model::for_corpus(name, sizes, tokenizers.back(), corpus));
         }
     }
@@ -221,7 +221,7 @@ TEST_F(Joint, LoaderWalksEpochs) {
 TEST_F(Joint, TrainsSavesAndResumes) {
     models[0].set_weight(2).set_seed(7).set_dropout(0.05).freeze("*.token_type_embeddings.*");
     models[1].train_only("transformer.*").train_only("score.*");
-    EXPECT_EQ(models[0].label(1), "1");
+    EXPECT_EQ(models[0].label_name(1), "1");
     auto joint = trainer();
     models.clear();
     EXPECT_EQ(joint.model_index("gpt2"), 1U);
@@ -237,11 +237,11 @@ TEST_F(Joint, TrainsSavesAndResumes) {
         EXPECT_EQ(joint.step().n_updated, 2U);
     }
     EXPECT_EQ(joint.n_steps(), walk.n_batches());
-    EXPECT_GT(joint.rates(0).share, 0.6);
+    EXPECT_GT(joint.rates(0).weight, 0.6);
 
     const auto folder = scratch("joint");
     joint.save_model(0, folder + "/bert");
-    joint.checkpoint(folder + "/c", walk.state());
+    joint.save_checkpoint(folder + "/c", walk.state());
     EXPECT_EQ(joint.resume(folder + "/c"), walk.state());
     std::vector<mmopt::model> again;
     again.push_back(mmopt::model::from_directory("again", folder + "/bert"));
@@ -267,7 +267,7 @@ TEST_F(Joint, ScoresActAndMetricsAreRead) {
     joint.report_validation(scores);
     joint.forward_backward(batch());
     joint.step();
-    EXPECT_GT(joint.rates(0).share, 0.55);
+    EXPECT_GT(joint.rates(0).weight, 0.55);
     EXPECT_EQ(joint.rates(0).schedule, 0.5);
     EXPECT_NE(joint.metrics_json().find("\"step\":1"), std::string::npos);
 }
@@ -323,6 +323,8 @@ TEST_F(Joint, HostTensorsGoIn) {
     const std::array<std::int64_t, 1> rows = {1};
     const mmopt::tensor input("input_ids", shape, ids), seen("attention_mask", shape, mask),
         kinds("token_type_ids", shape, types), wanted("labels", rows, labels);
+    joint.prepare(1, {input, seen, wanted});
+    EXPECT_EQ(code_of([&] { joint.prepare(1, {input, seen}); }), MMOPT_CODE_NOT_FOUND);
     const auto one = joint.forward_backward(1, {input, seen, wanted});
     EXPECT_EQ(one.n_labels, 1U);
     joint.zero_grad();
@@ -338,7 +340,7 @@ TEST_F(Joint, CallbacksAreAsked) {
     auto first = trainer();
     std::vector<std::uint32_t> phases;
     std::vector<std::string> rated, messages;
-    first.set_progress([&](const mmopt_progress &progress) {
+    first.set_progress_callback([&](const mmopt_progress &progress) {
         phases.push_back(progress.phase);
         return true;
     });
@@ -346,7 +348,7 @@ TEST_F(Joint, CallbacksAreAsked) {
         rated.push_back(std::string(model) + std::to_string(step));
         return 1e-5;
     });
-    first.set_log(MMOPT_LOG_LEVEL_WARNING, [&](std::uint32_t level, std::string_view text) {
+    first.set_log_callback(MMOPT_LOG_LEVEL_WARNING, [&](std::uint32_t level, std::string_view text) {
         EXPECT_EQ(level, MMOPT_LOG_LEVEL_WARNING);
         messages.emplace_back(text);
     });
@@ -364,11 +366,11 @@ TEST_F(Joint, CallbacksAreAsked) {
     ASSERT_EQ(messages.size(), 1U);
     EXPECT_NE(messages[0].find("skipped"), std::string::npos);
 
-    joint.set_progress([](const mmopt_progress &) { return false; });
+    joint.set_progress_callback([](const mmopt_progress &) { return false; });
     EXPECT_EQ(code_of([&] { joint.forward_backward(batch); }), MMOPT_CODE_CANCELLED);
-    joint.set_progress({});
+    joint.set_progress_callback({});
     joint.set_rate_callback({});
-    joint.set_log(MMOPT_LOG_LEVEL_OFF, {});
+    joint.set_log_callback(MMOPT_LOG_LEVEL_OFF, {});
     joint.forward_backward(batch);
     joint.step();
     EXPECT_EQ(rated.size(), 2U);
@@ -378,10 +380,10 @@ TEST_F(Joint, ExceptionsOfCallbacksComeOutOfTheCall) {
     struct stop {};
     auto joint = trainer();
     const auto batch = this->batch();
-    joint.set_progress([](const mmopt_progress &) -> bool { throw stop(); });
+    joint.set_progress_callback([](const mmopt_progress &) -> bool { throw stop(); });
     EXPECT_THROW(joint.forward_backward(batch), stop);
     EXPECT_THROW((void)joint.evaluate(0, batch.tensors(0)), stop);
-    joint.set_progress({});
+    joint.set_progress_callback({});
     EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE) << "the pass must not count";
 
     joint.forward_backward(batch);
@@ -396,7 +398,7 @@ TEST_F(Joint, ExceptionsOfCallbacksComeOutOfTheCall) {
     EXPECT_EQ(joint.step().n_updated, 2U) << "the step can be taken later";
 
     bool throws = false;
-    joint.set_log(MMOPT_LOG_LEVEL_WARNING, [&](std::uint32_t, std::string_view) {
+    joint.set_log_callback(MMOPT_LOG_LEVEL_WARNING, [&](std::uint32_t, std::string_view) {
         if (throws)
             throw stop();
     });
@@ -407,8 +409,8 @@ TEST_F(Joint, ExceptionsOfCallbacksComeOutOfTheCall) {
     EXPECT_EQ(joint.n_steps(), 2U) << "the step that was logged is done";
 
     // A callback that calls the object it is set on gets an error, which comes out too.
-    joint.set_log(MMOPT_LOG_LEVEL_OFF, {});
-    joint.set_progress([&](const mmopt_progress &) {
+    joint.set_log_callback(MMOPT_LOG_LEVEL_OFF, {});
+    joint.set_progress_callback([&](const mmopt_progress &) {
         joint.zero_grad();
         return true;
     });
@@ -417,7 +419,7 @@ TEST_F(Joint, ExceptionsOfCallbacksComeOutOfTheCall) {
 
 TEST_F(Joint, ReleasedTrainersHaveNoCallbacks) {
     auto joint = trainer();
-    joint.set_progress([](const mmopt_progress &) { return false; });
+    joint.set_progress_callback([](const mmopt_progress &) { return false; });
     mmopt::trainer again(joint.release());
     EXPECT_EQ(again.forward_backward(batch()).size(), 2U);
 }
@@ -444,12 +446,12 @@ TEST_F(Joint, ModelsComeFromEverywhere) {
     all.push_back(mmopt::model::from_onnx("file", path, loss));
     all.push_back(mmopt::model::from_onnx_bytes("bytes", bytes.data(), bytes.size(), loss));
     auto sizes = mmopt::model_config();
-    sizes.layers = 1;
+    sizes.n_layers = 1;
     sizes.vocab_size = 400;
     sizes.n_labels = 3;
-    all.push_back(mmopt::model::from_sizes("sizes", sizes));
+    all.push_back(mmopt::model::create("sizes", sizes));
     all.back().set_task(MMOPT_TASK_SEQUENCE_CLASSIFICATION, 2).set_loss(loss);
-    all.push_back(mmopt::model::from_config(
+    all.push_back(mmopt::model::from_config_json(
         "config", R"({"model_type": "bert", "architectures": ["BertForSequenceClassification"],
                       "vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1,
                       "num_attention_heads": 2, "intermediate_size": 32,
@@ -472,7 +474,7 @@ TEST_F(Joint, ModelsAreMendedAndReported) {
     const auto path = scratch("mend.onnx");
     joint.save_onnx(0, path);
     auto file = mmopt::model::from_onnx("file", path);
-    file.set_shared_initializers(MMOPT_SHARED_INITIALIZERS_SPLIT).set_duplicate_weights(MMOPT_DUPLICATE_WEIGHTS_ALL).set_restore_names(false);
+    file.set_shared_initializers(MMOPT_SHARED_INITIALIZERS_SPLIT).set_duplicate_weights(MMOPT_DUPLICATE_WEIGHTS_TIE_ALL).set_restore_names(false);
     file.freeze_row("*word_embeddings.weight", 0);
     EXPECT_FALSE(file.report().empty());
     EXPECT_EQ(file.report_json()[0], '{');
@@ -490,12 +492,12 @@ TEST_F(Joint, ModelsAreMendedAndReported) {
     EXPECT_EQ(found->json[0], '{');
 
     const mmopt_gradient_output pair = {"weight", "weight_gradient"};
-    auto options = mmopt::gradient_options();
+    auto options = mmopt::precomputed_gradient_options();
     options.loss = "loss";
     options.gradients = &pair;
     options.n_gradients = 1;
-    file.set_gradients(options);
-    EXPECT_EQ(code_of([&] { mmopt::model::from_sizes("m").set_gradients(options); }),
+    file.set_precomputed_gradients(options);
+    EXPECT_EQ(code_of([&] { mmopt::model::create("m").set_precomputed_gradients(options); }),
               MMOPT_CODE_INVALID_ARGUMENT);
 }
 
@@ -506,7 +508,7 @@ TEST_F(Joint, GradientsAreShownBeforeTheStep) {
     const auto bias = joint.parameters(0)["classifier.bias"];
     const float before = bias.data<float>()[0];
     std::size_t n = 0;
-    joint.set_gradient_callback([&](const mmopt_gradient &gradient) -> std::uint32_t {
+    joint.set_gradient_callback([&](const mmopt_gradient_view &gradient) -> std::uint32_t {
         n++;
         const bool is_bias = gradient.model == 0 && gradient.parameter == bias.index();
         return is_bias ? MMOPT_GRADIENT_ACTION_HANDLED : MMOPT_GRADIENT_ACTION_USE;
@@ -515,7 +517,7 @@ TEST_F(Joint, GradientsAreShownBeforeTheStep) {
     joint.step();
     EXPECT_GT(n, 10U);
     EXPECT_EQ(bias.data<float>()[0], before);
-    joint.set_gradient_callback([](const mmopt_gradient &) -> std::uint32_t { throw stop(); });
+    joint.set_gradient_callback([](const mmopt_gradient_view &) -> std::uint32_t { throw stop(); });
     joint.forward_backward(batch);
     EXPECT_THROW(joint.step(), stop);
     joint.set_gradient_callback({});
@@ -558,7 +560,7 @@ TEST(GradientMode, StridesAndDlpack) {
     managed = mmopt::managed_tensor::from_unversioned(managed.release_unversioned());
     optimizer.set_gradient(0, 0, std::move(managed));
     EXPECT_EQ(managed.get(), nullptr);
-    optimizer.keep(mmopt::tensor("k", shape, gradients).to_dlpack());
+    optimizer.keep_dlpack(mmopt::tensor("k", shape, gradients).to_dlpack());
     const auto lent = mmopt::tensor("l", shape, gradients).to_dlpack();
     EXPECT_EQ(mmopt::host_parameter::from_dlpack_strided("p", lent.get(), nullptr).shape[1], 2);
     optimizer.accumulate(0, 1.0);
@@ -626,13 +628,13 @@ TEST(GradientMode, LearnsAndGoesOn) {
     EXPECT_LT(last, first / 10);
     EXPECT_GT(optimizer.rates(1).effective, 0);
 
-    optimizer.save(scratch("state"));
+    optimizer.save_checkpoint(scratch("state"));
     Host copy = host;
     mmopt::optimizer again(copy.describe(), options);
-    again.load(scratch("state"));
+    again.resume(scratch("state"));
     EXPECT_EQ(host.train(optimizer, 5), copy.train(again, 5));
     EXPECT_EQ(host.weights[1], copy.weights[1]);
-    EXPECT_EQ(code_of([&] { again.load("/none"); }), MMOPT_CODE_NOT_FOUND);
+    EXPECT_EQ(code_of([&] { again.resume("/none"); }), MMOPT_CODE_NOT_FOUND);
 }
 
 TEST(GradientMode, ScoresActAndMetricsAreRead) {
@@ -646,7 +648,7 @@ TEST(GradientMode, ScoresActAndMetricsAreRead) {
     EXPECT_EQ(code_of([&] { (void)optimizer.metrics_json(); }), MMOPT_CODE_STATE);
     optimizer.report_validation(std::vector<double>{0.9, 0.5});
     host.train(optimizer, 1);
-    EXPECT_GT(optimizer.rates(0).share, 0.55);
+    EXPECT_GT(optimizer.rates(0).weight, 0.55);
     EXPECT_NE(optimizer.metrics_json().find("\"step\":1"), std::string::npos);
 }
 
@@ -680,7 +682,7 @@ TEST(GradientMode, CallbacksDecideWithinAStep) {
     options.learning_rate = 0.05;
     mmopt::optimizer first(host.describe(), options);
     std::size_t n = 0;
-    first.set_gradient_callback([&](const mmopt_gradient &gradient) -> std::uint32_t {
+    first.set_gradient_callback([&](const mmopt_gradient_view &gradient) -> std::uint32_t {
         n++;
         return gradient.model == 0 ? MMOPT_GRADIENT_ACTION_HANDLED : MMOPT_GRADIENT_ACTION_USE;
     });
@@ -690,7 +692,7 @@ TEST(GradientMode, CallbacksDecideWithinAStep) {
     EXPECT_EQ(n, 2U);
     EXPECT_EQ(host.weights[0][0], 0);
     EXPECT_GT(host.weights[1][0], 0);
-    optimizer.set_gradient_callback([](const mmopt_gradient &) -> std::uint32_t { throw stop(); });
+    optimizer.set_gradient_callback([](const mmopt_gradient_view &) -> std::uint32_t { throw stop(); });
     const auto before = host.weights;
     host.backward(0);
     optimizer.accumulate(0, 1.0);
@@ -716,6 +718,66 @@ TEST(GradientMode, CallbacksDecideWithinAStep) {
     again.accumulate(1, 1.0);
     again.step();
     EXPECT_NE(host.weights[1], before[1]);
+}
+
+// The expected numbers are those of scikit-learn, seqeval and SQuAD's evaluation script.
+TEST(Metrics, OfClassesEntitiesAndAnswers) {
+    const std::vector<std::int64_t> classes = {2, 0, 1, 1, 2, 0, 3};
+    const std::vector<std::int64_t> labels = {2, 0, 0, 1, -100, 2, 2};
+    EXPECT_DOUBLE_EQ(mmopt::metrics::accuracy(classes, labels), 0.5);
+    EXPECT_DOUBLE_EQ(mmopt::metrics::macro_f1(classes, labels), 0.41666666666666663);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::accuracy({classes.data(), 6}, labels); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::macro_f1({classes.data(), 6}, labels); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+
+    const std::vector<std::string> tags = {"O", "B-PER", "I-PER"};
+    const std::vector<std::int64_t> found = {1, 2, 0, 1, 0, 2}, right = {1, 2, 0, 1, 2, -100};
+    const auto scores = mmopt::metrics::entities(found, right, 3, tags);
+    EXPECT_DOUBLE_EQ(scores.f1, 0.5);
+    EXPECT_DOUBLE_EQ(scores.accuracy, 0.8);
+    EXPECT_EQ(scores.n_correct, 1U);
+    EXPECT_NE(scores.by_type.find("\"PER\":{"), std::string::npos);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::entities(found, right, 4, tags); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::metrics::entities(found, right, 3, {"O"}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+
+    const auto answers = mmopt::metrics::answers(
+        {"The Eiffel Tower!", "in  May 1907", "a quick brown fox", "something", ""},
+        {{"eiffel tower"}, {"May 1907", "1907"}, {"the brown fox jumps", "quick fox"}, {}, {}});
+    EXPECT_DOUBLE_EQ(answers.exact_match, 40);
+    EXPECT_DOUBLE_EQ(answers.f1, 72);
+    EXPECT_EQ(code_of([] { (void)mmopt::metrics::answers({"a"}, {}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST(Metrics, BestAnswerOfABatch) {
+    const auto corpus = mmopt::corpus::read_question_answering(write_file(
+        "answers.jsonl", R"({"context": "born in May", "question": "when?", )"
+                         R"("answers": [{"text": "May", "answer_start": 8}]})"));
+    std::vector<mmopt::tokenizer> tokenizers;
+    auto options = mmopt::tokenizer_options();
+    options.min_frequency = 1;
+    tokenizers.push_back(mmopt::tokenizer::train(corpus, options));
+    mmopt::loader loader(corpus, tokenizers);
+    const auto batch = loader.next();
+    ASSERT_TRUE(batch.has_value());
+    const auto tensors = batch->tensors(0);
+    const auto n = static_cast<std::size_t>(tensors["input_ids"].shape()[1]);
+    std::vector<float> starts(n), ends(n);
+    starts[static_cast<std::size_t>(tensors["start_positions"].data<std::int64_t>()[0])] = 1;
+    ends[static_cast<std::size_t>(tensors["end_positions"].data<std::int64_t>()[0])] = 1;
+    const auto best = batch->best_answer(0, 0, starts, ends);
+    ASSERT_TRUE(best.has_value());
+    EXPECT_EQ(best->text, "May");
+    EXPECT_EQ(best->start, 8U);
+    EXPECT_EQ(best->end, 11U);
+    EXPECT_EQ(best->score, 2);
+    EXPECT_EQ(code_of([&] { (void)batch->best_answer(0, 1, starts, ends); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)batch->best_answer(0, 0, starts, {ends.data(), n - 1}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 } // namespace

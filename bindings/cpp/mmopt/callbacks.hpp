@@ -23,7 +23,7 @@ using log_function = std::function<void(std::uint32_t level, std::string_view me
 /// Asked before each pass and step: true goes on, false cancels it.
 using progress_function = std::function<bool(const mmopt_progress &progress)>;
 /// Looks at one parameter of a step that is about to be taken, and gives an mmopt_gradient_action.
-using gradient_function = std::function<std::uint32_t(const mmopt_gradient &gradient)>;
+using gradient_function = std::function<std::uint32_t(const mmopt_gradient_view &gradient)>;
 /// Gives the learning rate that a model is to use at a step, counted from 1.
 using rate_function =
     std::function<double(std::string_view model, std::uint64_t step, double rate)>;
@@ -120,7 +120,7 @@ inline std::uint32_t mmopt_cpp_progress(void *user, const mmopt_progress *progre
     return all->run(std::uint32_t{1},
                     [&] { return (*all->progress)(*progress) ? std::uint32_t{0} : 1; });
 }
-inline std::uint32_t mmopt_cpp_gradient(void *user, const mmopt_gradient *gradient) {
+inline std::uint32_t mmopt_cpp_gradient(void *user, const mmopt_gradient_view *gradient) {
     auto *all = static_cast<detail::callbacks *>(user);
     return all->run(static_cast<std::uint32_t>(MMOPT_GRADIENT_ACTION_STOP),
                     [&] { return (*all->gradient)(*gradient); });

@@ -32,7 +32,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return corpus(made);
     }
 
-    /// Words with one tag each. labels_of gives the tags, for evaluation data those of the training
+    /// Words with one tag each. labels_of has the tags, for evaluation data those of the training
     /// data.
     [[nodiscard]] static corpus read_token_classification(const std::string &path,
                                                   const corpus *labels_of = nullptr) {
@@ -80,14 +80,15 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     /// Training and evaluation.
-    [[nodiscard]] std::pair<corpus, corpus> split(double eval_fraction, std::uint64_t seed = 0) const {
+    [[nodiscard]] std::pair<corpus, corpus> split(double eval_fraction,
+                                                  std::uint64_t seed = 0) const {
         mmopt_corpus *train = nullptr, *eval = nullptr;
         detail::check(mmopt_corpus_split(get(), eval_fraction, seed, &train, &eval));
         return {corpus(train), corpus(eval)};
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
-    /// The accuracy of always answering the most frequent class.
+    /// The accuracy of always predicting the most frequent class.
     [[nodiscard]] double majority_fraction() const noexcept {
         return mmopt_corpus_majority_fraction(get());
     }
@@ -115,6 +116,7 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
   private:
+    /// The C pointer of an optional corpus.
     static const mmopt_corpus *raw(const corpus *of) noexcept {
         return of == nullptr ? nullptr : of->get();
     }

@@ -45,6 +45,8 @@ template <class T, void (*Init)(T *)> [[nodiscard]] T defaults() noexcept {
 }
 
 namespace detail {
+
+/// The C pointers of several objects, in their order.
 template <class T> auto pointers(span<const T> all) {
     std::vector<std::add_pointer_t<std::add_const_t<std::remove_pointer_t<decltype(all[0].get())>>>>
         raw;
@@ -53,6 +55,7 @@ template <class T> auto pointers(span<const T> all) {
         raw.push_back(one.get());
     return raw;
 }
+
 } // namespace detail
 
 } // namespace mmopt

@@ -1,6 +1,6 @@
 /**
  * @file mmopt/loader.hpp
- * Batches, and loaders that walk a corpus in batches.
+ * Batches, and loaders that yield a corpus in batches.
  */
 #ifndef MMOPT_LOADER_HPP
 #define MMOPT_LOADER_HPP
@@ -20,6 +20,15 @@ namespace mmopt {
 [[nodiscard]] inline mmopt_loader_options loader_options() noexcept {
     return defaults<mmopt_loader_options, mmopt_loader_options_init>();
 }
+
+/// The span of a context that a model predicts as an answer.
+struct answer {
+    std::string text;
+    /// Bytes of the context.
+    std::size_t start, end;
+    /// Start logit plus end logit.
+    double score;
+};
 
 /// The tensors of one step, a part for each model. It never changes.
 class batch : public handle<mmopt_batch, mmopt_batch_free> {
@@ -60,9 +69,28 @@ class batch : public handle<mmopt_batch, mmopt_batch_free> {
         return {all, n};
     }
     span<const std::size_t> examples(std::size_t model) const && = delete;
+
+    /// The best answer of one row of a question answering batch from one row of each of an
+    /// evaluation's logits, as many as the batch is long. Nothing where the row has no token of the
+    /// context.
+    [[nodiscard]] std::optional<answer> best_answer(std::size_t model, std::size_t row,
+                                                    span<const float> start_logits,
+                                                    span<const float> end_logits,
+                                                    std::size_t max_answer_tokens = 30) const {
+        if (start_logits.size() != end_logits.size())
+            throw error(MMOPT_CODE_INVALID_ARGUMENT, "start and end logits differ in number");
+        mmopt_answer found{};
+        char *text = nullptr;
+        detail::check(mmopt_batch_best_answer(get(), model, row, start_logits.data(),
+                                              end_logits.data(), start_logits.size(),
+                                              max_answer_tokens, &found, &text));
+        if (text == nullptr)
+            return std::nullopt;
+        return answer{detail::take(text), found.start, found.end, found.score};
+    }
 };
 
-/// Walks a corpus in batches.
+/// Yields a corpus in batches, in seeded order.
 class loader : public handle<mmopt_loader, mmopt_loader_free> {
   public:
     using handle::handle;
@@ -80,7 +108,7 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
         return batch(made);
     }
 
-    /// Walks to the end of the epoch: for (const auto &batch : loader) { ... }
+    /// Goes on to the end of the epoch: for (const auto &batch : loader) { ... }
     class iterator {
       public:
         using iterator_category = std::input_iterator_tag;

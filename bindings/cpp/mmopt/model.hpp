@@ -19,7 +19,7 @@ namespace mmopt {
 [[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
     return defaults<mmopt_loss_options, mmopt_loss_options_init>();
 }
-[[nodiscard]] inline mmopt_precomputed_gradient_options gradient_options() noexcept {
+[[nodiscard]] inline mmopt_precomputed_gradient_options precomputed_gradient_options() noexcept {
     return defaults<mmopt_precomputed_gradient_options, mmopt_precomputed_gradient_options_init>();
 }
 
@@ -56,24 +56,24 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         return owned;
     }
     /// Fresh, from the text of a published config.json.
-    [[nodiscard]] static model from_config(const std::string &name, const std::string &json) {
+    [[nodiscard]] static model from_config_json(const std::string &name, const std::string &json) {
         mmopt_model *made = nullptr;
         detail::check(mmopt_model_from_config_json(detail::text(name), detail::text(json), &made));
         return model(made);
     }
     /// Fresh, of a known architecture.
-    [[nodiscard]] static model from_sizes(const std::string &name,
-                                          const mmopt_model_config &sizes = model_config()) {
+    [[nodiscard]] static model create(const std::string &name,
+                                      const mmopt_model_config &config = model_config()) {
         mmopt_model *made = nullptr;
-        detail::check(mmopt_model_create(detail::text(name), &sizes, &made));
+        detail::check(mmopt_model_create(detail::text(name), &config, &made));
         return model(made);
     }
     /// Fresh, fitting a tokenizer and a corpus.
-    [[nodiscard]] static model for_corpus(const std::string &name, const mmopt_model_config &sizes,
+    [[nodiscard]] static model for_corpus(const std::string &name, const mmopt_model_config &config,
                                           const tokenizer &words, const corpus &data) {
         mmopt_model *made = nullptr;
         detail::check(
-            mmopt_model_for_corpus(detail::text(name), &sizes, words.get(), data.get(), &made));
+            mmopt_model_for_corpus(detail::text(name), &config, words.get(), data.get(), &made));
         return model(made);
     }
 
@@ -109,18 +109,18 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         return *this;
     }
     /// The outputs of an ONNX graph that computes its own gradients: nothing is differentiated.
-    model &set_gradients(const mmopt_precomputed_gradient_options &options) {
+    model &set_precomputed_gradients(const mmopt_precomputed_gradient_options &options) {
         detail::check(mmopt_model_set_precomputed_gradients(get(), &options));
         return *this;
     }
     /// What is done with parameters that an exporter merged, an mmopt_shared_initializers.
-    model &set_shared_initializers(std::uint32_t merging) {
-        detail::check(mmopt_model_set_shared_initializers(get(), merging));
+    model &set_shared_initializers(std::uint32_t action) {
+        detail::check(mmopt_model_set_shared_initializers(get(), action));
         return *this;
     }
     /// What is done with equal matrices, an mmopt_duplicate_weights.
-    model &set_duplicate_weights(std::uint32_t tying) {
-        detail::check(mmopt_model_set_duplicate_weights(get(), tying));
+    model &set_duplicate_weights(std::uint32_t action) {
+        detail::check(mmopt_model_set_duplicate_weights(get(), action));
         return *this;
     }
     /// Whether names that an exporter invented give way to those of the state dict.
@@ -145,9 +145,9 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         return detail::take(json);
     }
     /// The name of a class.
-    [[nodiscard]] std::string label(std::size_t label) const {
+    [[nodiscard]] std::string label_name(std::size_t label) const {
         char *name = nullptr;
-        detail::check(mmopt_model_label(get(), label, &name));
+        detail::check(mmopt_model_label_name(get(), label, &name));
         return detail::take(name);
     }
 };

@@ -142,7 +142,7 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
         (void)gradient.release();
     }
     /// Hands over a DLPack tensor whose memory the optimizer uses; it goes when the optimizer goes.
-    void keep(managed_tensor &&managed) {
+    void keep_dlpack(managed_tensor &&managed) {
         detail::check(mmopt_optimizer_keep_dlpack(get(), managed.get()));
         (void)managed.release();
     }
@@ -209,10 +209,10 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
         return detail::take(json);
     }
     /// Moments and counters, not the host's values.
-    void save(const std::string &directory) const {
+    void save_checkpoint(const std::string &directory) const {
         detail::check(mmopt_optimizer_save_checkpoint(get(), detail::text(directory)));
     }
-    void load(const std::string &directory) {
+    void resume(const std::string &directory) {
         detail::check(mmopt_optimizer_resume(get(), detail::text(directory)));
     }
 
@@ -223,7 +223,7 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
                                  const mmopt_trainer_options &options) {
         std::vector<std::vector<mmopt_parameter>> parameters;
         std::vector<std::vector<mmopt_parameter_layout>> layouts;
-        std::vector<mmopt_parameters> raw;
+        std::vector<mmopt_model_parameters> raw;
         parameters.reserve(models.size());
         layouts.reserve(models.size());
         for (const auto &one : models) {

@@ -75,7 +75,8 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
         return mmopt_tokenizer_model_max_length(get());
     }
     /// The id of a special token, an mmopt_special_token; nothing when there is none.
-    [[nodiscard]] std::optional<std::uint32_t> special_token_id(std::uint32_t special) const noexcept {
+    [[nodiscard]] std::optional<std::uint32_t>
+    special_token_id(std::uint32_t special) const noexcept {
         const std::int64_t id = mmopt_tokenizer_special_token_id(get(), special);
         if (id < 0)
             return std::nullopt;
@@ -93,8 +94,8 @@ class tokenizer : public handle<mmopt_tokenizer, mmopt_tokenizer_free> {
     [[nodiscard]] std::string decode(span<const std::uint32_t> ids,
                                      bool skip_special_tokens = true) const {
         char *text = nullptr;
-        detail::check(
-            mmopt_tokenizer_decode(get(), ids.data(), ids.size(), skip_special_tokens ? 1 : 0, &text));
+        detail::check(mmopt_tokenizer_decode(get(), ids.data(), ids.size(),
+                                             skip_special_tokens ? 1 : 0, &text));
         return detail::take(text);
     }
 

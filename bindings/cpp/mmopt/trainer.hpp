@@ -68,8 +68,8 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// other call runs.
     [[nodiscard]] mmopt_trainer *release() noexcept {
         if (callbacks_.any()) {
-            mmopt_error_free(mmopt_trainer_set_log(get(), 0, nullptr, nullptr));
-            mmopt_error_free(mmopt_trainer_set_progress(get(), nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_log_callback(get(), 0, nullptr, nullptr));
+            mmopt_error_free(mmopt_trainer_set_progress_callback(get(), nullptr, nullptr));
             mmopt_error_free(mmopt_trainer_set_rate_callback(get(), nullptr, nullptr));
             mmopt_error_free(mmopt_trainer_set_gradient_callback(get(), nullptr, nullptr));
             callbacks_.clear();
@@ -79,6 +79,15 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
 
     /// Forgets gradients that were accumulated since the last step.
     void zero_grad() { done(mmopt_trainer_zero_grad(get())); }
+
+    /// Opens the session that training one model on tensors of these shapes needs; runs nothing.
+    void prepare(std::size_t model, span<const mmopt_tensor> tensors) {
+        done(mmopt_trainer_prepare(get(), model, tensors.data(), tensors.size()));
+    }
+    void prepare(std::size_t model, std::initializer_list<tensor> tensors) {
+        prepare(model, raw({tensors.begin(), tensors.size()}));
+    }
+    void prepare(std::size_t model, const tensor_list &tensors) { prepare(model, tensors.raw()); }
 
     /// Loss and gradients of one micro-batch of one model.
     mmopt_train_result forward_backward(std::size_t model, span<const mmopt_tensor> tensors) {
@@ -243,16 +252,18 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
 
     /// Sends messages up to a level to a function; an empty one ends that. What it throws comes out
     /// of the call that logged, which has done its work by then.
-    void set_log(std::uint32_t level, log_function function) {
+    void set_log_callback(std::uint32_t level, log_function function) {
         replace(&detail::callbacks::log, std::move(function), [&](bool wanted, void *user) {
-            return mmopt_trainer_set_log(get(), level, wanted ? mmopt_cpp_log : nullptr, user);
+            return mmopt_trainer_set_log_callback(get(), level, wanted ? mmopt_cpp_log : nullptr,
+                                                  user);
         });
     }
     /// Asks a function before each pass and step whether to go on; an empty one ends that. What it
     /// throws cancels the call and comes out of it.
-    void set_progress(progress_function function) {
+    void set_progress_callback(progress_function function) {
         replace(&detail::callbacks::progress, std::move(function), [&](bool wanted, void *user) {
-            return mmopt_trainer_set_progress(get(), wanted ? mmopt_cpp_progress : nullptr, user);
+            return mmopt_trainer_set_progress_callback(
+                get(), wanted ? mmopt_cpp_progress : nullptr, user);
         });
     }
     /// Lets a function decide each model's learning rate at each step; an empty one ends that. What
@@ -284,7 +295,7 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         done(mmopt_trainer_save_onnx(get(), model, detail::text(path)));
     }
     /// Everything that training depends on, and a text of the host's.
-    void checkpoint(const std::string &directory, const std::string &host_text = "") const {
+    void save_checkpoint(const std::string &directory, const std::string &host_text = "") const {
         done(mmopt_trainer_save_checkpoint(get(), detail::text(directory),
                                            detail::text(host_text)));
     }
@@ -302,6 +313,7 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     void replace(std::unique_ptr<F> detail::callbacks::*place, F function, Set set) {
         callbacks_.replace(place, std::move(function), set);
     }
+    /// Throws what a callback threw during a call, else what the call returned.
     void done(mmopt_error *raw) const { callbacks_.done(raw); }
 
     /// The size of elements in bytes; throws unless they are of the parameter's type.
@@ -312,6 +324,7 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return std::size(elements) * sizeof(element);
     }
 
+    /// The C structs of several tensors, in their order.
     static std::vector<mmopt_tensor> raw(span<const tensor> tensors) {
         std::vector<mmopt_tensor> all;
         all.reserve(tensors.size());

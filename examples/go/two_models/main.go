@@ -43,8 +43,8 @@ func run(ctx context.Context) error {
 			return err
 		}
 		defer tokenizer.Close()
-		sizes := mmopt.DefaultSizes()
-		sizes.Architecture, sizes.Hidden = a, 64
+		sizes := mmopt.DefaultModelConfig()
+		sizes.Architecture, sizes.HiddenSize = a, 64
 		model, err := mmopt.ModelForCorpus(a.String(), &sizes, tokenizer, corpus)
 		if err != nil {
 			return err

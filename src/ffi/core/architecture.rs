@@ -5,13 +5,13 @@ use std::ffi::{CStr, c_char};
 use super::args::text;
 use super::guard::guard_or;
 
-/// Architectures that the library can build, with the tokenizer that goes with each.
+/// Architectures that the library can build, and the tokenizer of each.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_architecture {
     /// BERT: WordPiece, [CLS] a [SEP] b [SEP].
     Bert = 1,
-    /// GPT-2: byte-level BPE, no framing.
+    /// GPT-2: byte-level BPE, no special tokens around a text.
     Gpt2 = 2,
     /// RoBERTa: byte-level BPE, `<s> a </s></s> b </s>`.
     Roberta = 3,
@@ -27,7 +27,7 @@ const NAMES: [(u32, &CStr); 4] = [
 ];
 
 /// The mmopt_architecture of a published name: "bert", "gpt2", "roberta", "distilbert". 0 for any
-/// other text, and for NULL.
+/// other name, and for NULL.
 ///
 /// @param[in] name the published name; may be NULL.
 #[unsafe(no_mangle)]

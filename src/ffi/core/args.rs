@@ -161,9 +161,9 @@ pub(crate) fn owned_text(text: &str, name: &str) -> Result<*mut c_char> {
     Ok(c_string(text, name)?.into_raw())
 }
 
-/// Frees a text that a function of this library gave away as `char *`. NULL is harmless.
+/// Frees a text that a function returned through a `char **`. NULL is harmless.
 ///
-/// @param[out] text may be NULL; gone afterwards.
+/// @param text may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_string_free(text: *mut c_char) {
     super::guard::guard_or((), || {

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char};
 use super::guard::guard_or;
 use crate::error::{Error, Kind};
 
-/// What went wrong, as far as a program can act on it. The numbers never change.
+/// The kind of an error, for programs to act on. The numbers never change.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_code {
@@ -13,13 +13,13 @@ pub enum mmopt_code {
     Ok = 0,
     /// An argument is out of range, NULL, of the wrong length or dtype, or contradicts another.
     InvalidArgument = 1,
-    /// A named thing (model, parameter, input, file) does not exist.
+    /// A model, parameter, input or file of that name does not exist.
     NotFound = 2,
     /// Reading or writing a file failed.
     Io = 3,
-    /// A file is not what it claims to be: truncated, cyclic, malformed, checksum mismatch.
+    /// A file is damaged or malformed: truncated, cyclic, checksum mismatch.
     InvalidData = 4,
-    /// Well-formed, but this library has no way to do it.
+    /// Valid, but not supported by this library.
     Unsupported = 5,
     /// Shapes do not fit together.
     Shape = 6,
@@ -31,11 +31,12 @@ pub enum mmopt_code {
     NonFinite = 9,
     /// The call is not possible in the object's present state.
     State = 10,
-    /// A callback asked to stop.
+    /// A callback or a cancel token stopped the call.
     Cancelled = 11,
-    /// The object was in use when the library failed inside; it can only be freed.
+    /// An earlier call failed inside the library while it used this object, which can only be
+    /// freed.
     Poisoned = 12,
-    /// A defect in this library.
+    /// A bug in this library.
     Internal = 13,
 }
 
@@ -59,7 +60,7 @@ impl From<Kind> for mmopt_code {
     }
 }
 
-/// Why a call failed. NULL stands for success. The caller owns it: `mmopt_error_free`.
+/// Why a call failed. NULL is success. The caller frees it with mmopt_error_free.
 pub struct mmopt_error {
     code: mmopt_code,
     message: CString,
@@ -85,7 +86,7 @@ impl mmopt_error {
 
 /// The code of an error, an mmopt_code. NULL gives MMOPT_CODE_OK.
 ///
-/// @param[in] error only read: threads may share it.
+/// @param[in] error shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_code(error: *const mmopt_error) -> u32 {
     guard_or(mmopt_code::Internal as u32, || {
@@ -94,10 +95,10 @@ pub unsafe extern "C" fn mmopt_error_code(error: *const mmopt_error) -> u32 {
     })
 }
 
-/// What happened, where, and what to do about it, in English, UTF-8. Valid until the error is
-/// freed. NULL gives an empty text.
+/// The message of an error: what happened, where, and what to do about it, in English, UTF-8. Valid
+/// until the error is freed. NULL gives an empty text.
 ///
-/// @param[in] error only read: threads may share it.
+/// @param[in] error shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_message(error: *const mmopt_error) -> *const c_char {
     guard_or(c"".as_ptr(), || {
@@ -108,7 +109,7 @@ pub unsafe extern "C" fn mmopt_error_message(error: *const mmopt_error) -> *cons
 
 /// Frees an error. NULL is harmless.
 ///
-/// @param error may be NULL; gone afterwards.
+/// @param error may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_error_free(error: *mut mmopt_error) {
     guard_or((), || {

@@ -1,5 +1,6 @@
 //! Names and shapes of parameters as C texts and arrays, which live as long as their object.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
 use super::args::c_string;
@@ -14,6 +15,8 @@ use crate::train::Trainer;
 pub(crate) struct Names {
     names: Vec<CString>,
     shapes: Vec<Vec<i64>>,
+    /// Where the parameter of each name stands.
+    positions: HashMap<String, usize>,
 }
 
 impl Names {
@@ -28,6 +31,7 @@ impl Names {
     fn of<'a>(parameters: impl Iterator<Item = (&'a str, &'a [usize])>) -> Result<Self> {
         let mut all = Self::default();
         for (name, shape) in parameters {
+            all.positions.insert(name.to_owned(), all.names.len());
             all.names.push(c_string(name, "a parameter's name")?);
             all.shapes.push(shape.iter().map(|&d| d as i64).collect());
         }
@@ -50,7 +54,7 @@ impl Names {
     }
 
     pub fn position(&self, name: &str) -> Result<usize> {
-        let at = self.names.iter().position(|n| n.to_bytes() == name.as_bytes());
+        let at = self.positions.get(name).copied();
         at.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 

@@ -1,8 +1,8 @@
 //! ONNX Runtime: loaded once per process, on request or with the first trainer.
 
-use once_cell::sync::OnceCell;
 use std::ffi::{CString, c_char};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::args::optional_text;
 use super::error::mmopt_error;
@@ -10,13 +10,13 @@ use super::guard::{guard, guard_or};
 
 /// Loads ONNX Runtime, or does nothing if this process has loaded it already.
 ///
-/// path names the shared library or the directory it lies in. NULL: the file that the environment
-/// variable MMOPT_ORT_LIB names, else ORT_DYLIB_PATH, else the usual places (beside libmmopt,
-/// .runtime/lib, the system's). ONNX Runtime 1.17 or newer is needed. Creating a trainer loads it
-/// too; calling this first tells early whether it is there.
+/// path is the shared library or its directory. NULL searches: the environment variables
+/// MMOPT_ORT_LIB and ORT_DYLIB_PATH, the directory of libmmopt, .runtime/lib, the system's
+/// directories. ONNX Runtime 1.17 or later is required. Creating a trainer loads it as well;
+/// calling this function first reports early whether it is installed.
 ///
-/// Errors: RUNTIME_UNAVAILABLE with everything that was tried and why each failed, after which
-/// another call may succeed; STATE when another file is loaded. May be called from any thread.
+/// Errors: RUNTIME_UNAVAILABLE with all files that were tried and why each failed; another call may
+/// succeed. STATE when another file is loaded. May be called from any thread.
 ///
 /// @param[in] path the library or its directory; may be NULL.
 #[unsafe(no_mangle)]
@@ -33,7 +33,7 @@ pub unsafe extern "C" fn mmopt_runtime_load(path: *const c_char) -> *mut mmopt_e
 /// Static, never freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn mmopt_runtime_version() -> *const c_char {
-    static TEXT: OnceCell<CString> = OnceCell::new();
+    static TEXT: OnceLock<CString> = OnceLock::new();
     loaded(&TEXT, |library| {
         let (major, minor, patch) = library.version();
         format!("{major}.{minor}.{patch}")
@@ -43,12 +43,12 @@ pub extern "C" fn mmopt_runtime_version() -> *const c_char {
 /// The file of the loaded ONNX Runtime; empty before it is loaded. Static, never freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn mmopt_runtime_path() -> *const c_char {
-    static TEXT: OnceCell<CString> = OnceCell::new();
+    static TEXT: OnceLock<CString> = OnceLock::new();
     loaded(&TEXT, |library| library.path().display().to_string())
 }
 
 fn loaded(
-    cache: &'static OnceCell<CString>,
+    cache: &'static OnceLock<CString>,
     text: impl FnOnce(&crate::runtime::Library) -> String,
 ) -> *const c_char {
     guard_or(c"".as_ptr(), || {

@@ -7,7 +7,7 @@ use super::args::{choice, reserved, slice, text};
 use crate::error::{Context, Error, Result};
 use crate::tensor::{DType, element_count};
 
-/// Element types; the numbers are ONNX's.
+/// Element types, with the numbers of ONNX.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_dtype {
@@ -58,8 +58,8 @@ pub(crate) const DTYPES: [(u32, DType); 13] = [
 
 /// A view of a dense, row-major tensor in host memory; it owns nothing.
 ///
-/// As an input it must stay valid during the call, and the call reads it only. As an output it
-/// points into the object that it was asked of, and the function that gives it says until when.
+/// An input must stay valid during the call, which only reads it. An output points into the object
+/// that it belongs to; the function that returns it says how long it is valid.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_tensor {
@@ -73,7 +73,7 @@ pub struct mmopt_tensor {
     pub shape: *const i64,
     /// How many dimensions.
     pub n_dims: usize,
-    /// The elements, of any alignment, in the machine's byte order.
+    /// The elements, in native byte order; any alignment.
     pub data: *const c_void,
     /// The size of data in bytes: the product of the dimensions times the element's size.
     pub n_bytes: usize,

@@ -9,7 +9,7 @@ use crate::ffi::core::tensors::Tensors;
 use crate::tensor::Tensor;
 use crate::text::{AnswerContext, Batch};
 
-/// The tensors of one step, a part for each model. It never changes.
+/// The input tensors of one step, a part for each model. Immutable.
 pub struct mmopt_batch(Cell<Batches>);
 
 handle!(mmopt_batch, Batches, "batch");
@@ -56,17 +56,17 @@ impl Batches {
 
 /// The number of models; 0 for NULL.
 ///
-/// @param[in] batch only read: threads may share it.
+/// @param[in] batch shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_n_models(batch: *const mmopt_batch) -> usize {
     // SAFETY: a batch of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(batch) }?.parts.len()))
 }
 
-/// The number of rows of one model's part; 0 for NULL, and for any other model.
+/// The number of rows of one model's part; 0 for NULL, and when model is out of range.
 ///
-/// @param[in] batch only read: threads may share it.
-/// @param model its number, from 0.
+/// @param[in] batch shared access.
+/// @param model the index of the model, from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: usize) -> usize {
     // SAFETY: a batch of the caller or NULL, by the header's contract.
@@ -75,16 +75,16 @@ pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: us
 
 /// The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
 /// the architecture has them; and where any row is labelled, labels, i64 [rows] or [rows, length],
-/// or start_positions and end_positions, i64 [rows]. -100 is left out of the loss. For mutual
+/// or start_positions and end_positions, i64 [rows]. The loss ignores labels of -100. For mutual
 /// learning also example_ids, i64 [rows], and word_ids, i64 [rows, length], which no model reads.
-/// Both results are valid as long as the batch.
+/// The tensors are valid as long as the batch.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not.
+/// Errors: INVALID_ARGUMENT when model is out of range.
 ///
-/// @param[in] batch only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[out] tensors become the views.
-/// @param[out] n_tensors becomes how many.
+/// @param[in] batch shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] tensors an array of views.
+/// @param[out] n_tensors how many.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_tensors(
@@ -104,15 +104,15 @@ pub unsafe extern "C" fn mmopt_batch_tensors(
     })
 }
 
-/// Which example of the corpus stands behind each row of one model's part. Both results are valid
+/// The index in the corpus of each row's example, for one model's part. Both results are valid
 /// as long as the batch.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not.
+/// Errors: INVALID_ARGUMENT when model is out of range.
 ///
-/// @param[in] batch only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[out] examples become their numbers, one a row.
-/// @param[out] n_rows becomes how many.
+/// @param[in] batch shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] examples an index for each row.
+/// @param[out] n_rows how many.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_examples(
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn mmopt_batch_examples(
 
 /// Frees a batch. NULL is harmless.
 ///
-/// @param batch may be NULL; gone afterwards.
+/// @param batch may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_batch_free(batch: *mut mmopt_batch) {
     // SAFETY: the caller gives it up, by the header's contract.

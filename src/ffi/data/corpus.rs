@@ -1,4 +1,4 @@
-//! Corpora: examples of one task, read from files or given by the host.
+//! Corpora: examples of one task, read from files or made from texts in memory.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::text::{
     SplitOptions, SyntheticOptions,
 };
 
-/// The examples of one task and the names of its classes or tags. It never changes.
+/// The examples of one task and the names of its classes or tags. Immutable.
 pub struct mmopt_corpus(Cell<CorpusValue>);
 
 handle!(mmopt_corpus, CorpusValue, "corpus");
@@ -43,22 +43,22 @@ fn new_handle(corpus: Corpus) -> Result<*mut mmopt_corpus> {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_corpus_format {
-    /// By the file's ending: .csv, .jsonl or .json (one object a line), else tabs.
+    /// By the file's extension: .csv, .jsonl or .json (one object per line), else tabs.
     Auto = 0,
-    /// Fields between tabs, no quoting.
+    /// Tab-separated, without quoting.
     Tsv = 1,
-    /// Fields between commas, quoted by ".
+    /// Comma-separated, quoted by ".
     Csv = 2,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl = 3,
 }
 
-/// Whether the first line of a table names its columns.
+/// Whether the first line of a table holds the names of its columns.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_corpus_header {
-    /// Yes when a column is chosen by name, or when the label's field of the first line reads label,
-    /// labels, class, category or sentiment.
+    /// Yes when a column is chosen by name, or when the label's field of the first line reads
+    /// label, labels, class, category or sentiment.
     Auto = 0,
     /// The first line names the columns.
     Yes = 1,
@@ -87,8 +87,8 @@ pub struct mmopt_corpus_options {
     pub unlabelled: u32,
     /// Must be 0.
     pub reserved: u32,
-    /// Take the classes of this corpus (the training data's); a label outside of them is an error.
-    /// NULL (default): the classes are those seen in the file, sorted. Only looked at in the call.
+    /// Take the classes of this corpus, usually the training data; any other label is an error.
+    /// NULL (default): the classes seen in the file, sorted. Read during the call only.
     pub labels_of: *const mmopt_corpus,
 }
 
@@ -113,9 +113,9 @@ unsafe impl Options for mmopt_corpus_options {
     const NAME: &'static str = "mmopt_corpus_options";
 }
 
-/// Fills the options with their defaults. NULL is harmless.
+/// Fills in the defaults. NULL is harmless.
 ///
-/// @param[out] options becomes the defaults; may be NULL.
+/// @param[out] options filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_options_init(options: *mut mmopt_corpus_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -158,7 +158,7 @@ unsafe fn labels_of(corpus: *const mmopt_corpus) -> Result<Option<LabelMap>> {
     Ok(Some(unsafe { shared(corpus) }?.corpus.labels().clone()))
 }
 
-/// Reads texts with one class each: tab-separated, comma-separated or JSON lines. The defaults
+/// Reads texts with one class each, from tab-separated, comma-separated or JSON lines. The defaults
 /// read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
 ///
 /// Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
@@ -166,7 +166,7 @@ unsafe fn labels_of(corpus: *const mmopt_corpus) -> Result<Option<LabelMap>> {
 ///
 /// @param[in] path the file, UTF-8.
 /// @param[in] options NULL: the defaults.
-/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_classification(
@@ -186,15 +186,16 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
     })
 }
 
-/// Reads words with a tag each: a word first and its tag last in each line, blank lines between
-/// sentences.
-/// labels_of: as in mmopt_corpus_options; NULL takes the tags of the file.
+/// Reads words with one tag each (CoNLL): each line begins with a word and ends with its tag; blank
+/// lines separate sentences. labels_of is as in mmopt_corpus_options; NULL takes the tags of the
+/// file.
 ///
-/// Errors name file and line: a line without a tag, an unknown tag, a file without words.
+/// Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
+/// line without a tag, an unknown tag, a file without words.
 ///
 /// @param[in] path the file, UTF-8.
-/// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
-/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+/// @param[in] labels_of whose classes to take; may be NULL; read during the call only.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
@@ -213,14 +214,14 @@ pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
     })
 }
 
-/// Reads questions about contexts: SQuAD's JSON, or an object on each line with context, question
-/// and answers.
+/// Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
+/// with context, question and answers.
 ///
-/// Errors name the line or the path in the JSON: a missing key, an answer that is not in the context
-/// where answer_start says.
+/// Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
+/// missing key, or an answer that does not match the context at answer_start.
 ///
 /// @param[in] path the file, UTF-8.
-/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
@@ -236,13 +237,13 @@ pub unsafe extern "C" fn mmopt_corpus_read_question_answering(
     })
 }
 
-/// What becomes one example of a file of plain text.
+/// What becomes one example of a plain text.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_sample_by {
-    /// A paragraph: lines up to a blank line.
+    /// A paragraph: the lines up to a blank line.
     Paragraph = 0,
-    /// Each line that is not blank.
+    /// A line that is not blank.
     Line = 1,
     /// The whole file.
     Document = 2,
@@ -250,12 +251,12 @@ pub enum mmopt_sample_by {
 
 /// Reads plain text for language modelling.
 ///
-/// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not
-/// UTF-8, or none; INVALID_ARGUMENT for another sample_by.
+/// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
+/// or an empty file; INVALID_ARGUMENT when sample_by is no mmopt_sample_by.
 ///
 /// @param[in] path the file, UTF-8.
 /// @param sample_by an mmopt_sample_by.
-/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
@@ -274,16 +275,15 @@ pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
     })
 }
 
-/// n generated sentences of two classes, for trying things out without data; the same seed gives
-/// the same sentences. n: 1 to 10,000,000; label_noise: the fraction of wrong labels, at least 0,
-/// below 0.5.
+/// Generates n sentences of two classes, to try the library without data. The same seed gives the
+/// same sentences. label_noise is the fraction of wrong labels.
 ///
-/// Errors: INVALID_ARGUMENT for n or label_noise out of range.
+/// Errors: INVALID_ARGUMENT when n or label_noise is out of range.
 ///
 /// @param n sentences, 1 to 10,000,000.
 /// @param seed any number.
 /// @param label_noise at least 0, below 0.5.
-/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_synthetic(
@@ -301,17 +301,17 @@ pub unsafe extern "C" fn mmopt_corpus_synthetic(
     })
 }
 
-/// A corpus from n texts in memory, copied. labels holds the name of each text's class, or is NULL
-/// for texts without labels. labels_of: as in mmopt_corpus_options.
+/// Makes a corpus from n texts in memory, which are copied. labels holds the class name of each
+/// text, or is NULL for texts without labels. labels_of is as in mmopt_corpus_options.
 ///
-/// Errors: INVALID_ARGUMENT for no texts, one that is NULL or not UTF-8; INVALID_DATA for a
-/// label that labels_of does not have.
+/// Errors: INVALID_ARGUMENT when n is 0, or a text is NULL or not UTF-8; INVALID_DATA for a label
+/// that labels_of does not have.
 ///
 /// @param[in] texts n texts, UTF-8.
 /// @param[in] labels n names, or NULL.
-/// @param n how many.
-/// @param[in] labels_of whose classes to take; may be NULL; only looked at in the call.
-/// @param[out] corpus becomes the new object, the caller's: mmopt_corpus_free.
+/// @param n how many texts.
+/// @param[in] labels_of whose classes to take; may be NULL; read during the call only.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_from_texts(
@@ -334,17 +334,17 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
     })
 }
 
-/// Splits a corpus into training and evaluation data, each in the order of the whole. Texts that are
-/// equal apart from white space, case and punctuation stay on one side; classes keep their
+/// Splits a corpus into training and evaluation data, each in the order of the whole. Texts that
+/// are equal apart from white space, case and punctuation stay on one side; classes keep their
 /// proportions. The same seed gives the same split.
 ///
 /// Errors: INVALID_ARGUMENT for a fraction out of range, or one that leaves a side empty.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 /// @param eval_fraction above 0, below 1.
 /// @param seed any number.
-/// @param[out] train becomes one side; the caller's: mmopt_corpus_free.
-/// @param[out] eval becomes the new object, the caller's: mmopt_corpus_free.
+/// @param[out] train the training part; free it with mmopt_corpus_free.
+/// @param[out] eval the evaluation part; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_split(
@@ -369,7 +369,7 @@ pub unsafe extern "C" fn mmopt_corpus_split(
 
 /// The number of examples; 0 for NULL.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_n_examples(corpus: *const mmopt_corpus) -> usize {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
@@ -378,7 +378,7 @@ pub unsafe extern "C" fn mmopt_corpus_n_examples(corpus: *const mmopt_corpus) ->
 
 /// The number of classes or tags; 0 for NULL, and for tasks without labels.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_n_labels(corpus: *const mmopt_corpus) -> usize {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
@@ -387,7 +387,7 @@ pub unsafe extern "C" fn mmopt_corpus_n_labels(corpus: *const mmopt_corpus) -> u
 
 /// The name of a class or tag by its id, valid as long as the corpus; NULL for any other id.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 /// @param label a class or tag, by its id from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_label_name(
@@ -401,9 +401,9 @@ pub unsafe extern "C" fn mmopt_corpus_label_name(
     })
 }
 
-/// How many examples have a class, or words a tag; 0 for any other id.
+/// How many examples have a class, or words a tag; 0 when label is out of range.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 /// @param label a class or tag, by its id from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_label_count(
@@ -417,24 +417,23 @@ pub unsafe extern "C" fn mmopt_corpus_label_count(
     })
 }
 
-/// The fraction of the labels that are the most frequent class, 0 to 1: the accuracy of always
-/// predicting it. 0 for NULL, and without labels.
+/// The fraction of the most frequent class, 0 to 1: the accuracy of always predicting it. 0 for
+/// NULL, and without labels.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_majority_fraction(corpus: *const mmopt_corpus) -> f64 {
     // SAFETY: a corpus of the caller or NULL, by the header's contract.
     guard_or(0.0, || Ok(unsafe { shared(corpus) }?.corpus.majority_fraction()))
 }
 
-/// The text of one example (words joined by spaces; the context of a question). The caller owns
-/// it: mmopt_string_free.
+/// The text of one example: the words joined by spaces, or the context of a question.
 ///
-/// Errors: INVALID_ARGUMENT for an example that there is not.
+/// Errors: INVALID_ARGUMENT when example is out of range.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 /// @param example its number, from 0.
-/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+/// @param[out] text the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_text(
@@ -458,11 +457,11 @@ pub unsafe extern "C" fn mmopt_corpus_text(
 
 /// The class of one example of a classification corpus; -1 when it has none.
 ///
-/// Errors: INVALID_ARGUMENT for an example that there is not.
+/// Errors: INVALID_ARGUMENT when example is out of range.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 /// @param example its number, from 0.
-/// @param[out] label becomes the id of its class, or -1.
+/// @param[out] label the id of its class, or -1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_corpus_label(
@@ -491,7 +490,7 @@ fn find(corpus: &Corpus, example: usize) -> Result<&Example> {
 
 /// Frees a corpus. NULL is harmless.
 ///
-/// @param corpus may be NULL; gone afterwards.
+/// @param corpus may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_corpus_free(corpus: *mut mmopt_corpus) {
     // SAFETY: the caller gives it up, by the header's contract.

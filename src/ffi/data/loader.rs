@@ -7,14 +7,14 @@ use super::batch::{Batches, mmopt_batch};
 use super::corpus::mmopt_corpus;
 use super::tokenizer::{all, mmopt_tokenizer};
 use crate::error::{Context, Error, Result};
-use crate::ffi::core::args::{choice, flag, output, owned_text, reserved, text, texts};
+use crate::ffi::core::args::{choice, flag, output, owned_text, text, texts};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::structs::{Options, init, options};
 use crate::text::{Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Objective, Tokenizer};
 
-/// Yields a corpus in batches, in seeded order, with a part for each model. It owns what it needs of
-/// corpus and tokenizers.
+/// Yields the batches of a corpus, epoch by epoch, in seeded order. It keeps what it needs of the
+/// corpus and the tokenizers.
 pub struct mmopt_loader(Cell<Loader>);
 
 handle!(mmopt_loader, Loader, "loader");
@@ -29,40 +29,44 @@ pub enum mmopt_objective {
     Masked = 1,
 }
 
-/// How a corpus is encoded, ordered and padded. mmopt_loader_options_init fills in the defaults.
+/// How a corpus is encoded, shuffled and batched. mmopt_loader_options_init fills in the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_loader_options {
     /// sizeof(mmopt_loader_options).
     pub struct_size: usize,
-    /// Rows of a batch, at least 1; default 16.
+    /// Examples per batch and model, at least 1; default 16.
     pub batch_size: usize,
-    /// Greatest length of a sequence in tokens; 0 (default): each tokenizer's.
+    /// Longest sequence in tokens; 0 (default): each tokenizer's.
     pub max_length: usize,
     /// 1 (default): a new order in each epoch; 0: the order of the examples.
     pub shuffle: u32,
-    /// 1: leave out a last batch that is not full. Default 0.
+    /// 1: drop a last batch that is not full. Default 0.
     pub drop_last: u32,
-    /// Decides every order and every masked token; default 0.
+    /// Seed of the order and of masking; default 0.
     pub seed: u64,
-    /// Batches whose examples are sorted by length together, so that little is padded; 0: none;
-    /// default 32. Without shuffling nothing is sorted.
+    /// Length bucketing: so many batches are sorted by length together, which saves padding; 0:
+    /// none; default 32. Without shuffle nothing is sorted.
     pub bucket_batches: usize,
-    /// Padded lengths are multiples of this, so that there are few shapes; default 8.
+    /// Sequences are padded to a multiple of this, so that few shapes occur; default 8.
     pub pad_to_multiple_of: usize,
-    /// 1 (default): all models see the same examples at the same step; 0: each has its own order,
-    /// and the epoch ends with the shortest.
+    /// 1 (default): all models see the same examples at each step; 0: each model has an order of
+    /// its own, and the shortest ends the epoch.
     pub aligned: u32,
     /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
     pub objective: u32,
-    /// Masked language modelling: the probability that a token is masked, above 0 and up to 1;
+    /// Masked language modelling: the fraction of tokens that are masked, above 0 and up to 1;
     /// default 0.15.
     pub mlm_probability: f64,
-    /// Question answering: 1: a long context becomes several overlapping rows (for evaluation); 0
-    /// (default): one, with the most context around the answer.
+    /// Question answering: 1: a long context becomes several overlapping rows, for evaluation; 0
+    /// (default): one row, with the answer near its middle.
     pub all_windows: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0:
+    /// each is a row of its own.
+    pub pack: u32,
+    /// Question answering: tokens that neighbouring windows of a context share; default 64, at most
+    /// half of the window's context.
+    pub overlap: usize,
 }
 
 impl Default for mmopt_loader_options {
@@ -81,7 +85,8 @@ impl Default for mmopt_loader_options {
             objective: mmopt_objective::Causal as u32,
             mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
-            reserved: 0,
+            pack: u32::from(encode.pack),
+            overlap: encode.overlap,
         }
     }
 }
@@ -93,7 +98,6 @@ unsafe impl Options for mmopt_loader_options {
 
 impl mmopt_loader_options {
     fn order(&self) -> Result<LoaderOptions> {
-        reserved(self.reserved == 0, "reserved")?;
         Ok(LoaderOptions {
             batch_size: self.batch_size,
             shuffle: flag(self.shuffle, "shuffle")?,
@@ -120,14 +124,16 @@ impl mmopt_loader_options {
             objective: choice(self.objective, "objective", &objectives)?,
             mlm_probability: self.mlm_probability,
             all_windows: flag(self.all_windows, "all_windows")?,
+            pack: flag(self.pack, "pack")?,
+            overlap: self.overlap,
             ..EncodeOptions::default()
         })
     }
 }
 
-/// Fills the options with their defaults. NULL is harmless.
+/// Fills in the defaults. NULL is harmless.
 ///
-/// @param[out] options becomes the defaults; may be NULL.
+/// @param[out] options filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_options_init(options: *mut mmopt_loader_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -147,17 +153,18 @@ fn encode(
     tokenizers.iter().enumerate().map(one).collect()
 }
 
-/// Encodes a corpus with the tokenizer of each of n_models models (the same one may appear twice)
-/// and makes a loader that stands at the start of epoch 0.
+/// Encodes a corpus with the tokenizer of each of n_models models, and makes a loader at the start
+/// of epoch 0.
 ///
-/// Errors: INVALID_ARGUMENT for no tokenizer, an empty corpus, a batch_size of 0, a max_length
-/// without room beside the special tokens, or not one full batch with drop_last.
+/// Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
+/// max_length that the special tokens fill, or drop_last without one full batch.
 ///
-/// @param[in] corpus only read: threads may share it.
-/// @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+/// @param[in] corpus shared access.
+/// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
+/// twice.
 /// @param n_models how many models.
 /// @param[in] options NULL: the defaults.
-/// @param[out] loader becomes the new object, the caller's: mmopt_loader_free.
+/// @param[out] loader the new object; free it with mmopt_loader_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_create(
@@ -179,13 +186,13 @@ pub unsafe extern "C" fn mmopt_loader_create(
     })
 }
 
-/// The next batch, with a part for each model; the caller owns it: mmopt_batch_free. At the end of
-/// an epoch the result is NULL without an error, and the next call begins the following epoch.
+/// The next batch, with a part for each model. At the end of an epoch batch becomes NULL without an
+/// error, and the next call begins the next epoch.
 ///
-/// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] loader changed: needed alone.
-/// @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
+/// @param[in,out] loader exclusive access.
+/// @param[out] batch the new object, or NULL; free it with mmopt_batch_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_next(
@@ -204,39 +211,39 @@ pub unsafe extern "C" fn mmopt_loader_next(
     })
 }
 
-/// The batches of an epoch; 0 for NULL.
+/// The number of batches of an epoch; 0 for NULL.
 ///
-/// @param[in] loader only read: threads may share it.
+/// @param[in] loader shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_n_batches(loader: *const mmopt_loader) -> usize {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(loader) }?.n_batches()))
 }
 
-/// Epochs done; 0 for NULL.
+/// The number of completed epochs; 0 for NULL.
 ///
-/// @param[in] loader only read: threads may share it.
+/// @param[in] loader shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_epoch(loader: *const mmopt_loader) -> u64 {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(loader) }?.epoch()))
 }
 
-/// Batches of the current epoch done; 0 for NULL.
+/// The number of batches of the current epoch that were taken; 0 for NULL.
 ///
-/// @param[in] loader only read: threads may share it.
+/// @param[in] loader shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_position(loader: *const mmopt_loader) -> usize {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(loader) }?.position()))
 }
 
-/// Moves to the start of an epoch; 0 is the first.
+/// Moves to the start of an epoch.
 ///
-/// Errors: INVALID_ARGUMENT for NULL; STATE while another call uses the loader.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] loader changed: needed alone.
-/// @param epoch its number, from 0.
+/// @param[in,out] loader exclusive access.
+/// @param epoch the epoch, from 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_set_epoch(
@@ -250,13 +257,13 @@ pub unsafe extern "C" fn mmopt_loader_set_epoch(
     })
 }
 
-/// The position of the loader as JSON; the caller owns it: mmopt_string_free. With the same corpus,
-/// tokenizers and options, mmopt_loader_restore continues from there, bit by bit.
+/// The position of the loader, as JSON. With the same corpus, tokenizers and options,
+/// mmopt_loader_restore continues from there, bit by bit.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] loader only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] loader shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_loader_state(
@@ -272,12 +279,12 @@ pub unsafe extern "C" fn mmopt_loader_state(
     })
 }
 
-/// Moves to the position where mmopt_loader_state was called.
+/// Moves to the position that mmopt_loader_state returned.
 ///
-/// Errors: INVALID_DATA when the text is no such state, or was taken with other data, options or
+/// Errors: INVALID_DATA when the text is no state, or is that of other data, options or another
 /// seed; the loader is unchanged then.
 ///
-/// @param[in,out] loader changed: needed alone.
+/// @param[in,out] loader exclusive access.
 /// @param[in] json a text of mmopt_loader_state.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -294,25 +301,26 @@ pub unsafe extern "C" fn mmopt_loader_restore(
 
 /// Frees a loader. NULL is harmless.
 ///
-/// @param loader may be NULL; gone afterwards.
+/// @param loader may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loader_free(loader: *mut mmopt_loader) {
     // SAFETY: the caller gives it up, by the header's contract.
     unsafe { free(loader) };
 }
 
-/// One batch without labels from n texts, with a part for each of n_models models, for predictions.
-/// max_length: greatest length in tokens, 0 for each tokenizer's. The caller owns the batch.
+/// Makes a batch without labels from n texts, for predictions, with a part for each of n_models
+/// models.
 ///
-/// Errors: INVALID_ARGUMENT for no tokenizer, no text, one that is not UTF-8, or a max_length
-/// without room beside the special tokens.
+/// Errors: INVALID_ARGUMENT without a tokenizer or a text, for a text that is not UTF-8, or a
+/// max_length that the special tokens fill.
 ///
-/// @param[in] tokenizers n_models tokenizers; the same one may be there twice.
+/// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
+/// twice.
 /// @param n_models how many models.
 /// @param[in] texts n texts, UTF-8.
-/// @param n how many.
-/// @param max_length greatest length in tokens; 0: the tokenizer's.
-/// @param[out] batch becomes the new object, the caller's: mmopt_batch_free.
+/// @param n how many texts.
+/// @param max_length longest sequence in tokens; 0: each tokenizer's.
+/// @param[out] batch the new object, or NULL; free it with mmopt_batch_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_encode(

@@ -14,12 +14,12 @@ use crate::text::metrics::{
 /// The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
 /// negative, such as -100, are left out; 0 when none is left.
 ///
-/// Errors: INVALID_ARGUMENT for NULL.
+/// Errors: only those of any call.
 ///
 /// @param[in] predictions n classes.
 /// @param[in] labels n classes; negative: left out.
-/// @param n how many.
-/// @param[out] value becomes the accuracy.
+/// @param n how many classes.
+/// @param[out] value the accuracy.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_accuracy(
@@ -39,12 +39,12 @@ pub unsafe extern "C" fn mmopt_metrics_accuracy(
 /// The unweighted mean of the F1 of each class that occurs among n labels or predictions, 0 to 1.
 /// Entries whose label is negative, such as -100, are left out; 0 when none is left.
 ///
-/// Errors: INVALID_ARGUMENT for NULL.
+/// Errors: only those of any call.
 ///
 /// @param[in] predictions n classes.
 /// @param[in] labels n classes; negative: left out.
-/// @param n how many.
-/// @param[out] value becomes the macro F1.
+/// @param n how many classes.
+/// @param[out] value the macro F1.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_macro_f1(
@@ -110,12 +110,12 @@ impl From<&EntityScores> for mmopt_entity_scores {
 /// Precision, recall and F1 of named entities, counted as the CoNLL script conlleval does. Tags are
 /// BIO, IOB or BIOES: O, or a prefix, a hyphen and a type, such as B-PER.
 ///
-/// predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags, such
-/// as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left out, so
-/// the labels of a token classification batch fit as they are: -100 stands for padding and for all
-/// but the first token of a word.
+/// predictions and labels hold n_sequences rows of length tags each, as ids: positions in tags,
+/// such as those of a corpus (mmopt_corpus_label_name). Entries whose label is negative are left
+/// out, so the labels of a token classification batch fit as they are: -100 stands for padding and
+/// for all but the first token of a word.
 ///
-/// Errors: INVALID_ARGUMENT for NULL, a length of 0, or an id that is not below n_tags.
+/// Errors: INVALID_ARGUMENT for a length of 0, or an id that is not below n_tags.
 ///
 /// @param[in] predictions n_sequences * length ids.
 /// @param[in] labels n_sequences * length ids; negative: left out.
@@ -123,9 +123,9 @@ impl From<&EntityScores> for mmopt_entity_scores {
 /// @param length tags of a row, at least 1.
 /// @param[in] tags n_tags names, UTF-8.
 /// @param n_tags how many names.
-/// @param[out] scores becomes the scores over all types.
-/// @param[out] by_type becomes a JSON object with precision, recall, f1, support, n_predicted and
-/// n_correct for each type, the caller's: mmopt_string_free; may be NULL.
+/// @param[out] scores the scores over all types.
+/// @param[out] by_type a JSON object with precision, recall, f1, support, n_predicted and
+/// n_correct for each type; free it with mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_entities(
@@ -140,9 +140,12 @@ pub unsafe extern "C" fn mmopt_metrics_entities(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let n = n_sequences.checked_mul(length).ok_or_else(|| {
-            Error::invalid(format!("{n_sequences} sequences of length {length} fit no memory"))
-        })?;
+        // At least one, so that an impossible length is refused without any sequence, too.
+        if n_sequences.max(1).checked_mul(length).is_none_or(|n| n > isize::MAX as usize / 8) {
+            let message = format!("{n_sequences} sequences of length {length} fit no memory");
+            return Err(Error::invalid(message));
+        }
+        let n = n_sequences * length;
         let (predictions, labels) = pair(predictions, labels, n)?;
         let tags = texts(tags, n_tags, "tags")?;
         let (scores, by_type) = (output(scores, "scores")?, optional_output(by_type, "by_type")?);
@@ -173,14 +176,15 @@ fn types_json(scores: &EntityScores) -> String {
 /// answers holds the accepted answers of all questions one after the other, n_answers how many each
 /// question has. With none, the right answer is empty.
 ///
-/// Errors: INVALID_ARGUMENT for NULL, or a text that is not UTF-8.
+/// Errors: only those of any call.
 ///
 /// @param[in] predictions n texts, UTF-8.
-/// @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are none.
+/// @param[in] answers as many texts as the sum of n_answers, UTF-8; may be NULL when there are
+/// none.
 /// @param[in] n_answers for each question how many answers are accepted.
 /// @param n how many questions.
-/// @param[out] exact_match becomes the percentage of answers that equal an accepted one.
-/// @param[out] f1 becomes the mean F1, 0 to 100.
+/// @param[out] exact_match the percentage of answers that equal an accepted one.
+/// @param[out] f1 the mean F1, 0 to 100.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_metrics_answers(
@@ -226,22 +230,22 @@ pub struct mmopt_answer {
 /// tokens of the context with the greatest sum of start and end logit; of equal ones the first.
 ///
 /// start_logits and end_logits are one row of the outputs of mmopt_trainer_evaluate on this batch,
-/// n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and end
-/// 0 and score NaN, without an error. Whether a question has no answer is for the caller to decide,
-/// for example by comparing the score with the sum of the first start and end logit.
+/// n_tokens logits each. Where the row has no token of the context, text becomes NULL, start and
+/// end 0 and score NaN, without an error. Whether a question has no answer is for the caller to
+/// decide, for example by comparing the score with the sum of the first start and end logit.
 ///
-/// Errors: INVALID_ARGUMENT for NULL, a model or row out of range, a batch of another task, n_tokens
+/// Errors: INVALID_ARGUMENT for a model or row out of range, a batch of another task, n_tokens
 /// that is not the batch's length, or a max_answer_tokens of 0.
 ///
-/// @param[in] batch only read: threads may share it.
-/// @param model its number, from 0.
-/// @param row its number, from 0.
+/// @param[in] batch shared access.
+/// @param model the index of the model, from 0.
+/// @param row the index of the row, from 0.
 /// @param[in] start_logits n_tokens numbers.
 /// @param[in] end_logits n_tokens numbers.
 /// @param n_tokens the length of the batch, the second dimension of its input_ids.
 /// @param max_answer_tokens greatest length of an answer in tokens, at least 1.
-/// @param[out] answer becomes the span and its score.
-/// @param[out] text becomes the text of the span, the caller's: mmopt_string_free; may be NULL.
+/// @param[out] answer the span and its score.
+/// @param[out] text the text of the span, or NULL; free it with mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_batch_best_answer(

@@ -1,4 +1,4 @@
-//! From texts to batches: corpora, tokenizers, loaders.
+//! From texts to batches: corpora, tokenizers, loaders; metrics of predictions.
 
 pub(super) mod batch;
 pub(super) mod corpus;

@@ -1,4 +1,4 @@
-//! Tokenizers: loaded from published files or learned from a corpus; encoded texts.
+//! Tokenizers: loaded from published files or trained on a corpus; encoded texts.
 
 use std::ffi::c_char;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::text::{
     Truncation,
 };
 
-/// Turns text into ids and back. It never changes.
+/// Turns text into token ids and back. Immutable.
 pub struct mmopt_tokenizer(Cell<Arc<Tokenizer>>);
 
 handle!(mmopt_tokenizer, Arc<Tokenizer>, "tokenizer");
@@ -35,7 +35,7 @@ pub enum mmopt_tokenizer_algorithm {
     ByteLevelBpe = 2,
 }
 
-/// The role of a special token.
+/// The roles of special tokens.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_special_token {
@@ -125,9 +125,9 @@ impl mmopt_tokenizer_options {
     }
 }
 
-/// Fills the options with their defaults. NULL is harmless.
+/// Fills in the defaults. NULL is harmless.
 ///
-/// @param[out] options becomes the defaults; may be NULL.
+/// @param[out] options filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokenizer_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -135,13 +135,13 @@ pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokeni
 }
 
 /// Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
-/// vocab.json with merges.txt (byte-level BPE), with tokenizer_config.json where there is one.
+/// vocab.json with merges.txt (byte-level BPE), and tokenizer_config.json if it exists.
 ///
-/// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA for a damaged one;
-/// UNSUPPORTED for a tokenizer of another algorithm.
+/// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA when it is damaged; UNSUPPORTED
+/// for another kind of tokenizer.
 ///
-/// @param[in] path the file, UTF-8.
-/// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
+/// @param[in] path the directory or file, UTF-8.
+/// @param[out] tokenizer the new object; free it with mmopt_tokenizer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_load(
@@ -157,14 +157,14 @@ pub unsafe extern "C" fn mmopt_tokenizer_load(
     })
 }
 
-/// Trains a tokenizer on all texts of a corpus. The result depends on texts and options alone.
+/// Trains a tokenizer on all texts of a corpus. The same texts and options give the same tokenizer.
 ///
-/// Errors: INVALID_ARGUMENT when vocab_size is too small for special tokens and alphabet; the
-/// message names the smallest size.
+/// Errors: INVALID_ARGUMENT when vocab_size is too small for the special tokens and the alphabet;
+/// the message names the smallest size.
 ///
-/// @param[in] corpus only read: threads may share it.
+/// @param[in] corpus shared access.
 /// @param[in] options NULL: the defaults.
-/// @param[out] tokenizer becomes the new object, the caller's: mmopt_tokenizer_free.
+/// @param[out] tokenizer the new object; free it with mmopt_tokenizer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_train(
@@ -182,12 +182,12 @@ pub unsafe extern "C" fn mmopt_tokenizer_train(
     })
 }
 
-/// Writes tokenizer.json and tokenizer_config.json into an existing directory, in the form that
-/// Hugging Face's libraries load.
+/// Writes tokenizer.json and tokenizer_config.json into an existing directory, which Hugging Face
+/// libraries load.
 ///
-/// Errors: NOT_FOUND without the directory; IO when a file cannot be written.
+/// Errors: NOT_FOUND when the directory does not exist; IO when a file cannot be written.
 ///
-/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] tokenizer shared access.
 /// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -199,18 +199,18 @@ pub unsafe extern "C" fn mmopt_tokenizer_save(
     guard(|| unsafe { shared(tokenizer)?.save(Path::new(text(directory, "directory")?)) })
 }
 
-/// The number of ids, special tokens included: the rows that an embedding needs. 0 for NULL.
+/// The size of the vocabulary, special tokens included. 0 for NULL.
 ///
-/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] tokenizer shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_vocab_size(tokenizer: *const mmopt_tokenizer) -> usize {
     // SAFETY: a tokenizer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(tokenizer) }?.vocab_size()))
 }
 
-/// The greatest length of a sequence in tokens, as the files or options said. 0 for NULL.
+/// The longest sequence in tokens, from the files or options. 0 for NULL.
 ///
-/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] tokenizer shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_model_max_length(
     tokenizer: *const mmopt_tokenizer,
@@ -219,10 +219,10 @@ pub unsafe extern "C" fn mmopt_tokenizer_model_max_length(
     guard_or(0, || Ok(unsafe { shared(tokenizer) }?.model_max_length()))
 }
 
-/// The id of a special token by its role; -1 when the vocabulary has none, for any other number,
-/// and for NULL.
+/// The id of a special token; -1 when the tokenizer has none, when special is no
+/// mmopt_special_token, and for NULL.
 ///
-/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] tokenizer shared access.
 /// @param special an mmopt_special_token.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_special_token_id(
@@ -237,16 +237,16 @@ pub unsafe extern "C" fn mmopt_tokenizer_special_token_id(
     })
 }
 
-/// The text of n ids; the caller owns it: mmopt_string_free. skip_special_tokens 1 leaves out special
-/// tokens.
+/// The text of n token ids. skip_special_tokens 1 leaves out special tokens.
 ///
-/// Errors: INVALID_ARGUMENT for an id that there is not, or another number for skip_special_tokens.
+/// Errors: INVALID_ARGUMENT when an id is not in the vocabulary, or skip_special_tokens is neither
+/// 0 nor 1.
 ///
-/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] tokenizer shared access.
 /// @param[in] ids n ids.
-/// @param n how many.
+/// @param n how many ids.
 /// @param skip_special_tokens 0 or 1.
-/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+/// @param[out] text the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_decode(
@@ -270,14 +270,14 @@ pub unsafe extern "C" fn mmopt_tokenizer_decode(
 
 /// Frees a tokenizer. NULL is harmless.
 ///
-/// @param tokenizer may be NULL; gone afterwards.
+/// @param tokenizer may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_tokenizer_free(tokenizer: *mut mmopt_tokenizer) {
     // SAFETY: the caller gives it up, by the header's contract.
     unsafe { free(tokenizer) };
 }
 
-/// An encoded text: ids, token types and offsets. It never changes.
+/// An encoded text: token ids, token types and offsets. Immutable.
 pub struct mmopt_encoding(Cell<EncodingValue>);
 
 handle!(mmopt_encoding, EncodingValue, "encoding");
@@ -289,17 +289,18 @@ pub struct EncodingValue {
 }
 
 /// Encodes a text, or a pair of texts when pair is not NULL, with the special tokens of the
-/// architecture, in at most max_length tokens (0: the tokenizer's); the longer text is cut.
-/// Never empty: an empty text without special tokens becomes one end token.
+/// architecture, in at most max_length tokens (0: the tokenizer's). The longer text is truncated.
+/// The result is never empty: an empty text without special tokens becomes one end-of-sequence
+/// token.
 ///
-/// Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length without room beside the
-/// special tokens.
+/// Errors: INVALID_ARGUMENT for text that is not UTF-8, or a max_length that the special tokens
+/// fill.
 ///
-/// @param[in] tokenizer only read: threads may share it.
+/// @param[in] tokenizer shared access.
 /// @param[in] text UTF-8.
 /// @param[in] pair the second text; may be NULL.
-/// @param max_length greatest length in tokens; 0: the tokenizer's.
-/// @param[out] encoding becomes the new object, the caller's: mmopt_encoding_free.
+/// @param max_length longest sequence in tokens; 0: the tokenizer's.
+/// @param[out] encoding the new object; free it with mmopt_encoding_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tokenizer_encode(
@@ -324,7 +325,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_encode(
 
 /// The number of tokens; 0 for NULL.
 ///
-/// @param[in] encoding only read: threads may share it.
+/// @param[in] encoding shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_length(encoding: *const mmopt_encoding) -> usize {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -333,7 +334,7 @@ pub unsafe extern "C" fn mmopt_encoding_length(encoding: *const mmopt_encoding) 
 
 /// The ids, as many as tokens; valid as long as the encoding. NULL for NULL.
 ///
-/// @param[in] encoding only read: threads may share it.
+/// @param[in] encoding shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_ids(encoding: *const mmopt_encoding) -> *const u32 {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -343,26 +344,26 @@ pub unsafe extern "C" fn mmopt_encoding_ids(encoding: *const mmopt_encoding) -> 
 /// The token types, 0 for the first text and 1 for the second of a pair, as many as tokens; valid
 /// as long as the encoding. NULL for NULL.
 ///
-/// @param[in] encoding only read: threads may share it.
+/// @param[in] encoding shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_type_ids(encoding: *const mmopt_encoding) -> *const u32 {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
     guard_or(std::ptr::null(), || Ok(unsafe { shared(encoding) }?.encoding.type_ids.as_ptr()))
 }
 
-/// The bytes of its text that each token stands for: start and end one after the other, twice as
-/// many as tokens; 0 and 0 for added special tokens. Valid as long as the encoding. NULL for NULL.
+/// The offsets of each token in its text, in bytes: a start and an end for each token, 0 and 0 for
+/// special tokens. Valid as long as the encoding. NULL for NULL.
 ///
-/// @param[in] encoding only read: threads may share it.
+/// @param[in] encoding shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_offsets(encoding: *const mmopt_encoding) -> *const usize {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
     guard_or(std::ptr::null(), || Ok(unsafe { shared(encoding) }?.offsets.as_ptr()))
 }
 
-/// The number of tokens that were cut off; 0 for NULL.
+/// The number of tokens that were truncated; 0 for NULL.
 ///
-/// @param[in] encoding only read: threads may share it.
+/// @param[in] encoding shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_n_truncated(encoding: *const mmopt_encoding) -> usize {
     // SAFETY: an encoding of the caller or NULL, by the header's contract.
@@ -371,7 +372,7 @@ pub unsafe extern "C" fn mmopt_encoding_n_truncated(encoding: *const mmopt_encod
 
 /// Frees an encoding. NULL is harmless.
 ///
-/// @param encoding may be NULL; gone afterwards.
+/// @param encoding may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_encoding_free(encoding: *mut mmopt_encoding) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -18,16 +18,16 @@ use crate::ffi::core::tensor::{mmopt_dtype, mmopt_tensor, view};
 use crate::ffi::optimizer::parameter::{mmopt_parameter, mmopt_parameter_layout};
 use crate::tensor::{DType, Tensor};
 
-/// Looks at a DLManagedTensorVersioned as a tensor of that name, for example as an input of a pass.
-/// It and name stay the caller's and must stay valid as long as the view is used; its deleter is
-/// not called.
+/// A view of a DLManagedTensorVersioned as a tensor of that name, for example an input of a pass.
+/// The caller keeps both, which must stay valid as long as the view is used; the deleter is not
+/// called.
 ///
-/// Errors: UNSUPPORTED for another major version, memory that the processor does not reach, an
+/// Errors: UNSUPPORTED for another major version of DLPack, memory that is not the CPU's, an
 /// unknown element type, or elements that are not dense and row-major.
 ///
 /// @param[in] name UTF-8.
 /// @param[in] managed a DLManagedTensorVersioned.
-/// @param[out] tensor becomes the view.
+/// @param[out] tensor the view.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tensor_from_dlpack(
@@ -55,10 +55,10 @@ pub unsafe extern "C" fn mmopt_tensor_from_dlpack(
 }
 
 /// Describes a parameter by two DLManagedTensorVersioned: its value, dense f32, and its gradient
-/// (NULL: none), dense f32, bf16 or f16. They and name stay the caller's and must stay valid until
-/// the optimizer that gets the parameter is freed; their deleters are not called
-/// (mmopt_optimizer_keep_dlpack hands them over). The parameter is trainable, and its role follows
-/// from its name; both can be changed afterwards.
+/// (NULL: none), dense f32, bf16 or f16. The caller keeps them and name, which must stay valid
+/// until the optimizer of the parameter is freed; the deleters are not called
+/// (mmopt_optimizer_keep_dlpack gives them to the optimizer). The parameter is trainable, and its
+/// role follows from its name; both fields can be changed afterwards.
 ///
 /// Errors: as mmopt_tensor_from_dlpack; INVALID_ARGUMENT for a value that is read-only or not f32;
 /// SHAPE for a gradient of another shape.
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn mmopt_tensor_from_dlpack(
 /// @param[in] name UTF-8.
 /// @param[in] value a DLManagedTensorVersioned.
 /// @param[in] gradient a DLManagedTensorVersioned; may be NULL.
-/// @param[out] parameter becomes the description.
+/// @param[out] parameter the description.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_parameter_from_dlpack(
@@ -89,18 +89,18 @@ pub unsafe extern "C" fn mmopt_parameter_from_dlpack(
     })
 }
 
-/// As mmopt_parameter_from_dlpack for values that are f32, bf16 or f16, and for any strides without
-/// overlap. layout is filled in, too, and the parameter points to it: it must stay where it is
-/// until mmopt_optimizer_create has been called.
+/// As mmopt_parameter_from_dlpack, for f32, bf16 and f16 values with any strides that do not
+/// overlap. The parameter points to layout, which must stay where it is until
+/// mmopt_optimizer_create returns.
 ///
-/// Errors: as mmopt_parameter_from_dlpack, but for strides and types, which mmopt_optimizer_create
-/// looks at.
+/// Errors: as mmopt_parameter_from_dlpack, without those of strides and types, which
+/// mmopt_optimizer_create checks.
 ///
 /// @param[in] name UTF-8.
 /// @param[in] value a DLManagedTensorVersioned.
 /// @param[in] gradient a DLManagedTensorVersioned; may be NULL.
-/// @param[out] layout is filled in, too.
-/// @param[out] parameter its number, from 0.
+/// @param[out] layout element type and strides.
+/// @param[out] parameter the description.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_parameter_from_dlpack_strided(
@@ -163,14 +163,13 @@ fn described(name: *const c_char, v: &Borrowed, g: Option<&Borrowed>) -> mmopt_p
     }
 }
 
-/// Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller owns it and
-/// calls its deleter once; it depends on nothing else.
+/// Copies a tensor into a new DLManagedTensorVersioned, flagged as copied. The caller calls its
+/// deleter once.
 ///
-/// Errors: as for an input: INVALID_ARGUMENT for an unknown element type; SHAPE where n_bytes
-/// does not fit the shape.
+/// Errors: INVALID_ARGUMENT for an unknown element type; SHAPE when n_bytes does not fit the shape.
 ///
 /// @param[in] tensor what to copy.
-/// @param[out] managed becomes the new DLManagedTensorVersioned.
+/// @param[out] managed the new DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_tensor_to_dlpack(
@@ -190,13 +189,13 @@ pub unsafe extern "C" fn mmopt_tensor_to_dlpack(
 }
 
 /// Wraps a DLManagedTensor, the form before DLPack 1.0, in a DLManagedTensorVersioned, without
-/// copying elements. The caller gives the old one up and owns the new one, whose deleter calls the
-/// old one's. On error the old one stays the caller's.
+/// copying elements. The new tensor owns the old one, and its deleter calls the old one's. On error
+/// the caller keeps the old one.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param unversioned a DLManagedTensor, given up.
-/// @param[out] managed becomes the new DLManagedTensorVersioned.
+/// @param unversioned a DLManagedTensor; managed owns it on success.
+/// @param[out] managed the new DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_dlpack_from_unversioned(
@@ -221,14 +220,14 @@ pub unsafe extern "C" fn mmopt_dlpack_from_unversioned(
 }
 
 /// Wraps a DLManagedTensorVersioned in a DLManagedTensor, the form before DLPack 1.0, without
-/// copying elements. The caller gives the versioned one up and owns the new one, whose deleter
-/// calls the other's. On error the versioned one stays the caller's.
+/// copying elements. The new tensor owns the versioned one, and its deleter calls that one's. On
+/// error the caller keeps the versioned one.
 ///
-/// Errors: UNSUPPORTED for another major version, and for read-only tensors, as the old form cannot
-/// say so.
+/// Errors: UNSUPPORTED for another major version, and for read-only tensors, for which the old form
+/// has no flag.
 ///
-/// @param managed a DLManagedTensorVersioned, given up.
-/// @param[out] unversioned becomes the new DLManagedTensor.
+/// @param managed a DLManagedTensorVersioned; unversioned owns it on success.
+/// @param[out] unversioned the new DLManagedTensor.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_dlpack_to_unversioned(
@@ -251,10 +250,10 @@ pub unsafe extern "C" fn mmopt_dlpack_to_unversioned(
     })
 }
 
-/// Calls the deleter of a DLManagedTensorVersioned of any maker, for languages in which calling a
-/// function pointer is a chore. NULL is harmless.
+/// Calls the deleter of any DLManagedTensorVersioned, for languages that cannot easily call a
+/// function pointer. NULL is harmless.
 ///
-/// @param managed may be NULL; gone afterwards.
+/// @param managed may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_dlpack_free(managed: *mut c_void) {
     guard_or((), || {

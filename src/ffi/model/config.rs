@@ -5,7 +5,7 @@ use crate::ffi::core::args::choice;
 use crate::ffi::core::structs::{Options, init};
 use crate::models::{Config, Sizes, Task};
 
-/// What a model is trained for; decides its head and its outputs.
+/// What a model is trained for; decides its head and outputs.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_task {
@@ -13,15 +13,15 @@ pub enum mmopt_task {
     SequenceClassification = 1,
     /// One class per token.
     TokenClassification = 2,
-    /// Where an answer starts and ends.
+    /// The start and the end of an answer.
     QuestionAnswering = 3,
-    /// The tokens behind hidden ones.
+    /// The masked tokens.
     MaskedLm = 4,
     /// The next token.
     CausalLm = 5,
 }
 
-/// The sizes of a fresh model. mmopt_model_config_init fills in those of a small one.
+/// The configuration of a fresh model. mmopt_model_config_init fills in that of a small one.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_model_config {
@@ -33,22 +33,22 @@ pub struct mmopt_model_config {
     pub task: u32,
     /// Number of classes or tags, for classification; default 2.
     pub n_labels: usize,
-    /// Ids of the vocabulary; default 8000.
+    /// Size of the vocabulary; default 8000.
     pub vocab_size: usize,
     /// Transformer blocks; default 2.
-    pub layers: usize,
-    /// Width, a multiple of heads; default 128.
-    pub hidden: usize,
+    pub n_layers: usize,
+    /// Width, a multiple of n_heads; default 128.
+    pub hidden_size: usize,
     /// Attention heads; default 4.
-    pub heads: usize,
-    /// Width inside the feed-forward blocks; 0 (default): 4 times hidden.
-    pub intermediate: usize,
+    pub n_heads: usize,
+    /// Width of the feed-forward layers; 0 (default): 4 times hidden_size.
+    pub intermediate_size: usize,
     /// Longest sequence in tokens; default 128.
-    pub positions: usize,
-    /// Every dropout probability, at least 0, below 1; default 0.1.
+    pub n_positions: usize,
+    /// All dropout probabilities, at least 0, below 1; default 0.1.
     pub dropout: f64,
     /// The padding token's id; -1 (default): the architecture's.
-    pub pad_id: i64,
+    pub pad_token_id: i64,
 }
 
 impl Default for mmopt_model_config {
@@ -59,13 +59,13 @@ impl Default for mmopt_model_config {
             task: mmopt_task::SequenceClassification as u32,
             n_labels: 2,
             vocab_size: 8000,
-            layers: 2,
-            hidden: 128,
-            heads: 4,
-            intermediate: 0,
-            positions: 128,
+            n_layers: 2,
+            hidden_size: 128,
+            n_heads: 4,
+            intermediate_size: 0,
+            n_positions: 128,
             dropout: 0.1,
-            pad_id: -1,
+            pad_token_id: -1,
         }
     }
 }
@@ -75,13 +75,13 @@ unsafe impl Options for mmopt_model_config {
     const NAME: &'static str = "mmopt_model_config";
 }
 
-/// Fills in the sizes of a small model. NULL is harmless.
+/// Fills in the configuration of a small model. NULL is harmless.
 ///
-/// @param[out] sizes becomes the defaults; may be NULL.
+/// @param[out] config filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmopt_model_config_init(sizes: *mut mmopt_model_config) {
+pub unsafe extern "C" fn mmopt_model_config_init(config: *mut mmopt_model_config) {
     // SAFETY: the caller's struct, by the header's contract.
-    unsafe { init(sizes) };
+    unsafe { init(config) };
 }
 
 impl mmopt_model_config {
@@ -92,15 +92,15 @@ impl mmopt_model_config {
             return Err(Error::invalid(text));
         }
         let sizes = Sizes {
-            layers: self.layers,
-            hidden: self.hidden,
-            heads: self.heads,
-            intermediate: match self.intermediate {
-                0 => self.hidden.saturating_mul(4),
+            layers: self.n_layers,
+            hidden: self.hidden_size,
+            heads: self.n_heads,
+            intermediate: match self.intermediate_size {
+                0 => self.hidden_size.saturating_mul(4),
                 width => width,
             },
             vocab: self.vocab_size,
-            positions: self.positions,
+            positions: self.n_positions,
             dropout: self.dropout,
         };
         let make: fn(&Sizes) -> Config = choice(
@@ -114,8 +114,8 @@ impl mmopt_model_config {
             ],
         )?;
         let mut config = make(&sizes);
-        if self.pad_id >= 0 {
-            config.pad_token_id = Some(self.pad_id as usize);
+        if self.pad_token_id >= 0 {
+            config.pad_token_id = Some(self.pad_token_id as usize);
         }
         config.labels = labels;
         let task = task(self.task, self.n_labels)?;

@@ -12,7 +12,7 @@ use crate::ffi::core::structs::options;
 use crate::models::{Config, Task};
 use crate::train::{ModelOptions, Source};
 
-/// What a trainer needs to know of one model. Nothing is read before the trainer is created.
+/// The description of one model. Its files are read when a trainer is created.
 pub struct mmopt_model(Cell<ModelOptions>);
 
 handle!(mmopt_model, ModelOptions, "model");
@@ -21,15 +21,15 @@ pub(crate) fn give(name: &str, source: Source, task: Option<Task>) -> *mut mmopt
     into_raw(ModelOptions { task, ..ModelOptions::new(name, source) })
 }
 
-/// A model from a directory of published form: config.json and model.safetensors. Without a task
-/// set, that of the configuration. name is unique and not empty; it appears in messages, metrics
-/// and checkpoints.
+/// A model from a directory with config.json and model.safetensors, as Hugging Face libraries save
+/// it. Its task is that of the configuration, unless mmopt_model_set_task sets another. Names are
+/// unique within a trainer and not empty; they appear in messages and checkpoints.
 ///
 /// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
 ///
-/// @param[in] name UTF-8.
+/// @param[in] name of the model, UTF-8.
 /// @param[in] directory the directory, UTF-8.
-/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+/// @param[out] model the new object; free it with mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_directory(
@@ -46,15 +46,16 @@ pub unsafe extern "C" fn mmopt_model_from_directory(
     })
 }
 
-/// A model from the file of a forward ONNX graph, f32 or f64. It needs a loss,
-/// mmopt_model_set_loss, unless it brings its own gradients: mmopt_model_set_precomputed_gradients. What
-/// exporters do to parameters is mended and reported: mmopt_model_report.
+/// A model from the file of a forward ONNX graph, f32 or f64. It needs a loss
+/// (mmopt_model_set_loss), unless it computes its own gradients
+/// (mmopt_model_set_precomputed_gradients). Shared initializers, duplicate weights and invented
+/// names are repaired on import and reported (mmopt_model_report).
 ///
 /// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
 ///
-/// @param[in] name UTF-8.
+/// @param[in] name of the model, UTF-8.
 /// @param[in] path the file, UTF-8.
-/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+/// @param[out] model the new object; free it with mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_onnx(
@@ -71,15 +72,15 @@ pub unsafe extern "C" fn mmopt_model_from_onnx(
     })
 }
 
-/// A model from n_bytes of a forward ONNX graph in memory, copied; else as mmopt_model_from_onnx.
+/// As mmopt_model_from_onnx, from n_bytes bytes in memory, which are copied.
 ///
 /// Errors: INVALID_ARGUMENT for a length that exceeds the address space; the graph is read when
 /// the trainer is created.
 ///
-/// @param[in] name UTF-8.
+/// @param[in] name of the model, UTF-8.
 /// @param[in] bytes the file's content, n_bytes of it.
 /// @param n_bytes how many bytes.
-/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+/// @param[out] model the new object; free it with mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
@@ -102,9 +103,9 @@ pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
 ///
 /// Errors: INVALID_DATA for bad JSON or a missing key; UNSUPPORTED for an unknown model_type.
 ///
-/// @param[in] name UTF-8.
+/// @param[in] name of the model, UTF-8.
 /// @param[in] json the text of a config.json.
-/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+/// @param[out] model the new object; free it with mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_from_config_json(
@@ -122,42 +123,42 @@ pub unsafe extern "C" fn mmopt_model_from_config_json(
     })
 }
 
-/// A fresh model of a known architecture. NULL sizes: a small BERT.
+/// A fresh model of a known architecture.
 ///
 /// Errors: INVALID_ARGUMENT for an unknown architecture or task, or a number out of range;
-/// INVALID_DATA for sizes that do not fit together.
+/// INVALID_DATA for numbers that do not fit together.
 ///
-/// @param[in] name UTF-8.
-/// @param[in] sizes NULL: a small BERT.
-/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+/// @param[in] name of the model, UTF-8.
+/// @param[in] config NULL: a small BERT.
+/// @param[out] model the new object; free it with mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_create(
     name: *const c_char,
-    sizes: *const mmopt_model_config,
+    config: *const mmopt_model_config,
     model: *mut *mut mmopt_model,
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let (name, sizes) = (text(name, "name")?, options(sizes)?);
+        let (name, config) = (text(name, "name")?, options(config)?);
         let model = output(model, "model")?;
-        let made = sizes.config(Vec::new()).context(|| format!("model '{name}'"))?;
+        let made = config.config(Vec::new()).context(|| format!("model '{name}'"))?;
         model.set(give(name, Source::Config(Box::new(made.0)), Some(made.1)));
         Ok(())
     })
 }
 
-/// The name of a class by its number, from the configuration; the caller owns it: mmopt_string_free.
+/// The name of a class, from the configuration.
 ///
-/// Errors: NOT_FOUND for a number that there is not, and for ONNX graphs; whatever reading the
-/// directory's config.json gives.
+/// Errors: NOT_FOUND when label is out of range, and for ONNX graphs; IO or INVALID_DATA when
+/// config.json cannot be read.
 ///
-/// @param[in] model only read: threads may share it.
-/// @param label its number, from 0.
-/// @param[out] name becomes its name; the caller's: mmopt_string_free.
+/// @param[in] model shared access.
+/// @param label a class, by its id from 0.
+/// @param[out] name its name; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_model_label(
+pub unsafe extern "C" fn mmopt_model_label_name(
     model: *const mmopt_model,
     label: usize,
     name: *mut *mut c_char,
@@ -181,7 +182,7 @@ pub unsafe extern "C" fn mmopt_model_label(
 
 /// Frees a model. NULL is harmless.
 ///
-/// @param model may be NULL; gone afterwards.
+/// @param model may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_model_free(model: *mut mmopt_model) {
     // SAFETY: the caller gives it up, by the header's contract.

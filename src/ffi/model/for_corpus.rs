@@ -14,23 +14,22 @@ use crate::ffi::data::tokenizer::mmopt_tokenizer;
 use crate::text::{Corpus, SpecialToken, TextTask, Tokenizer};
 use crate::train::Source;
 
-/// A fresh model that fits a tokenizer and a corpus: vocabulary, padding token and longest sequence
-/// come from the tokenizer; task and classes, with their names, from the corpus. The rest, with the
-/// architecture, comes from sizes (NULL: the defaults). For plain text the task stays that of
-/// sizes, where anything but MMOPT_TASK_MASKED_LM becomes MMOPT_TASK_CAUSAL_LM.
+/// A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
+/// sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
+/// plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
 ///
 /// Errors: as mmopt_model_create.
 ///
-/// @param[in] name UTF-8.
-/// @param[in] sizes NULL: a small BERT.
-/// @param[in] tokenizer only read: threads may share it.
-/// @param[in] corpus only read: threads may share it.
-/// @param[out] model becomes the new object, the caller's: mmopt_model_free.
+/// @param[in] name of the model, UTF-8.
+/// @param[in] config NULL: a small BERT.
+/// @param[in] tokenizer shared access.
+/// @param[in] corpus shared access.
+/// @param[out] model the new object; free it with mmopt_model_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_for_corpus(
     name: *const c_char,
-    sizes: *const mmopt_model_config,
+    config: *const mmopt_model_config,
     tokenizer: *const mmopt_tokenizer,
     corpus: *const mmopt_corpus,
     model: *mut *mut mmopt_model,
@@ -38,15 +37,15 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let name = text(name, "name")?;
-        let mut sizes = options(sizes)?;
-        task(sizes.task, 1)?;
+        let mut config = options(config)?;
+        task(config.task, 1)?;
         let tokenizer = shared(tokenizer)?;
-        fit_tokenizer(&mut sizes, &tokenizer);
+        fit_tokenizer(&mut config, &tokenizer);
         let corpus = shared(corpus)?.corpus.clone();
-        fit_corpus(&mut sizes, &corpus);
+        fit_corpus(&mut config, &corpus);
         let model = output(model, "model")?;
         let labels = corpus.labels().names().to_vec();
-        let (mut config, task) = sizes.config(labels).context(|| format!("model '{name}'"))?;
+        let (mut config, task) = config.config(labels).context(|| format!("model '{name}'"))?;
         for (key, special) in
             [("bos_token_id", SpecialToken::Bos), ("eos_token_id", SpecialToken::Eos)]
         {
@@ -59,19 +58,19 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
     })
 }
 
-fn fit_tokenizer(sizes: &mut mmopt_model_config, tokenizer: &Tokenizer) {
-    sizes.vocab_size = tokenizer.vocab_size();
-    sizes.positions = tokenizer.model_max_length();
+fn fit_tokenizer(config: &mut mmopt_model_config, tokenizer: &Tokenizer) {
+    config.vocab_size = tokenizer.vocab_size();
+    config.n_positions = tokenizer.model_max_length();
     let pad = tokenizer
         .special_token_id(SpecialToken::Pad)
         .or(tokenizer.special_token_id(SpecialToken::Eos));
-    sizes.pad_id = pad.map_or(-1, i64::from);
+    config.pad_token_id = pad.map_or(-1, i64::from);
 }
 
-fn fit_corpus(sizes: &mut mmopt_model_config, corpus: &Corpus) {
-    sizes.n_labels = corpus.labels().len();
-    let masked = sizes.task == mmopt_task::MaskedLm as u32;
-    sizes.task = match corpus.task() {
+fn fit_corpus(config: &mut mmopt_model_config, corpus: &Corpus) {
+    config.n_labels = corpus.labels().len();
+    let masked = config.task == mmopt_task::MaskedLm as u32;
+    config.task = match corpus.task() {
         TextTask::Classification => mmopt_task::SequenceClassification,
         TextTask::TokenClassification => mmopt_task::TokenClassification,
         TextTask::QuestionAnswering => mmopt_task::QuestionAnswering,

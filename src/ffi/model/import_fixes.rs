@@ -8,64 +8,63 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, shared};
 use crate::train::{DuplicateWeights, SharedInitializers};
 
-/// What is done with a tensor that an exporter put in place of several equal parameters: fresh
-/// gains are all 1, fresh biases all 0.
+/// What happens to one initializer that an exporter wrote for several equal parameters, as fresh
+/// gains are all 1 and fresh biases all 0.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_shared_initializers {
-    /// It is reported and trained as one parameter; whether the model keeps them apart cannot be
-    /// told from the file.
+    /// Train it as one parameter and report it; the file does not say whether the model has one or
+    /// several.
     Report = 0,
-    /// Each use gets a copy of its own.
+    /// Give each use a parameter of its own.
     Split = 1,
 }
 
-/// What is done with two equal matrices, possibly transposed.
+/// What happens to equal matrices, possibly transposed.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_duplicate_weights {
-    /// They are reported and trained apart.
+    /// Train them separately and report them.
     Report = 0,
-    /// They become one parameter where rows of one of them are looked up: a shared embedding that
-    /// the exporter wrote twice.
-    Embeddings = 1,
-    /// All become one parameter.
-    All = 2,
+    /// Tie them where one is an embedding table: a tied embedding that the exporter wrote twice.
+    TieEmbeddings = 1,
+    /// Tie all of them.
+    TieAll = 2,
 }
 
-/// Decides about merged parameters of an ONNX graph, an mmopt_shared_initializers. Default
+/// Sets what happens to shared initializers of an ONNX graph. Default
 /// MMOPT_SHARED_INITIALIZERS_REPORT.
 ///
-/// Errors: INVALID_ARGUMENT for another number.
+/// Errors: INVALID_ARGUMENT for any other number.
 ///
-/// @param[in,out] model changed: needed alone.
-/// @param merging an mmopt_shared_initializers.
+/// @param[in,out] model exclusive access.
+/// @param action an mmopt_shared_initializers.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_shared_initializers(
     model: *mut mmopt_model,
-    merging: u32,
+    action: u32,
 ) -> *mut mmopt_error {
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
         let choices = [(0, SharedInitializers::Report), (1, SharedInitializers::Split)];
-        exclusive(model)?.import_fixes.shared_initializers = choice(merging, "merging", &choices)?;
+        exclusive(model)?.import_fixes.shared_initializers = choice(action, "action", &choices)?;
         Ok(())
     })
 }
 
-/// Decides about equal matrices of an ONNX graph, an mmopt_duplicate_weights. Default
-/// MMOPT_DUPLICATE_WEIGHTS_EMBEDDINGS.
+/// Sets what happens to duplicate weights of an ONNX graph. Default
+/// MMOPT_DUPLICATE_WEIGHTS_TIE_EMBEDDINGS.
 ///
-/// Errors: INVALID_ARGUMENT for another number.
+/// Errors: INVALID_ARGUMENT for any other number.
 ///
-/// @param[in,out] model changed: needed alone.
-/// @param tying an mmopt_duplicate_weights.
+/// @param[in,out] model exclusive access.
+/// @param action an mmopt_duplicate_weights.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_duplicate_weights(
     model: *mut mmopt_model,
-    tying: u32,
+    action: u32,
 ) -> *mut mmopt_error {
     // SAFETY: a model of the caller, by the header's contract.
     guard(|| unsafe {
@@ -74,18 +73,18 @@ pub unsafe extern "C" fn mmopt_model_set_duplicate_weights(
             (1, DuplicateWeights::Embeddings),
             (2, DuplicateWeights::All),
         ];
-        exclusive(model)?.import_fixes.duplicate_weights = choice(tying, "tying", &choices)?;
+        exclusive(model)?.import_fixes.duplicate_weights = choice(action, "action", &choices)?;
         Ok(())
     })
 }
 
-/// Gives parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123, val_92)
-/// those of the state dict where the file tells them (1, the default), or leaves them (0). Their
-/// data stay as they lie, which may be transposed. Patterns match the old names too.
+/// Sets whether parameters of an ONNX graph whose names an exporter invented (onnx::MatMul_123,
+/// val_92) get their state dict names, where the file holds them. Default 1. The values are not
+/// changed and may be transposed. Patterns match the invented names as well.
 ///
-/// Errors: INVALID_ARGUMENT for another number than 0 and 1.
+/// Errors: INVALID_ARGUMENT for any other number.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param restore 0 or 1.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -100,17 +99,17 @@ pub unsafe extern "C" fn mmopt_model_set_restore_names(
     })
 }
 
-/// Leaves one row, counted from 0, of the parameters whose whole name matches the pattern as it is,
-/// for example the embedding of the padding token: it gets no gradient, and neither weight decay,
-/// sharing nor synchronisation moves it. May be called more than once. Models in published form
-/// have their padding rows frozen already.
+/// Freezes one row of the parameters whose whole name matches the pattern, for example the
+/// embedding of the padding token: it has no gradient, and weight decay, sharing and
+/// synchronisation leave it alone. May be called more than once. The padding rows of models from a
+/// directory or configuration are frozen already.
 ///
-/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row or name that there is not
-/// shows when the trainer is created.
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. A row out of range, or a pattern that
+/// matches nothing, fails the trainer's creation.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param[in] pattern the parameters, by name.
-/// @param row its number, from 0.
+/// @param row the index of the row, from 0.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_freeze_row(
@@ -126,14 +125,14 @@ pub unsafe extern "C" fn mmopt_model_freeze_row(
     })
 }
 
-/// What a trainer would find in this model and do about it, as text for people: parameters that
-/// were merged, equal matrices, names, what is frozen, and what cannot be trained and why. Reads
-/// the model's files, and needs no ONNX Runtime. The caller owns the text: mmopt_string_free.
+/// What a trainer finds in this model and does about it, as text: shared initializers, duplicate
+/// weights, restored names, what is frozen, and what cannot be trained and why. Reads the model's
+/// files, and needs no ONNX Runtime.
 ///
-/// Errors: whatever reading the model gives; NOT_FOUND for patterns that match nothing.
+/// Errors: those of reading the model; NOT_FOUND for a pattern that matches nothing.
 ///
-/// @param[in] model only read: threads may share it.
-/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+/// @param[in] model shared access.
+/// @param[out] text the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report(
@@ -149,13 +148,12 @@ pub unsafe extern "C" fn mmopt_model_report(
     })
 }
 
-/// As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields. The caller owns
-/// it: mmopt_string_free.
+/// As mmopt_model_report, as one JSON object; docs/exporting.md lists its fields.
 ///
 /// Errors: as mmopt_model_report.
 ///
-/// @param[in] model only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] model shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_report_json(

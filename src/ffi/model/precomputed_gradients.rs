@@ -16,28 +16,27 @@ use crate::train::{GradientGraph, Source};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_gradient_output {
-    /// An initializer of the graph, or a float input without free dimensions.
+    /// An initializer of the graph, or a float input whose dimensions are all fixed.
     pub parameter: *const c_char,
     /// An output of the same shape and element type.
     pub output: *const c_char,
 }
 
-/// The outputs of a graph that computes its own gradients. mmopt_precomputed_gradient_options_init fills in
-/// the defaults. All is copied.
+/// The outputs of a graph that computes its own gradients. mmopt_precomputed_gradient_options_init
+/// fills in the defaults. All of it is copied.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_precomputed_gradient_options {
     /// sizeof(mmopt_precomputed_gradient_options).
     pub struct_size: usize,
-    /// The output that holds the loss, a float with one element. Must be given.
+    /// The output that holds the loss, a float with one element. Required.
     pub loss: *const c_char,
-    /// The parameters to train with their gradients, at least one. Other tensors of the graph stay
-    /// as they are.
+    /// The parameters to train and their gradients, at least one. All other tensors are frozen.
     pub gradients: *const mmopt_gradient_output,
     /// How many.
     pub n_gradients: usize,
-    /// Outputs that mmopt_trainer_evaluate gives; inputs that they do not depend on are labels,
-    /// which evaluation can do without. NULL (default): none.
+    /// Outputs that mmopt_trainer_evaluate returns. Inputs that they do not depend on are labels,
+    /// which evaluation does not need. NULL (default): none.
     pub logits: *const *const c_char,
     /// How many.
     pub n_logits: usize,
@@ -65,9 +64,9 @@ unsafe impl Options for mmopt_precomputed_gradient_options {
     const NAME: &'static str = "mmopt_precomputed_gradient_options";
 }
 
-/// Fills the options with their defaults. NULL is harmless.
+/// Fills in the defaults. NULL is harmless.
 ///
-/// @param[out] options becomes the defaults; may be NULL.
+/// @param[out] options filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_precomputed_gradient_options_init(
     options: *mut mmopt_precomputed_gradient_options,
@@ -99,17 +98,17 @@ unsafe fn gradient_graph(o: &mmopt_precomputed_gradient_options) -> Result<Gradi
     }
 }
 
-/// Says that the model's ONNX graph computes its own gradients: the named outputs are taken as they
-/// are and nothing is differentiated. Its inputs, those that are parameters aside, are what a batch
-/// holds. Such a model needs no loss, is not mended, and cannot take part in mutual learning.
+/// Says that the model's ONNX graph computes its own gradients: the library reads the named outputs
+/// and differentiates nothing. All inputs but the parameters are inputs of a batch. Such a model
+/// needs no loss, is not repaired on import, and cannot take part in mutual learning.
 ///
-/// Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL.
-/// Creating a trainer tells what is wrong with the names: NOT_FOUND for what the graph does not
-/// have, INVALID_ARGUMENT for a parameter without a value; SHAPE for a gradient that does not fit
-/// comes with the first batch.
+/// Errors: INVALID_ARGUMENT for a model that is no ONNX graph, and when loss or a name is NULL. The
+/// trainer's creation checks the names: NOT_FOUND for a name that the graph does not have,
+/// INVALID_ARGUMENT for a parameter without a value. The first batch checks the shapes: SHAPE for a
+/// gradient that does not fit its parameter.
 ///
-/// @param[in,out] model changed: needed alone.
-/// @param[in] options must be given.
+/// @param[in,out] model exclusive access.
+/// @param[in] options required.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_model_set_precomputed_gradients(

@@ -11,7 +11,7 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard};
 use crate::ffi::core::structs::{Options, init, options};
 
-/// Losses that the library attaches to a graph.
+/// Losses that the library adds to a graph.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_loss {
@@ -26,9 +26,9 @@ pub enum mmopt_loss {
     MaskedLm = 4,
     /// Next-token cross-entropy: labels, i64 [batch, length], usually the input ids, are shifted.
     CausalLm = 5,
-    /// Mean squared difference of the output and labels of its shape.
+    /// Mean squared error of the output and labels of the same shape.
     MeanSquaredError = 6,
-    /// The model has its loss as an output, a float with one element.
+    /// The graph computes its loss: an output that is a float with one element.
     Output = 7,
 }
 
@@ -42,17 +42,17 @@ pub struct mmopt_loss_options {
     pub kind: u32,
     /// Must be 0.
     pub reserved: u32,
-    /// Share of a label's weight that is spread over all classes, at least 0, below 1; default 0.
+    /// Label smoothing, at least 0, below 1; default 0.
     pub label_smoothing: f64,
-    /// Rows of this label count nothing; default -100.
+    /// Labels of this value are ignored; default -100.
     pub ignore_index: i64,
     /// A weight of at least 0 for each class; NULL (default): all 1. Copied.
     pub class_weights: *const f32,
     /// How many class weights.
     pub n_class_weights: usize,
-    /// The output that the loss looks at (two names with a comma between for questions; the loss
-    /// itself for MMOPT_LOSS_OUTPUT). NULL (default): logits, or start_logits and end_logits, or
-    /// the only float output.
+    /// The output that the loss reads; two names with a comma between them for question answering;
+    /// the loss itself for MMOPT_LOSS_OUTPUT. NULL (default): logits, or start_logits and
+    /// end_logits, or the only float output.
     pub output: *const c_char,
 }
 
@@ -76,9 +76,9 @@ unsafe impl Options for mmopt_loss_options {
     const NAME: &'static str = "mmopt_loss_options";
 }
 
-/// Fills the options with their defaults. NULL is harmless.
+/// Fills in the defaults. NULL is harmless.
 ///
-/// @param[out] options becomes the defaults; may be NULL.
+/// @param[out] options filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_loss_options_init(options: *mut mmopt_loss_options) {
     // SAFETY: the caller's struct, by the header's contract.
@@ -120,13 +120,13 @@ unsafe fn loss_spec(o: &mmopt_loss_options) -> Result<LossSpec> {
     })
 }
 
-/// Sets the task, an mmopt_task; n_labels counts classes or tags and is ignored for other tasks. A
-/// directory whose weights have another head gets a fresh one. Not for ONNX graphs.
+/// Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. If the
+/// weights have another head, a fresh one replaces it. Not for ONNX graphs.
 ///
-/// Errors: INVALID_ARGUMENT for another number, or n_labels of 0 or above 2^24 for
+/// Errors: INVALID_ARGUMENT when task is no mmopt_task, or n_labels is 0 or above 2^24 for
 /// classification.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param task an mmopt_task.
 /// @param n_labels how many classes or tags.
 #[unsafe(no_mangle)]
@@ -144,14 +144,12 @@ pub unsafe extern "C" fn mmopt_model_set_task(
     })
 }
 
-/// Sets the loss. Without it the task's is used; ONNX graphs must have one. NULL options: the
-/// defaults of mmopt_loss_options.
+/// Sets the loss. The default is that of the task; ONNX graphs have no default.
 ///
-/// Errors: INVALID_ARGUMENT for an unknown kind or a number out of range; UNSUPPORTED for
-/// options of a newer version. Whether the loss fits the model shows when the trainer is
-/// created.
+/// Errors: INVALID_ARGUMENT for an unknown kind or a number out of range; UNSUPPORTED for options
+/// of a newer version. A loss that does not fit the model fails the trainer's creation.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param[in] options NULL: the defaults.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -167,11 +165,11 @@ pub unsafe extern "C" fn mmopt_model_set_loss(
     })
 }
 
-/// Sets the weight among the models, finite and at least 0; only ratios matter. Default 1.
+/// Sets the weight of the model among the models of a trainer; only ratios matter. Default 1.
 ///
-/// Errors: INVALID_ARGUMENT for a number out of range.
+/// Errors: INVALID_ARGUMENT when it is out of range.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param weight finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -189,11 +187,11 @@ pub unsafe extern "C" fn mmopt_model_set_weight(
     })
 }
 
-/// Replaces every dropout probability of the configuration; at least 0, below 1.
+/// Replaces all dropout probabilities of the configuration.
 ///
-/// Errors: INVALID_ARGUMENT for a number out of range.
+/// Errors: INVALID_ARGUMENT when it is out of range.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param dropout at least 0, below 1.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -213,9 +211,9 @@ pub unsafe extern "C" fn mmopt_model_set_dropout(
 
 /// Sets the seed of fresh weights and of dropout. Default 0.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param seed any number.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -230,15 +228,15 @@ pub unsafe extern "C" fn mmopt_model_set_seed(
     })
 }
 
-/// Leaves the parameters whose whole name matches the pattern as they are: * stands for any text,
-/// ? for any one character. A parameter's name is the one that the trainer gives it, the one in the
-/// file, and that of a copy that was tied to it. May be called more than once; wins over
-/// mmopt_model_train_only. A pattern that matches nothing fails the trainer's creation.
+/// Freezes the parameters whose whole name matches the pattern: * stands for any text, ? for any
+/// one character. A parameter matches by the name that the trainer gives it, by its name in the
+/// file, and by the names of duplicates that were tied to it. May be called more than once; takes
+/// precedence over mmopt_model_train_only. A pattern that matches nothing fails the trainer's
+/// creation.
 ///
-/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
-/// when the trainer is created.
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param[in] pattern the parameters, by name.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -254,15 +252,15 @@ pub unsafe extern "C" fn mmopt_model_freeze(
     })
 }
 
-/// Trains only parameters whose whole name matches this pattern, or that of another call; names as
-/// for mmopt_model_freeze. Constants of the exporter that are not trained by default are trained
-/// when they are named. What sets an operator, such as a dropout's ratio, is none, and * leaves it
-/// out. Naming that, quantised weights or integers fails the trainer's creation with UNSUPPORTED.
+/// Trains only the parameters whose whole name matches this pattern or that of another call, as for
+/// mmopt_model_freeze. Float constants of the graph that are not trained by default are trained
+/// when a pattern names them. Operator settings such as a dropout ratio are no parameters, and *
+/// leaves them out. A pattern that names one of them, quantised weights or integers fails the
+/// trainer's creation with UNSUPPORTED; so does one that matches nothing, with NOT_FOUND.
 ///
-/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8. One that matches nothing shows
-/// when the trainer is created.
+/// Errors: INVALID_ARGUMENT for a pattern that is not UTF-8.
 ///
-/// @param[in,out] model changed: needed alone.
+/// @param[in,out] model exclusive access.
 /// @param[in] pattern the parameters, by name.
 #[unsafe(no_mangle)]
 #[must_use]

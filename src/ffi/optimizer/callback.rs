@@ -8,20 +8,20 @@ use crate::ffi::core::guard::{exclusive, guard};
 use crate::ffi::trainer::callback::{mmopt_rate_fn, rate_callback};
 use crate::ffi::trainer::gradient_callback::{gradient_callback, mmopt_gradient_fn};
 
-/// Shows a callback each gradient of a step before anything looks at it, so that a filter or an
-/// update of the host's own can be put in; a NULL callback ends that. user is handed back to it and
-/// must stay valid until then, or until the optimizer is freed.
+/// Sets the callback that sees each gradient of a step before it is used, for a filter or an update
+/// of the host; NULL removes it. user must stay valid until it is replaced or the optimizer is
+/// freed.
 ///
-/// Values and gradients that lie in memory as dense f32 are seen there, and so are the sums of
-/// micro-batches. Of others the callback sees dense f32 copies: bf16 and f16 gradients are rounded
-/// back where it has changed them, changes of a gradient with strides count for this step and do
-/// not reach the host's memory, and changed values reach it when the step succeeds.
+/// The callback sees dense f32 values and gradients in place, and so the sums of micro-batches. Of
+/// all others it sees dense f32 copies: a changed bf16 or f16 gradient is rounded back, a changed
+/// gradient with strides counts for this step and does not reach the host's memory, and changed
+/// values reach it if the step succeeds.
 ///
-/// Errors: STATE while another call uses the optimizer.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
+/// @param[in,out] optimizer exclusive access.
+/// @param callback may be NULL: no callback.
+/// @param user passed to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient_callback(
@@ -39,14 +39,14 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_callback(
     })
 }
 
-/// Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
-/// is handed back to it and must stay valid until then, or until the optimizer is freed.
+/// Sets the callback that returns each model's learning rate at each step; NULL removes it. user
+/// must stay valid until it is replaced or the optimizer is freed.
 ///
-/// Errors: STATE while another call uses the optimizer.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
+/// @param[in,out] optimizer exclusive access.
+/// @param callback may be NULL: no callback.
+/// @param user passed to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_rate_callback(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-use super::parameter::{mmopt_parameters, model_spec};
+use super::parameter::{mmopt_model_parameters, model_spec};
 use crate::error::{Error, Result};
 use crate::ffi::core::args::{c_string, output, slice};
 use crate::ffi::core::error::mmopt_error;
@@ -15,7 +15,8 @@ use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
 use crate::optim::{ModelSpec, Optimizer, StridedBuffer};
 
-/// Updates the parameters of several models together, in the host's memory.
+/// Updates the parameters of several models together, in the host's memory, from gradients that the
+/// host computes.
 pub struct mmopt_optimizer(Cell<OptimizerValue>);
 
 handle!(mmopt_optimizer, OptimizerValue, "optimizer");
@@ -34,27 +35,26 @@ pub struct OptimizerValue {
     pub(crate) kept: Vec<Held>,
 }
 
-/// Plans what n_models models share and takes hold of their memory. Texts, arrays and layouts are
-/// copied; values and gradients must stay where they are until the optimizer is freed. They are
-/// read and written by mmopt_optimizer_accumulate and mmopt_optimizer_step only. The values that
-/// are trained must lie apart from each other and from all gradients; gradients may share memory
-/// where the host fills them in turn. Of the options, device, max_sessions and runtime_path play no
-/// part.
+/// Plans what n_models models share and binds their memory. Texts, arrays and layouts are copied.
+/// Values and gradients must stay where they are until the optimizer is freed; only
+/// mmopt_optimizer_accumulate and mmopt_optimizer_step read or write them. Trained values must not
+/// overlap each other or any gradient; gradients may overlap if the host fills them one after
+/// another. The options device, max_sessions and runtime_path have no effect.
 ///
-/// Errors name the model and parameter: a name that is taken twice, a missing pointer, values that
-/// share memory, strides that repeat an element, an element type that cannot be trained
-/// (UNSUPPORTED), an option out of range, one that only a trainer can carry out (UNSUPPORTED:
-/// max_loss_increase, mutual).
+/// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
+/// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
+/// element, an element type that cannot be trained, or an option that only a trainer can carry out
+/// (max_loss_increase, mutual).
 ///
 /// @param[in] options NULL: the defaults.
-/// @param[in] models n_models models, none of them NULL.
+/// @param[in] models n_models models.
 /// @param n_models how many models.
-/// @param[out] optimizer becomes the new object, the caller's: mmopt_optimizer_free.
+/// @param[out] optimizer the new object; free it with mmopt_optimizer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_create(
     options: *const mmopt_trainer_options,
-    models: *const mmopt_parameters,
+    models: *const mmopt_model_parameters,
     n_models: usize,
     optimizer: *mut *mut mmopt_optimizer,
 ) -> *mut mmopt_error {
@@ -126,17 +126,16 @@ impl OptimizerValue {
 
 /// The number of models; 0 for NULL.
 ///
-/// @param[in] optimizer only read: threads may share it.
+/// @param[in] optimizer shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_optimizer_n_models(optimizer: *const mmopt_optimizer) -> usize {
     // SAFETY: an optimizer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(optimizer) }?.models.len()))
 }
 
-/// Frees an optimizer; the host's memory is its own again, and the deleters of what was handed over
-/// are called. NULL is harmless.
+/// Frees an optimizer, and calls the deleters of the DLPack tensors that it owns. NULL is harmless.
 ///
-/// @param optimizer may be NULL; gone afterwards.
+/// @param optimizer may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_optimizer_free(optimizer: *mut mmopt_optimizer) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -8,18 +8,18 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard};
 use crate::ffi::dlpack::managed::{Held, borrow};
 
-/// Hands over a DLManagedTensorVersioned, of the parameter's shape and in any strides without
-/// overlap, as the gradient of the coming steps. Its deleter is called once, on the thread of that
-/// call, when another gradient takes its place or the optimizer is freed; it must not call into
-/// this optimizer. On error the tensor stays the caller's and the old gradient in place.
+/// Gives the optimizer a DLManagedTensorVersioned as the gradient of a parameter from the next step
+/// on: of the parameter's shape, with any strides that do not overlap. Its deleter is called once,
+/// when another gradient replaces it or the optimizer is freed, on the thread of that call; it must
+/// not call into this optimizer. On error the caller keeps the tensor, and the old gradient stays.
 ///
-/// Errors: as mmopt_tensor_from_dlpack, but for strides; SHAPE for another shape; UNSUPPORTED for
-/// other element types than f32, bf16 and f16.
+/// Errors: as mmopt_tensor_from_dlpack, without those of strides; SHAPE for another shape;
+/// UNSUPPORTED for other element types than f32, bf16 and f16.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
-/// @param managed a DLManagedTensorVersioned, handed over.
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
+/// @param managed a DLManagedTensorVersioned; the optimizer owns it on success.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
@@ -43,14 +43,14 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
     })
 }
 
-/// Hands over a DLManagedTensorVersioned whose memory the optimizer uses, for example one that
-/// mmopt_parameter_from_dlpack has looked at. Its deleter is called once, when the optimizer is
-/// freed, on the thread of that call. On error the tensor stays the caller's.
+/// Gives the optimizer a DLManagedTensorVersioned whose memory it uses, for example one that
+/// mmopt_parameter_from_dlpack described. Its deleter is called once, when the optimizer is freed,
+/// on the thread of that call. On error the caller keeps the tensor.
 ///
 /// Errors: UNSUPPORTED for another major version.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param managed a DLManagedTensorVersioned, handed over.
+/// @param[in,out] optimizer exclusive access.
+/// @param managed a DLManagedTensorVersioned; the optimizer owns it on success.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_keep_dlpack(

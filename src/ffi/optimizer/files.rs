@@ -15,12 +15,13 @@ use crate::optim::SavedTensor;
 const STATE: &str = "optimizer.json";
 const MOMENTS: &str = "optimizer.safetensors";
 
-/// Writes the optimizer's state (moments, masters and counters, not the host's values) into a
-/// directory, made if need be. A crash at any point leaves the last one whole.
+/// Writes a checkpoint of the optimizer (moments, master weights and counters, not the host's
+/// values) into a directory, which is created if it does not exist. A crash leaves the previous
+/// checkpoint intact.
 ///
 /// Errors: IO when a file cannot be written.
 ///
-/// @param[in] optimizer only read: threads may share it.
+/// @param[in] optimizer shared access.
 /// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -46,14 +47,14 @@ pub unsafe extern "C" fn mmopt_optimizer_save_checkpoint(
     })
 }
 
-/// Goes to the state that mmopt_optimizer_save_checkpoint wrote; models and parameters must be the same. With
-/// the host's values as they were then, before or after this call, the same bits follow. A bf16 or
-/// f16 value that is another one now replaces its master.
+/// Resumes from the last checkpoint in a directory; models and parameters must be the same. If the
+/// host restores its values too, before or after this call, training continues bit by bit. A bf16
+/// or f16 value that differs now replaces its master.
 ///
-/// Errors: NOT_FOUND without one; INVALID_DATA for a damaged one, or one of other models; the
-/// optimizer is unchanged then.
+/// Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models.
+/// The optimizer is unchanged then.
 ///
-/// @param[in,out] optimizer changed: needed alone.
+/// @param[in,out] optimizer exclusive access.
 /// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]

@@ -9,13 +9,13 @@ use crate::ffi::core::tensor::{DTYPES, mmopt_dtype};
 use crate::optim::{ModelSpec, ParamSpec, RoleOverride, StridedBuffer, StridedBuffers};
 use crate::tensor::{DType, element_count};
 
-/// How a parameter lies in memory, where that is not dense, row-major f32. Strides are in elements,
-/// one for each dimension; they may be negative, but no two elements may share memory.
+/// Element type and strides of a parameter that is not dense, row-major f32. Strides are in
+/// elements, one for each dimension; they may be negative, but no two elements may overlap.
 ///
-/// For values that are bf16 or f16 the optimizer keeps f32 masters, 4 bytes an element: the update
-/// is that of f32, and after each step the host's memory holds the masters rounded to the nearest,
-/// ties to even. An element that the host has changed since replaces its master. Values that are
-/// f32 with strides cost as much for a copy, strided gradients a copy of their own type.
+/// For bf16 and f16 values the optimizer keeps f32 master weights, 4 bytes per element. It updates
+/// them in f32, and after each step rounds them into the host's memory, to nearest, ties to even.
+/// An element that the host changes between steps replaces its master. f32 values with strides cost
+/// as much for a copy, gradients with strides a copy in their own type.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_parameter_layout {
@@ -51,25 +51,25 @@ unsafe impl Options for mmopt_parameter_layout {
 
 /// Fills in the defaults: dense, row-major f32. NULL is harmless.
 ///
-/// @param[out] layout becomes the defaults; may be NULL.
+/// @param[out] layout filled with the defaults; may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_parameter_layout_init(layout: *mut mmopt_parameter_layout) {
     // SAFETY: the caller's struct or NULL, by the header's contract.
     unsafe { init(layout) };
 }
 
-/// One parameter of the host, in host memory.
+/// One parameter in the host's memory.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_parameter {
-    /// Unique within its model; the published name where there is one, as it decides the role.
+    /// Unique within its model. The published name, if there is one, as it decides the role.
     pub name: *const c_char,
     /// The dimensions, outermost first; NULL is allowed when n_dims is 0.
     pub shape: *const i64,
     /// How many dimensions.
     pub n_dims: usize,
-    /// The values, aligned to their size; updated in place. f32, unless layout says otherwise; with
-    /// strides this is the element whose indices are all 0.
+    /// The values, aligned to their size; updated in place. f32, unless layout says otherwise. With
+    /// strides, the address of the element at index 0.
     pub data: *mut c_void,
     /// The gradient, of the same shape; NULL when there is none.
     pub gradient: *mut c_void,
@@ -77,9 +77,9 @@ pub struct mmopt_parameter {
     pub gradient_dtype: u32,
     /// 1: the optimizer changes it; 0: frozen.
     pub trainable: u32,
-    /// NULL: role from the name. Else a JSON object that overrides it: role (for example
-    /// "attention_query", or null to keep it out of every group), part ("weight" or "bias"), block,
-    /// layout ("out_in" or "in_out"); docs/options.md lists all.
+    /// NULL: the role follows from the name. Else a JSON object that overrides it: role (for
+    /// example "attention_query", or null to keep it out of every group), part ("weight" or
+    /// "bias"), block, layout ("out_in" or "in_out"); docs/options.md lists all.
     pub role_json: *const c_char,
     /// NULL: values are f32, and both values and gradient dense and row-major.
     pub layout: *const mmopt_parameter_layout,
@@ -87,10 +87,10 @@ pub struct mmopt_parameter {
     pub reserved: [u64; 1],
 }
 
-/// One model of the host.
+/// One model of the host: its parameters, and what decides about sharing.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct mmopt_parameters {
+pub struct mmopt_model_parameters {
     /// Unique among the models.
     pub name: *const c_char,
     /// Its parameters.
@@ -99,11 +99,11 @@ pub struct mmopt_parameters {
     pub n_parameters: usize,
     /// Weight among the models, finite and at least 0; only ratios matter.
     pub weight: f64,
-    /// The published model_type, for reports; NULL: not known.
+    /// The model_type of config.json, for reports; NULL: unknown.
     pub architecture: *const c_char,
-    /// Token tables share only between models of the same vocabulary; NULL: with none.
+    /// Embeddings are shared only between models of the same vocabulary; NULL: never.
     pub vocabulary: *const c_char,
-    /// Heads share only between models of the same task; NULL: with none.
+    /// Heads are shared only between models of the same task; NULL: never.
     pub task: *const c_char,
     /// Must be 0.
     pub reserved: [u64; 2],
@@ -175,7 +175,9 @@ unsafe fn places(p: &mmopt_parameter, grad_dtype: DType) -> Result<(DType, Strid
 ///
 /// # Safety
 /// The pointers inside are NULL or lead to what the header says.
-pub(crate) unsafe fn model_spec(m: &mmopt_parameters) -> Result<(ModelSpec, Vec<StridedBuffers>)> {
+pub(crate) unsafe fn model_spec(
+    m: &mmopt_model_parameters,
+) -> Result<(ModelSpec, Vec<StridedBuffers>)> {
     // SAFETY: the caller's texts and arrays, by the header's contract.
     unsafe {
         let name = text(m.name, "model.name")?;

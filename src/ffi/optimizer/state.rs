@@ -10,11 +10,11 @@ use crate::ffi::trainer::state::{mmopt_rates, rates};
 
 /// Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not.
+/// Errors: INVALID_ARGUMENT when model is out of range.
 ///
-/// @param[in] optimizer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[out] rates become the numbers.
+/// @param[in] optimizer shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] rates the numbers.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_rates(
@@ -31,20 +31,20 @@ pub unsafe extern "C" fn mmopt_optimizer_rates(
     })
 }
 
-/// Steps taken, those before a load included; 0 for NULL.
+/// The number of steps, those before a resume included; 0 for NULL.
 ///
-/// @param[in] optimizer only read: threads may share it.
+/// @param[in] optimizer shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_optimizer_n_steps(optimizer: *const mmopt_optimizer) -> u64 {
     // SAFETY: an optimizer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(optimizer) }?.optimizer.step_count()))
 }
 
-/// Sets the base learning rate of the coming steps, finite and at least 0.
+/// Sets the base learning rate from the next step on.
 ///
-/// Errors: INVALID_ARGUMENT for a number out of range.
+/// Errors: INVALID_ARGUMENT when rate is out of range.
 ///
-/// @param[in,out] optimizer changed: needed alone.
+/// @param[in,out] optimizer exclusive access.
 /// @param rate finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -56,12 +56,12 @@ pub unsafe extern "C" fn mmopt_optimizer_set_learning_rate(
     guard(|| unsafe { exclusive(optimizer)?.optimizer.set_learning_rate(rate) })
 }
 
-/// Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+/// Sets the weight of a model from the next step on; not all weights may be 0.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+/// Errors: INVALID_ARGUMENT when model or weight is out of range.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param model its number, from 0.
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
 /// @param weight finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -74,12 +74,12 @@ pub unsafe extern "C" fn mmopt_optimizer_set_model_weight(
     guard(|| unsafe { exclusive(optimizer)?.optimizer.set_model_weight(model, weight) })
 }
 
-/// What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
+/// The sharing plan as text: which parameters are shared, and why.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] optimizer only read: threads may share it.
-/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+/// @param[in] optimizer shared access.
+/// @param[out] text the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_plan(
@@ -95,12 +95,12 @@ pub unsafe extern "C" fn mmopt_optimizer_plan(
     })
 }
 
-/// What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
+/// The sharing plan as one JSON object.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] optimizer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] optimizer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_plan_json(
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn mmopt_optimizer_plan_json(
 ///
 /// Errors: those of mmopt_trainer_report_validation.
 ///
-/// @param[in,out] optimizer changed: needed alone.
+/// @param[in,out] optimizer exclusive access.
 /// @param[in] scores n_scores scores, one per model.
 /// @param n_scores the number of models.
 #[unsafe(no_mangle)]
@@ -137,12 +137,12 @@ pub unsafe extern "C" fn mmopt_optimizer_report_validation(
     })
 }
 
-/// As mmopt_trainer_metrics_json, in gradient mode. The caller owns the text: mmopt_string_free.
+/// As mmopt_trainer_metrics_json, in gradient mode.
 ///
 /// Errors: those of mmopt_trainer_metrics_json.
 ///
-/// @param[in] optimizer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] optimizer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_metrics_json(

@@ -12,16 +12,16 @@ use crate::ffi::core::tensor::DTYPES;
 use crate::ffi::trainer::steps::mmopt_step_report;
 use crate::optim::StridedBuffer;
 
-/// Gives a parameter another gradient (NULL: none) for the coming steps, dense and row-major;
-/// gradient_dtype as in mmopt_parameter. Parameters count from 0 in the order they were given.
+/// Binds another gradient to a parameter from the next step on, dense and row-major. Parameters are
+/// indexed in the order in which they were given.
 ///
-/// Errors: INVALID_ARGUMENT for a model, parameter or number that there is not; UNSUPPORTED for
-/// an element type that gradients cannot have.
+/// Errors: INVALID_ARGUMENT when model, parameter or gradient_dtype is out of range; UNSUPPORTED
+/// for an element type that gradients cannot have.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
-/// @param gradient as many elements as the value; may be NULL.
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
+/// @param gradient as many elements as the value; may be NULL: none.
 /// @param gradient_dtype an mmopt_dtype.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -42,17 +42,18 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient(
     })
 }
 
-/// As mmopt_optimizer_set_gradient for a gradient with strides, in elements, one for each of the
-/// parameter's n_dims dimensions; they are copied. NULL: dense and row-major.
+/// As mmopt_optimizer_set_gradient, for a gradient with strides in elements, one for each of the
+/// parameter's n_dims dimensions.
 ///
-/// Errors: SHAPE for another number of dimensions; UNSUPPORTED for strides that repeat an element.
+/// Errors: as mmopt_optimizer_set_gradient; SHAPE for another number of dimensions; UNSUPPORTED for
+/// strides that repeat an element.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
-/// @param gradient the element at index 0; may be NULL.
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
+/// @param gradient the address of the element at index 0; may be NULL: none.
 /// @param gradient_dtype an mmopt_dtype.
-/// @param[in] strides n_dims strides in elements; may be NULL.
+/// @param[in] strides n_dims strides in elements, copied; may be NULL: dense and row-major.
 /// @param n_dims how many dimensions.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -77,11 +78,11 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
     })
 }
 
-/// Forgets micro-batches that were accumulated since the last step.
+/// Discards the micro-batches since the last step.
 ///
-/// Errors: STATE while another call uses the object.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] optimizer changed: needed alone.
+/// @param[in,out] optimizer exclusive access.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_zero_grad(
@@ -96,15 +97,14 @@ pub unsafe extern "C" fn mmopt_optimizer_zero_grad(
     })
 }
 
-/// Tells that the gradients of one model's micro-batch lie in its memory, and its loss. With more
-/// than one micro-batch per step they are added up now; else they are read by the step.
+/// Takes the gradients and the loss of one micro-batch of one model, which the host has computed.
+/// With more than one micro-batch per step the gradients are summed now; else the step reads them.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not, or a parameter without the memory
-/// that it needs.
+/// Errors: INVALID_ARGUMENT when model is out of range, or a trained parameter has no gradient.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param model its number, from 0.
-/// @param loss of the micro-batch.
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param loss the loss of the micro-batch.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_accumulate(
@@ -121,14 +121,14 @@ pub unsafe extern "C" fn mmopt_optimizer_accumulate(
     })
 }
 
-/// One coordinated step: check, clip, share, update, synchronise. report may be NULL.
+/// One step of all models: check, clip, share, update, synchronise.
 ///
-/// Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE when that is to
-/// fail; CANCELLED by the gradient callback, and INVALID_ARGUMENT for what a callback returns. The
-/// step can be taken again then.
+/// Errors: STATE without mmopt_optimizer_accumulate since the last step; NON_FINITE if the options
+/// ask for it; CANCELLED by the gradient callback; INVALID_ARGUMENT for a bad result of a callback.
+/// After an error the step can be taken again.
 ///
-/// @param[in,out] optimizer changed: needed alone.
-/// @param[out] report becomes what the step did; may be NULL.
+/// @param[in,out] optimizer exclusive access.
+/// @param[out] report what the step did; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_optimizer_step(

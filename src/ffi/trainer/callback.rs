@@ -10,29 +10,29 @@ use crate::ffi::core::guard::{exclusive, guard};
 use crate::optim::RateCallback;
 use crate::train::{Level, Sink};
 
-/// How much a message of the log matters. A level includes those of lower numbers.
+/// The level of a log message. A level includes those of lower numbers.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum mmopt_log_level {
     /// No messages.
     Off = 0,
-    /// Something failed: the message of the error that the call returns.
+    /// A call failed: the message of its error.
     Error = 1,
-    /// Something is probably not as intended: parameters that were merged in the file and are
-    /// trained as one, quantised weights, a model that shares nothing, a model that a step
-    /// skipped, a synchronisation that was taken back.
+    /// Something may not be as intended: shared initializers that are trained as one parameter,
+    /// quantised weights, a model that shares nothing, a model that a step skipped, a
+    /// synchronisation that was undone.
     Warning = 2,
-    /// What the library decided and did: what was mended in each model, threads, a summary of the
-    /// sharing plan, files and checkpoints written and read.
+    /// What the library does: repairs on import, threads, a summary of the sharing plan, files and
+    /// checkpoints that are written and read.
     Info = 3,
-    /// Details for finding faults: the sharing plan line by line, each session that is opened,
-    /// each step's rates and gradient norms.
+    /// Details for debugging: the whole sharing plan, each session that is opened, learning rates
+    /// and gradient norms of each step.
     Debug = 4,
 }
 
-/// Receives one message: the level (an mmopt_log_level) and a UTF-8 text without a line end, valid
-/// during the call. It runs on the thread of the call that logs, and must not call into the object
-/// that it is set on. Calls that take that object as const may log from several threads at once.
+/// Receives one message: its level, an mmopt_log_level, and a UTF-8 text without a line end, valid
+/// during the callback. It runs on the thread of the call that logs, and must not call into its
+/// trainer. Calls with shared access may log from several threads at once.
 pub type mmopt_log_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
 
@@ -71,20 +71,19 @@ pub(crate) fn sink(
     Ok(Some((level, Box::new(send))))
 }
 
-/// Sends messages up to level (an mmopt_log_level) to a callback; a NULL callback ends that, and
-/// without one nothing is said. user is handed back to it and must stay valid until then, or until
-/// the trainer is freed. What there was to say when the trainer was created comes during this call,
-/// each message once.
+/// Sets the callback for log messages up to level; NULL removes it. Without one nothing is logged.
+/// user must stay valid until it is replaced or the trainer is freed. The messages of the trainer's
+/// creation are delivered during this call, each once.
 ///
-/// Errors: INVALID_ARGUMENT for another level; STATE while another call uses the trainer.
+/// Errors: INVALID_ARGUMENT when level is no mmopt_log_level.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param level an mmopt_log_level.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
+/// @param callback may be NULL: no callback.
+/// @param user passed to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_trainer_set_log(
+pub unsafe extern "C" fn mmopt_trainer_set_log_callback(
     trainer: *mut mmopt_trainer,
     level: u32,
     callback: mmopt_log_fn,
@@ -98,7 +97,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_log(
     })
 }
 
-/// What is about to happen when the progress callback is asked.
+/// What is about to run when the progress callback is called.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_phase {
@@ -110,23 +109,23 @@ pub enum mmopt_phase {
     Evaluate = 3,
 }
 
-/// Where training stands when the progress callback is asked.
+/// Where training is when the progress callback is called.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_progress {
-    /// What is about to happen, an mmopt_phase.
+    /// What is about to run, an mmopt_phase.
     pub phase: u32,
-    /// Must be ignored.
+    /// 0; for later versions.
     pub reserved: u32,
-    /// The model that it concerns; SIZE_MAX for all.
+    /// The index of the model; SIZE_MAX for all models.
     pub model: usize,
-    /// Steps taken since the trainer was created or resumed.
+    /// The number of steps since the trainer was created or resumed.
     pub n_steps: u64,
 }
 
-/// Asked before each pass and step, on the thread of that call; progress is valid during the
-/// call. Any result but 0 cancels: the call that asked fails with MMOPT_CODE_CANCELLED and has
-/// changed nothing. It must not call into the object that it is set on.
+/// Called before each pass and step, on the thread of that call; progress is valid during the
+/// callback. Any result but 0 cancels the call, which fails with MMOPT_CODE_CANCELLED and has
+/// changed nothing. It must not call into its trainer.
 pub type mmopt_progress_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, progress: *const mmopt_progress) -> u32>;
 
@@ -156,17 +155,17 @@ impl Progress {
     }
 }
 
-/// Asks a callback before each pass and step whether to go on; a NULL callback ends that. user is
-/// handed back to it and must stay valid until then, or until the trainer is freed.
+/// Sets the callback that is called before each pass and step, and can cancel it; NULL removes it.
+/// user must stay valid until it is replaced or the trainer is freed.
 ///
-/// Errors: STATE while another call uses the trainer.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
+/// @param[in,out] trainer exclusive access.
+/// @param callback may be NULL: no callback.
+/// @param user passed to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn mmopt_trainer_set_progress(
+pub unsafe extern "C" fn mmopt_trainer_set_progress_callback(
     trainer: *mut mmopt_trainer,
     callback: mmopt_progress_fn,
     user: *mut c_void,
@@ -178,8 +177,8 @@ pub unsafe extern "C" fn mmopt_trainer_set_progress(
     })
 }
 
-/// Gives the learning rate that a model is to use: step counts from 1, rate is what the schedule
-/// and the losses say. A result that is negative or not finite fails the step.
+/// Returns the learning rate of a model at a step, counted from 1. rate is the one of the schedule
+/// and the adaptive learning rate. A result that is negative or not finite fails the step.
 pub type mmopt_rate_fn = Option<
     unsafe extern "C" fn(user: *mut c_void, model: *const c_char, step: u64, rate: f64) -> f64,
 >;
@@ -201,14 +200,14 @@ pub(crate) unsafe fn rate_callback(
     }))
 }
 
-/// Lets the host decide each model's learning rate at each step; a NULL callback ends that. user
-/// is handed back to it and must stay valid until then, or until the trainer is freed.
+/// Sets the callback that returns each model's learning rate at each step; NULL removes it. user
+/// must stay valid until it is replaced or the trainer is freed.
 ///
-/// Errors: STATE while another call uses the trainer.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
+/// @param[in,out] trainer exclusive access.
+/// @param callback may be NULL: no callback.
+/// @param user passed to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_rate_callback(

@@ -6,18 +6,18 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, handle, into_raw, shared};
 use crate::runtime::CancelToken;
 
-/// Ends a running pass from another thread. It keeps working after the trainer is freed, and then
-/// does nothing.
+/// Stops a running pass of a trainer from another thread. It may outlive the trainer, and does
+/// nothing then.
 pub struct mmopt_cancel_token(Cell<CancelToken>);
 
 handle!(mmopt_cancel_token, CancelToken, "cancel_token");
 
-/// A cancel_token of this trainer; the caller owns it: mmopt_cancel_token_free.
+/// A new cancel token of this trainer.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param[out] cancel_token becomes the new object, the caller's: mmopt_cancel_token_free.
+/// @param[in] trainer shared access.
+/// @param[out] cancel_token the new object; free it with mmopt_cancel_token_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_cancel_token(
@@ -33,11 +33,11 @@ pub unsafe extern "C" fn mmopt_trainer_cancel_token(
     })
 }
 
-/// Makes passes that run, and all later ones, fail with MMOPT_CODE_CANCELLED. From any thread.
+/// Makes running and later passes fail with MMOPT_CODE_CANCELLED. May be called from any thread.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] cancel_token only read: threads may share it.
+/// @param[in] cancel_token shared access.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_cancel_token_cancel(
@@ -50,11 +50,11 @@ pub unsafe extern "C" fn mmopt_cancel_token_cancel(
     })
 }
 
-/// Lets passes run again. From any thread.
+/// Lets passes run again. May be called from any thread.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] cancel_token only read: threads may share it.
+/// @param[in] cancel_token shared access.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_cancel_token_reset(
@@ -64,9 +64,9 @@ pub unsafe extern "C" fn mmopt_cancel_token_reset(
     guard(|| unsafe { shared(cancel_token)?.reset() })
 }
 
-/// Frees a cancel_token. NULL is harmless.
+/// Frees a cancel token. NULL is harmless.
 ///
-/// @param cancel_token may be NULL; gone afterwards.
+/// @param cancel_token may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_cancel_token_free(cancel_token: *mut mmopt_cancel_token) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -51,15 +51,16 @@ impl TrainerValue {
 }
 
 /// Reads n_models models, checks that each can be trained, and plans what they share. Loads ONNX
-/// Runtime if that has not been done. The models are copied: they may be freed, or used again.
+/// Runtime if it is not loaded. The models are copied, and may be freed or used again.
 ///
-/// Errors name the model: unreadable or non-finite weights, an operator without a gradient rule, a
-/// name that is taken twice, an option out of range.
+/// Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
+/// UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
+/// twice, or an option out of range; RUNTIME_UNAVAILABLE without ONNX Runtime.
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models, none of them NULL.
 /// @param n_models how many models.
-/// @param[out] trainer becomes the new object, the caller's: mmopt_trainer_free.
+/// @param[out] trainer the new object; free it with mmopt_trainer_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_create(
@@ -84,18 +85,17 @@ pub unsafe extern "C" fn mmopt_trainer_create(
 
 /// The number of models; 0 for NULL.
 ///
-/// @param[in] trainer only read: threads may share it.
+/// @param[in] trainer shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_n_models(trainer: *const mmopt_trainer) -> usize {
     // SAFETY: a trainer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(trainer) }?.models.len()))
 }
 
-/// The name of a model by its number from 0, valid as long as the trainer; NULL for any other
-/// number.
+/// The name of a model, valid as long as the trainer; NULL when model is out of range.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_model_name(
     trainer: *const mmopt_trainer,
@@ -108,13 +108,13 @@ pub unsafe extern "C" fn mmopt_trainer_model_name(
     })
 }
 
-/// The number of the model of that name.
+/// The index of the model of that name.
 ///
-/// Errors: NOT_FOUND for another name.
+/// Errors: NOT_FOUND for any other name.
 ///
-/// @param[in] trainer only read: threads may share it.
+/// @param[in] trainer shared access.
 /// @param[in] name the model's name.
-/// @param[out] model becomes its number.
+/// @param[out] model its index.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_index(
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn mmopt_trainer_model_index(
 
 /// Frees a trainer. NULL is harmless.
 ///
-/// @param trainer may be NULL; gone afterwards.
+/// @param trainer may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_free(trainer: *mut mmopt_trainer) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -10,19 +10,19 @@ use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::dlpack::managed::{Memory, READ_ONLY, export};
 use crate::train::{SharedTensor, Trainer};
 
-/// A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory, without
-/// a copy. The caller owns it and calls its deleter once, before or after the trainer is freed, on
-/// any thread: the memory lives as long as the last of them. Until the trainer is freed the
-/// elements change with each step. writable 0 flags it as read-only; 1 does not, and writing
-/// through it then counts as a call that needs the trainer alone.
+/// A parameter's value as a DLManagedTensorVersioned that points into the trainer's memory. The
+/// caller calls its deleter once, before or after the trainer is freed, on any thread; the memory
+/// lives until both are gone. The elements change with each step. writable 0 flags it as read-only.
+/// With 1 it may be written, which counts as exclusive access to the trainer.
 ///
-/// Errors: INVALID_ARGUMENT for a model, parameter or flag that there is not.
+/// Errors: INVALID_ARGUMENT when model or parameter is out of range, or writable is neither 0 nor
+/// 1.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
 /// @param writable 0 or 1.
-/// @param[out] managed becomes the DLManagedTensorVersioned.
+/// @param[out] managed a new DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter_dlpack(
@@ -44,11 +44,11 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_dlpack(
 ///
 /// Errors: STATE as mmopt_trainer_gradient.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
 /// @param writable 0 or 1.
-/// @param[out] managed becomes the DLManagedTensorVersioned.
+/// @param[out] managed a new DLManagedTensorVersioned.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_gradient_dlpack(

@@ -11,7 +11,7 @@ use crate::ffi::core::tensor::{mmopt_tensor, views};
 use crate::ffi::core::tensors::Tensors;
 use crate::train::Evaluation;
 
-/// What an evaluation gave: loss, score and output tensors. It never changes.
+/// The result of an evaluation: loss, score and output tensors. Immutable.
 pub struct mmopt_evaluation(Cell<EvaluationValue>);
 
 handle!(mmopt_evaluation, EvaluationValue, "evaluation");
@@ -35,16 +35,16 @@ impl EvaluationValue {
     }
 }
 
-/// Runs one model without dropout and gradients. tensors holds its inputs and, where loss and score
-/// are wanted, its labels. The caller owns the result: mmopt_evaluation_free.
+/// Runs one model without dropout and gradients. tensors holds its inputs, and its labels if loss
+/// and score are wanted.
 ///
 /// Errors: as mmopt_trainer_forward_backward.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param model its number, from 0.
-/// @param[in] tensors n_tensors views, read in the call only.
+/// @param[in,out] trainer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param[in] tensors n_tensors views, read during the call only.
 /// @param n_tensors how many tensors.
-/// @param[out] evaluation becomes the new object, the caller's: mmopt_evaluation_free.
+/// @param[out] evaluation the new object; free it with mmopt_evaluation_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_evaluate(
@@ -69,39 +69,39 @@ pub unsafe extern "C" fn mmopt_trainer_evaluate(
 
 /// The loss; NaN without labels, and for NULL.
 ///
-/// @param[in] evaluation only read: threads may share it.
+/// @param[in] evaluation shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_loss(evaluation: *const mmopt_evaluation) -> f64 {
     // SAFETY: an evaluation of the caller or NULL, by the header's contract.
     guard_or(f64::NAN, || Ok(unsafe { shared(evaluation) }?.loss))
 }
 
-/// Right predictions; 0 without labels, and for NULL.
+/// The number of correct predictions; 0 without labels, and for NULL.
 ///
-/// @param[in] evaluation only read: threads may share it.
+/// @param[in] evaluation shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_n_correct(evaluation: *const mmopt_evaluation) -> u64 {
     // SAFETY: an evaluation of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(evaluation) }?.n_correct))
 }
 
-/// Labels that count; 0 without labels, and for NULL.
+/// The number of labels that are not ignored; 0 without labels, and for NULL.
 ///
-/// @param[in] evaluation only read: threads may share it.
+/// @param[in] evaluation shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_n_labels(evaluation: *const mmopt_evaluation) -> u64 {
     // SAFETY: an evaluation of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(evaluation) }?.n_labels))
 }
 
-/// The outputs, f32, by the model's names: logits [batch, classes] or [batch, length, classes], or
-/// start_logits and end_logits [batch, length]. Both results are valid as long as the evaluation.
+/// The outputs, f32, named as in the model: logits [batch, classes] or [batch, length, classes], or
+/// start_logits and end_logits [batch, length]. Valid as long as the evaluation.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] evaluation only read: threads may share it.
-/// @param[out] tensors become the views.
-/// @param[out] n_tensors becomes how many.
+/// @param[in] evaluation shared access.
+/// @param[out] tensors an array of views.
+/// @param[out] n_tensors how many.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_evaluation_tensors(
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn mmopt_evaluation_tensors(
 
 /// Frees an evaluation. NULL is harmless.
 ///
-/// @param evaluation may be NULL; gone afterwards.
+/// @param evaluation may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_evaluation_free(evaluation: *mut mmopt_evaluation) {
     // SAFETY: the caller gives it up, by the header's contract.

@@ -8,14 +8,14 @@ use crate::ffi::core::args::{optional_output, optional_text, owned_text, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, shared};
 
-/// Writes one model into a directory, made if need be: in published form (config.json and
-/// model.safetensors), or for models that came as ONNX as model.onnx. Files appear whole or not at
-/// all.
+/// Writes one model into a directory, which is created if it does not exist: config.json and
+/// model.safetensors, or model.onnx for a model from an ONNX graph. Each file appears whole or not
+/// at all.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not; IO when a file cannot be written.
+/// Errors: INVALID_ARGUMENT when model is out of range; IO when a file cannot be written.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
 /// @param[in] directory the directory, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -32,12 +32,12 @@ pub unsafe extern "C" fn mmopt_trainer_save_model(
     })
 }
 
-/// Writes one model's forward graph with its present weights, ready for inference.
+/// Writes the forward graph of one model with its present weights, for inference.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not; IO when the file cannot be written.
+/// Errors: INVALID_ARGUMENT when model is out of range; IO when the file cannot be written.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
 /// @param[in] path the file, UTF-8.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -54,15 +54,16 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
     })
 }
 
-/// Writes everything that training depends on into a directory, made if need be; host_text (NULL:
-/// empty) is kept with it, for example a loader's state. A crash at any point leaves the last
-/// checkpoint whole.
+/// Writes a checkpoint, all that training depends on, into a directory, which is created if it does
+/// not exist. host_text is stored with it, for example the state of a loader. A crash leaves the
+/// previous checkpoint intact.
 ///
-/// Errors: STATE between a backward pass and its step, as gradients are not kept.
+/// Errors: STATE between a backward pass and its step, as gradients are not stored; IO when a file
+/// cannot be written.
 ///
-/// @param[in] trainer only read: threads may share it.
+/// @param[in] trainer shared access.
 /// @param[in] directory the directory, UTF-8.
-/// @param[in] host_text kept with it; may be NULL.
+/// @param[in] host_text any text; may be NULL: empty.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_save_checkpoint(
@@ -80,15 +81,15 @@ pub unsafe extern "C" fn mmopt_trainer_save_checkpoint(
     })
 }
 
-/// Goes to the last checkpoint in a directory: the same models and options continue bit by bit.
-/// host_text becomes what was kept with it; the caller owns it: mmopt_string_free. It may be NULL.
+/// Resumes from the last checkpoint in a directory. The same models and options continue bit by
+/// bit.
 ///
-/// Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models;
-/// the trainer is unchanged then.
+/// Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models.
+/// The trainer is unchanged then.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param[in] directory the directory, UTF-8.
-/// @param[out] host_text becomes the text; may be NULL.
+/// @param[out] host_text the text that was stored; free it with mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_resume(

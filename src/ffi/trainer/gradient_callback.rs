@@ -15,26 +15,26 @@ use crate::ffi::core::names::Names;
 use crate::optim::{GradientAction, GradientCallback, GradientView};
 use crate::tensor::DType;
 
-/// What a gradient callback has decided about one parameter.
+/// The result of a gradient callback, for one parameter.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_gradient_action {
-    /// The step uses the gradient as it is now.
+    /// The step uses the gradient, which the callback may have changed.
     Use = 0,
-    /// The host has handled this parameter: the step leaves its value and moments alone, and its
-    /// gradient counts neither for clipping nor for sharing.
+    /// The callback has updated this parameter itself: the step leaves its value and moments alone,
+    /// and its gradient counts neither for clipping nor for sharing.
     Handled = 1,
     /// The step fails with MMOPT_CODE_CANCELLED.
     Stop = 2,
 }
 
-/// One parameter of a step that is about to be taken. All pointers are valid during the callback.
+/// A parameter and its gradient during a step. All pointers are valid during the callback.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct mmopt_gradient {
-    /// The model's number.
+pub struct mmopt_gradient_view {
+    /// The index of the model.
     pub model: usize,
-    /// The parameter's number within its model.
+    /// The index of the parameter within its model.
     pub parameter: usize,
     /// The model's name.
     pub model_name: *const c_char,
@@ -46,12 +46,11 @@ pub struct mmopt_gradient {
     pub n_dims: usize,
     /// The product of the dimensions.
     pub n_elements: usize,
-    /// The values, dense and row-major; the host may write them.
+    /// The values, dense and row-major; may be written.
     pub value: *mut f32,
-    /// The gradient of the values, which the host may write; the sum over the micro-batches.
+    /// The gradient, summed over the micro-batches; may be written.
     pub gradient: *mut f32,
-    /// The step uses scale times the gradient: 1 over the number of micro-batches when it averages
-    /// over them, else 1.
+    /// The step uses scale times the gradient: 1 / number of micro-batches if it averages, else 1.
     pub scale: f64,
     /// The step's number, from 1.
     pub step: u64,
@@ -59,18 +58,17 @@ pub struct mmopt_gradient {
     pub reserved: [u64; 4],
 }
 
-/// Called within a step for each parameter that has a gradient, after micro-batches were added up
-/// and before anything looks at the gradients: model by model, parameter by parameter, on the
-/// thread of mmopt_trainer_step or mmopt_optimizer_step. It returns an mmopt_gradient_action; any
-/// other number fails the step with MMOPT_CODE_INVALID_ARGUMENT. It must not call into the object
-/// that it is set on.
+/// Called during a step for each parameter with a gradient, after micro-batches are summed and
+/// before the gradients are used: model by model, parameter by parameter, on the thread of the
+/// call. It returns an mmopt_gradient_action; any other number fails the step with
+/// MMOPT_CODE_INVALID_ARGUMENT. It must not call into its trainer or optimizer.
 ///
 /// It is not called for frozen parameters, for models without a pass since the last step, and for
-/// models that will be skipped as their loss is not finite. Gradients that are not finite it may
-/// mend. Where the step fails, at its word or later, the library has changed nothing, but what the
-/// callback has written stays; the step can be taken again, and asks again.
+/// models that are skipped because their loss is not finite. It may replace gradients that are not
+/// finite. If the step fails, the library has changed nothing, but what the callback has written
+/// stays; the step can be taken again, and calls it again.
 pub type mmopt_gradient_fn =
-    Option<unsafe extern "C" fn(user: *mut c_void, gradient: *const mmopt_gradient) -> u32>;
+    Option<unsafe extern "C" fn(user: *mut c_void, gradient: *const mmopt_gradient_view) -> u32>;
 
 /// The optimizer's form of a host's callback; `names` and `models` are what it is told.
 ///
@@ -97,7 +95,7 @@ fn ask(
     names: &[Names],
     view: GradientView<'_>,
     wide: &mut Vec<f32>,
-    callback: impl FnOnce(*const mmopt_gradient) -> u32,
+    callback: impl FnOnce(*const mmopt_gradient_view) -> u32,
 ) -> Result<GradientAction> {
     let (model, parameter) = (view.model, view.param);
     let found = names.get(model).and_then(|n| n.described(parameter)).zip(models.get(model));
@@ -105,7 +103,7 @@ fn ask(
         found.ok_or_else(|| Error::internal("a gradient of an unknown parameter"))?;
     let n_elements = view.value.len();
     let answer = with_f32(view.gradient, view.gradient_dtype, wide, |elements| {
-        let gradient = mmopt_gradient {
+        let gradient = mmopt_gradient_view {
             model,
             parameter,
             model_name: model_name.as_ptr(),
@@ -171,15 +169,15 @@ where
     Ok(answer)
 }
 
-/// Shows a callback each gradient between backward pass and step, so that a filter or an optimizer
-/// of the host's own can be put in; a NULL callback ends that. user is handed back to it and must
-/// stay valid until then, or until the trainer is freed.
+/// Sets the callback that sees each gradient between backward pass and step, for a filter or an
+/// optimizer of the host; NULL removes it. user must stay valid until it is replaced or the trainer
+/// is freed.
 ///
-/// Errors: STATE while another call uses the trainer.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param callback NULL: none.
-/// @param user handed back to the callback.
+/// @param[in,out] trainer exclusive access.
+/// @param callback may be NULL: no callback.
+/// @param user passed to the callback.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_gradient_callback(

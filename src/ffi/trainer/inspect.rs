@@ -9,14 +9,13 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::core::tensor::{mmopt_tensor, views};
 
-/// What was found in a model's graph and what was done about it, as mmopt_model_report tells it.
-/// The caller owns the text: mmopt_string_free.
+/// What was found in a model's graph and what was done about it, as text; see mmopt_model_report.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not.
+/// Errors: INVALID_ARGUMENT when model is out of range.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] text the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_report(
@@ -33,14 +32,13 @@ pub unsafe extern "C" fn mmopt_trainer_model_report(
     })
 }
 
-/// As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields. The
-/// caller owns it: mmopt_string_free.
+/// As mmopt_trainer_model_report, as one JSON object; docs/exporting.md lists its fields.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not.
+/// Errors: INVALID_ARGUMENT when model is out of range.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_model_report_json(
@@ -58,22 +56,22 @@ pub unsafe extern "C" fn mmopt_trainer_model_report_json(
     })
 }
 
-/// Finds where a training pass of one model over a batch first goes non-finite, forward or
-/// backward, with the parameters as they are now: node, operator, output, position, and the ranges
-/// of what the node read. Nothing changes. It runs without ONNX Runtime's optimisation and needs
-/// the memory of all values at once.
+/// Finds the first value that is not finite in a forward and backward pass of one model, with the
+/// present parameters: its node, operator, output and position, and the ranges of the node's
+/// inputs. The trainer does not change. The pass runs without ONNX Runtime's optimisations, and
+/// keeps all values in memory.
 ///
-/// tensors is what mmopt_trainer_forward_backward takes. text becomes the finding for people, json
-/// the same as an object (docs/exporting.md lists its fields); either may be NULL if it is not
-/// wanted. Both become NULL when the loss and all gradients are finite. The caller owns them:
-/// mmopt_string_free. Errors: as mmopt_trainer_forward_backward.
+/// tensors is as in mmopt_trainer_forward_backward. docs/exporting.md lists the fields of json.
+/// Both results become NULL if loss and gradients are all finite.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[in] tensors n_tensors views, read in the call only.
+/// Errors: as mmopt_trainer_forward_backward.
+///
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param[in] tensors n_tensors views, read during the call only.
 /// @param n_tensors how many tensors.
-/// @param[out] text becomes the finding, or NULL, the caller's: mmopt_string_free; may be NULL.
-/// @param[out] json the same as JSON, the caller's: mmopt_string_free; may be NULL.
+/// @param[out] text the finding, or NULL; free it with mmopt_string_free; may be NULL.
+/// @param[out] json the same as a JSON object; free it with mmopt_string_free; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_find_non_finite(

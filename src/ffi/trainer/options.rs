@@ -190,7 +190,7 @@ unsafe impl crate::ffi::core::structs::Options for mmopt_trainer_options {
 /// Fills the options with a preset, an mmopt_preset; any other number gives the default one, which
 /// the trainer then refuses. NULL is harmless.
 ///
-/// @param[out] options becomes the defaults; may be NULL.
+/// @param[out] options filled with the defaults; may be NULL.
 /// @param preset an mmopt_preset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_options_init(

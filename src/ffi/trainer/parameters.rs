@@ -18,10 +18,11 @@ impl TrainerValue {
     }
 }
 
-/// The number of a model's parameters, in graph order; 0 for NULL, and for any other model.
+/// The number of parameters of a model; 0 for NULL, and when model is out of range. Parameters are
+/// indexed in graph order.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_n_parameters(
     trainer: *const mmopt_trainer,
@@ -31,14 +32,14 @@ pub unsafe extern "C" fn mmopt_trainer_n_parameters(
     guard_or(0, || Ok(unsafe { shared(trainer) }?.names_of(model)?.len()))
 }
 
-/// The number of a model's parameter of that name.
+/// The index of the parameter of that name.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not; NOT_FOUND for another name.
+/// Errors: INVALID_ARGUMENT when model is out of range; NOT_FOUND for any other name.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
 /// @param[in] name the parameter's name.
-/// @param[out] parameter becomes its number.
+/// @param[out] parameter its index.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter_index(
@@ -57,16 +58,16 @@ pub unsafe extern "C" fn mmopt_trainer_parameter_index(
 }
 
 /// A view of a parameter's value. It points into the trainer's memory and is valid until the
-/// trainer is freed; the elements change with each step. trainable may be NULL, and becomes 1 or 0,
-/// as param_groups and mmopt_trainer_set_trainable left it.
+/// trainer is freed; the elements change with each step. trainable is as param_groups and
+/// mmopt_trainer_set_trainable left it.
 ///
-/// Errors: INVALID_ARGUMENT for a model or parameter that there is not.
+/// Errors: INVALID_ARGUMENT when model or parameter is out of range.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
-/// @param[out] tensor becomes the view.
-/// @param[out] trainable becomes 1 or 0; may be NULL.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
+/// @param[out] tensor the view.
+/// @param[out] trainable 1 or 0; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_parameter(
@@ -90,14 +91,13 @@ pub unsafe extern "C" fn mmopt_trainer_parameter(
     })
 }
 
-/// Replaces a parameter's value by n_bytes bytes, copied, which must be as many as it has.
+/// Replaces a parameter's value by n_bytes bytes, which are copied and must be as many as it has.
 ///
-/// Errors: INVALID_ARGUMENT for a model or parameter that there is not; SHAPE for another
-/// length.
+/// Errors: INVALID_ARGUMENT when model or parameter is out of range; SHAPE for any other length.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
+/// @param[in,out] trainer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
 /// @param[in] data n_bytes bytes of the parameter's element type, row-major.
 /// @param n_bytes how many bytes.
 #[unsafe(no_mangle)]
@@ -118,16 +118,15 @@ pub unsafe extern "C" fn mmopt_trainer_set_parameter(
     })
 }
 
-/// A view of a parameter's gradient as the last backward pass left it, valid until the trainer is
-/// freed.
+/// A view of a parameter's gradient as of the last backward pass, valid until the trainer is freed.
 ///
-/// Errors: STATE before the first backward pass, for frozen parameters, and where no path leads to
-/// the loss.
+/// Errors: INVALID_ARGUMENT when model or parameter is out of range; STATE before the first
+/// backward pass, for frozen parameters, and for parameters that the loss does not depend on.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
-/// @param[out] tensor becomes the view.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
+/// @param[out] tensor the view.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_gradient(
@@ -150,15 +149,15 @@ pub unsafe extern "C" fn mmopt_trainer_gradient(
     })
 }
 
-/// Replaces a gradient between the backward pass and the step by n_bytes bytes, copied, which must
-/// be as many as it has.
+/// Replaces a gradient between the backward pass and the step by n_bytes bytes, which are copied
+/// and must be as many as it has.
 ///
-/// Errors: STATE when there is no gradient yet, or when it was accumulated already (with more than
-/// one micro-batch per step).
+/// Errors: STATE without a gradient, or when it was accumulated already (with more than one
+/// micro-batch per step); INVALID_ARGUMENT and SHAPE as mmopt_trainer_set_parameter.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param model its number, from 0.
-/// @param parameter its number, from 0.
+/// @param[in,out] trainer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
 /// @param[in] data n_bytes bytes of the parameter's element type, row-major.
 /// @param n_bytes how many bytes.
 #[unsafe(no_mangle)]
@@ -180,17 +179,16 @@ pub unsafe extern "C" fn mmopt_trainer_set_gradient(
 }
 
 /// Freezes (trainable 0) or trains (1) the parameters whose name matches pattern in the models
-/// whose name matches model_pattern, from the next step on; * stands for any text, ? for any one
+/// whose name matches model_pattern, from the next step on: * stands for any text, ? for any one
 /// character. Only parameters that were trainable when the trainer was created have gradients.
-/// n_changed may be NULL.
 ///
-/// Errors: INVALID_ARGUMENT for a flag that is neither 0 nor 1, or a text that is not UTF-8.
+/// Errors: INVALID_ARGUMENT when trainable is neither 0 nor 1, or a pattern is not UTF-8.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param[in] model_pattern the models, by name.
 /// @param[in] pattern the parameters, by name.
 /// @param trainable 0 or 1.
-/// @param[out] n_changed becomes how many changed; may be NULL.
+/// @param[out] n_changed how many parameters changed; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_set_trainable(

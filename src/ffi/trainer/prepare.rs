@@ -11,9 +11,9 @@ use crate::ffi::core::tensor::{mmopt_tensor, views};
 ///
 /// Errors: as mmopt_trainer_forward_backward for tensors that do not fit the model.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param model its number, from 0.
-/// @param[in] tensors n_tensors views, read in the call only; inputs and labels.
+/// @param[in,out] trainer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param[in] tensors n_tensors views, read during the call only; inputs and labels.
 /// @param n_tensors how many tensors.
 #[unsafe(no_mangle)]
 #[must_use]

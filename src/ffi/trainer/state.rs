@@ -9,12 +9,12 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, guard_or, shared};
 use crate::optim::{Optimizer, Rates};
 
-/// What is shared with what and why, as text for people; the caller owns it: mmopt_string_free.
+/// The sharing plan as text: which parameters are shared, and why.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param[out] text becomes the text, the caller's: mmopt_string_free.
+/// @param[in] trainer shared access.
+/// @param[out] text the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_plan(
@@ -30,12 +30,12 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
     })
 }
 
-/// What is shared with what and why, as one JSON object; the caller owns it: mmopt_string_free.
+/// The sharing plan as one JSON object.
 ///
-/// Errors: INVALID_ARGUMENT for NULL only.
+/// Errors: only those of any call.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] trainer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_plan_json(
@@ -51,26 +51,26 @@ pub unsafe extern "C" fn mmopt_trainer_plan_json(
     })
 }
 
-/// A model's learning rate, the factors it is made of, and other numbers of its last step.
+/// The learning rate of a model, its factors, and other numbers of the last step.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_rates {
-    /// The base rate.
+    /// The base learning rate.
     pub base: f64,
-    /// Warm-up and decay.
+    /// Factor of the schedule: warm-up and decay.
     pub schedule: f64,
-    /// From the model's losses.
-    pub convergence: f64,
-    /// From the model's weight.
+    /// Factor of the adaptive learning rate, from the model's losses.
+    pub adaptive: f64,
+    /// Factor of the model's weight.
     pub scale: f64,
-    /// The published second multiplier; 1 elsewhere.
+    /// The second multiplier of the published method; 1 otherwise.
     pub multiplier: f64,
-    /// The product, or what the rate callback made of it.
+    /// The learning rate that was used: the product, or the result of the rate callback.
     pub effective: f64,
-    /// L2 norm of the gradient before clipping; 0 where nothing needed it.
+    /// L2 norm of the gradient before clipping; 0 if nothing needed it.
     pub gradient_norm: f64,
-    /// The model's weight over the sum of all.
-    pub share: f64,
+    /// The model's weight, normalised: divided by the sum of all.
+    pub weight: f64,
     /// Steps that skipped this model.
     pub n_skipped: u64,
     /// 0; for later versions.
@@ -84,12 +84,12 @@ pub(crate) fn rates(optimizer: &Optimizer, model: usize) -> Result<mmopt_rates> 
     Ok(mmopt_rates {
         base,
         schedule,
-        convergence: adaptive,
+        adaptive,
         scale,
         multiplier,
         effective,
         gradient_norm: optimizer.grad_norm(model)?,
-        share: optimizer.normalised_weight(model)?,
+        weight: optimizer.normalised_weight(model)?,
         n_skipped: optimizer.skipped(model)?.1,
         reserved: [0; 3],
     })
@@ -97,11 +97,11 @@ pub(crate) fn rates(optimizer: &Optimizer, model: usize) -> Result<mmopt_rates> 
 
 /// Learning rate, gradient norm, weight and skipped steps of one model, as of the last step.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not.
+/// Errors: INVALID_ARGUMENT when model is out of range.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param model its number, from 0.
-/// @param[out] rates become the numbers.
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] rates the numbers.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_rates(
@@ -118,20 +118,20 @@ pub unsafe extern "C" fn mmopt_trainer_rates(
     })
 }
 
-/// Steps taken, those before a resume included; 0 for NULL.
+/// The number of steps, those before a resume included; 0 for NULL.
 ///
-/// @param[in] trainer only read: threads may share it.
+/// @param[in] trainer shared access.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_trainer_n_steps(trainer: *const mmopt_trainer) -> u64 {
     // SAFETY: a trainer of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(trainer) }?.trainer.optimizer().step_count()))
 }
 
-/// Sets the base learning rate of the coming steps, finite and at least 0.
+/// Sets the base learning rate from the next step on.
 ///
-/// Errors: INVALID_ARGUMENT for a number out of range.
+/// Errors: INVALID_ARGUMENT when rate is out of range.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param rate finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -143,12 +143,12 @@ pub unsafe extern "C" fn mmopt_trainer_set_learning_rate(
     guard(|| unsafe { exclusive(trainer)?.trainer.optimizer_mut().set_learning_rate(rate) })
 }
 
-/// Sets a model's weight for the coming steps, finite and at least 0; not all may be 0.
+/// Sets the weight of a model from the next step on; not all weights may be 0.
 ///
-/// Errors: INVALID_ARGUMENT for a model that there is not, or a weight out of range.
+/// Errors: INVALID_ARGUMENT when model or weight is out of range.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param model its number, from 0.
+/// @param[in,out] trainer exclusive access.
+/// @param model the index of the model, from 0.
 /// @param weight finite, at least 0.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn mmopt_trainer_set_model_weight(
 /// Errors: INVALID_ARGUMENT for another number of scores than of models, or one that is not
 /// finite; nothing changes then.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param[in] scores n_scores scores, one per model.
 /// @param n_scores the number of models.
 #[unsafe(no_mangle)]
@@ -191,12 +191,13 @@ pub unsafe extern "C" fn mmopt_trainer_report_validation(
 /// order; cosine and distance, a row of numbers for each model; groups, each with name, members
 /// (model, param, view), cosine and distance, a row for each member. Cosines are between gradients
 /// before clipping and sharing; distances are root mean squares between models and L2 norms between
-/// members. A number that is not finite is null. The caller owns the text: mmopt_string_free.
+/// members. A number that is not finite is null.
 ///
-/// Errors: STATE when metrics_every is 0, and before the first such step.
+/// Errors: STATE when metrics_every is 0, when the plan has no group, and before the first such
+/// step.
 ///
-/// @param[in] trainer only read: threads may share it.
-/// @param[out] json becomes the text, the caller's: mmopt_string_free.
+/// @param[in] trainer shared access.
+/// @param[out] json the text; free it with mmopt_string_free.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_metrics_json(

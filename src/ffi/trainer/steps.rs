@@ -16,15 +16,15 @@ use crate::optim::StepReport;
 use crate::tensor::Tensor;
 use crate::train::{TensorView, TrainResult};
 
-/// What one forward and backward pass of one model gave.
+/// The result of one forward and backward pass of one model.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_train_result {
     /// The loss of the batch.
     pub loss: f64,
-    /// Right predictions; 0 for regression.
+    /// Correct predictions; 0 for regression.
     pub n_correct: u64,
-    /// Labels that count; 0 for regression.
+    /// Labels that are not ignored; 0 for regression.
     pub n_labels: u64,
 }
 
@@ -42,11 +42,11 @@ pub struct mmopt_step_report {
     pub step: u64,
     /// Models that were updated.
     pub n_updated: u32,
-    /// Models that were skipped for a non-finite loss or gradient.
+    /// Models that were skipped because a loss or gradient was not finite.
     pub n_skipped: u32,
-    /// 1 when gradients were shared.
+    /// 1 if gradients were shared.
     pub shared: u32,
-    /// 1 when parameters were synchronised.
+    /// 1 if parameters were synchronised.
     pub synced: u32,
     /// 0; for later versions.
     pub reserved: [u64; 4],
@@ -65,11 +65,11 @@ impl From<&StepReport> for mmopt_step_report {
     }
 }
 
-/// Forgets gradients that were accumulated since the last step.
+/// Discards the gradients since the last step.
 ///
-/// Errors: STATE while another call uses the object.
+/// Errors: only those of any call.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) -> *mut mmopt_error {
@@ -80,18 +80,20 @@ pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) ->
     })
 }
 
-/// Loss and gradients of one micro-batch of one model; they count towards the next step.
+/// Computes loss and gradients of one micro-batch of one model, for the next step.
 ///
-/// tensors holds the model's inputs and labels in any order. result may be NULL. Errors: NOT_FOUND
-/// for a name that the model does not take or that is missing; SHAPE or INVALID_ARGUMENT for a
-/// tensor that does not fit, ids and labels out of range; CANCELLED by the progress callback or a
-/// cancel_token. After an error this micro-batch does not count.
+/// tensors holds the model's inputs and labels in any order.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param model its number, from 0.
-/// @param[in] tensors n_tensors views, read in the call only.
+/// Errors: INVALID_ARGUMENT when model is out of range; NOT_FOUND for an unknown or missing input;
+/// SHAPE or INVALID_ARGUMENT for a tensor that does not fit, and for ids and labels out of range;
+/// CANCELLED by the progress callback or a cancel token. After an error this micro-batch is
+/// discarded.
+///
+/// @param[in,out] trainer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param[in] tensors n_tensors views, read during the call only.
 /// @param n_tensors how many tensors.
-/// @param[out] result becomes loss and counts; may be NULL.
+/// @param[out] result loss and counts; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward(
@@ -113,18 +115,19 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward(
     })
 }
 
-/// Loss and gradients of one micro-batch for every model, side by side on the cores there are.
+/// Computes loss and gradients of one micro-batch of every model, in parallel.
 ///
-/// tensors and n_tensors hold for each model the array of its tensors and its length; results has
-/// room for n_models results, or is NULL. When one model fails, none counts.
+/// tensors and n_tensors hold the array of tensors and its length for each model; results has room
+/// for n_models results. If one model fails, the micro-batches of all are discarded.
 ///
-/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT when the number of models differs
+/// from the trainer's.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param[in] tensors for each model its tensors.
-/// @param[in] n_tensors for each model how many.
+/// @param[in,out] trainer exclusive access.
+/// @param[in] tensors an array for each model.
+/// @param[in] n_tensors the length of each array.
 /// @param n_models how many models.
-/// @param[out] results become losses and counts, one a model; may be NULL.
+/// @param[out] results losses and counts, one for each model; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
@@ -148,15 +151,15 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
     })
 }
 
-/// As mmopt_trainer_forward_backward_all with the parts of a loader's batch, which must have as
-/// many as the trainer has models, in the same order. results has room for as many results, or is
-/// NULL.
+/// As mmopt_trainer_forward_backward_all, with the parts of a batch: one for each model, in the
+/// order of the models. results has room for as many results.
 ///
-/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT for another number of models.
+/// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT when the number of models differs
+/// from the trainer's.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param[in] batch only read: threads may share it.
-/// @param[out] results become losses and counts, one a model; may be NULL.
+/// @param[in,out] trainer exclusive access.
+/// @param[in] batch shared access.
+/// @param[out] results losses and counts, one for each model; may be NULL.
 #[cfg(feature = "text")]
 #[unsafe(no_mangle)]
 #[must_use]
@@ -180,12 +183,12 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
     })
 }
 
-/// Tells the rates that follow convergence the losses that the host computed, one for each of
-/// n_models models. Only for losses that forward_backward did not see: it logs its own.
+/// Gives the adaptive learning rates losses that the host computed, one for each of n_models
+/// models. Not needed for the losses of forward_backward, which count by themselves.
 ///
-/// Errors: INVALID_ARGUMENT for another number of models.
+/// Errors: INVALID_ARGUMENT when the number of models differs from the trainer's.
 ///
-/// @param[in,out] trainer changed: needed alone.
+/// @param[in,out] trainer exclusive access.
 /// @param[in] losses n_models losses.
 /// @param n_models how many models.
 #[unsafe(no_mangle)]
@@ -209,15 +212,15 @@ pub unsafe extern "C" fn mmopt_trainer_log_metrics(
     })
 }
 
-/// One coordinated step over the gradients since the last one: check, clip, share, update,
-/// synchronise. report may be NULL.
+/// One step of all models with the gradients since the last step: check, clip, share, update,
+/// synchronise.
 ///
-/// Errors: STATE without a forward and backward pass since the last step; NON_FINITE when that is
-/// to fail; CANCELLED by the progress or gradient callback, and INVALID_ARGUMENT for what a
-/// callback returns. The step can be taken again then.
+/// Errors: STATE without a forward and backward pass since the last step; NON_FINITE if the options
+/// ask for it; CANCELLED by the progress or gradient callback; INVALID_ARGUMENT for a bad result of
+/// a callback. After an error the step can be taken again.
 ///
-/// @param[in,out] trainer changed: needed alone.
-/// @param[out] report becomes what the step did; may be NULL.
+/// @param[in,out] trainer exclusive access.
+/// @param[out] report what the step did; may be NULL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_step(

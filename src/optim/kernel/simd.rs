@@ -60,11 +60,12 @@ macro_rules! multiversion {
                 #[allow(clippy::too_many_arguments)]
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
+                use $crate::optim::options::InstructionSet as Set;
                 match build.isa() {
                     // SAFETY: a `Build` of this kind exists only where the processor has it.
-                    $crate::optim::options::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
+                    Set::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::optim::options::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
+                    Set::Avx2 => return unsafe { avx2($($arg),*) },
                     _ => {}
                 }
             }

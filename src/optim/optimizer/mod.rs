@@ -167,6 +167,9 @@ impl Optimizer {
         let Some(metrics) = self.metrics() else {
             return Err(Error::state("no metrics: the option metrics_every is 0"));
         };
+        if self.plan().groups().is_empty() {
+            return Err(Error::state("no metrics: the plan has no group"));
+        }
         if metrics.step == 0 {
             return Err(Error::state("no metrics yet: no step that metrics_every names was taken"));
         }

@@ -1,7 +1,7 @@
 //! Mixing by a full matrix: the members' tiles lie side by side in the second-level cache.
 //!
-//! A tile is worked off in *passes*, as in `mix_shared.rs`: over an untransposed member at once, over a
-//! transposed one strip by strip.
+//! A tile is worked off in *passes*, as in `mix_shared.rs`: over an untransposed member at once,
+//! over a transposed one strip by strip.
 
 use crate::optim::kernel::prefetch::{MAX_STREAMS, Streams};
 use crate::optim::kernel::runs::{Sum, sum_runs};

@@ -1,8 +1,8 @@
 //! One gradient, or one average, for a whole group: its members' tiles are summed, and the sum
 //! is used on each of them, while they are in the cache.
 //!
-//! A tile is worked off in *passes*, each over some members at once or over one. Each pass knows the
-//! next one, and prefetches its memory towards its own end.
+//! A tile is worked off in *passes*, each over some members at once or over one. Each pass knows
+//! the next one, and prefetches its memory towards its own end.
 
 use crate::optim::kernel::prefetch::{MAX_STREAMS, Streams};
 use crate::optim::kernel::runs::{Sum, lerp_runs, sum_runs};

@@ -29,7 +29,8 @@ pub fn attach(graph: &mut Graph) -> Result<()> {
     let opset = graph.opset();
     if opset < 13 {
         return Err(Error::unsupported(format!(
-            "graph '{}': opset {opset} is too old for the operators of {MMOPT_DOMAIN}; 13 is needed",
+            "graph '{}': opset {opset} is too old for the operators of {MMOPT_DOMAIN}; 13 is \
+             needed",
             graph.name
         )));
     }

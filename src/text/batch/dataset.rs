@@ -39,7 +39,7 @@ pub struct Sequence {
     pub type_ids: Vec<u32>,
     /// What is to be predicted.
     pub target: Target,
-    /// Question answering: the context and where its tokens stand in it.
+    /// Question answering: the context, and its bytes for each token.
     pub context: Option<Arc<AnswerContext>>,
     /// Token classification: the word whose first token this is, for each token. Question
     /// answering: the word of the context, counted from 1, that holds the token's first character,
@@ -57,7 +57,7 @@ impl Sequence {
     }
 }
 
-/// The context of a question, and which of a sequence's tokens stand for which part of it.
+/// The context of a question, and the bytes of it that each token of a sequence stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerContext {
     /// The context.
@@ -144,7 +144,7 @@ impl Dataset {
         self.pad_id
     }
 
-    /// Whether batches carry `token_type_ids`.
+    /// Whether batches have `token_type_ids`.
     pub fn has_token_types(&self) -> bool {
         self.token_types
     }

@@ -614,7 +614,7 @@ mod tests {
         };
         let mask = i64::from(t.special_token_id(SpecialToken::Mask).unwrap());
         let special = |id: i64| id < 4;
-        let (mut open, mut chosen, mut hidden, mut same) = (0.0, 0.0, 0.0, 0.0);
+        let (mut open, mut chosen, mut masks, mut same) = (0.0, 0.0, 0.0, 0.0);
         for i in 0..ids.len() {
             open += f64::from(!special(original[i]));
             if labels[i] == IGNORE_INDEX {
@@ -624,11 +624,11 @@ mod tests {
             assert_eq!(labels[i], original[i]);
             assert!(!special(original[i]));
             chosen += 1.0;
-            hidden += f64::from(ids[i] == mask);
+            masks += f64::from(ids[i] == mask);
             same += f64::from(ids[i] == original[i]);
         }
         assert!((chosen / open - 0.15f64).abs() < 0.02, "{}", chosen / open);
-        assert!((hidden / chosen - 0.8f64).abs() < 0.05, "{}", hidden / chosen);
+        assert!((masks / chosen - 0.8f64).abs() < 0.05, "{}", masks / chosen);
         assert!((same / chosen - 0.1f64).abs() < 0.05, "{}", same / chosen);
         assert_eq!(of(&draw(1), "input_ids"), ids);
         assert_ne!(of(&draw(2), "input_ids"), ids);

@@ -116,7 +116,7 @@ fn resolve(format: CorpusFormat, path: &Path) -> CorpusFormat {
         (CorpusFormat::Auto, "csv") => CorpusFormat::Csv,
         (CorpusFormat::Auto, "jsonl" | "json" | "ndjson") => CorpusFormat::Jsonl,
         (CorpusFormat::Auto, _) => CorpusFormat::Tsv,
-        (given, _) => given,
+        (chosen, _) => chosen,
     }
 }
 

@@ -91,7 +91,7 @@ impl Corpus {
     ) -> Result<Self> {
         if !classes.is_empty() && classes.len() != texts.len() {
             return Err(Error::invalid(format!(
-                "{} labels given for {} texts",
+                "{} labels for {} texts",
                 classes.len(),
                 texts.len()
             )));

@@ -207,7 +207,7 @@ mod tests {
         corpus.examples().iter().map(row).collect()
     }
 
-    /// Accuracy on the second half of counting opinion words learned from the first half
+    /// Accuracy on the second half of classifying by the word counts of the first half
     /// (naive Bayes): what can be reached without the order of words.
     fn bag_of_words(corpus: &Corpus) -> f64 {
         let rows = rows(corpus);

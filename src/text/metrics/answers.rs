@@ -92,13 +92,13 @@ mod tests {
         assert_eq!(answer_f1("cat cat", "cat"), 2.0 / 3.0);
         assert_eq!(answer_f1("", "the"), 1.0);
         assert_eq!(answer_f1("x", ""), 0.0);
-        let predicted = vec!["In 1907!".to_owned(), "blue".to_owned(), String::new()];
+        let predictions = vec!["In 1907!".to_owned(), "blue".to_owned(), String::new()];
         let accepted = vec![
             vec!["1907".to_owned(), "in 1907".to_owned()],
             vec!["blue sky".to_owned()],
             vec![],
         ];
-        let s = answer_scores(&predicted, &accepted).unwrap();
+        let s = answer_scores(&predictions, &accepted).unwrap();
         assert_eq!(s.exact_match, 100.0 * 2.0 / 3.0);
         assert!((s.f1 - 100.0 * (1.0 + 2.0 / 3.0 + 1.0) / 3.0).abs() < 1e-12);
     }

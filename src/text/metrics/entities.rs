@@ -70,11 +70,11 @@ pub fn entity_scores_of_ids<S: AsRef<str>>(
         let n = labels.len();
         return Err(Error::invalid(format!("{n} labels are not sequences of length {length}")));
     }
-    let name = |what: &str, place: usize, id: i64| {
+    let name = |what: &str, index: usize, id: i64| {
         let found = usize::try_from(id).ok().and_then(|id| tags.get(id)).map(AsRef::as_ref);
         let n = tags.len();
         found.ok_or_else(|| {
-            Error::invalid(format!("{what}[{place}] is {id}, but there are {n} tags"))
+            Error::invalid(format!("{what}[{index}] is {id}, but there are {n} tags"))
         })
     };
     let mut sentences = [Vec::new(), Vec::new()];
@@ -158,17 +158,17 @@ mod tests {
 
     #[test]
     fn entity_scores_by_hand() {
-        let gold = vec![tags("B-PER I-PER O B-LOC"), tags("O B-ORG O")];
-        let predicted = vec![tags("B-PER I-PER O O"), tags("B-LOC B-ORG I-ORG")];
-        let s = entity_scores(&predicted, &gold).unwrap();
-        // Found 3 (PER right, LOC and ORG wrong), there are 3.
+        let labels = vec![tags("B-PER I-PER O B-LOC"), tags("O B-ORG O")];
+        let predictions = vec![tags("B-PER I-PER O O"), tags("B-LOC B-ORG I-ORG")];
+        let s = entity_scores(&predictions, &labels).unwrap();
+        // 3 predicted (PER right, LOC and ORG wrong), 3 labelled.
         assert_eq!(s.overall.precision, 1.0 / 3.0);
         assert_eq!(s.overall.recall, 1.0 / 3.0);
         assert_eq!(s.overall.f1, 1.0 / 3.0);
         assert_eq!(s.by_type["PER"].f1, 1.0);
         assert_eq!(s.by_type["LOC"].f1, 0.0);
         assert_eq!(s.accuracy, 4.0 / 7.0);
-        assert!(entity_scores(&predicted[..1], &gold).is_err());
+        assert!(entity_scores(&predictions[..1], &labels).is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Config {
         value.as_str().or_else(|| value.get("content").and_then(Value::as_str))
     }
 
-    /// The tokenizer's class and the model's type, in lower case; empty where not given.
+    /// The tokenizer's class and the model's type, in lower case; empty where missing.
     fn names(&self) -> [String; 2] {
         let text = |from: &Value, key| from.get(key).and_then(Value::as_str).map(str::to_owned);
         [text(&self.values, "tokenizer_class"), text(&self.model, "model_type")]
@@ -223,7 +223,7 @@ fn read_word_piece(file: &Path, config: &Config) -> Result<Tokenizer> {
     for (line, token) in lines(&text) {
         let token = token.trim_end();
         if let Some(before) = vocab.insert(token.to_owned(), (line - 1) as u32) {
-            let text = format!("token '{token}' stands on line {} already", before + 1);
+            let text = format!("token '{token}' is on line {} already", before + 1);
             return Err(at(file, line, text));
         }
     }
@@ -280,7 +280,7 @@ mod tests {
     const TEXTS: [&str; 3] =
         ["A fine film, really fine.", "a bad film \u{e9}t\u{e9}", "fine bad film"];
 
-    fn learned(style: TokenizerStyle) -> Tokenizer {
+    fn trained(style: TokenizerStyle) -> Tokenizer {
         let options = TokenizerTrainOptions {
             style,
             vocab_size: 300,
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn saved_files_load_as_the_same_tokenizer_from_each_file() {
         for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2, TokenizerStyle::Roberta] {
-            let tokenizer = learned(style);
+            let tokenizer = trained(style);
             let dir = tempfile::tempdir().unwrap();
             tokenizer.save(dir.path()).unwrap();
             for way in ["dir", "file", "vocabulary"] {
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn model_config_limits_the_length_and_the_inputs() {
         let dir = tempfile::tempdir().unwrap();
-        learned(TokenizerStyle::Bert).save(dir.path()).unwrap();
+        trained(TokenizerStyle::Bert).save(dir.path()).unwrap();
         let with = |config: &str| {
             std::fs::write(dir.path().join("config.json"), config).unwrap();
             Tokenizer::load(dir.path()).unwrap()
@@ -331,7 +331,7 @@ mod tests {
         assert!(tokenizer.has_token_types());
         assert_eq!(with("{\"n_positions\": 1024}").model_max_length(), 77);
         assert!(!with("{\"model_type\": \"distilbert\"}").has_token_types());
-        learned(TokenizerStyle::Roberta).save(dir.path()).unwrap();
+        trained(TokenizerStyle::Roberta).save(dir.path()).unwrap();
         assert_eq!(with("{\"max_position_embeddings\": 66}").model_max_length(), 64);
     }
 
@@ -346,10 +346,7 @@ mod tests {
         assert!(Tokenizer::load(dir.path()).unwrap_err().message().contains("looked for"));
         let e = fails("vocab.txt", "[PAD]\n[CLS]\n[SEP]\na\n");
         assert_eq!(e, "vocab.txt: the vocabulary lacks the unknown token '[UNK]'");
-        assert_eq!(
-            fails("vocab.txt", "a\nb\na\n"),
-            "vocab.txt:3: token 'a' stands on line 1 already"
-        );
+        assert_eq!(fails("vocab.txt", "a\nb\na\n"), "vocab.txt:3: token 'a' is on line 1 already");
         assert!(fails("tokenizer.json", "{").starts_with("tokenizer.json: tokenizer: "));
         std::fs::write(dir.path().join("merges.txt"), "#version: 0.2\na b\na c\n").unwrap();
         let e = fails("vocab.json", "{\"a\":0,\"b\":1,\"ab\":2}");

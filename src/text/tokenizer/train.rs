@@ -320,7 +320,7 @@ mod tests {
         "the the the banana bananas aaaa aaaa",
     ];
 
-    fn learn(style: TokenizerStyle, algorithm: TokenizerAlgorithm, vocab_size: usize) -> Tokenizer {
+    fn train(style: TokenizerStyle, algorithm: TokenizerAlgorithm, vocab_size: usize) -> Tokenizer {
         let algorithm = Some(algorithm);
         let options = TokenizerTrainOptions { style, algorithm, vocab_size, ..Default::default() };
         Tokenizer::train(&options, &TEXTS).unwrap()
@@ -408,14 +408,14 @@ mod tests {
 
     #[test]
     fn size_and_special_ids() {
-        let bert = learn(TokenizerStyle::Bert, TokenizerAlgorithm::WordPiece, 90);
+        let bert = train(TokenizerStyle::Bert, TokenizerAlgorithm::WordPiece, 90);
         assert!(bert.vocab_size() <= 90 && bert.vocab_size() > 53, "{}", bert.vocab_size());
         assert_eq!(bert.special_token_id(SpecialToken::Pad), Some(0));
         assert_eq!(bert.special_token_id(SpecialToken::Mask), Some(4));
-        let roberta = learn(TokenizerStyle::Roberta, TokenizerAlgorithm::ByteLevelBpe, 300);
+        let roberta = train(TokenizerStyle::Roberta, TokenizerAlgorithm::ByteLevelBpe, 300);
         assert_eq!(roberta.special_token_id(SpecialToken::Pad), Some(1));
         assert_eq!(roberta.special_token_id(SpecialToken::Sep), Some(2));
-        let gpt2 = learn(TokenizerStyle::Gpt2, TokenizerAlgorithm::ByteLevelBpe, 280);
+        let gpt2 = train(TokenizerStyle::Gpt2, TokenizerAlgorithm::ByteLevelBpe, 280);
         assert_eq!(gpt2.pad_id(), 0);
         assert_eq!(gpt2.special_token_id(SpecialToken::Mask), None);
         let options = TokenizerTrainOptions {

@@ -1,7 +1,7 @@
 //! Finds from the graph what each parameter is used for, for models whose names do not show it.
 //!
-//! *product*: a MatMul or Gemm with a parameter, and its bias. Products are distinguished by
-//! their position around a softmax, an activation and the norms. Where that is not enough the use is
+//! *product*: a MatMul or Gemm with a parameter, and its bias. Products are distinguished by their
+//! position around a softmax, an activation and the norms. Where that is not enough the use is
 //! `None`.
 
 use std::collections::BTreeSet;

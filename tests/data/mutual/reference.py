@@ -1,5 +1,5 @@
 """Writes pytorch.txt: losses, divergences and gradients of the linear models in
-tests/mutual_linear/mod.rs that learn from all their peers with weight 0.7 at temperature 2.
+tests/train/mutual/linear.rs that learn from all their peers with weight 0.7 at temperature 2.
 
     python reference.py > pytorch.txt
 """

@@ -1,0 +1,112 @@
+//! The sharing plan of the three base configurations: its text, and that every matrix of every
+//! block has a partner in each model.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use mmopt::optim::{Optimizer, Options, Plan, SharePolicy};
+use std::collections::BTreeSet;
+
+fn plan(share_policy: SharePolicy) -> Plan {
+    let options = Options {
+        share_policy,
+        n_threads: 1,
+        share_rule: mmopt::optim::ShareRule::Mean,
+        ..Options::default()
+    };
+    Optimizer::new(options, mmopt_tools::base_models::base()).unwrap().plan().clone()
+}
+
+fn golden(name: &str, text: &str) {
+    let path = format!("tests/data/plans/{name}.txt");
+    if std::env::var_os("MMOPT_BLESS").is_some() {
+        std::fs::create_dir_all("tests/data/plans").unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let want = std::fs::read_to_string(&path).unwrap();
+    for (i, (got, want)) in text.lines().zip(want.lines()).enumerate() {
+        assert_eq!(got, want, "{path}, line {}", i + 1);
+    }
+    assert_eq!(text.lines().count(), want.lines().count());
+}
+
+#[test]
+fn every_block_matrix_meets_all_three_models() {
+    let plan = plan(SharePolicy::Aligned);
+    let mut met: BTreeSet<(String, String)> = BTreeSet::new();
+    for group in plan.groups() {
+        let models: BTreeSet<usize> = group.members.iter().map(|m| m.model).collect();
+        assert_eq!(models.len(), group.members.len(), "one view per model");
+        assert!(group.members.iter().all(|m| m.view.shape() == group.shape));
+        for m in &group.members {
+            let name = plan.view_text(m.model, m.param, &m.view);
+            if models.len() == 3 {
+                met.insert((plan.models()[m.model].clone(), name));
+            }
+        }
+    }
+    let mut wanted = Vec::new();
+    for i in 0..12 {
+        for model in ["bert", "roberta"] {
+            for part in ["self.query", "self.key", "self.value", "output.dense"] {
+                wanted.push((model, format!("{model}.encoder.layer.{i}.attention.{part}.weight")));
+            }
+            for part in ["intermediate", "output"] {
+                wanted.push((model, format!("{model}.encoder.layer.{i}.{part}.dense.weight")));
+            }
+        }
+        let at = format!("transformer.h.{i}");
+        for slice in ["0:768", "768:1536", "1536:2304"] {
+            wanted.push(("gpt2", format!("{at}.attn.c_attn.weight[:, {slice}]^T")));
+        }
+        for part in ["attn.c_proj", "mlp.c_fc", "mlp.c_proj"] {
+            wanted.push(("gpt2", format!("{at}.{part}.weight^T")));
+        }
+    }
+    for (model, name) in wanted {
+        assert!(met.contains(&(model.to_string(), name.clone())), "{model}: {name}");
+    }
+}
+
+#[test]
+fn texts_are_as_committed() {
+    golden("aligned", &plan(SharePolicy::Aligned).to_string());
+    golden("paper", &plan(SharePolicy::Paper).to_string());
+}
+
+#[test]
+fn json_says_the_same_as_the_text() {
+    let plan = plan(SharePolicy::Aligned);
+    let json = plan.to_json();
+    assert_eq!(json["groups"].as_array().unwrap().len(), plan.groups().len());
+    assert_eq!(json["left_out"].as_array().unwrap().len(), plan.left_out().len());
+    let text = plan.to_string();
+    for group in json["groups"].as_array().unwrap() {
+        for member in group["members"].as_array().unwrap() {
+            assert!(text.contains(member["view"].as_str().unwrap()));
+        }
+    }
+    for left in json["left_out"].as_array().unwrap() {
+        assert!(!left["reason"].as_str().unwrap().is_empty());
+    }
+}
+
+/// Every parameter of the state dicts at hand has a role.
+#[test]
+fn published_state_dicts_have_roles() {
+    let Ok(folders) = std::fs::read_dir("../shared/oracle") else {
+        println!("not run: no folder ../shared/oracle");
+        return;
+    };
+    for folder in folders {
+        let Ok(bytes) = std::fs::read(folder.unwrap().path().join("params.safetensors")) else {
+            continue;
+        };
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for (name, view) in tensors.tensors() {
+            let spec = mmopt::optim::ParamSpec::new(name.clone(), view.shape());
+            let placed = mmopt::optim::classify(&spec, 0);
+            let size: usize = placed.iter().map(|p| p.view.len()).sum();
+            assert_eq!(size, view.shape().iter().product::<usize>(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Corpora, tokenizers and the script that fetches sentences.
+
+mod data;
+mod fetch;
+mod robust;

@@ -1,0 +1,10 @@
+//! Models and their training through the Rust API.
+
+#[path = "../common/exported_graphs.rs"]
+mod exported_graphs;
+mod import_fixes;
+mod load;
+mod models_oracle;
+mod models_properties;
+mod mutual;
+mod trainer;

@@ -1,0 +1,463 @@
+//! Mutual learning against an independent computation in f64 and against PyTorch: targets,
+//! divergences and gradients of linear models; teachers' states; unlabelled rows; resuming.
+
+mod linear;
+#[cfg(feature = "text")]
+mod published;
+
+use mmopt::autodiff::LossKind;
+use mmopt::optim::{self, Mutual, Teacher, TeacherWeights};
+use mmopt::tensor::Tensor;
+use mmopt::train::{TrainResult, Trainer, TrainerOptions};
+use mmopt::{Kind, Result};
+use linear::{Linear, Targets, answers, classification, close, tokens};
+
+fn trainer(models: &[Linear], mutual: Mutual, learning_rate: f64) -> Result<Trainer> {
+    let optimizer = optim::Options {
+        learning_rate,
+        mutual: Some(mutual),
+        n_threads: 1,
+        ..optim::Options::plain()
+    };
+    let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+    Trainer::new(options, models.iter().map(Linear::options).collect())
+}
+
+fn pass(trainer: &mut Trainer, models: &[Linear]) -> Result<Vec<TrainResult>> {
+    let views: Vec<_> = models.iter().map(Linear::views).collect();
+    let batches: Vec<_> = views.iter().map(Vec::as_slice).collect();
+    trainer.forward_backward_all(&batches)
+}
+
+fn gradient(trainer: &Trainer, model: usize) -> Vec<f64> {
+    let gradient = trainer.gradient(model, "w").unwrap().unwrap();
+    gradient.as_slice::<f32>().unwrap().iter().map(|&g| f64::from(g)).collect()
+}
+
+/// Loss, divergence and gradient of one model against the formula.
+fn check(
+    trainer: &Trainer,
+    i: usize,
+    found: &TrainResult,
+    model: &Linear,
+    targets: &Targets,
+    t: f64,
+) {
+    let expected = model.expected(targets, t);
+    let what = format!("model {i}");
+    close(&[found.loss], &[expected.loss], 1e-5, &format!("{what}: loss"));
+    close(&[found.mutual_loss], &[expected.mutual], 1e-5, &format!("{what}: divergence"));
+    close(&gradient(trainer, i), &expected.gradient, 1e-5, &format!("{what}: gradient"));
+}
+
+/// The weighted mean of models' rows, and which rows it teaches.
+fn mean_of(models: &[(&Linear, f64)], options: &Mutual, scale: f64, student: &Linear) -> Targets {
+    let total: f64 = models.iter().map(|(_, w)| w).sum();
+    let rows: Vec<_> = models.iter().map(|(m, w)| (m.softmax(options.temperature), w)).collect();
+    let n_rows = student.logits().len();
+    let row = |r: usize| {
+        let classes = 0..student.classes;
+        let mean: Vec<f64> =
+            classes.map(|c| rows.iter().map(|(p, w)| *w * p[r][c]).sum::<f64>() / total).collect();
+        let best = (0..mean.len()).max_by(|&a, &b| mean[a].total_cmp(&mean[b])).unwrap();
+        let agrees = student.label(r).is_none_or(|label| label == best || !options.label_agreement);
+        let sure = mean[best] >= options.confidence_threshold;
+        (agrees && sure).then_some((mean, scale / n_rows as f64))
+    };
+    (0..n_rows).map(row).collect()
+}
+
+fn others(models: &[Linear], i: usize) -> Vec<(&Linear, f64)> {
+    let all = models.iter().enumerate();
+    all.filter(|(j, _)| *j != i).map(|(_, m)| (m, m.weight)).collect()
+}
+
+fn unweighted(mut models: Vec<(&Linear, f64)>) -> Vec<(&Linear, f64)> {
+    models.iter_mut().for_each(|m| m.1 = 1.0);
+    models
+}
+
+#[test]
+fn peers_teach_each_other_with_every_knob() {
+    let peers = Mutual { teacher: Teacher::Peers, weight: 0.7, ..Mutual::default() };
+    let hot = Mutual { temperature: 2.0, ..peers };
+    let sure = Mutual { confidence_threshold: 0.4, ..hot };
+    let agreeing = Mutual { label_agreement: true, ..hot };
+    let weighted = Mutual { teacher_weights: TeacherWeights::Model, ..sure };
+    let models = classification();
+    let mut n_taught = Vec::new();
+    for options in [peers, hot, sure, agreeing, weighted] {
+        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let found = pass(&mut trainer, &models).unwrap();
+        for (i, model) in models.iter().enumerate() {
+            let mut teachers = others(&models, i);
+            if options.teacher_weights == TeacherWeights::Equal {
+                teachers = unweighted(teachers);
+            }
+            let targets = mean_of(&teachers, &options, 0.7, model);
+            n_taught.push(targets.iter().flatten().count());
+            check(&trainer, i, &found[i], model, &targets, options.temperature);
+        }
+    }
+    assert_eq!(n_taught[..6], [6; 6]);
+    assert!(n_taught[6..].iter().any(|&n| n < 6), "{n_taught:?}");
+    assert!(n_taught[6..9] != n_taught[9..12], "{n_taught:?}");
+}
+
+#[test]
+fn the_weight_ramps_up_with_the_steps() {
+    let options = Mutual { teacher: Teacher::Peers, ramp_up_steps: 4, ..Mutual::default() };
+    let models = classification();
+    let mut trainer = trainer(&models, options, 0.0).unwrap();
+    for step in 0..6 {
+        let found = pass(&mut trainer, &models).unwrap();
+        let rest = 1.0 - f64::min(f64::from(step) / 4.0, 1.0);
+        let scale = (-5.0 * rest * rest).exp();
+        let targets = mean_of(&unweighted(others(&models, 0)), &options, scale, &models[0]);
+        check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
+        trainer.step().unwrap();
+    }
+}
+
+/// In turn, another one first each time; the first of a step has no teacher.
+#[test]
+fn peers_before_teach_those_after() {
+    let options = Mutual { temperature: 2.0, ..Mutual::default() };
+    let models = classification();
+    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    for first in [0, 1, 2, 0] {
+        let found = pass(&mut trainer, &models).unwrap();
+        let order: Vec<usize> = (0..3).map(|k| (first + k) % 3).collect();
+        for (place, &i) in order.iter().enumerate() {
+            let before: Vec<_> = order[..place].iter().map(|&j| (&models[j], 1.0)).collect();
+            let targets = match place {
+                0 => vec![None; 6],
+                _ => mean_of(&before, &options, 1.0, &models[i]),
+            };
+            check(&trainer, i, &found[i], &models[i], &targets, 2.0);
+        }
+    }
+}
+
+fn weights(trainer: &Trainer, i: usize) -> Vec<f32> {
+    trainer.parameter(i, "w").unwrap().as_slice::<f32>().unwrap().to_vec()
+}
+
+#[test]
+fn mean_teachers_follow_their_formula_and_teach() {
+    let options = Mutual { teacher: Teacher::MeanTeacher, ema_decay: 0.3, ..Mutual::default() };
+    let mut models = classification();
+    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    assert!(trainer.mean_teacher_parameter(0, "w").unwrap().is_none());
+    let mut means = models.clone();
+    let mut exact: Vec<Vec<f64>> =
+        models.iter().map(|m| m.w.iter().map(|&w| f64::from(w)).collect()).collect();
+    for t in 1..6 {
+        let found = pass(&mut trainer, &models).unwrap();
+        for i in 0..3 {
+            let targets = mean_of(&unweighted(others(&means, i)), &options, 1.0, &models[i]);
+            check(&trainer, i, &found[i], &models[i], &targets, 1.0);
+        }
+        trainer.step().unwrap();
+        let d = f64::min(0.3, (1.0 + f64::from(t)) / (10.0 + f64::from(t)));
+        for i in 0..3 {
+            models[i].w = weights(&trainer, i);
+            for (e, &w) in exact[i].iter_mut().zip(&models[i].w) {
+                *e = d * *e + (1.0 - d) * f64::from(w);
+            }
+            let mean = trainer.mean_teacher_parameter(i, "w").unwrap().unwrap();
+            means[i].w = mean.as_slice::<f32>().unwrap().to_vec();
+            let found: Vec<f64> = means[i].w.iter().map(|&w| f64::from(w)).collect();
+            close(&found, &exact[i], 1e-6, "mean weights");
+        }
+    }
+    assert!(trainer.mean_teacher_parameter(0, "none").is_err());
+}
+
+#[test]
+fn a_single_model_has_its_own_mean_teacher() {
+    let options = Mutual { teacher: Teacher::MeanTeacher, ..Mutual::default() };
+    let mut models = classification()[..1].to_vec();
+    let mut trainer = trainer(&models, options, 0.3).unwrap();
+    let found = pass(&mut trainer, &models).unwrap();
+    close(&[found[0].mutual_loss], &[0.0], 1e-6, "divergence from itself");
+    trainer.step().unwrap();
+    models[0].w = weights(&trainer, 0);
+    let mut mean = models[0].clone();
+    let found = pass(&mut trainer, &models).unwrap();
+    mean.w = trainer.mean_teacher_parameter(0, "w").unwrap().unwrap().as_slice().unwrap().to_vec();
+    let targets = mean_of(&[(&mean, 1.0)], &options, 1.0, &models[0]);
+    check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
+    assert!(found[0].mutual_loss > 1e-6);
+}
+
+#[test]
+fn the_memory_holds_decayed_means_over_models() {
+    let options = Mutual {
+        teacher: Teacher::Memory,
+        memory_decay: 0.8,
+        memory_examples: 8,
+        ..Mutual::default()
+    };
+    let mut models = classification();
+    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let (mut sums, mut n) = (vec![vec![0.0; 3]; 6], 0.0);
+    for _ in 0..4 {
+        let found = pass(&mut trainer, &models).unwrap();
+        let targets: Targets = sums
+            .iter()
+            .map(|s| (n > 0.0).then(|| (s.iter().map(|s| s / n).collect(), 1.0 / 6.0)))
+            .collect();
+        (0..3).for_each(|i| check(&trainer, i, &found[i], &models[i], &targets, 1.0));
+        let predictions: Vec<_> = models.iter().map(|m| m.softmax(1.0)).collect();
+        for (r, sum) in sums.iter_mut().enumerate() {
+            for (c, s) in sum.iter_mut().enumerate() {
+                *s = 0.8 * *s + predictions.iter().map(|p| p[r][c]).sum::<f64>() / 3.0;
+            }
+        }
+        n = 0.8 * n + 1.0;
+        trainer.step().unwrap();
+        (0..3).for_each(|i| models[i].w = weights(&trainer, i));
+    }
+    let mut fresh = models.clone();
+    let ids: Vec<i64> = (100..106).collect();
+    let ids = Tensor::from_slice(&[6], &ids).unwrap();
+    fresh.iter_mut().for_each(|m| m.set("example_ids", Some(ids.clone())));
+    let full = pass(&mut trainer, &fresh).unwrap_err();
+    assert!(full.kind() == Kind::State && full.message().contains("memory_examples"), "{full}");
+    fresh[1].set("example_ids", None);
+    let missing = pass(&mut trainer, &fresh).unwrap_err();
+    assert!(missing.message().contains("'example_ids'"), "{missing}");
+}
+
+#[test]
+fn a_frozen_model_only_teaches() {
+    let options = Mutual { teacher: Teacher::Frozen, ..Mutual::default() };
+    let mut models = classification();
+    let refused = |models: &[Linear], options| trainer(models, options, 0.1).unwrap_err();
+    assert!(refused(&models, options).message().contains("'frozen'"));
+    models[1].frozen = true;
+    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let found = pass(&mut trainer, &models).unwrap();
+    for i in [0, 2] {
+        let targets = mean_of(&[(&models[1], 1.0)], &options, 1.0, &models[i]);
+        check(&trainer, i, &found[i], &models[i], &targets, 1.0);
+    }
+    let alone = models[1].expected(&vec![None; 6], 1.0);
+    close(&[found[1].loss], &[alone.loss], 1e-5, "the teacher's loss");
+    assert_eq!((found[1].mutual_loss, found[1].n_labels), (0.0, 4));
+    trainer.step().unwrap();
+    assert!(weights(&trainer, 1) == models[1].w && weights(&trainer, 0) != models[0].w);
+    let one = trainer.forward_backward(1, &models[1].views()).unwrap_err();
+    assert!(one.message().contains("no trainable parameter"), "{one}");
+    models.iter_mut().for_each(|m| m.frozen = true);
+    assert!(refused(&models, options).message().contains("no trainable parameter"));
+}
+
+/// Peers of every other kind of teacher learn from a frozen model too.
+#[test]
+fn a_frozen_model_teaches_beside_peers() {
+    for teacher in [Teacher::PeersBefore, Teacher::Peers, Teacher::MeanTeacher] {
+        let options = Mutual { teacher, ..Mutual::default() };
+        let mut models = classification()[..2].to_vec();
+        models[0].frozen = true;
+        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let found = pass(&mut trainer, &models).unwrap();
+        let targets = mean_of(&[(&models[0], 1.0)], &options, 1.0, &models[1]);
+        check(&trainer, 1, &found[1], &models[1], &targets, 1.0);
+    }
+}
+
+#[test]
+fn batches_without_labels_teach_alone() {
+    let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
+    let mut models = classification();
+    models.iter_mut().for_each(|m| m.set("labels", None));
+    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let found = pass(&mut trainer, &models).unwrap();
+    for (i, model) in models.iter().enumerate() {
+        assert_eq!((found[i].loss, found[i].n_labels, found[i].n_correct), (0.0, 0, 0));
+        let targets = mean_of(&unweighted(others(&models, i)), &options, 1.0, model);
+        check(&trainer, i, &found[i], model, &targets, 1.0);
+    }
+    assert_eq!(trainer.step().unwrap().updated, 3);
+    let e = trainer.forward_backward(0, &models[0].views()).unwrap_err();
+    assert!(e.message().contains("'labels'"), "{e}");
+}
+
+/// The rates that follow the losses see none from a batch without labels.
+#[test]
+fn losses_over_no_label_move_no_rate() {
+    let rates = |unlabelled: bool| {
+        let mut models = classification();
+        let optimizer = optim::Options {
+            mutual: Some(Mutual { weight: 0.0, teacher: Teacher::Peers, ..Mutual::default() }),
+            adaptive_lr: optim::AdaptiveLr::Relative,
+            adaptive_lr_every: 1,
+            adaptive_lr_window: 4,
+            n_threads: 1,
+            ..optim::Options::plain()
+        };
+        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+        let list = models.iter().map(Linear::options).collect();
+        let mut trainer = Trainer::new(options, list).unwrap();
+        let labels = models[0].find("labels").cloned();
+        for _ in 0..12 {
+            models.iter_mut().for_each(|m| m.set("labels", labels.clone()));
+            pass(&mut trainer, &models).unwrap();
+            if unlabelled {
+                models.iter_mut().for_each(|m| m.set("labels", None));
+                pass(&mut trainer, &models).unwrap();
+            }
+            trainer.step().unwrap();
+        }
+        trainer.optimizer().rates(0).unwrap().adaptive
+    };
+    // The loss does not move, so no rate has a reason to; zeros between would be one.
+    assert!((rates(true) - rates(false)).abs() < 1e-3, "{} {}", rates(true), rates(false));
+}
+
+fn word(model: &Linear, example: usize, token: usize) -> i64 {
+    let words = model.find("word_ids").unwrap();
+    words.as_slice::<i64>().unwrap()[example * words.shape()[1] + token]
+}
+
+/// The target of a token is the other's prediction at the same word's first token.
+fn token_targets(student: &Linear, teacher: &Linear, t: f64) -> Targets {
+    let (own, theirs) = (student.length(), teacher.length());
+    let p = teacher.softmax(t);
+    let n_words =
+        (0..student.batch() * own).filter(|r| word(student, r / own, r % own) >= 0).count();
+    let row = |r: usize| {
+        let word_id = word(student, r / own, r % own);
+        let found = (0..theirs).find(|&s| word_id >= 0 && word(teacher, r / own, s) == word_id)?;
+        Some((p[r / own * theirs + found].clone(), 1.0 / n_words as f64))
+    };
+    (0..student.batch() * own).map(row).collect()
+}
+
+/// A word's probability goes to its first token for starts, to its last for ends.
+fn answer_targets(student: &Linear, teacher: &Linear, t: f64) -> Targets {
+    let (n, own, theirs) = (student.batch(), student.length(), teacher.length());
+    let p = teacher.softmax(t);
+    let row = |r: usize| {
+        let mut target = vec![0.0; own];
+        for (token, taken) in target.iter_mut().enumerate() {
+            let word_id = word(student, r % n, token);
+            let mut range = if r < n { 0..token } else { token + 1..own };
+            if word_id < 0 || range.any(|s| word(student, r % n, s) == word_id) {
+                continue;
+            }
+            *taken =
+                (0..theirs).filter(|&s| word(teacher, r % n, s) == word_id).map(|s| p[r][s]).sum();
+        }
+        let kept: f64 = target.iter().sum();
+        target.iter_mut().for_each(|p| *p /= kept);
+        Some((target, kept / (2 * n) as f64))
+    };
+    (0..2 * n).map(row).collect()
+}
+
+#[test]
+fn words_align_other_tokens() {
+    type Align = fn(&Linear, &Linear, f64) -> Targets;
+    let cases: [(Vec<Linear>, Align); 3] = [
+        (tokens(), token_targets),
+        (answers(true), answer_targets),
+        (answers(false), answer_targets),
+    ];
+    for (models, align) in cases {
+        let temperature = 1.5;
+        let options = Mutual { teacher: Teacher::Peers, temperature, ..Mutual::default() };
+        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let found = pass(&mut trainer, &models).unwrap();
+        for i in 0..2 {
+            let targets = align(&models[i], &models[1 - i], temperature);
+            check(&trainer, i, &found[i], &models[i], &targets, temperature);
+        }
+    }
+}
+
+/// With the same tokens in both, positions keep their distribution.
+#[test]
+fn answers_with_the_same_tokens_need_no_words() {
+    for with_words in [true, false] {
+        let mut models = answers(true);
+        let [x, words] = ["x", "word_ids"].map(|n| models[0].find(n).cloned());
+        (models[1].shape, models[1].two_outputs) = (models[0].shape.clone(), false);
+        models[1].x = x.unwrap().as_slice::<f32>().unwrap().iter().map(|x| -x).collect();
+        models[1].w = models[0].w.iter().map(|w| 0.5 - w).collect();
+        let x = Tensor::from_slice(&models[1].shape, &models[1].x).unwrap();
+        models[1].set("x", Some(x));
+        models.iter_mut().for_each(|m| m.set("word_ids", words.clone().filter(|_| with_words)));
+        let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
+        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        models.iter_mut().for_each(|m| m.classes = m.length());
+        let found = pass(&mut trainer, &models).unwrap();
+        let targets = mean_of(&[(&models[1], 1.0)], &options, 1.0, &models[0]);
+        check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
+    }
+}
+
+/// tests/data/mutual/reference.py, with PyTorch's autograd.
+#[test]
+fn losses_and_gradients_are_those_of_pytorch() {
+    let text = include_str!("../data/mutual/pytorch.txt");
+    let lines = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
+    let cases =
+        [("classification", classification()), ("tokens", tokens()), ("answers", answers(true))];
+    let mut n_checked = 0;
+    for line in lines {
+        let mut fields = line.split_whitespace();
+        let (case, i): (&str, usize) =
+            (fields.next().unwrap(), fields.next().unwrap().parse().unwrap());
+        let numbers: Vec<f64> = fields.map(|f| f.parse().unwrap()).collect();
+        let models = &cases.iter().find(|(name, _)| *name == case).unwrap().1;
+        let options =
+            Mutual { teacher: Teacher::Peers, weight: 0.7, temperature: 2.0, ..Mutual::default() };
+        let mut trainer = trainer(models, options, 0.1).unwrap();
+        let found = pass(&mut trainer, models).unwrap()[i];
+        close(&[found.loss, found.mutual_loss], &numbers[..2], 1e-4, line);
+        close(&gradient(&trainer, i), &numbers[2..], 1e-4, line);
+        n_checked += 1;
+    }
+    assert_eq!(n_checked, 7);
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_that_names_both() {
+    let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
+    let check = |models: &[Linear], parts: &[&str]| {
+        let error = match trainer(models, options, 0.1) {
+            Ok(mut trainer) => pass(&mut trainer, models).unwrap_err(),
+            Err(error) => error,
+        };
+        for part in parts {
+            assert!(error.message().contains(part), "'{part}' is not in {error}");
+        }
+    };
+    let mut models = classification();
+    models[2] = Linear::classification("c", 2, 9);
+    check(&models, &["'a'", "'c'", "[6, 3]", "[6, 2]"]);
+    let mut models = classification();
+    let ids = Tensor::from_slice(&[6], &[5i64, 4, 3, 2, 1, 0]).unwrap();
+    models[1].set("example_ids", Some(ids));
+    check(&models, &["'a'", "'b'", "other examples"]);
+    let mut models = tokens();
+    models[1].set("word_ids", None);
+    check(&models, &["'a'", "'b'", "word_ids"]);
+    check(
+        &[classification().remove(0), tokens().remove(1)],
+        &["'a'", "'b'", "TokenClassification"],
+    );
+    let mut models = tokens();
+    let floats = Tensor::from_slice(&[1, 1], &[1f32]).unwrap();
+    models[0].set("word_ids", Some(floats));
+    check(&models, &["'a'", "'word_ids' must be i64"]);
+    let mut models = classification();
+    models[0].kind = LossKind::MeanSquaredError;
+    check(&models, &["'a'", "MeanSquaredError"]);
+    let memory = Mutual { teacher: Teacher::Memory, ..options };
+    let refused = trainer(&tokens(), memory, 0.1).unwrap_err();
+    assert!(refused.message().contains("'memory'"), "{refused}");
+}
