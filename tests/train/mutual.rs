@@ -5,12 +5,12 @@ mod linear;
 #[cfg(feature = "text")]
 mod published;
 
+use linear::{Linear, Targets, answers, classification, close, tokens};
 use mmopt::autodiff::LossKind;
 use mmopt::optim::{self, Mutual, Teacher, TeacherWeights};
 use mmopt::tensor::Tensor;
 use mmopt::train::{TrainResult, Trainer, TrainerOptions};
 use mmopt::{Kind, Result};
-use linear::{Linear, Targets, answers, classification, close, tokens};
 
 fn trainer(models: &[Linear], mutual: Mutual, learning_rate: f64) -> Result<Trainer> {
     let optimizer = optim::Options {
