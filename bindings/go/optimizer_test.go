@@ -143,7 +143,7 @@ func TestGradientModeFeedback(t *testing.T) {
 	wants(t, o.ReportValidation(nil), ErrInvalidArgument)
 	ok(t, o.ReportValidation([]float64{0.9, 0.5}))
 	h.train(t, o, 1)
-	if rates := must(o.Rates(0))(t); rates.Share < 0.55 {
+	if rates := must(o.Rates(0))(t); rates.Weight < 0.55 {
 		t.Fatalf("%+v", rates)
 	}
 	if metrics := must(o.MetricsJSON())(t); !strings.Contains(metrics, `"step":1`) {

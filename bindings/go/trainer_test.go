@@ -153,7 +153,7 @@ func TestFeedback(t *testing.T) {
 	ok(t, j.ReportValidation([]float64{0.9, 0.5}))
 	must(j.ForwardBackward(background, j.batch(t)))(t)
 	must(j.Step(background))(t)
-	if rates := must(j.Rates(0))(t); rates.Share < 0.75 || rates.Schedule != 0.5 {
+	if rates := must(j.Rates(0))(t); rates.Weight < 0.75 || rates.Schedule != 0.5 {
 		t.Fatalf("%+v", rates)
 	}
 	if metrics := must(j.MetricsJSON())(t); !strings.Contains(metrics, `"step":1`) {

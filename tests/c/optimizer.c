@@ -135,7 +135,7 @@ static mmopt_optimizer *make(struct host *h)
 static void test_feedback(void)
 {
     struct host h;
-    mmopt_parameters models[2];
+    mmopt_model_parameters models[2];
     mmopt_parameter parameters[2][2];
     mmopt_trainer_options options;
     mmopt_optimizer *optimizer = NULL;
@@ -164,7 +164,7 @@ static void test_feedback(void)
     OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
     OK(mmopt_optimizer_step(optimizer, NULL));
     OK(mmopt_optimizer_rates(optimizer, 0, &rates));
-    CHECK(rates.share > 0.55 && rates.schedule == 0.5);
+    CHECK(rates.weight > 0.55 && rates.schedule == 0.5);
     FAILS(mmopt_optimizer_metrics_json(optimizer, &json), MMOPT_CODE_STATE, "no step");
     OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
     OK(mmopt_optimizer_step(optimizer, NULL));

@@ -239,7 +239,7 @@ static void test_feedback(void)
         mmopt_batch_free(batch);
     }
     OK(mmopt_trainer_rates(trainer, 0, &after));
-    CHECK(before.share == 0.5 && after.share > 0.55);
+    CHECK(before.weight == 0.5 && after.weight > 0.55);
     CHECK(before.schedule == 1 && after.schedule == 0.5);
     OK(mmopt_trainer_metrics_json(trainer, &json));
     CHECK(strstr(json, "\"step\":2") != NULL && strstr(json, "\"models\":[\"bert\",\"gpt2\"]") != NULL);

@@ -267,7 +267,7 @@ TEST_F(Joint, ScoresActAndMetricsAreRead) {
     joint.report_validation(scores);
     joint.forward_backward(batch());
     joint.step();
-    EXPECT_GT(joint.rates(0).share, 0.55);
+    EXPECT_GT(joint.rates(0).weight, 0.55);
     EXPECT_EQ(joint.rates(0).schedule, 0.5);
     EXPECT_NE(joint.metrics_json().find("\"step\":1"), std::string::npos);
 }
@@ -646,7 +646,7 @@ TEST(GradientMode, ScoresActAndMetricsAreRead) {
     EXPECT_EQ(code_of([&] { (void)optimizer.metrics_json(); }), MMOPT_CODE_STATE);
     optimizer.report_validation(std::vector<double>{0.9, 0.5});
     host.train(optimizer, 1);
-    EXPECT_GT(optimizer.rates(0).share, 0.55);
+    EXPECT_GT(optimizer.rates(0).weight, 0.55);
     EXPECT_NE(optimizer.metrics_json().find("\"step\":1"), std::string::npos);
 }
 
