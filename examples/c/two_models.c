@@ -1,24 +1,54 @@
+/* Trains a BERT and a GPT-2 together: two_models FILE, where each line is text TAB label. */
 #include <mmopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-static void check(mmopt_error *e) { if (e) { puts(mmopt_error_message(e)); exit(1); } }
-int main(int argc, char **argv) { /* two_models FILE: one sentence a line, text TAB label */
-    mmopt_corpus *corpus; mmopt_tokenizer *words[2]; mmopt_model *models[2];
-    mmopt_loader *loader; mmopt_batch *batch; mmopt_trainer *trainer; mmopt_train_result got[2];
-    mmopt_trainer_options opt; mmopt_trainer_options_init(&opt, MMOPT_PRESET_DEFAULT);
-    opt.learning_rate = 5e-4;
+
+static void check(mmopt_error *error)
+{
+    if (error == NULL)
+        return;
+    fprintf(stderr, "%s\n", mmopt_error_message(error));
+    exit(1);
+}
+
+int main(int argc, char **argv)
+{
+    const char *names[2] = {"bert", "gpt2"};
+    const uint32_t architectures[2] = {MMOPT_ARCHITECTURE_BERT, MMOPT_ARCHITECTURE_GPT2};
+    mmopt_tokenizer *tokenizers[2];
+    mmopt_model *models[2];
+
+    mmopt_corpus *corpus;
     check(mmopt_corpus_read_classification(argc > 1 ? argv[1] : "train.tsv", NULL, &corpus));
     for (int i = 0; i < 2; i++) {
-        mmopt_tokenizer_options cut; mmopt_tokenizer_options_init(&cut);
-        mmopt_model_config config; mmopt_model_config_init(&config);
-        config.architecture = cut.architecture = i + 1; /* 1 is BERT, 2 is GPT-2 */
-        check(mmopt_tokenizer_train(corpus, &cut, &words[i]));
-        check(mmopt_model_for_corpus(i ? "gpt2" : "bert", &config, words[i], corpus, &models[i])); }
-    check(mmopt_loader_create(corpus, (const mmopt_tokenizer **)words, 2, NULL, &loader));
-    check(mmopt_trainer_create(&opt, (const mmopt_model **)models, 2, &trainer));
-    for (int step = 1; check(mmopt_loader_next(loader, &batch)), batch; mmopt_batch_free(batch)) {
-        check(mmopt_trainer_forward_backward_batch(trainer, batch, got));
-        check(mmopt_trainer_step(trainer, NULL));
-        printf("step %d: bert %.3f gpt2 %.3f\n", step++, got[0].loss, got[1].loss);
+        mmopt_tokenizer_options tokens;
+        mmopt_tokenizer_options_init(&tokens);
+        tokens.architecture = architectures[i];
+        check(mmopt_tokenizer_train(corpus, &tokens, &tokenizers[i]));
+
+        mmopt_model_config config; /* two layers of width 128, until you say otherwise */
+        mmopt_model_config_init(&config);
+        config.architecture = architectures[i];
+        check(mmopt_model_for_corpus(names[i], &config, tokenizers[i], corpus, &models[i]));
     }
-    for (int i = 0; i < 2; i++) check(mmopt_trainer_save_model(trainer, i, i ? "gpt2" : "bert")); }
+
+    mmopt_loader *loader;
+    check(mmopt_loader_create(corpus, (const mmopt_tokenizer **)tokenizers, 2, NULL, &loader));
+    mmopt_trainer_options options;
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.learning_rate = 5e-4;
+    mmopt_trainer *trainer;
+    check(mmopt_trainer_create(&options, (const mmopt_model **)models, 2, &trainer));
+
+    mmopt_batch *batch;
+    for (int step = 1; check(mmopt_loader_next(loader, &batch)), batch != NULL; step++) {
+        mmopt_train_result results[2];
+        check(mmopt_trainer_forward_backward_batch(trainer, batch, results));
+        check(mmopt_trainer_step(trainer, NULL));
+        printf("step %d: bert %.3f gpt2 %.3f\n", step, results[0].loss, results[1].loss);
+        mmopt_batch_free(batch);
+    }
+    for (size_t i = 0; i < 2; i++)
+        check(mmopt_trainer_save_model(trainer, i, names[i]));
+    return 0;
+}
