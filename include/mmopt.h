@@ -694,10 +694,11 @@ struct mmopt_error *mmopt_tokenizer_train(const struct mmopt_corpus *corpus,
                                           struct mmopt_tokenizer **tokenizer);
 
 /**
- * Writes tokenizer.json and tokenizer_config.json into an existing directory, which Hugging Face
- * libraries load.
+ * Writes tokenizer.json, tokenizer_config.json, special_tokens_map.json and the vocabulary's own
+ * files (vocab.txt, or vocab.json and merges.txt) into a directory, which Hugging Face libraries
+ * load. The directory is created where there is none.
  *
- * Errors: NOT_FOUND when the directory does not exist; IO when a file cannot be written.
+ * Errors: IO when the directory cannot be created or a file cannot be written.
  *
  * @param[in] tokenizer shared access.
  * @param[in] directory the directory, UTF-8.

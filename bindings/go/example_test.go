@@ -39,7 +39,7 @@ func ExampleOptimizer() {
 	models := []mmopt.HostModel{{Name: "model", Parameters: []mmopt.HostParameter{{
 		Name: "weight", Shape: []int64{2, 2}, Value: weights, Gradient: gradients,
 	}}}}
-	options := mmopt.DefaultTrainerOptions(mmopt.Independent)
+	options := mmopt.DefaultTrainerOptions(mmopt.PresetIndependent)
 	options.LearningRate, options.WeightDecay = 0.1, 0
 	optimizer, err := mmopt.NewOptimizer(models, &options)
 	if err != nil {

@@ -97,15 +97,15 @@ func ReadClassificationFS(fsys fs.FS, name string, options *CorpusOptions) (*Cor
 	})
 }
 
-// ReadTaggedWordsFS is ReadTokenClassification from a file system.
-func ReadTaggedWordsFS(fsys fs.FS, name string, labelsOf *Corpus) (*Corpus, error) {
+// ReadTokenClassificationFS is ReadTokenClassification from a file system.
+func ReadTokenClassificationFS(fsys fs.FS, name string, labelsOf *Corpus) (*Corpus, error) {
 	return fromFile(fsys, name, func(path string) (*Corpus, error) {
 		return ReadTokenClassification(path, labelsOf)
 	})
 }
 
-// ReadQuestionsFS is ReadQuestionAnswering from a file system.
-func ReadQuestionsFS(fsys fs.FS, name string) (*Corpus, error) {
+// ReadQuestionAnsweringFS is ReadQuestionAnswering from a file system.
+func ReadQuestionAnsweringFS(fsys fs.FS, name string) (*Corpus, error) {
 	return fromFile(fsys, name, ReadQuestionAnswering)
 }
 

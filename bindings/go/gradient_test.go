@@ -44,7 +44,7 @@ func TestStridesAndManagedTensors(t *testing.T) {
 		Name: "weight", Shape: []int64{2, 2}, Value: weights, Gradient: gradients,
 		GradientStrides: []int64{1, 2},
 	}}}}
-	options := DefaultTrainerOptions(Independent)
+	options := DefaultTrainerOptions(PresetIndependent)
 	options.LearningRate = 0.1
 	o := must(NewOptimizer(models, &options))(t)
 	defer o.Close()

@@ -48,7 +48,7 @@ func (h *host) train(t testing.TB, o *Optimizer, steps int) (loss float64) {
 }
 
 func TestGradientMode(t *testing.T) {
-	options := DefaultTrainerOptions(Joint)
+	options := DefaultTrainerOptions(PresetDefault)
 	options.LearningRate = 0.05
 	h := newHost()
 	o := must(NewOptimizer(h.describe(), &options))(t)
@@ -130,7 +130,7 @@ func TestGradientModeUnderGarbageCollection(t *testing.T) {
 }
 
 func TestGradientModeFeedback(t *testing.T) {
-	options := DefaultTrainerOptions(Joint)
+	options := DefaultTrainerOptions(PresetDefault)
 	options.OptionsJSON = `{"max_loss_increase": 0.1}`
 	h := newHost()
 	_, err := NewOptimizer(h.describe(), &options)
@@ -153,7 +153,7 @@ func TestGradientModeFeedback(t *testing.T) {
 
 func TestGradientModeCallbacks(t *testing.T) {
 	h := newHost()
-	options := DefaultTrainerOptions(Joint)
+	options := DefaultTrainerOptions(PresetDefault)
 	options.LearningRate = 0.05
 	o := must(NewOptimizer(h.describe(), &options))(t)
 	defer o.Close()

@@ -8,12 +8,12 @@ type Preset uint32
 
 // The presets.
 const (
-	// Joint is the library's own: models share gradients along roles.
-	Joint Preset = C.MMOPT_PRESET_DEFAULT
-	// Paper reproduces the published implementation.
-	Paper Preset = C.MMOPT_PRESET_PAPER
-	// Independent shares nothing.
-	Independent Preset = C.MMOPT_PRESET_INDEPENDENT
+	// PresetDefault is the library's own: models share gradients along roles.
+	PresetDefault Preset = C.MMOPT_PRESET_DEFAULT
+	// PresetPaper reproduces the published implementation.
+	PresetPaper Preset = C.MMOPT_PRESET_PAPER
+	// PresetIndependent shares nothing.
+	PresetIndependent Preset = C.MMOPT_PRESET_INDEPENDENT
 )
 
 // SharePolicy says which parameters share.

@@ -161,8 +161,8 @@ func TestFileSystems(t *testing.T) {
 	}
 	for name, read := range map[string]func() (*Corpus, error){
 		"c": func() (*Corpus, error) { return ReadClassificationFS(files, "in/c.csv", nil) },
-		"t": func() (*Corpus, error) { return ReadTaggedWordsFS(files, "in/t.txt", nil) },
-		"q": func() (*Corpus, error) { return ReadQuestionsFS(files, "in/q.jsonl") },
+		"t": func() (*Corpus, error) { return ReadTokenClassificationFS(files, "in/t.txt", nil) },
+		"q": func() (*Corpus, error) { return ReadQuestionAnsweringFS(files, "in/q.jsonl") },
 		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", SampleByLine) },
 	} {
 		corpus, err := read()
@@ -177,7 +177,7 @@ func TestFileSystems(t *testing.T) {
 	if _ = asError(err, &e); e.Message[:7] != "bad.tsv" {
 		t.Fatal(err)
 	}
-	_, err = ReadQuestionsFS(files, "none.json")
+	_, err = ReadQuestionAnsweringFS(files, "none.json")
 	if err == nil || !isNotExist(err) {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ type joint struct {
 }
 
 func setUp(t testing.TB) *joint {
-	return setUpWith(t, DefaultTrainerOptions(Joint))
+	return setUpWith(t, DefaultTrainerOptions(PresetDefault))
 }
 
 func setUpWith(t testing.TB, options TrainerOptions) *joint {
@@ -141,7 +141,7 @@ func TestTraining(t *testing.T) {
 
 // Options that act on reported scores, and those whose result is read.
 func TestFeedback(t *testing.T) {
-	options := DefaultTrainerOptions(Joint)
+	options := DefaultTrainerOptions(PresetDefault)
 	options.LRSchedule = LRSchedulePlateau
 	options.OptionsJSON = `{"weighting": "validation", "metrics_every": 1,
 		"plateau": {"factor": 0.5, "patience": 0}}`

@@ -1,5 +1,5 @@
-//! The C ABI: what `include/mmopt.h` declares, in a folder for each kind of object. `header.rs` says
-//! in which order and groups the header has it.
+//! The C ABI: what `include/mmopt.h` declares, in a folder for each kind of object. `header.rs`
+//! says in which order and groups the header has it.
 //!
 //! Terms: a *handle* is an opaque C object, owned by the caller until its `_free`; an *export* is
 //! a function that C calls. Every export passes `guard`, the one place where a panic ends; a

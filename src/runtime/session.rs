@@ -67,7 +67,7 @@ impl Session {
 
     /// Opens a model file, with weights in files beside it where it names some.
     pub fn from_file(path: &Path, options: &SessionOptions) -> Result<Self> {
-        let file = c_string(&path.to_string_lossy())?;
+        let file = runtime_path(path)?;
         Self::open(options, |env, built, out| {
             // SAFETY: a NUL-terminated path that lives through the call.
             unsafe { (api().CreateSession)(env, file.as_ptr(), built, out) }
@@ -315,6 +315,23 @@ fn listed(names: &[&str]) -> String {
         n if n > 8 => format!("{shown} and {} more", n - 8),
         _ => shown,
     }
+}
+
+/// A path as the runtime takes it: bytes, and on Windows UTF-16, that end with NUL.
+#[cfg(not(windows))]
+fn runtime_path(path: &Path) -> Result<CString> {
+    c_string(&path.to_string_lossy())
+}
+
+#[cfg(windows)]
+fn runtime_path(path: &Path) -> Result<Vec<u16>> {
+    use std::os::windows::ffi::OsStrExt;
+    let mut wide: Vec<u16> = path.as_os_str().encode_wide().collect();
+    if wide.contains(&0) {
+        return Err(Error::invalid(format!("'{}' contains NUL", path.display())));
+    }
+    wide.push(0);
+    Ok(wide)
 }
 
 fn c_strings<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<CString>> {

@@ -12,7 +12,7 @@
 //! use std::sync::Arc;
 //! use mmopt::text::*;
 //! # fn main() -> mmopt::Result<()> {
-//! let train = Corpus::read_classification("train.tsv".as_ref(), &Columns::default(), None)?;
+//! let train = Corpus::read_classification("train.tsv".as_ref(), &CorpusOptions::default(), None)?;
 //! let options = TokenizerTrainOptions { style: TokenizerStyle::Bert, ..Default::default() };
 //! let tokenizer = Tokenizer::train(&options, &train.texts())?;
 //! let data = Dataset::encode(&train, &tokenizer, &EncodeOptions::default())?;

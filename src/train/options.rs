@@ -51,7 +51,7 @@ pub enum SharedInitializers {
 /// What is done with two equal matrices, possibly transposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DuplicateWeights {
-    /// They are reported and trained apart.
+    /// They are reported and trained as separate parameters.
     Report,
     /// They become one parameter where rows of one of them are looked up: a shared embedding that
     /// the exporter wrote twice. The default.

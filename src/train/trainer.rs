@@ -257,7 +257,7 @@ impl Trainer {
         unsafe { self.optimizer.bind(model, buffers) }
     }
 
-    /// Adds a loss that the host computed to what the convergence-aware rates see.
+    /// Adds a loss that the host computed to what the adaptive learning rates follow.
     pub fn log_loss(&mut self, model: usize, loss: f64) -> Result<()> {
         self.model(model)?;
         self.optimizer.log_loss(model, loss)

@@ -84,9 +84,9 @@ fn wrapper(header: &Header, i: usize, f: &Function, recipe: &Recipe) -> String {
     let object = handle(header, f).map_or("NULL", |p| &p.name);
     let (set, back) = match f.returns.as_str() {
         "void" => (String::new(), ""),
-        t => (format!("{t} result = "), "    return result;\n"),
+        t => (format!("{t} returned = "), "    return returned;\n"),
     };
-    let code = if f.can_fail() { "code_of(result)" } else { "0" };
+    let code = if f.can_fail() { "code_of(returned)" } else { "0" };
     let meet =
         if is_shared(header, f) { format!("    meet({i}, object);\n") } else { String::new() };
     format!(

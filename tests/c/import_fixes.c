@@ -118,8 +118,8 @@ static void test_nulls(void)
     pair.parameter = "w";
     options.n_logits = 1;
     REFUSES_NULL(mmopt_model_set_precomputed_gradients(model, &options));
-    FAILS(mmopt_model_set_shared_initializers(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "merging is 2");
-    FAILS(mmopt_model_set_duplicate_weights(model, 3), MMOPT_CODE_INVALID_ARGUMENT, "tying is 3");
+    FAILS(mmopt_model_set_shared_initializers(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "action is 2");
+    FAILS(mmopt_model_set_duplicate_weights(model, 3), MMOPT_CODE_INVALID_ARGUMENT, "action is 3");
     FAILS(mmopt_model_set_restore_names(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "restore is 2");
     CHECK(text == NULL);
     mmopt_model_free(model);

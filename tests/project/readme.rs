@@ -20,8 +20,9 @@ fn the_program_is_the_one_that_is_built() {
 
 #[test]
 fn links_lead_somewhere() {
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|e| e.unwrap().path());
-    for page in docs.chain([root().join("README.md")]) {
+    let of = |folder: &str| fs::read_dir(root().join(folder)).unwrap().map(|e| e.unwrap().path());
+    let pages = [".", "docs", "docs/design", "tests"].into_iter().flat_map(of);
+    for page in pages.filter(|p| p.extension().is_some_and(|e| e == "md")) {
         let text = fs::read_to_string(&page).unwrap();
         let prose: String = text.split("```").step_by(2).collect();
         for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

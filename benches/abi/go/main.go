@@ -34,8 +34,8 @@ func newOptimizer() (*mmopt.Optimizer, error) {
 			Shape: []int64{width}, Value: values[i][matrix:], Gradient: gradients[i][matrix:],
 		}}})
 	}
-	options := mmopt.DefaultTrainerOptions(mmopt.Joint)
-	options.LearningRate, options.Threads = 1e-4, 1
+	options := mmopt.DefaultTrainerOptions(mmopt.PresetDefault)
+	options.LearningRate, options.NThreads = 1e-4, 1
 	return mmopt.NewOptimizer(all, &options)
 }
 

@@ -57,7 +57,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer loader.Close()
-	options := mmopt.DefaultTrainerOptions(mmopt.Joint)
+	options := mmopt.DefaultTrainerOptions(mmopt.PresetDefault)
 	options.LearningRate = 1e-3
 	trainer, err := mmopt.NewTrainer(models, &options)
 	if err != nil {

@@ -96,7 +96,7 @@ impl<T> Cell<T> {
 
 fn busy(what: &str) -> Error {
     Error::state(format!(
-        "{what} is in use by another call; a call that changes it needs it alone, \
+        "{what} is in use by another call; a call that changes it needs exclusive access, \
          and callbacks must not call back into it"
     ))
 }

@@ -135,7 +135,7 @@ const INTRODUCTION: &str = "\
 # Options of the optimizer
 
 This page is generated from the options' types (`src/optim`), as is `docs/options.schema.json`; a
-test keeps both fresh. What the options do stands in [optimizer.md](optimizer.md).
+test keeps both fresh. What the options do is in [optimizer.md](optimizer.md).
 
 An option has one name everywhere: field of `mmopt_trainer_options`, key of `options_json`, field
 of Rust's `Options`; C++ and Go spell it as they do. `options_json` takes any key of this page. It

@@ -40,8 +40,8 @@ pub(crate) fn tokenizers_error(e: tokenizers::Error) -> Error {
     Error::data(format!("tokenizer: {e}")).with_source(e)
 }
 
-/// Sets the size of byte-pair encoding's cache, in words. The cache is one for each thread and stays
-/// until the thread ends, also when the tokenizer is freed.
+/// Sets the size of byte-pair encoding's cache, in words. Each thread has one, which stays until
+/// the thread ends, also when the tokenizer is freed.
 fn resize_cache(pipeline: &mut Pipeline, words: usize) {
     if let ModelWrapper::BPE(model) = pipeline.get_model() {
         let mut model = model.clone();

@@ -111,7 +111,7 @@ impl ModelReport {
     }
 
     /// What to look at before training: initializers that are trained as one parameter although the
-    /// model very likely has several, shared embeddings that are trained apart, quantised weights.
+    /// model very likely has several, shared embeddings that are trained separately, quantised weights.
     pub fn warnings(&self) -> Vec<String> {
         let shared = self.shared_initializers.iter().filter(|m| m.split.is_empty());
         let mut lines: Vec<String> = shared
@@ -122,7 +122,7 @@ impl ModelReport {
             .collect();
         let untied = self.duplicate_weights.iter().filter(|t| t.table && !t.tied);
         lines.extend(untied.map(|t| {
-            format!("'{}' and '{}' hold the same and are trained apart", t.first, t.second)
+            format!("'{}' and '{}' are equal and are trained separately", t.first, t.second)
         }));
         let quantised: Vec<&ReportedNonTrainable> = self
             .non_trainable
@@ -159,7 +159,7 @@ impl Display for ModelReport {
             }
         }
         for t in &self.duplicate_weights {
-            let done = if t.tied { "tied" } else { "trained apart" };
+            let done = if t.tied { "tied" } else { "trained separately" };
             let transposed = if t.transposed { ", transposed" } else { "" };
             writeln!(
                 f,
