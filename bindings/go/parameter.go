@@ -20,7 +20,7 @@ type Parameter struct {
 	trainer   *Trainer
 }
 
-// Parameters are those of one model, in graph order. An error ends the walk.
+// Parameters are those of one model, in graph order. An error ends the iteration.
 func (t *Trainer) Parameters(model int) iter.Seq2[Parameter, error] {
 	return func(yield func(Parameter, error) bool) {
 		n := int(C.mmopt_trainer_n_parameters(t.c(), C.size_t(model)))

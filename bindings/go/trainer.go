@@ -297,7 +297,7 @@ func (t *Trainer) ForwardBackwardModel(
 	return results(raw)[0], err
 }
 
-// LogMetrics tells the rates that follow convergence the losses that the host computed, one for
+// LogMetrics adds to the adaptive learning rates the losses that the host computed, one for
 // each model.
 func (t *Trainer) LogMetrics(losses []float64) error {
 	defer runtime.KeepAlive(t)

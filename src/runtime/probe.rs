@@ -93,7 +93,7 @@ fn file_of(address: *const c_void) -> Option<PathBuf> {
     if unsafe { GetModuleHandleExW(FROM_ADDRESS, address, &raw mut module) } == 0 {
         return None;
     }
-    // SAFETY: `name` has room for as many units as are told.
+    // SAFETY: `name` has room for as many units as stated.
     let n = unsafe { GetModuleFileNameW(module, name.as_mut_ptr(), name.len() as u32) };
     let name: std::ffi::OsString =
         std::os::windows::ffi::OsStringExt::from_wide(&name[..n as usize]);

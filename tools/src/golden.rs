@@ -221,7 +221,7 @@ fn check_convergence(json: &Value, worst: &mut Worst) {
         let rates = numbers(&curve["rate_after_each_update"]);
         for (want, factor) in rates.iter().zip(numbers(&curve["lr_factor"])) {
             rate = if enough { paper_rate(rate, slope) } else { rate };
-            worst.note("convergence", excess(rate, *want, 1e-12, 1e-15));
+            worst.note("adaptive", excess(rate, *want, 1e-12, 1e-15));
             worst.note("factor", excess(paper_rate_factor(rate), factor, 1e-12, 1e-15));
         }
     }
@@ -298,7 +298,7 @@ fn compare(
         worst.note("multiplier", excess(rates.multiplier, mu, 1e-12, 1e-15));
         if let Some(rate) = step["convergence_rates_after"][name].as_f64() {
             let ours = o.adaptive_state(m).expect("state");
-            worst.note("convergence", excess(ours, rate, 1e-12, 1e-15));
+            worst.note("adaptive", excess(ours, rate, 1e-12, 1e-15));
         }
         let norm = step["grad_norm_before_clip"][name].as_f64();
         if let Some(norm) = norm.filter(|_| o.options().max_grad_norm > 0.0) {

@@ -171,7 +171,7 @@ unsafe fn places(p: &mmopt_parameter, grad_dtype: DType) -> Result<(DType, Strid
     }
 }
 
-/// What the optimizer is told of a model, and where its parameters lie.
+/// What the optimizer learns of a model, and where its parameters are.
 ///
 /// # Safety
 /// The pointers inside are NULL or lead to what the header says.

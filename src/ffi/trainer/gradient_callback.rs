@@ -70,7 +70,7 @@ pub struct mmopt_gradient_view {
 pub type mmopt_gradient_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, gradient: *const mmopt_gradient_view) -> u32>;
 
-/// The optimizer's form of a host's callback; `names` and `models` are what it is told.
+/// The optimizer's form of a host's callback; `names` and `models` are what it receives.
 ///
 /// # Safety
 /// The callback may be called with `user` for as long as the result lives.

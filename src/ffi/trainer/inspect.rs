@@ -1,4 +1,5 @@
-//! What a trainer tells of its models: what was mended, and where a pass goes non-finite.
+//! What a trainer reports of its models: what was repaired on import, and where a pass becomes
+//! non-finite.
 
 use std::ffi::c_char;
 

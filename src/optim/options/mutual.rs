@@ -1,4 +1,4 @@
-//! Options of mutual learning. `optim` carries them; whoever runs the models carries them out.
+//! Options of mutual learning. `optim` holds them; whoever runs the models acts on them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

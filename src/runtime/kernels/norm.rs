@@ -1,4 +1,4 @@
-//! The gradient of layer normalisation, all three parts in one walk.
+//! The gradient of layer normalisation, all three parts in one pass.
 
 use ort::operator::ComputeContext;
 

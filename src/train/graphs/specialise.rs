@@ -55,13 +55,13 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     for _ in 0..MAX_ROUNDS {
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
-        let had_sequences = holds_sequences(&work);
+        let sequences = count_sequences(&work);
         lower_sequences(&mut work).context(place)?;
         let inlined = work.inline_branches().context(place)?;
         work.inline_functions().context(place)?;
         let rewritten = rewrite_for_old_runtimes(&mut work).context(place)?;
         // What took their place has no types yet.
-        if inlined || rewritten || had_sequences && !holds_sequences(&work) {
+        if inlined || rewritten || count_sequences(&work) < sequences {
             unknown = usize::MAX;
             continue;
         }
@@ -75,8 +75,8 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
     Ok(work)
 }
 
-fn holds_sequences(graph: &Graph) -> bool {
-    graph.nodes().iter().any(|n| n.op == "SequenceAt" && n.domain.is_empty())
+fn count_sequences(graph: &Graph) -> usize {
+    graph.nodes().iter().filter(|n| n.op == "SequenceAt" && n.domain.is_empty()).count()
 }
 
 /// Makes the types of what the branches of each `If` hold known.

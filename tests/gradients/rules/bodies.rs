@@ -385,3 +385,27 @@ fn parts_of_sequences_have_types() {
     assert!((loss - x[1] * W[1]).abs() < 1e-12, "{loss}");
     assert_eq!(gradient, [0.0, x[1], 0.0]);
 }
+
+/// A part of a sequence is split in turn: its rank is known only after the first was rewritten.
+#[test]
+fn parts_of_sequences_are_split_in_turn() {
+    if !runtime() {
+        return;
+    }
+    let (mut g, x, w) = start();
+    let product = g.op("Mul", &[x, w], []);
+    let one = TensorData::scalar(DType::I64, 1.0).unwrap();
+    let one = g.add_initializer("", one).unwrap();
+    let zero = TensorData::scalar(DType::I64, 0.0).unwrap();
+    let zero = g.add_initializer("", zero).unwrap();
+    let parts = g.op("SplitToSequence", &[product, one], [("axis", Attribute::Int(0))]);
+    let middle = g.op("SequenceAt", &[parts, one], []);
+    let doubled = g.op("Add", &[middle, middle], []);
+    let parts = g.op("SplitToSequence", &[doubled, one], [("axis", Attribute::Int(-1))]);
+    let first = g.op("SequenceAt", &[parts, zero], []);
+    finish(&mut g, first);
+    let x = [2.0, 5.0, -3.0];
+    let (loss, gradient) = run(&g, w, &x).unwrap();
+    assert!((loss - 2.0 * x[1] * W[1]).abs() < 1e-12, "{loss}");
+    assert_eq!(gradient, [0.0, 2.0 * x[1], 0.0]);
+}

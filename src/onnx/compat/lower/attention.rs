@@ -208,7 +208,7 @@ pub(super) fn rotary(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>>
     Ok(Some(vec![y]))
 }
 
-/// Places of x [batch, heads, length, width] turned by the angles of the tables.
+/// Elements of x [batch, heads, length, width] rotated by the angles of the tables.
 pub(super) fn turn(
     g: &mut Build,
     x: ValueId,
@@ -230,7 +230,7 @@ pub(super) fn turn(
     let (ac, bs) = (g.mul(a, cos)?, g.mul(b, sin)?);
     let (bc, as_) = (g.mul(b, cos)?, g.mul(a, sin)?);
     let (first, second) = (g.sub(ac, bs)?, g.add(bc, as_)?);
-    let turned = if interleaved {
+    let rotated = if interleaved {
         let apart = [lead, &[half, 1]].concat();
         let (first, second) = (g.reshape(first, &apart)?, g.reshape(second, &apart)?);
         let pairs = g.concat(&[first, second], 4)?;
@@ -239,8 +239,8 @@ pub(super) fn turn(
         g.concat(&[first, second], 3)?
     };
     if 2 * half == width {
-        return Ok(turned);
+        return Ok(rotated);
     }
     let rest = g.slice(x, 3, (2 * half, width))?;
-    g.concat(&[turned, rest], 3)
+    g.concat(&[rotated, rest], 3)
 }

@@ -48,10 +48,14 @@ pub fn lower(graph: &mut Graph) -> Result<()> {
 }
 
 /// Rewrites `SequenceAt` of `SplitToSequence` or `SequenceConstruct` to `Split`. The positions must
-/// be initializers, and the shape of the tensor known.
+/// be initializers. Tensors whose shape is not known yet are left for another call.
 pub fn lower_sequences(graph: &mut Graph) -> Result<()> {
+    rewrite_sequences(graph, true)
+}
+
+fn rewrite_sequences(graph: &mut Graph, later: bool) -> Result<()> {
     if graph.nodes().iter().any(|n| n.op == "SequenceAt" && n.domain.is_empty()) {
-        sequence::lower(graph)?;
+        sequence::lower(graph, later)?;
         graph.prune();
     }
     Ok(())
@@ -64,7 +68,7 @@ pub fn is_lowered(node: &Node) -> bool {
 
 fn run(graph: &mut Graph) -> Result<()> {
     constants_to_initializers(graph);
-    lower_sequences(graph)?;
+    rewrite_sequences(graph, false)?;
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
     for id in ids {

@@ -8,8 +8,9 @@ use crate::onnx::build::positive_axis;
 use crate::onnx::{Build, Graph, Node, NodeId, TensorData, ValueId};
 
 /// Rewrites every `SequenceAt` of a `SplitToSequence` or `SequenceConstruct` with a constant
-/// position.
-pub(super) fn lower(graph: &mut Graph) -> Result<()> {
+/// position. With `later` a tensor whose shape is not known yet stays for another call; else it is
+/// an error.
+pub(super) fn lower(graph: &mut Graph, later: bool) -> Result<()> {
     let mut pieces: HashMap<ValueId, Vec<ValueId>> = HashMap::new();
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
@@ -17,6 +18,7 @@ pub(super) fn lower(graph: &mut Graph) -> Result<()> {
         let node = g.graph().node(id).clone();
         let place = g.graph().describe(id);
         match (node.op.as_str(), node.output(0)) {
+            ("SplitToSequence", Some(_)) if later && !has_shape(g.graph(), &node) => {}
             ("SplitToSequence", Some(y)) => {
                 let parts = split(&mut g, &node).context(|| place)?;
                 pieces.insert(y, parts);
@@ -33,6 +35,13 @@ pub(super) fn lower(graph: &mut Graph) -> Result<()> {
         }
     }
     graph.sort()
+}
+
+/// Whether the shape of the tensor is known. The runtime reports a rank that it does not know as 0,
+/// and a tensor of rank 0 cannot be split.
+fn has_shape(graph: &Graph, node: &Node) -> bool {
+    let shape = node.input(0).and_then(|x| graph.value(x).ty.static_shape());
+    shape.is_some_and(|shape| !shape.is_empty())
 }
 
 fn constant<'g>(graph: &'g Graph, node: &Node, slot: usize) -> Result<Option<&'g TensorData>> {

@@ -12,7 +12,7 @@ fn count(node: &Node, name: &str) -> Result<usize> {
     n.filter(|&n| n > 0).ok_or_else(|| Error::data(format!("attribute {name} is missing")))
 }
 
-/// softmax(scale q kᵀ) v, causal, each key head for several query heads; q and k turned by their
+/// softmax(scale q kᵀ) v, causal, each key head for several query heads; q and k rotated by their
 /// positions first where `do_rotary` says so.
 ///
 /// Without a past the sequence starts at position 0 and padding is at the end, where causality

@@ -9,8 +9,8 @@ use crate::onnx::{Attribute, Build, Node, ValueId};
 /// first axis behind the batch's (transBatchA, transBatchB). Vectors are never transposed.
 pub(super) fn matmul(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>> {
     let flag = |name: &str| node.int(name).unwrap_or(0) != 0;
-    let a = turned(g, input(node, 0)?, flag("transA"), flag("transBatchA"))?;
-    let b = turned(g, input(node, 1)?, flag("transB"), flag("transBatchB"))?;
+    let a = transposed(g, input(node, 0)?, flag("transA"), flag("transBatchA"))?;
+    let b = transposed(g, input(node, 1)?, flag("transB"), flag("transBatchB"))?;
     let a = g.scale(a, f64::from(node.float("alpha").unwrap_or(1.0)))?;
     let (a_shape, b_shape) = (g.shape(a)?, g.shape(b)?);
     let a2 = if let [k] = a_shape[..] { g.reshape(a, &[1, k])? } else { a };
@@ -27,7 +27,7 @@ pub(super) fn matmul(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId>>>
     Ok(Some(vec![g.reshape(y, &shape)?]))
 }
 
-fn turned(g: &mut Build, x: ValueId, matrix: bool, batch: bool) -> Result<ValueId> {
+fn transposed(g: &mut Build, x: ValueId, matrix: bool, batch: bool) -> Result<ValueId> {
     let rank = g.rank(x)?;
     if rank < 2 {
         return Ok(x);
