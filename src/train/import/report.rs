@@ -111,7 +111,7 @@ impl ModelReport {
     }
 
     /// What to look at before training: initializers that are trained as one parameter although the
-    /// model very likely has several, shared embeddings that are trained separately, quantised weights.
+    /// model very likely has several, shared embeddings trained separately, quantised weights.
     pub fn warnings(&self) -> Vec<String> {
         let shared = self.shared_initializers.iter().filter(|m| m.split.is_empty());
         let mut lines: Vec<String> = shared
