@@ -862,9 +862,10 @@ MMOPT_API size_t mmopt_batch_n_rows(const struct mmopt_batch *batch, size_t mode
 /**
  * The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
  * the architecture has them; and where any row is labelled, labels, i64 [rows] or [rows, length],
- * or start_positions and end_positions, i64 [rows]. The loss ignores labels of -100. For mutual
- * learning also example_ids, i64 [rows], and word_ids, i64 [rows, length], which no model reads.
- * The tensors are valid as long as the batch.
+ * or start_positions and end_positions, i64 [rows]. The loss ignores labels of -100. What mutual
+ * learning reads beside them, the examples and words of each row, is not listed:
+ * mmopt_trainer_forward_backward_batch takes it from the batch. The tensors are valid as long as
+ * the batch.
  *
  * Errors: INVALID_ARGUMENT when model is out of range.
  *

@@ -68,7 +68,7 @@ static void follow_trainer(uint32_t code)
             expect("a step after a pass", code, MMOPT_CODE_OK);
         if (code == MMOPT_CODE_OK)
             trainer_shadow[i].n_steps++, trainer_shadow[i].pending = 0;
-    } else if (is("trainer_checkpoint") && trainer_shadow[i].pending) {
+    } else if (is("trainer_save_checkpoint") && trainer_shadow[i].pending) {
         n_checked++;
         if (code != MMOPT_CODE_STATE && code != MMOPT_CODE_INVALID_ARGUMENT)
             wrong("a checkpoint between pass and step", code, MMOPT_CODE_STATE);

@@ -85,6 +85,7 @@ static mmopt_trainer *fresh_trainer(struct world *w)
     mmopt_trainer *trainer = NULL;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.n_threads = 1;
+    options.options_json = "{\"metrics_every\": 1}";
     OK(mmopt_trainer_create(&options, w->models, 2, &trainer));
     return trainer;
 }
@@ -105,8 +106,11 @@ static mmopt_evaluation *fresh_evaluation(struct world *w)
 
 static mmopt_optimizer *fresh_optimizer(struct world *w)
 {
+    mmopt_trainer_options options;
     mmopt_optimizer *optimizer = NULL;
-    OK(mmopt_optimizer_create(NULL, w->parameters, 2, &optimizer));
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.options_json = "{\"metrics_every\": 1}";
+    OK(mmopt_optimizer_create(&options, w->parameters, 2, &optimizer));
     return optimizer;
 }
 

@@ -281,7 +281,7 @@ static void tweak_loss_options(struct world *w, mmopt_loss_options *o)
     o->output = below(w, 6) ? NULL : text(w, "logits");
 }
 
-static void tweak_gradient_options(struct world *w, mmopt_precomputed_gradient_options *o)
+static void tweak_precomputed_gradient_options(struct world *w, mmopt_precomputed_gradient_options *o)
 {
     static const mmopt_gradient_output pair = {"classifier.bias", "gradient"};
     o->loss = text(w, "loss");
@@ -289,7 +289,7 @@ static void tweak_gradient_options(struct world *w, mmopt_precomputed_gradient_o
     o->n_gradients = 1;
 }
 
-static void tweak_model_sizes(struct world *w, mmopt_model_config *o)
+static void tweak_model_config(struct world *w, mmopt_model_config *o)
 {
     o->n_layers = 1, o->hidden_size = 8, o->n_heads = 2, o->vocab_size = 400, o->n_positions = 32;
     if (!w->fuzz)

@@ -47,6 +47,15 @@ impl Batches {
         Ok((part.batch.context(row)?, length))
     }
 
+    /// What the model reads of one part. What mutual learning alone reads follows it.
+    fn model_views(&self, model: usize) -> Result<&[mmopt_tensor]> {
+        let part = self.part(model)?;
+        let ours = |(name, _): &(String, Tensor)| name == "example_ids" || name == "word_ids";
+        let owned = part.tensors.owned();
+        let n = owned.iter().position(ours).unwrap_or(owned.len());
+        Ok(&part.tensors.views()[..n])
+    }
+
     fn part(&self, model: usize) -> Result<&Part> {
         self.parts.get(model).ok_or_else(|| {
             Error::invalid(format!("model {model} of a batch for {}", self.parts.len()))
@@ -75,9 +84,10 @@ pub unsafe extern "C" fn mmopt_batch_n_rows(batch: *const mmopt_batch, model: us
 
 /// The tensors of one model: input_ids and attention_mask, i64 [rows, length]; token_type_ids where
 /// the architecture has them; and where any row is labelled, labels, i64 [rows] or [rows, length],
-/// or start_positions and end_positions, i64 [rows]. The loss ignores labels of -100. For mutual
-/// learning also example_ids, i64 [rows], and word_ids, i64 [rows, length], which no model reads.
-/// The tensors are valid as long as the batch.
+/// or start_positions and end_positions, i64 [rows]. The loss ignores labels of -100. What mutual
+/// learning reads beside them, the examples and words of each row, is not listed:
+/// mmopt_trainer_forward_backward_batch takes it from the batch. The tensors are valid as long as
+/// the batch.
 ///
 /// Errors: INVALID_ARGUMENT when model is out of range.
 ///
@@ -97,7 +107,7 @@ pub unsafe extern "C" fn mmopt_batch_tensors(
     guard(|| unsafe {
         let batch = shared(batch)?;
         let (tensors, n) = (output(tensors, "tensors")?, output(n_tensors, "n_tensors")?);
-        let views = batch.part(model)?.tensors.views();
+        let views = batch.model_views(model)?;
         tensors.set(views.as_ptr());
         n.set(views.len());
         Ok(())

@@ -18,8 +18,10 @@ def build(about, attention="sdpa"):
     kind = config.pop("model_type")
     config.pop("transformers_version", None)
     config = transformers.AutoConfig.for_model(kind, **config)
-    config._attn_implementation = attention
-    return getattr(transformers, about["model"])(config).eval()
+    model = getattr(transformers, about["model"])
+    # Some architectures have the eager form alone.
+    config._attn_implementation = attention if getattr(model, "_supports_sdpa", True) else "eager"
+    return model(config).eval()
 
 
 def split(tensors):
@@ -68,9 +70,13 @@ def check(folder):
     loss, outputs, gradients = compute(model, inputs, labels)
     worst = [(abs(loss.item() - about["loss"]) / abs(about["loss"]), "loss")]
     got = {**gradients, **{"output:" + name: value for name, value in outputs.items()}}
+    # Gradients that are zero in truth, such as those of key biases, are rounding alone.
+    largest = max(committed[name].norm() for name in gradients if name in committed)
+    zero = about.get("near_zero_grads") or [
+        name for name in gradients if name in committed and committed[name].norm() < 1e-6 * largest]
     n = 0
     for name, want in committed.items():
-        if name in got and name not in about["near_zero_grads"]:
+        if name in got and name not in zero:
             gap = (got[name].detach().double() - want.double()).norm() / want.double().norm().clamp(min=1e-12)
             worst.append((gap.item(), name))
             n += 1
