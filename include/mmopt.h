@@ -1661,7 +1661,7 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
 MMOPT_ENUM(mmopt_preset) {
     /** The project's own: models share gradients along roles, rates follow the losses. */
     MMOPT_PRESET_DEFAULT = 0,
-    /** The published implementation, reproduced to rounding. */
+    /** The published implementation (Gomez 2025, see docs/optimizer.md), reproduced to rounding. */
     MMOPT_PRESET_PAPER = 1,
     /** Every model by itself: nothing is shared, and rates follow the schedule alone. */
     MMOPT_PRESET_INDEPENDENT = 2,
@@ -1965,8 +1965,8 @@ struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
  *
  * Errors: INVALID_ARGUMENT when model is out of range; NOT_FOUND for an unknown or missing input;
  * SHAPE or INVALID_ARGUMENT for a tensor that does not fit, and for ids and labels out of range;
- * CANCELLED by the progress callback or a cancel token. After an error this micro-batch is
- * discarded.
+ * CANCELLED by the progress callback or a cancel token; STATE with the option mutual, with which
+ * all models run in one call. After an error this micro-batch is discarded.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.

@@ -48,7 +48,9 @@ int main(int argc, char **argv)
         printf("step %d: bert %.3f gpt2 %.3f\n", step, results[0].loss, results[1].loss);
         mmopt_batch_free(batch);
     }
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2; i++) { /* directories that predict.c and Hugging Face libraries load */
         check(mmopt_trainer_save_model(trainer, i, names[i]));
+        check(mmopt_tokenizer_save(tokenizers[i], names[i]));
+    }
     return 0;
 }

@@ -81,7 +81,7 @@ impl Trainer {
             .map_err(|e| Error::data(format!("{}: {e}", path.display())))?;
         let names: Vec<&String> = self.models().iter().map(|m| &m.name).collect();
         if names.iter().map(|n| n.as_str()).ne(header.models.iter().map(String::as_str)) {
-            return Err(Error::invalid(format!(
+            return Err(Error::data(format!(
                 "it holds the models {:?}, not {names:?}",
                 header.models
             )));

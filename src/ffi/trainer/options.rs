@@ -16,7 +16,7 @@ use crate::train::TrainerOptions;
 pub enum mmopt_preset {
     /// The project's own: models share gradients along roles, rates follow the losses.
     Default = 0,
-    /// The published implementation, reproduced to rounding.
+    /// The published implementation (Gomez 2025, see docs/optimizer.md), reproduced to rounding.
     Paper = 1,
     /// Every model by itself: nothing is shared, and rates follow the schedule alone.
     Independent = 2,
@@ -305,7 +305,11 @@ impl mmopt_trainer_options {
         };
         let fields = self.fields()?;
         let optimizer = match json {
-            Some(json) => fields.with_json(json).context(|| "options_json")?,
+            Some(json) => {
+                // The struct's own mistakes are not the text's.
+                fields.check_fields()?;
+                fields.with_json(json).context(|| "options_json")?
+            }
             None => fields,
         };
         optimizer.validate()?;

@@ -77,7 +77,7 @@ pub struct ShareGroup {
     /// At least two views of equal logical shape; views must not overlap.
     #[schemars(length(min = 2))]
     #[schemars(example = vec![
-        ShareMember::whole("bert", "encoder.layer.0.attention.self.query.weight"),
+        ShareMember::whole("bert", "bert.encoder.layer.0.attention.self.query.weight"),
         ShareMember::whole("gpt2", "query.weight"),
     ])]
     pub members: Vec<ShareMember>,
@@ -441,11 +441,11 @@ pub struct Options {
     #[schemars(example = vec![ShareGroup {
         name: "queries".into(),
         members: vec![
-            ShareMember::whole("bert", "encoder.layer.0.attention.self.query.weight"),
+            ShareMember::whole("bert", "bert.encoder.layer.0.attention.self.query.weight"),
             ShareMember {
                 slice: Some([1, 0, 768]),
                 transpose: true,
-                ..ShareMember::whole("gpt2", "h.0.attn.c_attn.weight")
+                ..ShareMember::whole("gpt2", "transformer.h.0.attn.c_attn.weight")
             },
         ],
     }])]
@@ -469,7 +469,7 @@ pub struct Options {
     #[schemars(example = 10)]
     pub sync_every: u64,
     /// Largest relative rise of a loss that a synchronisation may cause on the current batch; null
-    /// does not look. Carried out by whoever runs the models, through `propose_sync`: the trainer,
+    /// does not look. Carried out by whoever runs the models: the trainer,
     /// not gradient mode.
     #[schemars(range(min = 0), example = 0.01)]
     pub max_loss_increase: Option<f64>,

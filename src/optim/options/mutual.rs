@@ -14,7 +14,7 @@ pub enum Teacher {
     PeersBefore,
     /// All other models, each by a forward pass without dropout before the step's training passes.
     Peers,
-    /// As `Peers`, each by a running mean of its weights (Tarvainen and Valpola 2017). A model
+    /// As `peers`, each by a running mean of its weights (Tarvainen and Valpola 2017). A model
     /// without others learns from its own.
     MeanTeacher,
     /// The mean of all models' past predictions of the same example (Laine and Aila 2017). Costs

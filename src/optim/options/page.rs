@@ -141,7 +141,8 @@ An option has one name everywhere: field of `mmopt_trainer_options`, key of `opt
 of Rust's `Options`; C++ and Go spell it as they do. `options_json` takes any key of this page. It
 is merged over the struct: objects key by key, anything else is replaced, and what it does not name
 stays. An unknown key, a value of another type or out of its range is an error that names the key
-and what is allowed.
+and what is allowed. `preset`, `device`, `device_id`, `tf32`, `max_sessions` and `runtime_path` are
+fields of the struct alone. The columns are the presets; what *paper* is, optimizer.md says.
 ";
 
 const ROLES: &str = "

@@ -240,10 +240,14 @@ impl<'a> Schema<'a> {
                 let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
                 let distance = |known: &&str| strsim::damerau_levenshtein(key, known);
                 let known = self.properties().map(|(known, _)| known).min_by_key(distance);
-                return Err(format!(
-                    "unknown key '{key}'{place}; the nearest known one is '{}'",
-                    known.unwrap_or_default()
-                ));
+                // One that looks like nothing here is no misspelling.
+                let near = known.filter(|known| strsim::jaro_winkler(key, known) >= 0.7);
+                return Err(match near {
+                    Some(near) => {
+                        format!("unknown key '{key}'{place}; the nearest known one is '{near}'")
+                    }
+                    None => format!("unknown key '{key}'{place}; docs/options.md lists the keys"),
+                });
             };
             node.check_at(value, &below(key), null)?;
         }

@@ -54,7 +54,7 @@ impl Options {
     }
 
     /// Checks each option by itself.
-    pub(super) fn check_fields(&self) -> Result<()> {
+    pub(crate) fn check_fields(&self) -> Result<()> {
         // JSON has neither NaN nor infinity: they become null, which these may be, too.
         let groups = self.param_groups.iter().enumerate();
         let optional = groups.flat_map(|(i, g)| {

@@ -432,7 +432,10 @@ fn find(models: &[ModelSpec], m: &ShareMember) -> Result<Member> {
         None => View::whole(&p.shape),
         Some([axis, start, length]) => {
             View::slice(&p.shape, axis, start, length).ok_or_else(|| {
-                Error::shape(format!("slice {:?} leaves '{}' {:?}", m.slice, m.param, p.shape))
+                Error::shape(format!(
+                    "the slice [{axis}, {start}, {length}] (axis, start, length) does not fit '{}' {:?}",
+                    m.param, p.shape
+                ))
             })?
         }
     };
