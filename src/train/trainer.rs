@@ -162,16 +162,20 @@ impl Trainer {
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
     pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
-        if self.mutual.is_some() {
-            return Err(Error::state(
-                "with the option mutual all models run in one call: forward_backward_all, or the \
-                 batch of a loader",
-            ));
-        }
+        let together = self.mutual.is_some();
         let one = self.model_mut(model)?;
         let run = one
             .check_training(batch)
-            .and_then(|()| one.forward_backward(batch))
+            .and_then(|()| {
+                if together {
+                    one.check_trained()?;
+                    return Err(Error::state(
+                        "with the option mutual all models run in one call: \
+                         forward_backward_all, or the batch of a loader",
+                    ));
+                }
+                one.forward_backward(batch)
+            })
             .map_err(|e| in_model(e, &one.name));
         self.log_runs();
         self.account(model, run?)
