@@ -433,7 +433,7 @@ fn find(models: &[ModelSpec], m: &ShareMember) -> Result<Member> {
         Some([axis, start, length]) => {
             View::slice(&p.shape, axis, start, length).ok_or_else(|| {
                 Error::shape(format!(
-                    "the slice (axis {axis}, start {start}, length {length}) does not fit '{}' {:?}",
+                    "slice (axis {axis}, start {start}, length {length}) does not fit '{}' {:?}",
                     m.param, p.shape
                 ))
             })?
