@@ -21,7 +21,7 @@ pub(in crate::train) struct Mutual {
     /// Of each model in this step.
     targets: Vec<Target>,
     /// How much each model teaches.
-    shares: Vec<f32>,
+    teacher_weights: Vec<f32>,
     /// The teacher `mean_teacher`: of each model, from the first step on.
     pub(super) means: Vec<MeanWeights>,
     pub(super) memory: Memory,
@@ -43,7 +43,7 @@ impl Mutual {
             options: own,
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
-            shares: vec![0.0; n],
+            teacher_weights: vec![0.0; n],
             means: Vec::new(),
             memory: Memory::default(),
         }))
@@ -72,7 +72,7 @@ impl Mutual {
         batches: &[Batch],
         optimizer: &Optimizer,
     ) -> Result<Vec<Run>> {
-        self.set_shares(optimizer)?;
+        self.set_teacher_weights(optimizer)?;
         self.begin(models);
         self.predictions.iter_mut().for_each(Prediction::clear);
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
@@ -102,9 +102,9 @@ impl Mutual {
         Ok(runs.into_iter().flatten().collect())
     }
 
-    fn set_shares(&mut self, optimizer: &Optimizer) -> Result<()> {
-        for (i, share) in self.shares.iter_mut().enumerate() {
-            *share = match self.options.teacher_weights {
+    fn set_teacher_weights(&mut self, optimizer: &Optimizer) -> Result<()> {
+        for (i, weight) in self.teacher_weights.iter_mut().enumerate() {
+            *weight = match self.options.teacher_weights {
                 TeacherWeights::Equal => 1.0,
                 TeacherWeights::Model => optimizer.normalised_weight(i)? as f32,
             };
@@ -227,7 +227,7 @@ impl Mutual {
             let alone = models.len() == 1;
             for (j, prediction) in self.predictions.iter().enumerate() {
                 if (j != i || alone) && !prediction.is_empty() {
-                    target.add(&student, &of(j), prediction, self.shares[j])?;
+                    target.add(&student, &of(j), prediction, self.teacher_weights[j])?;
                 }
             }
         }
@@ -254,10 +254,10 @@ impl Mutual {
                 )));
             }
         }
-        let total: f32 = self.shares.iter().sum();
-        let shares = self.shares.iter().map(|s| s / total);
+        let total: f32 = self.teacher_weights.iter().sum();
+        let weights = self.teacher_weights.iter().map(|s| s / total);
         let limits = (self.options.memory_decay, self.options.memory_examples);
-        self.memory.visit(ids.ints(), shares.zip(&self.predictions), limits)
+        self.memory.visit(ids.ints(), weights.zip(&self.predictions), limits)
     }
 
     /// Mean teachers begin with the weights as they are when the first step is under way.
