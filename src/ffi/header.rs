@@ -1,5 +1,5 @@
 //! How `include/mmopt.h` is put together. A part of the build script (`build.rs`), and of
-//! `tests/header.rs`; no module of the crate.
+//! `tests/abi/header_file.rs`; no module of the crate.
 //!
 //! cbindgen writes all enumerations first, then all structs, then all functions. A reader wants
 //! each of them beside the functions that use it, so its text is cut into *items* (a comment and

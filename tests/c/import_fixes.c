@@ -1,5 +1,5 @@
 /* What exporters do to parameters, models with gradients of their own, and where a pass goes
- * non-finite. The folder holds the small graphs of tests/import_fixes_common. */
+ * non-finite. The folder holds the small graphs of tests/common/exported_graphs.rs. */
 #include "check.h"
 
 #include <math.h>

@@ -17,7 +17,7 @@ use crate::tensor::DType;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     n_classes: usize,
-    places: HashMap<i64, usize>,
+    offsets: HashMap<i64, usize>,
     /// Of each example N, then S.
     sums: Vec<f32>,
 }
@@ -30,7 +30,7 @@ impl Memory {
     /// Gives what is known of the examples, one a row, to a target.
     pub fn recall(&self, ids: impl Iterator<Item = i64>, target: &mut Target) {
         for (row, id) in ids.enumerate() {
-            if let Some(&at) = self.places.get(&id) {
+            if let Some(&at) = self.offsets.get(&id) {
                 let entry = &self.sums[at..at + self.stride()];
                 target.add_sum(row, &entry[1..], entry[0]);
             }
@@ -52,9 +52,9 @@ impl Memory {
     ) -> Result<()> {
         let Some((_, first)) = models.clone().next() else { return Ok(()) };
         let stride = first.n_classes + 1;
-        let mut n_known = self.places.len();
+        let mut n_known = self.offsets.len();
         // Twice in one batch is once too many here, which a limit can bear.
-        n_known += ids.clone().filter(|id| !self.places.contains_key(id)).count();
+        n_known += ids.clone().filter(|id| !self.offsets.contains_key(id)).count();
         if n_known > limit {
             return Err(Error::state(format!(
                 "mutual learning's memory is full: the option 'mutual.memory_examples' allows \
@@ -65,7 +65,7 @@ impl Memory {
         let decay = decay as f32;
         for (row, id) in ids.enumerate() {
             let next = self.sums.len();
-            let at = *self.places.entry(id).or_insert(next);
+            let at = *self.offsets.entry(id).or_insert(next);
             if at == next {
                 self.sums.resize(next + stride, 0.0);
             }
@@ -82,7 +82,7 @@ impl Memory {
 
     /// Writes all in the order of the examples' numbers.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut all: Vec<(i64, usize)> = self.places.iter().map(|(&id, &at)| (id, at)).collect();
+        let mut all: Vec<(i64, usize)> = self.offsets.iter().map(|(&id, &at)| (id, at)).collect();
         all.sort_unstable();
         let ids: Vec<i64> = all.iter().map(|&(id, _)| id).collect();
         let sums: Vec<f32> =
@@ -110,9 +110,9 @@ impl Memory {
             if ids.len() != n || stride == 0 {
                 return Err(Error::shape(format!("{n} sums of predictions for {} ids", ids.len())));
             }
-            let places = ids.iter().enumerate().map(|(i, &id)| (id, i * stride)).collect();
+            let offsets = ids.iter().enumerate().map(|(i, &id)| (id, i * stride)).collect();
             let sums = sums.as_slice::<f32>()?.to_vec();
-            Ok(Self { n_classes: stride - 1, places, sums })
+            Ok(Self { n_classes: stride - 1, offsets, sums })
         };
         read().context(|| path.display().to_string())
     }
@@ -157,6 +157,6 @@ mod tests {
         memory.write(&path).unwrap();
         check(&Memory::read(&path).unwrap());
         Memory::default().write(&path).unwrap();
-        assert!(Memory::read(&path).unwrap().places.is_empty());
+        assert!(Memory::read(&path).unwrap().offsets.is_empty());
     }
 }
