@@ -15,7 +15,7 @@ impl Options {
         let checks = [
             (
                 self.max_grad_norm == 0.0 || self.max_grad_value == 0.0,
-                "max_grad_norm and max_grad_value are both set; one must be 0",
+                "max_grad_norm (1 by default) and max_grad_value are both set; one must be 0",
             ),
             (
                 self.method != Method::Muon || self.moment_dtype == MomentDtype::F32,
