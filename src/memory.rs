@@ -17,13 +17,18 @@ struct Line([u64; 8]);
 
 /// Floats initialised to zeros, aligned to 64 bytes: no vector register's load crosses a line.
 pub(crate) struct Floats {
-    lines: Vec<Line>,
+    values: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
 impl Floats {
+    /// Pages are taken when they are first written: an aligned allocation of zeros would write all.
     pub fn new(len: usize) -> Self {
-        Self { lines: bytemuck::allocation::zeroed_vec(len.div_ceil(16)), len }
+        const PER_LINE: usize = size_of::<Line>() / size_of::<f32>();
+        let values = vec![0.0f32; len + PER_LINE - 1];
+        let start = values.as_ptr().align_offset(align_of::<Line>());
+        Self { values, start, len }
     }
 }
 
@@ -31,13 +36,13 @@ impl std::ops::Deref for Floats {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &self.values[self.start..][..self.len]
     }
 }
 
 impl std::ops::DerefMut for Floats {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut self.values[self.start..][..self.len]
     }
 }
 

@@ -35,7 +35,7 @@ fn keys(root: &Value, object: &Value, path: &[String], all: &mut Vec<Key>) {
 
 fn all_keys() -> Vec<Key> {
     let (root, mut all) = (options_schema(), Vec::new());
-    keys(&root, &root, &[], &mut all);
+    keys(root, root, &[], &mut all);
     all
 }
 
@@ -110,8 +110,8 @@ fn a_misspelt_key_is_refused_at_every_depth() {
 fn a_value_of_another_type_is_refused_with_its_place() {
     let root = options_schema();
     for key in all_keys() {
-        let is_text = resolved(&root, &key.node)["type"] == "string"
-            && resolved(&root, &key.node).get("oneOf").is_none();
+        let is_text = resolved(root, &key.node)["type"] == "string"
+            && resolved(root, &key.node).get("oneOf").is_none();
         for wrong in [json!("no such"), json!({ "a": 1 }), json!([[]]), json!(-1)] {
             if is_text && wrong.is_string() {
                 continue;
@@ -147,7 +147,7 @@ fn ranges_are_held() {
     let root = options_schema();
     let mut n_bounds = 0;
     for key in all_keys() {
-        let node = if key.node["$ref"].is_null() { &key.node } else { resolved(&root, &key.node) };
+        let node = if key.node["$ref"].is_null() { &key.node } else { resolved(root, &key.node) };
         let is_integer = node["type"] == "integer";
         let step = if is_integer { 1.0 } else { 1e-9 };
         let number = |x: f64| if is_integer { json!(x as i64) } else { json!(x) };
@@ -256,7 +256,7 @@ fn options_survive_json_of_their_own() {
 #[test]
 fn the_page_is_fresh() {
     let page = options_markdown();
-    let schema = format!("{}\n", serde_json::to_string_pretty(&options_schema()).unwrap());
+    let schema = format!("{}\n", serde_json::to_string_pretty(options_schema()).unwrap());
     for (path, text) in [("docs/options.md", &page), ("docs/options.schema.json", &schema)] {
         if std::env::var_os("MMOPT_UPDATE_OPTIONS").is_some() {
             std::fs::write(path, text).unwrap();

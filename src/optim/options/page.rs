@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// docs/options.md: every key with its type, range, defaults and an example.
 pub fn options_markdown() -> String {
     let root = options_schema();
-    let options = Schema::root(&root);
+    let options = Schema::root(root);
     let paper = serde_json::to_value(Options::paper()).unwrap_or_default();
     let mut keys = Vec::new();
     list(options, "", &[&Value::Null, &paper], &mut keys);

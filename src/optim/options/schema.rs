@@ -6,13 +6,17 @@ use crate::error::{Error, Result};
 use crate::optim::plan::role::RoleOverride;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 /// docs/options.schema.json: the schema of [`Options`], in JSON Schema's draft 2020-12; that of
 /// [`RoleOverride`] is one of its definitions.
-pub fn options_schema() -> Value {
-    let mut generator = SchemaSettings::draft2020_12().into_generator();
-    generator.subschema_for::<RoleOverride>();
-    generator.into_root_schema_for::<Options>().to_value()
+pub fn options_schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        generator.subschema_for::<RoleOverride>();
+        generator.into_root_schema_for::<Options>().to_value()
+    });
+    &SCHEMA
 }
 
 impl Options {
@@ -24,8 +28,7 @@ impl Options {
         let over = object(json)?;
         let mut all = serde_json::to_value(self).map_err(unreadable)?;
         merge(&mut all, over);
-        let root = options_schema();
-        Schema::root(&root).check(&all).map_err(Error::invalid)?;
+        Schema::root(options_schema()).check(&all).map_err(Error::invalid)?;
         let options: Self = serde_json::from_value(all).map_err(unreadable)?;
         options.validate()?;
         Ok(options)
@@ -36,7 +39,7 @@ impl RoleOverride {
     /// A role from a JSON object. The error names the key, where it stands and what is allowed.
     pub fn from_json(json: &str) -> Result<Self> {
         let (root, role) = (options_schema(), object(json)?);
-        let schema = Schema { node: &root["$defs"]["RoleOverride"], root: &root };
+        let schema = Schema { node: &root["$defs"]["RoleOverride"], root };
         schema.check(&role).map_err(Error::invalid)?;
         serde_json::from_value(role).map_err(unreadable)
     }

@@ -67,9 +67,9 @@ impl Options {
                 return Err(Error::invalid(format!("{path} is NaN or infinite")));
             }
         }
-        let (root, all) = (options_schema(), serde_json::to_value(self));
-        let all = all.map_err(|e| Error::invalid("options cannot be written").with_source(e))?;
-        Schema::root(&root).check_at(&all, "", "NaN or infinite").map_err(Error::invalid)
+        let all = serde_json::to_value(self)
+            .map_err(|e| Error::invalid("options cannot be written").with_source(e))?;
+        Schema::root(options_schema()).check_at(&all, "", "NaN or infinite").map_err(Error::invalid)
     }
 }
 
@@ -89,7 +89,10 @@ mod tests {
         check(|o| o.share_alpha = 1.5, "share_alpha must be a number in [0, 1], not 1.5");
         check(|o| o.learning_rate = f64::NAN, "learning_rate must be a number >= 0, not NaN");
         check(|o| o.max_grad_norm = -1.0, "max_grad_norm must be");
-        check(|o| o.max_grad_value = 1.0, "max_grad_norm and max_grad_value");
+        check(
+            |o| o.max_grad_value = 1.0,
+            "max_grad_norm (1 by default) and max_grad_value are both set",
+        );
         check(|o| o.gradient_accumulation_steps = 0, "gradient_accumulation_steps must be");
         check(|o| o.adaptive_lr_every = 0, "adaptive_lr_every must be");
         check(|o| o.adaptive_lr_window = 3, "adaptive_lr_window must be");

@@ -37,7 +37,7 @@ impl Executor {
         let build = Build::choose(options.instruction_set)?;
         let pool = Pool::new(options.n_threads)?;
         Ok(Self {
-            workers: WorkerScratch::new(pool.threads(), TILE_FLOATS),
+            workers: WorkerScratch::default(),
             pool,
             build,
             buffers: Vec::new(),

@@ -35,6 +35,7 @@ impl Scratch {
 }
 
 /// One scratch per worker.
+#[derive(Default)]
 pub(crate) struct WorkerScratch(Vec<UnsafeCell<Scratch>>);
 // SAFETY: each worker uses only the element of its own number, see `WorkerScratch::of`.
 unsafe impl Sync for WorkerScratch {}
