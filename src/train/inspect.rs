@@ -64,6 +64,8 @@ impl Trainer {
                 format!("model '{name}': {training} threads to train, {evaluation} to evaluate"),
             ));
         }
+        let started = self.start().models.iter().flat_map(|m| m.summary());
+        messages.extend(started.map(|line| (Level::Info, line)));
         messages.extend(self.plan_messages());
         messages.extend(self.no_mutual.iter().filter(|_| self.models().len() > 1).map(|why| {
             (Level::Info, format!("models do not learn from each other's predictions: {why}"))

@@ -1,8 +1,10 @@
 //! What a trainer and its models are made from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::graphs::PrecomputedGradients;
+use super::start::tokens::Tokens;
 use crate::autodiff::LossSpec;
 use crate::models::{Config, Task};
 use crate::optim;
@@ -122,6 +124,9 @@ pub struct ModelOptions {
     /// Names the vocabulary: token tables and language-model heads are shared only between models
     /// that name the same. Default none: not shared.
     pub vocabulary: Option<String>,
+    /// What the token ids stand for; the option `start` compares vocabularies by it. Default none:
+    /// unknown.
+    pub tokens: Option<Arc<Tokens>>,
     /// Names the label space: task heads are shared only between models that name the same.
     /// Default none: not shared.
     pub task_name: Option<String>,
@@ -146,6 +151,7 @@ impl ModelOptions {
             import_fixes: ImportFixes::default(),
             gradients: None,
             vocabulary: None,
+            tokens: None,
             task_name: None,
             dropout: None,
             seed: 0,

@@ -9,6 +9,8 @@ use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
 use super::shared_tensor::SharedTensor;
+use super::start::apply::apply;
+use super::start::report::StartReport;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
@@ -67,6 +69,7 @@ pub struct Trainer {
     pub(super) mutual: Option<Mutual>,
     /// Why there is no mutual learning.
     pub(super) no_mutual: Option<String>,
+    start: StartReport,
     pub(super) log: Log,
 }
 
@@ -93,6 +96,7 @@ impl Trainer {
             .iter()
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
+        let start = apply(&options.optimizer, &mut built)?;
         let (mutual, no_mutual) = match Mutual::new(&options.optimizer, &built)? {
             Ok(mutual) => (Some(mutual), None),
             Err(why) => (None, Some(why)),
@@ -106,8 +110,17 @@ impl Trainer {
         let bound = vec![false; built.len()];
         let log = Log::default();
         let models = built;
-        let mut trainer =
-            Self { optimizer, models, bound, n_pending: 0, cancel_token, mutual, no_mutual, log };
+        let mut trainer = Self {
+            optimizer,
+            models,
+            bound,
+            n_pending: 0,
+            cancel_token,
+            mutual,
+            no_mutual,
+            start,
+            log,
+        };
         trainer.log_creation();
         Ok(trainer)
     }
@@ -133,6 +146,25 @@ impl Trainer {
     /// The sharing plan.
     pub fn plan(&self) -> &Plan {
         self.optimizer.plan()
+    }
+
+    /// What the fresh models started from.
+    pub fn start(&self) -> &StartReport {
+        &self.start
+    }
+
+    /// What was decided when the trainer was made, as text: the sharing plan, then the start of
+    /// fresh models.
+    pub fn plan_text(&self) -> String {
+        format!("{}{}", self.plan(), self.start)
+    }
+
+    /// The same as one JSON object: that of [`Plan::to_json`], and `start`
+    /// ([`StartReport::to_json`]).
+    pub fn plan_json(&self) -> serde_json::Value {
+        let mut json = self.plan().to_json();
+        json["start"] = self.start.to_json();
+        json
     }
 
     /// The optimizer, for rates, weights and counters.

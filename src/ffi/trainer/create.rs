@@ -72,11 +72,16 @@ pub unsafe extern "C" fn mmopt_trainer_create(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let options = self::options(options)?.checked()?;
-        let models = slice(models, n_models, "models")?
+        #[cfg_attr(not(feature = "text"), expect(unused_mut))]
+        let mut models = slice(models, n_models, "models")?
             .iter()
             .enumerate()
             .map(|(i, &m)| Ok(shared(m).context(|| format!("models[{i}]"))?.clone()))
             .collect::<Result<Vec<_>>>()?;
+        #[cfg(feature = "text")]
+        if options.optimizer.start == crate::optim::Start::Pretrained {
+            models.iter_mut().for_each(crate::ffi::model::for_corpus::find_tokens);
+        }
         let out = output(trainer, "trainer")?;
         out.set(into_raw(TrainerValue::new(Trainer::new(options, models)?)?));
         Ok(())

@@ -1,7 +1,7 @@
 //! What options may be: each by its schema, and some together.
 
 use super::schema::{Schema, options_schema};
-use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule};
+use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule, Start};
 use crate::error::{Error, Result};
 
 impl Options {
@@ -45,6 +45,10 @@ impl Options {
             (
                 influence || self.share_influence.is_empty(),
                 "share_influence is set, and share_rule is not influence",
+            ),
+            (
+                self.start == Start::Pretrained || self.start_from.is_none(),
+                "start_from is set, and start is not pretrained",
             ),
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
@@ -104,6 +108,7 @@ mod tests {
         );
         check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
         check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
+        check(|o| o.start_from = Some("bert".into()), "start_from is set, and start is not");
         let check = |mutual: Mutual, name: &str| {
             let options = Options { mutual: Some(mutual), ..Options::default() };
             let e = options.validate().unwrap_err();

@@ -33,6 +33,8 @@ use crate::train::parameter::Parameter;
 pub(in crate::train) struct Published {
     pub config: Config,
     pub task: Task,
+    /// Whether all parameters were drawn, and none was read.
+    pub fresh: bool,
     padding: Vec<PaddingRow>,
     tied: Vec<(String, String)>,
 }
@@ -75,8 +77,9 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let dropout = options.dropout.map(f64::from);
     let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
     let of = |built: BuiltModel| {
+        let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
-        (graph, Some(Published { config, task, padding, tied }))
+        (graph, Some(Published { config, task, fresh, padding, tied }))
     };
     let (mut graph, published) = match &options.source {
         Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
