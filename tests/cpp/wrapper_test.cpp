@@ -107,8 +107,8 @@ TEST(Text, CorporaAreRead) {
                    "\n"));
     EXPECT_EQ(questions.text(0), "It is red.");
     const auto untagged = mmopt::corpus::read_words(write_file("w.txt", "a\nb c\n\nd\n"));
-    EXPECT_EQ(mmopt::corpus::concatenate({tagged, untagged}).size(), 4U);
-    EXPECT_EQ(code_of([&] { (void)mmopt::corpus::concatenate({questions, tagged}); }),
+    EXPECT_EQ(mmopt::corpus::concatenate(tagged, untagged).size(), 4U);
+    EXPECT_EQ(code_of([&] { (void)mmopt::corpus::concatenate(questions, tagged); }),
               MMOPT_CODE_INVALID_ARGUMENT);
     const auto lines = mmopt::corpus::read_plain_text(write_file("p.txt", "one\ntwo\n"),
                                                       MMOPT_SAMPLE_BY_LINE);
@@ -121,9 +121,13 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(train.size() + eval.size(), 40U);
     const auto [few, others] = train.sample(8, 1);
     EXPECT_EQ(few.size(), 8U);
-    const auto mixed = mmopt::corpus::concatenate({few, others.without_labels()});
+    const auto mixed = mmopt::corpus::concatenate(few, others.without_labels());
     EXPECT_EQ(mixed.size(), train.size());
     EXPECT_EQ(mixed.label(8), -1);
+    std::vector<mmopt::corpus> parts;
+    parts.push_back(mmopt::corpus::from_texts({"x"}));
+    parts.push_back(mmopt::corpus::from_texts({"y"}));
+    EXPECT_EQ(mmopt::corpus::concatenate(parts).text(1), "y");
     const std::vector<std::size_t> chosen = {9, 0};
     EXPECT_EQ(mixed.subset(chosen).text(1), mixed.text(0));
     EXPECT_EQ(mmopt::loader_options().unlabelled_ratio, 0.0);

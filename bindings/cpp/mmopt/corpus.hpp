@@ -10,8 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,14 +96,15 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
     /// The examples of all corpora, of one task and with the same classes or none.
-    [[nodiscard]] static corpus
-    concatenate(std::initializer_list<std::reference_wrapper<const corpus>> corpora) {
+    template <class... Corpora>
+    [[nodiscard]] static corpus concatenate(const corpus &first, const Corpora &...rest) {
+        return concatenate_raw({first.get(), rest.get()...});
+    }
+    [[nodiscard]] static corpus concatenate(const std::vector<corpus> &corpora) {
         std::vector<const mmopt_corpus *> all;
         for (const corpus &one : corpora)
             all.push_back(one.get());
-        mmopt_corpus *made = nullptr;
-        detail::check(mmopt_corpus_concatenate(all.data(), all.size(), &made));
-        return corpus(made);
+        return concatenate_raw(all);
     }
 
     /// n examples drawn at random, with the proportions of the classes, and all others.
@@ -158,6 +157,11 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
   private:
+    static corpus concatenate_raw(const std::vector<const mmopt_corpus *> &corpora) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_concatenate(corpora.data(), corpora.size(), &made));
+        return corpus(made);
+    }
     /// The C pointer of an optional corpus.
     static const mmopt_corpus *raw(const corpus *of) noexcept {
         return of == nullptr ? nullptr : of->get();
