@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train docs fuzz-abi test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train experiments experiments-quick docs fuzz-abi test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -136,6 +136,19 @@ bench-abi: lib
 bench: bench-step bench-abi
 	$(CARGO) bench --locked --bench kernels
 	$(CARGO) bench --locked --bench muon
+
+# Joint against independent training on real text, see docs/results.md: hours. DATA names the folder
+# of the labelled files; without it only what a script can fetch is run. May be killed, and goes on
+# where it was. ONLY=regime/task/arm/seed (any of them `*`) picks cells.
+EXPERIMENTS = $(CARGO) run --release --locked -p mmopt-tools --bin experiments --
+experiments: runtime examples
+	DATA="$(DATA)" $(EXPERIMENTS) run $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+	$(EXPERIMENTS) report
+
+# A part of the grid for one epoch, end to end, in a folder of its own: minutes.
+experiments-quick: runtime examples
+	DATA= $(EXPERIMENTS) run --quick --runs $(BUILD)/experiments/quick/runs.jsonl
+	$(EXPERIMENTS) report --runs $(BUILD)/experiments/quick/runs.jsonl --out $(BUILD)/experiments/quick
 
 # Needs a nightly toolchain and cargo-fuzz, which it installs; SECONDS are shared by all targets.
 # (The shell sets a SECONDS of its own, so only the command line's counts.)

@@ -7,12 +7,14 @@
 enum { MAX_MODELS = 8 };
 
 struct settings {
-    const char *data, *eval, *mode, *out, *checkpoint, *json, *runtime, *options;
+    const char *data, *eval, *test, *mode, *out, *checkpoint, *json, *runtime, *options;
+    const char *tokenizer;
     char *models[MAX_MODELS];
+    char *pretrained[MAX_MODELS]; /* NULL, or the directory that a model's weights come from */
     uint32_t architectures[MAX_MODELS];
     uint32_t preset;
     size_t n_models, batch, threads, layers, hidden, heads, vocab, max_length;
-    unsigned long long epochs, steps, checkpoint_every;
+    unsigned long long epochs, steps, checkpoint_every, evaluations;
     uint64_t seed;
     double learning_rate, dropout;
     int resume, quiet;
@@ -23,7 +25,10 @@ static const char usage[] =
     "  --data FILE            sentences to train on, one a line: text TAB label;\n"
     "                         the word synthetic generates some\n"
     "  --eval FILE            held-out sentences (default: a tenth of the data)\n"
+    "  --test FILE            further sentences, scored after each epoch\n"
     "  --models LIST          bert, gpt2, roberta, distilbert (default bert,gpt2,roberta)\n"
+    "  --pretrained NAME=DIR  that model's weights are in DIR, as Hugging Face saves them\n"
+    "  --tokenizer DIR        one for all models (default: each gets its own, trained)\n"
     "  --mode MODE            joint (default), paper, independent\n"
     "  --epochs N             walks over the data (default 4)\n"
     "  --steps N              stop after so many steps (default: no limit)\n"
@@ -35,6 +40,7 @@ static const char usage[] =
     "  --checkpoint DIR       write checkpoints there, one at the end\n"
     "  --checkpoint-every N   and one every N steps\n"
     "  --resume               go on from the last checkpoint\n"
+    "  --evaluations N        held-out scores so often in an epoch (default 1)\n"
     "  --json FILE            write metrics\n"
     "  --quiet                print the last line only\n"
     "  --layers N --hidden N --heads N --dropout X    sizes (2, 128, 4, 0.1)\n"
@@ -86,6 +92,22 @@ static inline void parse_models(struct settings *s, const char *list)
         die("--models is empty");
 }
 
+static inline void parse_pretrained(struct settings *s, const char *text)
+{
+    const char *directory = strchr(text, '=');
+    if (directory == NULL)
+        die("--pretrained takes NAME=DIR, not '%s'", text);
+    for (size_t i = 0; i < s->n_models; i++) {
+        size_t n = strlen(s->models[i]);
+        if (n != (size_t)(directory - text) || strncmp(text, s->models[i], n) != 0)
+            continue;
+        free(s->pretrained[i]);
+        s->pretrained[i] = copy_text(directory + 1, strlen(directory + 1));
+        return;
+    }
+    die("--pretrained %s: --models, which comes first, names no such model", text);
+}
+
 static inline void parse_mode(struct settings *s, const char *mode)
 {
     s->mode = mode;
@@ -105,7 +127,7 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
     const struct { const char *flag; const char **place; } texts[] = {
         {"--data", &s->data}, {"--eval", &s->eval}, {"--out", &s->out},
         {"--checkpoint", &s->checkpoint}, {"--json", &s->json}, {"--runtime", &s->runtime},
-        {"--options", &s->options},
+        {"--options", &s->options}, {"--test", &s->test}, {"--tokenizer", &s->tokenizer},
     };
     const struct { const char *flag; size_t *place; } sizes[] = {
         {"--batch", &s->batch}, {"--threads", &s->threads}, {"--layers", &s->layers},
@@ -114,7 +136,7 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
     };
     const struct { const char *flag; unsigned long long *place; } counts[] = {
         {"--epochs", &s->epochs}, {"--steps", &s->steps},
-        {"--checkpoint-every", &s->checkpoint_every},
+        {"--checkpoint-every", &s->checkpoint_every}, {"--evaluations", &s->evaluations},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strcmp(flag, texts[i].flag) == 0)
@@ -135,6 +157,8 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
         return parse_models(s, value), 1;
     if (strcmp(flag, "--mode") == 0)
         return parse_mode(s, value), 1;
+    if (strcmp(flag, "--pretrained") == 0)
+        return parse_pretrained(s, value), 1;
     return 0;
 }
 
@@ -146,6 +170,7 @@ static inline struct settings parse_settings(int argc, char **argv)
     parse_models(&s, "bert,gpt2,roberta");
     parse_mode(&s, "joint");
     s.epochs = 4;
+    s.evaluations = 1;
     s.batch = 32;
     s.learning_rate = 5e-4;
     s.seed = 1;
@@ -171,6 +196,8 @@ static inline struct settings parse_settings(int argc, char **argv)
     }
     if (s.data == NULL)
         die("--data is missing; --help lists the flags");
+    if (s.evaluations == 0)
+        die("--evaluations takes a number from 1");
     if (s.resume && s.checkpoint == NULL)
         die("--resume needs --checkpoint");
     return s;
@@ -178,8 +205,10 @@ static inline struct settings parse_settings(int argc, char **argv)
 
 static inline void free_settings(struct settings *s)
 {
-    for (size_t i = 0; i < s->n_models; i++)
+    for (size_t i = 0; i < s->n_models; i++) {
         free(s->models[i]);
+        free(s->pretrained[i]);
+    }
 }
 
 #endif

@@ -15,12 +15,13 @@ struct sums {
 
 struct job {
     struct settings settings;
-    mmopt_corpus *train, *eval;
+    mmopt_corpus *train, *eval, *test; /* test may be NULL */
     mmopt_tokenizer *tokenizers[MAX_MODELS];
     mmopt_trainer *trainer;
-    mmopt_loader *train_loader, *eval_loader;
+    mmopt_loader *train_loader, *eval_loader, *test_loader;
     struct sums sums[MAX_MODELS];
     double accuracy[MAX_MODELS]; /* held-out, of the last evaluation */
+    double train_seconds;        /* passes and steps, without evaluations */
     char *records;               /* one JSON object a line for each epoch */
     unsigned long long step, last_step, n_samples;
     double started, shown;
@@ -54,15 +55,17 @@ static void read_data(struct job *job)
     if (strcmp(s->data, "synthetic") != 0 && s->eval != NULL) {
         job->train = read_corpus(s->data, NULL);
         job->eval = read_corpus(s->eval, job->train);
-        return;
+    } else {
+        mmopt_corpus *all;
+        if (strcmp(s->data, "synthetic") == 0)
+            check(mmopt_corpus_synthetic(6000, s->seed, 0.03, &all));
+        else
+            all = read_corpus(s->data, NULL);
+        check(mmopt_corpus_split(all, 0.1, s->seed, &job->train, &job->eval));
+        mmopt_corpus_free(all);
     }
-    mmopt_corpus *all;
-    if (strcmp(s->data, "synthetic") == 0)
-        check(mmopt_corpus_synthetic(6000, s->seed, 0.03, &all));
-    else
-        all = read_corpus(s->data, NULL);
-    check(mmopt_corpus_split(all, 0.1, s->seed, &job->train, &job->eval));
-    mmopt_corpus_free(all);
+    if (s->test != NULL)
+        job->test = read_corpus(s->test, job->train);
 }
 
 static void make_tokenizers(struct job *job)
@@ -71,6 +74,10 @@ static void make_tokenizers(struct job *job)
 
     for (size_t i = 0; i < s->n_models; i++) {
         mmopt_tokenizer_options options;
+        if (s->tokenizer != NULL) {
+            check(mmopt_tokenizer_load(s->tokenizer, &job->tokenizers[i]));
+            continue;
+        }
         mmopt_tokenizer_options_init(&options);
         options.architecture = s->architectures[i];
         options.vocab_size = s->vocab;
@@ -86,6 +93,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
 
     mmopt_loader_options_init(&options);
     options.batch_size = job->settings.batch;
+    options.max_length = job->settings.max_length;
     options.seed = job->settings.seed;
     options.pad_to_multiple_of = 16;
     options.shuffle = training ? 1 : 0;
@@ -101,6 +109,14 @@ static mmopt_model *make_model(const struct job *job, size_t i)
     mmopt_model_config sizes;
     mmopt_model *model;
 
+    if (s->pretrained[i] != NULL) {
+        check(mmopt_model_from_directory(s->models[i], s->pretrained[i], &model));
+        check(mmopt_model_set_task(model, MMOPT_TASK_SEQUENCE_CLASSIFICATION,
+                                   mmopt_corpus_n_labels(job->train)));
+        check(mmopt_model_set_dropout(model, s->dropout));
+        check(mmopt_model_set_seed(model, s->seed + i));
+        return model;
+    }
     mmopt_model_config_init(&sizes);
     sizes.architecture = s->architectures[i];
     sizes.n_layers = s->layers;
@@ -262,35 +278,52 @@ static void evaluate_batch(struct job *job, const mmopt_batch *batch, struct sum
     }
 }
 
-/* Accuracy of each model on the held-out sentences, and a record of the epoch. */
-static void evaluate(struct job *job, unsigned long long epoch)
+static void evaluate_all(struct job *job, mmopt_loader *loader, struct sums *sums)
 {
-    const struct settings *s = &job->settings;
-    struct sums sums[MAX_MODELS] = {{0, 0, 0, 0}};
     mmopt_batch *batch;
 
+    memset(sums, 0, MAX_MODELS * sizeof *sums);
     for (;;) {
-        check(mmopt_loader_next(job->eval_loader, &batch));
+        check(mmopt_loader_next(loader, &batch));
         if (batch == NULL)
             break;
         evaluate_batch(job, batch, sums);
         mmopt_batch_free(batch);
     }
+}
+
+/* Scores of each model on the held-out sentences, and a record of them; with the test's at the end
+ * of an epoch, which is 0 within one. */
+static void evaluate(struct job *job, unsigned long long epoch)
+{
+    const struct settings *s = &job->settings;
+    struct sums eval[MAX_MODELS], test[MAX_MODELS];
+    int has_test = epoch > 0 && job->test_loader != NULL;
+
+    evaluate_all(job, job->eval_loader, eval);
+    if (has_test)
+        evaluate_all(job, job->test_loader, test);
     end_line(job);
-    size_t old = strlen(job->records), room = old + 64 + 256 * s->n_models;
+    size_t room = strlen(job->records) + 128 + 320 * s->n_models;
     char *records = allocate(room, 1);
-    size_t used = (size_t)snprintf(records, room, "%s{\"epoch\": %llu, \"step\": %llu",
-                                   job->records, epoch, job->step);
+    size_t used = (size_t)snprintf(records, room,
+                                   "%s{\"epoch\": %llu, \"step\": %llu, \"seconds\": %.3f",
+                                   job->records, epoch, job->step, job->train_seconds);
     for (size_t i = 0; i < s->n_models; i++) {
         const struct sums *t = &job->sums[i];
-        job->accuracy[i] = ratio(sums[i].n_correct, sums[i].n_labels);
-        double loss = sums[i].n_labels == 0 ? 0 : sums[i].loss / (double)sums[i].n_labels;
-        used += (size_t)snprintf(
-            records + used, room - used,
-            ", \"%s\": {\"train_loss\": %.6f, \"train_accuracy\": %.6f, \"loss\": %.6f, "
-            "\"accuracy\": %.6f}",
-            s->models[i], t->n_batches == 0 ? 0.0 : t->loss / (double)t->n_batches,
-            ratio(t->n_correct, t->n_labels), loss, job->accuracy[i]);
+        job->accuracy[i] = ratio(eval[i].n_correct, eval[i].n_labels);
+        double loss = eval[i].n_labels == 0 ? 0 : eval[i].loss / (double)eval[i].n_labels;
+        used += (size_t)snprintf(records + used, room - used, ", \"%s\": {", s->models[i]);
+        if (epoch > 0)
+            used += (size_t)snprintf(records + used, room - used,
+                                     "\"train_loss\": %.6f, \"train_accuracy\": %.6f, ",
+                                     t->n_batches == 0 ? 0.0 : t->loss / (double)t->n_batches,
+                                     ratio(t->n_correct, t->n_labels));
+        if (has_test)
+            used += (size_t)snprintf(records + used, room - used, "\"test_score\": %.6f, ",
+                                     ratio(test[i].n_correct, test[i].n_labels));
+        used += (size_t)snprintf(records + used, room - used,
+                                 "\"loss\": %.6f, \"score\": %.6f}", loss, job->accuracy[i]);
         if (!s->quiet)
             printf("%s%s %.4f (loss %.4f)%s", i == 0 ? "held out: " : ", ", s->models[i],
                    job->accuracy[i], loss, i + 1 == s->n_models ? "\n" : "");
@@ -298,7 +331,8 @@ static void evaluate(struct job *job, unsigned long long epoch)
     snprintf(records + used, room - used, "}\n");
     free(job->records);
     job->records = records;
-    memset(job->sums, 0, sizeof job->sums);
+    if (epoch > 0)
+        memset(job->sums, 0, sizeof job->sums);
     fflush(stdout);
 }
 
@@ -306,10 +340,12 @@ static void train_batch(struct job *job, const mmopt_batch *batch)
 {
     mmopt_train_result results[MAX_MODELS];
     mmopt_step_report report;
+    double started = now();
 
     check(mmopt_trainer_zero_grad(job->trainer));
     check(mmopt_trainer_forward_backward_batch(job->trainer, batch, results));
     check(mmopt_trainer_step(job->trainer, &report));
+    job->train_seconds += now() - started;
     job->step = report.step;
     job->n_samples += mmopt_batch_n_rows(batch, 0);
     for (size_t i = 0; i < job->settings.n_models; i++) {
@@ -324,6 +360,8 @@ static void train(struct job *job)
 {
     const struct settings *s = &job->settings;
     unsigned long long every = s->checkpoint_every;
+    unsigned long long n_batches = mmopt_loader_n_batches(job->train_loader);
+    unsigned long long between = (n_batches + s->evaluations - 1) / s->evaluations;
 
     while (mmopt_loader_epoch(job->train_loader) < s->epochs && !interrupted) {
         unsigned long long epoch = mmopt_loader_epoch(job->train_loader);
@@ -339,6 +377,9 @@ static void train(struct job *job)
         train_batch(job, batch);
         mmopt_batch_free(batch);
         show_progress(job, epoch);
+        unsigned long long in_epoch = job->step % n_batches;
+        if (in_epoch != 0 && in_epoch % between == 0 && job->step < job->last_step)
+            evaluate(job, 0);
         if (s->checkpoint != NULL && every > 0 && job->step % every == 0)
             save_checkpoint(job);
     }
@@ -396,8 +437,10 @@ static void release(struct job *job)
     mmopt_trainer_free(job->trainer);
     mmopt_loader_free(job->train_loader);
     mmopt_loader_free(job->eval_loader);
+    mmopt_loader_free(job->test_loader);
     mmopt_corpus_free(job->train);
     mmopt_corpus_free(job->eval);
+    mmopt_corpus_free(job->test);
     free(job->records);
     free_settings(&job->settings);
 }
@@ -415,6 +458,8 @@ int main(int argc, char **argv)
     make_tokenizers(&job);
     job.train_loader = make_loader(&job, job.train, 1);
     job.eval_loader = make_loader(&job, job.eval, 0);
+    if (job.test != NULL)
+        job.test_loader = make_loader(&job, job.test, 0);
     job.last_step = s->epochs * mmopt_loader_n_batches(job.train_loader);
     if (s->steps > 0 && s->steps < job.last_step)
         job.last_step = s->steps;

@@ -65,6 +65,9 @@ impl Trainer {
             ));
         }
         messages.extend(self.plan_messages());
+        messages.extend(self.no_mutual.iter().filter(|_| self.models().len() > 1).map(|why| {
+            (Level::Info, format!("models do not learn from each other's predictions: {why}"))
+        }));
         messages.into_iter().for_each(|(level, text)| self.log.keep(level, text));
     }
 

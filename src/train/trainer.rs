@@ -65,6 +65,8 @@ pub struct Trainer {
     n_pending: usize,
     cancel_token: CancelToken,
     pub(super) mutual: Option<Mutual>,
+    /// Why there is no mutual learning.
+    pub(super) no_mutual: Option<String>,
     pub(super) log: Log,
 }
 
@@ -91,9 +93,12 @@ impl Trainer {
             .iter()
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
-        let mutual = Mutual::new(&options.optimizer, &built)?;
+        let (mutual, no_mutual) = match Mutual::new(&options.optimizer, &built)? {
+            Ok(mutual) => (Some(mutual), None),
+            Err(why) => (None, Some(why)),
+        };
         let cancel_token = CancelToken::new()?;
-        plan_sessions(&mut built, &options);
+        plan_sessions(&mut built, &options, mutual.is_some());
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.n_threads = cores(options.optimizer.n_threads);
@@ -102,7 +107,7 @@ impl Trainer {
         let log = Log::default();
         let models = built;
         let mut trainer =
-            Self { optimizer, models, bound, n_pending: 0, cancel_token, mutual, log };
+            Self { optimizer, models, bound, n_pending: 0, cancel_token, mutual, no_mutual, log };
         trainer.log_creation();
         Ok(trainer)
     }
@@ -162,7 +167,7 @@ impl Trainer {
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
     pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
-        let together = self.mutual.is_some();
+        let together = self.mutual.as_ref().is_some_and(Mutual::is_required);
         let one = self.model_mut(model)?;
         let run = one
             .check_training(batch)
@@ -491,9 +496,9 @@ fn cores(threads: usize) -> usize {
 }
 
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
-fn plan_sessions(models: &mut [Model], options: &TrainerOptions) {
+fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool) {
     let cores = cores(options.optimizer.n_threads);
-    let mutual = options.optimizer.mutual;
+    let mutual = options.optimizer.mutual.filter(|_| is_mutual);
     // Models that learn from those before them run one after another.
     let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
     let n_trained = models.iter().filter(|m| !m.only_teaches()).count();

@@ -94,7 +94,7 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
 fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
     let given = [
         ("max_loss_increase", options.max_loss_increase.is_some()),
-        ("mutual", options.mutual.is_some()),
+        ("mutual", options.mutual.is_some_and(|m| m.required)),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Error::unsupported(format!(

@@ -40,6 +40,11 @@ pub enum TeacherWeights {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mutual {
+    /// What happens where models cannot learn from each other: other tasks or classes, rows that do
+    /// not fit, a pass of one model alone. true: an error. false: they train without, and the plan
+    /// says why.
+    #[schemars(example = false)]
+    pub required: bool,
     /// Whose predictions a model learns from.
     #[schemars(example = Teacher::MeanTeacher)]
     pub teacher: Teacher,
@@ -75,6 +80,7 @@ pub struct Mutual {
 impl Default for Mutual {
     fn default() -> Self {
         Self {
+            required: true,
             teacher: Teacher::default(),
             weight: 1.0,
             temperature: 1.0,

@@ -8,6 +8,7 @@
 use ort::operator::ComputeContext;
 
 use super::kernel::{KernelAttributes, KernelResult, each, input, output, require, rows_per_part};
+use super::math;
 
 /// The prime 2³¹ − 1.
 pub(super) const P: i64 = (1 << 31) - 1;
@@ -23,15 +24,31 @@ pub(super) fn threshold(ratio: f32) -> i64 {
     (f64::from(ratio) * P as f64).round() as i64
 }
 
-fn reduce(x: u64) -> u64 {
-    // Twice: a product below 2⁶³ folds to below 2³³, and that to at most P + 3.
+/// x mod P, or that plus P; at most P + 3 for any x below 2⁶³.
+#[inline(always)]
+fn fold(x: u64) -> u64 {
     let x = (x & P as u64) + (x >> 31);
-    let x = (x & P as u64) + (x >> 31);
-    if x >= P as u64 { x - P as u64 } else { x }
+    (x & P as u64) + (x >> 31)
 }
 
-fn hash(start: u64) -> i64 {
-    (0..ROUNDS).fold(start, |h, _| reduce(h * h + A as u64 * h + C as u64)) as i64
+/// One product of 32 bits each a round, which vector registers have: h² + A·h = (h + A)·h. Only the
+/// last round needs the smallest of the equal numbers.
+#[inline(always)]
+fn hash(start: u64) -> u32 {
+    let narrow = |x: u64| u64::from(x as u32);
+    let round = |h: u64, _| fold(narrow(h + A as u64) * narrow(h) + C as u64);
+    let last = (0..ROUNDS).fold(fold(start), round) as u32;
+    // x − P wraps around where x is smaller.
+    last.min(last.wrapping_sub(P as u32))
+}
+
+/// `y` = `x` · `scale` where the mask of the positions from `first` on keeps it, else 0.
+#[inline(always)]
+pub(super) fn masked(y: &mut [f32], x: &[f32], first: u64, least: u32, scale: f32) {
+    for (k, (y, x)) in y.iter_mut().zip(x).enumerate() {
+        let kept = hash(first + k as u64) >= least;
+        *y = if kept { x * scale } else { 0.0 };
+    }
 }
 
 /// y = x · m / (1 − ratio)        dx = dy · m / (1 − ratio), with the same m
@@ -45,14 +62,10 @@ pub(super) fn dropout(cx: &ComputeContext, attributes: &KernelAttributes) -> Ker
     let Some(y) = y else { return Ok(()) };
     let first = attributes.salt.rem_euclid(P) * A + seed[0].rem_euclid(P);
     let first = first.rem_euclid(P) as u64;
-    let (least, scale) = (threshold(attributes.ratio), 1.0 / (1.0 - attributes.ratio));
+    let (least, scale) = (threshold(attributes.ratio) as u32, 1.0 / (1.0 - attributes.ratio));
     let part = rows_per_part(1);
     let parts = y.chunks_mut(part).zip(x.chunks(part)).collect();
     each(cx, parts, |i, (y, x): (&mut [f32], &[f32])| {
-        let first = first + (i * part) as u64;
-        for (k, (y, x)) in y.iter_mut().zip(x).enumerate() {
-            let kept = hash(reduce(first + k as u64)) >= least;
-            *y = if kept { x * scale } else { 0.0 };
-        }
+        math::masked(y, x, first + (i * part) as u64, least, scale);
     })
 }

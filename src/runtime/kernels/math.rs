@@ -2,6 +2,8 @@
 //! sets. Nothing is contracted or reassociated by the compiler, and sums run over 16 fixed lanes,
 //! so every build gives the same bits.
 
+use super::dropout::masked as masked_body;
+
 /// Lanes of a sum.
 const LANES: usize = 16;
 
@@ -137,6 +139,12 @@ fn gelu_body(y: &mut [f32], x: &[f32]) {
 builds! {
     /// x · Φ(x): `y`, `x` of equal length.
     fn gelu(y: &mut [f32], x: &[f32]) = gelu_body
+}
+
+builds! {
+    /// Dropout: `x` · `scale` where the mask of the positions from `first` on is at least `least`,
+    /// else 0; `y`, `x` of equal length.
+    fn masked(y: &mut [f32], x: &[f32], first: u64, least: u32, scale: f32) = masked_body
 }
 
 /// dy · (Φ(x) + x φ(x)), φ the density of Φ.

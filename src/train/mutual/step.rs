@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::prediction::Prediction;
 use super::target::Target;
 use crate::autodiff::LossKind;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
 use crate::train::batch::{Batch, TensorView};
@@ -25,28 +25,52 @@ pub(in crate::train) struct Mutual {
     /// The teacher `mean_teacher`: of each model, from the first step on.
     pub(super) means: Vec<MeanWeights>,
     pub(super) memory: Memory,
+    /// Why one model does not learn from another, where it need not; the first time that it was
+    /// found.
+    pub misfit: Option<String>,
 }
 
 impl Mutual {
-    /// Checks that the models can learn from each other. `None` when the option is off.
+    /// Checks that the models can learn from each other. When the option is off, or they cannot and
+    /// need not, it is the reason.
     ///
     /// # Errors
     /// Without mutual learning, any model without a trained parameter.
-    pub fn new(options: &optim::Options, models: &[Model]) -> Result<Option<Self>> {
-        let Some(own) = options.mutual else {
+    pub fn new(
+        options: &optim::Options,
+        models: &[Model],
+    ) -> Result<std::result::Result<Self, String>> {
+        let off = |why: String| {
             models.iter().try_for_each(Model::check_trained)?;
-            return Ok(None);
+            Ok(Err(why))
         };
+        let Some(own) = options.mutual else {
+            return off("the option mutual is null".into());
+        };
+        if !own.required {
+            if models.len() == 1 {
+                return off("there is one model".into());
+            }
+            if let Err(e) = own.check_models(options, models) {
+                return off(e.message().to_owned());
+            }
+        }
         own.check_models(options, models)?;
         let n = models.len();
-        Ok(Some(Self {
+        Ok(Ok(Self {
             options: own,
+            misfit: None,
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
             teacher_weights: vec![0.0; n],
             means: Vec::new(),
             memory: Memory::default(),
         }))
+    }
+
+    /// Whether models must learn from each other.
+    pub fn is_required(&self) -> bool {
+        self.options.required
     }
 
     /// Labels for the batches that have none, all ignored, so that models learn from each other
@@ -226,8 +250,14 @@ impl Mutual {
         } else {
             let alone = models.len() == 1;
             for (j, prediction) in self.predictions.iter().enumerate() {
-                if (j != i || alone) && !prediction.is_empty() {
-                    target.add(&student, &of(j), prediction, self.teacher_weights[j])?;
+                if (j == i && !alone) || prediction.is_empty() {
+                    continue;
+                }
+                match target.add(&student, &of(j), prediction, self.teacher_weights[j]) {
+                    Err(e) if !self.options.required && e.kind() == Kind::Shape => {
+                        self.misfit.get_or_insert_with(|| e.message().to_owned());
+                    }
+                    done => done?,
                 }
             }
         }

@@ -1,0 +1,100 @@
+//! The arms: ways of training the three models.
+
+use crate::grid::{Kind, Regime, Task};
+
+/// A way of training.
+pub struct Arm {
+    pub name: &'static str,
+    /// `joint_train --mode`.
+    pub mode: &'static str,
+    /// `joint_train --options`; empty for the preset as it is.
+    pub options: &'static str,
+    /// Whether it learns from examples without labels.
+    pub is_semi_supervised: bool,
+    /// One of the two that the targets compare.
+    pub is_compared: bool,
+    pub what: &'static str,
+}
+
+impl Arm {
+    /// Whether the arm means anything there.
+    pub fn fits(&self, regime: Regime, task: &Task) -> bool {
+        match self.name {
+            "mutual_memory" => task.kind == Kind::Classification,
+            "start_aligned" => regime != Regime::OnePretrained,
+            "start_pretrained" | "start_pretrained_mutual" => regime == Regime::OnePretrained,
+            _ => true,
+        }
+    }
+}
+
+const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> Arm {
+    Arm { name, mode, options, is_semi_supervised: false, is_compared: false, what: "" }
+}
+
+pub const ARMS: [Arm; 12] = [
+    Arm {
+        is_compared: true,
+        what: "each model by itself",
+        ..arm("independent", "independent", "")
+    },
+    Arm {
+        is_compared: true,
+        is_semi_supervised: true,
+        what: "the default preset",
+        ..arm("default", "joint", "")
+    },
+    Arm { what: "the published rules", ..arm("paper", "paper", "") },
+    Arm {
+        what: "gradients of aligned parameters are averaged in part",
+        ..arm(
+            "aligned_mean",
+            "independent",
+            r#"{"share_policy":"aligned","share_rule":"mean","share_every":1}"#,
+        )
+    },
+    Arm {
+        what: "as far as they point in one direction",
+        ..arm(
+            "aligned_gated",
+            "independent",
+            r#"{"share_policy":"aligned","share_rule":"gated","share_every":1}"#,
+        )
+    },
+    Arm {
+        what: "without what conflicts",
+        ..arm(
+            "aligned_project",
+            "independent",
+            r#"{"share_policy":"aligned","share_rule":"project","share_every":1}"#,
+        )
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "predictions of the models that ran before in the step",
+        ..arm("mutual_peers_before", "independent", r#"{"mutual":{"teacher":"peers_before"}}"#)
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "predictions of all other models",
+        ..arm("mutual_peers", "independent", r#"{"mutual":{"teacher":"peers"}}"#)
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "predictions of the running means of all other models",
+        ..arm("mutual_mean_teacher", "independent", r#"{"mutual":{"teacher":"mean_teacher"}}"#)
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "all models' past predictions of the example",
+        ..arm("mutual_memory", "independent", r#"{"mutual":{"teacher":"memory"}}"#)
+    },
+    Arm {
+        what: "aligned parameters start equal",
+        ..arm("start_aligned", "independent", r#"{"start":"aligned"}"#)
+    },
+    Arm {
+        what: "token tables start from the pretrained model's",
+        ..arm("start_pretrained", "independent", r#"{"start":"pretrained"}"#)
+    },
+];

@@ -1,0 +1,214 @@
+//! What is trained: regimes, tasks, arms and seeds, and the settings of each.
+
+use crate::Settings;
+use crate::arms::{ARMS, Arm};
+
+/// What the models of a run begin with, and what the labels are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regime {
+    /// Three fresh models of one size.
+    Fresh,
+    /// A pretrained BERT beside a fresh GPT-2 and RoBERTa, on its vocabulary.
+    OnePretrained,
+    /// 1,000 labelled examples; the rest of the training examples have no labels.
+    FewLabels,
+    /// A fifth of the labels is wrong.
+    NoisyLabels,
+}
+
+pub const REGIMES: [Regime; 4] =
+    [Regime::Fresh, Regime::OnePretrained, Regime::FewLabels, Regime::NoisyLabels];
+
+impl Regime {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::OnePretrained => "one_pretrained",
+            Self::FewLabels => "few_labels",
+            Self::NoisyLabels => "noisy_labels",
+        }
+    }
+}
+
+/// The kind of a task, as `joint_train --task` calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Classification,
+    Entities,
+    Questions,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Entities => "entities",
+            Self::Questions => "questions",
+        }
+    }
+
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Classification => "accuracy",
+            Self::Entities => "entity_f1",
+            Self::Questions => "answer_f1",
+        }
+    }
+}
+
+/// A data set. Its training file is parted into what is trained on and what is held in for choices;
+/// where there is no evaluation file, a further part of the training file is the evaluation split.
+pub struct Task {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Files in the folder of the data.
+    pub train: &'static str,
+    pub eval: Option<&'static str>,
+    pub max_length: usize,
+}
+
+pub const TASKS: [Task; 6] = [
+    Task {
+        name: "sst2",
+        kind: Kind::Classification,
+        train: "sst2-sentences-train.tsv.gz",
+        eval: Some("sst2-sentences-dev.tsv.gz"),
+        max_length: 64,
+    },
+    Task {
+        name: "trec",
+        kind: Kind::Classification,
+        train: "trec-train.tsv.gz",
+        eval: None,
+        max_length: 48,
+    },
+    // scripts/fetch_data.sh brings these.
+    Task {
+        name: "films",
+        kind: Kind::Classification,
+        train: "train.tsv",
+        eval: Some("eval.tsv"),
+        max_length: 64,
+    },
+    Task {
+        name: "wikigold",
+        kind: Kind::Entities,
+        train: "wikigold.conll.gz",
+        eval: None,
+        max_length: 96,
+    },
+    Task {
+        name: "wnut17",
+        kind: Kind::Entities,
+        train: "wnut17-train.conll.gz",
+        eval: Some("wnut17-dev.conll.gz"),
+        max_length: 64,
+    },
+    Task {
+        name: "squad",
+        kind: Kind::Questions,
+        train: "squad-train-sample.jsonl.gz",
+        eval: Some("xquad.en.json.gz"),
+        max_length: 256,
+    },
+];
+
+/// One run.
+#[derive(Clone)]
+pub struct Cell {
+    pub regime: Regime,
+    pub task: &'static Task,
+    pub arm: &'static Arm,
+    pub seed: u64,
+    pub schedule: Schedule,
+    /// Chooses settings: no evaluation split, and the schedule is part of the name.
+    pub is_tuning: bool,
+}
+
+/// What tuning chooses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Schedule {
+    pub learning_rate: f64,
+    pub epochs: u64,
+}
+
+impl Cell {
+    /// The cell's name in the file of runs and for `--only`.
+    pub fn name(&self) -> String {
+        let Self { regime, task, arm, seed, schedule, .. } = self;
+        let name = format!("{}/{}/{}/{seed}", regime.name(), task.name, arm.name);
+        if !self.is_tuning {
+            return name;
+        }
+        format!("{name}/{:e}/{}", schedule.learning_rate, schedule.epochs)
+    }
+}
+
+/// Rates and epochs that were best on held-in data: see docs/results.md. Epochs are walks over
+/// the labelled and unlabelled examples together.
+fn schedule(regime: Regime, task: &Task, _arm: &Arm) -> Schedule {
+    let epochs = match (regime, task.kind) {
+        (_, Kind::Questions) => 4,
+        (Regime::OnePretrained, _) => 3,
+        (_, Kind::Classification) => 4,
+        (_, Kind::Entities) => 12,
+    };
+    Schedule { learning_rate: 5e-4, epochs }
+}
+
+/// The grid in the order in which it is run: what is compared first, then the other arms.
+pub fn cells(settings: &Settings) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let seeds = settings.seeds.unwrap_or(if settings.quick { 1 } else { 5 });
+    let tasks = TASKS.iter().filter(|t| !settings.quick || t.name == "films");
+    let arms: Vec<&Arm> = ARMS.iter().filter(|a| a.is_compared || !settings.quick).collect();
+    for is_compared in [true, false] {
+        for seed in 1..=seeds {
+            for task in tasks.clone() {
+                for regime in REGIMES {
+                    for &arm in arms.iter().filter(|a| a.is_compared == is_compared) {
+                        if !arm.fits(regime, task) {
+                            continue;
+                        }
+                        let mut schedule = schedule(regime, task, arm);
+                        if settings.quick {
+                            schedule.epochs = 1;
+                        }
+                        cells.push(Cell { regime, task, arm, seed, schedule, is_tuning: false });
+                    }
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// The cells that choose settings: the same grid for each arm, other seeds than the runs'.
+pub fn tuning(settings: &Settings) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for seed in 101..101 + settings.seeds.unwrap_or(2) {
+        for task in &TASKS {
+            for regime in REGIMES {
+                for arm in ARMS.iter().filter(|a| a.fits(regime, task)) {
+                    let epochs = schedule(regime, task, arm).epochs;
+                    for learning_rate in [5e-4, 1e-3] {
+                        for epochs in [epochs, 2 * epochs] {
+                            let schedule = Schedule { learning_rate, epochs };
+                            cells.push(Cell { regime, task, arm, seed, schedule, is_tuning: true });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// Whether a name fits a pattern with `*`, as a whole or in its beginning.
+pub fn fits(name: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return name.starts_with(pattern) };
+    name.strip_prefix(first).is_some_and(|name| {
+        rest.is_empty()
+            || (0..=name.len()).any(|i| name.is_char_boundary(i) && fits(&name[i..], rest))
+    })
+}

@@ -1,0 +1,99 @@
+//! The experiments: joint training against independent training, on real text.
+//!
+//! `experiments run [--quick] [--data DIR] [--work DIR] [--runs FILE] [--only PATTERN]... [--jobs N]`
+//! trains every cell of the grid that FILE lacks, by the example program `joint_train`, and appends
+//! one JSON line to FILE for each. It may be killed at any time and goes on where it was.
+//!
+//! `experiments tune …` the same for the small grid of rates and epochs, held-in data only.
+//!
+//! `experiments list …` prints the cells, and whether they are done.
+//!
+//! `experiments report [--runs FILE] [--out DIR]` writes results.json and the tables of results.md.
+//!
+//! DIR of `--data` has the labelled files that docs/results.md names; a task whose file is missing
+//! is skipped and told. `--only` takes parts of a cell's name, regime/task/arm/seed, with `*`.
+
+mod arms;
+mod data;
+mod grid;
+mod page;
+mod run;
+mod statistics;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub type Result<T> = std::result::Result<T, String>;
+
+/// What the command line says.
+pub struct Settings {
+    data: Option<PathBuf>,
+    work: PathBuf,
+    runs: PathBuf,
+    out: PathBuf,
+    program: PathBuf,
+    only: Vec<String>,
+    jobs: usize,
+    quick: bool,
+    seeds: Option<u64>,
+}
+
+const USAGE: &str = "usage: experiments run|tune|list|report [--quick] [--data DIR] [--work DIR] \
+                     [--runs FILE] [--out DIR] [--only PATTERN]... [--seeds N] [--jobs N] \
+                     [--program FILE]";
+
+fn parse(arguments: &[String]) -> Result<Settings> {
+    let mut settings = Settings {
+        data: std::env::var_os("DATA").filter(|d| !d.is_empty()).map(PathBuf::from),
+        work: "build/experiments".into(),
+        runs: "docs/results/runs.jsonl".into(),
+        out: "docs".into(),
+        program: "build/examples/joint_train".into(),
+        only: Vec::new(),
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        quick: false,
+        seeds: None,
+    };
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        if flag == "--quick" {
+            settings.quick = true;
+            continue;
+        }
+        let value = rest.next().ok_or(USAGE)?;
+        let count = || value.parse().ok().filter(|&n| n > 0).ok_or(format!("{flag} {value}"));
+        match flag.as_str() {
+            "--data" => settings.data = Some(value.into()),
+            "--work" => settings.work = value.into(),
+            "--runs" => settings.runs = value.into(),
+            "--out" => settings.out = value.into(),
+            "--program" => settings.program = value.into(),
+            "--only" => settings.only.push(value.clone()),
+            "--jobs" => settings.jobs = count()? as usize,
+            "--seeds" => settings.seeds = Some(count()?),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(settings)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = arguments.split_first().ok_or(USAGE.into()).and_then(|(command, rest)| {
+        let settings = parse(rest)?;
+        match command.as_str() {
+            "run" => run::run(&settings, grid::cells(&settings)),
+            "tune" => run::run(&settings, grid::tuning(&settings)),
+            "list" => run::list(&settings),
+            "report" => page::write(&settings),
+            _ => Err(USAGE.into()),
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("experiments: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! results.json, and the tables of results.md between their markers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::arms::ARMS;
+use crate::grid::{REGIMES, TASKS};
+use crate::run::{MODELS, read_runs};
+use crate::statistics::{Curve, Mean};
+use crate::{Result, Settings};
+
+const BEGIN: &str = "<!-- tables: written by `experiments report` -->";
+const END: &str = "<!-- end of tables -->";
+
+/// Runs by regime, task, arm and seed.
+struct Runs(BTreeMap<(String, String, String, u64), Value>);
+
+impl Runs {
+    fn of(lines: Vec<Value>) -> Self {
+        let mut runs = BTreeMap::new();
+        for run in lines {
+            let text = |key: &str| run[key].as_str().unwrap_or_default().to_owned();
+            let key =
+                (text("regime"), text("task"), text("arm"), run["seed"].as_u64().unwrap_or(0));
+            // What tuned settings has further parts in its name.
+            if text("cell").matches('/').count() == 3 {
+                runs.insert(key, run);
+            }
+        }
+        Self(runs)
+    }
+
+    fn seeds(&self, regime: &str, task: &str, arm: &str) -> Vec<(u64, &Value)> {
+        let is = |k: &(String, String, String, u64)| k.0 == regime && k.1 == task && k.2 == arm;
+        self.0.iter().filter(|(k, _)| is(k)).map(|(k, run)| (k.3, run)).collect()
+    }
+
+    /// Of each seed that both arms have: evaluation scores of the last epoch, in points.
+    fn pairs(&self, regime: &str, task: &str, arm: &str, model: &str) -> Vec<(u64, f64, f64)> {
+        let score = |run: &Value| Curve::of(run, model)?.last().1.map(|x| 100.0 * x);
+        let own = self.seeds(regime, task, arm);
+        let pair = |(seed, base): (u64, &Value)| {
+            let (_, run) = own.iter().find(|(s, _)| *s == seed)?;
+            Some((seed, score(base)?, score(run)?))
+        };
+        self.seeds(regime, task, "independent").into_iter().filter_map(pair).collect()
+    }
+}
+
+/// One row for each run, model, split and epoch (last, best held in).
+fn rows(runs: &Runs) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for ((regime, task, arm, seed), run) in &runs.0 {
+        for model in MODELS {
+            let Some(curve) = Curve::of(run, model) else { continue };
+            let base = runs.0.get(&(regime.clone(), task.clone(), "independent".into(), *seed));
+            let target = base.and_then(|b| Curve::of(b, model)).map(|c| c.last().0);
+            let reached = target.and_then(|t| curve.reached(t));
+            for (at, (held_in, eval)) in [("last", curve.last()), ("best", curve.best())] {
+                for (split, value) in [("held_in", Some(held_in)), ("eval", eval)] {
+                    let Some(value) = value else { continue };
+                    rows.push(json!({
+                        "regime": regime, "task": task, "arm": arm, "model": model, "seed": seed,
+                        "split": split, "epoch": at, "metric": run["metric"], "value": value,
+                        "examples": run["samples"],
+                        "steps_to_target": reached.map(|r| r.0),
+                        "seconds_to_target": reached.map(|r| r.1),
+                        "commit": run["commit"], "command": run["command"],
+                    }));
+                }
+            }
+        }
+    }
+    rows
+}
+
+fn shown(mean: Mean) -> String {
+    let sign = if mean.mean >= 0.0 { "+" } else { "−" };
+    let half = if mean.half.is_finite() { format!(" ± {:.2}", mean.half) } else { String::new() };
+    format!("{sign}{:.2}{half} ({})", mean.mean.abs(), mean.n)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Gains of an arm by regime and task: one line for each task, and one for their mean.
+fn gains(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
+    // Of each seed the gains of all tasks and models.
+    let mut by_seed: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    let mut worst = f64::INFINITY;
+    let mut cells = String::new();
+    for task in &TASKS {
+        let mut gains: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        let mut models = String::new();
+        for model in MODELS {
+            let pairs = runs.pairs(regime, task.name, arm, model);
+            if let Some(gain) = mean(pairs.iter().map(|(_, a, b)| b - a)) {
+                worst = worst.min(gain);
+            }
+            let values: Vec<f64> = pairs.iter().map(|(_, a, b)| b - a).collect();
+            let text = if values.is_empty() { "–".into() } else { shown(Mean::of(&values)) };
+            let _ = write!(models, " {text} |");
+            for (seed, a, b) in pairs {
+                gains.entry(seed).or_default().push(b - a);
+                by_seed.entry(seed).or_default().push(b - a);
+            }
+        }
+        if gains.is_empty() {
+            continue;
+        }
+        let means: Vec<f64> = gains.values().filter_map(|g| mean(g.iter().copied())).collect();
+        let _ = writeln!(
+            cells,
+            "| {regime} | {} | {arm} |{models} {} |",
+            task.name,
+            shown(Mean::of(&means))
+        );
+    }
+    if by_seed.is_empty() {
+        return;
+    }
+    page.push_str(&cells);
+    let means: Vec<f64> = by_seed.values().filter_map(|g| mean(g.iter().copied())).collect();
+    let text = shown(Mean::of(&means));
+    let _ = writeln!(page, "| {regime} | **mean** | {arm} | | | worst {worst:+.2} | **{text}** |");
+}
+
+/// Steps and seconds to independent training's last held-in score, as parts of its own.
+fn speed(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
+    let (mut steps, mut seconds, mut missed, mut n) = (Vec::new(), Vec::new(), 0, 0);
+    for task in &TASKS {
+        let own = runs.seeds(regime, task.name, arm);
+        for (seed, base) in runs.seeds(regime, task.name, "independent") {
+            let Some((_, run)) = own.iter().find(|(s, _)| *s == seed) else { continue };
+            for model in MODELS {
+                let (Some(base), Some(curve)) = (Curve::of(base, model), Curve::of(run, model))
+                else {
+                    continue;
+                };
+                let target = base.last().0;
+                let Some(first) = base.reached(target) else { continue };
+                n += 1;
+                match curve.reached(target) {
+                    Some(own) => {
+                        steps.push(own.0 as f64 / first.0 as f64 - 1.0);
+                        seconds.push(own.1 / first.1);
+                    }
+                    None => missed += 1,
+                }
+            }
+        }
+    }
+    if let (Some(steps), Some(seconds)) = (mean(steps.into_iter()), mean(seconds.into_iter())) {
+        let steps = 100.0 * steps;
+        let _ = writeln!(
+            page,
+            "| {regime} | {arm} | {steps:+.0}% | {seconds:.2} | {} of {n} |",
+            n - missed
+        );
+    }
+}
+
+fn tables(runs: &Runs) -> String {
+    let mut page = String::new();
+    page.push_str("\n### Scores of independent training\n\n");
+    page.push_str("Evaluation split, last epoch, in percent: mean over seeds ± 95% (seeds).\n\n");
+    page.push_str(
+        "| regime | task | metric | bert | gpt2 | roberta |\n|---|---|---|---|---|---|\n",
+    );
+    for regime in REGIMES {
+        for task in &TASKS {
+            let mut line = String::new();
+            for model in MODELS {
+                let score = |run: &Value| Curve::of(run, model)?.last().1.map(|x| 100.0 * x);
+                let all = runs.seeds(regime.name(), task.name, "independent");
+                let all: Vec<f64> = all.into_iter().filter_map(|(_, run)| score(run)).collect();
+                if !all.is_empty() {
+                    let mean = Mean::of(&all);
+                    let _ = write!(line, " {:.2} ± {:.2} ({}) |", mean.mean, mean.half, mean.n);
+                }
+            }
+            if !line.is_empty() {
+                let metric = task.kind.metric();
+                let _ = writeln!(page, "| {} | {} | {metric} |{line}", regime.name(), task.name);
+            }
+        }
+    }
+    page.push_str("\n### Gains over independent training\n\n");
+    page.push_str(
+        "Points of the metric, evaluation split, last epoch, paired by seed: mean ± 95% (seeds).\n\n",
+    );
+    page.push_str("| regime | task | arm | bert | gpt2 | roberta | mean |\n");
+    page.push_str("|---|---|---|---|---|---|---|\n");
+    for regime in REGIMES {
+        for arm in ARMS.iter().filter(|a| a.name != "independent") {
+            gains(runs, regime.name(), arm.name, &mut page);
+        }
+    }
+    page.push_str("\n### To independent training's last held-in score\n\n");
+    page.push_str("| regime | arm | steps | seconds, as a part of independent's | reached |\n");
+    page.push_str("|---|---|---|---|---|\n");
+    for regime in REGIMES {
+        for arm in ARMS.iter().filter(|a| a.name != "independent") {
+            speed(runs, regime.name(), arm.name, &mut page);
+        }
+    }
+    page.push_str("\n### Arms\n\n| arm | what it is |\n|---|---|\n");
+    for arm in &ARMS {
+        let options =
+            if arm.options.is_empty() { String::new() } else { format!(": `{}`", arm.options) };
+        let _ = writeln!(page, "| {} | {}{options} |", arm.name, arm.what);
+    }
+    page
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Writes results.json, and the tables into results.md, which has the words around them.
+pub fn write(settings: &Settings) -> Result<()> {
+    let runs = Runs::of(read_runs(&settings.runs)?);
+    let rows = rows(&runs);
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    fs::create_dir_all(&settings.out).map_err(|e| format!("{}: {e}", settings.out.display()))?;
+    put(&settings.out.join("results.json"), &format!("[\n{}\n]\n", lines.join(",\n")))?;
+    let path = settings.out.join("results.md");
+    let old =
+        fs::read_to_string(&path).unwrap_or_else(|_| format!("# Results\n\n{BEGIN}\n{END}\n"));
+    let (before, rest) = old.split_once(BEGIN).ok_or("results.md has no marker of tables")?;
+    let (_, after) = rest.split_once(END).ok_or("results.md has no marker of tables' end")?;
+    let page = format!("{before}{BEGIN}\n{}\n{END}{after}", tables(&runs));
+    put(&path, &page)?;
+    println!("{} runs, {} rows", runs.0.len(), rows.len());
+    Ok(())
+}
