@@ -548,7 +548,7 @@ impl Default for Options {
             sync_beta: 0.1,
             sync_every: 0,
             max_loss_increase: None,
-            mutual: None,
+            mutual: Some(Mutual::preset()),
             start: Start::Own,
             start_from: None,
             non_finite: NonFinite::Skip,
@@ -578,6 +578,7 @@ impl Options {
             share_rule: ShareRule::Sum,
             sync_every: 10,
             non_finite: NonFinite::Ignore,
+            mutual: None,
             ..Self::default()
         }
     }
@@ -590,6 +591,7 @@ impl Options {
             share_rule: ShareRule::None,
             share_every: 0,
             adaptive_lr: AdaptiveLr::None,
+            mutual: None,
             ..Self::default()
         }
     }
