@@ -153,17 +153,26 @@ impl Trainer {
         &self.start
     }
 
-    /// What was decided when the trainer was made, as text: the sharing plan, then the start of
-    /// fresh models.
-    pub fn plan_text(&self) -> String {
-        format!("{}{}", self.plan(), self.start)
+    /// Whether models learn from each other's predictions, and from whose; or why they do not.
+    pub fn mutual_text(&self) -> String {
+        match (&self.mutual, &self.no_mutual) {
+            (Some(mutual), _) => mutual.to_string(),
+            (None, Some(why)) => format!("mutual learning: off: {why}"),
+            (None, None) => "mutual learning: off".into(),
+        }
     }
 
-    /// The same as one JSON object: that of [`Plan::to_json`], and `start`
-    /// ([`StartReport::to_json`]).
+    /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning.
+    pub fn plan_text(&self) -> String {
+        format!("{}{}{}\n", self.plan(), self.start, self.mutual_text())
+    }
+
+    /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`])
+    /// and `mutual`, the text.
     pub fn plan_json(&self) -> serde_json::Value {
         let mut json = self.plan().to_json();
         json["start"] = self.start.to_json();
+        json["mutual"] = self.mutual_text().into();
         json
     }
 

@@ -13,6 +13,7 @@ use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
+use crate::optim::Start;
 use crate::optim::{ModelSpec, Optimizer, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory, from gradients that the
@@ -95,7 +96,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
     let given = [
         ("max_loss_increase", options.max_loss_increase.is_some()),
         ("mutual", options.mutual.is_some_and(|m| m.required)),
-        ("start", options.start != crate::optim::Start::Own),
+        ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Error::unsupported(format!(

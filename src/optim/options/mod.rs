@@ -549,7 +549,7 @@ impl Default for Options {
             sync_every: 0,
             max_loss_increase: None,
             mutual: Some(Mutual::preset()),
-            start: Start::Own,
+            start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
@@ -579,6 +579,7 @@ impl Options {
             sync_every: 10,
             non_finite: NonFinite::Ignore,
             mutual: None,
+            start: Start::Own,
             ..Self::default()
         }
     }
@@ -592,6 +593,7 @@ impl Options {
             share_every: 0,
             adaptive_lr: AdaptiveLr::None,
             mutual: None,
+            start: Start::Own,
             ..Self::default()
         }
     }

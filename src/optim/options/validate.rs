@@ -47,8 +47,8 @@ impl Options {
                 "share_influence is set, and share_rule is not influence",
             ),
             (
-                self.start == Start::Pretrained || self.start_from.is_none(),
-                "start_from is set, and start is not pretrained",
+                matches!(self.start, Start::Pretrained | Start::Auto) || self.start_from.is_none(),
+                "start_from is set, and start is neither pretrained nor auto",
             ),
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
@@ -108,7 +108,10 @@ mod tests {
         );
         check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
         check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
-        check(|o| o.start_from = Some("bert".into()), "start_from is set, and start is not");
+        check(
+            |o| (o.start, o.start_from) = (Start::Own, Some("bert".into())),
+            "start_from is set, and start is neither",
+        );
         let check = |mutual: Mutual, name: &str| {
             let options = Options { mutual: Some(mutual), ..Options::default() };
             let e = options.validate().unwrap_err();
