@@ -297,7 +297,7 @@ static void test_start(const char *folder)
     char path[1200];
     char *text = NULL;
 
-    snprintf(path, sizeof(path), "%s/start", folder);
+    snprintf(path, sizeof path, "%s/start", folder);
     OK(mmopt_trainer_save_model(trainer, 0, path));
     mmopt_trainer_free(trainer);
     trainer = NULL;
@@ -565,7 +565,6 @@ static void test_callbacks(mmopt_trainer *trainer)
 
 int main(int argc, char **argv)
 {
-    (void)argv;
     if (argc != 2)
         return 2;
     if (getenv("MMOPT_ORT_LIB") == NULL) {
@@ -578,6 +577,7 @@ int main(int argc, char **argv)
     test_options();
     test_feedback();
     test_mutual();
+    test_start(argv[1]);
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);
     test_loop(trainer);

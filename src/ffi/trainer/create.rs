@@ -55,7 +55,8 @@ impl TrainerValue {
 ///
 /// Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
 /// UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
-/// twice, or an option out of range; RUNTIME_UNAVAILABLE without ONNX Runtime.
+/// twice, an option out of range, or the option start without the model or the vocabularies that it
+/// needs; NOT_FOUND for an unknown start_from; RUNTIME_UNAVAILABLE without ONNX Runtime.
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models, none of them NULL.

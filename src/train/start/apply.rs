@@ -65,6 +65,12 @@ struct Tables {
     target: (usize, usize),
 }
 
+/// Rows of a fresh table that change, and what they become, in the source's width.
+struct Taken {
+    rows: Vec<usize>,
+    values: Array2<f64>,
+}
+
 impl Starter<'_> {
     /// The model that fresh ones start from.
     fn pretrained(&self, name: Option<&str>, fresh: &[usize]) -> Result<usize> {
@@ -154,15 +160,17 @@ impl Starter<'_> {
         let mut started = self.started(target);
         let tables = self.tables(Role::TokenEmbedding, source, target);
         let Some(tables) = tables else { return Ok(started) };
-        let width = self.width(tables, map)?;
-        started.tables.push(self.fill(tables, map, &width)?);
+        let taken = self.rows(tables, map)?;
+        let width = self.width(tables, &taken)?;
+        started.tables.push(self.fill(tables, map, taken, &width)?);
         for role in [Role::PositionEmbedding, Role::TypeEmbedding] {
             let Some(tables) = self.tables(role, source, target) else { continue };
             if self.columns(tables.source) == self.columns_of_tokens(source)
                 && self.columns(tables.target) == self.columns_of_tokens(target)
             {
                 let map = self.numbered_rows(tables);
-                started.tables.push(self.fill(tables, &map, &width)?);
+                let taken = self.rows(tables, &map)?;
+                started.tables.push(self.fill(tables, &map, taken, &width)?);
             }
         }
         match self.why_no_body(source, target) {
@@ -184,7 +192,14 @@ impl Starter<'_> {
             let first = sources.filter(fits).next();
             if let Some(tables) = first {
                 let map = self.numbered_rows(tables);
-                started.tables.push(self.fill(tables, &map, &Width::Same)?);
+                let taken = self.rows(tables, &map)?;
+                started.tables.push(self.fill(tables, &map, taken, &Width::Same)?);
+            } else if role == Role::TokenEmbedding && !earlier.is_empty() {
+                started.notes.push(
+                    "its token embedding is as drawn: no fresh model before it is known to have \
+                     the same vocabulary and width"
+                        .to_owned(),
+                );
             }
         }
         started.views = self.copy_body(earlier, target)?;
@@ -238,8 +253,8 @@ impl Starter<'_> {
         (0..self.shape(tables.target)[0]).map(row).collect()
     }
 
-    /// The rows of the fresh table that change, and what they become in the source's width.
-    fn rows(&self, tables: Tables, map: &[RowSource]) -> Result<(Vec<usize>, Array2<f64>)> {
+    /// What a fresh table takes from the source's.
+    fn rows(&self, tables: Tables, map: &[RowSource]) -> Result<Taken> {
         let frozen = &self.models[tables.target.0].parameters[tables.target.1].frozen_rows;
         let source = &self.models[tables.source.0].parameters[tables.source.1].value;
         let [n, d] = self.shape(tables.source);
@@ -265,32 +280,37 @@ impl Starter<'_> {
             values[begin..].iter_mut().for_each(|v| *v /= n_from);
         }
         let rows = Array2::from_shape_vec((changed.len(), d), values);
-        Ok((changed, rows.map_err(|e| Error::internal(e.to_string()))?))
+        let values = rows.map_err(|e| Error::internal(e.to_string()))?;
+        Ok(Taken { rows: changed, values })
     }
 
-    fn width(&self, tables: Tables, map: &[RowSource]) -> Result<Width> {
-        let (changed, rows) = self.rows(tables, map)?;
+    fn width(&self, tables: Tables, taken: &Taken) -> Result<Width> {
         let k = self.columns(tables.target);
         let table = &self.models[tables.target.0].parameters[tables.target.1].value;
         let table = table.as_slice::<f32>()?;
-        let drawn = changed.iter().flat_map(|row| &table[row * k..(row + 1) * k]);
+        let drawn = taken.rows.iter().flat_map(|row| &table[row * k..(row + 1) * k]);
         let sum: f64 = drawn.map(|&x| f64::from(x) * f64::from(x)).sum();
-        let rms = (sum / (changed.len() * k).max(1) as f64).sqrt();
-        Ok(Width::new(&rows.view(), k, rms))
+        let rms = (sum / (taken.rows.len() * k).max(1) as f64).sqrt();
+        Ok(Width::new(&taken.values.view(), k, rms))
     }
 
     /// Writes the rows of a fresh table.
-    fn fill(&mut self, tables: Tables, map: &[RowSource], width: &Width) -> Result<StartedTable> {
-        let (changed, rows) = self.rows(tables, map)?;
-        let values = width.apply(&rows.view());
+    fn fill(
+        &mut self,
+        tables: Tables,
+        map: &[RowSource],
+        taken: Taken,
+        width: &Width,
+    ) -> Result<StartedTable> {
+        let values = width.apply(&taken.values.view());
         let widths = [self.columns(tables.source), self.columns(tables.target)];
+        let [n_rows, _] = self.shape(tables.target);
         let target = &mut self.models[tables.target.0].parameters[tables.target.1];
-        let n_rows = target.value.shape().first().copied().unwrap_or(0);
-        write_rows(target.value.as_mut_slice::<f32>()?, widths[1], &changed, &values.view());
-        let composed = |row: &&usize| matches!(map[**row], RowSource::Composed(_));
-        let composed = changed.iter().filter(composed).count();
-        let copied = changed.len() - composed;
-        let rows = StartRows { copied, composed, fresh: n_rows - changed.len() };
+        write_rows(target.value.as_mut_slice::<f32>()?, widths[1], &taken.rows, &values.view());
+        let is_composed = |row: &&usize| matches!(map[**row], RowSource::Composed(_));
+        let composed = taken.rows.iter().filter(is_composed).count();
+        let copied = taken.rows.len() - composed;
+        let rows = StartRows { copied, composed, fresh: n_rows - taken.rows.len() };
         let from = self.models[tables.source.0].name.clone();
         Ok(StartedTable { role: tables.role, from, widths, rows })
     }

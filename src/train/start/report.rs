@@ -170,17 +170,17 @@ impl fmt::Display for StartReport {
         if self.start == Start::Own || (self.start == Start::Auto && self.models.is_empty()) {
             return Ok(());
         }
-        write!(f, "start: {}", self.name())?;
-        match &self.from {
-            Some(from) => writeln!(f, " from '{from}', {} fresh models", self.models.len())?,
-            None => writeln!(f, ", {} fresh models", self.models.len())?,
-        }
+        let from = self.from.iter().map(|from| format!(" from '{from}'")).collect::<String>();
+        let models = match self.models.len() {
+            1 => "1 fresh model".to_owned(),
+            n => format!("{n} fresh models"),
+        };
+        writeln!(f, "start: {}{from}, {models}", self.name())?;
         for model in &self.models {
             writeln!(f, "{}", model.model)?;
-            let notes = model.notes.iter();
             model.tables.iter().try_for_each(|t| writeln!(f, "  {t}"))?;
             model.views.iter().try_for_each(|v| writeln!(f, "  {v}"))?;
-            notes.into_iter().try_for_each(|note| writeln!(f, "  {note}"))?;
+            model.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))?;
         }
         Ok(())
     }
