@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::runtime;
 use mmopt::autodiff::{Entry, LossKind, LossSpec, check_operators, differentiate, rows};
@@ -62,6 +62,11 @@ fn finish(g: &mut Graph, one: ValueId, y: ValueId) {
 fn run(g: &Graph, params: &[ValueId]) -> Result<(f64, Vec<Vec<f64>>)> {
     let spec = LossSpec::new(LossKind::Output("loss".into()));
     let t = training_graph(g, params, &spec, &BTreeMap::new())?;
+    let written = Graph::from_bytes(t.bytes.clone().into())?;
+    let mut names = BTreeSet::new();
+    for node in written.nodes() {
+        assert!(names.insert(node.name.clone()), "two nodes called '{}'", node.name);
+    }
     let mut session = Session::from_bytes(&t.bytes, &SessionOptions::default())?;
     let one = Tensor::from_slice(&[1], &[1f32])?;
     let values: Vec<Tensor> =
@@ -467,8 +472,9 @@ fn running_statistics_are_buffers() {
                 let values: Vec<f32> = of.map(|i| x[i]).collect();
                 let mean = values.iter().sum::<f32>() / 8.0;
                 let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 8.0;
-                expected[0][c] = expected[0][c] * 0.75 + mean * 0.25;
-                expected[1][c] = expected[1][c] * 0.75 + variance * 0.25;
+                for (old, new) in expected.iter_mut().zip([mean, variance]) {
+                    old[c] = old[c] * 0.75 + new * 0.25;
+                }
             }
         }
         for (name, expected) in ["bn.running_mean", "bn.running_var"].iter().zip(&expected) {

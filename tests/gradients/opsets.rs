@@ -138,12 +138,30 @@ fn run(graph: &Graph, w: ValueId) -> Result<Vec<f64>> {
     Ok(all)
 }
 
+/// Loss of the file as it is, by the runtime.
+fn as_it_is(form: &Form, w_shape: &[usize]) -> Result<f64> {
+    let (graph, _) = form.graph(w_shape);
+    let mut session = Session::from_bytes(&graph.to_bytes()?, &SessionOptions::default())?;
+    let one = Tensor::from_slice(&[1], &[1f32])?;
+    let loss = session.run(&[("one", &one)], &["loss"])?;
+    Ok(TensorData::from_tensor(&loss[0]).to_f64s()?[0])
+}
+
 fn same(old: &Form, new: &Form, w_shape: &[usize]) -> Option<String> {
     let place = format!("{} of opset {} {:?}", old.op, old.opset, old.attributes);
     let (a, b) = match (old.run(w_shape), new.run(w_shape)) {
         (Ok(a), Ok(b)) => (a, b),
         (a, b) => return Some(format!("{place}: {:?} {:?}", a.err(), b.err())),
     };
+    match as_it_is(old, w_shape) {
+        Ok(own) if (own - a[0]).abs() <= 1e-5 * own.abs().max(1.0) => {}
+        own => {
+            return Some(format!(
+                "{place}: the runtime itself gives {own:?}, the new form {}",
+                a[0]
+            ));
+        }
+    }
     let close = |(x, y): (&f64, &f64)| (x - y).abs() <= 1e-5 * y.abs().max(1.0);
     let fits = a.len() == b.len() && a.iter().zip(&b).all(close) && b[1..].iter().any(|g| *g != 0.);
     (!fits).then(|| format!("{place}: {a:?} for {b:?}"))
@@ -190,7 +208,7 @@ fn pairs() -> Vec<(Form, Form, &'static [usize])> {
     let clip = form(10, "Clip").float("min", -0.5).float("max", 0.6);
     pairs.push((clip, bounds(-0.5, 0.6), &[3, 4]));
     let high = form(17, "Clip").none().numbers(&[], &[0.6]);
-    pairs.push((form(6 + 1, "Clip").float("max", 0.6), high, &[3, 4]));
+    pairs.push((form(7, "Clip").float("max", 0.6), high, &[3, 4]));
     let slice = form(9, "Slice").list("starts", &[1, -2]).list("ends", &[2, 9]);
     pairs.push((
         slice.list("axes", &[0, 1]),

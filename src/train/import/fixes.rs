@@ -115,9 +115,10 @@ pub(super) fn split_running_statistics(graph: &mut Graph) -> Result<()> {
             continue;
         }
         let named = name_by_use(graph, &uses, id, slot).map(|n| n.name);
+        let old = graph.value_name(value).to_owned();
         let name = match named.filter(|n| !graph.has_name(n)) {
             Some(name) => name,
-            None => after_reader(graph, &graph.value_name(value).to_owned(), id, slot),
+            None => after_reader(graph, &old, id, slot),
         };
         let copy = graph.add_initializer(&name, data)?;
         if let Some(input) = graph.node_mut(id).inputs.get_mut(slot) {
