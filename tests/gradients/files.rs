@@ -557,6 +557,21 @@ fn zeros_are_normalised_to_zeros() {
     }
 }
 
+/// Equal elements deviate by nothing: the normalisation by mean and variance has no NaN there.
+#[test]
+fn equal_elements_have_finite_gradients() {
+    if !runtime() {
+        return;
+    }
+    let (mut g, one) = start(17);
+    let values = [2., 2., 2., 2., 1., -2., 3., 0.5];
+    let x = g.add_initializer("x", floats(&[1, 2, 2, 2], &values)).unwrap();
+    let y = g.op("MeanVarianceNormalization", &[x], []);
+    finish(&mut g, one, y);
+    let (loss, gradients) = run(&g, &[x]).unwrap();
+    assert!(loss.is_finite() && gradients[0].iter().all(|v| v.is_finite()), "{gradients:?}");
+}
+
 /// Floats that only set what an operator does, or that only operators without a gradient read,
 /// are no parameters.
 #[test]
