@@ -490,6 +490,35 @@ fn running_statistics_are_buffers() {
     }
 }
 
+/// The same where a function of the model holds the normalisation.
+#[test]
+fn running_statistics_are_seen_in_functions() {
+    use mmopt::onnx::proto::{FunctionProto, OperatorSetIdProto};
+    let mut g = recogniser(false);
+    let names = ["x", "weight", "bias", "mean", "variance"];
+    let of = |domain: &str, version: i64| OperatorSetIdProto { domain: domain.into(), version };
+    g.functions.push(FunctionProto {
+        name: "norm".into(),
+        domain: "own".into(),
+        input: names.iter().map(|n| (*n).to_owned()).collect(),
+        output: vec!["y".into()],
+        node: vec![node("BatchNormalization", &names, &["y"])],
+        opset_import: vec![of("", 17)],
+        ..FunctionProto::default()
+    });
+    g.opsets.insert("own".into(), 1);
+    let first = g.node_ids().next().unwrap();
+    let variance = g.find("bn.running_var").unwrap();
+    let call = g.node_mut(first);
+    (call.op, call.domain) = ("norm".into(), "own".into());
+    call.attributes.clear();
+    assert_eq!(call.inputs[4], Some(variance));
+    let found = find_parameters(&g);
+    let trained: Vec<&str> =
+        found.iter().filter(|p| p.trainable()).map(|p| p.name.as_str()).collect();
+    assert_eq!(trained, ["bn.weight", "bn.bias", "fc.weight"]);
+}
+
 /// CastLike reads only the type of its second input.
 #[test]
 fn cast_like_has_no_gradient_towards_the_type() {

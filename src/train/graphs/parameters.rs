@@ -162,6 +162,25 @@ fn is_setting(graph: &Graph, value: ValueId, consumers: &Consumers) -> bool {
 /// Integers, booleans and settings of operators are not trainable and not listed; see
 /// [`find_non_trainable`].
 pub fn find_parameters(graph: &Graph) -> Vec<GraphParameter> {
+    let Some(inlined) = inlined(graph) else { return parameters_of(graph) };
+    let mut found = parameters_of(&inlined);
+    // What a function holds itself is not the graph's.
+    let own = |p: &GraphParameter| p.value.index() < graph.values().len();
+    found.retain(|p| own(p) && parameter_data(graph, p.value).is_ok());
+    found
+}
+
+/// The graph with its functions in place of their calls, which show what reads a tensor; `None`
+/// where it has none. Values keep their ids.
+fn inlined(graph: &Graph) -> Option<Graph> {
+    if graph.functions.is_empty() {
+        return None;
+    }
+    let mut work = graph.clone();
+    work.inline_functions().is_ok().then_some(work)
+}
+
+fn parameters_of(graph: &Graph) -> Vec<GraphParameter> {
     let consumers = graph.consumers();
     let outputs: HashSet<ValueId> = graph.outputs().iter().copied().collect();
     let mut found = Vec::new();
