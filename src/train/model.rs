@@ -162,9 +162,8 @@ impl Model {
         if !self.only_teaches() {
             return Ok(());
         }
-        let why = self.report.warnings();
-        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
-        Err(Error::invalid(format!("model '{}': it has no trainable parameter{why}", self.name)))
+        let why = self.report.why_untrained();
+        Err(Error::invalid(format!("model '{}': it has no trainable parameter: {why}", self.name)))
     }
 
     /// Opens the session that training on batches of these shapes needs, if it is not open.
@@ -217,6 +216,7 @@ impl Model {
             None => bound.clear_input(TARGET_WEIGHTS_INPUT),
         }
         bound.run(batch)?;
+        bound.copy_buffers(&mut self.parameters)?;
         self.n_runs += 1;
         if let (Some(prediction), Some(temperature)) = (prediction, sessions.mutual) {
             prediction.set(&sessions.spec.kind, &outputs(bound)?, temperature)?;
@@ -254,7 +254,9 @@ impl Model {
     }
 
     fn forward(&mut self, batch: Batch) -> Result<(Run, &BoundSession)> {
-        let labelled = self.sessions.signature.check(batch, false)?;
+        let signature = &self.sessions.signature;
+        // A loss without labels, which the model computes itself, is known for each batch.
+        let labelled = signature.check(batch, false)? || !signature.has_labels();
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
         let options = &self.eval_session;

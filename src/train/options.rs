@@ -108,7 +108,8 @@ pub struct ModelOptions {
     pub task: Option<Task>,
     /// Loss; default what the task says. Required for ONNX sources.
     pub loss: Option<LossSpec>,
-    /// Glob patterns (`*`, `?`) of parameters to train; default `*`.
+    /// Glob patterns (`*`, `?`) of parameters to train; default `*`. A running statistic of a batch
+    /// normalisation is trained only where one is its name.
     pub trainable: Vec<String>,
     /// Glob patterns of parameters to leave as they are; they win over `trainable`.
     pub frozen: Vec<String>,

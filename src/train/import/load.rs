@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::fixes::{
     DuplicateWeightPair, find_duplicate_weights, find_shared_initializers,
-    split_shared_initializers, tie_duplicate_weights,
+    split_running_statistics, split_shared_initializers, tie_duplicate_weights,
 };
 use super::names::{Renamed, restore_names};
 use super::report::{
@@ -22,7 +22,7 @@ use crate::optim::matches as matches_glob;
 use crate::tensor::{DType, Tensor};
 use crate::train::graphs::{
     GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
-    find_parameters, hold_in_f32, make_inputs, outputs_in_f32, parameter_data,
+    find_parameters, hold_in_f32, make_inputs, may_be_trained, outputs_in_f32, parameter_data,
 };
 use crate::train::options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
@@ -129,6 +129,8 @@ fn analyse(
     } else {
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {
+            graph.move_weights_out(may_be_trained)?;
+            split_running_statistics(graph)?;
             apply_import_fixes(graph, options.import_fixes, &mut report, &mut aliases)?;
         }
     }
@@ -141,7 +143,8 @@ fn analyse(
     choice.check_patterns(&non_trainable)?;
     let mut candidates = Vec::new();
     for p in &found {
-        if let (Some(reason), false) = (p.fixed, choice.requested(&p.name)) {
+        let held = p.is_buffer() || choice.requested(&p.name);
+        if let (Some(reason), false) = (p.fixed, held) {
             report.non_trainable.push(reported(&p.name, &p.shape, p.dtype, reason, true));
             continue;
         }
@@ -337,6 +340,11 @@ impl Choice<'_> {
         let frozen = self.options.frozen.iter().find(|f| self.aliases.matches(f, &p.name));
         if let Some(pattern) = frozen {
             return Some(format!("the pattern '{pattern}' freezes it"));
+        }
+        // A pattern that matches everything does not mean buffers.
+        let named = || self.options.trainable.contains(&p.name);
+        if let (Some(reason), false) = (p.fixed.filter(|_| p.is_buffer()), named()) {
+            return Some(reason.to_owned());
         }
         let wanted = self.options.trainable.is_empty() || self.requested(&p.name);
         (!wanted).then(|| "none of the patterns to train matches it".to_owned())
