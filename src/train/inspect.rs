@@ -45,6 +45,11 @@ impl Trainer {
         self.log.send(Level::Info, text);
     }
 
+    /// Logs what is probably not as intended.
+    pub(super) fn log_warning(&self, text: impl FnOnce() -> String) {
+        self.log.send(Level::Warning, text);
+    }
+
     /// Logs what a new trainer found and decided.
     pub(super) fn log_creation(&mut self) {
         let mut messages: Vec<(Level, String)> = Vec::new();
@@ -111,8 +116,8 @@ impl Trainer {
             if let Ok((true, n)) = self.optimizer().skipped(i) {
                 self.log.send(Level::Warning, || {
                     format!(
-                        "step {step}: model '{name}' skipped, its loss or gradient is not finite \
-                         ({n} times so far)"
+                        "step {step}: model '{name}' skipped, its loss or gradient is not finite, or \
+                         so large that a moment would overflow ({n} times so far)"
                     )
                 });
                 continue;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::accuracy::{Accuracy, accuracy};
+use super::accuracy::{Accuracy, accuracy, loss_weight};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
 use super::graphs::{
     NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
@@ -60,6 +60,8 @@ pub(super) struct Run {
     /// Whether the batch had labels, so that the loss is meaningful.
     pub labelled: bool,
     pub accuracy: Accuracy,
+    /// What the loss divides by.
+    pub weight: f64,
 }
 
 impl Model {
@@ -202,7 +204,8 @@ impl Model {
         }
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
         let mutual_loss = bound.mutual()? + target.map_or(0.0, |t| t.entropy);
-        let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, accuracy };
+        let weight = loss_weight(&sessions.spec, batch, accuracy.n_labels);
+        let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, accuracy, weight };
         self.parameters.iter_mut().for_each(Parameter::clear_frozen_rows);
         Ok(run)
     }
@@ -242,7 +245,8 @@ impl Model {
         check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
-        Ok((Run { loss: bound.loss()?, mutual_loss: 0.0, labelled, accuracy }, bound))
+        let weight = loss_weight(&sessions.spec, batch, accuracy.n_labels);
+        Ok((Run { loss: bound.loss()?, mutual_loss: 0.0, labelled, accuracy, weight }, bound))
     }
 
     /// Whether it computes its own gradients.

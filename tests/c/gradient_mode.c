@@ -88,6 +88,7 @@ static mmopt_model_parameters model_of(const char *name, const mmopt_parameter *
     model.parameters = p;
     model.n_parameters = n;
     model.weight = 1;
+    model.stable_gradients = 1;
     return model;
 }
 

@@ -49,6 +49,7 @@ static void describe(struct host *h, mmopt_model_parameters models[2], mmopt_par
         models[i].parameters = p;
         models[i].n_parameters = 2;
         models[i].weight = 1;
+        models[i].stable_gradients = 1;
     }
 }
 

@@ -543,6 +543,7 @@ TEST(GradientMode, StridesAndDlpack) {
     mmopt::host_model model;
     model.name = "model";
     model.parameters = {weight};
+    model.stable_gradients = true;
     const std::vector<mmopt::host_model> models = {model};
     auto options = mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT);
     options.learning_rate = 0.1;
@@ -586,6 +587,7 @@ struct Host {
             mmopt::host_model model;
             model.name = i == 0 ? "one" : "two";
             model.parameters.push_back(std::move(query));
+            model.stable_gradients = true;
             models.push_back(std::move(model));
         }
         return models;

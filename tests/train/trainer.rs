@@ -320,7 +320,7 @@ fn accumulation_equals_one_large_batch() {
         let optimizer = optim::Options {
             learning_rate: 1e-3,
             gradient_accumulation_steps: accumulation,
-            ..optim::Options::plain()
+            ..optim::Options::adamw()
         };
         let options = TrainerOptions { optimizer, ..trainer_options() };
         let mut trainer = Trainer::new(options, vec![model("gpt2", 0.0)]).unwrap();
@@ -354,7 +354,7 @@ fn accumulation_equals_one_large_batch() {
 fn pair(change: impl Fn(&mut optim::Options)) -> Trainer {
     let mut options = trainer_options();
     options.optimizer =
-        optim::Options { learning_rate: 3e-3, n_threads: 2, ..optim::Options::plain() };
+        optim::Options { learning_rate: 3e-3, n_threads: 2, ..optim::Options::adamw() };
     change(&mut options.optimizer);
     Trainer::new(options, vec![model("bert", 0.0), model("roberta", 0.0)]).unwrap()
 }
