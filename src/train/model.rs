@@ -43,6 +43,8 @@ pub(super) struct Model {
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
     pub notes: Vec<(Level, String)>,
+    /// Whether it was told that a mask holds other numbers than 0 and 1.
+    mask_told: bool,
     pub train_session: SessionOptions,
     pub eval_session: SessionOptions,
     seed: u64,
@@ -99,6 +101,7 @@ impl Model {
             published,
             report,
             notes: Vec::new(),
+            mask_told: false,
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
             seed: options.seed,
@@ -179,6 +182,7 @@ impl Model {
         target: Option<&Target>,
         prediction: Option<&mut Prediction>,
     ) -> Result<Run> {
+        self.tell_of_mask(batch);
         let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
@@ -208,6 +212,20 @@ impl Model {
         let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, accuracy, weight };
         self.parameters.iter_mut().for_each(Parameter::clear_frozen_rows);
         Ok(run)
+    }
+
+    /// Notes, once, an attention mask that holds other numbers than 0 and 1. Published models add
+    /// (1 − mask) times a very small number to the scores: a 2 would draw all attention.
+    fn tell_of_mask(&mut self, batch: Batch) {
+        let mask = batch.iter().find(|v| v.name == "attention_mask" && v.dtype == DType::I64);
+        if let Some(bad) = mask.and_then(|v| v.ints().find(|m| !(0..=1).contains(m)))
+            && !std::mem::replace(&mut self.mask_told, true)
+        {
+            let text = format!(
+                "'attention_mask' holds {bad}; 1 for tokens to read and 0 for padding are expected"
+            );
+            self.notes.push((Level::Warning, text));
+        }
     }
 
     /// The loss on the last training batch with the parameters as they are now: one forward pass

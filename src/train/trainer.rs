@@ -249,6 +249,17 @@ impl Trainer {
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
             // Rows without a label count in mutual learning: its micro-batches weigh alike.
             let weight = if self.mutual.is_some() { 1.0 } else { weight };
+            let lost = self.optimizer.options().gradient_accumulation_steps == 1
+                && self.optimizer.n_accumulated(model)? > 0;
+            if lost {
+                self.log_warning(|| {
+                    format!(
+                        "model '{}': a second pass before the step replaces the gradients of the \
+                         first, because gradient_accumulation_steps is 1",
+                        self.models[model].name
+                    )
+                });
+            }
             self.optimizer.accumulate_pass(model, counts.then_some(loss), weight)?;
             self.n_pending += 1;
         }

@@ -677,6 +677,39 @@ TEST(GradientMode, SettersAndRefusals) {
     EXPECT_EQ(code_of([&] { mmopt::optimizer refused(twice); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST(GradientMode, WeightsPlacesAndFreedGradients) {
+    Host host;
+    auto models = host.describe();
+    models[0].stable_gradients = false;
+    auto options = mmopt::trainer_options(MMOPT_PRESET_ADAMW);
+    EXPECT_EQ(options.learning_rate, 1e-3);
+    options.gradient_accumulation_steps = 2;
+    options.learning_rate = 1;
+    options.options_json = R"({"method": "sgd", "momentum": 0, "weight_decay": 0})";
+    mmopt::optimizer optimizer(models, options);
+    const auto accumulate = [&](float gradient, double weight) {
+        auto fresh = std::vector<float>(12, gradient);
+        optimizer.set_gradient(0, 0, fresh.data());
+        optimizer.accumulate(0, 1.0, weight);
+    };
+    accumulate(1, 9);
+    accumulate(11, 1);
+    optimizer.step();
+    EXPECT_NEAR(host.weights[0][0], -2, 1e-6);
+    EXPECT_EQ(code_of([&] { optimizer.accumulate(0, 1.0); }), MMOPT_CODE_STATE);
+    EXPECT_EQ(code_of([&] { optimizer.accumulate(1, 1.0, -1); }), MMOPT_CODE_INVALID_ARGUMENT);
+
+    std::vector<float> moved(24, 5);
+    const std::array<std::int64_t, 2> strides = {8, 2};
+    optimizer.set_data(0, 0, moved.data(), strides);
+    accumulate(1, 1);
+    optimizer.step();
+    EXPECT_EQ(moved[0], 4);
+    EXPECT_EQ(moved[1], 5);
+    optimizer.set_data(0, 0, moved.data() + 12);
+    EXPECT_EQ(code_of([&] { optimizer.set_data(0, 0, nullptr); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 TEST(GradientMode, CallbacksDecideWithinAStep) {
     struct stop {};
     Host host;

@@ -123,6 +123,7 @@ impl Params {
         &self,
         options: &Options,
         spec_of: impl Fn(&ParamState) -> &'a ModelSpec,
+        may_be_freed: impl Fn(&ParamState) -> bool,
     ) -> Result<()> {
         let paper = options.share_policy == SharePolicy::Paper;
         let uses = self.states.iter().flat_map(|p| {
@@ -136,7 +137,8 @@ impl Params {
             };
             let gradient =
                 MemoryUse { array: &p.gradient, name: name("gradient of "), written: false };
-            [Some(value), p.trainable.then_some(gradient)].into_iter().flatten()
+            let gradient = (p.trainable && !may_be_freed(p)).then_some(gradient);
+            [Some(value), gradient].into_iter().flatten()
         });
         check_overlap(uses.collect())
     }

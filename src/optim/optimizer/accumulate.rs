@@ -77,6 +77,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Micro-batches of a model since the last step.
+    pub(crate) fn n_accumulated(&self, model: usize) -> Result<u32> {
+        Ok(self.models.of_caller(model)?.accumulated)
+    }
+
     /// Fails when a gradient of the model may have been freed since it was read.
     fn check_fresh(&self, model: usize) -> Result<()> {
         let m = &self.models.states[model];

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::optim::memory::host_buffers::{Buffers, StridedBuffers, check_gradient, check_value};
-use crate::optim::memory::param::not_trainable;
+use crate::optim::memory::param::{ParamState, not_trainable};
 use crate::optim::memory::strided::StridedBuffer;
 use crate::optim::optimizer::Optimizer;
 use crate::optim::options::ParamGroup;
@@ -143,7 +143,9 @@ impl Optimizer {
     /// Fails when memory that a step writes is also another parameter's. Gradients may share
     /// memory with each other, and frozen values, too.
     pub fn check_memory(&self) -> Result<()> {
-        self.params.check_memory(&self.options, |p| &self.models.states[p.model].spec)
+        let models = &self.models.states;
+        let freed = |p: &ParamState| !p.fresh && !models[p.model].stable_gradients;
+        self.params.check_memory(&self.options, |p| &models[p.model].spec, freed)
     }
 
     /// Freezes or trains all parameters whose name matches `pattern` in models whose name

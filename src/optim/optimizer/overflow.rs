@@ -35,19 +35,23 @@ impl Optimizer {
         }
         let is_bf16 = self.options.moment_dtype == MomentDtype::BF16;
         let largest = self.executor.largest(&self.sharing, is_bf16)?;
-        let bounds = self.gradient_bounds(share, &largest);
+        self.models.states.iter_mut().for_each(|m| m.large = false);
+        // What a model's own gradient does, then what those that are left do to each other.
+        self.skip_beyond(&largest, false)?;
+        if share { self.skip_beyond(&largest, true) } else { Ok(()) }
+    }
+
+    fn skip_beyond(&mut self, largest: &[Largest], shared: bool) -> Result<()> {
+        let bounds = self.gradient_bounds(shared, largest);
         let mut first = None;
-        for m in &mut self.models.states {
-            m.large = false;
-        }
         for (i, p) in self.params.states.iter().enumerate() {
+            let model = &mut self.models.states[p.model];
             if !self.executor.param_steps[i].active {
                 // It may have large moments that wait for its next step.
                 let held = f64::from(largest[i].m).max(f64::from(largest[i].v).sqrt());
-                self.models.states[p.model].large |= held > LARGE;
+                model.large |= held > LARGE;
                 continue;
             }
-            let model = &mut self.models.states[p.model];
             let rate = model.rates.effective * p.lr_scale;
             let c = coefficients(&self.options, rate, p.weight_decay, p.steps + 1, p.muon);
             let (m, v) = bound(&c, bounds[i], &largest[i]);
@@ -73,14 +77,14 @@ impl Optimizer {
 
     /// A bound on |g| of each parameter as the update sees it, after clipping and sharing. Whatever
     /// the rule, a mixed gradient is no longer than all members' together.
-    fn gradient_bounds(&self, share: bool, largest: &[Largest]) -> Vec<f64> {
+    fn gradient_bounds(&self, shared: bool, largest: &[Largest]) -> Vec<f64> {
         let (steps, squares) = (&self.executor.param_steps, &self.executor.grad_squares);
         let own = |i: usize| {
             let clipped = f64::from(largest[i].g).min(f64::from(steps[i].clip_value));
             clipped * f64::from(steps[i].grad_scale)
         };
         let mut bounds: Vec<f64> = (0..steps.len()).map(own).collect();
-        if !share {
+        if !shared {
             return bounds;
         }
         let tiling = &self.sharing.tiling;
@@ -103,15 +107,15 @@ fn bound(c: &Coefficients, g: f64, now: &Largest) -> (f64, f64) {
     let [b1, r1, b2, r2] = [c.beta1, c.rest1, c.beta2, c.rest2].map(f64::from);
     match c.formula {
         Formula::AdamW | Formula::AmsGrad => (b1 * m + r1 * g, b2 * v + r2 * g * g),
-        Formula::Sgd { .. } => {
+        Formula::Sgd { nesterov } => {
             let g = g + f64::from(c.decay) * p;
             let m = b1 * m + g;
-            (m, g + b1 * m)
+            (m, if nesterov { g + b1 * m } else { 0.0 })
         }
         Formula::Lion => (b2 * m + r2 * g, 0.0),
-        Formula::Muon { .. } => {
+        Formula::Muon { nesterov } => {
             let m = b1 * m + g;
-            (m, g + b1 * m)
+            (m, if nesterov { g + b1 * m } else { 0.0 })
         }
     }
 }
