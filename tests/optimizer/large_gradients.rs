@@ -44,7 +44,9 @@ fn step(o: &mut Optimizer, n_models: usize, g: f32) -> (f32, usize) {
     }
     let skipped = o.step().unwrap().skipped;
     let values = o.values(0, 0).unwrap();
-    assert!(values.iter().all(|x| x.to_bits() == values[0].to_bits()), "{values:?}");
+    // bfloat16 moments are rounded by chance.
+    let near = |x: &f32| (x - values[0]).abs() <= 2e-2 * values[0].abs().max(1.0);
+    assert!(values.iter().all(near), "{values:?}");
     (values[0], skipped)
 }
 
