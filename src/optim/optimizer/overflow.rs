@@ -56,7 +56,7 @@ impl Optimizer {
             let c = coefficients(&self.options, rate, p.weight_decay, p.steps + 1, p.muon);
             let (m, v) = bound(&c, bounds[i], &largest[i]);
             model.large |= m.max(v.sqrt()) > LARGE;
-            if m.max(v) >= LIMIT && !model.skipped_last {
+            if bounds[i].max(m).max(v) >= LIMIT && !model.skipped_last {
                 model.skipped_last = true;
                 first.get_or_insert((p.model, p.index));
             }
