@@ -386,8 +386,24 @@ struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
                                                            struct mmopt_corpus **corpus);
 
 /**
+ * Reads words without tags, the first column of each line; blank lines separate sentences. The
+ * corpus has no classes; mmopt_corpus_concatenate joins it with a tagged one.
+ *
+ * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
+ * or a file without words.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_words(const char *path,
+                                            struct mmopt_corpus **corpus);
+
+/**
  * Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
- * with context, question and answers.
+ * with context, question and answers. A question without answers, answer or is_impossible is
+ * unlabelled; one with an empty list of answers has none in its context.
  *
  * Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
  * missing key, or an answer that does not match the context at answer_start.
@@ -485,6 +501,76 @@ struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
                                        uint64_t seed,
                                        struct mmopt_corpus **train,
                                        struct mmopt_corpus **eval);
+
+/**
+ * Draws n examples at random, e.g. to train with few labels; both parts are in the order of the
+ * whole. Classes keep their proportions, to one example. The same seed draws the same examples.
+ * Equal texts may be in both parts, other than with mmopt_corpus_split.
+ *
+ * Errors: INVALID_ARGUMENT when n is 0 or more than there are examples.
+ *
+ * @param[in] corpus shared access.
+ * @param n examples to draw.
+ * @param seed any number.
+ * @param[out] sample the n examples; free it with mmopt_corpus_free.
+ * @param[out] rest all others, which may be none; free it with mmopt_corpus_free. May be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_sample(const struct mmopt_corpus *corpus,
+                                        size_t n,
+                                        uint64_t seed,
+                                        struct mmopt_corpus **sample,
+                                        struct mmopt_corpus **rest);
+
+/**
+ * The examples of the given numbers, in that order, with the classes of the whole. A number may
+ * occur twice.
+ *
+ * Errors: INVALID_ARGUMENT when a number is out of range.
+ *
+ * @param[in] corpus shared access.
+ * @param[in] examples n numbers from 0, read during the call only.
+ * @param n how many.
+ * @param[out] subset the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_subset(const struct mmopt_corpus *corpus,
+                                        const size_t *examples,
+                                        size_t n,
+                                        struct mmopt_corpus **subset);
+
+/**
+ * A copy with the same classes whose examples have no labels: no class, no tags, or a question
+ * whose answers are not known. Models can learn of each other from them (the option mutual).
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] corpus shared access.
+ * @param[out] unlabelled the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_without_labels(const struct mmopt_corpus *corpus,
+                                                struct mmopt_corpus **unlabelled);
+
+/**
+ * The examples of n corpora of one task in one corpus, in the order given, e.g. labelled and
+ * unlabelled ones. All must have the same classes, except that some may have none.
+ *
+ * Errors: INVALID_ARGUMENT when n is 0, and for other tasks or classes; the message names the two
+ * corpora and their classes. Read data with the classes of other data by labels_of.
+ *
+ * @param[in] corpora n corpora; one may occur twice; read during the call only.
+ * @param n how many.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_concatenate(const struct mmopt_corpus *const *corpora,
+                                             size_t n,
+                                             struct mmopt_corpus **corpus);
 
 /**
  * The number of examples; 0 for NULL.
@@ -970,6 +1056,13 @@ typedef struct mmopt_loader_options {
      * half of the window's context.
      */
     size_t overlap;
+    /**
+     * Unlabelled examples for each labelled one in every batch; then an epoch is one walk over the
+     * unlabelled examples, and the labelled ones are walked over again and again, across epochs,
+     * each time in a new order. batch_size / (1 + unlabelled_ratio) rows, rounded, are labelled,
+     * at least one and not all. 0 (default): examples come as they are.
+     */
+    double unlabelled_ratio;
 } mmopt_loader_options;
 
 /**
@@ -984,7 +1077,8 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  * of epoch 0.
  *
  * Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
- * max_length that the special tokens fill, or drop_last without one full batch.
+ * max_length that the special tokens fill, drop_last without one full batch, or unlabelled_ratio
+ * where all examples have labels, none have, or fewer than a batch needs.
  *
  * @param[in] corpus shared access.
  * @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -1941,6 +2035,8 @@ typedef struct mmopt_train_result {
     uint64_t n_correct;
     /** Labels that are not ignored; 0 for regression. */
     uint64_t n_labels;
+    /** What mutual learning added to the loss, with its weight; 0 without the option mutual. */
+    double mutual_loss;
 } mmopt_train_result;
 
 /** What a step did. */

@@ -64,6 +64,21 @@ func (j *joint) batch(t testing.TB) *Batch {
 
 var background = context.Background()
 
+func TestModelsLearnFromEachOther(t *testing.T) {
+	options := DefaultTrainerOptions(PresetDefault)
+	options.OptionsJSON = `{"mutual": {"teacher": "peers"}}`
+	j := setUpWith(t, options)
+	for _, result := range must(j.ForwardBackward(background, j.batch(t)))(t) {
+		if result.MutualLoss <= 0 {
+			t.Fatalf("%+v", result)
+		}
+	}
+	j = setUp(t)
+	for _, result := range must(j.ForwardBackward(background, j.batch(t)))(t) {
+		equal(t, result.MutualLoss, 0.0)
+	}
+}
+
 func TestTraining(t *testing.T) {
 	j := setUp(t)
 	_, err := j.Step(background)

@@ -257,6 +257,7 @@ static void tweak_loader_options(struct world *w, mmopt_loader_options *o)
     o->seed = below(w, 3), o->bucket_batches = below(w, 3), o->all_windows = below(w, 2);
     o->pack = below(w, 2), o->overlap = below(w, 8);
     o->objective = below(w, 8) == 0, o->batch_size = at(w, 4);
+    o->unlabelled_ratio = below(w, 8) == 0;
 }
 
 static void tweak_tokenizer_options(struct world *w, mmopt_tokenizer_options *o)

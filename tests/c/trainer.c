@@ -260,6 +260,32 @@ static void test_feedback(void)
     mmopt_trainer_free(trainer);
 }
 
+/* Models learn from each other, with labels and without. */
+static void test_mutual(void)
+{
+    static const char *const unlabelled[] = {"a fine film", "dull and long"};
+    mmopt_trainer_options options;
+    mmopt_train_result results[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    mmopt_batch *batch = next_batch();
+
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_INDEPENDENT);
+    options.options_json = "{\"mutual\": {\"teacher\": \"peers\"}}";
+    mmopt_trainer *trainer = make_trainer(&options);
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
+    for (int i = 0; i < 2; i++)
+        CHECK(results[i].n_labels == 8 && results[i].mutual_loss > 0);
+    OK(mmopt_trainer_step(trainer, NULL));
+    mmopt_batch_free(batch);
+    OK(mmopt_batch_encode((const mmopt_tokenizer *const *)tokenizers, 2, unlabelled, 2, 0, &batch));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
+    for (int i = 0; i < 2; i++)
+        CHECK(results[i].n_labels == 0 && results[i].loss == 0 && results[i].mutual_loss > 0);
+    OK(mmopt_trainer_step(trainer, NULL));
+    mmopt_batch_free(batch);
+    mmopt_trainer_free(trainer);
+    OK(mmopt_loader_set_epoch(loader, 0));
+}
+
 static void test_prepare(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = next_batch();
@@ -282,7 +308,7 @@ static void test_prepare(mmopt_trainer *trainer)
 static void test_loop(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = NULL;
-    mmopt_train_result results[2] = {{0, 0, 0}, {0, 0, 0}};
+    mmopt_train_result results[2] = {{0, 0, 0, -1}, {0, 0, 0, -1}};
     mmopt_step_report report;
     mmopt_rates rates;
     const double losses[2] = {0.5, 0.6};
@@ -314,6 +340,7 @@ static void test_loop(mmopt_trainer *trainer)
         mmopt_batch_free(batch);
     }
     CHECK(last < 0.9 * first);
+    CHECK(results[0].mutual_loss == 0 && results[1].mutual_loss == 0);
     CHECK(mmopt_trainer_n_steps(trainer) == 60);
     OK(mmopt_trainer_rates(trainer, 1, &rates));
     CHECK(rates.base == 3e-3 && rates.effective > 0 && fabs(rates.weight - 2.0 / 3) < 1e-12);
@@ -515,6 +542,7 @@ int main(int argc, char **argv)
     test_models();
     test_options();
     test_feedback();
+    test_mutual();
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);
     test_loop(trainer);

@@ -106,6 +106,10 @@ TEST(Text, CorporaAreRead) {
                    R"( "answer_start": [6]}})"
                    "\n"));
     EXPECT_EQ(questions.text(0), "It is red.");
+    const auto untagged = mmopt::corpus::read_words(write_file("w.txt", "a\nb c\n\nd\n"));
+    EXPECT_EQ(mmopt::corpus::concatenate(tagged, untagged).size(), 4U);
+    EXPECT_EQ(code_of([&] { (void)mmopt::corpus::concatenate(questions, tagged); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
     const auto lines = mmopt::corpus::read_plain_text(write_file("p.txt", "one\ntwo\n"),
                                                       MMOPT_SAMPLE_BY_LINE);
     EXPECT_EQ(lines.size(), 2U);
@@ -115,6 +119,18 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}).label(0), -1);
     const auto [train, eval] = mmopt::corpus::synthetic(40, 1).split(0.25, 2);
     EXPECT_EQ(train.size() + eval.size(), 40U);
+    const auto [few, others] = train.sample(8, 1);
+    EXPECT_EQ(few.size(), 8U);
+    const auto mixed = mmopt::corpus::concatenate(few, others.without_labels());
+    EXPECT_EQ(mixed.size(), train.size());
+    EXPECT_EQ(mixed.label(8), -1);
+    std::vector<mmopt::corpus> parts;
+    parts.push_back(mmopt::corpus::from_texts({"x"}));
+    parts.push_back(mmopt::corpus::from_texts({"y"}));
+    EXPECT_EQ(mmopt::corpus::concatenate(parts).text(1), "y");
+    const std::vector<std::size_t> chosen = {9, 0};
+    EXPECT_EQ(mixed.subset(chosen).text(1), mixed.text(0));
+    EXPECT_EQ(mmopt::loader_options().unlabelled_ratio, 0.0);
     EXPECT_GE(train.majority_fraction(), 0.5);
 }
 
@@ -216,6 +232,16 @@ TEST_F(Joint, LoaderWalksEpochs) {
               again->tensors(1)["input_ids"].data<std::int64_t>()[0]);
     EXPECT_EQ(code_of([&] { (void)first->tensors(0)["yak"]; }), MMOPT_CODE_NOT_FOUND);
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
+}
+
+TEST_F(Joint, ModelsLearnFromEachOther) {
+    auto options = mmopt::trainer_options();
+    options.options_json = R"({"mutual": {"teacher": "peers"}})";
+    mmopt::trainer mutual(models, options);
+    for (const auto &result : mutual.forward_backward(batch()))
+        EXPECT_GT(result.mutual_loss, 0.0);
+    for (const auto &result : trainer().forward_backward(batch()))
+        EXPECT_EQ(result.mutual_loss, 0.0);
 }
 
 TEST_F(Joint, TrainsSavesAndResumes) {

@@ -544,7 +544,7 @@ impl Default for Options {
             sync_beta: 0.1,
             sync_every: 0,
             max_loss_increase: None,
-            mutual: None,
+            mutual: Some(Mutual::preset()),
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
             metrics_every: 0,
@@ -572,6 +572,7 @@ impl Options {
             share_rule: ShareRule::Sum,
             sync_every: 10,
             non_finite: NonFinite::Ignore,
+            mutual: None,
             ..Self::default()
         }
     }
@@ -584,6 +585,7 @@ impl Options {
             share_rule: ShareRule::None,
             share_every: 0,
             adaptive_lr: AdaptiveLr::None,
+            mutual: None,
             ..Self::default()
         }
     }

@@ -118,7 +118,7 @@ fn words_align_taggers_and_readers() {
             id: String::new(),
             context: context.into(),
             question: ["when?", "who sang?", "what slept?"][i % 3].into(),
-            answers: vec![Answer { text: answer.into(), start }],
+            answers: Some(vec![Answer { text: answer.into(), start }]),
         }
     };
     let questions = (0..16).map(question).collect();
