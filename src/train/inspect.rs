@@ -108,7 +108,8 @@ impl Trainer {
         }
     }
 
-    /// Logs a step's rates and norms, skipped models, and a synchronisation that was undone.
+    /// Logs a step's rates and norms, skipped models, the end of a schedule, and a synchronisation
+    /// that was undone.
     pub(super) fn log_step(&self, report: &StepReport) {
         let step = report.step;
         for (i, model) in self.models().iter().enumerate() {
@@ -126,6 +127,16 @@ impl Trainer {
                 let rate = self.optimizer().rates(i).map_or(f64::NAN, |r| r.effective);
                 let norm = self.optimizer().grad_norm(i).unwrap_or(f64::NAN);
                 format!("step {step}: model '{name}': rate {rate:e}, gradient norm {norm:e}")
+            });
+        }
+        let total = self.optimizer().options().total_steps;
+        let ended = self.optimizer().rates(0).is_ok_and(|r| r.schedule == 0.0);
+        if total > 0 && step == total + 1 && ended {
+            self.log_warning(|| {
+                format!(
+                    "step {step}: the learning rate is 0 from here on, as lr_schedule ended after \
+                     total_steps ({total})"
+                )
             });
         }
         if report.sync_due && !report.synced {

@@ -629,3 +629,19 @@ fn changed_options_are_told_at_resume() {
     );
     assert_eq!(second.optimizer().rates(0).unwrap().base, 7e-4);
 }
+
+#[test]
+fn the_end_of_a_schedule_is_told() {
+    let mut options = trainer_options();
+    options.optimizer.lr_schedule = optim::LrSchedule::Linear;
+    options.optimizer.total_steps = 2;
+    let mut trainer = Trainer::new(options, vec![model("bert", 0.0)]).unwrap();
+    let heard = warnings(&mut trainer);
+    let mut told = Vec::new();
+    for seed in 0..4 {
+        step_all(&mut trainer, seed);
+        told.push(heard.lock().unwrap().len());
+    }
+    assert_eq!(told, [0, 0, 1, 1]);
+    assert!(heard.lock().unwrap()[0].contains("total_steps (2)"), "{heard:?}");
+}
