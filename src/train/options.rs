@@ -115,7 +115,8 @@ pub struct ModelOptions {
     pub frozen: Vec<String>,
     /// Rows of parameters that stay as they are: a glob pattern and the row, e.g. the embedding of
     /// the padding token. They get no gradient, and neither weight decay, sharing nor
-    /// synchronisation moves them. Those of published models are frozen without being named.
+    /// synchronisation moves them. Those of published models are frozen without being named, unless
+    /// the table is a head's matrix, too.
     pub frozen_rows: Vec<(String, usize)>,
     /// What is done about what exporters do to parameters.
     pub import_fixes: ImportFixes,

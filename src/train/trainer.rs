@@ -281,14 +281,27 @@ impl Trainer {
     }
 
     fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
-        let Run { loss, mutual_loss, accuracy, .. } = run;
+        let Run { loss, mutual_loss, accuracy, weight, .. } = run;
         if !self.models[model].only_teaches() {
             if !std::mem::replace(&mut self.bound[model], true) {
                 self.bind(model)?;
             }
             // A loss over no label says nothing of how far the model is.
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
-            self.optimizer.accumulate_pass(model, counts.then_some(loss))?;
+            // Rows without a label count in mutual learning: its micro-batches weigh alike.
+            let weight = if self.mutual.is_some() { 1.0 } else { weight };
+            let lost = self.optimizer.options().gradient_accumulation_steps == 1
+                && self.optimizer.n_accumulated(model)? > 0;
+            if lost {
+                self.log_warning(|| {
+                    format!(
+                        "model '{}': a second pass before the step replaces the gradients of the \
+                         first, because gradient_accumulation_steps is 1",
+                        self.models[model].name
+                    )
+                });
+            }
+            self.optimizer.accumulate_pass(model, counts.then_some(loss), weight)?;
             self.n_pending += 1;
         }
         let (n_correct, n_labels) = (accuracy.n_correct, accuracy.n_labels);

@@ -7,6 +7,7 @@
 mod buffers;
 mod dropout;
 mod non_finite;
+mod padding;
 mod parameters;
 mod precision;
 mod precomputed;
@@ -87,12 +88,13 @@ pub fn training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
-    mutual_training_graph(forward, params, spec, shapes, None)
+    mutual_training_graph(forward, params, spec, shapes, None, &[])
 }
 
 /// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
 /// [`autodiff::attach_mutual`]; its two inputs are then among `data_inputs`. The loss output is the
-/// loss without that term.
+/// loss without that term. `padding` names tables and a row of each that gets no gradient where it
+/// is looked up.
 ///
 /// # Errors
 /// As [`training_graph`]; `InvalidArgument` for a loss without logits.
@@ -102,6 +104,7 @@ pub fn mutual_training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
     temperature: Option<f64>,
+    padding: &[(ValueId, usize)],
 ) -> Result<TrainingGraph> {
     let (shapes, labels) = of_labels(forward, shapes);
     let mut graph = fix_shapes_and_types(forward, &shapes)?;
@@ -123,7 +126,9 @@ pub fn mutual_training_graph(
     }
     let targets = [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT];
     let targets: Vec<ValueId> = targets.iter().filter_map(|name| graph.find(name)).collect();
+    let stopped = padding::stop_lookups(&mut graph, padding)?;
     let gradients = autodiff::differentiate(&mut graph, total, params)?;
+    padding::resume_lookups(&mut graph, &stopped);
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(attached.loss, "loss")?;
     let logits = writer.logits(&attached)?;

@@ -39,6 +39,15 @@ pub(in crate::train) struct Published {
     tied: Vec<(String, String)>,
 }
 
+impl Published {
+    /// The padding row of a table that is the head's matrix, too: there it gets the head's gradient.
+    fn tied_padding_row(&self, name: &str) -> Option<usize> {
+        let is_head = self.tied.iter().any(|(_, source)| source == name);
+        let row = self.padding.iter().find(|row| row.parameter == name).map(|row| row.row);
+        row.filter(|_| is_head)
+    }
+}
+
 /// A model that was read.
 pub(in crate::train) struct Loaded {
     /// The forward graph; its parameters are inputs without data.
@@ -108,6 +117,7 @@ struct Candidate {
     dtype: DType,
     trained: bool,
     frozen_rows: Vec<usize>,
+    padding_row: Option<usize>,
 }
 
 struct Analysis {
@@ -153,7 +163,8 @@ fn analyse(
         let (dtype, trained) = (p.dtype, reason.is_none());
         let (value, name, shape) = (p.value, p.name.clone(), p.shape.clone());
         report.parameters.push(aliases.report(p, reason, &frozen_rows, graph));
-        candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows });
+        let padding_row = published.and_then(|m| m.tied_padding_row(&p.name));
+        candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows, padding_row });
     }
     let tensors = non_trainable.iter();
     report
@@ -352,7 +363,9 @@ impl Choice<'_> {
 
     fn frozen_rows(&self, p: &GraphParameter, published: Option<&Published>) -> Result<Vec<usize>> {
         let padding = published.iter().flat_map(|m| &m.padding);
-        let padding = padding.filter(|row| row.parameter == p.name).map(|row| row.row);
+        let untied = |p: &str| published.is_none_or(|m| m.tied_padding_row(p).is_none());
+        let padding = padding.filter(|row| row.parameter == p.name && untied(&p.name));
+        let padding = padding.map(|row| row.row);
         let asked = self.options.frozen_rows.iter();
         let asked = asked.filter(|(pattern, _)| self.aliases.matches(pattern, &p.name));
         let mut rows: Vec<usize> = padding.chain(asked.map(|&(_, row)| row)).collect();
@@ -426,6 +439,7 @@ fn take_parameters(
         let value = value_of(graph, c, weights.as_ref())?;
         let mut parameter = Parameter::new(c.name.clone(), value, c.trained)?;
         parameter.frozen_rows.clone_from(&c.frozen_rows);
+        parameter.padding_row = c.padding_row;
         parameters.push(parameter);
     }
     let (wide, plain): (Vec<&Candidate>, Vec<&Candidate>) =

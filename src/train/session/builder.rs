@@ -53,7 +53,10 @@ impl SessionBuilder {
             None => {
                 shapes.extend(self.signature.label_shapes(batch));
                 let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
-                mutual_training_graph(&self.graph, &ids, &self.spec, &shapes, self.mutual)?
+                let padding = |&i: &usize| parameters[i].padding_row.map(|row| (self.ids[i], row));
+                let padding: Vec<(ValueId, usize)> = trained.iter().filter_map(padding).collect();
+                let mutual = self.mutual;
+                mutual_training_graph(&self.graph, &ids, &self.spec, &shapes, mutual, &padding)?
             }
         };
         Ok((graph, trained))
