@@ -2785,6 +2785,127 @@ struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *eval
  */
 MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
 
+/**
+ * How predictions are made for scores. Only question answering has a choice.
+ * mmopt_evaluate_options_init fills in the defaults.
+ */
+typedef struct mmopt_evaluate_options {
+    /** sizeof(mmopt_evaluate_options). */
+    size_t struct_size;
+    /**
+     * Question answering: an answer begins at one of the n_best tokens of a window with the
+     * greatest start logits, and ends likewise; at least 1; default 20.
+     */
+    size_t n_best;
+    /** Question answering: greatest length of an answer in tokens, at least 1; default 30. */
+    size_t max_answer_tokens;
+    /**
+     * Question answering: 1: "no answer" may be predicted, as for SQuAD 2.0; 0 (default): never.
+     */
+    uint32_t allow_no_answer;
+    /** 0; for later versions. */
+    uint32_t reserved;
+    /**
+     * Question answering: "no answer" is predicted when its score, the sum of the first start and
+     * end logit, least over the windows, exceeds that of the best answer by more than this; a
+     * number, also infinite; default 0.
+     */
+    double no_answer_threshold;
+} mmopt_evaluate_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_evaluate_options_init(struct mmopt_evaluate_options *options);
+
+/** The scores of a model on a corpus. What the corpus's task does not have is NaN. */
+typedef struct mmopt_scores {
+    /**
+     * One number to compare models by, 0 to 1, greater is better: entity_f1 for tags in BIO, IOB
+     * or BIOES; answer_f1 / 100 for questions; else accuracy.
+     */
+    double score;
+    /** The mean loss over the labels that count, of the whole corpus. */
+    double loss;
+    /** n_correct / n_labels. */
+    double accuracy;
+    /**
+     * Classes and tags: the unweighted mean of the F1 of each that occurs among labels or
+     * predictions.
+     */
+    double macro_f1;
+    /** Entities, counted as the script conlleval does (and seqeval by default). */
+    double entity_precision;
+    /** As entity_precision. */
+    double entity_recall;
+    /** As entity_precision: the harmonic mean of both. */
+    double entity_f1;
+    /**
+     * Entities, counted as seqeval does in strict mode: a B- tag begins one, only I- tags of its
+     * type continue it; with tags E- and S-, E- ends it and S- is one.
+     */
+    double strict_entity_precision;
+    /** As strict_entity_precision. */
+    double strict_entity_recall;
+    /** As strict_entity_precision: the harmonic mean of both. */
+    double strict_entity_f1;
+    /** Questions: per cent of the answers that equal an accepted one, by SQuAD's script. */
+    double exact_match;
+    /** Questions: mean F1 of the answers' words, 0 to 100, by SQuAD's script. */
+    double answer_f1;
+    /** Language models: exp(loss). */
+    double perplexity;
+    /** The examples; of packed text, its rows. */
+    uint64_t n_examples;
+    /**
+     * The labels that count, neither missing nor ignored: texts, words, windows of contexts, or
+     * tokens.
+     */
+    uint64_t n_labels;
+    /** The labels that were predicted; of a window, start and end. */
+    uint64_t n_correct;
+    /** Tags: words that the model did not see, because their sentence was cut off before them. */
+    uint64_t n_words_unseen;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_scores;
+
+/**
+ * The scores of a model on its part of a loader: each example once, in order, in batches of the
+ * loader's batch_size, without dropout and gradients. The loader's shuffle, drop_last and aligned
+ * do not matter here, nor where it stands; it stays there. Masked language models are scored on
+ * the same masks each time. The loader was made for as many models as the trainer has.
+ *
+ * Words that were cut off (mmopt_scores.n_words_unseen) count for entities as if the model had
+ * tagged them O, so their entities are missed; accuracy, macro_f1 and loss leave them out.
+ *
+ * A progress callback is asked before each batch, in the phase MMOPT_PHASE_EVALUATE.
+ *
+ * Errors: INVALID_ARGUMENT when model or an option is out of range, for a loader for another
+ * number of models, a corpus without labels, questions without all_windows, or allow_no_answer
+ * with a tokenizer that has no token for it; SHAPE when the model has the head of another task;
+ * CANCELLED; and those of mmopt_trainer_evaluate.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param[in] loader shared access.
+ * @param[in] options NULL: the defaults.
+ * @param[out] scores the scores.
+ * @param[out] json the scores as a JSON object, with those of each class (classes,
+ * confusion_matrix[label][prediction]) and of each type of entities (entities.by_type,
+ * strict_entities.by_type); free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate_loader(struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const struct mmopt_loader *loader,
+                                                  const struct mmopt_evaluate_options *options,
+                                                  struct mmopt_scores *scores,
+                                                  char **json);
+
 /** @} */
 
 /**

@@ -154,7 +154,7 @@ pub const GROUPS: &[Group] = &[
             "A pass of one model without dropout and gradients: its loss, its score and its",
             "outputs.",
         ],
-        files: &["trainer/evaluation.rs"],
+        files: &["trainer/evaluation.rs", "tasks/evaluate.rs"],
     },
     Group {
         id: "metrics",

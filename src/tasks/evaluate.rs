@@ -1,0 +1,355 @@
+//! Evaluation: the scores of one model over every example of a loader.
+
+use std::borrow::Cow;
+
+use super::outputs::{ClassLogits, SpanLogits, argmax};
+use super::scores::{Scores, TaskScores, class_name};
+use crate::error::{Error, Result};
+use crate::text::metrics::{EntityMode, answer_scores, class_scores, entity_scores_in};
+use crate::text::{Batch, Dataset, LabelMap, Loader, PredictedAnswer, Reference, Target, TextTask};
+use crate::train::{Evaluation, TensorView, Trainer};
+
+/// How predictions are made for evaluation. Only question answering has a choice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluateOptions {
+    /// An answer begins and ends at one of so many best tokens of a window; at least 1. Default:
+    /// 20.
+    pub n_best: usize,
+    /// Greatest length of an answer in tokens; at least 1. Default: 30.
+    pub max_answer_tokens: usize,
+    /// Whether "no answer" may be predicted, as for SQuAD 2.0. Default: false.
+    pub allow_no_answer: bool,
+    /// "No answer" is predicted when its score exceeds that of the best answer by more than this.
+    /// Default: 0.
+    pub no_answer_threshold: f64,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self { n_best: 20, max_answer_tokens: 30, allow_no_answer: false, no_answer_threshold: 0.0 }
+    }
+}
+
+impl EvaluateOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, value) in
+            [("n_best", self.n_best), ("max_answer_tokens", self.max_answer_tokens)]
+        {
+            if value == 0 {
+                return Err(Error::invalid(format!("{name} is 0; it must be at least 1")));
+            }
+        }
+        if self.no_answer_threshold.is_nan() {
+            return Err(Error::invalid("no_answer_threshold is not a number"));
+        }
+        Ok(())
+    }
+}
+
+/// The scores of a trainer's model on its part of a loader: every example once, in order, without
+/// dropout and gradients. The loader's order, `drop_last` and position do not matter and stay.
+///
+/// The loss is the mean over all labels that count, not a mean of batches' means. Words that were
+/// cut off count for entities as if the model had put the tag `O` there.
+///
+/// Errors: `InvalidArgument` for an index out of range, options out of range, a corpus without
+/// labels, questions that were not encoded with `all_windows`, `allow_no_answer` where the
+/// tokenizer has no token for it; `Shape` when the model has another task's head; those of
+/// [`Trainer::evaluate`].
+pub fn evaluate(
+    trainer: &mut Trainer,
+    model: usize,
+    loader: &Loader,
+    options: &EvaluateOptions,
+) -> Result<Scores> {
+    evaluate_with(trainer, model, loader, options, |_| Ok(()))
+}
+
+/// [`evaluate`], which asks `proceed` before each batch whether to go on.
+pub fn evaluate_with(
+    trainer: &mut Trainer,
+    model: usize,
+    loader: &Loader,
+    options: &EvaluateOptions,
+    proceed: impl Fn(&Trainer) -> Result<()>,
+) -> Result<Scores> {
+    let place = format!("model '{}'", trainer.model_name(model)?);
+    let (n, models) = (loader.datasets().len(), trainer.n_models());
+    if n != models {
+        return Err(Error::invalid(format!("a loader for {n} models, but a trainer of {models}")));
+    }
+    let run = |batch: &[TensorView]| {
+        proceed(trainer)?;
+        trainer.evaluate(model, batch)
+    };
+    score(loader, model, options, run)
+        .map_err(|e| if e.message().starts_with(&place) { e } else { e.context(place) })
+}
+
+/// The scores over one dataset of a loader with what `run` makes of each batch.
+fn score(
+    loader: &Loader,
+    dataset: usize,
+    options: &EvaluateOptions,
+    mut run: impl FnMut(&[TensorView]) -> Result<Evaluation>,
+) -> Result<Scores> {
+    options.check()?;
+    let batches = loader.batches_in_order(dataset)?;
+    let data = &loader.datasets()[dataset];
+    let mut counter = Counter::new(data, options)?;
+    let mut sums = Sums::default();
+    for batch in batches {
+        let batch = batch?;
+        let views: Vec<TensorView> =
+            batch.tensors.iter().map(|(name, t)| TensorView::of(name, t)).collect();
+        let done = run(&views)?;
+        sums.add(&done);
+        counter.add(&batch, &done)?;
+    }
+    if sums.n_labels == 0 {
+        return Err(Error::invalid("no example has a label to compare with"));
+    }
+    let n_examples = data.sequences().chunk_by(|a, b| a.example == b.example).count() as u64;
+    Ok(Scores {
+        loss: sums.loss / sums.n_labels as f64,
+        n_labels: sums.n_labels,
+        n_correct: sums.n_correct,
+        n_examples,
+        labels: data.labels().clone(),
+        task: counter.scores()?,
+    })
+}
+
+#[derive(Default)]
+struct Sums {
+    /// Of all labels that count.
+    loss: f64,
+    n_labels: u64,
+    n_correct: u64,
+}
+
+impl Sums {
+    fn add(&mut self, done: &Evaluation) {
+        // A batch's loss is the mean over its labels; without any it says nothing.
+        if let (Some(loss), 1..) = (done.loss, done.n_labels) {
+            self.loss += loss * done.n_labels as f64;
+        }
+        self.n_labels += done.n_labels;
+        self.n_correct += done.n_correct;
+    }
+}
+
+/// Collects what the scores of a task are counted from.
+enum Counter<'a> {
+    Classes(Classes),
+    Words(Words<'a>),
+    Answers(Answers<'a>),
+    Language,
+}
+
+impl<'a> Counter<'a> {
+    fn new(data: &'a Dataset, options: &'a EvaluateOptions) -> Result<Self> {
+        Ok(match data.task() {
+            TextTask::Classification => Self::Classes(Classes::default()),
+            TextTask::TokenClassification => {
+                let classes = Classes::default();
+                Self::Words(Words { data, classes, predicted: vec![], labelled: vec![], unseen: 0 })
+            }
+            TextTask::QuestionAnswering => Self::Answers(Answers::new(data, options)?),
+            TextTask::LanguageModeling => Self::Language,
+        })
+    }
+
+    fn add(&mut self, batch: &Batch, done: &Evaluation) -> Result<()> {
+        match self {
+            Self::Classes(classes) => classes.add(batch, done),
+            Self::Words(words) => words.add(batch, done),
+            Self::Answers(answers) => answers.add(batch, done),
+            Self::Language => Ok(()),
+        }
+    }
+
+    fn scores(self) -> Result<TaskScores> {
+        match self {
+            Self::Classes(classes) => {
+                let Classes { predictions, labels, n_classes } = classes;
+                Ok(TaskScores::Classification(class_scores(&predictions, &labels, n_classes)?))
+            }
+            Self::Words(words) => words.scores(),
+            Self::Answers(answers) => answers.scores(),
+            Self::Language => Ok(TaskScores::LanguageModeling),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Classes {
+    predictions: Vec<i64>,
+    labels: Vec<i64>,
+    n_classes: usize,
+}
+
+impl Classes {
+    fn add(&mut self, batch: &Batch, done: &Evaluation) -> Result<()> {
+        let logits = ClassLogits::new(&done.logits, batch, false)?;
+        let Some(labels) = batch.tensor("labels") else { return Ok(()) };
+        for (row, &label) in labels.as_slice::<i64>()?.iter().enumerate() {
+            self.push(logits.row(row, 0), label);
+        }
+        self.n_classes = logits.n_classes;
+        Ok(())
+    }
+
+    fn push(&mut self, logits: &[f32], label: i64) {
+        self.predictions.push(argmax(logits) as i64);
+        self.labels.push(label);
+    }
+}
+
+struct Words<'a> {
+    data: &'a Dataset,
+    classes: Classes,
+    predicted: Vec<Vec<Cow<'a, str>>>,
+    labelled: Vec<Vec<Cow<'a, str>>>,
+    unseen: u64,
+}
+
+impl<'a> Words<'a> {
+    fn add(&mut self, batch: &Batch, done: &Evaluation) -> Result<()> {
+        let logits = ClassLogits::new(&done.logits, batch, true)?;
+        self.classes.n_classes = logits.n_classes;
+        for (row, &index) in batch.sequences.iter().enumerate() {
+            let sequence = &self.data.sequences()[index];
+            let Some(Reference::Tags(tags)) = self.data.reference(sequence.example) else {
+                continue;
+            };
+            let Target::Tags(_) = sequence.target else { continue };
+            let mut predicted: Vec<Cow<str>> = vec![Cow::Borrowed("O"); tags.len()];
+            let mut n_seen = 0;
+            for (token, word) in sequence.words.iter().enumerate() {
+                let Some(word) = word.map(|w| w as usize).filter(|w| *w < tags.len()) else {
+                    continue;
+                };
+                let scores = logits.row(row, token);
+                self.classes.push(scores, i64::from(tags[word]));
+                predicted[word] = tag_name(self.data.labels(), argmax(scores));
+                n_seen += 1;
+            }
+            self.unseen += (tags.len() - n_seen) as u64;
+            let label = |&tag: &u32| tag_name(self.data.labels(), tag as usize);
+            self.labelled.push(tags.iter().map(label).collect());
+            self.predicted.push(predicted);
+        }
+        Ok(())
+    }
+
+    fn scores(self) -> Result<TaskScores> {
+        let Classes { predictions, labels, n_classes } = &self.classes;
+        let named = self.data.labels().names().iter().all(|tag| is_entity_tag(tag));
+        let entities = |mode| {
+            named.then(|| entity_scores_in(mode, &self.predicted, &self.labelled)).transpose()
+        };
+        Ok(TaskScores::TokenClassification {
+            tags: class_scores(predictions, labels, *n_classes)?,
+            entities: entities(EntityMode::Lenient)?,
+            strict_entities: entities(EntityMode::Strict)?,
+            n_words_unseen: self.unseen,
+        })
+    }
+}
+
+fn tag_name(labels: &LabelMap, id: usize) -> Cow<'_, str> {
+    match labels.names().get(id) {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(class_name(labels, id)),
+    }
+}
+
+/// `O`, or a prefix of BIO, IOB or BIOES and a type.
+pub(super) fn is_entity_tag(tag: &str) -> bool {
+    let prefix = tag.split_once('-').map(|(prefix, _)| prefix);
+    tag == "O" || matches!(prefix, Some("B" | "I" | "E" | "S"))
+}
+
+/// The best answer of each question over its windows.
+struct Answers<'a> {
+    data: &'a Dataset,
+    options: &'a EvaluateOptions,
+    questions: Vec<Question<'a>>,
+}
+
+/// What the windows of one question's context have shown so far.
+struct Question<'a> {
+    example: usize,
+    context: &'a str,
+    best: Option<PredictedAnswer>,
+    /// The least score of "no answer" over the windows.
+    no_answer: Option<f32>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(data: &'a Dataset, options: &'a EvaluateOptions) -> Result<Self> {
+        if !data.has_all_windows() {
+            return Err(Error::invalid(
+                "questions are scored over all windows of their contexts; make the loader with \
+                 all_windows",
+            ));
+        }
+        let marked = |s: &crate::text::Sequence| s.words.first() == Some(&Some(0));
+        if options.allow_no_answer && !data.sequences().iter().all(marked) {
+            return Err(Error::invalid(
+                "allow_no_answer: the tokenizer puts no token first that stands for it",
+            ));
+        }
+        Ok(Self { data, options, questions: Vec::new() })
+    }
+
+    fn add(&mut self, batch: &Batch, done: &Evaluation) -> Result<()> {
+        let logits = SpanLogits::new(&done.logits, batch)?;
+        for (row, &index) in batch.sequences.iter().enumerate() {
+            let sequence = &self.data.sequences()[index];
+            let Some(context) = sequence.context.as_deref() else { continue };
+            let (starts, ends) = logits.row(row);
+            let EvaluateOptions { n_best, max_answer_tokens, .. } = *self.options;
+            let best = context.best_answers(starts, ends, n_best, max_answer_tokens)?;
+            let no_answer = starts[0] + ends[0];
+            if self.questions.last().is_none_or(|q| q.example != sequence.example) {
+                let (example, context) = (sequence.example, &*context.text);
+                self.questions.push(Question { example, context, best: None, no_answer: None });
+            }
+            if let Some(question) = self.questions.last_mut() {
+                question.see(best.first().copied(), no_answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn scores(self) -> Result<TaskScores> {
+        let predicted: Vec<String> =
+            self.questions.iter().map(|q| q.answer(self.options).to_owned()).collect();
+        let accepted = |q: &Question| match self.data.reference(q.example) {
+            Some(Reference::Answers(answers)) => answers.clone(),
+            _ => Vec::new(),
+        };
+        let accepted: Vec<Vec<String>> = self.questions.iter().map(accepted).collect();
+        Ok(TaskScores::QuestionAnswering(answer_scores(&predicted, &accepted)?))
+    }
+}
+
+impl<'a> Question<'a> {
+    fn see(&mut self, best: Option<PredictedAnswer>, no_answer: f32) {
+        let better = |new: &PredictedAnswer| self.best.is_none_or(|old| new.score > old.score);
+        self.best = best.filter(better).or(self.best);
+        self.no_answer = Some(self.no_answer.map_or(no_answer, |least| least.min(no_answer)));
+    }
+
+    /// The text of the answer; empty for none.
+    fn answer(&self, options: &EvaluateOptions) -> &'a str {
+        let Some(best) = self.best else { return "" };
+        let margin = self.no_answer.map(|score| f64::from(score) - f64::from(best.score));
+        if options.allow_no_answer && margin.is_some_and(|m| m > options.no_answer_threshold) {
+            return "";
+        }
+        self.context.get(best.start..best.end).unwrap_or_default()
+    }
+}
