@@ -353,3 +353,252 @@ impl<'a> Question<'a> {
         self.context.get(best.start..best.end).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Tensor;
+    use crate::text::{
+        Answer, Corpus, EncodeOptions, Example, LoaderOptions, Objective, Tokenizer,
+        TokenizerStyle, TokenizerTrainOptions,
+    };
+    use std::sync::Arc;
+
+    const CONTEXT: &str = "In the hot summer of 1907 the river fell, and the old mill stood still \
+        until the rain came back in the autumn and the wheel turned again.";
+
+    fn tokenizer(style: TokenizerStyle) -> Tokenizer {
+        let options = TokenizerTrainOptions {
+            style,
+            vocab_size: 320,
+            min_frequency: 1,
+            ..Default::default()
+        };
+        Tokenizer::train(&options, &[CONTEXT]).unwrap()
+    }
+
+    fn loader(corpus: &Corpus, encode: &EncodeOptions, batch_size: usize) -> Loader {
+        let data = Dataset::encode(corpus, &tokenizer(TokenizerStyle::Bert), encode).unwrap();
+        // What evaluation must not depend on.
+        let order = LoaderOptions { batch_size, seed: 4, drop_last: true, ..Default::default() };
+        Loader::new(vec![Arc::new(data)], order).unwrap()
+    }
+
+    fn tensor(shape: &[usize], values: &[f32]) -> (String, Tensor) {
+        ("logits".to_owned(), Tensor::from_slice(shape, values).unwrap())
+    }
+
+    fn find<'a>(batch: &'a [TensorView], name: &str) -> Option<&'a TensorView<'a>> {
+        batch.iter().find(|t| t.name == name)
+    }
+
+    fn ints(batch: &[TensorView], name: &str) -> Vec<i64> {
+        let view = find(batch, name).unwrap();
+        view.data.as_chunks::<8>().0.iter().map(|b| i64::from_ne_bytes(*b)).collect()
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_over_labels_not_over_batches() {
+        let texts: Vec<String> = (0..5).map(|i| format!("the river {i}")).collect();
+        let classes = ["a", "b", "a", "c", "a"].map(str::to_owned);
+        let corpus = Corpus::from_texts(texts, &classes, None).unwrap();
+        let mut loader = loader(&corpus, &EncodeOptions::default(), 2);
+        loader.next_batches().unwrap();
+        let before = loader.state();
+        let mut seen = Vec::new();
+        let scores = score(&loader, 0, &EvaluateOptions::default(), |batch| {
+            let labels = ints(batch, "labels");
+            seen.extend(ints(batch, "example_ids"));
+            // Always class b; the loss of a batch is its number of rows.
+            let rows = labels.iter().flat_map(|_| [0.0, 1.0, 0.5]).collect::<Vec<f32>>();
+            let n_correct = labels.iter().filter(|l| **l == 1).count() as u64;
+            let (n_labels, loss) = (labels.len() as u64, Some(labels.len() as f64));
+            let logits = vec![tensor(&[labels.len(), 3], &rows)];
+            Ok(Evaluation { loss, n_correct, n_labels, logits })
+        })
+        .unwrap();
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
+        assert_eq!(loader.state(), before);
+        assert_eq!(scores.loss, (2.0 * 2.0 + 2.0 * 2.0 + 1.0) / 5.0);
+        assert_eq!((scores.n_examples, scores.n_labels, scores.n_correct), (5, 5, 1));
+        assert_eq!((scores.accuracy(), scores.score()), (0.2, 0.2));
+        let TaskScores::Classification(classes) = &scores.task else { unreachable!() };
+        assert_eq!(classes.confusion, [[0, 3, 0], [0, 1, 0], [0, 1, 0]]);
+        assert!((classes.macro_f1 - 2.0 / 6.0 / 3.0).abs() < 1e-12);
+        let json: serde_json::Value = serde_json::from_str(&scores.to_json()).unwrap();
+        assert_eq!(json["classes"][1]["name"], "b");
+        assert_eq!(json["confusion_matrix"][0][1], 3);
+        assert_eq!(json["task"], "classification");
+    }
+
+    #[test]
+    fn words_that_were_cut_off_are_missed_entities() {
+        let words: Vec<String> =
+            ["the", "old", "mill", "and", "the", "river"].map(str::to_owned).to_vec();
+        let labels = LabelMap::from_names(["O", "B-X", "I-X"]).unwrap();
+        let example = Example::Words { words, tags: vec![0, 1, 2, 0, 0, 1] };
+        let corpus = Corpus::new(TextTask::TokenClassification, labels, vec![example]).unwrap();
+        let check = |max_length, n_unseen, recall: f64| {
+            let options = EncodeOptions { max_length, ..Default::default() };
+            let data =
+                Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();
+            let order = LoaderOptions::evaluation(4);
+            let loader = Loader::new(vec![Arc::new(data)], order).unwrap();
+            let scores = score(&loader, 0, &EvaluateOptions::default(), |batch| {
+                // The model is right wherever there is a label.
+                let labels = ints(batch, "labels");
+                let of = |l: &i64| (0..3).map(|c| f32::from(u8::from(*l == c))).collect::<Vec<_>>();
+                let logits = labels.iter().flat_map(of).collect::<Vec<f32>>();
+                let n = labels.iter().filter(|l| **l >= 0).count() as u64;
+                let logits = vec![tensor(&[1, labels.len(), 3], &logits)];
+                Ok(Evaluation { loss: Some(1.0), n_correct: n, n_labels: n, logits })
+            })
+            .unwrap();
+            let TaskScores::TokenClassification { tags, entities, strict_entities, .. } =
+                &scores.task
+            else {
+                unreachable!()
+            };
+            assert_eq!(scores.n_words_unseen(), n_unseen);
+            assert_eq!(tags.accuracy, 1.0);
+            for entities in [entities, strict_entities] {
+                let overall = entities.as_ref().unwrap().overall;
+                assert_eq!((overall.recall, overall.support), (recall, 2), "{max_length:?}");
+                assert_eq!(overall.precision, if recall > 0.0 { 1.0 } else { 0.0 });
+            }
+        };
+        let n_tokens = |n: usize| {
+            let t = tokenizer(TokenizerStyle::Bert);
+            let words = ["the", "old", "mill", "and", "the", "river"];
+            let words: Vec<String> = words[..n].iter().map(|w| w.to_string()).collect();
+            t.encode_words(&words, 400).unwrap().len()
+        };
+        check(None, 0, 1.0);
+        check(Some(n_tokens(3)), 3, 0.5);
+        // The first entity is cut in two: what is left of it is not it.
+        let options = EncodeOptions { max_length: Some(n_tokens(2)), ..Default::default() };
+        let data = Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();
+        assert_eq!(data.sequences()[0].words.iter().flatten().count(), 2);
+    }
+
+    fn questions(all: &[&str]) -> Corpus {
+        let example = |answer: &&str| Example::Question {
+            id: String::new(),
+            context: CONTEXT.into(),
+            question: "when?".into(),
+            answers: CONTEXT
+                .find(answer)
+                .map(|start| Answer { text: answer.to_string(), start })
+                .into_iter()
+                .filter(|a| !a.text.is_empty())
+                .collect(),
+        };
+        let all = all.iter().map(example).collect();
+        Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), all).unwrap()
+    }
+
+    /// A model that finds the labelled span with `found`, and "no answer" with `none`.
+    fn answer_scores_of(options: &EvaluateOptions, found: f32, none: f32) -> Result<Scores> {
+        let windows = EncodeOptions {
+            max_length: Some(30),
+            all_windows: true,
+            overlap: 8,
+            ..Default::default()
+        };
+        let loader = loader(&questions(&["autumn", ""]), &windows, 3);
+        assert!(loader.datasets()[0].len() > 3, "several windows each");
+        score(&loader, 0, options, |batch| {
+            let (starts, ends) = (ints(batch, "start_positions"), ints(batch, "end_positions"));
+            let shape = find(batch, "input_ids").unwrap().shape;
+            let logits = |at: &[i64]| {
+                let mut values = vec![0.0; shape[0] * shape[1]];
+                for (row, &at) in at.iter().enumerate() {
+                    values[row * shape[1]] = none;
+                    if at > 0 {
+                        values[row * shape[1] + at as usize] = found;
+                    }
+                }
+                tensor(shape, &values)
+            };
+            let n = starts.len() as u64;
+            let logits = vec![logits(&starts), logits(&ends)];
+            Ok(Evaluation { loss: Some(0.5), n_correct: n, n_labels: n, logits })
+        })
+    }
+
+    #[test]
+    fn answers_are_the_best_over_windows() {
+        let plain = EvaluateOptions::default();
+        let answers = |options: &EvaluateOptions, found, none| {
+            answer_scores_of(options, found, none).unwrap().answers().copied().unwrap()
+        };
+        // The first is right, the second finds a word where there is no answer.
+        let scores = answers(&plain, 5.0, 3.0);
+        assert_eq!((scores.exact_match, scores.f1, scores.total), (50.0, 50.0, 2));
+        let allow = EvaluateOptions { allow_no_answer: true, ..plain.clone() };
+        // 6 for "no answer" in every window, 10 for the answer, 0 for any other word.
+        assert_eq!(answers(&allow, 5.0, 3.0).exact_match, 100.0);
+        assert_eq!(answers(&allow, 2.0, 3.0).exact_match, 50.0);
+        let bold = EvaluateOptions { no_answer_threshold: 4.0, ..allow.clone() };
+        assert_eq!(answers(&bold, 2.0, 3.0).exact_match, 100.0);
+        let fails = |options: &EvaluateOptions, text: &str| {
+            let e = answer_scores_of(options, 1.0, 1.0).unwrap_err();
+            assert!(e.message().contains(text), "{e}");
+        };
+        fails(&EvaluateOptions { n_best: 0, ..plain.clone() }, "n_best is 0");
+        fails(&EvaluateOptions { max_answer_tokens: 0, ..plain.clone() }, "max_answer_tokens");
+        fails(&EvaluateOptions { no_answer_threshold: f64::NAN, ..plain.clone() }, "no_answer");
+        let one = loader(&questions(&["autumn"]), &EncodeOptions::default(), 1);
+        let e = score(&one, 0, &plain, |_| unreachable!()).unwrap_err();
+        assert!(e.message().contains("all_windows"), "{e}");
+    }
+
+    #[test]
+    fn masks_and_perplexity_are_the_same_each_time() {
+        let documents = (0..6).map(|_| Example::Document(CONTEXT.into())).collect();
+        let corpus =
+            Corpus::new(TextTask::LanguageModeling, LabelMap::default(), documents).unwrap();
+        let options = EncodeOptions {
+            max_length: Some(16),
+            objective: Objective::Masked,
+            ..Default::default()
+        };
+        let mut loader = loader(&corpus, &options, 4);
+        let mut of = |epoch| {
+            loader.set_epoch(epoch);
+            let mut ids = Vec::new();
+            let scores = score(&loader, 0, &EvaluateOptions::default(), |batch| {
+                ids.extend(ints(batch, "input_ids"));
+                let n = ints(batch, "labels").iter().filter(|l| **l >= 0).count() as u64;
+                Ok(Evaluation { loss: Some(2.0), n_correct: 0, n_labels: n, logits: vec![] })
+            });
+            (ids, scores.unwrap())
+        };
+        let (first, second) = (of(0), of(7));
+        assert_eq!(first, second);
+        assert_eq!(first.1.perplexity(), Some(2f64.exp()));
+    }
+
+    #[test]
+    fn other_heads_and_unlabelled_corpora_are_refused() {
+        let texts = vec!["the river".to_owned(), "the mill".to_owned()];
+        let check = |classes: &[String], shape: &[usize], n_labels, text: &str| {
+            let corpus = Corpus::from_texts(texts.clone(), classes, None).unwrap();
+            let loader = loader(&corpus, &EncodeOptions::default(), 2);
+            let e = score(&loader, 0, &EvaluateOptions::default(), |_| {
+                let values = vec![0.0; shape.iter().product()];
+                let logits = vec![tensor(shape, &values)];
+                Ok(Evaluation { loss: None, n_correct: 0, n_labels, logits })
+            });
+            let e = e.unwrap_err();
+            assert!(e.message().contains(text), "{e}");
+        };
+        let classes = ["a", "b"].map(str::to_owned);
+        check(&classes, &[2, 8, 2], 2, "head of the corpus's task");
+        check(&[], &[2, 2], 0, "no example has a label");
+        let corpus = Corpus::from_texts(texts.clone(), &classes, None).unwrap();
+        let loader = loader(&corpus, &EncodeOptions::default(), 2);
+        let e = score(&loader, 1, &EvaluateOptions::default(), |_| unreachable!()).unwrap_err();
+        assert!(e.message().contains("model 1 of a loader for 1"), "{e}");
+    }
+}

@@ -254,6 +254,32 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
 }
 
+TEST_F(Joint, ALoaderIsScored) {
+    auto joint = trainer();
+    auto walk = loader();
+    std::uint64_t n_correct = 0, n_labels = 0;
+    double loss = 0;
+    for (const auto &batch : walk) {
+        const auto part = joint.evaluate(1, batch.tensors(1));
+        n_correct += part.n_correct();
+        n_labels += part.n_labels();
+        loss += part.loss() * static_cast<double>(part.n_labels());
+    }
+    const auto found = joint.evaluate(1, walk);
+    EXPECT_EQ(walk.position(), 0U);
+    EXPECT_EQ(found.n_labels, n_labels);
+    EXPECT_EQ(found.n_correct, n_correct);
+    EXPECT_NEAR(found.loss, loss / static_cast<double>(n_labels), 1e-6);
+    EXPECT_EQ(found.score, static_cast<double>(n_correct) / static_cast<double>(n_labels));
+    EXPECT_TRUE(std::isnan(found.answer_f1));
+    EXPECT_NE(found.json.find("\"confusion_matrix\":[["), std::string::npos);
+    auto options = mmopt::evaluate_options();
+    options.max_answer_tokens = 0;
+    EXPECT_EQ(code_of([&] { (void)joint.evaluate(1, walk, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)joint.evaluate(2, walk); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 TEST_F(Joint, ScoresActAndMetricsAreRead) {
     auto options = mmopt::trainer_options();
     options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;

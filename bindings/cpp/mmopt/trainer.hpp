@@ -156,6 +156,19 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return evaluate(model, tensors.raw());
     }
 
+    /// The scores of one model on its part of a loader: every example once, in order. The loader
+    /// stays where it is.
+    [[nodiscard]] scores evaluate(std::size_t model, const loader &walk,
+                                  const mmopt_evaluate_options &options = evaluate_options()) {
+        scores found{};
+        char *json = nullptr;
+        mmopt_error *const failed =
+            mmopt_trainer_evaluate_loader(get(), model, walk.get(), &options, &found, &json);
+        found.json = detail::take(json);
+        done(failed);
+        return found;
+    }
+
     [[nodiscard]] std::size_t n_models() const noexcept { return mmopt_trainer_n_models(get()); }
     [[nodiscard]] std::uint64_t n_steps() const noexcept { return mmopt_trainer_n_steps(get()); }
     [[nodiscard]] model_list models() const noexcept { return model_list(get()); }
