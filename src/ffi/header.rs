@@ -157,6 +157,15 @@ pub const GROUPS: &[Group] = &[
         files: &["trainer/evaluation.rs", "tasks/evaluate.rs"],
     },
     Group {
+        id: "prediction",
+        title: "Prediction",
+        about: [
+            "What a trained model says about texts: classes, entities, answers. The model is a",
+            "trainer's, or one that was read from a directory for predictions alone.",
+        ],
+        files: &["tasks/predict.rs"],
+    },
+    Group {
         id: "metrics",
         title: "Text metrics",
         about: [

@@ -280,6 +280,34 @@ TEST_F(Joint, ALoaderIsScored) {
     EXPECT_EQ(code_of([&] { (void)joint.evaluate(2, walk); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST_F(Joint, TextsArePredictedFromATrainerAndFromFiles) {
+    auto joint = trainer();
+    const auto folder = scratch("predictor");
+    joint.save_model(0, folder);
+    tokenizers[0].save(folder);
+    const std::vector<std::string> texts{"a splendid film", "dull", "a fine story"};
+    const auto a = joint.predict(0, tokenizers[0], texts);
+    const auto loaded = mmopt::predictor::load(folder);
+    const auto b = loaded.predict(texts);
+    ASSERT_EQ(a.size(), 3U);
+    for (std::size_t i = 0; i < 3; i++) {
+        ASSERT_EQ(a[i].size(), 2U);
+        EXPECT_EQ(a[i][0].label, b[i][0].label);
+        EXPECT_EQ(a[i][0].score, b[i][0].score);
+        EXPECT_NEAR(a[i][0].probability + a[i][1].probability, 1, 1e-12);
+        EXPECT_GE(a[i][0].probability, a[i][1].probability);
+        EXPECT_TRUE(a[i][0].text.empty());
+    }
+    EXPECT_NE(loaded.predict(texts, texts)[0][0].score, b[0][0].score);
+    EXPECT_TRUE(loaded.predict({}).empty());
+    const std::vector<std::string> one{"x"};
+    EXPECT_EQ(code_of([&] { (void)loaded.predict(texts, one); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)joint.predict(0, tokenizers[0], texts, one); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::predictor::load(folder + "/none"); }),
+              MMOPT_CODE_NOT_FOUND);
+}
+
 TEST_F(Joint, ScoresActAndMetricsAreRead) {
     auto options = mmopt::trainer_options();
     options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;

@@ -76,7 +76,7 @@ fn best_answers_as_hugging_face() {
         let (n_best, longest) = (number("n_best"), number("longest"));
         let found =
             context.best_answers(&logits("starts"), &logits("ends"), n_best, longest).unwrap();
-        let found: Vec<_> = found.iter().map(|a| (f64::from(a.score), a.start, a.end)).collect();
-        assert_eq!(found, of::<Vec<(f64, usize, usize)>>(&window["best"]));
+        let found: Vec<_> = found.iter().map(|a| (a.score, a.start, a.end)).collect();
+        assert_eq!(found, of::<Vec<(f32, usize, usize)>>(&window["best"]));
     }
 }
