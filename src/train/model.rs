@@ -35,6 +35,8 @@ pub(super) struct Model {
     // Sessions refer to the parameters' memory and are dropped first.
     training: ShapeCache<ShapeKey, BoundSession>,
     evaluation: ShapeCache<ShapeKey, BoundSession>,
+    /// Evaluation beside other models, for mutual learning.
+    teaching: ShapeCache<ShapeKey, BoundSession>,
     pub parameters: Vec<Parameter>,
     /// Where the parameter of each name stands.
     positions: HashMap<String, usize>,
@@ -83,6 +85,7 @@ impl Model {
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
+            teaching: ShapeCache::new(max_sessions),
             positions: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             sessions: SessionBuilder {
@@ -216,29 +219,33 @@ impl Model {
 
     /// Loss (when the batch has labels), accuracy and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
-        let (run, bound) = self.forward(batch)?;
+        let (run, bound) = self.forward(batch, false)?;
         let logits = (0..bound.n_outputs())
             .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
             .collect::<Result<_>>()?;
         Ok((run, logits))
     }
 
-    /// What the model predicts for a batch with labels, without dropout; for mutual learning.
+    /// What the model predicts for a batch with labels, without dropout and on a share of the
+    /// cores; for mutual learning.
     pub fn predict(&mut self, batch: Batch, prediction: &mut Prediction) -> Result<Run> {
         let temperature = self.sessions.mutual.unwrap_or(1.0);
         let kind = self.sessions.spec.kind.clone();
-        let (run, bound) = self.forward(batch)?;
+        let (run, bound) = self.forward(batch, true)?;
         prediction.set(&kind, &outputs(bound)?, temperature)?;
         Ok(run)
     }
 
-    fn forward(&mut self, batch: Batch) -> Result<(Run, &BoundSession)> {
+    fn forward(&mut self, batch: Batch, beside_others: bool) -> Result<(Run, &BoundSession)> {
         let labelled = self.sessions.signature.check(batch, false)?;
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
-        let options = &self.eval_session;
+        let (cache, options) = match beside_others {
+            true => (&mut self.teaching, &self.train_session),
+            false => (&mut self.evaluation, &self.eval_session),
+        };
         let make = |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, options);
-        let bound = self.evaluation.get_or_make(key, make)?;
+        let bound = cache.get_or_make(key, make)?;
         check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;

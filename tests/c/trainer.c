@@ -260,6 +260,42 @@ static void test_feedback(void)
     mmopt_trainer_free(trainer);
 }
 
+/* Models are evaluated by the running means of their weights. */
+static void test_ema(void)
+{
+    mmopt_trainer_options options;
+    mmopt_tensor tensor;
+    mmopt_batch *batch = next_batch();
+    float first[3] = {0, 0, 0};
+
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.learning_rate = 0.01;
+    mmopt_trainer *trainer = make_trainer(&options);
+    OK(mmopt_trainer_use_ema_weights(trainer, 0));
+    FAILS(mmopt_trainer_use_ema_weights(trainer, 1), MMOPT_CODE_STATE, "ema_decay");
+    FAILS(mmopt_trainer_use_ema_weights(trainer, 2), MMOPT_CODE_INVALID_ARGUMENT, "on is 2");
+    REFUSES_NULL(mmopt_trainer_use_ema_weights(NULL, 1));
+    mmopt_trainer_free(trainer);
+
+    options.options_json = "{\"ema_decay\": 0.9}";
+    trainer = make_trainer(&options);
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    OK(mmopt_trainer_step(trainer, NULL));
+    OK(mmopt_trainer_parameter(trainer, 0, 0, &tensor, NULL));
+    memcpy(&first[0], tensor.data, sizeof(float));
+    OK(mmopt_trainer_use_ema_weights(trainer, 1));
+    memcpy(&first[1], tensor.data, sizeof(float));
+    FAILS(mmopt_trainer_forward_backward_batch(trainer, batch, NULL), MMOPT_CODE_STATE,
+          "use_ema_weights");
+    OK(mmopt_trainer_use_ema_weights(trainer, 0));
+    memcpy(&first[2], tensor.data, sizeof(float));
+    CHECK(first[0] == first[2] && first[0] != first[1]);
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    mmopt_batch_free(batch);
+    mmopt_trainer_free(trainer);
+    OK(mmopt_loader_set_epoch(loader, 0));
+}
+
 /* Models learn from each other, with labels and without. */
 static void test_mutual(void)
 {
@@ -542,6 +578,7 @@ int main(int argc, char **argv)
     test_models();
     test_options();
     test_feedback();
+    test_ema();
     test_mutual();
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);

@@ -234,6 +234,26 @@ TEST_F(Joint, LoaderWalksEpochs) {
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
 }
 
+TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {
+    auto options = mmopt::trainer_options();
+    options.learning_rate = 0.01;
+    options.options_json = R"({"ema_decay": 0.9})";
+    mmopt::trainer joint(models, options);
+    (void)joint.forward_backward(batch());
+    joint.step();
+    const auto first = [&] { return joint.parameter(0, 0).value.template data<float>()[0]; };
+    const float own = first();
+    EXPECT_NE(joint.with_ema_weights(first), own);
+    EXPECT_EQ(first(), own);
+    EXPECT_THROW(joint.with_ema_weights([&] { joint.step(); }), mmopt::error);
+    EXPECT_EQ(first(), own);
+    joint.use_ema_weights(true);
+    EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
+    joint.use_ema_weights(false);
+    auto without = trainer();
+    EXPECT_EQ(code_of([&] { without.use_ema_weights(true); }), MMOPT_CODE_STATE);
+}
+
 TEST_F(Joint, ModelsLearnFromEachOther) {
     auto options = mmopt::trainer_options();
     options.options_json = R"({"mutual": {"teacher": "peers"}})";

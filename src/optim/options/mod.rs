@@ -477,6 +477,11 @@ pub struct Options {
     /// models: the trainer, not gradient mode.
     #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
+    /// Decay of a running mean (EMA) of each model's weights, by which models can be evaluated and
+    /// saved; null keeps none. Carried out by whoever owns the models: the trainer, not gradient
+    /// mode.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
+    pub ema_decay: Option<f64>,
     /// What happens to a model whose loss or gradient is NaN or infinite.
     #[schemars(example = NonFinite::Fail)]
     pub non_finite: NonFinite,
@@ -539,6 +544,7 @@ impl Default for Options {
             sync_every: 0,
             max_loss_increase: None,
             mutual: None,
+            ema_decay: None,
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
             metrics_every: 0,

@@ -18,7 +18,7 @@ pub enum Teacher {
     /// without others learns from its own.
     MeanTeacher,
     /// The mean of all models' past predictions of the same example (Laine and Aila 2017). Costs
-    /// no pass; sequence classification only; batches name their examples.
+    /// no pass; not for language models; batches name their examples, and the words of tokens.
     Memory,
     /// Only the models without a trained parameter (Hinton et al. 2015).
     Frozen,
@@ -37,7 +37,7 @@ pub enum TeacherWeights {
 
 /// Learning from each other's predictions; carried out by whoever runs the models. The formulas
 /// stand in docs/optimizer.md.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mutual {
     /// What happens where models cannot learn from each other: other tasks or classes, rows that do
@@ -75,6 +75,13 @@ pub struct Mutual {
     /// Memory: most examples that it holds; one more is an error.
     #[schemars(range(min = 1), example = 50000)]
     pub memory_examples: usize,
+    /// Memory: most bytes of what it holds of the examples; one more is an error.
+    #[schemars(range(min = 1), example = 100000000)]
+    pub memory_bytes: u64,
+    /// Memory: a file that holds it in place of RAM, removed when the trainer is freed; null is RAM.
+    /// Checkpoints hold a copy of it. It must not exist, or be one that an earlier process left.
+    #[schemars(example = "/tmp/predictions")]
+    pub memory_file: Option<String>,
 }
 
 impl Default for Mutual {
@@ -91,6 +98,8 @@ impl Default for Mutual {
             ema_decay: 0.99,
             memory_decay: 0.6,
             memory_examples: 1_000_000,
+            memory_bytes: 1 << 32,
+            memory_file: None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What options may be: each by its schema, and some together.
 
 use super::schema::{Schema, options_schema};
-use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule};
+use super::{
+    AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule, Teacher,
+};
 use crate::error::{Error, Result};
 
 impl Options {
@@ -46,6 +48,14 @@ impl Options {
                 influence || self.share_influence.is_empty(),
                 "share_influence is set, and share_rule is not influence",
             ),
+            (
+                !self.mutual.as_ref().is_some_and(|mutual| {
+                    mutual.teacher == Teacher::MeanTeacher
+                        && self.ema_decay.is_some_and(|decay| decay != mutual.ema_decay)
+                }),
+                "ema_decay and mutual.ema_decay differ, but the mean teacher and the running mean of \
+                 weights are one: set both to the same, or ema_decay to null",
+            ),
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
             Some((_, text)) => Err(Error::invalid(text)),
@@ -61,7 +71,10 @@ impl Options {
             let path = |name: &str| format!("param_groups[{i}].{name}");
             [(path("lr_scale"), g.lr_scale), (path("weight_decay"), g.weight_decay)]
         });
-        let others = [("max_loss_increase".to_owned(), self.max_loss_increase)];
+        let others = [
+            ("max_loss_increase".to_owned(), self.max_loss_increase),
+            ("ema_decay".to_owned(), self.ema_decay),
+        ];
         for (path, value) in optional.chain(others) {
             if value.is_some_and(|x| !x.is_finite()) {
                 return Err(Error::invalid(format!("{path} is NaN or infinite")));
@@ -104,19 +117,22 @@ mod tests {
         );
         check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
         check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
+        check(|o| o.ema_decay = Some(f64::NAN), "ema_decay is NaN");
+        check(|o| o.ema_decay = Some(1.0), "ema_decay must be");
         let check = |mutual: Mutual, name: &str| {
             let options = Options { mutual: Some(mutual), ..Options::default() };
             let e = options.validate().unwrap_err();
             assert!(e.message().starts_with(&format!("mutual.{name} must be ")), "{e}");
         };
         let d = Mutual::default();
-        check(Mutual { weight: -1.0, ..d }, "weight");
-        check(Mutual { temperature: 0.0, ..d }, "temperature");
-        check(Mutual { confidence_threshold: 1.5, ..d }, "confidence_threshold");
-        check(Mutual { ema_decay: 1.0, ..d }, "ema_decay");
-        check(Mutual { memory_decay: 0.0, ..d }, "memory_decay");
-        check(Mutual { memory_decay: 1.1, ..d }, "memory_decay");
-        check(Mutual { memory_examples: 0, ..d }, "memory_examples");
+        check(Mutual { weight: -1.0, ..d.clone() }, "weight");
+        check(Mutual { temperature: 0.0, ..d.clone() }, "temperature");
+        check(Mutual { confidence_threshold: 1.5, ..d.clone() }, "confidence_threshold");
+        check(Mutual { ema_decay: 1.0, ..d.clone() }, "ema_decay");
+        check(Mutual { memory_decay: 0.0, ..d.clone() }, "memory_decay");
+        check(Mutual { memory_decay: 1.1, ..d.clone() }, "memory_decay");
+        check(Mutual { memory_examples: 0, ..d.clone() }, "memory_examples");
+        check(Mutual { memory_bytes: 0, ..d }, "memory_bytes");
     }
 
     #[test]
