@@ -241,7 +241,7 @@ TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {
     mmopt::trainer joint(models, options);
     (void)joint.forward_backward(batch());
     joint.step();
-    const auto first = [&] { return joint.parameter(0, 0).value.template data<float>()[0]; };
+    const auto first = [&] { return joint.parameters(0)[std::size_t{0}].data<float>()[0]; };
     const float own = first();
     EXPECT_NE(joint.with_ema_weights(first), own);
     EXPECT_EQ(first(), own);
