@@ -117,7 +117,7 @@ impl Trainer {
             own.restore(saved);
         }
         if let (Some(ema), Some(means)) = (&mut self.ema, means) {
-            ema.restore(means);
+            ema.restore(&mut self.models, means);
         }
         self.zero_grad();
         Ok(header.user)

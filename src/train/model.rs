@@ -35,7 +35,7 @@ pub(super) struct Model {
     // Sessions refer to the parameters' memory and are dropped first.
     training: ShapeCache<ShapeKey, BoundSession>,
     evaluation: ShapeCache<ShapeKey, BoundSession>,
-    /// Evaluation beside other models, for mutual learning.
+    /// Evaluation beside other models, for mutual learning; of mean teachers by the means.
     teaching: ShapeCache<ShapeKey, BoundSession>,
     pub parameters: Vec<Parameter>,
     /// Where the parameter of each name stands.
@@ -219,7 +219,7 @@ impl Model {
 
     /// Loss (when the batch has labels), accuracy and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
-        let (run, bound) = self.forward(batch, false)?;
+        let (run, bound) = self.forward(batch, None)?;
         let logits = (0..bound.n_outputs())
             .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
             .collect::<Result<_>>()?;
@@ -227,24 +227,32 @@ impl Model {
     }
 
     /// What the model predicts for a batch with labels, without dropout and on a share of the
-    /// cores; for mutual learning.
-    pub fn predict(&mut self, batch: Batch, prediction: &mut Prediction) -> Result<Run> {
+    /// cores, by its weights or always by their running means; for mutual learning.
+    pub fn predict(
+        &mut self,
+        batch: Batch,
+        by_means: bool,
+        prediction: &mut Prediction,
+    ) -> Result<Run> {
         let temperature = self.sessions.mutual.unwrap_or(1.0);
         let kind = self.sessions.spec.kind.clone();
-        let (run, bound) = self.forward(batch, true)?;
+        let (run, bound) = self.forward(batch, Some(by_means))?;
         prediction.set(&kind, &outputs(bound)?, temperature)?;
         Ok(run)
     }
 
-    fn forward(&mut self, batch: Batch, beside_others: bool) -> Result<(Run, &BoundSession)> {
+    /// Alone, or beside other models and then by the running means or not.
+    fn forward(&mut self, batch: Batch, beside: Option<bool>) -> Result<(Run, &BoundSession)> {
         let labelled = self.sessions.signature.check(batch, false)?;
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
-        let (cache, options) = match beside_others {
-            true => (&mut self.teaching, &self.train_session),
-            false => (&mut self.evaluation, &self.eval_session),
+        let (cache, options) = match beside {
+            Some(_) => (&mut self.teaching, &self.train_session),
+            None => (&mut self.evaluation, &self.eval_session),
         };
-        let make = |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, options);
+        let by_means = beside.unwrap_or(false);
+        let make =
+            |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, by_means, options);
         let bound = cache.get_or_make(key, make)?;
         check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;

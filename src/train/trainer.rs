@@ -312,14 +312,14 @@ impl Trainer {
             }
         }
         if let Some(ema) = &mut self.ema {
-            ema.begin(&self.models);
+            ema.begin(&mut self.models);
         }
         self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
         self.each_parameter(Parameter::restore_frozen_rows);
         let report = report?;
-        if let Some(ema) = &mut self.ema {
-            ema.follow(&self.models, report.step)?;
+        if let Some(ema) = &self.ema {
+            ema.follow(&mut self.models, report.step)?;
         }
         self.log_step(&report);
         Ok(report)

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
 use crate::train::batch::{Batch, TensorView};
-use crate::train::ema::{Ema, MeanWeights};
+use crate::train::ema::Ema;
 use crate::train::model::{Model, Run, labels};
 use crate::train::trainer::{in_model, join};
 
@@ -209,17 +209,15 @@ impl Mutual {
             Teacher::MeanTeacher => n_trained > 1 || models.len() == 1,
             _ => false,
         };
-        let mut means: Vec<Option<&mut MeanWeights>> = (0..models.len()).map(|_| None).collect();
         if let Some(ema) = ema.filter(|_| by_means) {
             ema.begin(models);
-            means.iter_mut().zip(ema.means_mut()).for_each(|(to, mean)| *to = Some(mean));
         }
         let results: Vec<Option<Result<Run>>> = std::thread::scope(|scope| {
-            let parts = models.iter_mut().zip(batches).zip(&mut self.predictions).zip(means);
+            let parts = models.iter_mut().zip(batches).zip(&mut self.predictions);
             let threads: Vec<_> = parts
-                .map(|(((model, batch), prediction), mean)| {
+                .map(|((model, batch), prediction)| {
                     (all || model.only_teaches())
-                        .then(|| scope.spawn(move || predict(model, batch, prediction, mean)))
+                        .then(|| scope.spawn(move || model.predict(batch, by_means, prediction)))
                 })
                 .collect();
             threads.into_iter().map(|t| t.map(join)).collect()
@@ -295,24 +293,6 @@ impl Mutual {
             done => done,
         }
     }
-}
-
-/// A model's prediction, by its weights as they are or by their means.
-fn predict(
-    model: &mut Model,
-    batch: Batch,
-    prediction: &mut Prediction,
-    mut mean: Option<&mut MeanWeights>,
-) -> Result<Run> {
-    let mut swap = |model: &mut Model| {
-        if let Some(mean) = &mut mean {
-            mean.swap(&mut model.parameters);
-        }
-    };
-    swap(model);
-    let done = model.predict(batch, prediction);
-    swap(model);
-    done
 }
 
 /// Views of batches with the labels that were made for them.
