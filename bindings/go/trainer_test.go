@@ -85,7 +85,8 @@ func TestModelsAreEvaluatedByTheMeansOfTheirWeights(t *testing.T) {
 	failed := errors.New("failed")
 	equal(t, j.WithEMAWeights(func() error { return failed }), failed)
 	equal(t, loss(), own)
-	wants(t, setUp(t).UseEMAWeights(true), ErrState)
+	alone := setUpWith(t, DefaultTrainerOptions(PresetIndependent))
+	wants(t, alone.UseEMAWeights(true), ErrState)
 }
 
 func TestModelsLearnFromEachOther(t *testing.T) {
@@ -97,7 +98,7 @@ func TestModelsLearnFromEachOther(t *testing.T) {
 			t.Fatalf("%+v", result)
 		}
 	}
-	j = setUp(t)
+	j = setUpWith(t, DefaultTrainerOptions(PresetIndependent))
 	for _, result := range must(j.ForwardBackward(background, j.batch(t)))(t) {
 		equal(t, result.MutualLoss, 0.0)
 	}

@@ -250,7 +250,7 @@ TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {
     joint.use_ema_weights(true);
     EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
     joint.use_ema_weights(false);
-    auto without = trainer();
+    mmopt::trainer without(models, mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT));
     EXPECT_EQ(code_of([&] { without.use_ema_weights(true); }), MMOPT_CODE_STATE);
 }
 
@@ -260,7 +260,8 @@ TEST_F(Joint, ModelsLearnFromEachOther) {
     mmopt::trainer mutual(models, options);
     for (const auto &result : mutual.forward_backward(batch()))
         EXPECT_GT(result.mutual_loss, 0.0);
-    for (const auto &result : trainer().forward_backward(batch()))
+    mmopt::trainer alone(models, mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT));
+    for (const auto &result : alone.forward_backward(batch()))
         EXPECT_EQ(result.mutual_loss, 0.0);
 }
 

@@ -478,8 +478,8 @@ pub struct Options {
     #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
     /// Decay of a running mean (EMA) of each model's weights, by which models can be evaluated and
-    /// saved; null keeps none. Carried out by whoever owns the models: the trainer, not gradient
-    /// mode.
+    /// saved. null: that of mean teachers where they are kept, else there is no such mean. Carried
+    /// out by whoever owns the models: the trainer, not gradient mode.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: Option<f64>,
     /// What happens to a model whose loss or gradient is NaN or infinite.
@@ -543,7 +543,7 @@ impl Default for Options {
             sync_beta: 0.1,
             sync_every: 0,
             max_loss_increase: None,
-            mutual: None,
+            mutual: Some(Mutual::preset()),
             ema_decay: None,
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
@@ -572,6 +572,7 @@ impl Options {
             share_rule: ShareRule::Sum,
             sync_every: 10,
             non_finite: NonFinite::Ignore,
+            mutual: None,
             ..Self::default()
         }
     }
@@ -584,6 +585,7 @@ impl Options {
             share_rule: ShareRule::None,
             share_every: 0,
             adaptive_lr: AdaptiveLr::None,
+            mutual: None,
             ..Self::default()
         }
     }

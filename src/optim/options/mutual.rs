@@ -66,7 +66,7 @@ pub struct Mutual {
     /// How much each teacher counts.
     #[schemars(example = TeacherWeights::Model)]
     pub teacher_weights: TeacherWeights,
-    /// Mean teacher: decay of the running mean of weights.
+    /// Mean teacher: decay of the running mean of weights, unless the option `ema_decay` is set.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: f64,
     /// Memory: decay of older predictions; 1 is the plain mean.
@@ -82,6 +82,13 @@ pub struct Mutual {
     /// Checkpoints hold a copy of it. It must not exist, or be one that an earlier process left.
     #[schemars(example = "/tmp/predictions")]
     pub memory_file: Option<String>,
+}
+
+impl Mutual {
+    /// What the default preset has.
+    pub(super) fn preset() -> Self {
+        Self { required: false, teacher: Teacher::MeanTeacher, ..Self::default() }
+    }
 }
 
 impl Default for Mutual {

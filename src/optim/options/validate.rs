@@ -1,9 +1,7 @@
 //! What options may be: each by its schema, and some together.
 
 use super::schema::{Schema, options_schema};
-use super::{
-    AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule, Teacher,
-};
+use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule};
 use crate::error::{Error, Result};
 
 impl Options {
@@ -47,14 +45,6 @@ impl Options {
             (
                 influence || self.share_influence.is_empty(),
                 "share_influence is set, and share_rule is not influence",
-            ),
-            (
-                !self.mutual.as_ref().is_some_and(|mutual| {
-                    mutual.teacher == Teacher::MeanTeacher
-                        && self.ema_decay.is_some_and(|decay| decay != mutual.ema_decay)
-                }),
-                "ema_decay and mutual.ema_decay differ, but the mean teacher and the running mean of \
-                 weights are one: set both to the same, or ema_decay to null",
             ),
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
