@@ -80,7 +80,7 @@ pub struct Mutual {
     pub memory_bytes: u64,
     /// Memory: a file that holds it in place of RAM, removed when the trainer is freed; null is RAM.
     /// Checkpoints hold a copy of it. It must not exist, or be one that an earlier process left.
-    #[schemars(example = "/tmp/predictions")]
+    #[schemars(example = "predictions.mmopt")]
     pub memory_file: Option<String>,
 }
 
