@@ -11,7 +11,7 @@ const DECAY: f64 = 0.3;
 
 fn trainer(ema_decay: Option<f64>) -> Trainer {
     let optimizer =
-        optim::Options { learning_rate: 0.1, ema_decay, n_threads: 1, ..optim::Options::plain() };
+        optim::Options { learning_rate: 0.1, ema_decay, n_threads: 1, ..optim::Options::adamw() };
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(options, classification().iter().map(Linear::options).collect()).unwrap()
 }
@@ -142,7 +142,7 @@ fn mean_teachers_and_means_are_one() {
             learning_rate: 0.1,
             ema_decay,
             mutual: Some(mutual),
-            ..optim::Options::plain()
+            ..optim::Options::adamw()
         };
         let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
         let mut trainer =
