@@ -1777,6 +1777,11 @@ MMOPT_ENUM(mmopt_preset) {
     MMOPT_PRESET_PAPER = 1,
     /** Every model by itself: nothing is shared, and rates follow the schedule alone. */
     MMOPT_PRESET_INDEPENDENT = 2,
+    /**
+     * PyTorch's AdamW with its defaults for every model by itself: learning rate 1e-3, weight decay
+     * on every parameter, no clipping, nothing shared. Beyond it, non_finite skips.
+     */
+    MMOPT_PRESET_ADAMW = 3,
 };
 
 /** Which parameters share. */
@@ -1824,13 +1829,14 @@ MMOPT_ENUM(mmopt_adaptive_lr) {
 MMOPT_ENUM(mmopt_lr_schedule) {
     /** The base rate. */
     MMOPT_LR_SCHEDULE_CONSTANT = 0,
-    /** A straight line to min_lr_ratio at total_steps. */
-    MMOPT_LR_SCHEDULE_LINEAR = 1,
-    /** Half a cosine to min_lr_ratio at total_steps. */
-    MMOPT_LR_SCHEDULE_COSINE = 2,
     /**
-     * A power of the steps left, to min_lr_ratio at total_steps; polynomial_power in options_json.
+     * A straight line from 1 in the first step after warm-up to min_lr_ratio, reached after
+     * total_steps: 1, 0.75, 0.5, 0.25 for four steps.
      */
+    MMOPT_LR_SCHEDULE_LINEAR = 1,
+    /** Half a cosine over the same steps. */
+    MMOPT_LR_SCHEDULE_COSINE = 2,
+    /** A power of the steps left, over the same steps; polynomial_power in options_json. */
     MMOPT_LR_SCHEDULE_POLYNOMIAL = 3,
     /** A cosine up and one down, until total_steps, without warm-up; one_cycle in options_json. */
     MMOPT_LR_SCHEDULE_ONE_CYCLE = 4,
@@ -1843,7 +1849,10 @@ MMOPT_ENUM(mmopt_lr_schedule) {
     MMOPT_LR_SCHEDULE_PUBLISHED = 6,
 };
 
-/** What happens to a model whose loss or gradient is NaN or infinite. */
+/**
+ * What happens to a model whose loss or gradient is NaN or infinite, or so large that a moment
+ * would overflow.
+ */
 MMOPT_ENUM(mmopt_non_finite) {
     /** It skips the step, which is counted; the others go on. */
     MMOPT_NON_FINITE_SKIP = 0,
@@ -1898,15 +1907,18 @@ typedef struct mmopt_trainer_options {
     uint64_t sync_every;
     /** Steps of linear warm-up; default 0. */
     uint64_t warmup_steps;
-    /** Step at which lr_schedule ends, at least 1 where it has an end; default 0. */
+    /**
+     * Steps of lr_schedule, warm-up included; at least 1 where it has an end, and at least
+     * warmup_steps for a linear, cosine or polynomial one; default 0.
+     */
     uint64_t total_steps;
     /** Smallest factor of lr_schedule, in [0, 1]; default 0. */
     double min_lr_ratio;
     /** An mmopt_lr_schedule; default MMOPT_LR_SCHEDULE_CONSTANT. */
     uint32_t lr_schedule;
     /**
-     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, or as
-     * gradient_accumulation in options_json says.
+     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, each by the
+     * number of its labels that count, or as gradient_accumulation in options_json says.
      */
     uint32_t gradient_accumulation_steps;
     /** An mmopt_non_finite; default MMOPT_NON_FINITE_SKIP. */
@@ -2049,9 +2061,12 @@ typedef struct mmopt_train_result {
 typedef struct mmopt_step_report {
     /** The step's number, from 1. */
     uint64_t step;
-    /** Models that were updated. */
+    /** Models of which the step, or the gradient callback, updated a parameter. */
     uint32_t n_updated;
-    /** Models that were skipped because a loss or gradient was not finite. */
+    /**
+     * Models that were skipped because a loss or gradient was not finite, or so large that a moment
+     * would have overflowed.
+     */
     uint32_t n_skipped;
     /** 1 if gradients were shared. */
     uint32_t shared;
@@ -3122,7 +3137,7 @@ typedef struct mmopt_parameter {
     size_t n_dims;
     /**
      * The values, aligned to their size; updated in place. f32, unless layout says otherwise. With
-     * strides, the address of the element at index 0.
+     * strides, the address of the element at index 0. May be NULL when a dimension is 0.
      */
     void *data;
     /** The gradient, of the same shape; NULL when there is none. */
@@ -3159,8 +3174,18 @@ typedef struct mmopt_model_parameters {
     const char *vocabulary;
     /** Heads are shared only between models of the same task; NULL: never. */
     const char *task;
+    /**
+     * 1: the gradients stay valid at their addresses until they are replaced or the optimizer is
+     * freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After it
+     * was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
+     * mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that there
+     * is none.
+     */
+    uint32_t stable_gradients;
     /** Must be 0. */
-    uint64_t reserved[2];
+    uint32_t reserved0;
+    /** Must be 0. */
+    uint64_t reserved[1];
 } mmopt_model_parameters;
 
 /**
@@ -3171,7 +3196,8 @@ typedef struct mmopt_optimizer mmopt_optimizer;
 
 /**
  * Plans what n_models models share and binds their memory. Texts, arrays and layouts are copied.
- * Values and gradients must stay where they are until the optimizer is freed; only
+ * Values must stay where they are until the optimizer is freed, or until mmopt_optimizer_set_data
+ * names another place; gradients as stable_gradients of their model says. Only
  * mmopt_optimizer_accumulate and mmopt_optimizer_step read or write them. Trained values must not
  * overlap each other or any gradient; gradients may overlap if the host fills them one after
  * another. The options device, max_sessions and runtime_path have no effect.
@@ -3209,8 +3235,9 @@ MMOPT_API
 void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
- * Binds another gradient to a parameter from the next step on, dense and row-major. Parameters are
- * indexed in the order in which they were given.
+ * Binds another gradient to a parameter, dense and row-major: for the next step, and for all later
+ * ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they were
+ * given.
  *
  * Errors: INVALID_ARGUMENT when model, parameter or gradient_dtype is out of range; UNSUPPORTED
  * for an element type that gradients cannot have.
@@ -3255,6 +3282,30 @@ struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer 
                                                          size_t n_dims);
 
 /**
+ * Binds other memory to the values of a parameter, which holds them already: of the element type
+ * that the parameter has. Moments and counters stay. The old memory is not used any more.
+ *
+ * Errors: INVALID_ARGUMENT when model or parameter is out of range, for a missing or unaligned
+ * pointer, or for memory that is another parameter's; SHAPE for another number of dimensions;
+ * UNSUPPORTED for strides that repeat an element. Nothing has changed then.
+ *
+ * @param[in,out] optimizer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param parameter the index of the parameter within its model, from 0.
+ * @param data the address of the element at index 0.
+ * @param[in] strides n_dims strides in elements, copied; may be NULL: dense and row-major.
+ * @param n_dims how many dimensions.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_data(struct mmopt_optimizer *optimizer,
+                                             size_t model,
+                                             size_t parameter,
+                                             void *data,
+                                             const int64_t *strides,
+                                             size_t n_dims);
+
+/**
  * Discards the micro-batches since the last step.
  *
  * Errors: only those of any call.
@@ -3269,7 +3320,9 @@ struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer)
  * Takes the gradients and the loss of one micro-batch of one model, which the host has computed.
  * With more than one micro-batch per step the gradients are summed now; else the step reads them.
  *
- * Errors: INVALID_ARGUMENT when model is out of range, or a trained parameter has no gradient.
+ * Errors: INVALID_ARGUMENT when model is out of range; STATE for a second micro-batch of a model
+ * when gradient_accumulation_steps is 1, and for a gradient that was read already if
+ * stable_gradients of the model is 0.
  *
  * @param[in,out] optimizer exclusive access.
  * @param model the index of the model, from 0.
@@ -3280,6 +3333,25 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
                                                size_t model,
                                                double loss);
+
+/**
+ * As mmopt_optimizer_accumulate, with the weight of the micro-batch in the step's mean: the number
+ * that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight 1.
+ *
+ * Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or not
+ * finite, or other than 1 when gradient_accumulation is not weighted_mean.
+ *
+ * @param[in,out] optimizer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param loss the loss of the micro-batch.
+ * @param weight finite, at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_accumulate_weighted(struct mmopt_optimizer *optimizer,
+                                                        size_t model,
+                                                        double loss,
+                                                        double weight);
 
 /**
  * One step of all models: check, clip, share, update, synchronise.

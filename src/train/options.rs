@@ -108,13 +108,15 @@ pub struct ModelOptions {
     pub task: Option<Task>,
     /// Loss; default what the task says. Required for ONNX sources.
     pub loss: Option<LossSpec>,
-    /// Glob patterns (`*`, `?`) of parameters to train; default `*`.
+    /// Glob patterns (`*`, `?`) of parameters to train; default `*`. A running statistic of a batch
+    /// normalisation is trained only where one is its name.
     pub trainable: Vec<String>,
     /// Glob patterns of parameters to leave as they are; they win over `trainable`.
     pub frozen: Vec<String>,
     /// Rows of parameters that stay as they are: a glob pattern and the row, e.g. the embedding of
     /// the padding token. They get no gradient, and neither weight decay, sharing nor
-    /// synchronisation moves them. Those of published models are frozen without being named.
+    /// synchronisation moves them. Those of published models are frozen without being named, unless
+    /// the table is a head's matrix, too.
     pub frozen_rows: Vec<(String, usize)>,
     /// What is done about what exporters do to parameters.
     pub import_fixes: ImportFixes,

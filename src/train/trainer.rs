@@ -153,17 +153,26 @@ impl Trainer {
         &self.start
     }
 
-    /// What was decided when the trainer was made, as text: the sharing plan, then the start of
-    /// fresh models.
-    pub fn plan_text(&self) -> String {
-        format!("{}{}", self.plan(), self.start)
+    /// Whether models learn from each other's predictions, and from whose; or why they do not.
+    pub fn mutual_text(&self) -> String {
+        match (&self.mutual, &self.no_mutual) {
+            (Some(mutual), _) => mutual.to_string(),
+            (None, Some(why)) => format!("mutual learning: off: {why}"),
+            (None, None) => "mutual learning: off".into(),
+        }
     }
 
-    /// The same as one JSON object: that of [`Plan::to_json`], and `start`
-    /// ([`StartReport::to_json`]).
+    /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning.
+    pub fn plan_text(&self) -> String {
+        format!("{}{}{}\n", self.plan(), self.start, self.mutual_text())
+    }
+
+    /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`])
+    /// and `mutual`, the text.
     pub fn plan_json(&self) -> serde_json::Value {
         let mut json = self.plan().to_json();
         json["start"] = self.start.to_json();
+        json["mutual"] = self.mutual_text().into();
         json
     }
 
@@ -272,14 +281,27 @@ impl Trainer {
     }
 
     fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
-        let Run { loss, mutual_loss, accuracy, .. } = run;
+        let Run { loss, mutual_loss, accuracy, weight, .. } = run;
         if !self.models[model].only_teaches() {
             if !std::mem::replace(&mut self.bound[model], true) {
                 self.bind(model)?;
             }
             // A loss over no label says nothing of how far the model is.
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
-            self.optimizer.accumulate_pass(model, counts.then_some(loss))?;
+            // Rows without a label count in mutual learning: its micro-batches weigh alike.
+            let weight = if self.mutual.is_some() { 1.0 } else { weight };
+            let lost = self.optimizer.options().gradient_accumulation_steps == 1
+                && self.optimizer.n_accumulated(model)? > 0;
+            if lost {
+                self.log_warning(|| {
+                    format!(
+                        "model '{}': a second pass before the step replaces the gradients of the \
+                         first, because gradient_accumulation_steps is 1",
+                        self.models[model].name
+                    )
+                });
+            }
+            self.optimizer.accumulate_pass(model, counts.then_some(loss), weight)?;
             self.n_pending += 1;
         }
         let (n_correct, n_labels) = (accuracy.n_correct, accuracy.n_labels);

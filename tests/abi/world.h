@@ -363,6 +363,7 @@ static void fill_inputs(struct world *w)
         w->parameters[i].parameters = p;
         w->parameters[i].n_parameters = 1;
         w->parameters[i].weight = 1;
+        w->parameters[i].stable_gradients = 1;
         for (int j = 0; j < N_FLOATS; j++)
             w->gradients[i][j] = (float)(j % 3) - 1;
     }
@@ -389,6 +390,7 @@ static void pass(struct world *w)
 
 static void accumulate(struct world *w)
 {
+    OK(mmopt_optimizer_zero_grad(w->optimizer));
     for (size_t i = 0; i < 2; i++)
         OK(mmopt_optimizer_accumulate(w->optimizer, i, 1.0));
 }

@@ -582,6 +582,7 @@ TEST(GradientMode, StridesAndDlpack) {
     mmopt::host_model model;
     model.name = "model";
     model.parameters = {weight};
+    model.stable_gradients = true;
     const std::vector<mmopt::host_model> models = {model};
     auto options = mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT);
     options.learning_rate = 0.1;
@@ -625,6 +626,7 @@ struct Host {
             mmopt::host_model model;
             model.name = i == 0 ? "one" : "two";
             model.parameters.push_back(std::move(query));
+            model.stable_gradients = true;
             models.push_back(std::move(model));
         }
         return models;
@@ -712,6 +714,39 @@ TEST(GradientMode, SettersAndRefusals) {
     auto twice = host.describe();
     twice[1].name = "one";
     EXPECT_EQ(code_of([&] { mmopt::optimizer refused(twice); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST(GradientMode, WeightsPlacesAndFreedGradients) {
+    Host host;
+    auto models = host.describe();
+    models[0].stable_gradients = false;
+    auto options = mmopt::trainer_options(MMOPT_PRESET_ADAMW);
+    EXPECT_EQ(options.learning_rate, 1e-3);
+    options.gradient_accumulation_steps = 2;
+    options.learning_rate = 1;
+    options.options_json = R"({"method": "sgd", "momentum": 0, "weight_decay": 0})";
+    mmopt::optimizer optimizer(models, options);
+    const auto accumulate = [&](float gradient, double weight) {
+        auto fresh = std::vector<float>(12, gradient);
+        optimizer.set_gradient(0, 0, fresh.data());
+        optimizer.accumulate(0, 1.0, weight);
+    };
+    accumulate(1, 9);
+    accumulate(11, 1);
+    optimizer.step();
+    EXPECT_NEAR(host.weights[0][0], -2, 1e-6);
+    EXPECT_EQ(code_of([&] { optimizer.accumulate(0, 1.0); }), MMOPT_CODE_STATE);
+    EXPECT_EQ(code_of([&] { optimizer.accumulate(1, 1.0, -1); }), MMOPT_CODE_INVALID_ARGUMENT);
+
+    std::vector<float> moved(24, 5);
+    const std::array<std::int64_t, 2> strides = {8, 2};
+    optimizer.set_data(0, 0, moved.data(), strides);
+    accumulate(1, 1);
+    optimizer.step();
+    EXPECT_EQ(moved[0], 4);
+    EXPECT_EQ(moved[1], 5);
+    optimizer.set_data(0, 0, moved.data() + 12);
+    EXPECT_EQ(code_of([&] { optimizer.set_data(0, 0, nullptr); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 TEST(GradientMode, CallbacksDecideWithinAStep) {

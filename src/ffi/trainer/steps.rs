@@ -43,9 +43,10 @@ impl From<TrainResult> for mmopt_train_result {
 pub struct mmopt_step_report {
     /// The step's number, from 1.
     pub step: u64,
-    /// Models that were updated.
+    /// Models of which the step, or the gradient callback, updated a parameter.
     pub n_updated: u32,
-    /// Models that were skipped because a loss or gradient was not finite.
+    /// Models that were skipped because a loss or gradient was not finite, or so large that a moment
+    /// would have overflowed.
     pub n_skipped: u32,
     /// 1 if gradients were shared.
     pub shared: u32,

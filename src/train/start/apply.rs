@@ -23,15 +23,28 @@ pub(in crate::train) fn apply(options: &Options, models: &mut [Model]) -> Result
     };
     let mut start = Starter { models, views };
     let mut report = StartReport { start: options.start, ..StartReport::default() };
+    if options.start == Start::Auto && (fresh.is_empty() || fresh.len() == start.models.len()) {
+        return Ok(report);
+    }
     if options.start == Start::Aligned {
         for (n, &target) in fresh.iter().enumerate() {
             report.models.push(start.align(&fresh[..n], target)?);
         }
         return Ok(report);
     }
-    let source = start.pretrained(options.start_from.as_deref(), &fresh)?;
-    let maps = fresh.iter().map(|&target| start.token_rows(source, target));
-    let maps = maps.collect::<Result<Vec<_>>>()?;
+    let plan = || {
+        let source = start.pretrained(options.start_from.as_deref(), &fresh)?;
+        let maps = fresh.iter().map(|&target| start.token_rows(source, target));
+        Ok((source, maps.collect::<Result<Vec<_>>>()?))
+    };
+    let (source, maps) = match plan() {
+        Err(e) if options.start == Start::Auto => {
+            let e: Error = e;
+            report.note = Some(e.message().to_owned());
+            return Ok(report);
+        }
+        done => done?,
+    };
     for (&target, map) in fresh.iter().zip(&maps) {
         report.models.push(start.take_over(source, target, map)?);
     }

@@ -65,21 +65,24 @@ pub struct StartReport {
     pub start: Start,
     /// The model with weights, with `pretrained`.
     pub from: Option<String>,
+    /// Why `auto` left all as drawn, where there was anything to start from.
+    pub note: Option<String>,
     /// The fresh models that took anything over, or could have.
     pub models: Vec<StartedModel>,
 }
 
 impl StartReport {
-    /// `own`, `aligned` or `pretrained`.
+    /// The option as JSON has it.
     fn name(&self) -> &'static str {
         match self.start {
             Start::Own => "own",
             Start::Aligned => "aligned",
             Start::Pretrained => "pretrained",
+            Start::Auto => "auto",
         }
     }
 
-    /// One JSON object: `start`, `from`, `models` (`model`, `tables`, `views`, `notes`).
+    /// One JSON object: `start`, `from`, `note`, `models` (`model`, `tables`, `views`, `notes`).
     pub fn to_json(&self) -> Value {
         let table = |t: &StartedTable| {
             json!({
@@ -105,6 +108,7 @@ impl StartReport {
         json!({
             "start": self.name(),
             "from": self.from,
+            "note": self.note,
             "models": self.models.iter().map(model).collect::<Vec<_>>(),
         })
     }
@@ -157,10 +161,13 @@ impl StartedModel {
     }
 }
 
-/// Nothing for `own`.
+/// Nothing for `own`, and where `auto` found nothing to start from.
 impl fmt::Display for StartReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.start == Start::Own {
+        if let Some(note) = &self.note {
+            return writeln!(f, "start: {}, as drawn: {note}", self.name());
+        }
+        if self.start == Start::Own || (self.start == Start::Auto && self.models.is_empty()) {
             return Ok(());
         }
         let from = self.from.iter().map(|from| format!(" from '{from}'")).collect::<String>();

@@ -47,7 +47,7 @@ fn pair(corpus: &Corpus, task: Task, mutual: Mutual) -> (Trainer, Loader) {
         learning_rate: 3e-3,
         mutual: Some(mutual),
         n_threads: 1,
-        ..optim::Options::plain()
+        ..optim::Options::adamw()
     };
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let walk = LoaderOptions { batch_size: 8, pad_to_multiple_of: 16, ..LoaderOptions::default() };
