@@ -1374,6 +1374,7 @@ MMOPT_API void mmopt_model_free(struct mmopt_model *model);
  * A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
  * sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
  * plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
+ * The model knows its vocabulary, as after mmopt_model_set_tokenizer.
  *
  * Errors: as mmopt_model_create.
  *
@@ -1390,6 +1391,23 @@ struct mmopt_error *mmopt_model_for_corpus(const char *name,
                                            const struct mmopt_tokenizer *tokenizer,
                                            const struct mmopt_corpus *corpus,
                                            struct mmopt_model **model);
+
+/**
+ * Tells a model its vocabulary: the text of each token id, which is copied. The option start needs
+ * it, to match the rows of token embeddings. mmopt_model_for_corpus sets it, and for a model from
+ * a directory it is that of the tokenizer's files there, if there are any and this function was
+ * not called.
+ *
+ * Errors: only those of any call; a tokenizer with more ids than the token embedding has rows
+ * fails the trainer's creation if start needs it.
+ *
+ * @param[in,out] model exclusive access.
+ * @param[in] tokenizer shared access.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_tokenizer(struct mmopt_model *model,
+                                              const struct mmopt_tokenizer *tokenizer);
 
 /** @} */
 
@@ -1956,7 +1974,8 @@ typedef struct mmopt_trainer mmopt_trainer;
  *
  * Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
  * UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
- * twice, or an option out of range; RUNTIME_UNAVAILABLE without ONNX Runtime.
+ * twice, an option out of range, or the option start without the model or the vocabularies that it
+ * needs; NOT_FOUND for an unknown start_from; RUNTIME_UNAVAILABLE without ONNX Runtime.
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models, none of them NULL.
@@ -2175,7 +2194,8 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
  */
 
 /**
- * The sharing plan as text: which parameters are shared, and why.
+ * The sharing plan as text: which parameters are shared, and why. With the option start it then
+ * says what fresh models started from.
  *
  * Errors: only those of any call.
  *
@@ -2188,7 +2208,7 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
                                        char **text);
 
 /**
- * The sharing plan as one JSON object.
+ * The sharing plan as one JSON object. Its key start says what fresh models started from.
  *
  * Errors: only those of any call.
  *
@@ -3186,7 +3206,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual).
+ * (max_loss_increase, mutual, start).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

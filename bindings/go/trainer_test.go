@@ -79,6 +79,28 @@ func TestModelsLearnFromEachOther(t *testing.T) {
 	}
 }
 
+func TestAFreshModelStartsFromOneWithWeights(t *testing.T) {
+	j := setUp(t)
+	dir := t.TempDir()
+	ok(t, j.SaveModel(0, dir))
+	bert := must(ModelFromDirectory("bert", dir))(t)
+	defer bert.Close()
+	sizes := DefaultModelConfig()
+	sizes.Architecture, sizes.HiddenSize, sizes.Heads = GPT2, 8, 2
+	gpt2 := must(ModelForCorpus("gpt2", &sizes, j.tokenizers[1], j.corpus))(t)
+	defer gpt2.Close()
+	options := DefaultTrainerOptions(PresetDefault)
+	options.OptionsJSON = `{"start": "pretrained"}`
+	_, err := NewTrainer([]*Model{bert, gpt2}, &options)
+	wants(t, err, ErrInvalidArgument)
+	ok(t, bert.SetTokenizer(j.tokenizers[0]))
+	trainer := must(NewTrainer([]*Model{bert, gpt2}, &options))(t)
+	defer trainer.Close()
+	if plan := must(trainer.Plan())(t); !strings.Contains(plan, "token embedding from 'bert', projected 16 -> 8") {
+		t.Fatal(plan)
+	}
+}
+
 func TestTraining(t *testing.T) {
 	j := setUp(t)
 	_, err := j.Step(background)

@@ -69,10 +69,12 @@ impl Trainer {
                 format!("model '{name}': {training} threads to train, {evaluation} to evaluate"),
             ));
         }
+        let started = self.start().models.iter().flat_map(|m| m.summary());
+        messages.extend(started.map(|line| (Level::Info, line)));
         messages.extend(self.plan_messages());
-        messages.extend(self.no_mutual.iter().filter(|_| self.models().len() > 1).map(|why| {
-            (Level::Info, format!("models do not learn from each other's predictions: {why}"))
-        }));
+        if self.models().len() > 1 {
+            messages.push((Level::Info, self.mutual_text()));
+        }
         messages.into_iter().for_each(|(level, text)| self.log.keep(level, text));
     }
 

@@ -1,6 +1,7 @@
 //! One model: its forward graph, its parameters, and a session per shape.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::accuracy::{Accuracy, accuracy, loss_weight};
@@ -15,6 +16,7 @@ use super::mutual::target::Target;
 use super::options::ModelOptions;
 use super::parameter::Parameter;
 use super::session::{BoundSession, SessionBuilder};
+use super::start::tokens::Tokens;
 use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_operators};
 use crate::error::{Error, Result};
 use crate::models::Task;
@@ -30,7 +32,9 @@ type ShapeKey = Vec<Vec<usize>>;
 pub(super) struct Model {
     pub name: String,
     weight: f64,
-    vocabulary: Option<String>,
+    pub vocabulary: Option<String>,
+    /// What the token ids stand for, where that is known.
+    pub tokens: Option<Arc<Tokens>>,
     task: Option<String>,
     // Sessions refer to the parameters' memory and are dropped first.
     training: ShapeCache<ShapeKey, BoundSession>,
@@ -84,6 +88,7 @@ impl Model {
             name: options.name.clone(),
             weight: options.weight,
             vocabulary: options.vocabulary.clone(),
+            tokens: options.tokens.clone(),
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
@@ -131,6 +136,22 @@ impl Model {
         }
     }
 
+    /// Whether all of its parameters were drawn, and none was read.
+    pub fn is_fresh(&self) -> bool {
+        self.published.as_ref().is_some_and(|p| p.fresh)
+    }
+
+    /// The row of the position table that the first token looks up.
+    pub fn first_position(&self) -> usize {
+        let config = self.published.as_ref().map(|p| &p.config);
+        config.map_or(0, |c| c.positions - c.max_sequence())
+    }
+
+    /// Width, attention heads and width inside the mlp, where the configuration is known.
+    pub fn body_sizes(&self) -> Option<[usize; 3]> {
+        self.published.as_ref().map(|p| [p.config.hidden, p.config.heads, p.config.intermediate])
+    }
+
     /// Checks a training batch; nothing is changed.
     pub fn check_training(&self, batch: Batch) -> Result<()> {
         self.sessions.signature.check(batch, true).map(|_| ())
@@ -146,9 +167,8 @@ impl Model {
         if !self.only_teaches() {
             return Ok(());
         }
-        let why = self.report.warnings();
-        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
-        Err(Error::invalid(format!("model '{}': it has no trainable parameter{why}", self.name)))
+        let why = self.report.why_untrained();
+        Err(Error::invalid(format!("model '{}': it has no trainable parameter: {why}", self.name)))
     }
 
     /// Opens the session that training on batches of these shapes needs, if it is not open.
@@ -202,6 +222,7 @@ impl Model {
             None => bound.clear_input(TARGET_WEIGHTS_INPUT),
         }
         bound.run(batch)?;
+        bound.copy_buffers(&mut self.parameters)?;
         self.n_runs += 1;
         if let (Some(prediction), Some(temperature)) = (prediction, sessions.mutual) {
             prediction.set(&sessions.spec.kind, &outputs(bound)?, temperature)?;
@@ -254,7 +275,9 @@ impl Model {
     }
 
     fn forward(&mut self, batch: Batch) -> Result<(Run, &BoundSession)> {
-        let labelled = self.sessions.signature.check(batch, false)?;
+        let signature = &self.sessions.signature;
+        // A loss without labels, which the model computes itself, is known for each batch.
+        let labelled = signature.check(batch, false)? || !signature.has_labels();
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
         let options = &self.eval_session;

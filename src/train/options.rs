@@ -1,8 +1,10 @@
 //! What a trainer and its models are made from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::graphs::PrecomputedGradients;
+use super::start::tokens::Tokens;
 use crate::autodiff::LossSpec;
 use crate::models::{Config, Task};
 use crate::optim;
@@ -106,7 +108,8 @@ pub struct ModelOptions {
     pub task: Option<Task>,
     /// Loss; default what the task says. Required for ONNX sources.
     pub loss: Option<LossSpec>,
-    /// Glob patterns (`*`, `?`) of parameters to train; default `*`.
+    /// Glob patterns (`*`, `?`) of parameters to train; default `*`. A running statistic of a batch
+    /// normalisation is trained only where one is its name.
     pub trainable: Vec<String>,
     /// Glob patterns of parameters to leave as they are; they win over `trainable`.
     pub frozen: Vec<String>,
@@ -123,6 +126,9 @@ pub struct ModelOptions {
     /// Names the vocabulary: token tables and language-model heads are shared only between models
     /// that name the same. Default none: not shared.
     pub vocabulary: Option<String>,
+    /// What the token ids stand for; the option `start` compares vocabularies by it. Default none:
+    /// unknown.
+    pub tokens: Option<Arc<Tokens>>,
     /// Names the label space: task heads are shared only between models that name the same.
     /// Default none: not shared.
     pub task_name: Option<String>,
@@ -147,6 +153,7 @@ impl ModelOptions {
             import_fixes: ImportFixes::default(),
             gradients: None,
             vocabulary: None,
+            tokens: None,
             task_name: None,
             dropout: None,
             seed: 0,

@@ -45,6 +45,7 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_model_set_weight(NULL, 1));
     REFUSES_NULL(mmopt_model_set_dropout(NULL, 0));
     REFUSES_NULL(mmopt_model_set_seed(NULL, 0));
+    REFUSES_NULL(mmopt_model_set_tokenizer(NULL, tokenizers[0]));
     REFUSES_NULL(mmopt_model_freeze(NULL, "*"));
     REFUSES_NULL(mmopt_model_train_only(NULL, "*"));
     REFUSES_NULL(mmopt_model_label_name(NULL, 0, &text));
@@ -284,6 +285,40 @@ static void test_mutual(void)
     mmopt_batch_free(batch);
     mmopt_trainer_free(trainer);
     OK(mmopt_loader_set_epoch(loader, 0));
+}
+
+/* A fresh GPT-2 starts from a BERT with weights, whose vocabulary is set. */
+static void test_start(const char *folder)
+{
+    mmopt_trainer_options options;
+    mmopt_trainer *trainer = make_trainer(NULL);
+    mmopt_model *models[2] = {NULL, make_model(1)};
+    const mmopt_model *const *given = (const mmopt_model *const *)models;
+    char path[1200];
+    char *text = NULL;
+
+    snprintf(path, sizeof path, "%s/start", folder);
+    OK(mmopt_trainer_save_model(trainer, 0, path));
+    mmopt_trainer_free(trainer);
+    trainer = NULL;
+    OK(mmopt_model_from_directory("bert", path, &models[0]));
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.options_json = "{\"start\": \"pretrained\", \"mutual\": null}";
+    FAILS(mmopt_trainer_create(&options, given, 2, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
+          "mmopt_model_set_tokenizer");
+    REFUSES_NULL(mmopt_model_set_tokenizer(models[0], NULL));
+    OK(mmopt_model_set_tokenizer(models[0], tokenizers[0]));
+    OK(mmopt_trainer_create(&options, given, 2, &trainer));
+    OK(mmopt_trainer_plan(trainer, &text));
+    CHECK(strstr(text, "start: pretrained from 'bert', 1 fresh model") != NULL);
+    CHECK(strstr(text, "token embedding from 'bert': ") != NULL);
+    mmopt_string_free(text);
+    OK(mmopt_trainer_plan_json(trainer, &text));
+    CHECK(strstr(text, "\"start\":{\"from\":\"bert\"") != NULL);
+    mmopt_string_free(text);
+    mmopt_trainer_free(trainer);
+    mmopt_model_free(models[0]);
+    mmopt_model_free(models[1]);
 }
 
 static void test_prepare(mmopt_trainer *trainer)
@@ -530,7 +565,6 @@ static void test_callbacks(mmopt_trainer *trainer)
 
 int main(int argc, char **argv)
 {
-    (void)argv;
     if (argc != 2)
         return 2;
     if (getenv("MMOPT_ORT_LIB") == NULL) {
@@ -543,6 +577,7 @@ int main(int argc, char **argv)
     test_options();
     test_feedback();
     test_mutual();
+    test_start(argv[1]);
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);
     test_loop(trainer);

@@ -244,6 +244,19 @@ TEST_F(Joint, ModelsLearnFromEachOther) {
         EXPECT_EQ(result.mutual_loss, 0.0);
 }
 
+TEST_F(Joint, AFreshModelStartsFromOneWithWeights) {
+    const auto folder = scratch("start");
+    trainer().save_model(0, folder);
+    auto options = mmopt::trainer_options();
+    options.options_json = R"({"start": "pretrained", "start_from": "bert"})";
+    models[0] = mmopt::model::from_directory("bert", folder);
+    EXPECT_EQ(code_of([&] { mmopt::trainer(models, options); }), MMOPT_CODE_INVALID_ARGUMENT);
+    models[0].set_tokenizer(tokenizers[0]);
+    const mmopt::trainer started(models, options);
+    EXPECT_NE(started.plan().find("token embedding from 'bert': "), std::string::npos);
+    EXPECT_NE(started.plan_json().find(R"("start":{"from":"bert")"), std::string::npos);
+}
+
 TEST_F(Joint, TrainsSavesAndResumes) {
     models[0].set_weight(2).set_seed(7).set_dropout(0.05).freeze("*.token_type_embeddings.*");
     models[1].train_only("transformer.*").train_only("score.*");

@@ -53,6 +53,8 @@ fn full() -> Value {
         "share_influence": [{ "to": "a", "from": "b", "amount": 0.5 }],
         "max_loss_increase": 0.1,
         "mutual": mmopt::optim::Mutual::default(),
+        "start": "pretrained",
+        "start_from": "m",
     }) else {
         panic!()
     };

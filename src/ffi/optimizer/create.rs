@@ -13,6 +13,7 @@ use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
+use crate::optim::Start;
 use crate::optim::{ModelSpec, Optimizer, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory, from gradients that the
@@ -45,7 +46,7 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual).
+/// (max_loss_increase, mutual, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -99,10 +100,11 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
     let given = [
         ("max_loss_increase", options.max_loss_increase.is_some()),
         ("mutual", options.mutual.is_some_and(|m| m.required)),
+        ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Error::unsupported(format!(
-            "{name} needs the models' losses and predictions, which gradient mode has not: use a \
+            "{name} needs the models and their predictions, which gradient mode has not: use a \
              trainer, or leave it out"
         ))),
         None => Ok(()),

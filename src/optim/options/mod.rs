@@ -8,9 +8,11 @@
 mod mutual;
 pub(super) mod page;
 pub(super) mod schema;
+mod start;
 mod validate;
 
 pub use mutual::{Mutual, Teacher, TeacherWeights};
+pub use start::Start;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -482,6 +484,14 @@ pub struct Options {
     /// models: the trainer, not gradient mode.
     #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
+    /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
+    /// gradient mode.
+    #[schemars(example = Start::Pretrained)]
+    pub start: Start,
+    /// Name of the model that fresh ones start from, with `start` pretrained; null is the only
+    /// model of the run that was loaded with weights.
+    #[schemars(example = &"bert")]
+    pub start_from: Option<String>,
     /// What happens to a model whose loss or gradient is NaN or infinite, or so large that a moment
     /// would overflow.
     #[schemars(example = NonFinite::Fail)]
@@ -545,6 +555,8 @@ impl Default for Options {
             sync_every: 0,
             max_loss_increase: None,
             mutual: Some(Mutual::preset()),
+            start: Start::Auto,
+            start_from: None,
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
             metrics_every: 0,
@@ -573,6 +585,7 @@ impl Options {
             sync_every: 10,
             non_finite: NonFinite::Ignore,
             mutual: None,
+            start: Start::Own,
             ..Self::default()
         }
     }
@@ -586,6 +599,7 @@ impl Options {
             share_every: 0,
             adaptive_lr: AdaptiveLr::None,
             mutual: None,
+            start: Start::Own,
             ..Self::default()
         }
     }

@@ -1,7 +1,7 @@
 //! What options may be: each by its schema, and some together.
 
 use super::schema::{Schema, options_schema};
-use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule};
+use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule, Start};
 use crate::error::{Error, Result};
 
 impl Options {
@@ -56,6 +56,10 @@ impl Options {
             (
                 influence || self.share_influence.is_empty(),
                 "share_influence is set, and share_rule is not influence",
+            ),
+            (
+                matches!(self.start, Start::Pretrained | Start::Auto) || self.start_from.is_none(),
+                "start_from is set, and start is neither pretrained nor auto",
             ),
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
@@ -119,6 +123,10 @@ mod tests {
         );
         check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
         check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
+        check(
+            |o| (o.start, o.start_from) = (Start::Own, Some("bert".into())),
+            "start_from is set, and start is neither",
+        );
         let check = |mutual: Mutual, name: &str| {
             let options = Options { mutual: Some(mutual), ..Options::default() };
             let e = options.validate().unwrap_err();

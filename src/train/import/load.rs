@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::fixes::{
     DuplicateWeightPair, find_duplicate_weights, find_shared_initializers,
-    split_shared_initializers, tie_duplicate_weights,
+    split_running_statistics, split_shared_initializers, tie_duplicate_weights,
 };
 use super::names::{Renamed, restore_names};
 use super::report::{
@@ -22,7 +22,7 @@ use crate::optim::matches as matches_glob;
 use crate::tensor::{DType, Tensor};
 use crate::train::graphs::{
     GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
-    find_parameters, hold_in_f32, make_inputs, outputs_in_f32, parameter_data,
+    find_parameters, hold_in_f32, make_inputs, may_be_trained, outputs_in_f32, parameter_data,
 };
 use crate::train::options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
@@ -33,6 +33,8 @@ use crate::train::parameter::Parameter;
 pub(in crate::train) struct Published {
     pub config: Config,
     pub task: Task,
+    /// Whether all parameters were drawn, and none was read.
+    pub fresh: bool,
     padding: Vec<PaddingRow>,
     tied: Vec<(String, String)>,
 }
@@ -84,8 +86,9 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let dropout = options.dropout.map(f64::from);
     let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
     let of = |built: BuiltModel| {
+        let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
-        (graph, Some(Published { config, task, padding, tied }))
+        (graph, Some(Published { config, task, fresh, padding, tied }))
     };
     let (mut graph, published) = match &options.source {
         Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
@@ -136,6 +139,8 @@ fn analyse(
     } else {
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {
+            graph.move_weights_out(may_be_trained)?;
+            split_running_statistics(graph)?;
             apply_import_fixes(graph, options.import_fixes, &mut report, &mut aliases)?;
         }
     }
@@ -148,7 +153,8 @@ fn analyse(
     choice.check_patterns(&non_trainable)?;
     let mut candidates = Vec::new();
     for p in &found {
-        if let (Some(reason), false) = (p.fixed, choice.requested(&p.name)) {
+        let held = p.is_buffer() || choice.requested(&p.name);
+        if let (Some(reason), false) = (p.fixed, held) {
             report.non_trainable.push(reported(&p.name, &p.shape, p.dtype, reason, true));
             continue;
         }
@@ -345,6 +351,11 @@ impl Choice<'_> {
         let frozen = self.options.frozen.iter().find(|f| self.aliases.matches(f, &p.name));
         if let Some(pattern) = frozen {
             return Some(format!("the pattern '{pattern}' freezes it"));
+        }
+        // A pattern that matches everything does not mean buffers.
+        let named = || self.options.trainable.contains(&p.name);
+        if let (Some(reason), false) = (p.fixed.filter(|_| p.is_buffer()), named()) {
+            return Some(reason.to_owned());
         }
         let wanted = self.options.trainable.is_empty() || self.requested(&p.name);
         (!wanted).then(|| "none of the patterns to train matches it".to_owned())
