@@ -307,8 +307,8 @@ impl Trainer {
             }
             // A loss over no label says nothing of how far the model is.
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
-            // Rows without a label count in mutual learning: its micro-batches weigh alike.
-            let weight = if self.mutual.is_some() { 1.0 } else { weight };
+            // With mutual learning a micro-batch without labels teaches all the same.
+            let weight = if self.mutual.is_some() && weight == 0.0 { 1.0 } else { weight };
             let lost = self.optimizer.options().gradient_accumulation_steps == 1
                 && self.optimizer.n_accumulated(model)? > 0;
             if lost {
