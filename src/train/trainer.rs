@@ -12,6 +12,7 @@ use super::parameter::Parameter;
 use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
+use crate::autodiff::LossKind;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
@@ -145,6 +146,16 @@ impl Trainer {
             let known: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
             Error::not_found(format!("no model '{name}'; there are {}", known.join(", ")))
         })
+    }
+
+    /// The loss of a model, which says what its outputs are.
+    pub fn loss_kind(&self, model: usize) -> Result<&LossKind> {
+        Ok(&self.model(model)?.sessions.spec.kind)
+    }
+
+    /// The names of a model's classes or tags by id, as in its configuration; empty without any.
+    pub fn label_names(&self, model: usize) -> Result<&[String]> {
+        Ok(self.model(model)?.published.as_ref().map_or(&[], |p| &p.config.labels))
     }
 
     /// The sharing plan.

@@ -314,6 +314,60 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
 }
 
+TEST_F(Joint, ALoaderIsScored) {
+    auto joint = trainer();
+    auto walk = loader();
+    std::uint64_t n_correct = 0, n_labels = 0;
+    double loss = 0;
+    for (const auto &batch : walk) {
+        const auto part = joint.evaluate(1, batch.tensors(1));
+        n_correct += part.n_correct();
+        n_labels += part.n_labels();
+        loss += part.loss() * static_cast<double>(part.n_labels());
+    }
+    const auto found = joint.evaluate(1, walk);
+    EXPECT_EQ(walk.position(), 0U);
+    EXPECT_EQ(found.n_labels, n_labels);
+    EXPECT_EQ(found.n_correct, n_correct);
+    EXPECT_NEAR(found.loss, loss / static_cast<double>(n_labels), 1e-6);
+    EXPECT_EQ(found.score, static_cast<double>(n_correct) / static_cast<double>(n_labels));
+    EXPECT_TRUE(std::isnan(found.answer_f1));
+    EXPECT_NE(found.json.find("\"confusion_matrix\":[["), std::string::npos);
+    auto options = mmopt::evaluate_options();
+    options.max_answer_tokens = 0;
+    EXPECT_EQ(code_of([&] { (void)joint.evaluate(1, walk, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)joint.evaluate(2, walk); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST_F(Joint, TextsArePredictedFromATrainerAndFromFiles) {
+    auto joint = trainer();
+    const auto folder = scratch("predictor");
+    joint.save_model(0, folder);
+    tokenizers[0].save(folder);
+    const std::vector<std::string> texts{"a splendid film", "dull", "a fine story"};
+    const auto a = joint.predict(0, tokenizers[0], texts);
+    const auto loaded = mmopt::predictor::load(folder);
+    const auto b = loaded.predict(texts);
+    ASSERT_EQ(a.size(), 3U);
+    for (std::size_t i = 0; i < 3; i++) {
+        ASSERT_EQ(a[i].size(), 2U);
+        EXPECT_EQ(a[i][0].label, b[i][0].label);
+        EXPECT_EQ(a[i][0].score, b[i][0].score);
+        EXPECT_NEAR(a[i][0].probability + a[i][1].probability, 1, 1e-12);
+        EXPECT_GE(a[i][0].probability, a[i][1].probability);
+        EXPECT_TRUE(a[i][0].text.empty());
+    }
+    EXPECT_NE(loaded.predict(texts, texts)[0][0].score, b[0][0].score);
+    EXPECT_TRUE(loaded.predict({}).empty());
+    const std::vector<std::string> one{"x"};
+    EXPECT_EQ(code_of([&] { (void)loaded.predict(texts, one); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)joint.predict(0, tokenizers[0], texts, one); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::predictor::load(folder + "/none"); }),
+              MMOPT_CODE_NOT_FOUND);
+}
+
 TEST_F(Joint, ScoresActAndMetricsAreRead) {
     auto options = mmopt::trainer_options();
     options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;

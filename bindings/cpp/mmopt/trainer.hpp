@@ -10,6 +10,7 @@
 #include "loader.hpp"
 #include "model.hpp"
 #include "parameter.hpp"
+#include "predictor.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -172,6 +173,33 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     }
     [[nodiscard]] evaluation evaluate(std::size_t model, const tensor_list &tensors) {
         return evaluate(model, tensors.raw());
+    }
+
+    /// The scores of one model on its part of a loader: every example once, in order. The loader
+    /// stays where it is.
+    [[nodiscard]] scores evaluate(std::size_t model, const loader &walk,
+                                  const mmopt_evaluate_options &options = evaluate_options()) {
+        scores found{};
+        char *json = nullptr;
+        mmopt_error *const failed =
+            mmopt_trainer_evaluate_loader(get(), model, walk.get(), &options, &found, &json);
+        found.json = detail::take(json);
+        done(failed);
+        return found;
+    }
+
+    /// What one model says about texts: as predictor::predict.
+    [[nodiscard]] prediction_lists
+    predict(std::size_t model, const tokenizer &words, const std::vector<std::string> &texts,
+            const std::vector<std::string> &pairs = {},
+            const mmopt_predict_options &options = predict_options()) {
+        detail::check_pairs(texts, pairs);
+        const auto first = detail::c_strings(texts), second = detail::c_strings(pairs);
+        mmopt_predictions *made = nullptr;
+        done(mmopt_trainer_predict(get(), model, words.get(), first.data(),
+                                   pairs.empty() ? nullptr : second.data(), first.size(), &options,
+                                   &made));
+        return detail::take(made);
     }
 
     [[nodiscard]] std::size_t n_models() const noexcept { return mmopt_trainer_n_models(get()); }

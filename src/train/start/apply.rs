@@ -46,7 +46,7 @@ pub(in crate::train) fn apply(options: &Options, models: &mut [Model]) -> Result
         done => done?,
     };
     for (&target, map) in fresh.iter().zip(&maps) {
-        report.models.push(start.from_pretrained(source, target, map)?);
+        report.models.push(start.take_over(source, target, map)?);
     }
     report.from = Some(start.models[source].name.clone());
     Ok(report)
@@ -151,7 +151,7 @@ impl Starter<'_> {
     }
 
     /// Starts one fresh model from a model with weights.
-    fn from_pretrained(
+    fn take_over(
         &mut self,
         source: usize,
         target: usize,
@@ -184,12 +184,12 @@ impl Starter<'_> {
     fn align(&mut self, earlier: &[usize], target: usize) -> Result<StartedModel> {
         let mut started = self.started(target);
         for role in [Role::TokenEmbedding, Role::PositionEmbedding, Role::TypeEmbedding] {
-            let sources = earlier.iter().filter_map(|&s| self.tables(role, s, target));
+            let mut sources = earlier.iter().filter_map(|&s| self.tables(role, s, target));
             let fits = |t: &Tables| {
                 self.columns(t.source) == self.columns(t.target)
                     && (role != Role::TokenEmbedding || self.same_vocabulary(*t))
             };
-            let first = sources.filter(fits).next();
+            let first = sources.find(fits);
             if let Some(tables) = first {
                 let map = self.numbered_rows(tables);
                 let taken = self.rows(tables, &map)?;
