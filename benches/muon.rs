@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     ] {
         let name = format!("encoder.layer.0.{name}.weight");
         let spec = ModelSpec::new("base", vec![ParamSpec::new(&name, &shape)]);
-        let options = Options { method: Method::Muon, n_threads: threads, ..Options::plain() };
+        let options = Options { method: Method::Muon, n_threads: threads, ..Options::adamw() };
         let mut optimizer = Optimizer::new(options, vec![spec])?;
         optimizer.bind_owned(0, DType::F32)?;
         let gradient = optimizer.gradient_mut(0, 0)?.as_mut_slice::<f32>()?;

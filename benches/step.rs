@@ -135,7 +135,7 @@ fn configurations(threads: usize) -> Vec<(&'static str, f64, Options)> {
         adaptive_lr: AdaptiveLr::None,
         n_threads: threads,
         non_finite: NonFinite::Ignore,
-        ..Options::plain()
+        ..Options::adamw()
     };
     let paper = Options { n_threads: threads, sync_every: 0, ..Options::paper() };
     let aligned = Options {

@@ -386,8 +386,24 @@ struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
                                                            struct mmopt_corpus **corpus);
 
 /**
+ * Reads words without tags, the first column of each line; blank lines separate sentences. The
+ * corpus has no classes; mmopt_corpus_concatenate joins it with a tagged one.
+ *
+ * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
+ * or a file without words.
+ *
+ * @param[in] path the file, UTF-8.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_read_words(const char *path,
+                                            struct mmopt_corpus **corpus);
+
+/**
  * Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
- * with context, question and answers.
+ * with context, question and answers. A question without answers, answer or is_impossible is
+ * unlabelled; one with an empty list of answers has none in its context.
  *
  * Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
  * missing key, or an answer that does not match the context at answer_start.
@@ -485,6 +501,76 @@ struct mmopt_error *mmopt_corpus_split(const struct mmopt_corpus *corpus,
                                        uint64_t seed,
                                        struct mmopt_corpus **train,
                                        struct mmopt_corpus **eval);
+
+/**
+ * Draws n examples at random, e.g. to train with few labels; both parts are in the order of the
+ * whole. Classes keep their proportions, to one example. The same seed draws the same examples.
+ * Equal texts may be in both parts, other than with mmopt_corpus_split.
+ *
+ * Errors: INVALID_ARGUMENT when n is 0 or more than there are examples.
+ *
+ * @param[in] corpus shared access.
+ * @param n examples to draw.
+ * @param seed any number.
+ * @param[out] sample the n examples; free it with mmopt_corpus_free.
+ * @param[out] rest all others, which may be none; free it with mmopt_corpus_free. May be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_sample(const struct mmopt_corpus *corpus,
+                                        size_t n,
+                                        uint64_t seed,
+                                        struct mmopt_corpus **sample,
+                                        struct mmopt_corpus **rest);
+
+/**
+ * The examples of the given numbers, in that order, with the classes of the whole. A number may
+ * occur twice.
+ *
+ * Errors: INVALID_ARGUMENT when a number is out of range.
+ *
+ * @param[in] corpus shared access.
+ * @param[in] examples n numbers from 0, read during the call only.
+ * @param n how many.
+ * @param[out] subset the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_subset(const struct mmopt_corpus *corpus,
+                                        const size_t *examples,
+                                        size_t n,
+                                        struct mmopt_corpus **subset);
+
+/**
+ * A copy with the same classes whose examples have no labels: no class, no tags, or a question
+ * whose answers are not known. Models can learn of each other from them (the option mutual).
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] corpus shared access.
+ * @param[out] unlabelled the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_without_labels(const struct mmopt_corpus *corpus,
+                                                struct mmopt_corpus **unlabelled);
+
+/**
+ * The examples of n corpora of one task in one corpus, in the order given, e.g. labelled and
+ * unlabelled ones. All must have the same classes, except that some may have none.
+ *
+ * Errors: INVALID_ARGUMENT when n is 0, and for other tasks or classes; the message names the two
+ * corpora and their classes. Read data with the classes of other data by labels_of.
+ *
+ * @param[in] corpora n corpora; one may occur twice; read during the call only.
+ * @param n how many.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_concatenate(const struct mmopt_corpus *const *corpora,
+                                             size_t n,
+                                             struct mmopt_corpus **corpus);
 
 /**
  * The number of examples; 0 for NULL.
@@ -970,6 +1056,13 @@ typedef struct mmopt_loader_options {
      * half of the window's context.
      */
     size_t overlap;
+    /**
+     * Unlabelled examples for each labelled one in every batch; then an epoch is one walk over the
+     * unlabelled examples, and the labelled ones are walked over again and again, across epochs,
+     * each time in a new order. batch_size / (1 + unlabelled_ratio) rows, rounded, are labelled,
+     * at least one and not all. 0 (default): examples come as they are.
+     */
+    double unlabelled_ratio;
 } mmopt_loader_options;
 
 /**
@@ -984,7 +1077,8 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  * of epoch 0.
  *
  * Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
- * max_length that the special tokens fill, or drop_last without one full batch.
+ * max_length that the special tokens fill, drop_last without one full batch, or unlabelled_ratio
+ * where all examples have labels, none have, or fewer than a batch needs.
  *
  * @param[in] corpus shared access.
  * @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -1280,6 +1374,7 @@ MMOPT_API void mmopt_model_free(struct mmopt_model *model);
  * A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
  * sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
  * plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
+ * The model knows its vocabulary, as after mmopt_model_set_tokenizer.
  *
  * Errors: as mmopt_model_create.
  *
@@ -1296,6 +1391,23 @@ struct mmopt_error *mmopt_model_for_corpus(const char *name,
                                            const struct mmopt_tokenizer *tokenizer,
                                            const struct mmopt_corpus *corpus,
                                            struct mmopt_model **model);
+
+/**
+ * Tells a model its vocabulary: the text of each token id, which is copied. The option start needs
+ * it, to match the rows of token embeddings. mmopt_model_for_corpus sets it, and for a model from
+ * a directory it is that of the tokenizer's files there, if there are any and this function was
+ * not called.
+ *
+ * Errors: only those of any call; a tokenizer with more ids than the token embedding has rows
+ * fails the trainer's creation if start needs it.
+ *
+ * @param[in,out] model exclusive access.
+ * @param[in] tokenizer shared access.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_tokenizer(struct mmopt_model *model,
+                                              const struct mmopt_tokenizer *tokenizer);
 
 /** @} */
 
@@ -1665,6 +1777,11 @@ MMOPT_ENUM(mmopt_preset) {
     MMOPT_PRESET_PAPER = 1,
     /** Every model by itself: nothing is shared, and rates follow the schedule alone. */
     MMOPT_PRESET_INDEPENDENT = 2,
+    /**
+     * PyTorch's AdamW with its defaults for every model by itself: learning rate 1e-3, weight decay
+     * on every parameter, no clipping, nothing shared. Beyond it, non_finite skips.
+     */
+    MMOPT_PRESET_ADAMW = 3,
 };
 
 /** Which parameters share. */
@@ -1712,13 +1829,14 @@ MMOPT_ENUM(mmopt_adaptive_lr) {
 MMOPT_ENUM(mmopt_lr_schedule) {
     /** The base rate. */
     MMOPT_LR_SCHEDULE_CONSTANT = 0,
-    /** A straight line to min_lr_ratio at total_steps. */
-    MMOPT_LR_SCHEDULE_LINEAR = 1,
-    /** Half a cosine to min_lr_ratio at total_steps. */
-    MMOPT_LR_SCHEDULE_COSINE = 2,
     /**
-     * A power of the steps left, to min_lr_ratio at total_steps; polynomial_power in options_json.
+     * A straight line from 1 in the first step after warm-up to min_lr_ratio, reached after
+     * total_steps: 1, 0.75, 0.5, 0.25 for four steps.
      */
+    MMOPT_LR_SCHEDULE_LINEAR = 1,
+    /** Half a cosine over the same steps. */
+    MMOPT_LR_SCHEDULE_COSINE = 2,
+    /** A power of the steps left, over the same steps; polynomial_power in options_json. */
     MMOPT_LR_SCHEDULE_POLYNOMIAL = 3,
     /** A cosine up and one down, until total_steps, without warm-up; one_cycle in options_json. */
     MMOPT_LR_SCHEDULE_ONE_CYCLE = 4,
@@ -1731,7 +1849,10 @@ MMOPT_ENUM(mmopt_lr_schedule) {
     MMOPT_LR_SCHEDULE_PUBLISHED = 6,
 };
 
-/** What happens to a model whose loss or gradient is NaN or infinite. */
+/**
+ * What happens to a model whose loss or gradient is NaN or infinite, or so large that a moment
+ * would overflow.
+ */
 MMOPT_ENUM(mmopt_non_finite) {
     /** It skips the step, which is counted; the others go on. */
     MMOPT_NON_FINITE_SKIP = 0,
@@ -1786,15 +1907,18 @@ typedef struct mmopt_trainer_options {
     uint64_t sync_every;
     /** Steps of linear warm-up; default 0. */
     uint64_t warmup_steps;
-    /** Step at which lr_schedule ends, at least 1 where it has an end; default 0. */
+    /**
+     * Steps of lr_schedule, warm-up included; at least 1 where it has an end, and at least
+     * warmup_steps for a linear, cosine or polynomial one; default 0.
+     */
     uint64_t total_steps;
     /** Smallest factor of lr_schedule, in [0, 1]; default 0. */
     double min_lr_ratio;
     /** An mmopt_lr_schedule; default MMOPT_LR_SCHEDULE_CONSTANT. */
     uint32_t lr_schedule;
     /**
-     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, or as
-     * gradient_accumulation in options_json says.
+     * Micro-batches per step, at least 1; default 1. Their gradients are averaged, each by the
+     * number of its labels that count, or as gradient_accumulation in options_json says.
      */
     uint32_t gradient_accumulation_steps;
     /** An mmopt_non_finite; default MMOPT_NON_FINITE_SKIP. */
@@ -1850,7 +1974,8 @@ typedef struct mmopt_trainer mmopt_trainer;
  *
  * Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
  * UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
- * twice, or an option out of range; RUNTIME_UNAVAILABLE without ONNX Runtime.
+ * twice, an option out of range, or the option start without the model or the vocabularies that it
+ * needs; NOT_FOUND for an unknown start_from; RUNTIME_UNAVAILABLE without ONNX Runtime.
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models, none of them NULL.
@@ -1929,15 +2054,20 @@ typedef struct mmopt_train_result {
     uint64_t n_correct;
     /** Labels that are not ignored; 0 for regression. */
     uint64_t n_labels;
+    /** What mutual learning added to the loss, with its weight; 0 without the option mutual. */
+    double mutual_loss;
 } mmopt_train_result;
 
 /** What a step did. */
 typedef struct mmopt_step_report {
     /** The step's number, from 1. */
     uint64_t step;
-    /** Models that were updated. */
+    /** Models of which the step, or the gradient callback, updated a parameter. */
     uint32_t n_updated;
-    /** Models that were skipped because a loss or gradient was not finite. */
+    /**
+     * Models that were skipped because a loss or gradient was not finite, or so large that a moment
+     * would have overflowed.
+     */
     uint32_t n_skipped;
     /** 1 if gradients were shared. */
     uint32_t shared;
@@ -2064,7 +2194,8 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
  */
 
 /**
- * The sharing plan as text: which parameters are shared, and why.
+ * The sharing plan as text: which parameters are shared, and why. With the option start it then
+ * says what fresh models started from.
  *
  * Errors: only those of any call.
  *
@@ -2077,7 +2208,7 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
                                        char **text);
 
 /**
- * The sharing plan as one JSON object.
+ * The sharing plan as one JSON object. Its key start says what fresh models started from.
  *
  * Errors: only those of any call.
  *
@@ -3343,7 +3474,7 @@ typedef struct mmopt_parameter {
     size_t n_dims;
     /**
      * The values, aligned to their size; updated in place. f32, unless layout says otherwise. With
-     * strides, the address of the element at index 0.
+     * strides, the address of the element at index 0. May be NULL when a dimension is 0.
      */
     void *data;
     /** The gradient, of the same shape; NULL when there is none. */
@@ -3380,8 +3511,18 @@ typedef struct mmopt_model_parameters {
     const char *vocabulary;
     /** Heads are shared only between models of the same task; NULL: never. */
     const char *task;
+    /**
+     * 1: the gradients stay valid at their addresses until they are replaced or the optimizer is
+     * freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After it
+     * was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
+     * mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that there
+     * is none.
+     */
+    uint32_t stable_gradients;
     /** Must be 0. */
-    uint64_t reserved[2];
+    uint32_t reserved0;
+    /** Must be 0. */
+    uint64_t reserved[1];
 } mmopt_model_parameters;
 
 /**
@@ -3392,7 +3533,8 @@ typedef struct mmopt_optimizer mmopt_optimizer;
 
 /**
  * Plans what n_models models share and binds their memory. Texts, arrays and layouts are copied.
- * Values and gradients must stay where they are until the optimizer is freed; only
+ * Values must stay where they are until the optimizer is freed, or until mmopt_optimizer_set_data
+ * names another place; gradients as stable_gradients of their model says. Only
  * mmopt_optimizer_accumulate and mmopt_optimizer_step read or write them. Trained values must not
  * overlap each other or any gradient; gradients may overlap if the host fills them one after
  * another. The options device, max_sessions and runtime_path have no effect.
@@ -3400,7 +3542,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual).
+ * (max_loss_increase, mutual, start).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.
@@ -3430,8 +3572,9 @@ MMOPT_API
 void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
- * Binds another gradient to a parameter from the next step on, dense and row-major. Parameters are
- * indexed in the order in which they were given.
+ * Binds another gradient to a parameter, dense and row-major: for the next step, and for all later
+ * ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they were
+ * given.
  *
  * Errors: INVALID_ARGUMENT when model, parameter or gradient_dtype is out of range; UNSUPPORTED
  * for an element type that gradients cannot have.
@@ -3476,6 +3619,30 @@ struct mmopt_error *mmopt_optimizer_set_gradient_strided(struct mmopt_optimizer 
                                                          size_t n_dims);
 
 /**
+ * Binds other memory to the values of a parameter, which holds them already: of the element type
+ * that the parameter has. Moments and counters stay. The old memory is not used any more.
+ *
+ * Errors: INVALID_ARGUMENT when model or parameter is out of range, for a missing or unaligned
+ * pointer, or for memory that is another parameter's; SHAPE for another number of dimensions;
+ * UNSUPPORTED for strides that repeat an element. Nothing has changed then.
+ *
+ * @param[in,out] optimizer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param parameter the index of the parameter within its model, from 0.
+ * @param data the address of the element at index 0.
+ * @param[in] strides n_dims strides in elements, copied; may be NULL: dense and row-major.
+ * @param n_dims how many dimensions.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_set_data(struct mmopt_optimizer *optimizer,
+                                             size_t model,
+                                             size_t parameter,
+                                             void *data,
+                                             const int64_t *strides,
+                                             size_t n_dims);
+
+/**
  * Discards the micro-batches since the last step.
  *
  * Errors: only those of any call.
@@ -3490,7 +3657,9 @@ struct mmopt_error *mmopt_optimizer_zero_grad(struct mmopt_optimizer *optimizer)
  * Takes the gradients and the loss of one micro-batch of one model, which the host has computed.
  * With more than one micro-batch per step the gradients are summed now; else the step reads them.
  *
- * Errors: INVALID_ARGUMENT when model is out of range, or a trained parameter has no gradient.
+ * Errors: INVALID_ARGUMENT when model is out of range; STATE for a second micro-batch of a model
+ * when gradient_accumulation_steps is 1, and for a gradient that was read already if
+ * stable_gradients of the model is 0.
  *
  * @param[in,out] optimizer exclusive access.
  * @param model the index of the model, from 0.
@@ -3501,6 +3670,25 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer,
                                                size_t model,
                                                double loss);
+
+/**
+ * As mmopt_optimizer_accumulate, with the weight of the micro-batch in the step's mean: the number
+ * that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight 1.
+ *
+ * Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or not
+ * finite, or other than 1 when gradient_accumulation is not weighted_mean.
+ *
+ * @param[in,out] optimizer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param loss the loss of the micro-batch.
+ * @param weight finite, at least 0.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_optimizer_accumulate_weighted(struct mmopt_optimizer *optimizer,
+                                                        size_t model,
+                                                        double loss,
+                                                        double weight);
 
 /**
  * One step of all models: check, clip, share, update, synchronise.

@@ -58,6 +58,7 @@ static mmopt_optimizer *make(void)
         models[i].parameters = parameters[i];
         models[i].n_parameters = 2;
         models[i].weight = 1;
+        models[i].stable_gradients = 1;
     }
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = learning_rate;

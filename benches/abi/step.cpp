@@ -21,6 +21,7 @@ static mmopt::optimizer make() {
         bias.gradient = gradients[i] + WIDTH * WIDTH;
         models[static_cast<std::size_t>(i)].name = model_names[i];
         models[static_cast<std::size_t>(i)].parameters = {weight, bias};
+        models[static_cast<std::size_t>(i)].stable_gradients = true;
     }
     auto options = mmopt::trainer_options();
     options.learning_rate = learning_rate;

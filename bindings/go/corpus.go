@@ -123,6 +123,16 @@ func ReadTokenClassification(path string, labelsOf *Corpus) (*Corpus, error) {
 	})
 }
 
+// ReadWords reads words without tags: the first column of each line, blank lines between sentences.
+func ReadWords(path string) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	p := a.text(path)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_read_words(p, made)
+	})
+}
+
 // ReadQuestionAnswering reads questions about contexts: SQuAD, or one object a line.
 func ReadQuestionAnswering(path string) (*Corpus, error) {
 	var a arena
@@ -176,6 +186,59 @@ func (c *Corpus) Split(evalFraction float64, seed uint64) (train, eval *Corpus, 
 		return nil, nil, err
 	}
 	return newCorpus(first), newCorpus(second), nil
+}
+
+// Concatenate makes one corpus of several of one task, with the same classes or none, for example
+// of labelled and unlabelled examples.
+func Concatenate(corpora ...*Corpus) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(corpora)
+	all := array[*C.mmopt_corpus](&a, len(corpora))
+	for i, corpus := range corpora {
+		unsafe.Slice(all, len(corpora))[i] = corpus.c()
+	}
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_concatenate(all, C.size_t(len(corpora)), made)
+	})
+}
+
+// Sample draws n examples at random, with the proportions of the classes; rest has all others.
+func (c *Corpus) Sample(n int, seed uint64) (sample, rest *Corpus, err error) {
+	defer runtime.KeepAlive(c)
+	var a arena
+	size := a.size("n", n)
+	var first, second *C.mmopt_corpus
+	err = a.call(func() *C.mmopt_error {
+		return C.mmopt_corpus_sample(c.c(), size, C.uint64_t(seed), &first, &second)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return newCorpus(first), newCorpus(second), nil
+}
+
+// Subset has the examples of these numbers, in this order.
+func (c *Corpus) Subset(examples []int) (*Corpus, error) {
+	defer runtime.KeepAlive(c)
+	var a arena
+	defer a.free()
+	all := array[C.size_t](&a, len(examples))
+	for i, example := range examples {
+		unsafe.Slice(all, len(examples))[i] = a.size("an example", example)
+	}
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_subset(c.c(), all, C.size_t(len(examples)), made)
+	})
+}
+
+// WithoutLabels is a copy with the same classes whose examples have no labels.
+func (c *Corpus) WithoutLabels() (*Corpus, error) {
+	defer runtime.KeepAlive(c)
+	var a arena
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_without_labels(c.c(), made)
+	})
 }
 
 // Len is the number of examples.

@@ -104,6 +104,11 @@ func ReadTokenClassificationFS(fsys fs.FS, name string, labelsOf *Corpus) (*Corp
 	})
 }
 
+// ReadWordsFS is ReadWords from a file system.
+func ReadWordsFS(fsys fs.FS, name string) (*Corpus, error) {
+	return fromFile(fsys, name, ReadWords)
+}
+
 // ReadQuestionAnsweringFS is ReadQuestionAnswering from a file system.
 func ReadQuestionAnsweringFS(fsys fs.FS, name string) (*Corpus, error) {
 	return fromFile(fsys, name, ReadQuestionAnswering)

@@ -49,6 +49,10 @@ type LoaderOptions struct {
 	Pack bool
 	// Overlap is how many tokens neighbouring windows of a context share; default 64.
 	Overlap int
+	// UnlabelledRatio is how many unlabelled examples every batch has for each labelled one; then an
+	// epoch is one walk over the unlabelled ones, and the labelled ones are repeated. 0 (default):
+	// examples come as they are.
+	UnlabelledRatio float64
 }
 
 // DefaultLoaderOptions are the library's defaults.
@@ -70,6 +74,7 @@ func DefaultLoaderOptions() LoaderOptions {
 		AllWindows:      raw.all_windows != 0,
 		Pack:            raw.pack != 0,
 		Overlap:         int(raw.overlap),
+		UnlabelledRatio: float64(raw.unlabelled_ratio),
 	}
 }
 
@@ -90,6 +95,7 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.pack, raw.overlap = flag(o.Pack), a.size("Overlap", o.Overlap)
 	raw.objective = C.uint32_t(o.Objective)
 	raw.mlm_probability = C.double(o.MLMProbability)
+	raw.unlabelled_ratio = C.double(o.UnlabelledRatio)
 	return raw
 }
 

@@ -279,6 +279,13 @@ func (m *Model) SetSeed(seed uint64) error {
 	return take(C.mmopt_model_set_seed(m.c(), C.uint64_t(seed)))
 }
 
+// SetTokenizer tells the model its vocabulary, which the option start needs. ModelForCorpus does it.
+func (m *Model) SetTokenizer(tokenizer *Tokenizer) error {
+	defer runtime.KeepAlive(m)
+	defer runtime.KeepAlive(tokenizer)
+	return take(C.mmopt_model_set_tokenizer(m.c(), tokenizer.c()))
+}
+
 // Freeze leaves parameters as they are whose name matches the pattern (* and ?).
 func (m *Model) Freeze(pattern string) error {
 	var a arena

@@ -53,8 +53,9 @@ type Optimizer struct {
 	callbacks *callbacks
 	handle    cgo.Handle
 	pinned    *runtime.Pinner
-	// The shapes of values, by model and parameter.
+	// The shapes and element types of values, by model and parameter.
 	shapes [][][]int64
+	dtypes [][]C.uint32_t
 }
 
 func (o *Optimizer) c() *C.mmopt_optimizer {
@@ -158,6 +159,7 @@ func (a *arena) hostModel(raw *C.mmopt_model_parameters, m *HostModel, pinned *r
 	raw.architecture = a.optional(m.Architecture)
 	raw.vocabulary = a.optional(m.Vocabulary)
 	raw.task = a.optional(m.Task)
+	raw.stable_gradients = 1 // pinned
 }
 
 // NewOptimizer plans what models share, and takes hold of their values and gradients, which must
@@ -169,10 +171,14 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 	o, raw := options.c(&a), array[C.mmopt_model_parameters](&a, len(models))
 	result := &Optimizer{callbacks: &callbacks{}, pinned: pinned}
 	result.shapes = make([][][]int64, len(models))
+	result.dtypes = make([][]C.uint32_t, len(models))
 	for i := range models {
-		a.hostModel(&unsafe.Slice(raw, len(models))[i], &models[i], pinned)
-		for _, p := range models[i].Parameters {
+		one := &unsafe.Slice(raw, len(models))[i]
+		a.hostModel(one, &models[i], pinned)
+		for j, p := range models[i].Parameters {
 			result.shapes[i] = append(result.shapes[i], slices.Clone(p.Shape))
+			layout := unsafe.Slice(one.parameters, len(models[i].Parameters))[j].layout
+			result.dtypes[i] = append(result.dtypes[i], layout.dtype)
 		}
 	}
 	var made *C.mmopt_optimizer
@@ -242,6 +248,26 @@ func (o *Optimizer) SetGradient(model, parameter int, to any) error {
 	return take(C.mmopt_optimizer_set_gradient(o.c(), m, p, address, dtype))
 }
 
+// SetData gives a parameter other memory for its values, of the same type; moments stay. It stays
+// pinned until the optimizer is closed, as the old memory does. nil strides: dense and row-major.
+func (o *Optimizer) SetData(model, parameter int, to any, strides []int64) error {
+	address, dtype, err := o.place(model, parameter, to, strides)
+	if err != nil {
+		return err
+	}
+	if dtype != o.dtypes[model][parameter] {
+		return invalid("values of another type than before")
+	}
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(o)
+	m, p := C.size_t(model), C.size_t(parameter)
+	s, n := a.numbers(strides), C.size_t(len(strides))
+	return a.call(func() *C.mmopt_error {
+		return C.mmopt_optimizer_set_data(o.c(), m, p, address, s, n)
+	})
+}
+
 // SetGradientStrided is SetGradient with strides as in HostParameter.
 func (o *Optimizer) SetGradientStrided(model, parameter int, to any, strides []int64) error {
 	address, dtype, err := o.place(model, parameter, to, strides)
@@ -292,6 +318,14 @@ func (o *Optimizer) ZeroGrad() error {
 func (o *Optimizer) Accumulate(model int, loss float64) error {
 	defer runtime.KeepAlive(o)
 	return take(C.mmopt_optimizer_accumulate(o.c(), C.size_t(model), C.double(loss)))
+}
+
+// AccumulateWeighted is Accumulate with the weight of the micro-batch in the step's mean, such as
+// its number of labels.
+func (o *Optimizer) AccumulateWeighted(model int, loss, weight float64) error {
+	defer runtime.KeepAlive(o)
+	return take(C.mmopt_optimizer_accumulate_weighted(
+		o.c(), C.size_t(model), C.double(loss), C.double(weight)))
 }
 
 // Step is one coordinated step: check, clip, share, update, synchronise.

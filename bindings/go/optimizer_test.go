@@ -115,6 +115,37 @@ func TestGradientModeSettersAndRefusals(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 }
 
+func TestGradientModeWeightsAndPlaces(t *testing.T) {
+	h := newHost()
+	options := DefaultTrainerOptions(PresetAdamW)
+	equal(t, options.LearningRate, 1e-3)
+	options.GradientAccumulationSteps, options.LearningRate = 2, 1
+	options.OptionsJSON = `{"method": "sgd", "momentum": 0, "weight_decay": 0}`
+	o := must(NewOptimizer(h.describe(), &options))(t)
+	defer o.Close()
+	h.gradients[0][0] = 1
+	ok(t, o.AccumulateWeighted(0, 1, 9))
+	h.gradients[0][0] = 11
+	ok(t, o.AccumulateWeighted(0, 1, 1))
+	wants(t, o.AccumulateWeighted(0, 1, -1), ErrInvalidArgument)
+	must(o.Step())(t)
+	if w := h.weights[0][0]; math.Abs(float64(w)+2) > 1e-6 {
+		t.Fatal(w)
+	}
+	moved := make([]float32, 24)
+	ok(t, o.SetData(0, 0, moved, []int64{8, 2}))
+	h.gradients[0][0] = 1
+	ok(t, o.Accumulate(0, 1))
+	must(o.Step())(t)
+	if moved[0] != -1 || moved[1] != 0 {
+		t.Fatal(moved)
+	}
+	wants(t, o.SetData(0, 0, nil, nil), ErrInvalidArgument)
+	wants(t, o.SetData(0, 0, make(BF16, 12), nil), ErrInvalidArgument)
+	wants(t, o.SetData(0, 0, moved, nil), ErrShape)
+	wants(t, o.SetData(0, 7, moved, nil), ErrInvalidArgument)
+}
+
 // What only the optimizer and the test hold stays where it is.
 func TestGradientModeUnderGarbageCollection(t *testing.T) {
 	for range 20 {

@@ -14,6 +14,8 @@ const (
 	PresetPaper Preset = C.MMOPT_PRESET_PAPER
 	// PresetIndependent shares nothing.
 	PresetIndependent Preset = C.MMOPT_PRESET_INDEPENDENT
+	// PresetAdamW is PyTorch's AdamW for every model by itself.
+	PresetAdamW Preset = C.MMOPT_PRESET_ADAMW
 )
 
 // SharePolicy says which parameters share.

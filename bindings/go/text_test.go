@@ -108,6 +108,56 @@ func TestCorpora(t *testing.T) {
 	equal(t, train.Len()+eval.Len(), 40)
 }
 
+func TestPartsOfCorpora(t *testing.T) {
+	all := must(Synthetic(40, 1, 0))(t)
+	defer all.Close()
+	few, rest, err := all.Sample(8, 1)
+	ok(t, err)
+	defer few.Close()
+	defer rest.Close()
+	equal(t, fmt.Sprint(few.Len(), rest.Len()), "8 32")
+	bare := must(rest.WithoutLabels())(t)
+	defer bare.Close()
+	mixed := must(Concatenate(few, bare))(t)
+	defer mixed.Close()
+	equal(t, fmt.Sprint(mixed.Len(), len(mixed.Labels()), must(mixed.Label(8))(t)), "40 2 -1")
+	two := must(mixed.Subset([]int{9, 0}))(t)
+	defer two.Close()
+	equal(t, must(two.Text(1))(t), must(mixed.Text(0))(t))
+	path := filepath.Join(t.TempDir(), "w.txt")
+	ok(t, os.WriteFile(path, []byte("a\nb c\n\nd\n"), 0o600))
+	words := must(ReadWords(path))(t)
+	defer words.Close()
+	equal(t, words.Len(), 2)
+	_, err = Concatenate(few, words)
+	wants(t, err, ErrInvalidArgument)
+	_, err = Concatenate()
+	wants(t, err, ErrInvalidArgument)
+	_, _, err = all.Sample(-1, 0)
+	wants(t, err, ErrInvalidArgument)
+	_, err = all.Subset([]int{40})
+	wants(t, err, ErrInvalidArgument)
+	options := DefaultTokenizerOptions()
+	tokenizer := must(TrainTokenizer(all, &options))(t)
+	defer tokenizer.Close()
+	walk := DefaultLoaderOptions()
+	walk.BatchSize, walk.UnlabelledRatio = 5, 4
+	loader := must(NewLoader(mixed, []*Tokenizer{tokenizer}, &walk))(t)
+	defer loader.Close()
+	for batch, err := range loader.Batches() {
+		ok(t, err)
+		labelled := 0
+		for _, example := range must(batch.Examples(0))(t) {
+			if example < 8 {
+				labelled++
+			}
+		}
+		equal(t, labelled, 1)
+	}
+	_, err = NewLoader(all, []*Tokenizer{tokenizer}, &walk)
+	wants(t, err, ErrInvalidArgument)
+}
+
 func smallTokenizer(t testing.TB) *Tokenizer {
 	corpus := must(FromTexts([]string{"low lower lowest", "low low lower"}, nil, nil))(t)
 	defer corpus.Close()
@@ -163,6 +213,7 @@ func TestFileSystems(t *testing.T) {
 		"c": func() (*Corpus, error) { return ReadClassificationFS(files, "in/c.csv", nil) },
 		"t": func() (*Corpus, error) { return ReadTokenClassificationFS(files, "in/t.txt", nil) },
 		"q": func() (*Corpus, error) { return ReadQuestionAnsweringFS(files, "in/q.jsonl") },
+		"w": func() (*Corpus, error) { return ReadWordsFS(files, "in/t.txt") },
 		"p": func() (*Corpus, error) { return ReadPlainTextFS(files, "in/p.txt", SampleByLine) },
 	} {
 		corpus, err := read()

@@ -77,6 +77,8 @@ type TrainResult struct {
 	Loss float64
 	// Correct predictions, and Labels that count.
 	Correct, Labels uint64
+	// MutualLoss is what mutual learning added to the loss, with its weight.
+	MutualLoss float64
 }
 
 // StepReport is what a step did.
@@ -230,7 +232,9 @@ func (t *Trainer) ZeroGrad() error {
 func results(raw []C.mmopt_train_result) []TrainResult {
 	all := make([]TrainResult, len(raw))
 	for i, o := range raw {
-		all[i] = TrainResult{float64(o.loss), uint64(o.n_correct), uint64(o.n_labels)}
+		all[i] = TrainResult{
+			float64(o.loss), uint64(o.n_correct), uint64(o.n_labels), float64(o.mutual_loss),
+		}
 	}
 	return all
 }
@@ -371,9 +375,9 @@ func (t *Trainer) evaluate(
 	}
 	defer C.mmopt_evaluation_free(made)
 	e := &Evaluation{TrainResult: TrainResult{
-		float64(C.mmopt_evaluation_loss(made)),
-		uint64(C.mmopt_evaluation_n_correct(made)),
-		uint64(C.mmopt_evaluation_n_labels(made)),
+		Loss:    float64(C.mmopt_evaluation_loss(made)),
+		Correct: uint64(C.mmopt_evaluation_n_correct(made)),
+		Labels:  uint64(C.mmopt_evaluation_n_labels(made)),
 	}}
 	var outputs *C.mmopt_tensor
 	var nOutputs C.size_t

@@ -64,6 +64,43 @@ func (j *joint) batch(t testing.TB) *Batch {
 
 var background = context.Background()
 
+func TestModelsLearnFromEachOther(t *testing.T) {
+	options := DefaultTrainerOptions(PresetDefault)
+	options.OptionsJSON = `{"mutual": {"teacher": "peers"}}`
+	j := setUpWith(t, options)
+	for _, result := range must(j.ForwardBackward(background, j.batch(t)))(t) {
+		if result.MutualLoss <= 0 {
+			t.Fatalf("%+v", result)
+		}
+	}
+	j = setUp(t)
+	for _, result := range must(j.ForwardBackward(background, j.batch(t)))(t) {
+		equal(t, result.MutualLoss, 0.0)
+	}
+}
+
+func TestAFreshModelStartsFromOneWithWeights(t *testing.T) {
+	j := setUp(t)
+	dir := t.TempDir()
+	ok(t, j.SaveModel(0, dir))
+	bert := must(ModelFromDirectory("bert", dir))(t)
+	defer bert.Close()
+	sizes := DefaultModelConfig()
+	sizes.Architecture, sizes.HiddenSize, sizes.Heads = GPT2, 8, 2
+	gpt2 := must(ModelForCorpus("gpt2", &sizes, j.tokenizers[1], j.corpus))(t)
+	defer gpt2.Close()
+	options := DefaultTrainerOptions(PresetDefault)
+	options.OptionsJSON = `{"start": "pretrained"}`
+	_, err := NewTrainer([]*Model{bert, gpt2}, &options)
+	wants(t, err, ErrInvalidArgument)
+	ok(t, bert.SetTokenizer(j.tokenizers[0]))
+	trainer := must(NewTrainer([]*Model{bert, gpt2}, &options))(t)
+	defer trainer.Close()
+	if plan := must(trainer.Plan())(t); !strings.Contains(plan, "token embedding from 'bert', projected 16 -> 8") {
+		t.Fatal(plan)
+	}
+}
+
 func TestTraining(t *testing.T) {
 	j := setUp(t)
 	_, err := j.Step(background)

@@ -144,6 +144,7 @@ static mmopt_optimizer *make_optimizer(const struct network *networks)
         models[i].parameters = parameters[i];
         models[i].n_parameters = (size_t)(2 * networks[i].n_layers);
         models[i].weight = 1;
+        models[i].stable_gradients = 1; /* each batch writes them in place */
     }
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = 1e-2;

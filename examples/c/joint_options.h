@@ -8,7 +8,7 @@ enum { MAX_MODELS = 8 };
 
 struct settings {
     const char *data, *eval, *test, *mode, *out, *checkpoint, *json, *runtime, *options;
-    const char *tokenizer;
+    const char *tokenizer, *tokenizer_data, *unlabelled;
     char *models[MAX_MODELS];
     char *pretrained[MAX_MODELS]; /* NULL, or the directory that a model's weights come from */
     uint32_t architectures[MAX_MODELS];
@@ -16,7 +16,7 @@ struct settings {
     size_t n_models, batch, threads, layers, hidden, heads, vocab, max_length;
     unsigned long long epochs, steps, checkpoint_every, evaluations;
     uint64_t seed;
-    double learning_rate, dropout;
+    double learning_rate, dropout, unlabelled_ratio;
     int resume, quiet;
 };
 
@@ -28,6 +28,12 @@ static const char usage[] =
     "  --test FILE            further sentences, scored after each epoch\n"
     "  --models LIST          bert, gpt2, roberta, distilbert (default bert,gpt2,roberta)\n"
     "  --pretrained NAME=DIR  that model's weights are in DIR, as Hugging Face saves them\n"
+    "  --unlabelled FILE      further sentences to train on; labels in it are not used: models\n"
+    "                         learn from each other there (the option mutual)\n"
+    "  --unlabelled-ratio X   so many of them for each labelled one in a batch (default: as\n"
+    "                         they come)\n"
+    "  --tokenizer-data FILE  sentences that vocabularies are made from (default: all of the\n"
+    "                         training data)\n"
     "  --tokenizer DIR        one for all models (default: each gets its own, trained)\n"
     "  --mode MODE            joint (default), paper, independent\n"
     "  --epochs N             walks over the data (default 4)\n"
@@ -128,6 +134,7 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
         {"--data", &s->data}, {"--eval", &s->eval}, {"--out", &s->out},
         {"--checkpoint", &s->checkpoint}, {"--json", &s->json}, {"--runtime", &s->runtime},
         {"--options", &s->options}, {"--test", &s->test}, {"--tokenizer", &s->tokenizer},
+        {"--tokenizer-data", &s->tokenizer_data}, {"--unlabelled", &s->unlabelled},
     };
     const struct { const char *flag; size_t *place; } sizes[] = {
         {"--batch", &s->batch}, {"--threads", &s->threads}, {"--layers", &s->layers},
@@ -151,6 +158,8 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
         return s->learning_rate = parse_number(flag, value), 1;
     if (strcmp(flag, "--dropout") == 0)
         return s->dropout = parse_number(flag, value), 1;
+    if (strcmp(flag, "--unlabelled-ratio") == 0)
+        return s->unlabelled_ratio = parse_number(flag, value), 1;
     if (strcmp(flag, "--seed") == 0)
         return s->seed = parse_count(flag, value), 1;
     if (strcmp(flag, "--models") == 0)
@@ -198,6 +207,8 @@ static inline struct settings parse_settings(int argc, char **argv)
         die("--data is missing; --help lists the flags");
     if (s.evaluations == 0)
         die("--evaluations takes a number from 1");
+    if (s.unlabelled_ratio != 0 && s.unlabelled == NULL)
+        die("--unlabelled-ratio needs --unlabelled");
     if (s.resume && s.checkpoint == NULL)
         die("--resume needs --checkpoint");
     return s;

@@ -47,6 +47,19 @@ static mmopt_corpus *read_corpus(const char *path, const mmopt_corpus *labels_of
     return corpus;
 }
 
+/* Joins sentences whose labels are not used to those to train on. */
+static void add_unlabelled(struct job *job)
+{
+    mmopt_corpus *read = read_corpus(job->settings.unlabelled, job->train), *parts[2];
+
+    parts[0] = job->train;
+    check(mmopt_corpus_without_labels(read, &parts[1]));
+    check(mmopt_corpus_concatenate((const mmopt_corpus *const *)parts, 2, &job->train));
+    mmopt_corpus_free(parts[0]);
+    mmopt_corpus_free(parts[1]);
+    mmopt_corpus_free(read);
+}
+
 /* The sentences; without --eval a tenth is held out. The word `synthetic` generates them. */
 static void read_data(struct job *job)
 {
@@ -66,12 +79,17 @@ static void read_data(struct job *job)
     }
     if (s->test != NULL)
         job->test = read_corpus(s->test, job->train);
+    if (s->unlabelled != NULL)
+        add_unlabelled(job);
 }
 
 static void make_tokenizers(struct job *job)
 {
     const struct settings *s = &job->settings;
+    mmopt_corpus *texts = NULL;
 
+    if (s->tokenizer_data != NULL)
+        texts = read_corpus(s->tokenizer_data, job->train);
     for (size_t i = 0; i < s->n_models; i++) {
         mmopt_tokenizer_options options;
         if (s->tokenizer != NULL) {
@@ -82,8 +100,10 @@ static void make_tokenizers(struct job *job)
         options.architecture = s->architectures[i];
         options.vocab_size = s->vocab;
         options.model_max_length = s->max_length;
-        check(mmopt_tokenizer_train(job->train, &options, &job->tokenizers[i]));
+        check(mmopt_tokenizer_train(texts == NULL ? job->train : texts, &options,
+                                    &job->tokenizers[i]));
     }
+    mmopt_corpus_free(texts);
 }
 
 static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corpus, int training)
@@ -98,6 +118,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     options.pad_to_multiple_of = 16;
     options.shuffle = training ? 1 : 0;
     options.drop_last = training ? 1 : 0;
+    options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
                               job->settings.n_models, &options, &loader));
     return loader;

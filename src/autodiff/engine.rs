@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::alternatives::alternative;
 use super::branch;
-use super::row::Entry;
+use super::row::{Entry, Row};
 use super::rule::RuleCx;
 use super::table;
 use crate::error::{Context, Error, Result};
-use crate::onnx::compat::is_lowered;
+use crate::onnx::compat::{is_lowered, is_raised, raise_opset, unknown_attribute};
 use crate::onnx::{Attribute, Build, Graph, Node, NodeId, ValueId};
 use crate::tensor::DType;
 
@@ -49,12 +49,13 @@ pub fn check_differentiable(graph: &Graph, loss: ValueId, params: &[ValueId]) ->
 /// # Errors
 /// `Unsupported` names the node, its operator and opset.
 pub fn check_operators(graph: &Graph, output: ValueId, params: &[ValueId]) -> Result<()> {
-    if graph.functions.is_empty() {
+    if graph.functions.is_empty() && !is_raised(graph.opset()) {
         return Path::trace(graph, &[output], params).check(graph, is_lowered);
     }
-    let mut inlined = graph.clone();
-    inlined.inline_functions().context(|| format!("model '{}'", graph.name))?;
-    Path::trace(&inlined, &[output], params).check(&inlined, is_lowered)
+    let mut work = graph.clone();
+    raise_opset(&mut work)?;
+    work.inline_functions().context(|| format!("model '{}'", graph.name))?;
+    Path::trace(&work, &[output], params).check(&work, is_lowered)
 }
 
 fn append(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
@@ -137,7 +138,7 @@ impl Path {
         wrt.iter().for_each(|v| reached[v.index()] = true);
         for node in graph.nodes() {
             let captured = node.captures();
-            let mut reads = node.inputs.iter().flatten().copied();
+            let mut reads = read_inputs(graph, node);
             let depends = reads.any(|v| reached[v.index()])
                 || captured.iter().filter_map(|n| graph.find(n)).any(|v| reached[v.index()]);
             let stops = matches!(entry(graph, node), Some(Entry::Stop));
@@ -151,7 +152,7 @@ impl Path {
         let mut path = Self { reached, needed: ends.iter().copied().collect() };
         for node in graph.nodes().iter().rev() {
             if node.outputs.iter().flatten().any(|v| path.needed.contains(v)) {
-                path.needed.extend(node.inputs.iter().flatten());
+                path.needed.extend(read_inputs(graph, node));
                 path.needed.extend(node.captures().iter().filter_map(|n| graph.find(n)));
             }
         }
@@ -165,7 +166,7 @@ impl Path {
     fn reads(&self, graph: &Graph, node: &Node) -> bool {
         let captured = node.captures();
         let captured = captured.iter().filter_map(|n| graph.find(n));
-        node.inputs.iter().flatten().copied().chain(captured).any(|v| self.contains(v))
+        read_inputs(graph, node).chain(captured).any(|v| self.contains(v))
     }
 
     fn nodes(&self, graph: &Graph) -> Vec<NodeId> {
@@ -204,6 +205,10 @@ impl Path {
         for id in self.nodes(graph) {
             let node = graph.node(id);
             if lowered(node) {
+                if let Some(name) = unknown_attribute(node) {
+                    let text = format!("{}: {}", graph.describe(id), unknown(name));
+                    return Err(Error::unsupported(text));
+                }
                 continue;
             }
             if branch::is_if(node) {
@@ -214,7 +219,9 @@ impl Path {
                 Some(Entry::Rule(_)) if has_bodies(node) => {
                     Some("gradients through a body are not supported".to_owned())
                 }
-                Some(Entry::Rule(_)) => half_precision(graph, node),
+                Some(Entry::Rule(_)) => row(graph, node)
+                    .and_then(|row| unlisted(row, node))
+                    .or(half_precision(graph, node)),
                 Some(Entry::Stop) => None,
                 None => Some(no_rule(node)),
             };
@@ -231,6 +238,15 @@ fn no_rule(node: &Node) -> String {
     alternative(node).map_or_else(|| text.clone(), |instead| format!("{text}; {instead}"))
 }
 
+fn unknown(attribute: &str) -> String {
+    format!("no gradient rule with the attribute '{attribute}'")
+}
+
+/// An attribute of the node that the rule does not understand.
+fn unlisted(row: &Row, node: &Node) -> Option<String> {
+    node.attributes.keys().find(|name| !row.attributes.contains(&name.as_str())).map(|n| unknown(n))
+}
+
 fn has_bodies(node: &Node) -> bool {
     node.attributes.values().any(|a| matches!(a, Attribute::Graph(_)))
 }
@@ -242,9 +258,26 @@ fn half_precision(graph: &Graph, node: &Node) -> Option<String> {
     Some(format!("works on {dtype}; mixed precision is not supported yet, export in f32"))
 }
 
-fn entry(graph: &Graph, node: &Node) -> Option<Entry> {
+fn row(graph: &Graph, node: &Node) -> Option<&'static Row> {
     let opset = graph.opsets.get(&node.domain).copied().unwrap_or(1);
-    table::find(&node.op, &node.domain, opset).map(|row| row.entry)
+    table::find(&node.op, &node.domain, opset)
+}
+
+fn entry(graph: &Graph, node: &Node) -> Option<Entry> {
+    row(graph, node).map(|row| row.entry)
+}
+
+/// Whether a gradient can reach input `slot` of a node, as far as the rule table tells.
+pub fn passes_gradient(graph: &Graph, id: NodeId, slot: usize) -> bool {
+    row(graph, graph.node(id))
+        .is_none_or(|row| matches!(row.entry, Entry::Rule(_)) && !row.types_only.contains(&slot))
+}
+
+/// Inputs on whose elements the result depends.
+fn read_inputs<'n>(graph: &Graph, node: &'n Node) -> impl Iterator<Item = ValueId> + use<'n> {
+    let types_only = row(graph, node).map_or(&[][..], |row| row.types_only);
+    let inputs = node.inputs.iter().enumerate().filter(|(i, _)| !types_only.contains(i));
+    inputs.filter_map(|(_, v)| *v)
 }
 
 /// The backward pass under way.
@@ -277,10 +310,12 @@ impl Backward<'_> {
             }
             return Ok(());
         }
-        let needs = node.inputs.iter().map(|v| v.is_some_and(|v| path.contains(v))).collect();
-        let Some(Entry::Rule(rule)) = entry(self.g.graph(), &node) else {
+        let Some(row @ Row { entry: Entry::Rule(rule), .. }) = row(self.g.graph(), &node) else {
             return Err(Error::internal("a node without a rule on a checked path"));
         };
+        let on_path = |v: &Option<ValueId>| v.is_some_and(|v| path.contains(v));
+        let inputs = node.inputs.iter().enumerate();
+        let needs = inputs.map(|(i, v)| on_path(v) && !row.types_only.contains(&i)).collect();
         let mut cx = RuleCx::new(&mut self.g, id, dys, needs);
         rule(&mut cx)?;
         for (x, dx) in cx.finish()? {

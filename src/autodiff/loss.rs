@@ -5,11 +5,16 @@
 //! `loss = Σᵢ [(1-ε) w(yᵢ) (-ln p(yᵢ)) + ε/C Σ_c w(c) (-ln p(c))] / Σᵢ w(yᵢ)`.
 //! When every row is ignored the loss is 0 (PyTorch: NaN) and so are all gradients.
 
+use std::collections::BTreeMap;
+
 use crate::autodiff::fused;
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_constant;
 use crate::onnx::{Attribute, Build, Graph, TensorData, ValueId, ValueType};
 use crate::tensor::DType;
+
+/// Names of the labels that losses add.
+pub const LABELS: [&str; 3] = ["labels", "start_positions", "end_positions"];
 
 /// What is trained for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +51,8 @@ pub struct LossSpec {
     /// Rows with this label are ignored. Default -100.
     pub ignore_index: i64,
     /// Name of the logits output (two names with a comma between for question answering).
-    /// Default: `logits` (`start_logits`, `end_logits`) or the model's only float output.
+    /// Default: `logits` (`start_logits`, `end_logits`), the model's only float output, or the only
+    /// one whose shape fits the kind and the labels.
     pub logits: Option<String>,
 }
 
@@ -75,20 +81,38 @@ pub struct AttachedLoss {
 /// `NotFound` when the logits are; `Shape` when they do not fit the kind; `InvalidArgument` for
 /// options out of range.
 pub fn attach_loss(graph: &mut Graph, spec: &LossSpec) -> Result<AttachedLoss> {
+    attach_loss_to(graph, spec, &BTreeMap::new())
+}
+
+/// As [`attach_loss`], with shapes of labels by name: of several outputs the logits are the one
+/// that fits them.
+///
+/// # Errors
+/// As [`attach_loss`].
+pub fn attach_loss_to(
+    graph: &mut Graph,
+    spec: &LossSpec,
+    labels: &BTreeMap<String, Vec<usize>>,
+) -> Result<AttachedLoss> {
     let mut work = graph.clone();
-    let attached = attach(&mut work, spec).context(|| format!("model '{}': loss", graph.name))?;
+    let attached =
+        attach(&mut work, spec, labels).context(|| format!("model '{}': loss", graph.name))?;
     *graph = work;
     Ok(attached)
 }
 
-fn attach(graph: &mut Graph, spec: &LossSpec) -> Result<AttachedLoss> {
+fn attach(
+    graph: &mut Graph,
+    spec: &LossSpec,
+    labels: &BTreeMap<String, Vec<usize>>,
+) -> Result<AttachedLoss> {
     if !(0.0..1.0).contains(&spec.label_smoothing) {
         return Err(Error::invalid(format!(
             "label smoothing {} is not in 0..1",
             spec.label_smoothing
         )));
     }
-    let outputs = find_logits(graph, spec)?;
+    let outputs = find_logits(graph, spec, labels)?;
     let mut g = Build::new(graph);
     if let LossKind::Output(name) = &spec.kind {
         return model_loss(&mut g, name, outputs[0]);
@@ -109,7 +133,11 @@ fn attach(graph: &mut Graph, spec: &LossSpec) -> Result<AttachedLoss> {
     }
 }
 
-fn find_logits(graph: &Graph, spec: &LossSpec) -> Result<Vec<ValueId>> {
+fn find_logits(
+    graph: &Graph,
+    spec: &LossSpec,
+    labels: &BTreeMap<String, Vec<usize>>,
+) -> Result<Vec<ValueId>> {
     let names: Vec<&str> = graph.outputs().iter().map(|&v| graph.value_name(v)).collect();
     let output = |name: &str| {
         graph.find(name).filter(|v| graph.outputs().contains(v)).ok_or_else(|| {
@@ -123,7 +151,13 @@ fn find_logits(graph: &Graph, spec: &LossSpec) -> Result<Vec<ValueId>> {
         return Ok(vec![output(name)?]);
     }
     if let Some(names) = &spec.logits {
-        return names.split(',').map(|n| output(n.trim())).collect();
+        // A name may hold commas itself.
+        let pair = |(at, _): (usize, &str)| {
+            let (start, end) = (names[..at].trim(), names[at + 1..].trim());
+            output(start).and_then(|start| Ok(vec![start, output(end)?])).ok()
+        };
+        let whole = output(names.trim()).map(|v| vec![v]);
+        return whole.or_else(|e| names.match_indices(',').find_map(pair).ok_or(e));
     }
     if spec.kind == LossKind::QuestionAnswering
         && let (Ok(start), Ok(end)) = (output("start_logits"), output("end_logits"))
@@ -135,13 +169,41 @@ fn find_logits(graph: &Graph, spec: &LossSpec) -> Result<Vec<ValueId>> {
     }
     let is_float = |v: &&ValueId| graph.value(**v).ty.dtype.is_some_and(DType::is_float);
     let floats: Vec<ValueId> = graph.outputs().iter().filter(is_float).copied().collect();
+    let fitting = || -> Vec<ValueId> {
+        floats.iter().copied().filter(|&v| fits(graph, v, &spec.kind, labels)).collect()
+    };
+    let several = if floats.len() > 1 { fitting() } else { Vec::new() };
     match floats[..] {
         [only] => Ok(vec![only]),
         [start, end] if spec.kind == LossKind::QuestionAnswering => Ok(vec![start, end]),
+        _ if several.len() == 1 => Ok(several),
         _ => Err(Error::not_found(format!(
             "which output holds the logits? Name one of {}",
             names.join(", ")
         ))),
+    }
+}
+
+/// Whether an output's shape is that of logits for the kind and for labels, as far as those are
+/// known.
+fn fits(
+    graph: &Graph,
+    output: ValueId,
+    kind: &LossKind,
+    labels: &BTreeMap<String, Vec<usize>>,
+) -> bool {
+    let Some(shape) = graph.value(output).ty.static_shape() else { return false };
+    let agrees = |name: &str, lead: &[usize]| labels.get(name).is_none_or(|l| l == lead);
+    match (kind, &shape[..]) {
+        (LossKind::Output(_), _) => false,
+        (LossKind::QuestionAnswering, [batch, _, 2]) => agrees("start_positions", &[*batch]),
+        (LossKind::QuestionAnswering, _) => false,
+        (LossKind::MeanSquaredError, [batch, 1]) => agrees("labels", &[*batch]),
+        (LossKind::MeanSquaredError, all) => labels.contains_key("labels") && agrees("labels", all),
+        (LossKind::SequenceClassification, [batch, _]) => agrees("labels", &[*batch]),
+        (LossKind::SequenceClassification, _) => false,
+        (_, [batch, length, _]) => agrees("labels", &[*batch, *length]),
+        _ => false,
     }
 }
 
@@ -167,7 +229,7 @@ fn classification(g: &mut Build, spec: &LossSpec, logits: ValueId) -> Result<Att
         )));
     }
     let (lead, classes) = (&shape[..rank - 1], shape[rank - 1]);
-    let labels = g.graph_mut().add_input("labels", ValueType::known(DType::I64, lead))?;
+    let labels = g.graph_mut().claim_input("labels", ValueType::known(DType::I64, lead))?;
     let targets = match spec.kind {
         LossKind::CausalLm => next_tokens(g, labels, spec.ignore_index)?,
         _ => labels,
@@ -329,7 +391,7 @@ fn spans(g: &mut Build, spec: &LossSpec, mut outputs: Vec<ValueId>) -> Result<At
                 g.graph().value_name(z)
             )));
         };
-        let y = g.graph_mut().add_input(name, ValueType::known(DType::I64, &[batch]))?;
+        let y = g.graph_mut().claim_input(name, ValueType::known(DType::I64, &[batch]))?;
         labels.push(y);
         let before = g.compare_number("Less", y, 0.0)?;
         let beyond = g.compare_number("GreaterOrEqual", y, length as f64)?;
@@ -348,7 +410,7 @@ fn squared_error(g: &mut Build, output: ValueId) -> Result<AttachedLoss> {
         [batch, 1] => vec![*batch],
         _ => shape,
     };
-    let labels = g.graph_mut().add_input("labels", ValueType::known(dtype, &label_shape))?;
+    let labels = g.graph_mut().claim_input("labels", ValueType::known(dtype, &label_shape))?;
     let flat = g.reshape(output, &label_shape)?;
     let difference = g.sub(flat, labels)?;
     let square = g.square(difference)?;

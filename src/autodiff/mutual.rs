@@ -37,7 +37,7 @@ pub fn attach_mutual(
     let (z, rows, classes) = in_rows(&mut g, kind, logits)?;
     let dtype = g.dtype(z)?;
     let mut input = |name: &str, shape: &[usize]| {
-        let value = g.graph_mut().add_input(name, ValueType::known(DType::F32, shape))?;
+        let value = g.graph_mut().claim_input(name, ValueType::known(DType::F32, shape))?;
         if dtype == DType::F32 { Ok(value) } else { g.cast(value, dtype) }
     };
     let targets = input(TARGETS_INPUT, &[rows, classes])?;

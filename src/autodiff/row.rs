@@ -2,6 +2,7 @@
 
 use super::rule::RuleCx;
 use crate::error::Result;
+use crate::onnx::MMOPT_DOMAIN;
 
 /// A function that writes the VJP of one operator.
 pub type GradientRule = fn(&mut RuleCx) -> Result<()>;
@@ -26,14 +27,41 @@ pub struct Row {
     pub since: i64,
     /// What happens to gradients.
     pub entry: Entry,
+    /// The attributes that the rule understands; with any other there is no gradient.
+    pub attributes: &'static [&'static str],
+    /// Inputs that are read for their type alone: the result does not depend on their elements.
+    pub types_only: &'static [usize],
+}
+
+impl Row {
+    /// The row with the attributes that its rule understands.
+    pub(super) const fn with(mut self, attributes: &'static [&'static str]) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    /// The row with an input that is read for its type alone.
+    pub(super) const fn types_only(mut self, inputs: &'static [usize]) -> Self {
+        self.types_only = inputs;
+        self
+    }
+
+    const fn new(op: &'static str, domain: &'static str, since: i64, entry: Entry) -> Self {
+        Self { op, domain, since, entry, attributes: &[], types_only: &[] }
+    }
 }
 
 /// A row of ONNX's own domain with a rule.
 pub(super) const fn rule(op: &'static str, since: i64, rule: GradientRule) -> Row {
-    Row { op, domain: "", since, entry: Entry::Rule(rule) }
+    Row::new(op, "", since, Entry::Rule(rule))
+}
+
+/// A row of this library's domain with a rule.
+pub(super) const fn own(op: &'static str, rule: GradientRule) -> Row {
+    Row::new(op, MMOPT_DOMAIN, 1, Entry::Rule(rule))
 }
 
 /// A row of ONNX's own domain that stops gradients.
 pub(super) const fn stop(op: &'static str) -> Row {
-    Row { op, domain: "", since: 1, entry: Entry::Stop }
+    Row::new(op, "", 1, Entry::Stop)
 }

@@ -3,7 +3,7 @@
 //! *shard*: one of several files that together hold a model's weights, listed by an index file
 //! (`model.safetensors.index.json`). The format: <https://github.com/huggingface/safetensors>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -11,6 +11,8 @@ use std::path::Path;
 use bytes::Bytes;
 use safetensors::tensor::Dtype;
 use safetensors::{SafeTensorError, SafeTensors};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Error, Result};
@@ -111,6 +113,8 @@ impl Weights {
         SafeTensors::deserialize(&bytes).map_err(|e| invalid_file(e, bytes.len()))?;
         let (n, header) =
             SafeTensors::read_metadata(&bytes).map_err(|e| invalid_file(e, bytes.len()))?;
+        serde_json::from_slice::<DistinctNames>(&bytes[8..8 + n])
+            .map_err(|e| Error::data(format!("the header: {e}")).with_source(e))?;
         let mut entries = BTreeMap::new();
         for (name, info) in header.tensors() {
             let dtype = dtype_of(info.dtype).context(|| format!("tensor '{name}'"))?;
@@ -183,6 +187,37 @@ impl Weights {
 impl std::fmt::Debug for Weights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Weights({} tensors)", self.len())
+    }
+}
+
+/// The keys of a header; a tensor that is there twice is an error, where a map keeps the last.
+struct DistinctNames;
+
+impl<'de> Deserialize<'de> for DistinctNames {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = DistinctNames;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<DistinctNames, A::Error> {
+                let mut names = BTreeSet::new();
+                while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                    if names.contains(&name) {
+                        return Err(A::Error::custom(format!("tensor '{name}' is there twice")));
+                    }
+                    names.insert(name);
+                }
+                Ok(DistinctNames)
+            }
+        }
+        d.deserialize_map(Keys)
     }
 }
 
@@ -318,6 +353,22 @@ mod tests {
         assert_eq!(weights.f32_bytes("a.half").unwrap()[..4], 1.5f32.to_le_bytes());
         assert_eq!(weights.f32_bytes("b.ids").unwrap_err().kind(), Kind::InvalidData);
         assert_eq!(weights.tensor("x").unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn a_tensor_that_is_there_twice_is_an_error() {
+        let info =
+            |at| format!(r#"{{"dtype":"F32","shape":[1],"data_offsets":[{at},{}]}}"#, at + 4);
+        let file = |second: &str| {
+            let header = format!(r#"{{"a.w":{},"{second}":{}}}"#, info(0), info(4));
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.bytes().chain([0; 8]));
+            Weights::from_bytes(bytes.into())
+        };
+        assert_eq!(file("b.w").unwrap().len(), 2);
+        let e = file("a.w").unwrap_err();
+        assert_eq!(e.kind(), Kind::InvalidData);
+        assert!(e.message().contains("'a.w' is there twice"), "{e}");
     }
 
     #[test]

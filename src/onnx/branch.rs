@@ -3,13 +3,15 @@
 //! *captured*: a value of the outer graph that the branch reads by name. It is an input of the
 //! branch's graph, or an initializer where the outer graph has one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::graph::{Graph, Node, ValueId};
 use super::inline::rename_body;
-use super::proto::GraphProto;
+use super::proto::{GraphProto, NodeProto, TensorProto};
+use super::tensor_data::TensorData;
 use super::{Attribute, read};
 use crate::error::{Context, Error, Result};
+use crate::tensor::DType;
 
 impl Graph {
     /// The branches of an `If`: the one for true, then the one for false.
@@ -60,6 +62,93 @@ impl Graph {
         Ok(graph)
     }
 
+    /// Makes float tensors that the branches of each `If` hold initializers of this graph, which
+    /// the branches capture: initializers of one dimension or more, `Constant` nodes of two. Those
+    /// that some node reads in a place for which `moves` (operator, input) is false stay, and those
+    /// that a branch puts out as they are. They keep their names where these are free.
+    ///
+    /// # Errors
+    /// `InvalidData` for damaged tensors; `Unsupported` for external data in a branch.
+    pub fn move_weights_out(&mut self, moves: fn(&str, usize) -> bool) -> Result<()> {
+        for id in self.node_ids() {
+            let node = self.node(id).clone();
+            if node.op != "If" || !node.domain.is_empty() {
+                continue;
+            }
+            let label = if node.name.is_empty() { "If" } else { &node.name };
+            for (name, attribute) in &node.attributes {
+                let Attribute::Graph(body) = attribute else { continue };
+                let mut body = (**body).clone();
+                if self.take_weights(&mut body, label, moves).context(|| self.describe(id))? {
+                    self.set_body(id, name, body);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_weights(
+        &mut self,
+        body: &mut GraphProto,
+        label: &str,
+        moves: fn(&str, usize) -> bool,
+    ) -> Result<bool> {
+        let mut moved = false;
+        for node in body.node.iter_mut().filter(|n| n.op_type == "If" && n.domain.is_empty()) {
+            for inner in node.attribute.iter_mut().filter_map(|a| a.g.as_mut()) {
+                moved |= self.take_weights(inner, label, moves)?;
+            }
+        }
+        let put_out: HashSet<String> = body.output.iter().map(|o| o.name.clone()).collect();
+        let mut renamed = HashMap::new();
+        for (name, tensor) in weights_of(body) {
+            let mut uses = Vec::new();
+            uses_of(body, &name, &mut uses);
+            let fits = uses.iter().all(|(op, slot)| moves(op, *slot));
+            if put_out.contains(&name) || uses.is_empty() || !fits {
+                continue;
+            }
+            let external = |_: &TensorProto| Err(Error::unsupported("external data in a branch"));
+            let data = TensorData::from_proto(&tensor, &external)
+                .context(|| format!("'{name}' in a branch"))?;
+            // The name itself is known as one of a body: only another value can have taken it.
+            let free = self.find(&name).is_none();
+            let outer =
+                if free { name.clone() } else { self.free_name(&format!("{label}/{name}")) };
+            self.add_initializer(&outer, data)?;
+            body.initializer.retain(|t| t.name != name);
+            body.node.retain(|n| n.op_type != "Constant" || n.output.first() != Some(&name));
+            if outer != name {
+                renamed.insert(name, outer);
+            }
+            moved = true;
+        }
+        rename_body(body, &renamed);
+        Ok(moved)
+    }
+
+    /// Float tensors with dimensions that lie in bodies and in model-local functions: what might be
+    /// a weight of the model.
+    pub fn inner_weights(&self) -> Vec<InnerWeight> {
+        let mut found = Vec::new();
+        for node in self.nodes() {
+            for attribute in node.attributes.values() {
+                if let Attribute::Graph(body) = attribute {
+                    let label = if node.name.is_empty() { &node.op } else { &node.name };
+                    list_weights(body, label, &node.op, &mut found);
+                }
+            }
+        }
+        for function in &self.functions {
+            let constants = function.node.iter().filter_map(constant_of);
+            for (name, tensor) in constants.filter(|(_, t)| is_weight(t, 2)) {
+                let name = format!("{}/{name}", function.name);
+                found.extend(InnerWeight::of(name, "function", &tensor));
+            }
+        }
+        found
+    }
+
     /// Renames the values that a branch defines to names that are free in this graph.
     pub(crate) fn rename_apart(&mut self, branch: &mut Self, captured: &[String]) -> Result<()> {
         let captured: HashSet<&str> = captured.iter().map(String::as_str).collect();
@@ -86,6 +175,71 @@ impl Graph {
                     rename_body(body, &names);
                 }
             }
+        }
+    }
+}
+
+/// A float tensor that lies in a body or a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InnerWeight {
+    /// Name of the node or function that holds it, and its own.
+    pub name: String,
+    /// The operator of that node, or `function`.
+    pub holder: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type.
+    pub dtype: DType,
+}
+
+impl InnerWeight {
+    fn of(name: String, holder: &str, tensor: &TensorProto) -> Option<Self> {
+        let dims = tensor.dims.iter().map(|&d| usize::try_from(d).ok());
+        let (shape, dtype) =
+            (dims.collect::<Option<_>>()?, DType::from_onnx(tensor.data_type).ok()?);
+        Some(Self { name, holder: holder.to_owned(), shape, dtype })
+    }
+}
+
+/// Whether a tensor has floats in at least `rank` dimensions.
+fn is_weight(tensor: &TensorProto, rank: usize) -> bool {
+    let float = DType::from_onnx(tensor.data_type).is_ok_and(DType::is_float);
+    float && tensor.dims.len() >= rank && !tensor.dims.contains(&0)
+}
+
+/// Name and data of a `Constant` node with a tensor.
+fn constant_of(node: &NodeProto) -> Option<(String, TensorProto)> {
+    let own = node.op_type == "Constant" && read::domain_key(&node.domain).is_empty();
+    let tensor = node.attribute.first().filter(|_| own)?.t.clone()?;
+    Some((node.output.first()?.clone(), tensor))
+}
+
+/// Initializers of a body, and its `Constant` nodes of two dimensions or more, that hold floats.
+fn weights_of(body: &GraphProto) -> Vec<(String, TensorProto)> {
+    let held = body.initializer.iter().map(|t| (t.name.clone(), t.clone()));
+    let held = held.filter(|(_, t)| is_weight(t, 1));
+    let constants = body.node.iter().filter_map(constant_of).filter(|(_, t)| is_weight(t, 2));
+    held.chain(constants).collect()
+}
+
+fn list_weights(body: &GraphProto, label: &str, holder: &str, found: &mut Vec<InnerWeight>) {
+    for (name, tensor) in weights_of(body) {
+        found.extend(InnerWeight::of(format!("{label}/{name}"), holder, &tensor));
+    }
+    for attribute in body.node.iter().flat_map(|n| &n.attribute) {
+        let bodies = attribute.g.iter().chain(&attribute.graphs);
+        bodies.for_each(|inner| list_weights(inner, label, holder, found));
+    }
+}
+
+/// Operators and inputs that read a value of a body, in bodies within it too.
+fn uses_of(body: &GraphProto, name: &str, uses: &mut Vec<(String, usize)>) {
+    for node in &body.node {
+        let reads = node.input.iter().enumerate().filter(|(_, n)| *n == name);
+        uses.extend(reads.map(|(slot, _)| (node.op_type.clone(), slot)));
+        for attribute in &node.attribute {
+            let bodies = attribute.g.iter().chain(&attribute.graphs);
+            bodies.for_each(|inner| uses_of(inner, name, uses));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! initializer. *node*: one operator application. *producer*: the node slot that makes a value.
 //! Nodes are kept in the order they were added; [`Graph::sort`] makes that order topological.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::proto::{FunctionProto, GraphProto};
 use super::tensor_data::TensorData;
@@ -199,8 +199,7 @@ impl Node {
 }
 
 pub(super) fn free_names(body: &GraphProto, into: &mut Vec<String>) {
-    let mut known: std::collections::HashSet<&str> =
-        body.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut known: HashSet<&str> = body.initializer.iter().map(|t| t.name.as_str()).collect();
     known.extend(body.input.iter().map(|v| v.name.as_str()));
     let mut inner = Vec::new();
     for node in &body.node {
@@ -228,12 +227,14 @@ pub struct Graph {
     /// Free-form metadata.
     pub metadata: BTreeMap<String, String>,
     values: Vec<Value>,
-    by_name: HashMap<String, ValueId>,
+    pub(super) by_name: HashMap<String, ValueId>,
+    /// What the bodies of nodes define; may hold names of bodies that are gone.
+    pub(super) inner_names: HashSet<String>,
     nodes: Vec<Node>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
     initializers: BTreeMap<ValueId, TensorData>,
-    next_name: u32,
+    pub(super) next_name: u32,
 }
 
 impl Graph {
@@ -322,6 +323,12 @@ impl Graph {
         self.initializers.get(&id)
     }
 
+    /// The constant behind a value: an initializer, or what a `Constant` node holds.
+    pub fn constant(&self, id: ValueId) -> Option<TensorData> {
+        let made = || self.nodes.iter().find(|n| n.output(0) == Some(id))?.constant();
+        self.initializer(id).cloned().or_else(made)
+    }
+
     /// Declares a value. An empty `name` makes a fresh one; a taken name is an error.
     pub fn add_value(&mut self, name: &str) -> Result<ValueId> {
         let name = if name.is_empty() { self.fresh_name("v") } else { name.to_owned() };
@@ -332,17 +339,6 @@ impl Graph {
         self.by_name.insert(name.clone(), id);
         self.values.push(Value { name, ty: ValueType::default() });
         Ok(id)
-    }
-
-    /// A name that no value has: `prefix_N`.
-    pub fn fresh_name(&mut self, prefix: &str) -> String {
-        loop {
-            let name = format!("{prefix}_{}", self.next_name);
-            self.next_name += 1;
-            if !self.by_name.contains_key(&name) {
-                return name;
-            }
-        }
     }
 
     /// Gives a value another name; taken names are an error.
@@ -405,6 +401,7 @@ impl Graph {
 
     /// Appends a node as it is.
     pub fn push_node(&mut self, node: Node) -> NodeId {
+        self.note_bodies(&node.attributes);
         self.nodes.push(node);
         NodeId(self.nodes.len() as u32 - 1)
     }
@@ -436,7 +433,7 @@ impl Graph {
                 id
             })
             .collect();
-        self.nodes.push(Node {
+        self.push_node(Node {
             name: String::new(),
             op: op.to_owned(),
             domain: String::new(),

@@ -201,7 +201,6 @@ impl Graph {
         body.initializers.iter_mut().for_each(|t| rename(&mut t.name, &names));
         rename_nodes(&mut body.nodes, &names);
         let label = if node.name.is_empty() { &node.op } else { &node.name };
-        // The runtime needs unique node names; names of values are unique.
         for inner in &mut body.nodes {
             let made = inner.output.iter().find(|n| !n.is_empty());
             inner.name = format!("{label}/{}", made.unwrap_or(&inner.op_type));

@@ -9,12 +9,14 @@ mod detach;
 mod edit;
 mod graph;
 mod inline;
+mod names;
 pub mod proto;
 mod read;
 mod size_limit;
 mod tensor_data;
 mod write;
 
+pub use branch::InnerWeight;
 pub(crate) use branch::captures;
 pub use build::Build;
 pub use edit::show_dims;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::graph::{Attribute, Attributes, Dim, Graph, Node, ValueId, ValueType};
+use super::names::NodeNames;
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, dimension,
     type_proto,
@@ -130,8 +131,14 @@ pub(super) fn append(
             return Err(Error::data(format!("value '{name}' is defined twice")));
         }
     }
+    let mut names = NodeNames::of(graph);
     let mut reader = Reader { graph, external: &external };
-    nodes.into_iter().try_for_each(|node| reader.node(node))
+    nodes.into_iter().try_for_each(|mut node| {
+        if !node.name.is_empty() {
+            node.name = names.free(&node.name);
+        }
+        reader.node(node)
+    })
 }
 
 struct Reader<'a> {
@@ -249,6 +256,8 @@ pub(super) fn value_type(info: &ValueInfoProto) -> Result<ValueType> {
         code => Some(DType::from_onnx(code)?),
     };
     let dim = |d: &super::proto::Dimension| match &d.value {
+        // How some exporters write a free dimension.
+        Some(dimension::Value::DimValue(-1)) => Ok(Dim::Unknown),
         Some(dimension::Value::DimValue(n)) => usize::try_from(*n)
             .map(Dim::Known)
             .map_err(|_| Error::data(format!("dimension {n} is negative"))),

@@ -31,8 +31,8 @@ pub use options::schema::options_schema;
 pub use options::{
     AdaptiveLr, EpsPlacement, GradientAccumulation, Influence, InstructionSet, LrSchedule, Method,
     ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options, ParamGroup, Plateau,
-    PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Teacher, TeacherWeights,
-    Weighting,
+    PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Start, Teacher,
+    TeacherWeights, Weighting,
 };
 pub use plan::class::paper_class;
 pub use plan::classify::{RoleView, classify};
@@ -40,7 +40,7 @@ pub use plan::pattern::matches;
 pub use plan::role::{Role, RoleOverride, Stack, Usage, UseKind, WeightLayout, WeightOrBias};
 pub use plan::spec::{ModelSpec, ParamSpec};
 pub use plan::view::{View, matrix_shape};
-pub use plan::{Group, LeftOut, Member, Plan};
+pub use plan::{Group, LeftOut, Member, Plan, role_views};
 pub use rates::adaptive::{Trend, relative_factor, trend};
 pub use rates::factors::Rates;
 pub use rates::paper::{paper_multiplier, paper_rate, paper_rate_factor, paper_scale};

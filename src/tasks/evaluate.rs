@@ -6,7 +6,7 @@ use super::outputs::{ClassLogits, SpanLogits, argmax};
 use super::scores::{Scores, TaskScores, class_name};
 use crate::error::{Error, Result};
 use crate::text::metrics::{EntityMode, answer_scores, class_scores, entity_scores_in};
-use crate::text::{Batch, Dataset, LabelMap, Loader, PredictedAnswer, Reference, Target, TextTask};
+use crate::text::{Batch, Dataset, LabelMap, Loader, PredictedAnswer, Reference, TextTask};
 use crate::train::{Evaluation, TensorView, Trainer};
 
 /// How predictions are made for evaluation. Only question answering has a choice.
@@ -223,7 +223,6 @@ impl<'a> Words<'a> {
             let Some(Reference::Tags(tags)) = self.data.reference(sequence.example) else {
                 continue;
             };
-            let Target::Tags(_) = sequence.target else { continue };
             let mut predicted: Vec<Cow<str>> = vec![Cow::Borrowed("O"); tags.len()];
             let mut n_seen = 0;
             for (token, word) in sequence.words.iter().enumerate() {
@@ -309,6 +308,9 @@ impl<'a> Answers<'a> {
         for (row, &index) in batch.sequences.iter().enumerate() {
             let sequence = &self.data.sequences()[index];
             let Some(context) = sequence.context.as_deref() else { continue };
+            if self.data.reference(sequence.example).is_none() {
+                continue;
+            }
             let (starts, ends) = logits.row(row);
             let EvaluateOptions { n_best, max_answer_tokens, .. } = *self.options;
             let best = context.best_answers(starts, ends, n_best, max_answer_tokens)?;
@@ -486,12 +488,10 @@ mod tests {
             id: String::new(),
             context: CONTEXT.into(),
             question: "when?".into(),
-            answers: CONTEXT
-                .find(answer)
-                .map(|start| Answer { text: answer.to_string(), start })
-                .into_iter()
-                .filter(|a| !a.text.is_empty())
-                .collect(),
+            answers: (*answer != "?").then(|| {
+                let found = CONTEXT.find(answer).filter(|_| !answer.is_empty());
+                found.map(|start| Answer { text: answer.to_string(), start }).into_iter().collect()
+            }),
         };
         let all = all.iter().map(example).collect();
         Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), all).unwrap()
@@ -505,11 +505,16 @@ mod tests {
             overlap: 8,
             ..Default::default()
         };
-        let loader = loader(&questions(&["autumn", ""]), &windows, 3);
+        // Right, no answer, and one that is not known and is left out.
+        let loader = loader(&questions(&["autumn", "", "?"]), &windows, 3);
         assert!(loader.datasets()[0].len() > 3, "several windows each");
         score(&loader, 0, options, |batch| {
-            let (starts, ends) = (ints(batch, "start_positions"), ints(batch, "end_positions"));
             let shape = find(batch, "input_ids").unwrap().shape;
+            let positions = |name| match find(batch, name) {
+                Some(_) => ints(batch, name),
+                None => vec![-100; shape[0]],
+            };
+            let (starts, ends) = (positions("start_positions"), positions("end_positions"));
             let logits = |at: &[i64]| {
                 let mut values = vec![0.0; shape[0] * shape[1]];
                 for (row, &at) in at.iter().enumerate() {
@@ -520,7 +525,7 @@ mod tests {
                 }
                 tensor(shape, &values)
             };
-            let n = starts.len() as u64;
+            let n = starts.iter().filter(|s| **s >= 0).count() as u64;
             let logits = vec![logits(&starts), logits(&ends)];
             Ok(Evaluation { loss: Some(0.5), n_correct: n, n_labels: n, logits })
         })

@@ -320,7 +320,7 @@ impl Inputs<'_> {
             id: String::new(),
             context: (*context).to_owned(),
             question: (*question).to_owned(),
-            answers: Vec::new(),
+            answers: None,
         };
         let mut all: Vec<Answers> = contexts.iter().map(|c| Answers::new(c)).collect();
         let examples = self.texts.iter().zip(contexts).map(example).collect();

@@ -20,6 +20,10 @@ pub(crate) enum Purpose {
     Split = 4,
     /// Generated sentences.
     Synthetic = 5,
+    /// Drawing a sample of a corpus.
+    Sample = 6,
+    /// The order of labelled examples that are mixed with unlabelled ones.
+    Labelled = 7,
 }
 
 /// One stream.

@@ -72,6 +72,28 @@ fn classes(logits: &Tensor, labels: &TensorView, ignore: i64, shift: usize) -> R
     Ok(counts)
 }
 
+/// What the loss of a batch divides by: the weight of the batch in a mean over several. Labels that
+/// count, each by its class weight; elements for a squared error; 1 where the model computes its
+/// loss itself.
+pub(super) fn loss_weight(spec: &LossSpec, batch: Batch, n_labels: u64) -> f64 {
+    let labels = find(batch, "labels");
+    match (&spec.kind, &spec.class_weights, labels) {
+        (LossKind::Output(_), ..) => 1.0,
+        (LossKind::MeanSquaredError, _, Some(labels)) => {
+            labels.shape.iter().product::<usize>() as f64
+        }
+        (LossKind::QuestionAnswering, ..) | (_, None, _) | (_, _, None) => n_labels as f64,
+        (kind, Some(weights), Some(labels)) => {
+            let shift = usize::from(matches!(kind, LossKind::CausalLm));
+            let length = labels.shape.get(1).copied().unwrap_or(1).max(1);
+            let counts = labels.ints().enumerate().filter(|(i, _)| i % length >= shift);
+            let kept = counts.filter(|&(_, label)| label != spec.ignore_index);
+            let weight = |label| usize::try_from(label).ok().and_then(|l| weights.get(l));
+            kept.map(|(_, label)| weight(label).map_or(0.0, |&w| f64::from(w))).sum()
+        }
+    }
+}
+
 fn spans(outputs: &[&Tensor], batch: Batch, ignore: i64) -> Result<Accuracy> {
     if let [both] = outputs
         && let &[n, length, 2] = both.shape()
@@ -122,6 +144,22 @@ mod tests {
         let batch = [TensorView::of("labels", &labels)];
         let found = accuracy(&spec, &[&logits], &batch).unwrap();
         assert_eq!((found.n_correct, found.n_labels), expected);
+    }
+
+    #[test]
+    fn a_batch_weighs_what_its_loss_divides_by() {
+        let check = |kind: LossKind, weights: Option<Vec<f32>>, expected: f64| {
+            let spec = LossSpec { class_weights: weights, ..LossSpec::new(kind) };
+            let labels = Tensor::from_slice(&[2, 3], &[0i64, 1, -100, 1, 0, 1]).unwrap();
+            let batch = [TensorView::of("labels", &labels)];
+            assert_eq!(loss_weight(&spec, &batch, 5), expected, "{spec:?}");
+        };
+        check(LossKind::TokenClassification, None, 5.0);
+        check(LossKind::TokenClassification, Some(vec![0.5, 2.0]), 7.0);
+        // The first label of each row is nobody's next token.
+        check(LossKind::CausalLm, Some(vec![0.5, 2.0]), 4.5);
+        check(LossKind::MeanSquaredError, None, 6.0);
+        check(LossKind::Output("loss".into()), None, 1.0);
     }
 
     #[test]

@@ -151,6 +151,17 @@ impl Signature {
         Ok(n_labels > 0)
     }
 
+    /// Whether the loss takes labels.
+    pub fn has_labels(&self) -> bool {
+        self.inputs.iter().any(|e| e.kind == InputKind::Label)
+    }
+
+    /// Shapes of the labels that the loss adds, by name.
+    pub fn label_shapes(&self, batch: Batch) -> BTreeMap<String, Vec<usize>> {
+        let added = |v: &&TensorView| self.inputs.iter().any(|e| e.name == v.name && !e.own);
+        batch.iter().filter(added).map(|v| (v.name.to_owned(), v.shape.to_vec())).collect()
+    }
+
     /// Shapes of inputs and labels in a fixed order: the key of a session.
     pub fn key(&self, batch: Batch) -> Vec<Vec<usize>> {
         let shape = |e: &Expected| {

@@ -71,6 +71,9 @@ impl Trainer {
         self.log_info(|| {
             format!("resumed from {} at step {}", root.display(), self.optimizer().step_count())
         });
+        for change in self.optimizer().changed_options() {
+            self.log_warning(|| format!("resumed with another option: {change}"));
+        }
         Ok(text)
     }
 

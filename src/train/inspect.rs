@@ -45,6 +45,11 @@ impl Trainer {
         self.log.send(Level::Info, text);
     }
 
+    /// Logs what is probably not as intended.
+    pub(super) fn log_warning(&self, text: impl FnOnce() -> String) {
+        self.log.send(Level::Warning, text);
+    }
+
     /// Logs what a new trainer found and decided.
     pub(super) fn log_creation(&mut self) {
         let mut messages: Vec<(Level, String)> = Vec::new();
@@ -64,10 +69,12 @@ impl Trainer {
                 format!("model '{name}': {training} threads to train, {evaluation} to evaluate"),
             ));
         }
+        let started = self.start().models.iter().flat_map(|m| m.summary());
+        messages.extend(started.map(|line| (Level::Info, line)));
         messages.extend(self.plan_messages());
-        messages.extend(self.no_mutual.iter().filter(|_| self.models().len() > 1).map(|why| {
-            (Level::Info, format!("models do not learn from each other's predictions: {why}"))
-        }));
+        if self.models().len() > 1 {
+            messages.push((Level::Info, self.mutual_text()));
+        }
         messages.into_iter().for_each(|(level, text)| self.log.keep(level, text));
     }
 
@@ -103,7 +110,8 @@ impl Trainer {
         }
     }
 
-    /// Logs a step's rates and norms, skipped models, and a synchronisation that was undone.
+    /// Logs a step's rates and norms, skipped models, the end of a schedule, and a synchronisation
+    /// that was undone.
     pub(super) fn log_step(&self, report: &StepReport) {
         let step = report.step;
         for (i, model) in self.models().iter().enumerate() {
@@ -111,8 +119,8 @@ impl Trainer {
             if let Ok((true, n)) = self.optimizer().skipped(i) {
                 self.log.send(Level::Warning, || {
                     format!(
-                        "step {step}: model '{name}' skipped, its loss or gradient is not finite \
-                         ({n} times so far)"
+                        "step {step}: model '{name}' skipped, its loss or gradient is not finite, or \
+                         so large that a moment would overflow ({n} times so far)"
                     )
                 });
                 continue;
@@ -121,6 +129,16 @@ impl Trainer {
                 let rate = self.optimizer().rates(i).map_or(f64::NAN, |r| r.effective);
                 let norm = self.optimizer().grad_norm(i).unwrap_or(f64::NAN);
                 format!("step {step}: model '{name}': rate {rate:e}, gradient norm {norm:e}")
+            });
+        }
+        let total = self.optimizer().options().total_steps;
+        let ended = self.optimizer().rates(0).is_ok_and(|r| r.schedule == 0.0);
+        if total > 0 && step == total + 1 && ended {
+            self.log_warning(|| {
+                format!(
+                    "step {step}: the learning rate is 0 from here on, as lr_schedule ended after \
+                     total_steps ({total})"
+                )
             });
         }
         if report.sync_due && !report.synced {

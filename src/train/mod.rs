@@ -17,6 +17,7 @@ mod options;
 mod parameter;
 mod session;
 mod shared_tensor;
+mod start;
 mod sync_check;
 mod trainer;
 
@@ -28,4 +29,6 @@ pub use options::{
     TrainerOptions,
 };
 pub use shared_tensor::SharedTensor;
+pub use start::report::{StartReport, StartRows, StartedModel, StartedTable, StartedView};
+pub use start::tokens::Tokens;
 pub use trainer::{Evaluation, ParameterInfo, TrainResult, Trainer};

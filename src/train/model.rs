@@ -1,9 +1,10 @@
 //! One model: its forward graph, its parameters, and a session per shape.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::accuracy::{Accuracy, accuracy};
+use super::accuracy::{Accuracy, accuracy, loss_weight};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
 use super::graphs::{
     NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
@@ -15,6 +16,7 @@ use super::mutual::target::Target;
 use super::options::ModelOptions;
 use super::parameter::Parameter;
 use super::session::{BoundSession, SessionBuilder};
+use super::start::tokens::Tokens;
 use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_operators};
 use crate::error::{Error, Result};
 use crate::models::Task;
@@ -30,7 +32,9 @@ type ShapeKey = Vec<Vec<usize>>;
 pub(super) struct Model {
     pub name: String,
     weight: f64,
-    vocabulary: Option<String>,
+    pub vocabulary: Option<String>,
+    /// What the token ids stand for, where that is known.
+    pub tokens: Option<Arc<Tokens>>,
     task: Option<String>,
     // Sessions refer to the parameters' memory and are dropped first.
     training: ShapeCache<ShapeKey, BoundSession>,
@@ -43,6 +47,8 @@ pub(super) struct Model {
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
     pub notes: Vec<(Level, String)>,
+    /// Whether it was told that a mask holds other numbers than 0 and 1.
+    mask_told: bool,
     pub train_session: SessionOptions,
     pub eval_session: SessionOptions,
     seed: u64,
@@ -60,6 +66,8 @@ pub(super) struct Run {
     /// Whether the batch had labels, so that the loss is meaningful.
     pub labelled: bool,
     pub accuracy: Accuracy,
+    /// What the loss divides by.
+    pub weight: f64,
 }
 
 impl Model {
@@ -80,6 +88,7 @@ impl Model {
             name: options.name.clone(),
             weight: options.weight,
             vocabulary: options.vocabulary.clone(),
+            tokens: options.tokens.clone(),
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
@@ -97,6 +106,7 @@ impl Model {
             published,
             report,
             notes: Vec::new(),
+            mask_told: false,
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
             seed: options.seed,
@@ -126,6 +136,22 @@ impl Model {
         }
     }
 
+    /// Whether all of its parameters were drawn, and none was read.
+    pub fn is_fresh(&self) -> bool {
+        self.published.as_ref().is_some_and(|p| p.fresh)
+    }
+
+    /// The row of the position table that the first token looks up.
+    pub fn first_position(&self) -> usize {
+        let config = self.published.as_ref().map(|p| &p.config);
+        config.map_or(0, |c| c.positions - c.max_sequence())
+    }
+
+    /// Width, attention heads and width inside the mlp, where the configuration is known.
+    pub fn body_sizes(&self) -> Option<[usize; 3]> {
+        self.published.as_ref().map(|p| [p.config.hidden, p.config.heads, p.config.intermediate])
+    }
+
     /// Checks a training batch; nothing is changed.
     pub fn check_training(&self, batch: Batch) -> Result<()> {
         self.sessions.signature.check(batch, true).map(|_| ())
@@ -141,9 +167,8 @@ impl Model {
         if !self.only_teaches() {
             return Ok(());
         }
-        let why = self.report.warnings();
-        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
-        Err(Error::invalid(format!("model '{}': it has no trainable parameter{why}", self.name)))
+        let why = self.report.why_untrained();
+        Err(Error::invalid(format!("model '{}': it has no trainable parameter: {why}", self.name)))
     }
 
     /// Opens the session that training on batches of these shapes needs, if it is not open.
@@ -177,6 +202,7 @@ impl Model {
         target: Option<&Target>,
         prediction: Option<&mut Prediction>,
     ) -> Result<Run> {
+        self.tell_of_mask(batch);
         let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
@@ -196,15 +222,31 @@ impl Model {
             None => bound.clear_input(TARGET_WEIGHTS_INPUT),
         }
         bound.run(batch)?;
+        bound.copy_buffers(&mut self.parameters)?;
         self.n_runs += 1;
         if let (Some(prediction), Some(temperature)) = (prediction, sessions.mutual) {
             prediction.set(&sessions.spec.kind, &outputs(bound)?, temperature)?;
         }
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
         let mutual_loss = bound.mutual()? + target.map_or(0.0, |t| t.entropy);
-        let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, accuracy };
+        let weight = loss_weight(&sessions.spec, batch, accuracy.n_labels);
+        let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, accuracy, weight };
         self.parameters.iter_mut().for_each(Parameter::clear_frozen_rows);
         Ok(run)
+    }
+
+    /// Notes, once, an attention mask that holds other numbers than 0 and 1. Published models add
+    /// (1 − mask) times a very small number to the scores: a 2 would draw all attention.
+    fn tell_of_mask(&mut self, batch: Batch) {
+        let mask = batch.iter().find(|v| v.name == "attention_mask" && v.dtype == DType::I64);
+        if let Some(bad) = mask.and_then(|v| v.ints().find(|m| !(0..=1).contains(m)))
+            && !std::mem::replace(&mut self.mask_told, true)
+        {
+            let text = format!(
+                "'attention_mask' holds {bad}; 1 for tokens to read and 0 for padding are expected"
+            );
+            self.notes.push((Level::Warning, text));
+        }
     }
 
     /// The loss on the last training batch with the parameters as they are now: one forward pass
@@ -233,7 +275,9 @@ impl Model {
     }
 
     fn forward(&mut self, batch: Batch) -> Result<(Run, &BoundSession)> {
-        let labelled = self.sessions.signature.check(batch, false)?;
+        let signature = &self.sessions.signature;
+        // A loss without labels, which the model computes itself, is known for each batch.
+        let labelled = signature.check(batch, false)? || !signature.has_labels();
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
         let options = &self.eval_session;
@@ -242,7 +286,8 @@ impl Model {
         check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
-        Ok((Run { loss: bound.loss()?, mutual_loss: 0.0, labelled, accuracy }, bound))
+        let weight = loss_weight(&sessions.spec, batch, accuracy.n_labels);
+        Ok((Run { loss: bound.loss()?, mutual_loss: 0.0, labelled, accuracy, weight }, bound))
     }
 
     /// Whether it computes its own gradients.

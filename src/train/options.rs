@@ -1,8 +1,10 @@
 //! What a trainer and its models are made from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::graphs::PrecomputedGradients;
+use super::start::tokens::Tokens;
 use crate::autodiff::LossSpec;
 use crate::models::{Config, Task};
 use crate::optim;
@@ -106,13 +108,15 @@ pub struct ModelOptions {
     pub task: Option<Task>,
     /// Loss; default what the task says. Required for ONNX sources.
     pub loss: Option<LossSpec>,
-    /// Glob patterns (`*`, `?`) of parameters to train; default `*`.
+    /// Glob patterns (`*`, `?`) of parameters to train; default `*`. A running statistic of a batch
+    /// normalisation is trained only where one is its name.
     pub trainable: Vec<String>,
     /// Glob patterns of parameters to leave as they are; they win over `trainable`.
     pub frozen: Vec<String>,
     /// Rows of parameters that stay as they are: a glob pattern and the row, e.g. the embedding of
     /// the padding token. They get no gradient, and neither weight decay, sharing nor
-    /// synchronisation moves them. Those of published models are frozen without being named.
+    /// synchronisation moves them. Those of published models are frozen without being named, unless
+    /// the table is a head's matrix, too.
     pub frozen_rows: Vec<(String, usize)>,
     /// What is done about what exporters do to parameters.
     pub import_fixes: ImportFixes,
@@ -122,6 +126,9 @@ pub struct ModelOptions {
     /// Names the vocabulary: token tables and language-model heads are shared only between models
     /// that name the same. Default none: not shared.
     pub vocabulary: Option<String>,
+    /// What the token ids stand for; the option `start` compares vocabularies by it. Default none:
+    /// unknown.
+    pub tokens: Option<Arc<Tokens>>,
     /// Names the label space: task heads are shared only between models that name the same.
     /// Default none: not shared.
     pub task_name: Option<String>,
@@ -146,6 +153,7 @@ impl ModelOptions {
             import_fixes: ImportFixes::default(),
             gradients: None,
             vocabulary: None,
+            tokens: None,
             task_name: None,
             dropout: None,
             seed: 0,

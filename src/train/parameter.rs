@@ -15,6 +15,8 @@ pub(super) struct Parameter {
     pub trainable: bool,
     /// Rows that are not trained: their gradient is cleared, and they are restored after a step.
     pub frozen_rows: Vec<usize>,
+    /// The row that gets no gradient where it is looked up, of a table that is a head, too.
+    pub padding_row: Option<usize>,
     /// Those rows as they were before the step.
     saved_rows: Vec<u8>,
     gradient: Option<Tensor>,
@@ -44,6 +46,7 @@ impl Parameter {
             value,
             trainable,
             frozen_rows: Vec::new(),
+            padding_row: None,
             saved_rows: Vec::new(),
             gradient: None,
             value_views: Views::default(),

@@ -9,6 +9,8 @@ use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
 use super::shared_tensor::SharedTensor;
+use super::start::apply::apply;
+use super::start::report::StartReport;
 use crate::autodiff::LossKind;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
@@ -68,6 +70,7 @@ pub struct Trainer {
     pub(super) mutual: Option<Mutual>,
     /// Why there is no mutual learning.
     pub(super) no_mutual: Option<String>,
+    start: StartReport,
     pub(super) log: Log,
 }
 
@@ -94,6 +97,7 @@ impl Trainer {
             .iter()
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
+        let start = apply(&options.optimizer, &mut built)?;
         let (mutual, no_mutual) = match Mutual::new(&options.optimizer, &built)? {
             Ok(mutual) => (Some(mutual), None),
             Err(why) => (None, Some(why)),
@@ -107,8 +111,17 @@ impl Trainer {
         let bound = vec![false; built.len()];
         let log = Log::default();
         let models = built;
-        let mut trainer =
-            Self { optimizer, models, bound, n_pending: 0, cancel_token, mutual, no_mutual, log };
+        let mut trainer = Self {
+            optimizer,
+            models,
+            bound,
+            n_pending: 0,
+            cancel_token,
+            mutual,
+            no_mutual,
+            start,
+            log,
+        };
         trainer.log_creation();
         Ok(trainer)
     }
@@ -144,6 +157,34 @@ impl Trainer {
     /// The sharing plan.
     pub fn plan(&self) -> &Plan {
         self.optimizer.plan()
+    }
+
+    /// What the fresh models started from.
+    pub fn start(&self) -> &StartReport {
+        &self.start
+    }
+
+    /// Whether models learn from each other's predictions, and from whose; or why they do not.
+    pub fn mutual_text(&self) -> String {
+        match (&self.mutual, &self.no_mutual) {
+            (Some(mutual), _) => mutual.to_string(),
+            (None, Some(why)) => format!("mutual learning: off: {why}"),
+            (None, None) => "mutual learning: off".into(),
+        }
+    }
+
+    /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning.
+    pub fn plan_text(&self) -> String {
+        format!("{}{}{}\n", self.plan(), self.start, self.mutual_text())
+    }
+
+    /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`])
+    /// and `mutual`, the text.
+    pub fn plan_json(&self) -> serde_json::Value {
+        let mut json = self.plan().to_json();
+        json["start"] = self.start.to_json();
+        json["mutual"] = self.mutual_text().into();
+        json
     }
 
     /// The optimizer, for rates, weights and counters.
@@ -251,14 +292,27 @@ impl Trainer {
     }
 
     fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
-        let Run { loss, mutual_loss, accuracy, .. } = run;
+        let Run { loss, mutual_loss, accuracy, weight, .. } = run;
         if !self.models[model].only_teaches() {
             if !std::mem::replace(&mut self.bound[model], true) {
                 self.bind(model)?;
             }
             // A loss over no label says nothing of how far the model is.
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
-            self.optimizer.accumulate_pass(model, counts.then_some(loss))?;
+            // Rows without a label count in mutual learning: its micro-batches weigh alike.
+            let weight = if self.mutual.is_some() { 1.0 } else { weight };
+            let lost = self.optimizer.options().gradient_accumulation_steps == 1
+                && self.optimizer.n_accumulated(model)? > 0;
+            if lost {
+                self.log_warning(|| {
+                    format!(
+                        "model '{}': a second pass before the step replaces the gradients of the \
+                         first, because gradient_accumulation_steps is 1",
+                        self.models[model].name
+                    )
+                });
+            }
+            self.optimizer.accumulate_pass(model, counts.then_some(loss), weight)?;
             self.n_pending += 1;
         }
         let (n_correct, n_labels) = (accuracy.n_correct, accuracy.n_labels);

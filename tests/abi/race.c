@@ -42,6 +42,7 @@ static mmopt_optimizer *make_optimizer(void)
     model.parameters = &parameter;
     model.n_parameters = 1;
     model.weight = 1;
+    model.stable_gradients = 1;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.n_threads = 1;
     OK(mmopt_optimizer_create(&options, &model, 1, &optimizer));

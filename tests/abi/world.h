@@ -257,6 +257,7 @@ static void tweak_loader_options(struct world *w, mmopt_loader_options *o)
     o->seed = below(w, 3), o->bucket_batches = below(w, 3), o->all_windows = below(w, 2);
     o->pack = below(w, 2), o->overlap = below(w, 8);
     o->objective = below(w, 8) == 0, o->batch_size = at(w, 4);
+    o->unlabelled_ratio = below(w, 8) == 0;
 }
 
 static void tweak_tokenizer_options(struct world *w, mmopt_tokenizer_options *o)
@@ -362,6 +363,7 @@ static void fill_inputs(struct world *w)
         w->parameters[i].parameters = p;
         w->parameters[i].n_parameters = 1;
         w->parameters[i].weight = 1;
+        w->parameters[i].stable_gradients = 1;
         for (int j = 0; j < N_FLOATS; j++)
             w->gradients[i][j] = (float)(j % 3) - 1;
     }
@@ -388,6 +390,7 @@ static void pass(struct world *w)
 
 static void accumulate(struct world *w)
 {
+    OK(mmopt_optimizer_zero_grad(w->optimizer));
     for (size_t i = 0; i < 2; i++)
         OK(mmopt_optimizer_accumulate(w->optimizer, i, 1.0));
 }

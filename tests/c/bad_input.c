@@ -8,7 +8,7 @@ static void test_bad_batches(mmopt_trainer *trainer)
     mmopt_batch *batch = next_batch();
     const mmopt_tensor *good = NULL;
     mmopt_tensor bad[4];
-    mmopt_train_result result = {-1, 0, 0};
+    mmopt_train_result result = {-1, 0, 0, 0};
     mmopt_step_report report;
     size_t n = 0;
 
@@ -76,7 +76,7 @@ static void test_bad_batches(mmopt_trainer *trainer)
 
 static double one_step(mmopt_trainer *trainer, const mmopt_batch *batch)
 {
-    mmopt_train_result results[2] = {{0, 0, 0}, {0, 0, 0}};
+    mmopt_train_result results[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
     OK(mmopt_trainer_step(trainer, NULL));
     return results[0].loss + results[1].loss;

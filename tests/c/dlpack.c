@@ -72,6 +72,7 @@ static void test_step(void)
     model.parameters = &parameter;
     model.n_parameters = 1;
     model.weight = 1;
+    model.stable_gradients = 1;
     OK(mmopt_optimizer_create(NULL, &model, 1, &optimizer));
     for (int i = 0; i < 6; i++)
         gradients[i] = 1;

@@ -88,6 +88,7 @@ static mmopt_model_parameters model_of(const char *name, const mmopt_parameter *
     model.parameters = p;
     model.n_parameters = n;
     model.weight = 1;
+    model.stable_gradients = 1;
     return model;
 }
 
@@ -257,6 +258,7 @@ static void test_refusals(void)
     REFUSES(layout.strides = broadcast, MMOPT_CODE_UNSUPPORTED, "broadcast");
     REFUSES(layout.strides = overlap, MMOPT_CODE_UNSUPPORTED, "overlap");
     REFUSES(layout.gradient_strides = broadcast, MMOPT_CODE_UNSUPPORTED, "query.weight");
+    REFUSES(layout.gradient_strides = broadcast, MMOPT_CODE_UNSUPPORTED, "the gradient's strides");
     REFUSES(layout.dtype = MMOPT_DTYPE_F64, MMOPT_CODE_UNSUPPORTED, "element type f64");
     REFUSES(layout.dtype = MMOPT_DTYPE_I64, MMOPT_CODE_UNSUPPORTED, "model 'one', parameter");
     REFUSES(layout.dtype = 0, MMOPT_CODE_INVALID_ARGUMENT, "layout.dtype is 0");

@@ -72,7 +72,7 @@ static mmopt_tensor tensor(const char *name, uint32_t dtype, const int64_t *shap
 
 static double step(mmopt_trainer *trainer, const mmopt_tensor *tensors, size_t n)
 {
-    mmopt_train_result result = {NAN, 0, 0};
+    mmopt_train_result result = {NAN, 0, 0, 0};
     OK(mmopt_trainer_forward_backward(trainer, 0, tensors, n, &result));
     OK(mmopt_trainer_step(trainer, NULL));
     return result.loss;

@@ -132,6 +132,7 @@ static void live_optimizer(void)
     parameter.data = values, parameter.gradient = gradients;
     parameter.gradient_dtype = MMOPT_DTYPE_F32, parameter.trainable = 1;
     model.name = "m", model.parameters = &parameter, model.n_parameters = 1, model.weight = 1;
+    model.stable_gradients = 1;
     mmopt_error_free(mmopt_optimizer_create(&options, &model, 1, &made));
     mmopt_error_free(mmopt_optimizer_accumulate(made, 0, 1.0));
     mmopt_error_free(mmopt_optimizer_step(made, NULL));

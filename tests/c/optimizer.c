@@ -49,6 +49,7 @@ static void describe(struct host *h, mmopt_model_parameters models[2], mmopt_par
         models[i].parameters = p;
         models[i].n_parameters = 2;
         models[i].weight = 1;
+        models[i].stable_gradients = 1;
     }
 }
 
@@ -57,6 +58,7 @@ static void test_nulls(void)
     mmopt_optimizer *optimizer = NULL;
     mmopt_rates rates;
     const double number = 1;
+    float number_out = 1;
     char *text = NULL;
 
     mmopt_optimizer_free(NULL);
@@ -66,6 +68,8 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_optimizer_set_gradient(NULL, 0, 0, NULL, MMOPT_DTYPE_F32));
     REFUSES_NULL(mmopt_optimizer_zero_grad(NULL));
     REFUSES_NULL(mmopt_optimizer_accumulate(NULL, 0, 1));
+    REFUSES_NULL(mmopt_optimizer_accumulate_weighted(NULL, 0, 1, 1));
+    REFUSES_NULL(mmopt_optimizer_set_data(NULL, 0, 0, &number_out, NULL, 0));
     REFUSES_NULL(mmopt_optimizer_step(NULL, NULL));
     REFUSES_NULL(mmopt_optimizer_rates(NULL, 0, &rates));
     REFUSES_NULL(mmopt_optimizer_set_learning_rate(NULL, 1));
@@ -114,6 +118,8 @@ static void test_descriptions(void)
                   "query");
     REFUSES_MODEL(parameters[1][0].reserved[0] = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
     REFUSES_MODEL(models[1].reserved[0] = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
+    REFUSES_MODEL(models[1].reserved0 = 1, MMOPT_CODE_UNSUPPORTED, "reserved");
+    REFUSES_MODEL(models[1].stable_gradients = 2, MMOPT_CODE_INVALID_ARGUMENT, "stable_gradients");
     CHECK(optimizer == NULL);
 }
 
@@ -190,6 +196,104 @@ static double train(mmopt_optimizer *optimizer, struct host *h, int n_steps)
         CHECK(report.n_updated == 2 && report.shared == 1);
     }
     return loss;
+}
+
+/* A host that frees its gradients after each step: the address of the last one is not read. */
+static void test_stale_gradients(void)
+{
+    struct host h;
+    mmopt_model_parameters models[2];
+    mmopt_parameter parameters[2][2];
+    mmopt_optimizer *optimizer = NULL;
+    mmopt_step_report report;
+
+    memset(&h, 0, sizeof h);
+    describe(&h, models, parameters);
+    models[0].stable_gradients = 0;
+    parameters[0][0].gradient = parameters[0][1].gradient = NULL; /* before the first backward */
+    OK(mmopt_optimizer_create(NULL, models, 2, &optimizer));
+    for (int step = 0; step < 3; step++) {
+        float *gradient = malloc(N * sizeof *gradient);
+        if (gradient == NULL)
+            exit(2);
+        for (int j = 0; j < N; j++)
+            gradient[j] = 1;
+        OK(mmopt_optimizer_set_gradient(optimizer, 0, 0, gradient, MMOPT_DTYPE_F32));
+        OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
+        FAILS(mmopt_optimizer_accumulate(optimizer, 0, 1), MMOPT_CODE_STATE,
+              "gradient_accumulation_steps");
+        OK(mmopt_optimizer_step(optimizer, &report));
+        CHECK(report.n_updated == 1 && h.weights[0][0] < 0 && h.weights[1][0] == 0);
+        free(gradient);
+        FAILS(mmopt_optimizer_accumulate(optimizer, 0, 1), MMOPT_CODE_STATE, "query.weight");
+        FAILS(mmopt_optimizer_step(optimizer, NULL), MMOPT_CODE_STATE, "accumulate");
+    }
+    mmopt_optimizer_free(optimizer);
+}
+
+/* Micro-batches by their weights, and values that move. */
+static void test_weights_and_places(void)
+{
+    struct host h;
+    mmopt_model_parameters models[2];
+    mmopt_parameter parameters[2][2];
+    mmopt_trainer_options options;
+    mmopt_optimizer *optimizer = NULL;
+    float moved[N];
+
+    memset(&h, 0, sizeof h);
+    describe(&h, models, parameters);
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_ADAMW);
+    CHECK(options.learning_rate == 1e-3 && options.max_grad_norm == 0);
+    CHECK(options.share_policy == MMOPT_SHARE_POLICY_NONE && options.weight_decay == 0.01);
+    options.gradient_accumulation_steps = 2;
+    options.options_json = "{\"method\": \"sgd\", \"momentum\": 0, \"weight_decay\": 0}";
+    options.learning_rate = 1;
+    OK(mmopt_optimizer_create(&options, models, 1, &optimizer));
+    h.gradients[0][0] = 1;
+    OK(mmopt_optimizer_accumulate_weighted(optimizer, 0, 1, 9));
+    h.gradients[0][0] = 11;
+    OK(mmopt_optimizer_accumulate_weighted(optimizer, 0, 1, 1));
+    FAILS(mmopt_optimizer_accumulate_weighted(optimizer, 0, 1, -1), MMOPT_CODE_INVALID_ARGUMENT,
+          "weight");
+    OK(mmopt_optimizer_step(optimizer, NULL));
+    CHECK(fabsf(h.weights[0][0] + 2) < 1e-6f); /* (9 * 1 + 1 * 11) / 10 */
+
+    memcpy(moved, h.weights[0], sizeof moved);
+    FAILS(mmopt_optimizer_set_data(optimizer, 0, 0, NULL, NULL, 0), MMOPT_CODE_INVALID_ARGUMENT,
+          "NULL");
+    FAILS(mmopt_optimizer_set_data(optimizer, 0, 0, h.gradients[0], NULL, 0),
+          MMOPT_CODE_INVALID_ARGUMENT, "gradient of");
+    FAILS(mmopt_optimizer_set_data(optimizer, 0, 0, moved, matrix, 1), MMOPT_CODE_SHAPE,
+          "the value has 1 stride for 2 dimensions");
+    OK(mmopt_optimizer_set_data(optimizer, 0, 0, moved, NULL, 0));
+    h.weights[0][0] = 77;
+    h.gradients[0][0] = 1;
+    OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
+    OK(mmopt_optimizer_step(optimizer, NULL));
+    CHECK(fabsf(moved[0] + 3) < 1e-6f && h.weights[0][0] == 77);
+    mmopt_optimizer_free(optimizer);
+}
+
+/* A parameter without elements may have no memory. */
+static void test_empty_parameter(void)
+{
+    static const int64_t none[2] = {0, 4};
+    struct host h;
+    mmopt_model_parameters models[2];
+    mmopt_parameter parameters[2][2];
+    mmopt_optimizer *optimizer = NULL;
+
+    memset(&h, 0, sizeof h);
+    describe(&h, models, parameters);
+    parameters[0][0].shape = none;
+    parameters[0][0].data = parameters[0][0].gradient = NULL;
+    h.bias_gradient[0] = 1;
+    OK(mmopt_optimizer_create(NULL, models, 1, &optimizer));
+    OK(mmopt_optimizer_accumulate(optimizer, 0, 1));
+    OK(mmopt_optimizer_step(optimizer, NULL));
+    CHECK(h.bias[0] < 0);
+    mmopt_optimizer_free(optimizer);
 }
 
 static void test_training(const char *folder)
@@ -278,6 +382,9 @@ int main(int argc, char **argv)
     test_nulls();
     test_descriptions();
     test_feedback();
+    test_stale_gradients();
+    test_weights_and_places();
+    test_empty_parameter();
     test_training(argv[1]);
     return finish();
 }

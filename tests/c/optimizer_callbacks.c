@@ -68,6 +68,7 @@ static void make(struct host *h, int accumulation, const mmopt_parameter_layout 
         models[i].parameters = &parameters[i];
         models[i].n_parameters = 1;
         models[i].weight = 1;
+        models[i].stable_gradients = 1;
     }
     parameters[0].layout = layout;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_INDEPENDENT);

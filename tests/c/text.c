@@ -1,6 +1,7 @@
 /* Corpora, tokenizers, loaders and batches. */
 #include "check.h"
 
+#include <math.h>
 #include <pthread.h>
 
 enum { N_TEXTS = 40 };
@@ -193,6 +194,100 @@ static void test_other_files(const char *folder)
     FAILS(mmopt_corpus_synthetic(0, 0, 0, &corpus), MMOPT_CODE_INVALID_ARGUMENT, "sentences");
     FAILS(mmopt_corpus_synthetic(5, 0, 0.7, &corpus), MMOPT_CODE_INVALID_ARGUMENT, "noise");
     REFUSES_NULL(mmopt_corpus_synthetic(5, 0, 0, NULL));
+}
+
+static int64_t label_of(const mmopt_corpus *corpus, size_t example)
+{
+    int64_t label = -2;
+    OK(mmopt_corpus_label(corpus, example, &label));
+    return label;
+}
+
+/* Parts of a corpus, and several as one; corpus has N_TEXTS texts, half of them of each class. */
+static void test_parts(const mmopt_corpus *corpus, const char *folder)
+{
+    mmopt_corpus *few = NULL, *rest = NULL, *bare = NULL, *all = NULL, *part = NULL, *words = NULL;
+    const size_t chosen[] = {3, 0, 3}, outside[] = {0, N_TEXTS};
+
+    OK(mmopt_corpus_sample(corpus, 10, 1, &few, &rest));
+    CHECK(mmopt_corpus_n_examples(few) == 10 && mmopt_corpus_n_examples(rest) == N_TEXTS - 10);
+    CHECK(mmopt_corpus_label_count(few, 0) == 5 && mmopt_corpus_label_count(few, 1) == 5);
+    OK(mmopt_corpus_sample(corpus, N_TEXTS, 1, &part, NULL));
+    mmopt_corpus_free(part);
+    part = NULL;
+    FAILS(mmopt_corpus_sample(corpus, N_TEXTS + 1, 1, &part, NULL), MMOPT_CODE_INVALID_ARGUMENT,
+          "a sample of 41 of 40");
+    REFUSES_NULL(mmopt_corpus_sample(NULL, 1, 1, &part, NULL));
+    REFUSES_NULL(mmopt_corpus_sample(corpus, 1, 1, NULL, NULL));
+
+    OK(mmopt_corpus_subset(corpus, chosen, 3, &part));
+    CHECK(mmopt_corpus_n_examples(part) == 3 && mmopt_corpus_n_labels(part) == 2);
+    CHECK(label_of(part, 0) == label_of(corpus, 3) && label_of(part, 1) == label_of(corpus, 0));
+    mmopt_corpus_free(part);
+    part = NULL;
+    FAILS(mmopt_corpus_subset(corpus, outside, 2, &part), MMOPT_CODE_INVALID_ARGUMENT, "example 40");
+    REFUSES_NULL(mmopt_corpus_subset(NULL, chosen, 3, &part));
+    REFUSES_NULL(mmopt_corpus_subset(corpus, NULL, 3, &part));
+    REFUSES_NULL(mmopt_corpus_subset(corpus, chosen, 3, NULL));
+
+    OK(mmopt_corpus_without_labels(rest, &bare));
+    CHECK(mmopt_corpus_n_labels(bare) == 2 && label_of(bare, 0) == -1);
+    REFUSES_NULL(mmopt_corpus_without_labels(NULL, &part));
+    REFUSES_NULL(mmopt_corpus_without_labels(rest, NULL));
+
+    const mmopt_corpus *both[] = {few, bare}, *holed[] = {few, NULL};
+    OK(mmopt_corpus_concatenate(both, 2, &all));
+    CHECK(mmopt_corpus_n_examples(all) == N_TEXTS && label_of(all, 9) >= 0);
+    CHECK(label_of(all, 10) == -1 && mmopt_corpus_label_count(all, 1) == 5);
+    REFUSES_NULL(mmopt_corpus_concatenate(NULL, 2, &part));
+    REFUSES_NULL(mmopt_corpus_concatenate(both, 2, NULL));
+    FAILS(mmopt_corpus_concatenate(holed, 2, &part), MMOPT_CODE_INVALID_ARGUMENT, "corpora[1]");
+    FAILS(mmopt_corpus_concatenate(both, 0, &part), MMOPT_CODE_INVALID_ARGUMENT, "no corpora");
+    write_file(in_folder(folder, "words.txt"), "Rome\nis old\n\nYes\n", 18);
+    OK(mmopt_corpus_read_words(in_folder(folder, "words.txt"), &words));
+    CHECK(mmopt_corpus_n_examples(words) == 2 && mmopt_corpus_n_labels(words) == 0);
+    REFUSES_NULL(mmopt_corpus_read_words(NULL, &part));
+    REFUSES_NULL(mmopt_corpus_read_words("x", NULL));
+    FAILS(mmopt_corpus_read_words("/nonexistent.txt", &part), MMOPT_CODE_NOT_FOUND, "/nonexistent");
+    both[1] = words;
+    FAILS(mmopt_corpus_concatenate(both, 2, &part), MMOPT_CODE_INVALID_ARGUMENT, "tasks");
+    CHECK(part == NULL);
+
+    /* Every batch has 2 labelled and 6 unlabelled examples. */
+    mmopt_tokenizer *tokenizer = NULL;
+    mmopt_loader *loader = NULL;
+    mmopt_loader_options walk;
+    OK(mmopt_tokenizer_train(all, NULL, &tokenizer));
+    mmopt_loader_options_init(&walk);
+    CHECK(walk.unlabelled_ratio == 0);
+    walk.batch_size = 8, walk.unlabelled_ratio = 3;
+    const mmopt_tokenizer *const *one = (const mmopt_tokenizer *const *)&tokenizer;
+    OK(mmopt_loader_create(all, one, 1, &walk, &loader));
+    CHECK(mmopt_loader_n_batches(loader) == 5);
+    for (int i = 0; i < 5; i++) {
+        mmopt_batch *batch = NULL;
+        const size_t *examples = NULL;
+        size_t n = 0, n_labelled = 0;
+        OK(mmopt_loader_next(loader, &batch));
+        OK(mmopt_batch_examples(batch, 0, &examples, &n));
+        for (size_t k = 0; k < n; k++)
+            n_labelled += examples[k] < 10;
+        CHECK(n == 8 && n_labelled == 2);
+        mmopt_batch_free(batch);
+    }
+    mmopt_loader_free(loader);
+    loader = NULL;
+    FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+          "unlabelled");
+    walk.unlabelled_ratio = NAN;
+    FAILS(mmopt_loader_create(all, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+          "unlabelled_ratio");
+    mmopt_tokenizer_free(tokenizer);
+    mmopt_corpus_free(words);
+    mmopt_corpus_free(all);
+    mmopt_corpus_free(bare);
+    mmopt_corpus_free(few);
+    mmopt_corpus_free(rest);
 }
 
 static void test_tokenizer(const mmopt_corpus *corpus, const char *folder)
@@ -480,6 +575,7 @@ int main(int argc, char **argv)
     mmopt_corpus_free(train);
     mmopt_corpus_free(eval);
 
+    test_parts(corpus, argv[1]);
     test_tokenizer(corpus, argv[1]);
     test_threads(corpus);
     test_loader(corpus);

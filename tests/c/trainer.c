@@ -45,6 +45,7 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_model_set_weight(NULL, 1));
     REFUSES_NULL(mmopt_model_set_dropout(NULL, 0));
     REFUSES_NULL(mmopt_model_set_seed(NULL, 0));
+    REFUSES_NULL(mmopt_model_set_tokenizer(NULL, tokenizers[0]));
     REFUSES_NULL(mmopt_model_freeze(NULL, "*"));
     REFUSES_NULL(mmopt_model_train_only(NULL, "*"));
     REFUSES_NULL(mmopt_model_label_name(NULL, 0, &text));
@@ -260,6 +261,66 @@ static void test_feedback(void)
     mmopt_trainer_free(trainer);
 }
 
+/* Models learn from each other, with labels and without. */
+static void test_mutual(void)
+{
+    static const char *const unlabelled[] = {"a fine film", "dull and long"};
+    mmopt_trainer_options options;
+    mmopt_train_result results[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    mmopt_batch *batch = next_batch();
+
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_INDEPENDENT);
+    options.options_json = "{\"mutual\": {\"teacher\": \"peers\"}}";
+    mmopt_trainer *trainer = make_trainer(&options);
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
+    for (int i = 0; i < 2; i++)
+        CHECK(results[i].n_labels == 8 && results[i].mutual_loss > 0);
+    OK(mmopt_trainer_step(trainer, NULL));
+    mmopt_batch_free(batch);
+    OK(mmopt_batch_encode((const mmopt_tokenizer *const *)tokenizers, 2, unlabelled, 2, 0, &batch));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, results));
+    for (int i = 0; i < 2; i++)
+        CHECK(results[i].n_labels == 0 && results[i].loss == 0 && results[i].mutual_loss > 0);
+    OK(mmopt_trainer_step(trainer, NULL));
+    mmopt_batch_free(batch);
+    mmopt_trainer_free(trainer);
+    OK(mmopt_loader_set_epoch(loader, 0));
+}
+
+/* A fresh GPT-2 starts from a BERT with weights, whose vocabulary is set. */
+static void test_start(const char *folder)
+{
+    mmopt_trainer_options options;
+    mmopt_trainer *trainer = make_trainer(NULL);
+    mmopt_model *models[2] = {NULL, make_model(1)};
+    const mmopt_model *const *given = (const mmopt_model *const *)models;
+    char path[1200];
+    char *text = NULL;
+
+    snprintf(path, sizeof path, "%s/start", folder);
+    OK(mmopt_trainer_save_model(trainer, 0, path));
+    mmopt_trainer_free(trainer);
+    trainer = NULL;
+    OK(mmopt_model_from_directory("bert", path, &models[0]));
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.options_json = "{\"start\": \"pretrained\", \"mutual\": null}";
+    FAILS(mmopt_trainer_create(&options, given, 2, &trainer), MMOPT_CODE_INVALID_ARGUMENT,
+          "mmopt_model_set_tokenizer");
+    REFUSES_NULL(mmopt_model_set_tokenizer(models[0], NULL));
+    OK(mmopt_model_set_tokenizer(models[0], tokenizers[0]));
+    OK(mmopt_trainer_create(&options, given, 2, &trainer));
+    OK(mmopt_trainer_plan(trainer, &text));
+    CHECK(strstr(text, "start: pretrained from 'bert', 1 fresh model") != NULL);
+    CHECK(strstr(text, "token embedding from 'bert': ") != NULL);
+    mmopt_string_free(text);
+    OK(mmopt_trainer_plan_json(trainer, &text));
+    CHECK(strstr(text, "\"start\":{\"from\":\"bert\"") != NULL);
+    mmopt_string_free(text);
+    mmopt_trainer_free(trainer);
+    mmopt_model_free(models[0]);
+    mmopt_model_free(models[1]);
+}
+
 static void test_prepare(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = next_batch();
@@ -282,7 +343,7 @@ static void test_prepare(mmopt_trainer *trainer)
 static void test_loop(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = NULL;
-    mmopt_train_result results[2] = {{0, 0, 0}, {0, 0, 0}};
+    mmopt_train_result results[2] = {{0, 0, 0, -1}, {0, 0, 0, -1}};
     mmopt_step_report report;
     mmopt_rates rates;
     const double losses[2] = {0.5, 0.6};
@@ -314,6 +375,7 @@ static void test_loop(mmopt_trainer *trainer)
         mmopt_batch_free(batch);
     }
     CHECK(last < 0.9 * first);
+    CHECK(results[0].mutual_loss == 0 && results[1].mutual_loss == 0);
     CHECK(mmopt_trainer_n_steps(trainer) == 60);
     OK(mmopt_trainer_rates(trainer, 1, &rates));
     CHECK(rates.base == 3e-3 && rates.effective > 0 && fabs(rates.weight - 2.0 / 3) < 1e-12);
@@ -503,7 +565,6 @@ static void test_callbacks(mmopt_trainer *trainer)
 
 int main(int argc, char **argv)
 {
-    (void)argv;
     if (argc != 2)
         return 2;
     if (getenv("MMOPT_ORT_LIB") == NULL) {
@@ -515,6 +576,8 @@ int main(int argc, char **argv)
     test_models();
     test_options();
     test_feedback();
+    test_mutual();
+    test_start(argv[1]);
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);
     test_loop(trainer);

@@ -106,6 +106,10 @@ TEST(Text, CorporaAreRead) {
                    R"( "answer_start": [6]}})"
                    "\n"));
     EXPECT_EQ(questions.text(0), "It is red.");
+    const auto untagged = mmopt::corpus::read_words(write_file("w.txt", "a\nb c\n\nd\n"));
+    EXPECT_EQ(mmopt::corpus::concatenate(tagged, untagged).size(), 4U);
+    EXPECT_EQ(code_of([&] { (void)mmopt::corpus::concatenate(questions, tagged); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
     const auto lines = mmopt::corpus::read_plain_text(write_file("p.txt", "one\ntwo\n"),
                                                       MMOPT_SAMPLE_BY_LINE);
     EXPECT_EQ(lines.size(), 2U);
@@ -115,6 +119,18 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}).label(0), -1);
     const auto [train, eval] = mmopt::corpus::synthetic(40, 1).split(0.25, 2);
     EXPECT_EQ(train.size() + eval.size(), 40U);
+    const auto [few, others] = train.sample(8, 1);
+    EXPECT_EQ(few.size(), 8U);
+    const auto mixed = mmopt::corpus::concatenate(few, others.without_labels());
+    EXPECT_EQ(mixed.size(), train.size());
+    EXPECT_EQ(mixed.label(8), -1);
+    std::vector<mmopt::corpus> parts;
+    parts.push_back(mmopt::corpus::from_texts({"x"}));
+    parts.push_back(mmopt::corpus::from_texts({"y"}));
+    EXPECT_EQ(mmopt::corpus::concatenate(parts).text(1), "y");
+    const std::vector<std::size_t> chosen = {9, 0};
+    EXPECT_EQ(mixed.subset(chosen).text(1), mixed.text(0));
+    EXPECT_EQ(mmopt::loader_options().unlabelled_ratio, 0.0);
     EXPECT_GE(train.majority_fraction(), 0.5);
 }
 
@@ -216,6 +232,29 @@ TEST_F(Joint, LoaderWalksEpochs) {
               again->tensors(1)["input_ids"].data<std::int64_t>()[0]);
     EXPECT_EQ(code_of([&] { (void)first->tensors(0)["yak"]; }), MMOPT_CODE_NOT_FOUND);
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
+}
+
+TEST_F(Joint, ModelsLearnFromEachOther) {
+    auto options = mmopt::trainer_options();
+    options.options_json = R"({"mutual": {"teacher": "peers"}})";
+    mmopt::trainer mutual(models, options);
+    for (const auto &result : mutual.forward_backward(batch()))
+        EXPECT_GT(result.mutual_loss, 0.0);
+    for (const auto &result : trainer().forward_backward(batch()))
+        EXPECT_EQ(result.mutual_loss, 0.0);
+}
+
+TEST_F(Joint, AFreshModelStartsFromOneWithWeights) {
+    const auto folder = scratch("start");
+    trainer().save_model(0, folder);
+    auto options = mmopt::trainer_options();
+    options.options_json = R"({"start": "pretrained", "start_from": "bert"})";
+    models[0] = mmopt::model::from_directory("bert", folder);
+    EXPECT_EQ(code_of([&] { mmopt::trainer(models, options); }), MMOPT_CODE_INVALID_ARGUMENT);
+    models[0].set_tokenizer(tokenizers[0]);
+    const mmopt::trainer started(models, options);
+    EXPECT_NE(started.plan().find("token embedding from 'bert': "), std::string::npos);
+    EXPECT_NE(started.plan_json().find(R"("start":{"from":"bert")"), std::string::npos);
 }
 
 TEST_F(Joint, TrainsSavesAndResumes) {
@@ -597,6 +636,7 @@ TEST(GradientMode, StridesAndDlpack) {
     mmopt::host_model model;
     model.name = "model";
     model.parameters = {weight};
+    model.stable_gradients = true;
     const std::vector<mmopt::host_model> models = {model};
     auto options = mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT);
     options.learning_rate = 0.1;
@@ -640,6 +680,7 @@ struct Host {
             mmopt::host_model model;
             model.name = i == 0 ? "one" : "two";
             model.parameters.push_back(std::move(query));
+            model.stable_gradients = true;
             models.push_back(std::move(model));
         }
         return models;
@@ -727,6 +768,39 @@ TEST(GradientMode, SettersAndRefusals) {
     auto twice = host.describe();
     twice[1].name = "one";
     EXPECT_EQ(code_of([&] { mmopt::optimizer refused(twice); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST(GradientMode, WeightsPlacesAndFreedGradients) {
+    Host host;
+    auto models = host.describe();
+    models[0].stable_gradients = false;
+    auto options = mmopt::trainer_options(MMOPT_PRESET_ADAMW);
+    EXPECT_EQ(options.learning_rate, 1e-3);
+    options.gradient_accumulation_steps = 2;
+    options.learning_rate = 1;
+    options.options_json = R"({"method": "sgd", "momentum": 0, "weight_decay": 0})";
+    mmopt::optimizer optimizer(models, options);
+    const auto accumulate = [&](float gradient, double weight) {
+        auto fresh = std::vector<float>(12, gradient);
+        optimizer.set_gradient(0, 0, fresh.data());
+        optimizer.accumulate(0, 1.0, weight);
+    };
+    accumulate(1, 9);
+    accumulate(11, 1);
+    optimizer.step();
+    EXPECT_NEAR(host.weights[0][0], -2, 1e-6);
+    EXPECT_EQ(code_of([&] { optimizer.accumulate(0, 1.0); }), MMOPT_CODE_STATE);
+    EXPECT_EQ(code_of([&] { optimizer.accumulate(1, 1.0, -1); }), MMOPT_CODE_INVALID_ARGUMENT);
+
+    std::vector<float> moved(24, 5);
+    const std::array<std::int64_t, 2> strides = {8, 2};
+    optimizer.set_data(0, 0, moved.data(), strides);
+    accumulate(1, 1);
+    optimizer.step();
+    EXPECT_EQ(moved[0], 4);
+    EXPECT_EQ(moved[1], 5);
+    optimizer.set_data(0, 0, moved.data() + 12);
+    EXPECT_EQ(code_of([&] { optimizer.set_data(0, 0, nullptr); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 TEST(GradientMode, CallbacksDecideWithinAStep) {

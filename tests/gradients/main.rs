@@ -1,9 +1,12 @@
-//! Differentiation: every gradient rule, graphs of exported models, damaged graphs.
+//! Differentiation: every gradient rule, graphs of exported models, files of other tools and of old
+//! opsets, damaged graphs.
 
+mod files;
 mod fuzz;
 mod graphs;
 mod hostile;
 mod operators;
+mod opsets;
 mod oracle;
 mod rules;
 

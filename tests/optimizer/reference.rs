@@ -89,7 +89,7 @@ fn check(options: Options, tolerance: f64) {
 }
 
 fn plain() -> Options {
-    Options { learning_rate: 1e-3, weight_decay: 0.1, ..Options::plain() }
+    Options { learning_rate: 1e-3, weight_decay: 0.1, ..Options::adamw() }
 }
 
 #[test]
@@ -97,6 +97,38 @@ fn adamw_and_amsgrad_follow_the_field_over_1000_steps() {
     check(plain(), 1e-6);
     check(Options { amsgrad: true, ..plain() }, 1e-6);
     check(Options { eps: 1e-3, beta1: 0.8, beta2: 0.99, ..plain() }, 1e-6);
+}
+
+/// The preset is PyTorch's AdamW with its defaults: every parameter decays, models of any weight
+/// alike.
+#[test]
+fn the_preset_adamw_is_the_fields_adamw() {
+    let options = Options { n_threads: 2, ..Options::adamw() };
+    let o = &options;
+    assert_eq!((o.learning_rate, o.beta1, o.beta2), (1e-3, 0.9, 0.999));
+    assert_eq!((o.eps, o.weight_decay, o.max_grad_norm), (1e-8, 1e-2, 0.0));
+    let params = vec![ParamSpec::new("w", &[13, 7]), ParamSpec::new("bias", &[11])];
+    let spec = |name: &str, weight| ModelSpec { weight, ..ModelSpec::new(name, params.clone()) };
+    let specs = vec![spec("a", 1.0), spec("b", 3.0)];
+    let mut o = optimizer(options.clone(), &specs);
+    let places = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    let mut r = places.map(|(m, p)| Reference::new(o.values(m, p).unwrap()));
+    for t in 1..=100 {
+        give_gradients(&mut o, &specs, t);
+        for ((m, p), r) in places.iter().zip(&mut r) {
+            let g = o.gradient_mut(*m, *p).unwrap().as_slice::<f32>().unwrap();
+            let g: Vec<f64> = g.iter().map(|&g| f64::from(g)).collect();
+            r.step(&options, t as i32, &g);
+        }
+        for m in 0..2 {
+            o.accumulate(m, 1.0 / t as f64).unwrap();
+        }
+        o.step().unwrap();
+    }
+    for ((m, p), r) in places.iter().zip(&r) {
+        let worst = error(o.values(*m, *p).unwrap(), &r.p);
+        assert!(worst <= 3e-6, "{m}, {p}: {worst:e}");
+    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn questions() {
             let [starts, ends] = logits;
             let best = data.best_answer(i, &starts, &ends, 64).unwrap().unwrap();
             found.push(context[best.start..best.end].to_owned());
-            accepted.push(answers.iter().map(|a| a.text.clone()).collect::<Vec<_>>());
+            accepted.push(answers.iter().flatten().map(|a| a.text.clone()).collect::<Vec<_>>());
         }
         let scores = metrics::answer_scores(&found, &accepted).unwrap();
         // Tokens can be wider than answers (part of a word), so not all are exact.

@@ -35,7 +35,7 @@ fn tagger() -> ModelOptions {
 }
 
 fn trainer_with(options: ModelOptions, weight_decay: f64) -> mmopt::Result<Trainer> {
-    let optimizer = optim::Options { learning_rate: 3e-2, weight_decay, ..optim::Options::plain() };
+    let optimizer = optim::Options { learning_rate: 3e-2, weight_decay, ..optim::Options::adamw() };
     let optimizer = optim::Options { n_threads: 1, ..optimizer };
     let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(all, vec![options])
@@ -533,7 +533,7 @@ fn bad_gradient_graphs_are_refused() {
     assert!(e.kind() == Kind::Shape && e.message().contains("b_grad"), "{e}");
 
     let mutual = Some(optim::Mutual { weight: 0.5, ..optim::Mutual::default() });
-    let optimizer = optim::Options { mutual, ..optim::Options::plain() };
+    let optimizer = optim::Options { mutual, ..optim::Options::adamw() };
     let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let e = Trainer::new(all, vec![gradient_graph(&linear_with_gradients(DType::F32))]);
     assert!(e.unwrap_err().message().contains("mutual learning"));

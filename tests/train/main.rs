@@ -7,4 +7,5 @@ mod load;
 mod models_oracle;
 mod models_properties;
 mod mutual;
+mod start;
 mod trainer;

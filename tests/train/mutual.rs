@@ -17,7 +17,7 @@ fn trainer(models: &[Linear], mutual: Mutual, learning_rate: f64) -> Result<Trai
         learning_rate,
         mutual: Some(mutual),
         n_threads: 1,
-        ..optim::Options::plain()
+        ..optim::Options::adamw()
     };
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(options, models.iter().map(Linear::options).collect())
@@ -296,7 +296,7 @@ fn losses_over_no_label_move_no_rate() {
             adaptive_lr_every: 1,
             adaptive_lr_window: 4,
             n_threads: 1,
-            ..optim::Options::plain()
+            ..optim::Options::adamw()
         };
         let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
         let list = models.iter().map(Linear::options).collect();

@@ -3,7 +3,7 @@
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
-use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
+use mmopt::train::{Level, ModelOptions, Source, TensorView, Trainer, TrainerOptions};
 use mmopt::{Kind, optim};
 
 const BATCH: usize = 8;
@@ -320,7 +320,7 @@ fn accumulation_equals_one_large_batch() {
         let optimizer = optim::Options {
             learning_rate: 1e-3,
             gradient_accumulation_steps: accumulation,
-            ..optim::Options::plain()
+            ..optim::Options::adamw()
         };
         let options = TrainerOptions { optimizer, ..trainer_options() };
         let mut trainer = Trainer::new(options, vec![model("gpt2", 0.0)]).unwrap();
@@ -354,7 +354,7 @@ fn accumulation_equals_one_large_batch() {
 fn pair(change: impl Fn(&mut optim::Options)) -> Trainer {
     let mut options = trainer_options();
     options.optimizer =
-        optim::Options { learning_rate: 3e-3, n_threads: 2, ..optim::Options::plain() };
+        optim::Options { learning_rate: 3e-3, n_threads: 2, ..optim::Options::adamw() };
     change(&mut options.optimizer);
     Trainer::new(options, vec![model("bert", 0.0), model("roberta", 0.0)]).unwrap()
 }
@@ -508,4 +508,162 @@ fn padding_rows_get_no_gradient() {
     let gradient = trainer.gradient(0, name).unwrap().unwrap().as_slice::<f32>().unwrap();
     assert!(gradient[..16].iter().all(|&g| g == 0.0));
     assert!(gradient[5 * 16..7 * 16].iter().any(|&g| g != 0.0));
+}
+
+/// A table that is the head's matrix, too, keeps the head's gradient of its padding row, as in the
+/// published class; models_oracle compares the numbers.
+#[test]
+fn the_padding_row_of_a_tied_head_keeps_the_heads_gradient() {
+    let source = Source::Config(Box::new(config("bert", 0.0)));
+    let task = Some(Task::MaskedLm);
+    let options = ModelOptions { task, seed: 7, ..ModelOptions::new("bert", source) };
+    let mut trainer = Trainer::new(trainer_options(), vec![options]).unwrap();
+    let mut example = Example::new(1, true);
+    let labels: Vec<i64> = (0..BATCH * LENGTH).map(|i| 1 + i as i64 % 9).collect();
+    let labels = Tensor::from_slice(&[BATCH, LENGTH], &labels).unwrap();
+    example.tensors.iter_mut().find(|(name, _)| *name == "labels").unwrap().1 = labels;
+    trainer.forward_backward(0, &example.views()).unwrap();
+    let name = "bert.embeddings.word_embeddings.weight";
+    let row = |t: &Tensor| t.as_slice::<f32>().unwrap()[..16].to_vec();
+    let gradient = row(trainer.gradient(0, name).unwrap().unwrap());
+    assert!(gradient.iter().all(|g| *g != 0.0), "{gradient:?}");
+    let before = row(trainer.parameter(0, name).unwrap());
+    trainer.step().unwrap();
+    assert_ne!(row(trainer.parameter(0, name).unwrap()), before);
+}
+
+/// Warnings of a trainer from now on.
+fn warnings(trainer: &mut Trainer) -> std::sync::Arc<std::sync::Mutex<Vec<String>>> {
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
+    let into = heard.clone();
+    let sink = move |_: Level, text: &str| into.lock().unwrap().push(text.to_owned());
+    trainer.set_log(Some((Level::Warning, Box::new(sink))));
+    heard
+}
+
+/// Micro-batches with eight labels, with one, and with none.
+fn unequal_labels() -> Vec<Example> {
+    let mut parts: Vec<_> = (1..4).map(|seed| Example::new(seed, true)).collect();
+    for (part, n_kept) in parts.iter_mut().zip([BATCH, 1, 0]) {
+        let labels = part.tensors.iter_mut().find(|(name, _)| *name == "labels").unwrap();
+        labels.1.as_mut_slice::<i64>().unwrap()[n_kept..].fill(-100);
+    }
+    parts
+}
+
+fn joined(parts: &[Example]) -> Vec<(&'static str, Tensor)> {
+    let join = |i: usize| {
+        let tensors: Vec<&Tensor> = parts.iter().map(|p| &p.tensors[i].1).collect();
+        let mut shape = tensors[0].shape().to_vec();
+        shape[0] *= parts.len();
+        let data: Vec<i64> =
+            tensors.iter().flat_map(|t| t.as_slice::<i64>().unwrap()).copied().collect();
+        (parts[0].tensors[i].0, Tensor::from_slice(&shape, &data).unwrap())
+    };
+    (0..parts[0].tensors.len()).map(join).collect()
+}
+
+/// By default a label counts the same in whichever micro-batch it is.
+#[test]
+fn micro_batches_count_by_their_labels() {
+    let name = "classifier.weight";
+    let run = |micro: bool, combine: Option<optim::GradientAccumulation>| -> Vec<f32> {
+        let mut optimizer = optim::Options {
+            method: optim::Method::Sgd,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            learning_rate: 1.0,
+            gradient_accumulation_steps: if micro { 3 } else { 1 },
+            ..optim::Options::adamw()
+        };
+        optimizer.gradient_accumulation = combine.unwrap_or(optimizer.gradient_accumulation);
+        let options = TrainerOptions { optimizer, ..trainer_options() };
+        let mut trainer = Trainer::new(options, vec![model("bert", 0.0)]).unwrap();
+        let value = |t: &Trainer| t.parameter(0, name).unwrap().as_slice::<f32>().unwrap().to_vec();
+        let before = value(&trainer);
+        let parts = unequal_labels();
+        if micro {
+            for part in &parts {
+                trainer.forward_backward(0, &part.views()).unwrap();
+            }
+        } else {
+            let joined = joined(&parts);
+            let views: Vec<_> = joined.iter().map(|(n, t)| TensorView::of(n, t)).collect();
+            trainer.forward_backward(0, &views).unwrap();
+        }
+        trainer.step().unwrap();
+        before.iter().zip(value(&trainer)).map(|(a, b)| a - b).collect()
+    };
+    let whole = run(false, None);
+    let size = whole.iter().fold(0.0f32, |a, g| a.max(g.abs()));
+    let off = |got: Vec<f32>| {
+        let worst = got.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        worst / size
+    };
+    let weighted = off(run(true, None));
+    assert!(weighted < 1e-4, "{weighted}");
+    let mean = off(run(true, Some(optim::GradientAccumulation::Mean)));
+    assert!(mean > 0.3, "the mean of means is {mean} off");
+}
+
+#[test]
+fn what_is_probably_not_intended_is_told_once() {
+    let mut trainer = trainer(&["bert"], 0.0);
+    let heard = warnings(&mut trainer);
+    let mut example = Example::new(1, true);
+    trainer.forward_backward(0, &example.views()).unwrap();
+    assert!(heard.lock().unwrap().is_empty(), "{heard:?}");
+    trainer.forward_backward(0, &example.views()).unwrap();
+    {
+        let mut heard = heard.lock().unwrap();
+        assert!(heard.len() == 1 && heard[0].contains("gradient_accumulation_steps"), "{heard:?}");
+        heard.clear();
+    }
+    trainer.step().unwrap();
+    let mask = example.tensors.iter_mut().find(|(name, _)| *name == "attention_mask").unwrap();
+    mask.1.as_mut_slice::<i64>().unwrap()[3] = 2;
+    for _ in 0..2 {
+        trainer.forward_backward(0, &example.views()).unwrap();
+        trainer.step().unwrap();
+    }
+    let heard = heard.lock().unwrap();
+    let told = heard.len() == 1 && heard[0].contains("'bert'") && heard[0].contains("holds 2");
+    assert!(told, "{heard:?}");
+}
+
+/// Options that differ from the checkpoint's are told when it is resumed.
+#[test]
+fn changed_options_are_told_at_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer(&["bert"], 0.0);
+    step_all(&mut first, 1);
+    first.checkpoint(folder.path(), "").unwrap();
+    let mut options = trainer_options();
+    options.optimizer.learning_rate = 7e-4;
+    options.optimizer.n_threads = 2;
+    let mut second = Trainer::new(options, vec![model("bert", 0.0)]).unwrap();
+    let heard = warnings(&mut second);
+    second.resume(folder.path()).unwrap();
+    let heard = heard.lock().unwrap();
+    assert!(
+        heard.len() == 1 && heard[0].contains("learning_rate was 0.003 and is 0.0007"),
+        "{heard:?}"
+    );
+    assert_eq!(second.optimizer().rates(0).unwrap().base, 7e-4);
+}
+
+#[test]
+fn the_end_of_a_schedule_is_told() {
+    let mut options = trainer_options();
+    options.optimizer.lr_schedule = optim::LrSchedule::Linear;
+    options.optimizer.total_steps = 2;
+    let mut trainer = Trainer::new(options, vec![model("bert", 0.0)]).unwrap();
+    let heard = warnings(&mut trainer);
+    let mut told = Vec::new();
+    for seed in 0..4 {
+        step_all(&mut trainer, seed);
+        told.push(heard.lock().unwrap().len());
+    }
+    assert_eq!(told, [0, 0, 1, 1]);
+    assert!(heard.lock().unwrap()[0].contains("total_steps (2)"), "{heard:?}");
 }

@@ -6,6 +6,7 @@
 #define MMOPT_CORPUS_HPP
 
 #include "handle.hpp"
+#include "span.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,13 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         mmopt_corpus *made = nullptr;
         detail::check(mmopt_corpus_read_token_classification(detail::text(path),
                                                             raw(labels_of), &made));
+        return corpus(made);
+    }
+
+    /// Words without tags: the first column of each line, blank lines between sentences.
+    [[nodiscard]] static corpus read_words(const std::string &path) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_read_words(detail::text(path), &made));
         return corpus(made);
     }
 
@@ -87,6 +95,39 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return {corpus(train), corpus(eval)};
     }
 
+    /// The examples of all corpora, of one task and with the same classes or none.
+    template <class... Corpora>
+    [[nodiscard]] static corpus concatenate(const corpus &first, const Corpora &...rest) {
+        return concatenate_raw({first.get(), rest.get()...});
+    }
+    [[nodiscard]] static corpus concatenate(const std::vector<corpus> &corpora) {
+        std::vector<const mmopt_corpus *> all;
+        for (const corpus &one : corpora)
+            all.push_back(one.get());
+        return concatenate_raw(all);
+    }
+
+    /// n examples drawn at random, with the proportions of the classes, and all others.
+    [[nodiscard]] std::pair<corpus, corpus> sample(std::size_t n, std::uint64_t seed = 0) const {
+        mmopt_corpus *sample = nullptr, *rest = nullptr;
+        detail::check(mmopt_corpus_sample(get(), n, seed, &sample, &rest));
+        return {corpus(sample), corpus(rest)};
+    }
+
+    /// The examples of these numbers, in this order.
+    [[nodiscard]] corpus subset(span<const std::size_t> examples) const {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_subset(get(), examples.data(), examples.size(), &made));
+        return corpus(made);
+    }
+
+    /// A copy with the same classes whose examples have no labels.
+    [[nodiscard]] corpus without_labels() const {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_without_labels(get(), &made));
+        return corpus(made);
+    }
+
     [[nodiscard]] std::size_t size() const noexcept { return mmopt_corpus_n_examples(get()); }
     /// The accuracy of always predicting the most frequent class.
     [[nodiscard]] double majority_fraction() const noexcept {
@@ -116,6 +157,11 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     }
 
   private:
+    static corpus concatenate_raw(const std::vector<const mmopt_corpus *> &corpora) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_concatenate(corpora.data(), corpora.size(), &made));
+        return corpus(made);
+    }
     /// The C pointer of an optional corpus.
     static const mmopt_corpus *raw(const corpus *of) noexcept {
         return of == nullptr ? nullptr : of->get();

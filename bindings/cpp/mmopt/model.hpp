@@ -98,6 +98,11 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         detail::check(mmopt_model_set_seed(get(), seed));
         return *this;
     }
+    /// Tells the model its vocabulary, which the option start needs. for_corpus does it.
+    model &set_tokenizer(const tokenizer &words) {
+        detail::check(mmopt_model_set_tokenizer(get(), words.get()));
+        return *this;
+    }
     /// Leaves parameters as they are whose name matches the pattern (* and ?).
     model &freeze(const std::string &pattern) {
         detail::check(mmopt_model_freeze(get(), detail::text(pattern)));

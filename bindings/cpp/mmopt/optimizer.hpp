@@ -88,6 +88,9 @@ struct host_model {
     /// Token tables share only between models of the same vocabulary, heads of the same task.
     std::optional<std::string> vocabulary = std::nullopt;
     std::optional<std::string> task = std::nullopt;
+    /// The gradients stay where they are until they are replaced or the optimizer goes. false: each
+    /// step needs a set_gradient for every gradient that it reads, as after zero_grad of libtorch.
+    bool stable_gradients = false;
 };
 
 /// Gradient mode: updates the parameters of several models together, in the host's memory, which
@@ -121,7 +124,16 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     [[nodiscard]] std::size_t n_models() const noexcept {
         return mmopt_optimizer_n_models(get());
     }
-    /// Gives a parameter another gradient (null: none) for the coming steps.
+    /// Gives a parameter other memory for its values, of the same type; moments stay. Empty strides:
+    /// dense and row-major.
+    void set_data(std::size_t model, std::size_t parameter, void *data,
+                  span<const std::int64_t> strides = {}) {
+        detail::check(mmopt_optimizer_set_data(get(), model, parameter, data,
+                                               strides.size() == 0 ? nullptr : strides.data(),
+                                               strides.size()));
+    }
+    /// Gives a parameter another gradient (null: none) for the next step, and for all later ones if
+    /// the model's stable_gradients is true.
     void set_gradient(std::size_t model, std::size_t parameter, void *gradient,
                       std::uint32_t gradient_dtype = MMOPT_DTYPE_F32) {
         detail::check(
@@ -151,6 +163,10 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
     /// Tells that the gradients of one model's micro-batch lie in its memory, and its loss.
     void accumulate(std::size_t model, double loss) {
         detail::check(mmopt_optimizer_accumulate(get(), model, loss));
+    }
+    /// The same with the weight of the micro-batch in the step's mean, such as its number of labels.
+    void accumulate(std::size_t model, double loss, double weight) {
+        detail::check(mmopt_optimizer_accumulate_weighted(get(), model, loss, weight));
     }
     /// One coordinated step.
     mmopt_step_report step() {
@@ -238,7 +254,7 @@ class optimizer : public handle<mmopt_optimizer, mmopt_optimizer_free> {
             const auto &of = parameters.back();
             raw.push_back({detail::text(one.name), of.data(), of.size(), one.weight,
                            detail::c_string(one.architecture), detail::c_string(one.vocabulary),
-                           detail::c_string(one.task), {0, 0}});
+                           detail::c_string(one.task), one.stable_gradients ? 1U : 0U, 0, {0}});
         }
         mmopt_optimizer *made = nullptr;
         detail::check(mmopt_optimizer_create(&options, raw.data(), raw.size(), &made));

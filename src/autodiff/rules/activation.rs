@@ -7,25 +7,25 @@ use crate::error::{Error, Result};
 use crate::onnx::{Build, ValueId};
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    rule("Celu", 12, celu),
-    rule("Elu", 6, elu),
-    rule("Gelu", 20, gelu),
-    rule("HardSigmoid", 6, hard_sigmoid),
+    rule("Celu", 12, celu).with(&["alpha"]),
+    rule("Elu", 6, elu).with(&["alpha"]),
+    rule("Gelu", 20, gelu).with(&["approximate"]),
+    rule("HardSigmoid", 6, hard_sigmoid).with(&["alpha", "beta"]),
     rule("HardSwish", 14, hard_swish),
-    rule("LeakyRelu", 6, leaky_relu),
-    rule("LogSoftmax", 13, log_softmax),
+    rule("LeakyRelu", 6, leaky_relu).with(&["alpha"]),
+    rule("LogSoftmax", 13, log_softmax).with(&["axis"]),
     rule("Mish", 18, mish),
     rule("PRelu", 9, prelu),
     rule("Relu", 13, relu),
-    rule("Selu", 6, selu),
-    rule("Shrink", 9, shrink),
+    rule("Selu", 6, selu).with(&["alpha", "gamma"]),
+    rule("Shrink", 9, shrink).with(&["bias", "lambd"]),
     rule("Sigmoid", 13, sigmoid),
-    rule("Softmax", 13, softmax),
+    rule("Softmax", 13, softmax).with(&["axis"]),
     rule("Softplus", 1, softplus),
     rule("Softsign", 1, softsign),
-    rule("Swish", 24, swish),
+    rule("Swish", 24, swish).with(&["alpha"]),
     rule("Tanh", 13, tanh),
-    rule("ThresholdedRelu", 10, thresholded_relu),
+    rule("ThresholdedRelu", 10, thresholded_relu).with(&["alpha"]),
 ];
 
 type G<'g> = Build<'g>;

@@ -3,6 +3,7 @@
 use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
 use crate::error::Result;
+use crate::tensor::DType;
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Abs", 13, abs),
@@ -13,8 +14,8 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Asinh", 9, asinh),
     rule("Atan", 7, atan),
     rule("Atanh", 9, atanh),
-    rule("Cast", 13, pass_cast),
-    rule("CastLike", 15, pass_cast),
+    rule("Cast", 13, pass_cast).with(&["round_mode", "saturate", "to"]),
+    rule("CastLike", 15, pass_cast).with(&["round_mode", "saturate"]).types_only(&[1]),
     rule("Clip", 13, clip),
     rule("Cos", 7, cos),
     rule("Cosh", 9, cosh),
@@ -26,7 +27,7 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
     rule("Max", 13, extreme),
     rule("Mean", 13, mean),
     rule("Min", 13, extreme),
-    rule("Mod", 13, modulo),
+    rule("Mod", 13, modulo).with(&["fmod"]),
     rule("Mul", 13, mul),
     rule("Neg", 13, neg),
     rule("Pow", 13, pow),
@@ -72,10 +73,17 @@ fn div(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y = a mod b (fmod)        da = dy
+/// y = a - q b, q = a / b towards zero (fmod)        da = dy        db = -dy q
 fn modulo(cx: &mut RuleCx) -> Result<()> {
-    let dy = cx.dy()?;
-    cx.add_grad(0, |_| Ok(dy))
+    let (a, b, y, dy) = (cx.x(0)?, cx.x(1)?, cx.y(0)?, cx.dy()?);
+    cx.add_grad(0, |_| Ok(dy))?;
+    cx.add_grad(1, |g| {
+        let whole = g.sub(a, y)?;
+        let q = g.div(whole, b)?;
+        let q = g.unary("Round", q)?;
+        let t = g.mul(dy, q)?;
+        g.neg(t)
+    })
 }
 
 /// y = x^p        dx = dy p x^(p-1)        dp = dy y ln x, 0 where x <= 0
@@ -135,9 +143,7 @@ fn pass_cast(cx: &mut RuleCx) -> Result<()> {
     cx.add_grad(0, |g| {
         let dtype = g.dtype(x)?;
         g.cast(dy, dtype)
-    })?;
-    // CastLike reads only the type of its second input.
-    cx.add_grad(1, |g| g.zeros_like(x))
+    })
 }
 
 /// y = |x|        dx = dy sign x
@@ -304,31 +310,33 @@ fn select(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y = min(max(x, low), high)        dx = low <= x <= high ? dy : 0
-/// dlow = x < low ? dy : 0        dhigh = x > high ? dy : 0
+/// y = min(t, high), t = max(x, low): where low > high, y is high
+///
+/// dhigh = t > high ? dy : 0        dt = t <= high ? dy : 0
+/// dlow = x < low ? dt : 0        dx = x >= low ? dt : 0: at a bound the gradient is x's
 fn clip(cx: &mut RuleCx) -> Result<()> {
-    let (x, dy) = (cx.x(0)?, cx.dy()?);
+    let (x, mut dt) = (cx.x(0)?, cx.dy()?);
     let (low, high) = (cx.node().input(1), cx.node().input(2));
-    cx.add_grad(0, |g| {
-        let mut dx = dy;
-        if let Some(low) = low {
-            let inside = g.compare("GreaterOrEqual", x, low)?;
-            dx = g.keep(inside, dx)?;
-        }
-        if let Some(high) = high {
-            let inside = g.compare("LessOrEqual", x, high)?;
-            dx = g.keep(inside, dx)?;
-        }
-        Ok(dx)
-    })?;
-    for (slot, bound, op) in [(1, low, "Less"), (2, high, "Greater")] {
-        let Some(bound) = bound else { continue };
-        cx.add_grad(slot, |g| {
-            let outside = g.compare(op, x, bound)?;
-            g.keep(outside, dy)
-        })?;
+    if let Some(high) = high {
+        // Where the bounds are known and in order, x > high says the same as t > high.
+        let crossed = low.is_some() && cx.number(1).zip(cx.number(2)).is_none_or(|(l, h)| l > h);
+        let t = match low.filter(|_| crossed) {
+            Some(low) => cx.g().binary("Max", x, low)?,
+            None => x,
+        };
+        let (dy, shape) = (dt, cx.shape(t)?);
+        let above = cx.g().emit("Greater", &[t, high], (DType::Bool, &shape), []);
+        cx.add_grad(2, |g| g.keep(above, dy))?;
+        let zero = cx.g().like(dy, 0.0)?;
+        dt = cx.g().select(above, zero, dy)?;
     }
-    Ok(())
+    let Some(low) = low else { return cx.add_grad(0, |_| Ok(dt)) };
+    let below = cx.g().compare("Less", x, low)?;
+    cx.add_grad(1, |g| g.keep(below, dt))?;
+    cx.add_grad(0, |g| {
+        let zero = g.like(dt, 0.0)?;
+        g.select(below, zero, dt)
+    })
 }
 
 /// y = max(x₀, x₁, …), or min        dxᵢ = dy [xᵢ = y] / Σⱼ [xⱼ = y]

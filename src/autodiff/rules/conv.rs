@@ -6,8 +6,26 @@ use crate::autodiff::rule::RuleCx;
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Build, ValueId};
 
-pub(in crate::autodiff) const ROWS: &[Row] =
-    &[rule("Conv", 11, conv), rule("ConvTranspose", 11, conv_transpose)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[
+    rule("Conv", 11, conv).with(&[
+        "auto_pad",
+        "dilations",
+        "group",
+        "kernel_shape",
+        "pads",
+        "strides",
+    ]),
+    rule("ConvTranspose", 11, conv_transpose).with(&[
+        "auto_pad",
+        "dilations",
+        "group",
+        "kernel_shape",
+        "output_padding",
+        "output_shape",
+        "pads",
+        "strides",
+    ]),
+];
 
 /// Strides, dilations and pads of a window that moves over the axes from 2 on.
 #[derive(Clone, Debug)]
@@ -67,8 +85,8 @@ impl Window {
             "NOTSET" if !shaped => {
                 cx.node().ints("pads").map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec)
             }
-            "VALID" => vec![0; 2 * n],
-            mode => {
+            "VALID" if !shaped => vec![0; 2 * n],
+            mode @ ("NOTSET" | "SAME_UPPER" | "SAME_LOWER" | "VALID") => {
                 let total =
                     |i: usize| window.reach(i, steps[i]).saturating_sub(wide[i] as i64).max(0);
                 let small = (0..n).map(|i| total(i) / 2);
@@ -79,6 +97,7 @@ impl Window {
                     large.chain(small).collect()
                 }
             }
+            mode => return Err(Error::data(format!("auto_pad '{mode}'"))),
         };
         if pads.len() != 2 * n {
             return Err(Error::data(format!("{} pads for {n} axes", pads.len())));
@@ -230,12 +249,19 @@ fn conv(cx: &mut RuleCx) -> Result<()> {
 fn conv_transpose(cx: &mut RuleCx) -> Result<()> {
     let (x, w, dy, group) = (cx.x(0)?, cx.x(1)?, cx.dy()?, groups(cx)?);
     let (x_shape, w_shape, y_shape) = shapes(cx)?;
-    let window = Window::read(cx, &w_shape[2..], &y_shape[2..], &x_shape[2..])?;
-    // No step of the convolution back may read what output_padding added at the end.
+    let added = cx.node().ints("output_padding").unwrap_or_default();
+    let added = |i: usize| usize::try_from(added.get(i).copied().unwrap_or(0)).unwrap_or(0);
+    let places: Vec<usize> =
+        y_shape[2..].iter().enumerate().map(|(i, y)| y.saturating_sub(added(i))).collect();
+    let mut window = Window::read(cx, &w_shape[2..], &places, &x_shape[2..])?;
+    // output_padding takes away from the padding at the end. Where that is less, no step reaches
+    // the last places, and none of the convolution back may read them.
     let mut cut = dy;
     for (i, &steps) in x_shape[2..].iter().enumerate() {
-        let reach = usize::try_from(window.reach_inside(i, steps)).unwrap_or(0).min(y_shape[i + 2]);
-        cut = cx.g().slice(cut, i + 2, (0, reach))?;
+        let reached = window.reach(i, steps).saturating_sub(window.before[i]);
+        let kept = usize::try_from(reached).unwrap_or(0).min(y_shape[i + 2]);
+        window.after[i] = reached.saturating_sub(kept as i64);
+        cut = cx.g().slice(cut, i + 2, (0, kept))?;
     }
     cx.add_grad(0, |g| convolve(g, (cut, w), &window, group, &x_shape))?;
     cx.add_grad(1, |g| weight_gradient(g, (cut, x), &window, group, &w_shape))?;

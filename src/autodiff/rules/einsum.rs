@@ -8,7 +8,7 @@ use crate::autodiff::rule::RuleCx;
 use crate::error::{Error, Result};
 use crate::onnx::{Attribute, Build, ValueId};
 
-pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Einsum", 12, einsum)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Einsum", 12, einsum).with(&["equation"])];
 
 /// An equation whose every axis has a label.
 struct Equation {

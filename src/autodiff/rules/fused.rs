@@ -1,21 +1,17 @@
 //! This library's fused operators of the forward pass.
 
 use crate::autodiff::fused::{emit, like_last};
-use crate::autodiff::row::{Entry, GradientRule, Row};
+use crate::autodiff::row::{Row, own};
 use crate::autodiff::rule::RuleCx;
 use crate::error::Result;
-use crate::onnx::{Attribute, MMOPT_DOMAIN};
+use crate::onnx::Attribute;
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    fused("CrossEntropy", cross_entropy),
-    fused("Dropout", dropout),
-    fused("Gelu", gelu),
-    fused("GeluTanh", gelu),
+    own("CrossEntropy", cross_entropy).with(&["ignore_index", "label_smoothing"]),
+    own("Dropout", dropout).with(&["ratio", "salt"]),
+    own("Gelu", gelu),
+    own("GeluTanh", gelu),
 ];
-
-const fn fused(op: &'static str, rule: GradientRule) -> Row {
-    Row { op, domain: MMOPT_DOMAIN, since: 1, entry: Entry::Rule(rule) }
-}
 
 /// y = Gelu(x), GeluTanh(x)        dx = GeluGrad(dy, x), GeluTanhGrad(dy, x)
 fn gelu(cx: &mut RuleCx) -> Result<()> {

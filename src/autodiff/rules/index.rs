@@ -10,12 +10,12 @@ use crate::onnx::{Build, ValueId};
 use crate::tensor::DType;
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    rule("Gather", 13, gather),
-    rule("GatherElements", 13, gather_elements),
-    rule("GatherND", 13, gather_nd),
-    rule("ScatterElements", 13, scatter_elements),
-    rule("ScatterND", 13, scatter_nd),
-    rule("TopK", 11, top_k),
+    rule("Gather", 13, gather).with(&["axis"]),
+    rule("GatherElements", 13, gather_elements).with(&["axis"]),
+    rule("GatherND", 13, gather_nd).with(&["batch_dims"]),
+    rule("ScatterElements", 13, scatter_elements).with(&["axis", "reduction"]),
+    rule("ScatterND", 13, scatter_nd).with(&["reduction"]),
+    rule("TopK", 11, top_k).with(&["axis", "largest", "sorted"]),
 ];
 
 /// y = x[.., i, ..] along `axis`        dx = dy added at i

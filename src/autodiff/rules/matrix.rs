@@ -6,7 +6,10 @@ use crate::autodiff::rule::RuleCx;
 use crate::error::{Error, Result};
 use crate::onnx::{Build, ValueId};
 
-pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Gemm", 13, gemm), rule("MatMul", 13, matmul)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[
+    rule("Gemm", 13, gemm).with(&["alpha", "beta", "transA", "transB"]),
+    rule("MatMul", 13, matmul),
+];
 
 /// y = a b        da = dy bᵀ        db = aᵀ dy
 fn matmul(cx: &mut RuleCx) -> Result<()> {

@@ -8,13 +8,13 @@ use crate::onnx::{Build, ValueId};
 use crate::tensor::DType;
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    rule("BatchNormalization", 14, batch_norm),
-    rule("Dropout", 13, dropout),
-    rule("GroupNormalization", 21, group_norm),
-    rule("InstanceNormalization", 6, instance_norm),
-    rule("LayerNormalization", 17, layer_norm),
-    rule("LpNormalization", 1, lp_norm),
-    rule("RMSNormalization", 23, rms_norm),
+    rule("BatchNormalization", 14, batch_norm).with(&["epsilon", "momentum", "training_mode"]),
+    rule("Dropout", 13, dropout).with(&["seed"]),
+    rule("GroupNormalization", 21, group_norm).with(&["epsilon", "num_groups", "stash_type"]),
+    rule("InstanceNormalization", 6, instance_norm).with(&["epsilon"]),
+    rule("LayerNormalization", 17, layer_norm).with(&["axis", "epsilon", "stash_type"]),
+    rule("LpNormalization", 1, lp_norm).with(&["axis", "p"]),
+    rule("RMSNormalization", 23, rms_norm).with(&["axis", "epsilon", "stash_type"]),
 ];
 
 /// x̂ and 1/σ of a normalisation over the axes from `axis` on. In f32 mean and
@@ -274,7 +274,7 @@ fn batch_norm(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y = x / n, n = Σ|x| or √Σx²        dx = (dy - s Σ dy y)/n, s = sign x or y
+/// y = x / n, n = Σ|x| or √Σx²        dx = (dy - s Σ dy y)/n, s = sign x or y; 0 where n is, as y
 fn lp_norm(cx: &mut RuleCx) -> Result<()> {
     let (x, y, dy, axis) = (cx.x(0)?, cx.y(0)?, cx.dy()?, cx.axis(-1)?);
     let p = cx.node().int("p").unwrap_or(2);
@@ -286,6 +286,10 @@ fn lp_norm(cx: &mut RuleCx) -> Result<()> {
         let along = g.sum_keep(product, &[axis])?;
         let along = g.mul(direction, along)?;
         let rest = g.sub(dy, along)?;
-        g.div(rest, norm)
+        let some = g.compare_number("Greater", norm, 0.0)?;
+        let one = g.like(norm, 1.0)?;
+        let safe = g.select(some, norm, one)?;
+        let dx = g.div(rest, safe)?;
+        g.keep(some, dx)
     })
 }

@@ -10,10 +10,26 @@ use crate::onnx::{Build, TensorData, ValueId};
 use crate::tensor::{DType, element_count};
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    rule("AveragePool", 11, average),
+    rule("AveragePool", 11, average).with(&[
+        "auto_pad",
+        "ceil_mode",
+        "count_include_pad",
+        "dilations",
+        "kernel_shape",
+        "pads",
+        "strides",
+    ]),
     rule("GlobalAveragePool", 1, global_average),
     rule("GlobalMaxPool", 1, global_max),
-    rule("MaxPool", 12, max),
+    rule("MaxPool", 12, max).with(&[
+        "auto_pad",
+        "ceil_mode",
+        "dilations",
+        "kernel_shape",
+        "pads",
+        "storage_order",
+        "strides",
+    ]),
 ];
 
 /// The axes from 2 on, all of which a global pool covers.

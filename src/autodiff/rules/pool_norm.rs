@@ -9,8 +9,18 @@ use crate::onnx::build::check_constant;
 use crate::onnx::{Build, ValueId};
 use crate::tensor::element_count;
 
-pub(in crate::autodiff) const ROWS: &[Row] =
-    &[rule("GlobalLpPool", 2, global), rule("LpPool", 11, pool)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[
+    rule("GlobalLpPool", 2, global).with(&["p"]),
+    rule("LpPool", 11, pool).with(&[
+        "auto_pad",
+        "ceil_mode",
+        "dilations",
+        "kernel_shape",
+        "p",
+        "pads",
+        "strides",
+    ]),
+];
 
 /// dy y^(1-p), 0 where y is
 fn share(g: &mut Build, dy: ValueId, y: ValueId, p: f64) -> Result<ValueId> {

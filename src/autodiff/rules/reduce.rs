@@ -5,18 +5,21 @@ use crate::autodiff::rule::RuleCx;
 use crate::error::Result;
 use crate::onnx::{Build, ValueId};
 
+/// Attributes of reductions.
+const AXES: &[&str] = &["axes", "keepdims", "noop_with_empty_axes"];
+
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    rule("CumSum", 11, cumsum),
-    rule("ReduceL1", 13, l1),
-    rule("ReduceL2", 13, l2),
-    rule("ReduceLogSum", 13, log_sum),
-    rule("ReduceLogSumExp", 13, log_sum_exp),
-    rule("ReduceMax", 13, extreme),
-    rule("ReduceMean", 13, mean),
-    rule("ReduceMin", 13, extreme),
-    rule("ReduceProd", 13, product),
-    rule("ReduceSum", 13, sum),
-    rule("ReduceSumSquare", 13, sum_square),
+    rule("CumSum", 11, cumsum).with(&["exclusive", "reverse"]),
+    rule("ReduceL1", 13, l1).with(AXES),
+    rule("ReduceL2", 13, l2).with(AXES),
+    rule("ReduceLogSum", 13, log_sum).with(AXES),
+    rule("ReduceLogSumExp", 13, log_sum_exp).with(AXES),
+    rule("ReduceMax", 13, extreme).with(AXES),
+    rule("ReduceMean", 13, mean).with(AXES),
+    rule("ReduceMin", 13, extreme).with(AXES),
+    rule("ReduceProd", 13, product).with(AXES),
+    rule("ReduceSum", 13, sum).with(AXES),
+    rule("ReduceSumSquare", 13, sum_square).with(AXES),
 ];
 
 /// The reduction's axes, and dy and y with the reduced axes put back at size 1.

@@ -11,7 +11,17 @@ use crate::onnx::TensorData;
 use crate::onnx::build::check_constant;
 use crate::tensor::element_count;
 
-pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Resize", 13, resize)];
+pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Resize", 13, resize).with(&[
+    "antialias",
+    "axes",
+    "coordinate_transformation_mode",
+    "cubic_coeff_a",
+    "exclude_outside",
+    "extrapolation_value",
+    "keep_aspect_ratio_policy",
+    "mode",
+    "nearest_mode",
+])];
 
 /// How one axis is resized.
 struct Axis<'a> {
@@ -38,7 +48,7 @@ impl Axis<'_> {
             "align_corners" => 0.0,
             "half_pixel_symmetric" => {
                 let adjusted = to / (self.scale * from);
-                from / 2.0 * (1.0 - adjusted) + half_pixel
+                from / 2.0 * (1.0 - adjusted) + (i + 0.5) / self.scale - 0.5
             }
             other => {
                 let text = format!("no gradient rule for coordinate_transformation_mode '{other}'");
@@ -57,8 +67,9 @@ impl Axis<'_> {
             "floor" => x.floor(),
             "ceil" => x.ceil(),
             "round_prefer_ceil" => x.round(),
-            _ if x == x.floor() + 0.5 => x.floor(),
-            _ => x.round(),
+            "round_prefer_floor" if x == x.floor() + 0.5 => x.floor(),
+            "round_prefer_floor" => x.round(),
+            other => return Err(Error::data(format!("nearest_mode '{other}'"))),
         };
         Ok(vec![(self.clamp(rounded), 1.0)])
     }

@@ -7,20 +7,20 @@ use crate::onnx::build::{check_constant, positive_axis};
 use crate::onnx::{Attribute, Build, ValueId};
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
-    rule("Concat", 13, concat),
-    rule("DepthToSpace", 13, depth_to_space),
+    rule("Concat", 13, concat).with(&["axis"]),
+    rule("DepthToSpace", 13, depth_to_space).with(&["blocksize", "mode"]),
     rule("Expand", 13, reshaped),
-    rule("Flatten", 13, reshaped),
-    rule("Pad", 13, pad),
-    rule("Reshape", 13, reshaped),
-    rule("ReverseSequence", 10, reverse_sequence),
+    rule("Flatten", 13, reshaped).with(&["axis"]),
+    rule("Pad", 13, pad).with(&["mode"]),
+    rule("Reshape", 13, reshaped).with(&["allowzero"]),
+    rule("ReverseSequence", 10, reverse_sequence).with(&["batch_axis", "time_axis"]),
     rule("Slice", 13, slice),
-    rule("SpaceToDepth", 13, space_to_depth),
-    rule("Split", 13, split),
+    rule("SpaceToDepth", 13, space_to_depth).with(&["blocksize", "mode"]),
+    rule("Split", 13, split).with(&["axis", "num_outputs"]),
     rule("Squeeze", 13, reshaped),
     rule("Tile", 13, tile),
-    rule("Transpose", 13, transpose),
-    rule("Trilu", 14, trilu),
+    rule("Transpose", 13, transpose).with(&["perm"]),
+    rule("Trilu", 14, trilu).with(&["upper"]),
     rule("Unsqueeze", 13, reshaped),
 ];
 
@@ -277,7 +277,7 @@ fn blocks(cx: &RuleCx, shape: &[usize]) -> Result<[usize; 5]> {
 fn depth_to_space(cx: &mut RuleCx) -> Result<()> {
     let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
     let [n, b, c, h, w] = blocks(cx, &shape)?;
-    let column = cx.node().string("mode") == Some("CRD");
+    let column = channels_first(cx)?;
     cx.add_grad(0, |g| {
         let apart = g.reshape(dy, &[n, c / (b * b), h, b, w, b])?;
         let perm = if column { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
@@ -286,13 +286,27 @@ fn depth_to_space(cx: &mut RuleCx) -> Result<()> {
     })
 }
 
-/// y[n, (i b + j) C + c, h, w] = x[n, c, h b + i, w b + j]
+/// Whether channels come first in the order of depth (mode CRD), not last (DCR).
+fn channels_first(cx: &RuleCx) -> Result<bool> {
+    match cx.node().string("mode").unwrap_or("DCR") {
+        "DCR" => Ok(false),
+        "CRD" => Ok(true),
+        other => Err(Error::data(format!("mode '{other}'"))),
+    }
+}
+
+/// y[n, (i b + j) C + c, h, w] = x[n, c, h b + i, w b + j] (mode CRD: y[n, c b² + i b + j, h, w])
 fn space_to_depth(cx: &mut RuleCx) -> Result<()> {
     let (dy, shape) = (cx.dy()?, cx.x_shape(0)?);
     let [n, b, c, h, w] = blocks(cx, &shape)?;
+    let first = channels_first(cx)?;
     cx.add_grad(0, |g| {
-        let apart = g.reshape(dy, &[n, b, b, c, h / b, w / b])?;
-        let moved = g.transpose(apart, &[0, 3, 4, 1, 5, 2])?;
+        let (apart, perm) = match first {
+            true => ([n, c, b, b, h / b, w / b], [0, 1, 4, 2, 5, 3]),
+            false => ([n, b, b, c, h / b, w / b], [0, 3, 4, 1, 5, 2]),
+        };
+        let apart = g.reshape(dy, &apart)?;
+        let moved = g.transpose(apart, &perm)?;
         g.reshape(moved, &shape)
     })
 }

@@ -4,9 +4,10 @@ use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::ffi::core::args::{
-    c_string, choice, flag, optional_text, output, owned_text, reserved, text, texts,
+    c_string, choice, flag, optional_output, optional_text, output, owned_text, reserved, slice,
+    text, texts,
 };
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
@@ -214,8 +215,32 @@ pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
     })
 }
 
+/// Reads words without tags, the first column of each line; blank lines separate sentences. The
+/// corpus has no classes; mmopt_corpus_concatenate joins it with a tagged one.
+///
+/// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
+/// or a file without words.
+///
+/// @param[in] path the file, UTF-8.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_read_words(
+    path: *const c_char,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let path = text(path, "path")?;
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(new_handle(Corpus::read_words(Path::new(path))?)?);
+        Ok(())
+    })
+}
+
 /// Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
-/// with context, question and answers.
+/// with context, question and answers. A question without answers, answer or is_impossible is
+/// unlabelled; one with an empty list of answers has none in its context.
 ///
 /// Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
 /// missing key, or an answer that does not match the context at answer_start.
@@ -363,6 +388,120 @@ pub unsafe extern "C" fn mmopt_corpus_split(
         let second = CorpusValue::new(second)?;
         train.set(new_handle(first)?);
         eval.set(into_raw(second));
+        Ok(())
+    })
+}
+
+/// Draws n examples at random, e.g. to train with few labels; both parts are in the order of the
+/// whole. Classes keep their proportions, to one example. The same seed draws the same examples.
+/// Equal texts may be in both parts, other than with mmopt_corpus_split.
+///
+/// Errors: INVALID_ARGUMENT when n is 0 or more than there are examples.
+///
+/// @param[in] corpus shared access.
+/// @param n examples to draw.
+/// @param seed any number.
+/// @param[out] sample the n examples; free it with mmopt_corpus_free.
+/// @param[out] rest all others, which may be none; free it with mmopt_corpus_free. May be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_sample(
+    corpus: *const mmopt_corpus,
+    n: usize,
+    seed: u64,
+    sample: *mut *mut mmopt_corpus,
+    rest: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let (sample, rest) = (output(sample, "sample")?, optional_output(rest, "rest")?);
+        let (first, second) = corpus.corpus.sample(n, seed)?;
+        let second = if rest.is_wanted() { Some(CorpusValue::new(second)?) } else { None };
+        sample.set(new_handle(first)?);
+        if let Some(second) = second {
+            rest.set(into_raw(second));
+        }
+        Ok(())
+    })
+}
+
+/// The examples of the given numbers, in that order, with the classes of the whole. A number may
+/// occur twice.
+///
+/// Errors: INVALID_ARGUMENT when a number is out of range.
+///
+/// @param[in] corpus shared access.
+/// @param[in] examples n numbers from 0, read during the call only.
+/// @param n how many.
+/// @param[out] subset the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_subset(
+    corpus: *const mmopt_corpus,
+    examples: *const usize,
+    n: usize,
+    subset: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let examples = slice(examples, n, "examples")?;
+        let subset = output(subset, "subset")?;
+        subset.set(new_handle(corpus.corpus.subset(examples)?)?);
+        Ok(())
+    })
+}
+
+/// A copy with the same classes whose examples have no labels: no class, no tags, or a question
+/// whose answers are not known. Models can learn of each other from them (the option mutual).
+///
+/// Errors: only those of any call.
+///
+/// @param[in] corpus shared access.
+/// @param[out] unlabelled the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_without_labels(
+    corpus: *const mmopt_corpus,
+    unlabelled: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let unlabelled = output(unlabelled, "unlabelled")?;
+        unlabelled.set(new_handle(corpus.corpus.without_labels())?);
+        Ok(())
+    })
+}
+
+/// The examples of n corpora of one task in one corpus, in the order given, e.g. labelled and
+/// unlabelled ones. All must have the same classes, except that some may have none.
+///
+/// Errors: INVALID_ARGUMENT when n is 0, and for other tasks or classes; the message names the two
+/// corpora and their classes. Read data with the classes of other data by labels_of.
+///
+/// @param[in] corpora n corpora; one may occur twice; read during the call only.
+/// @param n how many.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_concatenate(
+    corpora: *const *const mmopt_corpus,
+    n: usize,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let one = |(i, &c): (usize, &*const mmopt_corpus)| {
+            let value = shared(c).context(|| format!("corpora[{i}]"))?;
+            Ok(value.corpus.clone())
+        };
+        let corpora = slice(corpora, n, "corpora")?.iter().enumerate();
+        let parts: Vec<Arc<Corpus>> = corpora.map(one).collect::<Result<_>>()?;
+        let corpus = output(corpus, "corpus")?;
+        let parts: Vec<&Corpus> = parts.iter().map(Arc::as_ref).collect();
+        corpus.set(new_handle(Corpus::concatenate_all(&parts)?)?);
         Ok(())
     })
 }

@@ -67,6 +67,11 @@ pub struct mmopt_loader_options {
     /// Question answering: tokens that neighbouring windows of a context share; default 64, at most
     /// half of the window's context.
     pub overlap: usize,
+    /// Unlabelled examples for each labelled one in every batch; then an epoch is one walk over the
+    /// unlabelled examples, and the labelled ones are walked over again and again, across epochs,
+    /// each time in a new order. batch_size / (1 + unlabelled_ratio) rows, rounded, are labelled,
+    /// at least one and not all. 0 (default): examples come as they are.
+    pub unlabelled_ratio: f64,
 }
 
 impl Default for mmopt_loader_options {
@@ -87,6 +92,7 @@ impl Default for mmopt_loader_options {
             all_windows: u32::from(encode.all_windows),
             pack: u32::from(encode.pack),
             overlap: encode.overlap,
+            unlabelled_ratio: order.unlabelled_ratio,
         }
     }
 }
@@ -106,6 +112,7 @@ impl mmopt_loader_options {
             pad_to_multiple_of: self.pad_to_multiple_of,
             drop_last: flag(self.drop_last, "drop_last")?,
             aligned: flag(self.aligned, "aligned")?,
+            unlabelled_ratio: self.unlabelled_ratio,
         })
     }
 
@@ -157,7 +164,8 @@ fn encode(
 /// of epoch 0.
 ///
 /// Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
-/// max_length that the special tokens fill, or drop_last without one full batch.
+/// max_length that the special tokens fill, drop_last without one full batch, or unlabelled_ratio
+/// where all examples have labels, none have, or fewer than a batch needs.
 ///
 /// @param[in] corpus shared access.
 /// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur

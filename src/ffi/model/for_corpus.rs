@@ -1,22 +1,25 @@
 //! Fresh models that fit a tokenizer and a corpus.
 
 use std::ffi::c_char;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::config::{mmopt_model_config, mmopt_task, task};
-use super::create::{give, mmopt_model};
+use super::create::mmopt_model;
 use crate::error::Context;
 use crate::ffi::core::args::{output, text};
 use crate::ffi::core::error::mmopt_error;
-use crate::ffi::core::guard::{guard, shared};
+use crate::ffi::core::guard::{exclusive, guard, into_raw, shared};
 use crate::ffi::core::structs::options;
 use crate::ffi::data::corpus::mmopt_corpus;
 use crate::ffi::data::tokenizer::mmopt_tokenizer;
 use crate::text::{Corpus, SpecialToken, TextTask, Tokenizer};
-use crate::train::Source;
+use crate::train::{ModelOptions, Source, Tokens};
 
 /// A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
 /// sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
 /// plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
+/// The model knows its vocabulary, as after mmopt_model_set_tokenizer.
 ///
 /// Errors: as mmopt_model_create.
 ///
@@ -53,9 +56,56 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
                 config.other.insert(key.to_owned(), id.into());
             }
         }
-        model.set(give(name, Source::Config(Box::new(config)), Some(task)));
+        let tokens = Some(Arc::new(tokens(&tokenizer)));
+        let source = Source::Config(Box::new(config));
+        let made = ModelOptions { task: Some(task), tokens, ..ModelOptions::new(name, source) };
+        model.set(into_raw(made));
         Ok(())
     })
+}
+
+/// Tells a model its vocabulary: the text of each token id, which is copied. The option start needs
+/// it, to match the rows of token embeddings. mmopt_model_for_corpus sets it, and for a model from
+/// a directory it is that of the tokenizer's files there, if there are any and this function was
+/// not called.
+///
+/// Errors: only those of any call; a tokenizer with more ids than the token embedding has rows
+/// fails the trainer's creation if start needs it.
+///
+/// @param[in,out] model exclusive access.
+/// @param[in] tokenizer shared access.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_set_tokenizer(
+    model: *mut mmopt_model,
+    tokenizer: *const mmopt_tokenizer,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut model = exclusive(model)?;
+        model.tokens = Some(Arc::new(tokens(&**shared(tokenizer)?)));
+        Ok(())
+    })
+}
+
+fn tokens(tokenizer: &Tokenizer) -> Tokens {
+    let id = |special| tokenizer.special_token_id(special).map(|id| id as usize);
+    Tokens {
+        pieces: tokenizer.pieces(),
+        pad: id(SpecialToken::Pad),
+        unknown: id(SpecialToken::Unk),
+        first: id(SpecialToken::Cls).or(id(SpecialToken::Bos)),
+        last: id(SpecialToken::Sep).or(id(SpecialToken::Eos)),
+        mask: id(SpecialToken::Mask),
+    }
+}
+
+/// Gives a model from a directory the vocabulary of the tokenizer's files there. Without files that
+/// can be read it stays unknown, and what needs it says so.
+pub(crate) fn find_tokens(model: &mut ModelOptions) {
+    if let (Source::Directory(dir), None) = (&model.source, &model.tokens) {
+        model.tokens = Tokenizer::load(Path::new(dir)).ok().map(|t| Arc::new(tokens(&t)));
+    }
 }
 
 fn fit_tokenizer(config: &mut mmopt_model_config, tokenizer: &Tokenizer) {

@@ -6,13 +6,14 @@ use std::ffi::CString;
 
 use super::parameter::{mmopt_model_parameters, model_spec};
 use crate::error::{Error, Result};
-use crate::ffi::core::args::{c_string, output, slice};
+use crate::ffi::core::args::{c_string, flag, output, slice};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
+use crate::optim::Start;
 use crate::optim::{ModelSpec, Optimizer, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory, from gradients that the
@@ -36,7 +37,8 @@ pub struct OptimizerValue {
 }
 
 /// Plans what n_models models share and binds their memory. Texts, arrays and layouts are copied.
-/// Values and gradients must stay where they are until the optimizer is freed; only
+/// Values must stay where they are until the optimizer is freed, or until mmopt_optimizer_set_data
+/// names another place; gradients as stable_gradients of their model says. Only
 /// mmopt_optimizer_accumulate and mmopt_optimizer_step read or write them. Trained values must not
 /// overlap each other or any gradient; gradients may overlap if the host fills them one after
 /// another. The options device, max_sessions and runtime_path have no effect.
@@ -44,7 +46,7 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual).
+/// (max_loss_increase, mutual, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -69,6 +71,8 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         }
         let out = output(optimizer, "optimizer")?;
         let all = models.iter().map(|m| model_spec(m)).collect::<Result<Vec<_>>>()?;
+        let stable = models.iter().map(|m| flag(m.stable_gradients, "model.stable_gradients"));
+        let stable = stable.collect::<Result<Vec<_>>>()?;
         let (specs, places): (Vec<_>, Vec<_>) = all.into_iter().unzip();
         let name = |s: &ModelSpec| c_string(&s.name, "a model's name");
         let models = specs.iter().map(name).collect::<Result<_>>()?;
@@ -76,6 +80,7 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
         let mut optimizer = Optimizer::new(options.optimizer, specs)?;
         for (i, places) in places.into_iter().enumerate() {
             optimizer.bind_strided(i, places)?;
+            optimizer.set_stable_gradients(i, stable[i])?;
         }
         optimizer.check_memory()?;
         out.set(into_raw(OptimizerValue {
@@ -95,10 +100,11 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
     let given = [
         ("max_loss_increase", options.max_loss_increase.is_some()),
         ("mutual", options.mutual.is_some_and(|m| m.required)),
+        ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Error::unsupported(format!(
-            "{name} needs the models' losses and predictions, which gradient mode has not: use a \
+            "{name} needs the models and their predictions, which gradient mode has not: use a \
              trainer, or leave it out"
         ))),
         None => Ok(()),
@@ -112,13 +118,8 @@ impl OptimizerValue {
         &mut self,
         model: usize,
         parameter: usize,
-        n_dims: usize,
         place: &StridedBuffer,
     ) -> Result<()> {
-        let wanted = self.optimizer.param_spec(model, parameter)?.shape.len();
-        if place.strides.is_some() && n_dims != wanted {
-            return Err(Error::shape(format!("{n_dims} strides for {wanted} dimensions")));
-        }
         // SAFETY: by this function's contract.
         unsafe { self.optimizer.set_strided_gradient(model, parameter, place) }
     }

@@ -37,7 +37,7 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_dlpack(
             let text = format!("managed has shape {:?}, the parameter {shape:?}", b.dims());
             return Err(Error::shape(text));
         }
-        optimizer.set_gradient(model, parameter, b.n_dims, &b.place())?;
+        optimizer.set_gradient(model, parameter, &b.place())?;
         optimizer.gradients.insert((model, parameter), Held::new(managed));
         Ok(())
     })

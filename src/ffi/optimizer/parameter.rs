@@ -69,7 +69,7 @@ pub struct mmopt_parameter {
     /// How many dimensions.
     pub n_dims: usize,
     /// The values, aligned to their size; updated in place. f32, unless layout says otherwise. With
-    /// strides, the address of the element at index 0.
+    /// strides, the address of the element at index 0. May be NULL when a dimension is 0.
     pub data: *mut c_void,
     /// The gradient, of the same shape; NULL when there is none.
     pub gradient: *mut c_void,
@@ -105,8 +105,16 @@ pub struct mmopt_model_parameters {
     pub vocabulary: *const c_char,
     /// Heads are shared only between models of the same task; NULL: never.
     pub task: *const c_char,
+    /// 1: the gradients stay valid at their addresses until they are replaced or the optimizer is
+    /// freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After it
+    /// was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
+    /// mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that there
+    /// is none.
+    pub stable_gradients: u32,
     /// Must be 0.
-    pub reserved: [u64; 2],
+    pub reserved0: u32,
+    /// Must be 0.
+    pub reserved: [u64; 1],
 }
 
 /// Strides of a place, or none for NULL.
@@ -184,7 +192,7 @@ pub(crate) unsafe fn model_spec(
         let owned = |t: *const c_char, what| -> Result<Option<String>> {
             Ok(optional_text(t, what)?.map(str::to_owned))
         };
-        reserved(m.reserved == [0; 2], "model.reserved")?;
+        reserved(m.reserved == [0] && m.reserved0 == 0, "model.reserved")?;
         let parameters = slice(m.parameters, m.n_parameters, "model.parameters")?;
         let read = |p| param_spec(p).context(|| format!("model '{name}'"));
         let all = parameters.iter().map(read).collect::<Result<Vec<_>>>()?;

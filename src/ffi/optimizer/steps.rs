@@ -12,8 +12,9 @@ use crate::ffi::core::tensor::DTYPES;
 use crate::ffi::trainer::steps::mmopt_step_report;
 use crate::optim::StridedBuffer;
 
-/// Binds another gradient to a parameter from the next step on, dense and row-major. Parameters are
-/// indexed in the order in which they were given.
+/// Binds another gradient to a parameter, dense and row-major: for the next step, and for all later
+/// ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they were
+/// given.
 ///
 /// Errors: INVALID_ARGUMENT when model, parameter or gradient_dtype is out of range; UNSUPPORTED
 /// for an element type that gradients cannot have.
@@ -72,9 +73,45 @@ pub unsafe extern "C" fn mmopt_optimizer_set_gradient_strided(
         let dtype = choice(gradient_dtype, "gradient_dtype", &DTYPES)?;
         let strides = self::strides(strides, n_dims, "strides")?;
         let place = StridedBuffer { data: gradient.cast(), dtype, strides };
-        optimizer.set_gradient(model, parameter, n_dims, &place)?;
+        optimizer.set_gradient(model, parameter, &place)?;
         optimizer.gradients.remove(&(model, parameter));
         Ok(())
+    })
+}
+
+/// Binds other memory to the values of a parameter, which holds them already: of the element type
+/// that the parameter has. Moments and counters stay. The old memory is not used any more.
+///
+/// Errors: INVALID_ARGUMENT when model or parameter is out of range, for a missing or unaligned
+/// pointer, or for memory that is another parameter's; SHAPE for another number of dimensions;
+/// UNSUPPORTED for strides that repeat an element. Nothing has changed then.
+///
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param parameter the index of the parameter within its model, from 0.
+/// @param data the address of the element at index 0.
+/// @param[in] strides n_dims strides in elements, copied; may be NULL: dense and row-major.
+/// @param n_dims how many dimensions.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_set_data(
+    optimizer: *mut mmopt_optimizer,
+    model: usize,
+    parameter: usize,
+    data: *mut c_void,
+    strides: *const i64,
+    n_dims: usize,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut optimizer = exclusive(optimizer)?;
+        let strides = self::strides(strides, n_dims, "strides")?;
+        let spec = optimizer.optimizer.param_spec(model, parameter)?;
+        if data.is_null() && !spec.shape.contains(&0) {
+            return Err(Error::invalid("data is NULL"));
+        }
+        let place = StridedBuffer { data: data.cast(), dtype: spec.dtype, strides };
+        optimizer.optimizer.set_value(model, parameter, &place)
     })
 }
 
@@ -100,7 +137,9 @@ pub unsafe extern "C" fn mmopt_optimizer_zero_grad(
 /// Takes the gradients and the loss of one micro-batch of one model, which the host has computed.
 /// With more than one micro-batch per step the gradients are summed now; else the step reads them.
 ///
-/// Errors: INVALID_ARGUMENT when model is out of range, or a trained parameter has no gradient.
+/// Errors: INVALID_ARGUMENT when model is out of range; STATE for a second micro-batch of a model
+/// when gradient_accumulation_steps is 1, and for a gradient that was read already if
+/// stable_gradients of the model is 0.
 ///
 /// @param[in,out] optimizer exclusive access.
 /// @param model the index of the model, from 0.
@@ -116,6 +155,33 @@ pub unsafe extern "C" fn mmopt_optimizer_accumulate(
     guard(|| unsafe {
         let mut optimizer = exclusive(optimizer)?;
         optimizer.optimizer.accumulate(model, loss)?;
+        optimizer.n_pending += 1;
+        Ok(())
+    })
+}
+
+/// As mmopt_optimizer_accumulate, with the weight of the micro-batch in the step's mean: the number
+/// that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight 1.
+///
+/// Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or not
+/// finite, or other than 1 when gradient_accumulation is not weighted_mean.
+///
+/// @param[in,out] optimizer exclusive access.
+/// @param model the index of the model, from 0.
+/// @param loss the loss of the micro-batch.
+/// @param weight finite, at least 0.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_optimizer_accumulate_weighted(
+    optimizer: *mut mmopt_optimizer,
+    model: usize,
+    loss: f64,
+    weight: f64,
+) -> *mut mmopt_error {
+    // SAFETY: an optimizer of the caller, by the header's contract.
+    guard(|| unsafe {
+        let mut optimizer = exclusive(optimizer)?;
+        optimizer.optimizer.accumulate_weighted(model, loss, weight)?;
         optimizer.n_pending += 1;
         Ok(())
     })

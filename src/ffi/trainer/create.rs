@@ -55,7 +55,8 @@ impl TrainerValue {
 ///
 /// Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
 /// UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
-/// twice, or an option out of range; RUNTIME_UNAVAILABLE without ONNX Runtime.
+/// twice, an option out of range, or the option start without the model or the vocabularies that it
+/// needs; NOT_FOUND for an unknown start_from; RUNTIME_UNAVAILABLE without ONNX Runtime.
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models, none of them NULL.
@@ -72,11 +73,16 @@ pub unsafe extern "C" fn mmopt_trainer_create(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let options = self::options(options)?.checked()?;
-        let models = slice(models, n_models, "models")?
+        #[cfg_attr(not(feature = "text"), expect(unused_mut))]
+        let mut models = slice(models, n_models, "models")?
             .iter()
             .enumerate()
             .map(|(i, &m)| Ok(shared(m).context(|| format!("models[{i}]"))?.clone()))
             .collect::<Result<Vec<_>>>()?;
+        #[cfg(feature = "text")]
+        if options.optimizer.start == crate::optim::Start::Pretrained {
+            models.iter_mut().for_each(crate::ffi::model::for_corpus::find_tokens);
+        }
         let out = output(trainer, "trainer")?;
         out.set(into_raw(TrainerValue::new(Trainer::new(options, models)?)?));
         Ok(())

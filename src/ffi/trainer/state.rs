@@ -9,7 +9,8 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, guard_or, shared};
 use crate::optim::{Optimizer, Rates};
 
-/// The sharing plan as text: which parameters are shared, and why.
+/// The sharing plan as text: which parameters are shared, and why. With the option start it then
+/// says what fresh models started from.
 ///
 /// Errors: only those of any call.
 ///
@@ -25,12 +26,12 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
     guard(|| unsafe {
         let trainer = shared(trainer)?;
         let text = output(text, "text")?;
-        text.set(owned_text(&trainer.trainer.plan().to_string(), "the plan")?);
+        text.set(owned_text(&trainer.trainer.plan_text(), "the plan")?);
         Ok(())
     })
 }
 
-/// The sharing plan as one JSON object.
+/// The sharing plan as one JSON object. Its key start says what fresh models started from.
 ///
 /// Errors: only those of any call.
 ///
@@ -46,7 +47,7 @@ pub unsafe extern "C" fn mmopt_trainer_plan_json(
     guard(|| unsafe {
         let trainer = shared(trainer)?;
         let json = output(json, "json")?;
-        json.set(owned_text(&trainer.trainer.plan().to_json().to_string(), "the plan")?);
+        json.set(owned_text(&trainer.trainer.plan_json().to_string(), "the plan")?);
         Ok(())
     })
 }

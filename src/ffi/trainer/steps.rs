@@ -26,11 +26,14 @@ pub struct mmopt_train_result {
     pub n_correct: u64,
     /// Labels that are not ignored; 0 for regression.
     pub n_labels: u64,
+    /// What mutual learning added to the loss, with its weight; 0 without the option mutual.
+    pub mutual_loss: f64,
 }
 
 impl From<TrainResult> for mmopt_train_result {
     fn from(o: TrainResult) -> Self {
-        Self { loss: o.loss, n_correct: o.n_correct, n_labels: o.n_labels }
+        let TrainResult { loss, mutual_loss, n_correct, n_labels } = o;
+        Self { loss, n_correct, n_labels, mutual_loss }
     }
 }
 
@@ -40,9 +43,10 @@ impl From<TrainResult> for mmopt_train_result {
 pub struct mmopt_step_report {
     /// The step's number, from 1.
     pub step: u64,
-    /// Models that were updated.
+    /// Models of which the step, or the gradient callback, updated a parameter.
     pub n_updated: u32,
-    /// Models that were skipped because a loss or gradient was not finite.
+    /// Models that were skipped because a loss or gradient was not finite, or so large that a moment
+    /// would have overflowed.
     pub n_skipped: u32,
     /// 1 if gradients were shared.
     pub shared: u32,

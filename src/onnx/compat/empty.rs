@@ -23,9 +23,9 @@ pub fn fold_empty(graph: &mut Graph) -> Result<()> {
             }
             continue;
         }
-        let reads_empty = node.inputs.iter().flatten().any(|&v| empty(graph, v));
+        let reads_empty = summed(&node).iter().flatten().any(|&v| empty(graph, v));
         let [y] = outputs[..] else { continue };
-        if empty(graph, y) || (reads_empty && sums(&node)) {
+        if empty(graph, y) || reads_empty {
             set_zeros(graph, id, y)?;
         }
     }
@@ -33,13 +33,17 @@ pub fn fold_empty(graph: &mut Graph) -> Result<()> {
     graph.sort()
 }
 
-/// Whether a node's result is a sum of products over what it reads and nothing else.
-fn sums(node: &Node) -> bool {
-    let bilinear = ["Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum"];
-    let plain = ["ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare"];
-    let op = node.op.as_str();
-    node.domain.is_empty()
-        && (plain.contains(&op) || bilinear.contains(&op) && node.input(2).is_none())
+/// The inputs whose products a node's result is a sum of, with nothing added; none where it is
+/// something else. Axes are no such input: a tensor of none stands for all.
+fn summed(node: &Node) -> &[Option<ValueId>] {
+    let n = match node.op.as_str() {
+        _ if !node.domain.is_empty() => 0,
+        "ReduceL1" | "ReduceL2" | "ReduceSum" | "ReduceSumSquare" => 1,
+        "Einsum" => node.inputs.len(),
+        "Gemm" | "MatMul" | "Conv" | "ConvTranspose" if node.input(2).is_none() => 2,
+        _ => 0,
+    };
+    &node.inputs[..n.min(node.inputs.len())]
 }
 
 /// Makes empty values constants; returns whether all their types are known.

@@ -6,10 +6,13 @@
 
 mod empty;
 mod lower;
+mod old_forms;
 mod old_runtimes;
 mod opset;
 
 pub use empty::fold_empty;
-pub use lower::{is_lowered, lower, lower_sequences, lowered_operators};
+pub use lower::{
+    is_lowered, lower, lower_sequences, lowered_attributes, lowered_operators, unknown_attribute,
+};
 pub use old_runtimes::{ends_in_padding, needs_shape, rewrite_for_old_runtimes};
-pub use opset::raise_opset;
+pub use opset::{is_raised, raise_opset};

@@ -1,16 +1,17 @@
 //! Forms of operators that mean the same on every supported ONNX Runtime. Older runtimes read some
 //! forms differently, or crash on them.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::onnx::build::positive_axis;
-use crate::onnx::{Attribute, Graph, Node, NodeId, TensorData, ValueId};
+use crate::onnx::{Attribute, Graph, Node, NodeId, TensorData};
 use crate::tensor::DType;
 
 /// Rewrites, wherever enough is known, what older runtimes understand differently, and returns
 /// whether anything changed:
 /// - reductions over no axes with `noop_with_empty_axes`, which then are elementwise;
 /// - negative `axes` of `Resize`;
-/// - `AveragePool` with `ceil_mode` that counts its padding.
+/// - `AveragePool` with `ceil_mode` that counts its padding;
+/// - pools with dilations that are padded to the same size, which runtimes pad as without dilations.
 ///
 /// Values keep their ids. New nodes have no types yet.
 pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
@@ -23,7 +24,8 @@ pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
         changed |= match node.op.as_str() {
             op if op.starts_with("Reduce") => elementwise(graph, id),
             "Resize" => make_axes_positive(graph, id)?,
-            "AveragePool" => factor_out_padding(graph, id)?,
+            "AveragePool" => pads_written_out(graph, id)? | factor_out_padding(graph, id)?,
+            "LpPool" | "MaxPool" => pads_written_out(graph, id)?,
             _ => false,
         };
     }
@@ -37,7 +39,52 @@ pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
 /// change it: the node must not be handed to a runtime before its input's shape is known.
 pub fn needs_shape(node: &Node) -> bool {
     let negative = |axes: &[i64]| axes.iter().any(|&a| a < 0);
-    node.op == "Resize" && node.domain.is_empty() && node.ints("axes").is_some_and(negative)
+    let resize = node.op == "Resize" && node.ints("axes").is_some_and(negative);
+    node.domain.is_empty() && (resize || pads_dilated(node))
+}
+
+/// Whether a pool with dilations is padded to the same size.
+fn pads_dilated(node: &Node) -> bool {
+    let wide = |dilations: &[i64]| dilations.iter().any(|&d| d != 1);
+    ["AveragePool", "LpPool", "MaxPool"].contains(&node.op.as_str())
+        && node.ints("dilations").is_some_and(wide)
+        && node.string("auto_pad").is_some_and(|p| p.starts_with("SAME"))
+}
+
+/// `auto_pad` as pads, by the standard's formula: (steps - 1) stride + (kernel - 1) dilation + 1 -
+/// size in all, with size / stride steps.
+fn pads_written_out(graph: &mut Graph, id: NodeId) -> Result<bool> {
+    let node = graph.node(id);
+    let shape = node.input(0).and_then(|x| graph.value(x).ty.static_shape());
+    let (Some(shape), Some(kernel), true) = (shape, node.ints("kernel_shape"), pads_dilated(node))
+    else {
+        return Ok(false);
+    };
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (i, (&kernel, &size)) in kernel.iter().zip(shape.iter().skip(2)).enumerate() {
+        let at = |name: &str| node.ints(name).and_then(|v| v.get(i).copied()).unwrap_or(1).max(1);
+        let size = size as i64;
+        let steps = size.saturating_add(at("strides") - 1) / at("strides");
+        let moved = steps.saturating_sub(1).saturating_mul(at("strides"));
+        let wide = kernel.saturating_sub(1).saturating_mul(at("dilations")).saturating_add(1);
+        let total = moved.saturating_add(wide).saturating_sub(size).max(0);
+        let (small, large) = (total / 2, total - total / 2);
+        if large >= kernel {
+            let place = graph.describe(id);
+            return Err(Error::unsupported(format!(
+                "{place}: dilations that want {large} places of padding for a kernel of {kernel}"
+            )));
+        }
+        let upper = node.string("auto_pad") == Some("SAME_UPPER");
+        before.push(if upper { small } else { large });
+        after.push(if upper { large } else { small });
+    }
+    let pads = Attribute::Ints([before, after].concat());
+    let attributes = &mut graph.node_mut(id).attributes;
+    attributes.remove("auto_pad");
+    attributes.remove("ceil_mode");
+    attributes.insert("pads".to_owned(), pads);
+    Ok(true)
 }
 
 /// A reduction over no axes: y = |x|, ln x, x² or x.
@@ -46,7 +93,7 @@ fn elementwise(graph: &mut Graph, id: NodeId) -> bool {
     let none = match (node.ints("axes"), node.input(1)) {
         (Some(axes), _) => axes.is_empty(),
         (None, None) => true,
-        (None, Some(axes)) => constant(graph, axes).is_some_and(|d| d.is_empty()),
+        (None, Some(axes)) => graph.constant(axes).is_some_and(|d| d.is_empty()),
     };
     let (Some(x), true) = (node.input(0), none && node.int("noop_with_empty_axes") == Some(1))
     else {
@@ -62,12 +109,6 @@ fn elementwise(graph: &mut Graph, id: NodeId) -> bool {
     (node.op, node.inputs) = (op.to_owned(), inputs);
     node.attributes.clear();
     true
-}
-
-/// The constant behind a value: an initializer or what a `Constant` node holds.
-fn constant(graph: &Graph, v: ValueId) -> Option<TensorData> {
-    let made = || graph.nodes().iter().find(|n| n.output(0) == Some(v))?.constant();
-    graph.initializer(v).cloned().or_else(made)
 }
 
 fn make_axes_positive(graph: &mut Graph, id: NodeId) -> Result<bool> {

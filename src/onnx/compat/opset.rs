@@ -1,20 +1,32 @@
-//! Raises a model's opset where the operators kept their meaning, so that rules may use newer
-//! operators.
+//! Raises a model's opset to the one that gradient rules rely on: operators that changed their form
+//! get the new one.
 
-use crate::error::{Error, Result};
-use crate::onnx::Graph;
+use super::old_forms::{changed, rewrite};
+use crate::error::{Context, Error, Result};
+use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::onnx::{Attribute, Graph, Node, captures};
 
-/// The oldest opset that is read; operators of older models have other semantics.
-const OLDEST_OPSET: i64 = 13;
+/// The oldest opset that is read: older ones broadcast by attributes.
+const OLDEST_OPSET: i64 = 7;
 
 /// The opset that gradient rules rely on (ScatterElements with addition came with 16,
 /// LayerNormalization with 17).
 const RULES_OPSET: i64 = 17;
 
-/// Raises a model of opset 13 to 16 to 17; newer ones stay as they are.
+/// First opset of which no operator changed its form up to 17, but for two that are refused.
+const SAME_FORMS: i64 = 13;
+
+/// Whether [`raise_opset`] changes a model of this opset.
+pub fn is_raised(opset: i64) -> bool {
+    opset < RULES_OPSET
+}
+
+/// Raises a model of opset 7 to 16 to 17; newer ones stay as they are. Values keep their ids, and
+/// nothing changes on failure.
 ///
-/// From 13 to 17 no operator changed its meaning for the same node, except RoiAlign (16) and
-/// BatchNormalization with more than one output (14), which are errors.
+/// # Errors
+/// `Unsupported` for an older opset, and names the node whose form has no equal: RoiAlign before
+/// opset 16, BatchNormalization whose saved statistics are used, old forms within loops.
 pub fn raise_opset(graph: &mut Graph) -> Result<()> {
     let opset = graph.opset();
     if opset < OLDEST_OPSET {
@@ -24,27 +36,75 @@ pub fn raise_opset(graph: &mut Graph) -> Result<()> {
             graph.name
         )));
     }
-    if opset >= RULES_OPSET {
+    if !is_raised(opset) {
         return Ok(());
     }
-    for id in graph.node_ids() {
-        let node = graph.node(id);
-        let changed = match node.op.as_str() {
-            "RoiAlign" => opset < 16,
-            "BatchNormalization" => opset < 14 && node.outputs.len() > 1,
-            _ => false,
-        };
-        if changed && node.domain.is_empty() {
+    let mut work = graph.clone();
+    raise(&mut work, opset).context(|| format!("model '{}'", graph.name))?;
+    *graph = work;
+    Ok(())
+}
+
+fn raise(graph: &mut Graph, opset: i64) -> Result<()> {
+    for function in &graph.functions {
+        let own = function.opset_import.iter().find(|o| o.domain.is_empty());
+        if let Some(old) = own.filter(|o| o.version < SAME_FORMS) {
             return Err(Error::unsupported(format!(
-                "model '{}': {} means something else from opset {RULES_OPSET} on; export the \
-                 model at that opset",
-                graph.name,
-                graph.describe(id)
+                "its function '{}.{}' is of opset {}; export the model at opset {SAME_FORMS} or \
+                 newer",
+                function.domain, function.name, old.version
             )));
         }
     }
+    for id in graph.node_ids() {
+        let place = graph.describe(id);
+        let place = || place.clone();
+        raise_bodies(graph, id, opset).context(place)?;
+        if graph.node(id).domain.is_empty() {
+            rewrite(graph, id, opset).context(place)?;
+        }
+    }
     graph.opsets.insert(String::new(), RULES_OPSET);
+    graph.sort()
+}
+
+/// The same within the bodies of a node.
+fn raise_bodies(graph: &mut Graph, id: crate::onnx::NodeId, opset: i64) -> Result<()> {
+    let node = graph.node(id).clone();
+    for (name, attribute) in &node.attributes {
+        let Attribute::Graph(body) = attribute else { continue };
+        let Some(old) = changed_within(body, opset) else { continue };
+        if !takes_branches(&node) || opset >= SAME_FORMS {
+            let op = &old.op_type;
+            return Err(Error::unsupported(format!(
+                "in its {name}, {op} '{}' has another form from opset {RULES_OPSET} on; export the \
+                 model at that opset",
+                old.name
+            )));
+        }
+        let captured = captures(body);
+        let mut branch = graph.branch(body)?;
+        raise(&mut branch, opset).context(|| name.clone())?;
+        graph.rename_apart(&mut branch, &captured)?;
+        graph.set_body(id, name, branch.to_branch(&captured));
+    }
     Ok(())
+}
+
+fn takes_branches(node: &Node) -> bool {
+    node.op == "If" && node.domain.is_empty()
+}
+
+/// The first node of a body, or of bodies within, whose form changed.
+fn changed_within(body: &GraphProto, opset: i64) -> Option<&NodeProto> {
+    body.node.iter().find_map(|node| {
+        let own = node.domain.is_empty() || node.domain == "ai.onnx";
+        if own && changed(&node.op_type, node.output.len(), opset) {
+            return Some(node);
+        }
+        let bodies = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+        bodies.filter_map(|g| changed_within(g, opset)).next()
+    })
 }
 
 #[cfg(test)]
@@ -66,12 +126,14 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not() {
-        let mut g = Graph::new("m", 12);
+        let mut g = Graph::new("m", 6);
         assert_eq!(raise_opset(&mut g).unwrap_err().kind(), Kind::Unsupported);
-        let mut g = Graph::new("m", 15);
-        let x = g.add_input("x", Default::default()).unwrap();
-        g.op("RoiAlign", &[x], []);
-        assert!(raise_opset(&mut g).unwrap_err().message().contains("RoiAlign"));
-        assert_eq!(g.opset(), 15);
+        for opset in [12, 15] {
+            let mut g = Graph::new("m", opset);
+            let x = g.add_input("x", Default::default()).unwrap();
+            g.op("RoiAlign", &[x], []);
+            assert!(raise_opset(&mut g).unwrap_err().message().contains("RoiAlign"));
+            assert_eq!(g.opset(), opset);
+        }
     }
 }

@@ -3,25 +3,30 @@
 //!
 //! g is own·g, or own·g + alpha·group where the group's gradient is shared. p changes in a single
 //! rounded subtraction, so a weight decay far below one unit in the last place is not lost in a
-//! factor 1 − ηλ. The moments move by (1−β) times a difference: β rounded to f32 would bias v by
-//! the rounding over 1 − β, 1e-5 at β₂ = 0.999.
+//! factor 1 − ηλ. A moment decays by the subtraction of (1−β) times itself: β rounded to f32 would
+//! bias v by the rounding over 1 − β, 1e-5 at β₂ = 0.999; and with β = 0 nothing of it remains. The
+//! square is formed as ((1−β₂)g)·g, which overflows only where v does.
 
 use crate::optim::kernel::coefficient::Coefficients;
 use crate::optim::kernel::simd::multiversion;
 
+/// Both moments after the step.
+#[inline(always)]
+fn moments(c: &Coefficients, g: f32, m: f32, v: f32) -> (f32, f32) {
+    ((m - c.rest1 * m) + c.rest1 * g, (v - c.rest2 * v) + (c.rest2 * g) * g)
+}
+
 /// One element of AdamW: (p, m, v) after the step.
 #[inline(always)]
 pub(crate) fn adamw_one(c: &Coefficients, g: f32, p: f32, m: f32, v: f32) -> (f32, f32, f32) {
-    let m = m + c.rest1 * (g - m);
-    let v = v + c.rest2 * (g * g - v);
+    let (m, v) = moments(c, g, m, v);
     (updated(c, p, m, v), m, v)
 }
 
 /// One element of AMSGrad: (p, m, v, x) after the step.
 #[inline(always)]
 fn amsgrad_one(c: &Coefficients, g: f32, p: f32, m: f32, v: f32, x: f32) -> (f32, f32, f32, f32) {
-    let m = m + c.rest1 * (g - m);
-    let v = v + c.rest2 * (g * g - v);
+    let (m, v) = moments(c, g, m, v);
     let x = if v > x { v } else { x };
     (updated(c, p, m, x), m, v, x)
 }

@@ -45,6 +45,24 @@ fn dot_body(x: &[f32], y: &[f32]) -> f64 {
     sum
 }
 
+/// The greatest |x|; 0 of none. NaN is passed over.
+#[inline(always)]
+fn largest_body(x: &[f32]) -> f32 {
+    let greater = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [0.0f32; LANES];
+    let xs = x.chunks_exact(LANES);
+    let rest = xs.remainder();
+    for x in xs {
+        for i in 0..LANES {
+            lanes[i] = greater(x[i].abs(), lanes[i]);
+        }
+    }
+    lanes.iter().chain(rest).fold(0.0, |a, x| greater(x.abs(), a))
+}
+
+multiversion!(
+    /// The greatest |x|; 0 of none. NaN is passed over.
+    largest = largest_body, (x: &[f32]) -> f32);
 multiversion!(
     /// Σ x·y over two slices of one length; Σ x² where they are the same.
     dot = dot_body, (x: &[f32], y: &[f32]) -> f64);
@@ -67,6 +85,18 @@ mod tests {
             for scale in [1.0, 1e-30, 1e30] {
                 check(scale, n);
             }
+        }
+    }
+
+    #[test]
+    fn the_largest_is_found_anywhere() {
+        for build in builds_here() {
+            for (n, at) in [(1, 0), (64, 63), (200, 130), (200, 199)] {
+                let mut x = vec![-1.0f32; n];
+                x[at] = -7.5;
+                assert_eq!(largest(build, &x), 7.5);
+            }
+            assert_eq!((largest(build, &[]), largest(build, &[f32::NAN, 2.0])), (0.0, 2.0));
         }
     }
 

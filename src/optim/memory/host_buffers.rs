@@ -39,7 +39,7 @@ pub(in crate::optim) fn check_value(
     spec: &ParamSpec,
     trainable: bool,
 ) -> Result<StridedArray> {
-    if trainable && buffer.data.is_null() {
+    if trainable && buffer.data.is_null() && !spec.shape.contains(&0) {
         return Err(Error::invalid("its value pointer is null"));
     }
     if buffer.dtype != spec.dtype {

@@ -30,6 +30,8 @@ pub(in crate::optim) struct ParamState {
     /// Where the host has it.
     pub value: StridedArray,
     pub gradient: StridedArray,
+    /// Whether the gradient was bound since it was read.
+    pub fresh: bool,
     /// The dense f32 copy of values that are not: the master weights of narrow ones.
     pub dense_value: Option<Tensor>,
     /// The dense copy of a gradient with strides, of its type.
@@ -62,6 +64,7 @@ impl ParamState {
             has_grad_sum: false,
             value: StridedArray::none(),
             gradient: StridedArray::none(),
+            fresh: false,
             dense_value: None,
             dense_gradient: None,
         };

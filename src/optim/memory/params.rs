@@ -54,7 +54,7 @@ impl Params {
         let arrays = buffers.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
         for (i, (value, gradient)) in arrays.into_iter().enumerate() {
             let state = &mut self.states[first + i];
-            (state.value, state.gradient) = (value, gradient);
+            (state.value, state.gradient, state.fresh) = (value, gradient, true);
             self.allocate(options, spec, first + i)?;
             self.states[first + i].bind_gradient(&mut self.buffers[first + i])?;
         }
@@ -62,10 +62,24 @@ impl Params {
         Ok(())
     }
 
+    /// Gives a parameter other memory for its values; returns the old.
+    pub fn set_value(
+        &mut self,
+        options: &Options,
+        spec: &ModelSpec,
+        i: usize,
+        value: StridedArray,
+    ) -> Result<StridedArray> {
+        let old = std::mem::replace(&mut self.states[i].value, value);
+        self.allocate(options, spec, i)?;
+        self.list_copies();
+        Ok(old)
+    }
+
     /// Gives a parameter another gradient.
     pub fn set_gradient(&mut self, i: usize, gradient: StridedArray) -> Result<()> {
         let state = &mut self.states[i];
-        state.gradient = gradient;
+        (state.gradient, state.fresh) = (gradient, true);
         let had = state.dense_gradient.is_some();
         state.bind_gradient(&mut self.buffers[i])?;
         if had != state.dense_gradient.is_some() {
@@ -109,6 +123,7 @@ impl Params {
         &self,
         options: &Options,
         spec_of: impl Fn(&ParamState) -> &'a ModelSpec,
+        may_be_freed: impl Fn(&ParamState) -> bool,
     ) -> Result<()> {
         let paper = options.share_policy == SharePolicy::Paper;
         let uses = self.states.iter().flat_map(|p| {
@@ -122,7 +137,8 @@ impl Params {
             };
             let gradient =
                 MemoryUse { array: &p.gradient, name: name("gradient of "), written: false };
-            [Some(value), p.trainable.then_some(gradient)].into_iter().flatten()
+            let gradient = (p.trainable && !may_be_freed(p)).then_some(gradient);
+            [Some(value), gradient].into_iter().flatten()
         });
         check_overlap(uses.collect())
     }

@@ -55,7 +55,7 @@ impl StridedArray {
             return Err(Error::invalid(text));
         }
         let dims = match strides {
-            Some(strides) => merged(shape, strides)?,
+            Some(strides) => merged(shape, strides, what)?,
             None => dense(len),
         };
         Ok(Self { data, dtype, len, dims })
@@ -117,17 +117,19 @@ fn dense(len: usize) -> Vec<(usize, isize)> {
 
 /// Sizes and strides without dimensions of one element, and with those joined that need not be
 /// apart. That no element lies on another is certain when each stride exceeds the reach of all
-/// smaller ones; the few exotic layouts that are sound without it are refused, too.
-fn merged(shape: &[usize], strides: &[i64]) -> Result<Vec<(usize, isize)>> {
+/// smaller ones; the few exotic layouts that are sound without it are refused, too. `what` they are
+/// the strides of is in the errors.
+fn merged(shape: &[usize], strides: &[i64], what: &str) -> Result<Vec<(usize, isize)>> {
     if strides.len() != shape.len() {
-        let (n, dims) = (strides.len(), shape.len());
-        return Err(Error::shape(format!("{n} strides for {dims} dimensions")));
+        return Err(wrong_number(what, strides.len(), shape.len()));
     }
     if shape.contains(&0) {
         return Ok(Vec::new());
     }
     let refused = |why: &str| {
-        Error::unsupported(format!("strides {strides:?} of shape {shape:?}: {why}; copy it first"))
+        Error::unsupported(format!(
+            "the {what}'s strides {strides:?} for shape {shape:?}: {why}; copy it first"
+        ))
     };
     let pairs = shape.iter().zip(strides).filter(|(d, _)| **d > 1);
     let dims: Vec<(usize, isize)> = pairs.map(|(&d, &s)| (d, s as isize)).collect();
@@ -155,6 +157,12 @@ fn merged(shape: &[usize], strides: &[i64]) -> Result<Vec<(usize, isize)>> {
         }
     }
     Ok(out)
+}
+
+/// The error for strides that are too few or too many.
+pub(crate) fn wrong_number(what: &str, n: usize, dims: usize) -> Error {
+    let (s, of) = (if n == 1 { "" } else { "s" }, if dims == 1 { "" } else { "s" });
+    Error::shape(format!("the {what} has {n} stride{s} for {dims} dimension{of}"))
 }
 
 /// An array, whose it is, and whether the step writes to it.
@@ -293,7 +301,7 @@ mod tests {
         check(&[3, 4], &[3, 1], Kind::Unsupported, "overlap");
         check(&[3, 4], &[1, 1], Kind::Unsupported, "overlap");
         check(&[3, 4], &[1, -2], Kind::Unsupported, "overlap");
-        check(&[3, 4], &[1], Kind::Shape, "1 strides for 2 dimensions");
+        check(&[3, 4], &[1], Kind::Shape, "the value has 1 stride for 2 dimensions");
         check(&[3, 4], &[i64::MAX, 1], Kind::Unsupported, "address space");
         check(&[3, 4], &[i64::MIN, 1], Kind::Unsupported, "address space");
         let odd = StridedBuffer::dense(0x1002 as _, DType::F32);

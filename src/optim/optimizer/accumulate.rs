@@ -1,23 +1,61 @@
 //! Micro-batches: losses are logged, gradients accumulated until the step.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::optim::memory::param::ParamState;
 use crate::optim::optimizer::Optimizer;
+use crate::optim::options::GradientAccumulation;
 use crate::optim::sweep::executor::grad_sum_slice;
 use crate::tensor::{DType, Tensor};
 
 impl Optimizer {
     /// Accumulates a finished backward pass: its loss, which is logged, and, with accumulation, the
     /// gradients that lie in the bound buffers. A non-finite loss marks the model for skipping.
-    /// Without accumulation the gradients are read in place by [`Optimizer::step`].
+    /// Without accumulation the gradients are read in place by [`Optimizer::step`], and a second
+    /// micro-batch of a model before it is a `State` error.
     pub fn accumulate(&mut self, model: usize, loss: f64) -> Result<()> {
-        self.accumulate_pass(model, Some(loss))
+        self.accumulate_weighted(model, loss, 1.0)
     }
 
-    /// As [`Optimizer::accumulate`]; without a loss, for a micro-batch without labels, the adaptive
-    /// rates see none.
-    pub fn accumulate_pass(&mut self, model: usize, loss: Option<f64>) -> Result<()> {
+    /// As [`Optimizer::accumulate`], with the weight of the micro-batch in the step's mean, finite
+    /// and ≥ 0, such as its number of labels. A weight other than 1 needs the option
+    /// `gradient_accumulation` `weighted_mean`.
+    pub fn accumulate_weighted(&mut self, model: usize, loss: f64, weight: f64) -> Result<()> {
+        let m = self.models.of_caller(model)?;
+        let (name, steps) = (&m.spec.name, self.options.gradient_accumulation_steps);
+        if !(weight.is_finite() && weight >= 0.0) {
+            return Err(Error::invalid(format!(
+                "model '{name}': the weight {weight} of a micro-batch must be finite and >= 0"
+            )));
+        }
+        let weighted = self.options.gradient_accumulation == GradientAccumulation::WeightedMean;
+        if weight != 1.0 && !weighted {
+            return Err(Error::invalid(format!(
+                "model '{name}': a micro-batch of weight {weight}, and the option \
+                 gradient_accumulation is not weighted_mean"
+            )));
+        }
+        if steps == 1 && m.accumulated > 0 {
+            return Err(Error::state(format!(
+                "model '{name}': a second micro-batch, and gradient_accumulation_steps is 1, so \
+                 the step would read the last gradient alone; step first, or set the option to \
+                 the number of micro-batches"
+            )));
+        }
+        self.accumulate_pass(model, Some(loss), weight)
+    }
+
+    /// As [`Optimizer::accumulate_weighted`], for gradients that a trainer computed: without a
+    /// loss, for a micro-batch without labels, the adaptive rates see none; the weight counts with
+    /// `weighted_mean` alone, and without accumulation the step reads the last gradient.
+    pub(crate) fn accumulate_pass(
+        &mut self,
+        model: usize,
+        loss: Option<f64>,
+        weight: f64,
+    ) -> Result<()> {
         let model = self.models.index(model)?;
         self.models.states[model].check_bound()?;
+        self.check_fresh(model)?;
         let rates = &mut self.rates;
         let next = self.models.states[model].micro_batches.max(rates.ended) + 1;
         if next > rates.micro_batches {
@@ -30,10 +68,44 @@ impl Optimizer {
         }
         if self.options.gradient_accumulation_steps > 1 {
             self.params.gather_gradients(&mut self.executor.pool, Some(model))?;
-            self.add_gradients(model)?;
+            let weighted = self.options.gradient_accumulation == GradientAccumulation::WeightedMean;
+            self.add_gradients(model, if weighted { weight as f32 } else { 1.0 })?;
+            self.consume_gradients(model);
         }
         self.models.states[model].accumulated += 1;
+        self.models.states[model].weight_sum += weight;
         Ok(())
+    }
+
+    /// Micro-batches of a model since the last step.
+    pub(crate) fn n_accumulated(&self, model: usize) -> Result<u32> {
+        Ok(self.models.of_caller(model)?.accumulated)
+    }
+
+    /// Fails when a gradient of the model may have been freed since it was read.
+    fn check_fresh(&self, model: usize) -> Result<()> {
+        let m = &self.models.states[model];
+        if m.stable_gradients {
+            return Ok(());
+        }
+        let first = self.models.first_param[model];
+        let params = &self.params.states[first..first + m.spec.params.len()];
+        let stale = |p: &&ParamState| p.trainable && p.len > 0 && !p.gradient.is_null() && !p.fresh;
+        match params.iter().find(stale) {
+            None => Ok(()),
+            Some(p) => Err(Error::state(format!(
+                "model '{}', parameter '{}': no gradient was set since the last one was read; set \
+                 it in each step, or say that gradients stay where they are (stable_gradients)",
+                m.spec.name, m.spec.params[p.index].name
+            ))),
+        }
+    }
+
+    /// Notes that a model's gradients were read.
+    pub(super) fn consume_gradients(&mut self, model: usize) {
+        let first = self.models.first_param[model];
+        let n = self.models.states[model].spec.params.len();
+        self.params.states[first..first + n].iter_mut().for_each(|p| p.fresh = false);
     }
 
     /// Logs a loss for the adaptive rates, for hosts that step without
@@ -60,8 +132,8 @@ impl Optimizer {
         self.models.clear_accumulated();
     }
 
-    /// Adds a model's bound gradients to its sums.
-    fn add_gradients(&mut self, model: usize) -> Result<()> {
+    /// Adds `weight` times a model's bound gradients to its sums.
+    fn add_gradients(&mut self, model: usize, weight: f32) -> Result<()> {
         let first = self.models.first_param[model];
         let specs = &self.models.states[model].spec.params;
         let bound = &self.params.buffers;
@@ -73,7 +145,7 @@ impl Optimizer {
         }
         let sums = states.iter_mut().map(|p| (grad_sum_slice(&mut p.grad_sum), p.has_grad_sum));
         let sums: Vec<_> = sums.collect();
-        self.executor.accumulate(&self.sharing.tiling, bound, first, &sums)?;
+        self.executor.accumulate(&self.sharing.tiling, bound, (first, weight), &sums)?;
         for (p, buffers) in states.iter_mut().zip(&bound[first..]) {
             p.has_grad_sum |= p.grad_sum.is_some() && !buffers.g.is_null();
         }

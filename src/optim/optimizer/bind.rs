@@ -2,8 +2,8 @@
 //! dense copy in between.
 
 use crate::error::{Error, Result};
-use crate::optim::memory::host_buffers::{Buffers, StridedBuffers, check_gradient};
-use crate::optim::memory::param::not_trainable;
+use crate::optim::memory::host_buffers::{Buffers, StridedBuffers, check_gradient, check_value};
+use crate::optim::memory::param::{ParamState, not_trainable};
 use crate::optim::memory::strided::StridedBuffer;
 use crate::optim::optimizer::Optimizer;
 use crate::optim::options::ParamGroup;
@@ -100,10 +100,52 @@ impl Optimizer {
         self.params.set_gradient(i, array)
     }
 
+    /// Whether a model's gradients stay where they are from step to step; true at first. With false
+    /// every gradient that is not null must be set again, by [`Optimizer::set_gradient`], after it
+    /// was read: by the step, or with accumulation by [`Optimizer::accumulate`]. Else `accumulate` is
+    /// a `State` error, as a host that frees its gradients leaves the address of the last one.
+    pub fn set_stable_gradients(&mut self, model: usize, stable: bool) -> Result<()> {
+        let model = self.models.index(model)?;
+        self.models.states[model].stable_gradients = stable;
+        Ok(())
+    }
+
+    /// Gives a parameter other memory for its values, of the same type, which holds them already;
+    /// moments and counters stay. Fails, and changes nothing, when a step would write there what is
+    /// another's.
+    ///
+    /// # Safety
+    /// As [`Optimizer::bind_strided`].
+    pub unsafe fn set_value(
+        &mut self,
+        model: usize,
+        param: usize,
+        buffer: &StridedBuffer,
+    ) -> Result<()> {
+        let i = self.models.param_index(model, param)?;
+        let p = &self.params.states[i];
+        let spec = &self.models.states[p.model].spec;
+        let name = &spec.params[p.index].name;
+        let place = || format!("model '{}', parameter '{name}'", spec.name);
+        self.models.states[p.model].check_bound()?;
+        let array = check_value(buffer, &spec.params[p.index], p.trainable)
+            .map_err(|e| e.context(place()))?;
+        let old = self.params.set_value(&self.options, spec, i, array)?;
+        let checked = self.check_memory();
+        if checked.is_err() {
+            let spec = &self.models.states[self.params.states[i].model].spec;
+            self.params.set_value(&self.options, spec, i, old)?;
+        }
+        self.executor.buffers.clone_from(&self.params.buffers);
+        checked
+    }
+
     /// Fails when memory that a step writes is also another parameter's. Gradients may share
     /// memory with each other, and frozen values, too.
     pub fn check_memory(&self) -> Result<()> {
-        self.params.check_memory(&self.options, |p| &self.models.states[p.model].spec)
+        let models = &self.models.states;
+        let freed = |p: &ParamState| !p.fresh && !models[p.model].stable_gradients;
+        self.params.check_memory(&self.options, |p| &models[p.model].spec, freed)
     }
 
     /// Freezes or trains all parameters whose name matches `pattern` in models whose name

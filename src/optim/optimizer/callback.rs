@@ -22,8 +22,8 @@ pub struct GradientView<'a> {
     pub shape: &'a [usize],
     /// The step's number, from 1.
     pub step: u64,
-    /// The step uses `scale` times the gradient: 1 over the number of micro-batches when they
-    /// are averaged, else 1.
+    /// The step uses `scale` times the gradient: 1 over the number of micro-batches, or the sum of
+    /// their weights, when they are averaged, else 1.
     pub scale: f64,
     /// The values; for values of a narrow type their f32 masters.
     pub value: &'a mut [f32],

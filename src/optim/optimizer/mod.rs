@@ -5,6 +5,7 @@ pub(in crate::optim) mod accumulate;
 pub(in crate::optim) mod bind;
 pub(in crate::optim) mod callback;
 pub(in crate::optim) mod models;
+pub(in crate::optim) mod overflow;
 pub(in crate::optim) mod owned;
 pub(in crate::optim) mod rates;
 pub(in crate::optim) mod saved_state;
@@ -42,9 +43,10 @@ pub enum Moment {
 pub struct StepReport {
     /// The step's number, from 1.
     pub step: u64,
-    /// Models that were updated.
+    /// Models of which the step, or the host's gradient callback, updated a parameter.
     pub updated: usize,
-    /// Models that were skipped for a non-finite loss or gradient.
+    /// Models that were skipped: a loss or gradient was not finite, or a moment would have
+    /// overflowed.
     pub skipped: usize,
     /// Whether gradients were shared.
     pub shared: bool,
@@ -60,6 +62,10 @@ pub struct StepReport {
 /// the model's list.
 pub struct Optimizer {
     options: Options,
+    /// The options as they were given.
+    given: Options,
+    /// Where they differ from those of the restored state.
+    changed_options: Vec<String>,
     /// Steps taken.
     step: u64,
     models: Models,
@@ -90,7 +96,19 @@ impl Optimizer {
         let handled = vec![false; params.states.len()];
         let callbacks = Callbacks { handled, ..Callbacks::default() };
         let sync = ProposedSync::default();
-        Ok(Self { options, step: 0, models, params, sharing, sync, rates, executor, callbacks })
+        Ok(Self {
+            given: options.clone(),
+            options,
+            changed_options: Vec::new(),
+            step: 0,
+            models,
+            params,
+            sharing,
+            sync,
+            rates,
+            executor,
+            callbacks,
+        })
     }
 
     /// Plans anew, keeping every number that training produced.

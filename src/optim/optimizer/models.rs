@@ -21,10 +21,14 @@ pub(in crate::optim) struct ModelState {
     /// Micro-batches ever, and since the last step.
     pub micro_batches: u64,
     pub accumulated: u32,
+    /// Sum of the weights of the micro-batches since the last step.
+    pub weight_sum: f64,
     /// A loss since the last step was not finite.
     pub non_finite_loss: bool,
-    /// The last step skipped it for a non-finite loss or gradient.
+    /// The last step skipped it for a non-finite loss or gradient, or a moment beyond f32.
     pub skipped_last: bool,
+    /// A gradient or moment is so large that moments are watched.
+    pub large: bool,
     /// Steps that skipped it.
     pub skipped: u64,
     /// L2 norm of the last step's gradient, before clipping.
@@ -33,6 +37,8 @@ pub(in crate::optim) struct ModelState {
     pub clip_factor: f64,
     /// Whether it has memory.
     pub bound: bool,
+    /// Whether the host's gradients stay where they are from step to step.
+    pub stable_gradients: bool,
     /// The last validation score.
     pub score: Option<f64>,
 }
@@ -46,23 +52,30 @@ impl ModelState {
             rates: Rates::default(),
             micro_batches: 0,
             accumulated: 0,
+            weight_sum: 0.0,
             non_finite_loss: false,
             skipped_last: false,
+            large: false,
             skipped: 0,
             grad_norm: 0.0,
             clip_factor: 1.0,
             bound: false,
+            stable_gradients: true,
             score: None,
             spec,
         }
     }
 
-    /// Factor of the accumulated gradient: 1 over the number of micro-batches where they are
-    /// averaged.
+    /// Factor of the accumulated gradient: 1 over the number of micro-batches, or the sum of their
+    /// weights, where they are averaged. Of micro-batches without weight the sum is 0.
     pub fn accumulation_factor(&self, options: &Options) -> f64 {
-        let mean = options.gradient_accumulation == GradientAccumulation::Mean
-            && options.gradient_accumulation_steps > 1;
-        if mean { 1.0 / f64::from(self.accumulated.max(1)) } else { 1.0 }
+        let divisor = match options.gradient_accumulation {
+            _ if options.gradient_accumulation_steps == 1 => 1.0,
+            GradientAccumulation::Sum => 1.0,
+            GradientAccumulation::Mean => f64::from(self.accumulated),
+            GradientAccumulation::WeightedMean => self.weight_sum,
+        };
+        if divisor > 0.0 { 1.0 / divisor } else { 1.0 }
     }
 
     /// Fails when the model has no memory.
@@ -179,6 +192,7 @@ impl Models {
     pub fn clear_accumulated(&mut self) {
         for m in &mut self.states {
             m.accumulated = 0;
+            m.weight_sum = 0.0;
             m.non_finite_loss = false;
         }
     }

@@ -4,9 +4,11 @@
 use crate::error::{Context, Error, Result};
 use crate::optim::memory::param::moment_dtype;
 use crate::optim::optimizer::Optimizer;
+use crate::optim::options::Options;
 use crate::optim::rates::schedule::PlateauState;
 use crate::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Version of the JSON that [`Optimizer::state_json`] writes.
 const VERSION: u32 = 1;
@@ -37,6 +39,9 @@ struct State {
     rates: Vec<(Exact, Exact)>,
     refused_syncs: u64,
     models: Vec<ModelRecord>,
+    /// The options as given to the optimizer, each as JSON; empty in states of older versions.
+    #[serde(default)]
+    options: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +51,8 @@ struct ModelRecord {
     weight: Exact,
     calls: u64,
     window: u32,
+    /// Sum of the window's weights.
+    weights: Option<Exact>,
     bad_loss: bool,
     skipped: u64,
     score: Option<Exact>,
@@ -115,6 +122,7 @@ impl Optimizer {
             weight: Exact(m.weight),
             calls: m.micro_batches,
             window: m.accumulated,
+            weights: Some(Exact(m.weight_sum)),
             bad_loss: m.non_finite_loss,
             skipped: m.skipped,
             score: m.score.map(Exact),
@@ -144,6 +152,7 @@ impl Optimizer {
             rates: rates.map(|(a, b)| (Exact(a), Exact(b))).collect(),
             refused_syncs: self.sync.undone,
             models: models.collect(),
+            options: option_texts(&self.given),
         };
         serde_json::to_value(state)
             .map_err(|e| Error::internal(format!("optimizer state: {e}")).with_source(e))
@@ -153,8 +162,9 @@ impl Optimizer {
     /// models), after [`Optimizer::bind`]. Where the host's narrow values are those of the saved
     /// step, their masters continue with the same bits; others replace their masters. `tensor`
     /// finds a tensor by its name. Everything is checked before anything changes. The options are
-    /// those given to [`Optimizer::new`], but the base learning rate and what is frozen come from
-    /// the state.
+    /// those given to [`Optimizer::new`], but what is frozen comes from the state, and so does the
+    /// base learning rate if the options of both name the same one (it may have been set since).
+    /// [`Optimizer::changed_options`] lists where the options differ.
     pub fn load_state<'a>(
         &mut self,
         json: &serde_json::Value,
@@ -167,7 +177,10 @@ impl Optimizer {
         for (m, r) in self.models.states.iter_mut().zip(&state.models) {
             (m.base_weight, m.weight) = (r.base_weight.0, r.weight.0);
             (m.micro_batches, m.accumulated, m.non_finite_loss) = (r.calls, r.window, r.bad_loss);
+            m.weight_sum = r.weights.map_or(f64::from(r.window), |w| w.0);
             (m.skipped, m.score) = (r.skipped, r.score.map(|s| s.0));
+            // Until the next step has looked at the moments.
+            m.large = true;
         }
         let records = state.models.iter().flat_map(|m| &m.params);
         for ((p, r), [m, v, x, sum, master]) in
@@ -183,7 +196,10 @@ impl Optimizer {
         self.step = state.step;
         (self.rates.micro_batches, self.rates.ended) = (state.calls, state.ended);
         self.sync.undone = state.refused_syncs;
-        self.options.learning_rate = state.learning_rate.0;
+        self.changed_options = changes(&state.options, &option_texts(&self.given));
+        if !self.changed_options.iter().any(|c| c.starts_with("learning_rate ")) {
+            self.options.learning_rate = state.learning_rate.0;
+        }
         let (factor, best, waited) = state.plateau;
         self.rates.plateau = PlateauState { factor: factor.0, best: best.map(|b| b.0), waited };
         let plain = |l: &Vec<Exact>| l.iter().map(|e| e.0).collect();
@@ -201,6 +217,12 @@ impl Optimizer {
         let (step, micro_batches) = (self.step + 1, self.rates.micro_batches + 1);
         self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
         Ok(())
+    }
+
+    /// Where the options differ from those of the state that was restored last, as
+    /// `learning_rate was 0.00003 and is 0.001`.
+    pub fn changed_options(&self) -> &[String] {
+        &self.changed_options
     }
 
     fn check_state(&self, state: &State) -> Result<()> {
@@ -275,4 +297,19 @@ impl Optimizer {
         }
         Ok(out)
     }
+}
+
+/// Every option that a result depends on, as JSON.
+fn option_texts(options: &Options) -> BTreeMap<String, String> {
+    let all = serde_json::to_value(options).unwrap_or_default();
+    let all = all.as_object().into_iter().flatten();
+    let counts = all.filter(|(name, _)| !["n_threads", "instruction_set"].contains(&name.as_str()));
+    counts.map(|(name, value)| (name.clone(), value.to_string())).collect()
+}
+
+fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
+    let both = old.iter().filter_map(|(name, was)| Some((name, was, new.get(name)?)));
+    both.filter(|(_, was, is)| was != is)
+        .map(|(name, was, is)| format!("{name} was {was} and is {is}"))
+        .collect()
 }

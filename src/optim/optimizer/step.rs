@@ -43,12 +43,14 @@ impl Optimizer {
         self.skip_non_finite()?;
         self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
         self.callbacks.call_rate(&mut self.models.states, step)?;
+        self.scale_gradients();
+        self.skip_overflow(due.share)?;
+        self.count_skipped();
         self.step = step;
         self.rates.micro_batches = micro_batches;
         if due.metrics {
             self.sharing.measure_gradients(step);
         }
-        self.scale_gradients();
         self.compute_coefficients();
         let models = &self.models.states;
         let weight = |model: usize| models[model].normalised_weight;
@@ -65,7 +67,7 @@ impl Optimizer {
         let models = &self.models.states;
         let report = StepReport {
             step,
-            updated: models.iter().filter(|m| m.bound && !m.skipped_last).count(),
+            updated: self.n_updated(),
             skipped: models.iter().filter(|m| m.skipped_last).count(),
             shared: due.share,
             synced: due.sync,
@@ -158,16 +160,38 @@ impl Optimizer {
             );
             return Err(Error::new(Kind::NonFinite, text));
         }
-        for (step, p) in executor.param_steps.iter_mut().zip(&self.params.states) {
+        for m in models.iter_mut() {
+            m.grad_norm = m.grad_norm.sqrt() * m.accumulation_factor(&self.options);
+        }
+        self.take_out_skipped();
+        Ok(())
+    }
+
+    /// Leaves the parameters of skipped models as they are.
+    pub(super) fn take_out_skipped(&mut self) {
+        let models = &self.models.states;
+        for (step, p) in self.executor.param_steps.iter_mut().zip(&self.params.states) {
             let good = !models[p.model].skipped_last;
             step.active &= good;
             step.synced &= good;
         }
-        for m in models.iter_mut() {
+    }
+
+    fn count_skipped(&mut self) {
+        for m in &mut self.models.states {
             m.skipped += u64::from(m.skipped_last);
-            m.grad_norm = m.grad_norm.sqrt() * m.accumulation_factor(&self.options);
         }
-        Ok(())
+    }
+
+    /// Models of which a parameter is updated, by the step or by the host's callback.
+    fn n_updated(&self) -> usize {
+        let (steps, handled) = (&self.executor.param_steps, &self.callbacks.handled);
+        let mut n = 0;
+        for (m, &first) in self.models.states.iter().zip(&self.models.first_param) {
+            let mut params = first..first + m.spec.params.len();
+            n += usize::from(params.any(|i| steps[i].active || handled[i]));
+        }
+        n
     }
 
     /// Factors and clip values of the gradients: accumulation and clipping.
@@ -220,6 +244,11 @@ impl Optimizer {
 
     /// Forgets the step's micro-batches and updates the adaptive rates.
     fn finish(&mut self) {
+        for model in 0..self.models.states.len() {
+            if self.models.states[model].accumulated > 0 {
+                self.consume_gradients(model);
+            }
+        }
         self.zero_grad();
         let micro_batches = self.rates.micro_batches;
         self.rates.end_micro_batches(&self.options, micro_batches);

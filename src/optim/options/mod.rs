@@ -8,9 +8,11 @@
 mod mutual;
 pub(super) mod page;
 pub(super) mod schema;
+mod start;
 mod validate;
 
 pub use mutual::{Mutual, Teacher, TeacherWeights};
+pub use start::Start;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,8 +47,11 @@ pub enum EpsPlacement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GradientAccumulation {
-    /// The mean over the micro-batches that came in (a short last window is divided by its own
-    /// length).
+    /// The mean over the micro-batches that came in, each by its weight: Σ w·g / Σ w. In a trainer
+    /// the weight is what the loss divides by (the labels that count, or their class weights), so
+    /// the step is that of one large batch. In gradient mode the host gives it; 1 otherwise.
+    WeightedMean,
+    /// The mean over the micro-batches that came in, each alike: the mean of means.
     Mean,
     /// The plain sum.
     Sum,
@@ -152,12 +157,13 @@ pub struct Influence {
 pub enum LrSchedule {
     /// 1.
     Constant,
-    /// A straight line from 1 to `min_lr_ratio` at `total_steps`.
+    /// A straight line from 1 in the first step after warm-up to `min_lr_ratio`, which it reaches
+    /// after `total_steps`: 1, 0.75, 0.5, 0.25 for four steps.
     Linear,
-    /// Half a cosine from 1 to `min_lr_ratio` at `total_steps`.
+    /// Half a cosine over the same steps.
     Cosine,
-    /// `min_lr_ratio` + (1 − `min_lr_ratio`) · (1 − x)^`polynomial_power`, x the finished share of
-    /// the steps from warm-up to `total_steps`.
+    /// `min_lr_ratio` + (1 − `min_lr_ratio`) · (1 − x)^`polynomial_power`, x the share of the steps
+    /// from warm-up to `total_steps` that were done before this one.
     Polynomial,
     /// A cosine up to 1 and one down again (Smith and Topin 2018), see `one_cycle`; warm-up steps
     /// are ignored.
@@ -380,8 +386,9 @@ pub struct Options {
     /// Steps of linear warm-up; step t ≤ warm-up has the factor t / `warmup_steps`.
     #[schemars(example = 100)]
     pub warmup_steps: u64,
-    /// Step at which the schedule ends; `lr_schedule` published counts micro-batches. At least 1
-    /// where the schedule has an end: linear, cosine, polynomial, one_cycle, published.
+    /// Steps of the schedule, warm-up included; later ones have its last factor. `lr_schedule`
+    /// published counts micro-batches. At least 1 where the schedule has an end: linear, cosine,
+    /// polynomial, one_cycle, published; and at least `warmup_steps` for the first three.
     #[schemars(example = 10000)]
     pub total_steps: u64,
     /// Smallest factor of the linear, cosine, polynomial, plateau and published schedules.
@@ -432,7 +439,7 @@ pub struct Options {
     #[schemars(range(min = 1, max = 4294967295u32), example = 4)]
     pub gradient_accumulation_steps: u32,
     /// How micro-batches combine.
-    #[schemars(example = GradientAccumulation::Sum)]
+    #[schemars(example = GradientAccumulation::Mean)]
     pub gradient_accumulation: GradientAccumulation,
     /// Who shares with whom.
     #[schemars(example = SharePolicy::None)]
@@ -477,7 +484,16 @@ pub struct Options {
     /// models: the trainer, not gradient mode.
     #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
-    /// What happens to a model whose loss or gradient is NaN or infinite.
+    /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
+    /// gradient mode.
+    #[schemars(example = Start::Pretrained)]
+    pub start: Start,
+    /// Name of the model that fresh ones start from, with `start` pretrained; null is the only
+    /// model of the run that was loaded with weights.
+    #[schemars(example = &"bert")]
+    pub start_from: Option<String>,
+    /// What happens to a model whose loss or gradient is NaN or infinite, or so large that a moment
+    /// would overflow.
     #[schemars(example = NonFinite::Fail)]
     pub non_finite: NonFinite,
     /// Element type of the moments; muon needs f32.
@@ -528,7 +544,7 @@ impl Default for Options {
             max_grad_norm: 1.0,
             max_grad_value: 0.0,
             gradient_accumulation_steps: 1,
-            gradient_accumulation: GradientAccumulation::Mean,
+            gradient_accumulation: GradientAccumulation::WeightedMean,
             share_policy: SharePolicy::Aligned,
             share_groups: Vec::new(),
             share_rule: ShareRule::Gated,
@@ -538,7 +554,9 @@ impl Default for Options {
             sync_beta: 0.1,
             sync_every: 0,
             max_loss_increase: None,
-            mutual: None,
+            mutual: Some(Mutual::preset()),
+            start: Start::Auto,
+            start_from: None,
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
             metrics_every: 0,
@@ -566,6 +584,8 @@ impl Options {
             share_rule: ShareRule::Sum,
             sync_every: 10,
             non_finite: NonFinite::Ignore,
+            mutual: None,
+            start: Start::Own,
             ..Self::default()
         }
     }
@@ -578,14 +598,23 @@ impl Options {
             share_rule: ShareRule::None,
             share_every: 0,
             adaptive_lr: AdaptiveLr::None,
+            mutual: None,
+            start: Start::Own,
             ..Self::default()
         }
     }
 
-    /// PyTorch's AdamW and nothing else: no sharing, no synchronisation, no rates from losses,
-    /// no clipping, weight decay on every parameter.
-    pub fn plain() -> Self {
-        Self { max_grad_norm: 0.0, decay_matrices_only: false, ..Self::independent() }
+    /// PyTorch's AdamW with its defaults, and nothing else: no sharing, no synchronisation, no rates
+    /// from losses or weights, no clipping, weight decay on every parameter. Beyond it, a step whose
+    /// loss or gradient is not finite is skipped (`non_finite`).
+    pub fn adamw() -> Self {
+        Self {
+            learning_rate: 1e-3,
+            max_grad_norm: 0.0,
+            decay_matrices_only: false,
+            model_weight_lr_scale: ModelWeightLrScale::None,
+            ..Self::independent()
+        }
     }
 }
 
@@ -596,7 +625,7 @@ mod tests {
     #[test]
     fn presets_are_valid_and_survive_json() {
         for options in
-            [Options::default(), Options::paper(), Options::independent(), Options::plain()]
+            [Options::default(), Options::paper(), Options::independent(), Options::adamw()]
         {
             options.validate().unwrap();
             let text = serde_json::to_string(&options).unwrap();

@@ -77,6 +77,13 @@ pub struct Mutual {
     pub memory_examples: usize,
 }
 
+impl Mutual {
+    /// What the default preset has.
+    pub(super) fn preset() -> Self {
+        Self { required: false, teacher: Teacher::MeanTeacher, ..Self::default() }
+    }
+}
+
 impl Default for Mutual {
     fn default() -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! What options may be: each by its schema, and some together.
 
 use super::schema::{Schema, options_schema};
-use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule};
+use super::{AdaptiveLr, LrSchedule, Method, MomentDtype, Options, SharePolicy, ShareRule, Start};
 use crate::error::{Error, Result};
 
 impl Options {
@@ -12,6 +12,17 @@ impl Options {
         let ends = !matches!(self.lr_schedule, LrSchedule::Constant | LrSchedule::Plateau);
         let custom = self.share_policy == SharePolicy::Custom;
         let influence = self.share_rule == ShareRule::Influence;
+        let decays = matches!(
+            self.lr_schedule,
+            LrSchedule::Linear | LrSchedule::Cosine | LrSchedule::Polynomial
+        );
+        if decays && self.total_steps > 0 && self.warmup_steps > self.total_steps {
+            return Err(Error::invalid(format!(
+                "warmup_steps ({}) must not exceed total_steps ({}), the step at which the \
+                 schedule ends",
+                self.warmup_steps, self.total_steps
+            )));
+        }
         let checks = [
             (
                 self.max_grad_norm == 0.0 || self.max_grad_value == 0.0,
@@ -45,6 +56,10 @@ impl Options {
             (
                 influence || self.share_influence.is_empty(),
                 "share_influence is set, and share_rule is not influence",
+            ),
+            (
+                matches!(self.start, Start::Pretrained | Start::Auto) || self.start_from.is_none(),
+                "start_from is set, and start is neither pretrained nor auto",
             ),
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
@@ -97,6 +112,10 @@ mod tests {
         check(|o| o.adaptive_lr_every = 0, "adaptive_lr_every must be");
         check(|o| o.adaptive_lr_window = 3, "adaptive_lr_window must be");
         check(|o| o.lr_schedule = LrSchedule::Linear, "total_steps must be");
+        check(
+            |o| (o.lr_schedule, o.warmup_steps, o.total_steps) = (LrSchedule::Cosine, 3, 2),
+            "warmup_steps (3) must not exceed total_steps (2)",
+        );
         check(|o| o.share_policy = SharePolicy::Custom, "share_groups names no group");
         check(
             |o| o.share_groups.push(ShareGroup { name: "g".into(), members: Vec::new() }),
@@ -104,6 +123,10 @@ mod tests {
         );
         check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
         check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
+        check(
+            |o| (o.start, o.start_from) = (Start::Own, Some("bert".into())),
+            "start_from is set, and start is neither",
+        );
         let check = |mutual: Mutual, name: &str| {
             let options = Options { mutual: Some(mutual), ..Options::default() };
             let e = options.validate().unwrap_err();

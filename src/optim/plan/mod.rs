@@ -371,6 +371,14 @@ impl Plan {
     }
 }
 
+/// The views of a model's f32 parameters, each with the parameter's index, whatever is trained.
+/// Parameters whose role is unknown have none.
+pub fn role_views(spec: &ModelSpec) -> Vec<(usize, RoleView)> {
+    let params = spec.params.iter().zip(orders(spec)).enumerate();
+    let f32s = params.filter(|(_, (p, _))| p.dtype == DType::F32);
+    f32s.flat_map(|(i, (p, nth))| classify(p, nth).into_iter().map(move |v| (i, v))).collect()
+}
+
 /// How many earlier uses of the same kind and part each parameter has in its graph.
 fn orders(spec: &ModelSpec) -> Vec<usize> {
     let rank = |i: usize| {

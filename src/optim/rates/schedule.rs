@@ -1,4 +1,8 @@
 //! Learning-rate schedules: warm-up, then a decay, as a factor of the base rate.
+//!
+//! Of N steps without warm-up a linear decay gives 1, (N−1)/N, …, 1/N: what
+//! `get_linear_schedule_with_warmup` of transformers gives at the same optimizer step, and so do the
+//! other decays. Its warm-up begins at 0; here it begins at 1/W, so that the first step trains.
 
 use crate::optim::options::{LrSchedule, OneCycle, Options};
 use crate::optim::rates::paper::paper_scale;
@@ -56,7 +60,7 @@ pub fn factor(o: &Options, plateau: &PlateauState, step: u64, calls: u64) -> f64
         return step as f64 / warmup as f64;
     }
     let length = total.saturating_sub(warmup).max(1) as f64;
-    let share = ((step - warmup) as f64 / length).min(1.0);
+    let share = ((step - 1 - warmup) as f64 / length).min(1.0);
     match o.lr_schedule {
         LrSchedule::Linear => 1.0 - (1.0 - least) * share,
         LrSchedule::Cosine => least + (1.0 - least) * 0.5 * (1.0 + (PI * share).cos()),
@@ -104,13 +108,13 @@ mod tests {
         check(
             LrSchedule::Linear,
             |o| (o.total_steps, o.warmup_steps) = (12, 2),
-            &[(1, 0.5), (2, 1.0), (7, 0.5), (99, 0.0)],
+            &[(1, 0.5), (2, 1.0), (3, 1.0), (8, 0.5), (12, 0.1), (13, 0.0), (99, 0.0)],
         );
-        check(LrSchedule::Cosine, of(10, 0.1), &[(5, 0.55), (10, 0.1), (11, 0.1)]);
+        check(LrSchedule::Cosine, of(10, 0.1), &[(1, 1.0), (6, 0.55), (11, 0.1), (12, 0.1)]);
         check(
             LrSchedule::Polynomial,
             |o| (o.total_steps, o.polynomial_power) = (10, 2.0),
-            &[(5, 0.25), (10, 0.0)],
+            &[(1, 1.0), (6, 0.25), (10, 0.01), (11, 0.0)],
         );
         check(
             LrSchedule::OneCycle,

@@ -7,6 +7,7 @@ use crate::optim::kernel::weighted_sum;
 use crate::optim::options::{InstructionSet, Options};
 use crate::optim::pool::{DisjointSlice, Pool};
 use crate::optim::sweep::buffers::{ParamBuffers, ParamStep, gradient};
+use crate::optim::sweep::inspect::Largest;
 use crate::optim::sweep::orthogonalise::Orthogonaliser;
 use crate::optim::sweep::scratch::{Scratch, WorkerScratch};
 use crate::optim::sweep::sharing::Sharing;
@@ -150,6 +151,42 @@ impl Executor {
         Ok(())
     }
 
+    /// The largest elements of every parameter. Allocates: it is called when gradients are huge.
+    pub fn largest(&mut self, sharing: &Sharing, is_bf16: bool) -> Result<Vec<Largest>> {
+        let tiling = &sharing.tiling;
+        let items = &tiling.chunks;
+        let mut parts = vec![Largest::default(); items.len()];
+        let Self { pool, build, workers, buffers, param_steps, coefficients, .. } = self;
+        let out = DisjointSlice::new(&mut parts);
+        let sweep = Sweep {
+            build: *build,
+            buffers,
+            param_steps,
+            coefficients,
+            members: &tiling.members,
+            groups: &tiling.groups,
+            matrices: &sharing.matrices,
+            rounding_seed: None,
+            updates: false,
+        };
+        pool.run(items.len(), &|worker, i| {
+            let WorkItem::Chunk { param, start, len } = items[i] else { return };
+            // SAFETY: the pool runs one item per worker at a time; items have their own results;
+            // `bind` vouches for the buffers.
+            unsafe {
+                let found = sweep.largest(workers.of(worker), param, [start, len], is_bf16);
+                out.at(i, 1)[0] = found;
+            }
+        })?;
+        let mut all = vec![Largest::default(); buffers.len()];
+        for (item, part) in items.iter().zip(parts) {
+            if let WorkItem::Chunk { param, .. } = *item {
+                all[param] = all[param].or(part);
+            }
+        }
+        Ok(all)
+    }
+
     /// The items' partial sums.
     fn sum_partials(&mut self, sharing: &Sharing, products: bool) -> Result<()> {
         let tiling = &sharing.tiling;
@@ -190,13 +227,13 @@ impl Executor {
         }
     }
 
-    /// Adds the gradients of parameters `first..` to their sums; those that are `true` hold one
-    /// already.
+    /// Adds `weight` times the gradients of parameters `first..` to their sums; those that are
+    /// `true` hold one already.
     pub fn accumulate(
         &mut self,
         tiling: &Tiling,
         bound: &[ParamBuffers],
-        first: usize,
+        (first, weight): (usize, f32),
         sums: &[(DisjointSlice<f32>, bool)],
     ) -> Result<()> {
         let (items, build, workers) = (&tiling.chunks, self.build, &self.workers);
@@ -212,7 +249,8 @@ impl Executor {
             // SAFETY: one item per worker; items are disjoint; `bind` vouches for the buffers.
             unsafe {
                 let s = workers.of(worker);
-                add_gradient(build, buffers, start, sum.at(start, len), *more, s);
+                let sum = sum.at(start, len);
+                add_gradient(build, buffers, start, (sum, *more), weight, s);
             }
         })
     }
@@ -234,7 +272,7 @@ pub(in crate::optim) fn grad_sum_slice(sum: &mut Option<Tensor>) -> DisjointSlic
     }
 }
 
-/// sum ← sum + g, or g where there is no sum yet.
+/// sum ← sum + w·g, or w·g where there is no sum yet.
 ///
 /// # Safety
 /// The gradient must be readable from `start` on for the sum's length.
@@ -242,8 +280,8 @@ unsafe fn add_gradient(
     build: Build,
     buffers: &ParamBuffers,
     start: usize,
-    sum: &mut [f32],
-    more: bool,
+    (sum, more): (&mut [f32], bool),
+    weight: f32,
     s: &mut Scratch,
 ) {
     for (i, sum) in sum.chunks_mut(BLOCK).enumerate() {
@@ -251,9 +289,9 @@ unsafe fn add_gradient(
         // SAFETY: the caller's promise.
         let g = unsafe { gradient(build, buffers, f32::INFINITY, at, sum.len(), s.load()) };
         if more {
-            weighted_sum::axpy(build, sum, 1.0, g);
+            weighted_sum::axpy(build, sum, weight, g);
         } else {
-            sum.copy_from_slice(g);
+            weighted_sum::scaled_copy(build, sum, weight, g);
         }
     }
 }

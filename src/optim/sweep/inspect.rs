@@ -1,7 +1,7 @@
 //! The one read of the gradients before the update, where something needs it: squares for norms and
 //! non-finite values, inner products for rules and metrics.
 
-use crate::optim::kernel::reduce;
+use crate::optim::kernel::{convert, reduce};
 use crate::optim::pool::DisjointSlice;
 use crate::optim::sweep::buffers::{gradient, is_direct};
 use crate::optim::sweep::scratch::Scratch;
@@ -9,7 +9,73 @@ use crate::optim::sweep::tile::BLOCK;
 use crate::optim::sweep::update::Sweep;
 use crate::optim::sweep::work::WorkItem;
 
+/// The greatest absolute elements of a parameter's gradient, as it lies in memory, its moments and
+/// its values.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::optim) struct Largest {
+    pub g: f32,
+    pub m: f32,
+    pub v: f32,
+    pub p: f32,
+}
+
+impl Largest {
+    /// The greater of each.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            g: self.g.max(other.g),
+            m: self.m.max(other.m),
+            v: self.v.max(other.v),
+            p: self.p.max(other.p),
+        }
+    }
+}
+
 impl Sweep<'_> {
+    /// The largest elements of a chunk; `is_bf16` are its moments.
+    ///
+    /// # Safety
+    /// The chunk's memory must be readable, and nobody may write to it meanwhile.
+    pub(in crate::optim) unsafe fn largest(
+        &self,
+        s: &mut Scratch,
+        param: usize,
+        [start, len]: [usize; 2],
+        is_bf16: bool,
+    ) -> Largest {
+        let (buffers, active) = (&self.buffers[param], self.param_steps[param].active);
+        let mut found = Largest::default();
+        for at in (start..start + len).step_by(BLOCK) {
+            let n = BLOCK.min(start + len - at);
+            // SAFETY: the caller's promise.
+            let moment = |from: *mut u8, load: &mut [f32]| unsafe {
+                if from.is_null() {
+                    return 0.0;
+                }
+                if is_bf16 {
+                    let raw = std::slice::from_raw_parts(from.cast::<u16>().add(at), n);
+                    convert::from_bf16(self.build, raw, &mut load[..n]);
+                    return reduce::largest(self.build, &load[..n]);
+                }
+                let wide = std::slice::from_raw_parts(from.cast::<f32>().add(at), n);
+                reduce::largest(self.build, wide)
+            };
+            let (m, v) = (moment(buffers.m, &mut s.m), moment(buffers.v, &mut s.v));
+            let mut here = Largest { m, v, ..Largest::default() };
+            if active {
+                // SAFETY: as above; an active parameter has values and a gradient.
+                unsafe {
+                    let g = gradient(self.build, buffers, f32::INFINITY, at, n, s.load());
+                    here.g = reduce::largest(self.build, g);
+                    let p = std::slice::from_raw_parts(buffers.p.add(at), n);
+                    here.p = reduce::largest(self.build, p);
+                }
+            }
+            found = found.or(here);
+        }
+        found
+    }
+
     /// Σ g² of a chunk, or all inner products of a tile, into `out` from `at` on.
     ///
     /// # Safety

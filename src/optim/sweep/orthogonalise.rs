@@ -111,7 +111,7 @@ mod tests {
                 weight_decay: 0.0,
                 learning_rate: 0.5,
                 n_threads: 2,
-                ..Options::plain()
+                ..Options::adamw()
             };
             let mut o = Optimizer::new(options, specs).unwrap();
             o.bind_owned(0, DType::F32).unwrap();

@@ -204,7 +204,11 @@ fn push_targets(batch: &mut Batch, sequences: &[&Sequence], length: usize) -> Re
     }
     let spans: Option<Vec<(i64, i64)>> = sequences
         .iter()
-        .map(|s| if let Target::Span(start, end) = s.target { Some((start, end)) } else { None })
+        .map(|s| match s.target {
+            Target::Span(start, end) => Some((start, end)),
+            Target::None => Some((IGNORE_INDEX, IGNORE_INDEX)),
+            _ => None,
+        })
         .collect();
     if let Some(spans) = spans {
         let (starts, ends): (Vec<i64>, Vec<i64>) = spans.into_iter().unzip();

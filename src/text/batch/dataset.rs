@@ -81,17 +81,17 @@ pub(crate) struct Masking {
 /// What the predictions for an example are compared with, where a sequence does not hold it whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The tag of every word, also of those that were cut off; empty without tags.
+    /// The tag of every word, also of those that were cut off.
     Tags(Vec<u32>),
-    /// The accepted answers; empty when there is none.
+    /// The accepted answers; empty when the question has none.
     Answers(Vec<String>),
 }
 
 impl Reference {
     fn of(example: &Example) -> Option<Self> {
         match example {
-            Example::Words { tags, .. } => Some(Self::Tags(tags.clone())),
-            Example::Question { answers, .. } => {
+            Example::Words { tags, .. } if !tags.is_empty() => Some(Self::Tags(tags.clone())),
+            Example::Question { answers: Some(answers), .. } => {
                 Some(Self::Answers(answers.iter().map(|a| a.text.clone()).collect()))
             }
             _ => None,
@@ -110,8 +110,8 @@ pub struct Dataset {
     token_types: bool,
     masking: Option<Masking>,
     all_windows: bool,
-    /// For each example, where its task has any.
-    references: Vec<Reference>,
+    /// For each example.
+    references: Vec<Option<Reference>>,
 }
 
 impl Dataset {
@@ -132,7 +132,7 @@ impl Dataset {
             token_types: options.token_types.unwrap_or(tokenizer.has_token_types()),
             masking,
             all_windows: options.all_windows,
-            references: corpus.examples().iter().filter_map(Reference::of).collect(),
+            references: corpus.examples().iter().map(Reference::of).collect(),
         }
     }
 
@@ -182,9 +182,9 @@ impl Dataset {
     }
 
     /// What the predictions for an example are compared with: the tags of its words, or the
-    /// accepted answers. `None` for other tasks, and out of range.
+    /// accepted answers. `None` for other tasks, without a label, and out of range.
     pub fn reference(&self, example: usize) -> Option<&Reference> {
-        self.references.get(example)
+        self.references.get(example)?.as_ref()
     }
 
     /// Whether tokens are masked, for a masked language model.

@@ -191,7 +191,7 @@ impl Encoder<'_> {
             }
             Example::Words { words, tags } => Ok(vec![self.words(example, words, tags)?]),
             Example::Question { context, question, answers, .. } => {
-                self.question(example, question, context, answers)
+                self.question(example, question, context, answers.as_deref())
             }
             Example::Document(text) => {
                 let encoding = self.encode(text, None)?;
@@ -249,12 +249,12 @@ impl Encoder<'_> {
         example: usize,
         question: &str,
         context: &str,
-        answers: &[Answer],
+        answers: Option<&[Answer]>,
     ) -> Result<Vec<Sequence>> {
         let overlap = self.options.overlap;
         let first = self.first(question);
         let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
-        let answer = answers.first();
+        let answer = answers.and_then(<[_]>::first);
         let has_cls = self.tokenizer.special_token_id(SpecialToken::Cls).is_some();
         let none = if has_cls { 0 } else { IGNORE_INDEX };
         let starts = word_starts(context);
@@ -280,7 +280,8 @@ impl Encoder<'_> {
             if let (true, Some(first)) = (has_cls, words.first_mut()) {
                 *first = Some(0);
             }
-            let mut sequence = Sequence::new(example, window, Target::Span(start, end));
+            let target = answers.map_or(Target::None, |_| Target::Span(start, end));
+            let mut sequence = Sequence::new(example, window, target);
             sequence.words = words;
             sequence.context = Some(Arc::new(AnswerContext { text: text.clone(), offsets }));
             sequences.push(sequence);
@@ -388,7 +389,7 @@ mod tests {
             id: String::new(),
             context: CONTEXT.into(),
             question: "which summer was hot?".into(),
-            answers: answers.into_iter().collect(),
+            answers: Some(answers.into_iter().collect()),
         };
         Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![example]).unwrap()
     }
@@ -511,7 +512,10 @@ mod tests {
             id: String::new(),
             context: context.into(),
             question: "how was it?".into(),
-            answers: vec![Answer { text: "cold".into(), start: context.find("cold").unwrap() }],
+            answers: Some(vec![Answer {
+                text: "cold".into(),
+                start: context.find("cold").unwrap(),
+            }]),
         };
         let corpus =
             Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![question]).unwrap();
@@ -556,6 +560,23 @@ mod tests {
             batch.tensor("labels").map(|t| t.as_slice::<i64>().unwrap().to_vec())
         };
         assert_eq!((of(&[1, 0]), of(&[1])), (Some(vec![IGNORE_INDEX, 1]), None));
+    }
+
+    #[test]
+    fn questions_whose_answer_is_not_known_are_ignored_beside_others() {
+        let asked = question("old town");
+        let corpus = asked.concatenate(&asked.without_labels()).unwrap();
+        let options = EncodeOptions { max_length: Some(400), ..Default::default() };
+        let data = Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();
+        assert_eq!(data.sequences()[1].target, Target::None);
+        let Target::Span(start, end) = data.sequences()[0].target else { unreachable!() };
+        let batch = data.batch(&[1, 0], 8, 0).unwrap();
+        for (name, position) in [("start_positions", start), ("end_positions", end)] {
+            let positions = batch.tensor(name).unwrap().as_slice::<i64>().unwrap();
+            assert_eq!(positions, [IGNORE_INDEX, position]);
+            assert!(data.batch(&[1], 8, 0).unwrap().tensor(name).is_none());
+        }
+        assert_eq!(data.batch(&[1], 8, 0).unwrap().contexts.len(), 1);
     }
 
     #[test]

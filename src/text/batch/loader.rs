@@ -5,16 +5,21 @@
 //! sequences of similar length and little padding; then the batches are shuffled. *Aligned*
 //! datasets have one order, sorted by the longest of an example's encodings, so that every model
 //! sees the same examples at the same step.
+//!
+//! With `unlabelled_ratio` every batch has labelled and unlabelled examples in that ratio. An epoch
+//! is one walk over the unlabelled ones. The labelled ones are walked over again and again, each
+//! time in a new order, and this walk goes on from one epoch to the next: where there are many
+//! labelled examples, an epoch has some of them, and the next epoch others.
 
 use crate::error::{Error, Result};
 use crate::text::batch::collate::{Batch, CollateOptions};
-use crate::text::batch::dataset::Dataset;
+use crate::text::batch::dataset::{Dataset, Sequence, Target};
 use crate::text::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// How a loader orders and pads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoaderOptions {
     /// Rows of a batch, at least 1. Default: 16.
     pub batch_size: usize,
@@ -32,6 +37,11 @@ pub struct LoaderOptions {
     /// All datasets yield the same examples at the same step (default; mutual learning needs it).
     /// Otherwise each has its own order and the epoch ends with the shortest.
     pub aligned: bool,
+    /// Unlabelled examples for each labelled one in every batch, of which the epoch then is one
+    /// walk over the unlabelled ones: of B = `batch_size` rows B / (1 + ratio), rounded, are
+    /// labelled, at least 1 and at most B − 1. A last batch that is not full has the same shares,
+    /// rounded. 0 (default): examples come as they are.
+    pub unlabelled_ratio: f64,
 }
 
 impl Default for LoaderOptions {
@@ -44,11 +54,23 @@ impl Default for LoaderOptions {
             pad_to_multiple_of: 8,
             drop_last: false,
             aligned: true,
+            unlabelled_ratio: 0.0,
         }
     }
 }
 
 impl LoaderOptions {
+    /// Labelled rows of a batch of `rows`, at least 1.
+    fn n_labelled(&self, rows: usize) -> usize {
+        ((rows as f64 / (1.0 + self.unlabelled_ratio)).round() as usize).max(1)
+    }
+
+    /// Labelled and unlabelled rows of a full batch.
+    fn shares(&self) -> (usize, usize) {
+        let labelled = self.n_labelled(self.batch_size).min(self.batch_size - 1);
+        (labelled, self.batch_size - labelled)
+    }
+
     /// For evaluation: every sequence once, in order, in batches of `batch_size`.
     pub fn evaluation(batch_size: usize) -> Self {
         Self { batch_size, shuffle: false, ..Default::default() }
@@ -88,7 +110,8 @@ impl Loader {
     ///
     /// Errors: `InvalidArgument` for no dataset, a batch size of 0, an empty dataset, fewer
     /// sequences than one batch with `drop_last`, or datasets that cannot be aligned because they
-    /// do not hold the same examples in the same order.
+    /// do not hold the same examples in the same order; with `unlabelled_ratio` a batch size below
+    /// 2, or a dataset without labelled or without unlabelled examples.
     pub fn new(datasets: Vec<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         check(&datasets, &options)?;
         let mut loader = Self { datasets, options, epoch: 0, position: 0, batches: Vec::new() };
@@ -106,7 +129,7 @@ impl Loader {
     /// after that begins the following epoch.
     pub fn next_batches(&mut self) -> Result<Option<Vec<Batch>>> {
         if self.position >= self.n_batches() {
-            self.set_epoch(self.epoch + 1);
+            self.set_epoch(self.epoch.wrapping_add(1));
             return Ok(None);
         }
         let batches = self.peek()?;
@@ -234,12 +257,14 @@ impl Loader {
         let o = &self.options;
         let flags = [o.shuffle, o.drop_last, o.aligned].map(u64::from);
         let sizes = [o.batch_size, o.bucket_batches, o.pad_to_multiple_of].map(|n| n as u64);
-        for n in flags.into_iter().chain(sizes).chain([o.seed]) {
+        let rest = [o.seed, o.unlabelled_ratio.to_bits()];
+        for n in flags.into_iter().chain(sizes).chain(rest) {
             hasher.update(&n.to_le_bytes());
         }
         for sequence in self.datasets.iter().flat_map(|d| d.sequences()) {
             hasher.update(&(sequence.example as u64).to_le_bytes());
             hasher.update(&(sequence.ids.len() as u64).to_le_bytes());
+            hasher.update(&[u8::from(is_labelled(sequence))]);
         }
         hasher.finalize()
     }
@@ -250,41 +275,112 @@ impl Loader {
         let all = &self.datasets;
         self.batches = if self.options.aligned {
             let longest = |i: usize| all.iter().map(|d| length(d, i)).max().unwrap_or(0);
-            vec![self.epoch_batches(all[0].len(), 0, longest)]
+            vec![self.epoch_batches(&all[0], 0, longest)]
         } else {
-            let own = |(k, d): (usize, &Arc<Dataset>)| {
-                self.epoch_batches(d.len(), k as u64, |i| length(d, i))
-            };
+            let own =
+                |(k, d): (usize, &Arc<Dataset>)| self.epoch_batches(d, k as u64, |i| length(d, i));
             all.iter().enumerate().map(own).collect()
         };
     }
 
     fn epoch_batches(
         &self,
-        n: usize,
+        data: &Dataset,
         dataset: u64,
         length: impl Fn(usize) -> usize,
     ) -> Vec<Vec<usize>> {
-        let LoaderOptions { batch_size, shuffle, seed, bucket_batches, drop_last, .. } =
-            self.options;
-        let mut order: Vec<usize> = (0..n).collect();
-        if shuffle {
-            Stream::new(seed, Purpose::Order, self.epoch, dataset).shuffle(&mut order);
-        }
-        if drop_last {
-            order.truncate(n / batch_size * batch_size);
-        }
-        if shuffle && bucket_batches > 0 {
-            for bucket in order.chunks_mut(batch_size.saturating_mul(bucket_batches)) {
-                bucket.sort_by_key(|&i| length(i));
-            }
-        }
-        let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[_]>::to_vec).collect();
+        let LoaderOptions { batch_size, shuffle, seed, unlabelled_ratio, .. } = self.options;
+        let mut batches = if unlabelled_ratio > 0.0 {
+            self.mixed_batches(data, dataset, length)
+        } else {
+            self.walk((0..data.len()).collect(), batch_size, dataset, length)
+        };
         if shuffle {
             Stream::new(seed, Purpose::Batches, self.epoch, dataset).shuffle(&mut batches);
         }
         batches
     }
+
+    /// One walk over sequences in parts of `size`, those of similar length together.
+    fn walk(
+        &self,
+        mut order: Vec<usize>,
+        size: usize,
+        dataset: u64,
+        length: impl Fn(usize) -> usize,
+    ) -> Vec<Vec<usize>> {
+        let LoaderOptions { shuffle, seed, drop_last, .. } = self.options;
+        if shuffle {
+            Stream::new(seed, Purpose::Order, self.epoch, dataset).shuffle(&mut order);
+        }
+        if drop_last {
+            order.truncate(order.len() / size * size);
+        }
+        self.sort_buckets(&mut order, size, length);
+        order.chunks(size).map(<[_]>::to_vec).collect()
+    }
+
+    fn sort_buckets(&self, order: &mut [usize], size: usize, length: impl Fn(usize) -> usize) {
+        let LoaderOptions { shuffle, bucket_batches, .. } = self.options;
+        if shuffle && bucket_batches > 0 {
+            for bucket in order.chunks_mut(size.saturating_mul(bucket_batches)) {
+                bucket.sort_by_key(|&i| length(i));
+            }
+        }
+    }
+
+    /// Batches of labelled examples, which come first, and unlabelled ones.
+    fn mixed_batches(
+        &self,
+        data: &Dataset,
+        dataset: u64,
+        length: impl Fn(usize) -> usize,
+    ) -> Vec<Vec<usize>> {
+        let (labelled, unlabelled): (Vec<usize>, Vec<usize>) =
+            (0..data.len()).partition(|&i| is_labelled(&data.sequences()[i]));
+        let (n_labelled, n_unlabelled) = self.options.shares();
+        let mut batches = self.walk(unlabelled, n_unlabelled, dataset, &length);
+        let n_beside = |n: usize| match n {
+            n if n == n_unlabelled => n_labelled,
+            n => (n as f64 * n_labelled as f64 / n_unlabelled as f64).round().max(1.0) as usize,
+        };
+        let n_wanted: usize = batches.iter().map(|b| n_beside(b.len())).sum();
+        let mut order = self.labelled_order(&labelled, n_wanted, dataset);
+        self.sort_buckets(&mut order, n_labelled, &length);
+        let mut rest = order.as_slice();
+        for batch in &mut batches {
+            let (beside, later) = rest.split_at(n_beside(batch.len()));
+            batch.splice(..0, beside.iter().copied());
+            rest = later;
+        }
+        batches
+    }
+
+    /// The part of the walk over labelled examples that belongs to this epoch: it has `n` of them,
+    /// as every epoch has.
+    fn labelled_order(&self, labelled: &[usize], n: usize, dataset: u64) -> Vec<usize> {
+        let LoaderOptions { shuffle, seed, .. } = self.options;
+        let (all, start) = (labelled.len() as u128, u128::from(self.epoch) * n as u128);
+        let mut order = Vec::with_capacity(n + labelled.len());
+        let mut pass = start / all;
+        while order.len() < n + (start % all) as usize {
+            let begin = order.len();
+            order.extend(labelled);
+            if shuffle {
+                let mut stream = Stream::new(seed, Purpose::Labelled, pass as u64, dataset);
+                stream.shuffle(&mut order[begin..]);
+            }
+            pass += 1;
+        }
+        order.drain(..(start % all) as usize);
+        order.truncate(n);
+        order
+    }
+}
+
+/// Whether there is anything to learn from a sequence without other models.
+fn is_labelled(sequence: &Sequence) -> bool {
+    sequence.target != Target::None
 }
 
 fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
@@ -297,10 +393,13 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
     if let Some(empty) = datasets.iter().position(|d| d.is_empty()) {
         return Err(Error::invalid(format!("dataset {empty} is empty")));
     }
+    check_ratio(datasets, options)?;
     if !options.aligned {
         return Ok(());
     }
-    let examples = |d: &Dataset| d.sequences().iter().map(|s| s.example).collect::<Vec<_>>();
+    let mixed = options.unlabelled_ratio > 0.0;
+    let example = |s: &Sequence| (s.example, mixed && is_labelled(s));
+    let examples = |d: &Dataset| d.sequences().iter().map(example).collect::<Vec<_>>();
     let wanted = examples(first);
     match datasets.iter().position(|d| examples(d) != wanted) {
         None => Ok(()),
@@ -312,6 +411,41 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
             datasets[other].len()
         ))),
     }
+}
+
+fn check_ratio(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
+    let LoaderOptions { batch_size, unlabelled_ratio: ratio, .. } = *options;
+    if !(ratio.is_finite() && ratio >= 0.0) {
+        return Err(Error::invalid(format!(
+            "unlabelled_ratio is {ratio}; it must be a number of at least 0"
+        )));
+    }
+    if ratio == 0.0 {
+        return Ok(());
+    }
+    if batch_size < 2 {
+        return Err(Error::invalid(format!(
+            "batch_size is {batch_size}; with unlabelled_ratio it must be at least 2"
+        )));
+    }
+    for (i, data) in datasets.iter().enumerate() {
+        let n = data.sequences().iter().filter(|s| is_labelled(s)).count();
+        if n == 0 || n == data.len() {
+            let has = if n == 0 { "no labelled" } else { "no unlabelled" };
+            return Err(Error::invalid(format!(
+                "unlabelled_ratio is {ratio}, but dataset {i} has {has} examples; concatenate a \
+                 labelled and an unlabelled corpus, or set it to 0"
+            )));
+        }
+        let wanted = options.shares().0;
+        if wanted > n {
+            return Err(Error::invalid(format!(
+                "batches of batch_size {batch_size} with unlabelled_ratio {ratio} have {wanted} \
+                 labelled examples, but dataset {i} has {n}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -422,6 +556,87 @@ mod tests {
         let mut loader = Loader::new(pair(5)[..1].to_vec(), LoaderOptions::evaluation(2)).unwrap();
         let flat: Vec<usize> = drain(&mut loader).into_iter().flat_map(|(e, _)| e).collect();
         assert_eq!(flat, [0, 1, 2, 3, 4]);
+    }
+
+    /// Labelled examples, then unlabelled ones.
+    fn mixed(labelled: usize, unlabelled: usize) -> Vec<Arc<Dataset>> {
+        let (first, second) = (corpus(labelled), corpus(unlabelled).without_labels());
+        let both = first.concatenate(&second).unwrap();
+        vec![data(&both, TokenizerStyle::Bert), data(&both, TokenizerStyle::Gpt2)]
+    }
+
+    #[test]
+    fn batches_mix_labelled_and_unlabelled_examples() {
+        // Of 8 rows 2 are labelled: 6 batches of 6 unlabelled ones, and one of 4 with 1 labelled.
+        let o = LoaderOptions { unlabelled_ratio: 3.0, ..options(8) };
+        let datasets = mixed(9, 40);
+        let mut loader = Loader::new(datasets.clone(), o.clone()).unwrap();
+        assert_eq!(loader.n_batches(), 7);
+        let (mut walked, mut orders) = (Vec::<usize>::new(), BTreeSet::new());
+        for _ in 0..9 {
+            let seen = drain(&mut loader);
+            let mut unlabelled = Vec::<usize>::new();
+            let mut rows = Vec::new();
+            for pair in seen.chunks(2) {
+                let examples = &pair[0].0;
+                assert_eq!(*examples, pair[1].0);
+                let n = examples.iter().filter(|&&e| e < 9).count();
+                assert!(examples[..n].iter().all(|&e| e < 9), "labelled ones come first");
+                rows.push((n, examples.len() - n));
+                walked.extend(&examples[..n]);
+                unlabelled.extend(&examples[n..]);
+            }
+            rows.sort_unstable();
+            assert_eq!(rows, [[(1, 4)].as_slice(), &[(2, 6); 6]].concat());
+            assert_eq!(unlabelled.iter().collect::<BTreeSet<_>>().len(), 40);
+            orders.insert(unlabelled);
+        }
+        assert_eq!(orders.len(), 9);
+        // 9 epochs of 13 labelled rows are 13 passes over 9 examples.
+        let count = |e: usize| walked.iter().filter(|&&w| w == e).count();
+        assert!((0..9).all(|e| count(e) == 13), "{walked:?}");
+        let plain = LoaderOptions { shuffle: false, drop_last: true, ..o };
+        let mut loader = Loader::new(datasets, plain).unwrap();
+        let batches: Vec<_> = drain(&mut loader).into_iter().step_by(2).map(|b| b.0).collect();
+        assert_eq!(batches.len(), 6);
+        assert_eq!(batches[0], [0, 1, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(batches[4][..3], [8, 0, 33]);
+        assert_eq!(drain(&mut loader)[0].0[..3], [3, 4, 9]);
+    }
+
+    #[test]
+    fn mixed_batches_resume_bit_by_bit() {
+        let o = LoaderOptions { unlabelled_ratio: 1.0, ..options(6) };
+        let datasets = mixed(70, 20);
+        let mut whole = Loader::new(datasets.clone(), o.clone()).unwrap();
+        drain(&mut whole);
+        whole.next_batches().unwrap();
+        let state = whole.state_json().unwrap();
+        let rest = (drain(&mut whole), drain(&mut whole));
+        let mut again = Loader::new(datasets.clone(), o.clone()).unwrap();
+        again.restore_json(&state).unwrap();
+        assert_eq!((drain(&mut again), drain(&mut again)), rest);
+        again.set_epoch(u64::MAX);
+        assert_eq!(drain(&mut again).len(), 14);
+        let other = LoaderOptions { unlabelled_ratio: 0.5, ..o };
+        assert!(Loader::new(datasets, other).unwrap().restore_json(&state).is_err());
+    }
+
+    #[test]
+    fn refuses_a_ratio_that_cannot_be() {
+        let e = |datasets, batch_size, unlabelled_ratio| {
+            let o = LoaderOptions { unlabelled_ratio, ..options(batch_size) };
+            Loader::new(datasets, o).unwrap_err().message().to_owned()
+        };
+        assert!(e(mixed(4, 4), 2, f64::NAN).starts_with("unlabelled_ratio is NaN"));
+        assert!(e(mixed(4, 4), 2, -1.0).starts_with("unlabelled_ratio is -1"));
+        assert!(e(mixed(4, 4), 1, 1.0).contains("batch_size is 1"));
+        assert!(e(pair(5), 2, 1.0).contains("dataset 0 has no unlabelled examples"));
+        let bare = data(&corpus(5).without_labels(), TokenizerStyle::Bert);
+        assert!(e(vec![bare], 2, 1.0).contains("dataset 0 has no labelled examples"));
+        assert!(e(mixed(4, 90), usize::MAX, 1e-300).ends_with("but dataset 0 has 4"));
+        let few = LoaderOptions { unlabelled_ratio: 1e300, ..options(4) };
+        assert_eq!(Loader::new(mixed(4, 9), few).unwrap().n_batches(), 3);
     }
 
     #[test]

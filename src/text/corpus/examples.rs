@@ -55,8 +55,8 @@ pub enum Example {
         context: String,
         /// The question.
         question: String,
-        /// The accepted answers; empty when there is none or it is not known.
-        answers: Vec<Answer>,
+        /// The accepted answers if they are known; empty when the context has none.
+        answers: Option<Vec<Answer>>,
     },
     /// A document of plain text.
     Document(String),
@@ -168,28 +168,55 @@ impl Corpus {
         Ok(Self { task: self.task, labels: self.labels.clone(), examples })
     }
 
-    /// The examples of both, these first, e.g. labelled and unlabelled texts to learn from
-    /// together. One of them may have no names of labels; else both must have the same.
-    ///
-    /// Error: `InvalidArgument` for other tasks or labels.
+    /// The examples of both, these first: [`Corpus::concatenate_all`] of two.
     pub fn concatenate(&self, other: &Self) -> Result<Self> {
-        if self.task != other.task {
-            return Err(Error::invalid(format!(
-                "corpora of the tasks {:?} and {:?} cannot be one",
-                self.task, other.task
-            )));
+        Self::concatenate_all(&[self, other])
+    }
+
+    /// The examples of all corpora, in their order, e.g. labelled and unlabelled texts to learn
+    /// from together. All must have the same classes, except that some may have none.
+    ///
+    /// Errors: `InvalidArgument` for no corpus, or another task or classes than the first with any;
+    /// the message names both.
+    pub fn concatenate_all(corpora: &[&Self]) -> Result<Self> {
+        let Some(first) = corpora.first() else {
+            return Err(Error::invalid("no corpora to concatenate"));
+        };
+        let named = corpora.iter().position(|c| !c.labels.is_empty()).unwrap_or(0);
+        let labels = &corpora[named].labels;
+        for (i, corpus) in corpora.iter().enumerate() {
+            if corpus.task != first.task {
+                return Err(Error::invalid(format!(
+                    "corpora 0 and {i} cannot be one: their tasks are {:?} and {:?}",
+                    first.task, corpus.task
+                )));
+            }
+            if !corpus.labels.is_empty() && corpus.labels != *labels {
+                return Err(Error::invalid(format!(
+                    "corpora {named} and {i} cannot be one: their classes are {:?} and {:?}; read \
+                     corpus {i} with the classes of corpus {named}",
+                    labels.names(),
+                    corpus.labels.names()
+                )));
+            }
         }
-        let labels = if self.labels.is_empty() { &other.labels } else { &self.labels };
-        if !other.labels.is_empty() && other.labels != *labels {
-            return Err(Error::invalid(format!(
-                "corpora with the labels {:?} and {:?} cannot be one; read the second with the \
-                 labels of the first",
-                self.labels.names(),
-                other.labels.names()
-            )));
+        let examples = corpora.iter().flat_map(|c| &c.examples).cloned().collect();
+        Ok(Self { task: first.task, labels: labels.clone(), examples })
+    }
+
+    /// A copy with the same classes whose examples have no labels, e.g. to learn from them beside
+    /// labelled ones. Plain text stays as it is.
+    pub fn without_labels(&self) -> Self {
+        let mut copy = self.clone();
+        for example in &mut copy.examples {
+            match example {
+                Example::Text { label, .. } => *label = None,
+                Example::Words { tags, .. } => tags.clear(),
+                Example::Question { answers, .. } => *answers = None,
+                Example::Document(_) => {}
+            }
         }
-        let examples = self.examples.iter().chain(&other.examples).cloned().collect();
-        Ok(Self { task: self.task, labels: labels.clone(), examples })
+        copy
     }
 
     /// How often each class (classification) or tag (tokens) occurs, by id.
@@ -243,7 +270,7 @@ fn check(task: TextTask, n_labels: usize, example: &Example) -> Result<()> {
         (TextTask::QuestionAnswering, Example::Question { context, answers, .. }) => {
             let inside =
                 |a: &&Answer| context.get(a.start..).is_none_or(|rest| !rest.starts_with(&a.text));
-            match answers.iter().find(inside) {
+            match answers.iter().flatten().find(inside) {
                 None => Ok(()),
                 Some(a) => Err(Error::invalid(format!(
                     "the answer '{}' is not at byte {} of its context",
@@ -285,10 +312,44 @@ mod tests {
         let both = labelled.concatenate(&bare).unwrap();
         assert_eq!((both.texts(), both.label_counts()), (strings(&["a", "b", "c"]), vec![1, 1]));
         assert_eq!(bare.concatenate(&labelled).unwrap().labels(), labelled.labels());
-        assert!(labelled.concatenate(&read(&["d"], &["z"])).is_err());
+        let all = Corpus::concatenate_all(&[&bare, &labelled, &bare, &labelled]).unwrap();
+        assert_eq!((all.texts().join(""), all.label_counts()), ("cabcab".into(), vec![2, 2]));
+        let other = Corpus::concatenate_all(&[&bare, &labelled, &read(&["d"], &["z"])]);
+        assert_eq!(
+            other.unwrap_err().message(),
+            "corpora 1 and 2 cannot be one: their classes are [\"x\", \"y\"] and [\"z\"]; read \
+             corpus 2 with the classes of corpus 1"
+        );
         let words =
             Corpus::new(TextTask::TokenClassification, LabelMap::default(), Vec::new()).unwrap();
-        assert!(labelled.concatenate(&words).is_err());
+        let other = labelled.concatenate(&words).unwrap_err();
+        assert!(other.message().contains("Classification and TokenClassification"), "{other}");
+        assert!(Corpus::concatenate_all(&[]).is_err());
+    }
+
+    #[test]
+    fn a_copy_without_labels_keeps_the_classes() {
+        let labels = LabelMap::from_names(["x", "y"]).unwrap();
+        let check = |task, example: Example, bare: Example| {
+            let corpus = Corpus::new(task, labels.clone(), vec![example]).unwrap();
+            let copy = corpus.without_labels();
+            assert_eq!((copy.labels(), copy.examples()), (&labels, &[bare][..]));
+            assert_eq!(corpus.concatenate(&copy).unwrap().len(), 2);
+        };
+        let text = |label| Example::Text { text: "a".into(), pair: None, label };
+        check(TextTask::Classification, text(Some(1)), text(None));
+        let words = |tags| Example::Words { words: strings(&["a", "b"]), tags };
+        check(TextTask::TokenClassification, words(vec![0, 1]), words(vec![]));
+        let question = |answers| Example::Question {
+            id: "1".into(),
+            context: "in May".into(),
+            question: "when?".into(),
+            answers,
+        };
+        let answer = Answer { text: "May".into(), start: 3 };
+        check(TextTask::QuestionAnswering, question(Some(vec![answer])), question(None));
+        let document = Example::Document("a".into());
+        check(TextTask::LanguageModeling, document.clone(), document);
     }
 
     #[test]
@@ -306,7 +367,7 @@ mod tests {
             id: String::new(),
             context: "in May".into(),
             question: "when?".into(),
-            answers: vec![Answer { text: "May".into(), start: 2 }],
+            answers: Some(vec![Answer { text: "May".into(), start: 2 }]),
         };
         assert!(
             Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![question]).is_err()

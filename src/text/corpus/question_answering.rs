@@ -15,7 +15,7 @@ impl Corpus {
     ///
     /// A file that is one object with `data` is read as SQuAD: `data[].paragraphs[]` with
     /// `context` and `qas[]` of `id`, `question`, `answers[]` of `text` and `answer_start`; a
-    /// question that `is_impossible` has no answers. Any other file has an object on each line
+    /// question that `is_impossible` has none. Any other file has an object on each line
     /// with `context`, `question`, and one of: `answers`, a list of objects as above; `answers`,
     /// an object of two lists `text` and `answer_start`; `answer` and `answer_start`. Without
     /// any of these the answer is not known.
@@ -64,22 +64,24 @@ fn flat(line: &str) -> Result<Example> {
 /// A question from an object with `question` and its answers in any of the forms.
 fn question(context: &str, from: &Value) -> Result<Example> {
     let impossible = from.get("is_impossible").and_then(Value::as_bool).unwrap_or(false);
-    let pairs: Vec<(&Value, &Value)> = match from.get("answers") {
-        _ if impossible => Vec::new(),
-        Some(Value::Array(all)) => all.iter().map(|a| (&a["text"], &a["answer_start"])).collect(),
+    let pairs: Option<Vec<(&Value, &Value)>> = match from.get("answers") {
+        _ if impossible => Some(Vec::new()),
+        Some(Value::Array(all)) => {
+            Some(all.iter().map(|a| (&a["text"], &a["answer_start"])).collect())
+        }
         Some(object @ Value::Object(_)) => {
-            list(object, "text")?.iter().zip(list(object, "answer_start")?).collect()
+            Some(list(object, "text")?.iter().zip(list(object, "answer_start")?).collect())
         }
         Some(_) => return Err(Error::data("'answers' is neither a list nor an object")),
-        None if from.get("answer").is_some() => vec![(&from["answer"], &from["answer_start"])],
-        None => Vec::new(),
+        None => from.get("answer").map(|text| vec![(text, &from["answer_start"])]),
     };
-    let answers = pairs.into_iter().map(|(text, start)| answer(context, text, start));
+    let answers = pairs
+        .map(|pairs| pairs.into_iter().map(|(text, start)| answer(context, text, start)).collect());
     Ok(Example::Question {
         id: from.get("id").map(scalar).unwrap_or_default(),
         context: context.to_owned(),
         question: string(from, "question")?.to_owned(),
-        answers: answers.collect::<Result<_>>()?,
+        answers: answers.transpose()?,
     })
 }
 
@@ -120,10 +122,13 @@ mod tests {
         Corpus::read_question_answering(&path)
     }
 
-    fn check(content: &str, expect: &[(&str, usize)]) {
+    fn check(content: &str, expect: Option<&[(&str, usize)]>) {
         let corpus = read(content).unwrap();
         let Example::Question { answers, .. } = &corpus.examples()[0] else { unreachable!() };
-        let got: Vec<_> = answers.iter().map(|a| (a.text.as_str(), a.start)).collect();
+        let flat = |a: &Answer| (a.text.clone(), a.start);
+        let got = answers.as_ref().map(|all| all.iter().map(flat).collect::<Vec<_>>());
+        let flat = |&(text, start): &(&str, usize)| (text.to_owned(), start);
+        let expect = expect.map(|all| all.iter().map(flat).collect::<Vec<_>>());
         assert_eq!(got, expect, "{content}");
     }
 
@@ -133,14 +138,16 @@ mod tests {
         let head = "{\"context\":\"In \u{e9}t\u{e9} 1907.\",\"question\":\"when?\"";
         let line = |rest: &str| format!("{head}{rest}}}\n");
         let one = "{\"text\":\"1907\",\"answer_start\":7}";
-        check(&line(&format!(",\"answers\":[{one},{one}]")), &[("1907", 9), ("1907", 9)]);
-        check(&line(",\"answers\":{\"text\":[\"1907\"],\"answer_start\":[7]}"), &[("1907", 9)]);
-        check(&line(",\"answer\":\"1907\",\"answer_start\":7"), &[("1907", 9)]);
-        check(&line(""), &[]);
+        let found = Some(&[("1907", 9)][..]);
+        check(&line(&format!(",\"answers\":[{one},{one}]")), Some(&[("1907", 9), ("1907", 9)]));
+        check(&line(",\"answers\":{\"text\":[\"1907\"],\"answer_start\":[7]}"), found);
+        check(&line(",\"answer\":\"1907\",\"answer_start\":7"), found);
+        check(&line(",\"answers\":[]"), Some(&[]));
+        check(&line(""), None);
         let nested = "{\"data\":[{\"paragraphs\":[{\"context\":\"in 1907\",\"qas\":[{\"id\":5,\
             \"question\":\"?\",\"answers\":[{\"text\":\"1907\",\"answer_start\":3}]}]}]}]}";
-        check(nested, &[("1907", 3)]);
-        check(&nested.replace("\"id\":5", "\"is_impossible\":true"), &[]);
+        check(nested, Some(&[("1907", 3)]));
+        check(&nested.replace("\"id\":5", "\"is_impossible\":true"), Some(&[]));
     }
 
     #[test]

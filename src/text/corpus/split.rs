@@ -1,4 +1,5 @@
-//! Splitting a corpus into training and evaluation data without equal texts on both sides.
+//! Splitting a corpus: into training and evaluation data without equal texts on both sides, and
+//! into a sample and the rest.
 
 use crate::error::{Error, Result};
 use crate::text::corpus::examples::{Corpus, Example};
@@ -66,6 +67,45 @@ impl Corpus {
         let is_eval: std::collections::HashSet<usize> = eval.iter().copied().collect();
         let train: Vec<usize> = (0..self.len()).filter(|i| !is_eval.contains(i)).collect();
         Ok((self.subset(&train)?, self.subset(&eval)?))
+    }
+
+    /// Splits into a random sample of `n` examples and the rest, each in the order of this corpus,
+    /// e.g. for training with few labels. The sample has the classes in the proportions of this
+    /// corpus (classification; to one example, by the largest remainders). Unlike [`Corpus::split`]
+    /// it pays no heed to equal texts.
+    ///
+    /// Error: `n` is 0 or more than there are examples.
+    pub fn sample(&self, n: usize, seed: u64) -> Result<(Self, Self)> {
+        let all = self.len();
+        if n == 0 || n > all {
+            return Err(Error::invalid(format!("a sample of {n} of {all} examples")));
+        }
+        let mut strata: BTreeMap<Option<u32>, Vec<usize>> = BTreeMap::new();
+        for (i, example) in self.examples().iter().enumerate() {
+            let class = match example {
+                Example::Text { label, .. } => *label,
+                _ => None,
+            };
+            strata.entry(class).or_default().push(i);
+        }
+        let product = |of: &[usize]| of.len() as u128 * n as u128;
+        let mut wanted: Vec<usize> =
+            strata.values().map(|of| (product(of) / all as u128) as usize).collect();
+        let mut by_remainder: Vec<(u128, usize)> =
+            strata.values().enumerate().map(|(k, of)| (product(of) % all as u128, k)).collect();
+        by_remainder.sort_by_key(|&(remainder, k)| (std::cmp::Reverse(remainder), k));
+        let missing = n - wanted.iter().sum::<usize>();
+        by_remainder.iter().take(missing).for_each(|&(_, k)| wanted[k] += 1);
+        let mut rng = Stream::new(seed, Purpose::Sample, 0, 0);
+        let (mut chosen, mut rest) = (Vec::with_capacity(n), Vec::with_capacity(all - n));
+        for (of, wanted) in strata.values_mut().zip(wanted) {
+            rng.shuffle(of);
+            chosen.extend(&of[..wanted]);
+            rest.extend(&of[wanted..]);
+        }
+        chosen.sort_unstable();
+        rest.sort_unstable();
+        Ok((self.subset(&chosen)?, self.subset(&rest)?))
     }
 
     /// Indices of examples that belong together, by first occurrence.
@@ -136,6 +176,26 @@ mod tests {
         assert_eq!(eval.len(), 60);
         assert_ne!(eval.label_counts(), [40, 20], "without stratification the proportions change");
         assert!(keys(&train).is_disjoint(&keys(&eval)));
+    }
+
+    #[test]
+    fn samples_have_their_size_and_the_proportions_of_the_classes() {
+        let all = corpus(60);
+        for (n, classes) in [(30, [20, 10]), (31, [21, 10]), (1, [1, 0]), (60, [40, 20])] {
+            let (chosen, rest) = all.sample(n, 1).unwrap();
+            assert_eq!((chosen.len(), rest.len()), (n, 60 - n));
+            assert_eq!(chosen.label_counts(), classes);
+            let mut both: Vec<_> = chosen.texts().into_iter().chain(rest.texts()).collect();
+            let mut expected = all.texts();
+            both.sort();
+            expected.sort();
+            assert_eq!(both, expected);
+        }
+        assert_eq!(all.sample(30, 1).unwrap(), all.sample(30, 1).unwrap());
+        assert_ne!(all.sample(30, 1).unwrap(), all.sample(30, 2).unwrap());
+        assert!(all.sample(0, 1).is_err() && all.sample(61, 1).is_err());
+        let bare = all.without_labels().sample(7, 1).unwrap().0;
+        assert_eq!(bare.len(), 7);
     }
 
     #[test]

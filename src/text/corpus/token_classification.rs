@@ -10,8 +10,11 @@ use crate::text::corpus::labels::LabelMap;
 use crate::text::text_file::{at, lines, read_text};
 use std::path::Path;
 
-/// One sentence whose tags have no ids yet: line numbers, words, tags.
-type Sentence = Vec<(usize, String, String)>;
+/// One sentence: the line and the text of each word.
+type Sentence<'a> = Vec<(usize, &'a str)>;
+
+/// A word and its line, with the name of its tag.
+type Tagged<'a> = (usize, &'a str, &'a str);
 
 impl Corpus {
     /// Reads words with a tag each. Tags stay as written (BIO, IOB, BIOES, or plain classes).
@@ -22,9 +25,10 @@ impl Corpus {
     /// Errors name file and line: a line without a tag, an unknown tag, a file without words.
     pub fn read_token_classification(path: &Path, labels: Option<&LabelMap>) -> Result<Self> {
         let text = read_text(path)?;
-        let sentences = sentences(path, &text)?;
-        if sentences.is_empty() {
-            return Err(at(path, 1, "the file holds no words"));
+        let mut sentences = Vec::new();
+        for sentence in self::sentences(path, &text)? {
+            let tagged = sentence.into_iter().map(|line| tagged(path, line));
+            sentences.push(tagged.collect::<Result<Vec<_>>>()?);
         }
         let labels = match labels {
             Some(labels) => labels.clone(),
@@ -36,17 +40,34 @@ impl Corpus {
             let mut tags = Vec::with_capacity(sentence.len());
             for (line, word, tag) in sentence {
                 tags.push(
-                    labels.id(&tag).ok_or_else(|| at(path, line, unknown_label(&tag, &labels)))?,
+                    labels.id(tag).ok_or_else(|| at(path, line, unknown_label(tag, &labels)))?,
                 );
-                words.push(word);
+                words.push(word.to_owned());
             }
             examples.push(Example::Words { words, tags });
         }
         Corpus::new(TextTask::TokenClassification, labels, examples)
     }
+
+    /// Reads words without tags, e.g. to learn from them beside tagged ones
+    /// ([`Corpus::concatenate`]): the first column of each line, as in
+    /// [`Corpus::read_token_classification`]. Other columns are ignored, a line may have just one.
+    /// The corpus has no classes.
+    ///
+    /// Errors name the file: text that is not UTF-8, a file without words.
+    pub fn read_words(path: &Path) -> Result<Self> {
+        let text = read_text(path)?;
+        let untagged = |sentence: Sentence| Example::Words {
+            words: sentence.into_iter().map(|(_, line)| columns(line).0.to_owned()).collect(),
+            tags: Vec::new(),
+        };
+        let examples = sentences(path, &text)?.into_iter().map(untagged).collect();
+        Corpus::new(TextTask::TokenClassification, LabelMap::default(), examples)
+    }
 }
 
-fn sentences(path: &Path, text: &str) -> Result<Vec<Sentence>> {
+/// The lines of each sentence; a file without any is an error.
+fn sentences<'a>(path: &Path, text: &'a str) -> Result<Vec<Sentence<'a>>> {
     let mut all = Vec::new();
     let mut current = Sentence::new();
     for (number, line) in lines(text) {
@@ -56,33 +77,42 @@ fn sentences(path: &Path, text: &str) -> Result<Vec<Sentence>> {
             }
             continue;
         }
-        if line.starts_with("-DOCSTART-") {
-            continue;
+        if !line.starts_with("-DOCSTART-") {
+            current.push((number, line));
         }
-        let (word, tag) = columns(line).ok_or_else(|| {
-            at(path, number, format!("'{line}' has one column; a word and its tag are needed"))
-        })?;
-        current.push((number, word.to_owned(), tag.to_owned()));
     }
     if !current.is_empty() {
         all.push(current);
     }
+    if all.is_empty() {
+        return Err(at(path, 1, "the file holds no words"));
+    }
     Ok(all)
 }
 
-/// The first and the last column.
-fn columns(line: &str) -> Option<(&str, &str)> {
-    if let Some((word, rest)) = line.split_once('\t') {
-        let tag = rest.rsplit('\t').next().unwrap_or(rest).trim();
-        return (!tag.is_empty()).then_some((word, tag));
-    }
-    let line = line.trim();
-    let (word, rest) = line.split_once(char::is_whitespace)?;
-    Some((word, rest.rsplit(char::is_whitespace).next().unwrap_or(rest)))
+fn tagged<'a>(path: &Path, (number, line): (usize, &'a str)) -> Result<Tagged<'a>> {
+    let (word, tag) = columns(line);
+    let tag = tag.ok_or_else(|| {
+        at(path, number, format!("'{line}' has one column; a word and its tag are needed"))
+    })?;
+    Ok((number, word, tag))
 }
 
-fn seen(sentences: &[Sentence]) -> Result<LabelMap> {
-    let all = LabelMap::from_seen(sentences.iter().flatten().map(|(_, _, tag)| tag.as_str()));
+/// The first and, of several, the last column.
+fn columns(line: &str) -> (&str, Option<&str>) {
+    if let Some((word, rest)) = line.split_once('\t') {
+        let tag = rest.rsplit('\t').next().unwrap_or(rest).trim();
+        return (word, Some(tag).filter(|tag| !tag.is_empty()));
+    }
+    let line = line.trim();
+    match line.split_once(char::is_whitespace) {
+        Some((word, rest)) => (word, rest.rsplit(char::is_whitespace).next()),
+        None => (line, None),
+    }
+}
+
+fn seen(sentences: &[Vec<Tagged>]) -> Result<LabelMap> {
+    let all = LabelMap::from_seen(sentences.iter().flatten().map(|(_, _, tag)| *tag));
     let outside = all.id("O").map(|_| "O".to_owned());
     let others = all.names().iter().filter(|n| *n != "O").cloned();
     LabelMap::from_names(outside.into_iter().chain(others))
@@ -110,6 +140,24 @@ mod tests {
             tags: tags.to_vec(),
         };
         assert_eq!(corpus.examples(), [words(&["EU", "rejects"], &[2, 0]), words(&["a b"], &[1])]);
+    }
+
+    #[test]
+    fn words_without_tags() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.txt");
+        let read = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            Corpus::read_words(&path)
+        };
+        let corpus = read("EU\nrejects VBZ O\n\na b\t\n").unwrap();
+        let words = |w: &[&str]| Example::Words {
+            words: w.iter().map(|s| s.to_string()).collect(),
+            tags: Vec::new(),
+        };
+        assert_eq!(corpus.examples(), [words(&["EU", "rejects"]), words(&["a b"])]);
+        assert!(corpus.labels().is_empty());
+        assert!(read(" \n").unwrap_err().message().ends_with("x.txt:1: the file holds no words"));
     }
 
     #[test]

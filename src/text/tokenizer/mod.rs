@@ -2,6 +2,7 @@
 
 pub(crate) mod encoding;
 mod files;
+pub(crate) mod pieces;
 mod pipeline;
 pub(crate) mod style;
 pub(crate) mod tokenize;

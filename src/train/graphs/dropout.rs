@@ -18,7 +18,7 @@ pub(super) fn seed_dropout(graph: &mut Graph) -> Result<Option<ValueId>> {
         found.into_iter().for_each(|(id, _)| graph.node_mut(id).inputs.truncate(1));
         return Ok(None);
     }
-    let seed = graph.add_input(SEED_INPUT, ValueType::known(DType::I64, &[1]))?;
+    let seed = graph.claim_input(SEED_INPUT, ValueType::known(DType::I64, &[1]))?;
     graph.opsets.insert(MMOPT_DOMAIN.to_owned(), 1);
     for (salt, (id, ratio)) in found.into_iter().enumerate() {
         let node = graph.node_mut(id);

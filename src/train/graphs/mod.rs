@@ -4,8 +4,10 @@
 //! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
 //! shapes alone is a constant. Each shape of batch has its own training graph.
 
+mod buffers;
 mod dropout;
 mod non_finite;
+mod padding;
 mod parameters;
 mod precision;
 mod precomputed;
@@ -15,11 +17,11 @@ use std::collections::BTreeMap;
 
 pub use dropout::SEED_INPUT;
 pub use non_finite::{NonFiniteOrigin, Operand, Pass, find_non_finite};
-pub(super) use parameters::all_equal;
 pub use parameters::{
     GraphParameter, NonTrainableTensor, Origin, find_non_trainable, find_parameters, make_inputs,
     parameter_data,
 };
+pub(super) use parameters::{all_equal, is_statistic, may_be_trained};
 pub use precision::{hold_in_f32, outputs_in_f32};
 pub use precomputed::{
     PrecomputedGradients, precomputed_evaluation_graph, precomputed_graph, precomputed_labels,
@@ -51,6 +53,9 @@ pub struct TrainingGraph {
     pub logits: Vec<(String, Vec<usize>)>,
     /// Output name of mutual learning's term, a scalar, if it is on.
     pub mutual: Option<String>,
+    /// Input names of buffers, which are running statistics of batch normalisations in training
+    /// mode, and the outputs with what the run moves them to, f32.
+    pub buffers: Vec<(String, String)>,
 }
 
 /// A forward graph for evaluation: dropout off, parameters as inputs.
@@ -71,7 +76,8 @@ pub struct EvaluationGraph {
 /// Writes the training graph of `forward` for one shape of batch.
 ///
 /// `params` are values of `forward` (see [`find_parameters`]); `shapes` gives each graph input its
-/// shape. Inputs without free dimensions may be left out.
+/// shape. Inputs without free dimensions may be left out. It may give labels theirs, by which the
+/// logits are told from other outputs.
 ///
 /// # Errors
 /// `Unsupported` names model, node, operator and opset of what cannot be differentiated;
@@ -82,12 +88,13 @@ pub fn training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
-    mutual_training_graph(forward, params, spec, shapes, None)
+    mutual_training_graph(forward, params, spec, shapes, None, &[])
 }
 
 /// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
 /// [`autodiff::attach_mutual`]; its two inputs are then among `data_inputs`. The loss output is the
-/// loss without that term.
+/// loss without that term. `padding` names tables and a row of each that gets no gradient where it
+/// is looked up.
 ///
 /// # Errors
 /// As [`training_graph`]; `InvalidArgument` for a loss without logits.
@@ -97,16 +104,19 @@ pub fn mutual_training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
     temperature: Option<f64>,
+    padding: &[(ValueId, usize)],
 ) -> Result<TrainingGraph> {
-    let mut graph = fix_shapes_and_types(forward, shapes)?;
+    let (shapes, labels) = of_labels(forward, shapes);
+    let mut graph = fix_shapes_and_types(forward, &shapes)?;
     precision::refuse_narrow(&graph, params)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
     compat::lower(&mut graph)?;
     dropout::seed_dropout(&mut graph)?;
     let inputs = graph.inputs().to_vec();
-    let attached = autodiff::attach_loss(&mut graph, spec)?;
+    let attached = autodiff::attach_loss_to(&mut graph, spec, &labels)?;
     parameters::make_inputs(&mut graph, params)?;
+    let statistics = buffers::running_statistics(&mut graph, params)?;
     let mut total = attached.loss;
     let mut term = None;
     if let Some(temperature) = temperature {
@@ -116,7 +126,9 @@ pub fn mutual_training_graph(
     }
     let targets = [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT];
     let targets: Vec<ValueId> = targets.iter().filter_map(|name| graph.find(name)).collect();
+    let stopped = padding::stop_lookups(&mut graph, padding)?;
     let gradients = autodiff::differentiate(&mut graph, total, params)?;
+    padding::resume_lookups(&mut graph, &stopped);
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(attached.loss, "loss")?;
     let logits = writer.logits(&attached)?;
@@ -129,10 +141,26 @@ pub fn mutual_training_graph(
             gradient.map(|v| writer.output(v, &name)).transpose()
         })
         .collect::<Result<Vec<_>>>()?;
+    let mut buffers = Vec::new();
+    for (held, moved) in statistics {
+        let name = writer.graph().value_name(held).to_owned();
+        let output = writer.output(moved, &format!("buffer/{name}"))?;
+        buffers.push((name, output));
+    }
     let data = [&inputs[..], &attached.labels[..], &targets[..]].concat();
     let (bytes, data_inputs) = writer.finish(&data, params)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
-    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual })
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers })
+}
+
+/// Shapes of the graph's inputs, and those of labels that the loss adds.
+fn of_labels(
+    forward: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> (BTreeMap<String, Vec<usize>>, BTreeMap<String, Vec<usize>>) {
+    let given = |name: &str| forward.find(name).is_some_and(|v| forward.inputs().contains(&v));
+    let is_label = |name: &str| autodiff::LABELS.contains(&name) && !given(name);
+    shapes.clone().into_iter().partition(|(name, _)| !is_label(name))
 }
 
 /// Writes the evaluation graph of `forward` for one shape of batch: like [`training_graph`], with
@@ -144,23 +172,27 @@ pub fn evaluation_graph(
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<EvaluationGraph> {
     let mut graph = forward.clone();
+    compat::raise_opset(&mut graph)?;
     graph.inline_functions().context(|| format!("model '{}'", forward.name))?;
     switch_to_inference(&mut graph)?;
-    let mut graph = fix_shapes_and_types(&graph, shapes)?;
+    let (shapes, labels) = of_labels(forward, shapes);
+    let mut graph = fix_shapes_and_types(&graph, &shapes)?;
     // Again, for nodes from inlined branches.
     switch_to_inference(&mut graph)?;
     let inputs = graph.inputs().to_vec();
     let attached = match spec {
-        Some(spec) => Some(autodiff::attach_loss(&mut graph, spec)?),
+        Some(spec) => Some(autodiff::attach_loss_to(&mut graph, spec, &labels)?),
         None => None,
     };
     parameters::make_inputs(&mut graph, params)?;
     let own_outputs = graph.outputs().to_vec();
     let mut writer = Writer::new(&mut graph);
-    let (loss, logits) = match &attached {
-        Some(a) => (Some(writer.output(a.loss, "loss")?), writer.logits(a)?),
-        None => (None, writer.values(&own_outputs)?),
+    // A model that computes its loss itself has no logits: its outputs stand beside the loss.
+    let logits = match &attached {
+        Some(a) if !a.logits.is_empty() => writer.logits(a)?,
+        _ => writer.values(&own_outputs)?,
     };
+    let loss = attached.as_ref().map(|a| writer.output(a.loss, "loss")).transpose()?;
     let labels = attached.map(|a| a.labels).unwrap_or_default();
     let (bytes, data_inputs) = writer.finish(&[inputs, labels].concat(), params)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
@@ -170,14 +202,21 @@ pub fn evaluation_graph(
 /// Dropout and batch normalisation as in inference: running statistics stay what they are.
 pub fn switch_to_inference(graph: &mut Graph) -> Result<()> {
     let mut kept = Vec::new();
+    let uses = graph.consumers();
     for id in graph.node_ids() {
         let node = graph.node(id);
         match (node.domain.as_str(), node.op.as_str()) {
             ("", "Dropout") => graph.node_mut(id).inputs.truncate(1),
-            ("", "BatchNormalization") if node.int("training_mode") == Some(1) => {
+            ("", "BatchNormalization") if in_training(graph, node) => {
                 for (y, value) in node.outputs.iter().enumerate().skip(1) {
                     let Some(value) = *value else { continue };
-                    // The outputs 1 and 2 are the inputs 3 and 4 after the step.
+                    // The outputs 1 and 2 are the inputs 3 and 4 after the step. Statistics
+                    // that old opsets save besides have no such input.
+                    let used =
+                        || graph.outputs().contains(&value) || !uses[value.index()].is_empty();
+                    if y > 2 && !used() {
+                        continue;
+                    }
                     let x = if y < 3 { node.input(y + 2) } else { None };
                     kept.push((x.ok_or_else(|| no_statistic(graph, id, y))?, value));
                 }
@@ -201,6 +240,13 @@ pub fn switch_to_inference(graph: &mut Graph) -> Result<()> {
     graph.sort()
 }
 
+/// Whether a BatchNormalization computes its statistics: before opset 14 more outputs than one say
+/// so.
+fn in_training(graph: &Graph, node: &Node) -> bool {
+    let old = graph.opset() < 14 && node.outputs.len() > 1;
+    node.int("training_mode") == Some(1) || old
+}
+
 fn no_statistic(graph: &Graph, id: NodeId, output: usize) -> Error {
     Error::invalid(format!(
         "model '{}': {} has an output {output}, but no input with the running statistic that it \
@@ -208,18 +254,6 @@ fn no_statistic(graph: &Graph, id: NodeId, output: usize) -> Error {
         graph.name,
         graph.describe(id)
     ))
-}
-
-/// Names nodes without a name after their output: some runtimes derive names from them that must
-/// not be equal.
-fn name_nodes(graph: &mut Graph) {
-    for id in graph.node_ids() {
-        let node = graph.node(id);
-        if let (true, Some(y)) = (node.name.is_empty(), node.outputs.iter().flatten().next()) {
-            let name = graph.value_name(*y).to_owned();
-            graph.node_mut(id).name = name;
-        }
-    }
 }
 
 /// Collects the outputs of a graph, then encodes it.
@@ -244,8 +278,7 @@ impl<'g> Writer<'g> {
             || self.graph().inputs().contains(&v)
             || self.graph().initializer(v).is_some();
         let v = if taken { self.g.unary("Identity", v)? } else { v };
-        let free = self.graph().find(name).is_none();
-        let name = if free { name.to_owned() } else { self.g.graph_mut().fresh_name(name) };
+        let name = self.g.graph_mut().free_name(name);
         self.g.graph_mut().rename(v, &name)?;
         self.outputs.push(v);
         Ok(name)
@@ -281,7 +314,7 @@ impl<'g> Writer<'g> {
         graph.sort()?;
         compat::fold_empty(graph)?;
         graph.prune();
-        name_nodes(graph);
+        graph.name_nodes();
         let kept: Vec<ValueId> = data
             .iter()
             .copied()

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use crate::autodiff::passes_gradient;
 use crate::error::{Error, Result};
-use crate::onnx::{Graph, NodeId, TensorData, ValueId, ValueType};
+use crate::onnx::{Graph, Node, NodeId, TensorData, ValueId, ValueType};
 use crate::tensor::DType;
 
 /// What a parameter is in the file.
@@ -41,6 +42,11 @@ impl GraphParameter {
     pub fn trainable(&self) -> bool {
         self.fixed.is_none()
     }
+
+    /// Whether it is a running statistic: not trained, but part of the model's state.
+    pub fn is_buffer(&self) -> bool {
+        self.fixed == Some(RUNNING_STATISTIC)
+    }
 }
 
 /// A tensor of the graph that cannot be trained.
@@ -72,7 +78,11 @@ const QUANTISED: &[&str] = &[
     "QuantizeLinear",
 ];
 /// Inputs that set what an operator does and must be constant: no gradient flows to them.
-const SETTINGS: &[(&str, usize)] = &[("Dropout", 1), ("Resize", 1), ("Resize", 2), ("Upsample", 1)];
+const SETTINGS: &[(&str, usize)] =
+    &[("Dropout", 1), ("OneHot", 2), ("Resize", 1), ("Resize", 2), ("Upsample", 1)];
+/// Why the running mean and variance of a batch normalisation are not trained.
+pub(in crate::train) const RUNNING_STATISTIC: &str =
+    "it is a running statistic of a BatchNormalization, a buffer";
 /// The result of [`Graph::consumers`].
 type Consumers = [Vec<(NodeId, usize)>];
 /// Integers with fewer elements are shapes, axes and indices of the exporter.
@@ -107,6 +117,18 @@ pub fn find_non_trainable(graph: &Graph) -> Vec<NonTrainableTensor> {
             look(value, &data);
         }
     }
+    found.extend(graph.inner_weights().into_iter().map(|w| {
+        let reason = match w.holder.as_str() {
+            "Loop" => "it lies in the body of a Loop, which has no gradient",
+            "Scan" => "it lies in the body of a Scan, which has no gradient",
+            "If" => "in a branch of an If it sets what an operator does, or is put out as it is",
+            "function" => {
+                "it is a constant within a function of the model; export without functions"
+            }
+            _ => "it lies in the body of an operator without a gradient",
+        };
+        NonTrainableTensor { name: w.name, shape: w.shape, dtype: w.dtype, reason }
+    }));
     found
 }
 
@@ -140,6 +162,25 @@ fn is_setting(graph: &Graph, value: ValueId, consumers: &Consumers) -> bool {
 /// Integers, booleans and settings of operators are not trainable and not listed; see
 /// [`find_non_trainable`].
 pub fn find_parameters(graph: &Graph) -> Vec<GraphParameter> {
+    let Some(inlined) = inlined(graph) else { return parameters_of(graph) };
+    let mut found = parameters_of(&inlined);
+    // What a function holds itself is not the graph's.
+    let own = |p: &GraphParameter| p.value.index() < graph.values().len();
+    found.retain(|p| own(p) && parameter_data(graph, p.value).is_ok());
+    found
+}
+
+/// The graph with its functions in place of their calls, which show what reads a tensor; `None`
+/// where it has none. Values keep their ids.
+fn inlined(graph: &Graph) -> Option<Graph> {
+    if graph.functions.is_empty() {
+        return None;
+    }
+    let mut work = graph.clone();
+    work.inline_functions().is_ok().then_some(work)
+}
+
+fn parameters_of(graph: &Graph) -> Vec<GraphParameter> {
     let consumers = graph.consumers();
     let outputs: HashSet<ValueId> = graph.outputs().iter().copied().collect();
     let mut found = Vec::new();
@@ -197,6 +238,17 @@ fn parameter(
     }
 }
 
+/// Whether a node's input is the running mean or variance of a batch normalisation.
+pub(in crate::train) fn is_statistic(node: &Node, slot: usize) -> bool {
+    node.op == "BatchNormalization" && node.domain.is_empty() && matches!(slot, 3 | 4)
+}
+
+/// Whether an input of an operator within a branch may be a parameter of the model.
+pub(in crate::train) fn may_be_trained(op: &str, slot: usize) -> bool {
+    let statistic = op == "BatchNormalization" && matches!(slot, 3 | 4);
+    !statistic && !SETTINGS.contains(&(op, slot)) && !QUANTISED.contains(&op)
+}
+
 fn why_fixed(
     graph: &Graph,
     value: ValueId,
@@ -206,6 +258,14 @@ fn why_fixed(
 ) -> Option<&'static str> {
     if data.is_empty() {
         return Some("it is empty");
+    }
+    let uses = &consumers[value.index()];
+    if !uses.is_empty() && uses.iter().all(|&(id, slot)| is_statistic(graph.node(id), slot)) {
+        return Some(RUNNING_STATISTIC);
+    }
+    let put_out = graph.outputs().contains(&value) || uses.is_empty();
+    if !put_out && !uses.iter().any(|&(id, slot)| passes_gradient(graph, id, slot)) {
+        return Some("only operators without a gradient read it");
     }
     if data.shape().is_empty() {
         return Some("it is a scalar constant of the exporter");

@@ -10,7 +10,7 @@ use crate::tensor::DType;
 fn cast(graph: &mut Graph, from: ValueId, to: ValueId, dtype: DType) {
     let attributes = [("to".to_owned(), Attribute::Int(i64::from(dtype.onnx())))];
     graph.push_node(Node {
-        name: format!("{}/cast", graph.value_name(to)),
+        name: String::new(),
         op: "Cast".into(),
         domain: String::new(),
         inputs: vec![Some(from)],

@@ -69,7 +69,8 @@ fn write(mut graph: Graph, precomputed: &PrecomputedGradients) -> Result<Trainin
     }
     let (bytes, data_inputs) = writer.finish(&data, &params)?;
     let params = precomputed.gradients.iter().map(|(name, _)| name.clone()).collect();
-    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual: None })
+    let (mutual, buffers) = (None, Vec::new());
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers })
 }
 
 /// The part of a model with its own gradients that evaluation runs: logits, and the loss where

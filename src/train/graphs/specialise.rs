@@ -98,9 +98,9 @@ fn type_branches(graph: &mut Graph) -> Result<()> {
             }
             let branch = graph.branch(body)?;
             let place = || format!("{}: {name}", graph.describe(id));
-            let typed = fix_shapes_and_types(&branch, &BTreeMap::new()).context(place)?;
-            let body = Attribute::Graph(Box::new(typed.to_branch(&names)));
-            graph.node_mut(id).attributes.insert(name.to_owned(), body);
+            let mut typed = fix_shapes_and_types(&branch, &BTreeMap::new()).context(place)?;
+            graph.rename_apart(&mut typed, &names)?;
+            graph.set_body(id, name, typed.to_branch(&names));
         }
     }
     Ok(())

@@ -11,7 +11,9 @@ use super::names::{Uses, is_generated, name_by_use};
 use crate::error::Result;
 use crate::onnx::{Attribute, Graph, NodeId, TensorData, ValueId};
 use crate::tensor::DType;
-use crate::train::graphs::{GraphParameter, Origin, all_equal, find_parameters, parameter_data};
+use crate::train::graphs::{
+    GraphParameter, Origin, all_equal, find_parameters, is_statistic, parameter_data,
+};
 
 /// Elements that two matrices are compared by before they are compared whole.
 const N_PROBES: usize = 16;
@@ -85,7 +87,7 @@ pub fn split_shared_initializers(graph: &mut Graph) -> Result<Vec<(String, Strin
             if i == keeper || slot == usize::MAX {
                 continue;
             }
-            let free = |n: &String| graph.find(n).is_none();
+            let free = |n: &String| !graph.has_name(n);
             let name = match named.filter(free) {
                 Some(name) => name,
                 None => after_reader(graph, &shared.name, id, slot),
@@ -100,11 +102,37 @@ pub fn split_shared_initializers(graph: &mut Graph) -> Result<Vec<(String, Strin
     Ok(made)
 }
 
+/// Gives each running statistic of a batch normalisation an initializer that nothing else reads:
+/// in fresh models the mean is zero, and exporters write it as one with shifts and biases.
+pub(super) fn split_running_statistics(graph: &mut Graph) -> Result<()> {
+    let ids: Vec<NodeId> = graph.node_ids().collect();
+    for (id, slot) in ids.into_iter().flat_map(|id| [(id, 3), (id, 4)]) {
+        let node = graph.node(id);
+        let Some(value) = node.input(slot).filter(|_| is_statistic(node, slot)) else { continue };
+        let Some(data) = graph.initializer(value).cloned() else { continue };
+        let uses = Uses::of(graph);
+        if uses.consumers[value.index()].len() < 2 && !graph.outputs().contains(&value) {
+            continue;
+        }
+        let named = name_by_use(graph, &uses, id, slot).map(|n| n.name);
+        let old = graph.value_name(value).to_owned();
+        let name = match named.filter(|n| !graph.has_name(n)) {
+            Some(name) => name,
+            None => after_reader(graph, &old, id, slot),
+        };
+        let copy = graph.add_initializer(&name, data)?;
+        if let Some(input) = graph.node_mut(id).inputs.get_mut(slot) {
+            *input = Some(copy);
+        }
+    }
+    Ok(())
+}
+
 fn after_reader(graph: &mut Graph, name: &str, id: NodeId, slot: usize) -> String {
     let node = graph.node(id);
     let reader = if node.name.is_empty() { id.index().to_string() } else { node.name.clone() };
     let wanted = format!("{name}/{reader}.{slot}");
-    if graph.find(&wanted).is_none() { wanted } else { graph.fresh_name(&wanted) }
+    graph.free_name(&wanted)
 }
 
 /// Pairs of trainable parameters of two dimensions that hold the same values, possibly

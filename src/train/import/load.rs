@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::fixes::{
     DuplicateWeightPair, find_duplicate_weights, find_shared_initializers,
-    split_shared_initializers, tie_duplicate_weights,
+    split_running_statistics, split_shared_initializers, tie_duplicate_weights,
 };
 use super::names::{Renamed, restore_names};
 use super::report::{
@@ -22,7 +22,7 @@ use crate::optim::matches as matches_glob;
 use crate::tensor::{DType, Tensor};
 use crate::train::graphs::{
     GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
-    find_parameters, hold_in_f32, make_inputs, outputs_in_f32, parameter_data,
+    find_parameters, hold_in_f32, make_inputs, may_be_trained, outputs_in_f32, parameter_data,
 };
 use crate::train::options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
@@ -33,8 +33,19 @@ use crate::train::parameter::Parameter;
 pub(in crate::train) struct Published {
     pub config: Config,
     pub task: Task,
+    /// Whether all parameters were drawn, and none was read.
+    pub fresh: bool,
     padding: Vec<PaddingRow>,
     tied: Vec<(String, String)>,
+}
+
+impl Published {
+    /// The padding row of a table that is the head's matrix, too: there it gets the head's gradient.
+    fn tied_padding_row(&self, name: &str) -> Option<usize> {
+        let is_head = self.tied.iter().any(|(_, source)| source == name);
+        let row = self.padding.iter().find(|row| row.parameter == name).map(|row| row.row);
+        row.filter(|_| is_head)
+    }
 }
 
 /// A model that was read.
@@ -75,8 +86,9 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let dropout = options.dropout.map(f64::from);
     let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
     let of = |built: BuiltModel| {
+        let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
-        (graph, Some(Published { config, task, padding, tied }))
+        (graph, Some(Published { config, task, fresh, padding, tied }))
     };
     let (mut graph, published) = match &options.source {
         Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
@@ -105,6 +117,7 @@ struct Candidate {
     dtype: DType,
     trained: bool,
     frozen_rows: Vec<usize>,
+    padding_row: Option<usize>,
 }
 
 struct Analysis {
@@ -126,6 +139,8 @@ fn analyse(
     } else {
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {
+            graph.move_weights_out(may_be_trained)?;
+            split_running_statistics(graph)?;
             apply_import_fixes(graph, options.import_fixes, &mut report, &mut aliases)?;
         }
     }
@@ -138,7 +153,8 @@ fn analyse(
     choice.check_patterns(&non_trainable)?;
     let mut candidates = Vec::new();
     for p in &found {
-        if let (Some(reason), false) = (p.fixed, choice.requested(&p.name)) {
+        let held = p.is_buffer() || choice.requested(&p.name);
+        if let (Some(reason), false) = (p.fixed, held) {
             report.non_trainable.push(reported(&p.name, &p.shape, p.dtype, reason, true));
             continue;
         }
@@ -147,7 +163,8 @@ fn analyse(
         let (dtype, trained) = (p.dtype, reason.is_none());
         let (value, name, shape) = (p.value, p.name.clone(), p.shape.clone());
         report.parameters.push(aliases.report(p, reason, &frozen_rows, graph));
-        candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows });
+        let padding_row = published.and_then(|m| m.tied_padding_row(&p.name));
+        candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows, padding_row });
     }
     let tensors = non_trainable.iter();
     report
@@ -335,13 +352,20 @@ impl Choice<'_> {
         if let Some(pattern) = frozen {
             return Some(format!("the pattern '{pattern}' freezes it"));
         }
+        // A pattern that matches everything does not mean buffers.
+        let named = || self.options.trainable.contains(&p.name);
+        if let (Some(reason), false) = (p.fixed.filter(|_| p.is_buffer()), named()) {
+            return Some(reason.to_owned());
+        }
         let wanted = self.options.trainable.is_empty() || self.requested(&p.name);
         (!wanted).then(|| "none of the patterns to train matches it".to_owned())
     }
 
     fn frozen_rows(&self, p: &GraphParameter, published: Option<&Published>) -> Result<Vec<usize>> {
         let padding = published.iter().flat_map(|m| &m.padding);
-        let padding = padding.filter(|row| row.parameter == p.name).map(|row| row.row);
+        let untied = |p: &str| published.is_none_or(|m| m.tied_padding_row(p).is_none());
+        let padding = padding.filter(|row| row.parameter == p.name && untied(&p.name));
+        let padding = padding.map(|row| row.row);
         let asked = self.options.frozen_rows.iter();
         let asked = asked.filter(|(pattern, _)| self.aliases.matches(pattern, &p.name));
         let mut rows: Vec<usize> = padding.chain(asked.map(|&(_, row)| row)).collect();
@@ -415,6 +439,7 @@ fn take_parameters(
         let value = value_of(graph, c, weights.as_ref())?;
         let mut parameter = Parameter::new(c.name.clone(), value, c.trained)?;
         parameter.frozen_rows.clone_from(&c.frozen_rows);
+        parameter.padding_row = c.padding_row;
         parameters.push(parameter);
     }
     let (wide, plain): (Vec<&Candidate>, Vec<&Candidate>) =

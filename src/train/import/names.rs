@@ -68,7 +68,7 @@ pub fn restore_names(graph: &mut Graph) -> Result<Vec<Renamed>> {
     }
     let names: Vec<String> = found.iter().map(|r| r.new.clone()).collect();
     let unique = |r: &Renamed| names.iter().filter(|n| **n == r.new).count() == 1;
-    found.retain(|r| unique(r) && graph.find(&r.new).is_none());
+    found.retain(|r| unique(r) && !graph.has_name(&r.new));
     found.iter().try_for_each(|r| graph.rename(r.value, &r.new))?;
     Ok(found)
 }
@@ -103,6 +103,8 @@ fn part(graph: &Graph, node: &Node, slot: usize) -> Option<(&'static str, bool)>
         ("Conv" | "ConvTranspose", 1) | ("Gather", 0) => ("weight", false),
         (op, 1) if op.ends_with("Normalization") => ("weight", false),
         (op, 2) if op.ends_with("Normalization") => ("bias", false),
+        ("BatchNormalization", 3) => ("running_mean", false),
+        ("BatchNormalization", 4) => ("running_var", false),
         ("Gemm" | "Conv" | "ConvTranspose", 2) => ("bias", false),
         ("Add", 0 | 1) if rank_one => ("bias", false),
         ("Mul", 0 | 1) if rank_one => ("weight", false),
@@ -130,7 +132,7 @@ fn partner(graph: &Graph, uses: &Uses, node: &Node, slot: usize) -> Option<Value
         ("Add", _) => product(graph, uses, node, slot)?.input(1)?,
         ("Gather" | "Mul", _) => return None,
         (_, 1) => node.input(2)?,
-        (_, 2) => node.input(1)?,
+        (_, 2) | ("BatchNormalization", 3 | 4) => node.input(1)?,
         _ => return None,
     };
     graph.initializer(found).map(|_| found)

@@ -110,6 +110,18 @@ impl ModelReport {
         )
     }
 
+    /// Why nothing of the model is trained: the first tensors that might be, with the reason.
+    pub fn why_untrained(&self) -> String {
+        let frozen = self.parameters.iter().filter_map(|p| Some((&p.name, p.reason.as_ref()?)));
+        let others = self.non_trainable.iter().map(|t| (&t.name, &t.reason));
+        let reasons = frozen.chain(others).map(|(name, reason)| format!("'{name}': {reason}"));
+        let reasons: Vec<String> = self.warnings().into_iter().chain(reasons).collect();
+        match reasons.len() {
+            0 => "it holds no tensor of floats".to_owned(),
+            _ => listed_by(&reasons, "; "),
+        }
+    }
+
     /// What to look at before training: initializers that are trained as one parameter although the
     /// model very likely has several, shared embeddings trained separately, quantised weights.
     pub fn warnings(&self) -> Vec<String> {
@@ -140,7 +152,11 @@ impl ModelReport {
 
 /// The first items and how many more there are.
 fn listed(items: &[String]) -> String {
-    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    listed_by(items, ", ")
+}
+
+fn listed_by(items: &[String], separator: &str) -> String {
+    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(separator);
     match items.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),

@@ -316,6 +316,19 @@ impl Mutual {
     }
 }
 
+/// One line: the teachers and the weight, and the first pair of models that does not fit.
+impl std::fmt::Display for Mutual {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let teacher = serde_json::to_value(self.options.teacher).unwrap_or_default();
+        let teacher = teacher.as_str().unwrap_or_default();
+        write!(f, "mutual learning: {teacher}, weight {}", self.options.weight)?;
+        match &self.misfit {
+            Some(why) => write!(f, "; {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Views of batches with the labels that were made for them.
 pub(in crate::train) fn with_labels<'a>(
     batches: &[Batch<'a>],

@@ -22,6 +22,8 @@ pub(in crate::train) struct GraphSpec<'a> {
     pub loss: Option<&'a str>,
     /// The scalar term of mutual learning, if the graph has one.
     pub mutual: Option<&'a str>,
+    /// Outputs that hold what a run made of parameters that are buffers, by parameter index.
+    pub buffers: &'a [(usize, String)],
     /// Outputs that are read after a run: name, dtype, shape.
     pub outputs: &'a [(String, DType, Vec<usize>)],
 }
@@ -34,6 +36,7 @@ pub(in crate::train) struct BoundSession {
     session: Session,
     loss: Option<String>,
     mutual: Option<String>,
+    buffers: Vec<(usize, String)>,
     outputs: Vec<String>,
 }
 
@@ -86,10 +89,15 @@ impl BoundSession {
         for (name, dtype, shape) in graph.outputs {
             binding.bind_output_owned(name, Tensor::zeros(*dtype, shape)?)?;
         }
+        for (index, output) in graph.buffers {
+            let value = &parameters[*index].value;
+            binding.bind_output_owned(output, Tensor::zeros(value.dtype(), value.shape())?)?;
+        }
+        let buffers = graph.buffers.to_vec();
         let outputs = graph.outputs.iter().map(|(name, ..)| name.clone()).collect();
         let loss = graph.loss.map(str::to_owned);
         let mutual = graph.mutual.map(str::to_owned);
-        Ok(Self { forward: None, binding, session, loss, mutual, outputs })
+        Ok(Self { forward: None, binding, session, loss, mutual, buffers, outputs })
     }
 
     /// Copies the batch in and runs. Names that the graph does not read are ignored.
@@ -100,6 +108,15 @@ impl BoundSession {
             }
         }
         self.binding.run(&mut self.session)
+    }
+
+    /// Moves the buffers on to what the last run made of them.
+    pub fn copy_buffers(&self, parameters: &mut [Parameter]) -> Result<()> {
+        for (index, output) in &self.buffers {
+            let made = self.binding.output(output)?.bytes();
+            parameters[*index].value.bytes_mut().copy_from_slice(made);
+        }
+        Ok(())
     }
 
     /// Sets an input that is not part of the batch.

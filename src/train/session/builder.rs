@@ -36,7 +36,7 @@ impl SessionBuilder {
         parameters: &[Parameter],
         batch: Batch,
     ) -> Result<(TrainingGraph, Vec<usize>)> {
-        let shapes = self.signature.shapes(batch);
+        let mut shapes = self.signature.shapes(batch);
         let trained: Vec<usize> =
             (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
         let graph = match &self.precomputed {
@@ -51,21 +51,28 @@ impl SessionBuilder {
                 )?
             }
             None => {
+                shapes.extend(self.signature.label_shapes(batch));
                 let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
-                mutual_training_graph(&self.graph, &ids, &self.spec, &shapes, self.mutual)?
+                let padding = |&i: &usize| parameters[i].padding_row.map(|row| (self.ids[i], row));
+                let padding: Vec<(ValueId, usize)> = trained.iter().filter_map(padding).collect();
+                let mutual = self.mutual;
+                mutual_training_graph(&self.graph, &ids, &self.spec, &shapes, mutual, &padding)?
             }
         };
         Ok((graph, trained))
     }
 
     fn evaluation_graph(&self, batch: Batch, labelled: bool) -> Result<EvaluationGraph> {
-        let shapes = self.signature.shapes(batch);
+        let mut shapes = self.signature.shapes(batch);
         match &self.precomputed {
             Some(precomputed) => {
                 let with_loss = labelled || precomputed.logits.is_empty();
                 precomputed_evaluation_graph(&self.graph, precomputed, with_loss, &shapes)
             }
-            None => evaluation_graph(&self.graph, &[], labelled.then_some(&self.spec), &shapes),
+            None => {
+                shapes.extend(self.signature.label_shapes(batch));
+                evaluation_graph(&self.graph, &[], labelled.then_some(&self.spec), &shapes)
+            }
         }
     }
 
@@ -82,6 +89,9 @@ impl SessionBuilder {
             .zip(&graph.grads)
             .filter_map(|(&i, name)| Some((i, name.clone()?)))
             .collect();
+        let index = |name: &String| parameters.iter().position(|p| p.name == *name);
+        let buffers = graph.buffers.iter().filter_map(|(p, y)| Some((index(p)?, y.clone())));
+        let buffers: Vec<(usize, String)> = buffers.collect();
         let outputs = typed(&graph.logits);
         let spec = GraphSpec {
             bytes: &graph.bytes,
@@ -89,6 +99,7 @@ impl SessionBuilder {
             gradients: &gradients,
             loss: Some(&graph.loss),
             mutual: graph.mutual.as_deref(),
+            buffers: &buffers,
             outputs: &outputs,
         };
         BoundSession::new(&spec, parameters, options, self.cancel_token.as_ref())
@@ -110,6 +121,7 @@ impl SessionBuilder {
             gradients: &[],
             loss: graph.loss.as_deref(),
             mutual: None,
+            buffers: &[],
             outputs: &outputs,
         };
         BoundSession::new(&spec, parameters, options, self.cancel_token.as_ref())

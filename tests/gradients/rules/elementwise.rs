@@ -32,6 +32,9 @@ fn binary() -> Vec<Case> {
     cases.push(pow(&[3]).again(0));
     cases.push(case("Pow").values(&[3], &[-1.0, 0.0, 2.0]).ints(&[2]));
     cases.push(case("Mod").int("fmod", 1).x(&[4]).fixed(&[1], &[5.0]));
+    let (many, few) = ([2.3, -1.7, 0.4, -3.1, 5.2, 1.1], [0.7, -0.9, 1.3]);
+    cases.push(case("Mod").int("fmod", 1).values(&[2, 3], &many).values(&[3], &few));
+    cases.push(case("Mod").int("fmod", 1).values(&[3], &few).again(0));
     let mask = [1, 0, 1, 1, 0, 0];
     cases.push(case("Where").bools(&[2, 3], &mask).x(&[2, 3]).x(&[2, 3]));
     cases.push(case("Where").bools(&[2, 1], &[0, 1]).x(&[3]).x(&[]));
@@ -69,12 +72,15 @@ fn unary() -> Vec<Case> {
     }
     cases.push(case("Cast").int("to", 1).x(&[2, 3]).narrow());
     cases.push(case("CastLike").x(&[2, 3]).fixed(&[1], &[0.0]).opset(19));
+    cases.push(case("CastLike").x(&[2, 3]).x(&[4]).opset(19));
+    cases.push(case("CastLike").x(&[2, 3]).again(0).opset(19));
     let edges = [-2.0, -0.4, 0.3, 0.8, 1.9, 0.1];
     let clip = || case("Clip").values(&[2, 3], &edges);
     cases.push(clip().fixed(&[], &[-1.0]).fixed(&[], &[1.0]));
     cases.push(clip().fixed(&[], &[-1.0]));
     cases.push(clip().none().fixed(&[], &[1.0]));
     cases.push(clip().values(&[], &[-1.0]).values(&[], &[1.0]));
+    cases.push(clip().values(&[], &[0.5]).values(&[], &[-0.5]));
     cases.push(clip());
     cases
 }

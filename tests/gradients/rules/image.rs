@@ -93,6 +93,19 @@ fn resize_forms() -> Vec<Case> {
         cubic().float("cubic_coeff_a", -0.5),
         cubic().int("exclude_outside", 1),
         part(&[6, 3]),
+        // A place that falls half-way between two, as far as f32 goes.
+        case("Resize")
+            .opset(19)
+            .text("coordinate_transformation_mode", "half_pixel_symmetric")
+            .x(&[1, 1, 9])
+            .none()
+            .singles(&[1.0, 1.0, 0.4]),
+        case("Resize")
+            .opset(19)
+            .text("coordinate_transformation_mode", "half_pixel_symmetric")
+            .x(&[1, 1, 11])
+            .none()
+            .singles(&[1.0, 1.0, 2.6]),
     ]
 }
 
@@ -120,6 +133,19 @@ fn pools() -> Vec<Case> {
             .list("strides", &[3, 3])
             .list("pads", &[1, 1, 0, 0]),
         wide("MaxPool").int("ceil_mode", 1).list("strides", &[3, 3]).list("pads", &[1, 1, 0, 0]),
+        wide("MaxPool").list("dilations", &[2, 2]).text("auto_pad", "SAME_UPPER"),
+        wide("MaxPool")
+            .list("dilations", &[2, 1])
+            .text("auto_pad", "SAME_LOWER")
+            .list("strides", &[2, 2]),
+        wide("AveragePool").opset(19).list("dilations", &[2, 2]).text("auto_pad", "SAME_LOWER"),
+        wide("AveragePool")
+            .opset(19)
+            .list("dilations", &[3, 2])
+            .text("auto_pad", "SAME_UPPER")
+            .list("strides", &[2, 1])
+            .int("count_include_pad", 1),
+        pool().opset(18).list("dilations", &[2, 2]).text("auto_pad", "SAME_UPPER"),
         case("AveragePool").x(&[1, 2, 5]).list("kernel_shape", &[2]),
         case("MaxPool").x(&[1, 1, 3, 4, 3]).list("kernel_shape", &[2, 2, 2]).either(0.1, 9.0),
     ]
@@ -139,6 +165,10 @@ fn convolutions() -> Vec<Case> {
     vec![
         back().list("output_shape", &[6, 8]).list("strides", &[2, 2]),
         back().list("output_shape", &[5, 7]).list("strides", &[2, 2]),
+        back()
+            .list("output_shape", &[6, 8])
+            .list("strides", &[2, 2])
+            .list("output_padding", &[1, 1]),
         back().text("auto_pad", "SAME_UPPER").list("strides", &[2, 2]),
         back().text("auto_pad", "SAME_LOWER").list("strides", &[2, 1]),
         back().text("auto_pad", "VALID").list("strides", &[2, 3]),

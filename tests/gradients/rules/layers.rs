@@ -76,6 +76,17 @@ fn convolutions() -> Vec<Case> {
         back().x(&[4, 2, 2, 2]).int("group", 2).list("strides", &[2, 1]),
         back().x(&[4, 3, 3, 3]).list("strides", &[2, 2]).list("output_padding", &[1, 1]),
         back().x(&[4, 3, 2, 2]).list("dilations", &[2, 2]),
+        back()
+            .x(&[4, 3, 3, 3])
+            .list("strides", &[2, 3])
+            .list("pads", &[1, 1, 1, 1])
+            .list("output_padding", &[1, 2]),
+        case("ConvTranspose")
+            .x(&[1, 1, 4])
+            .x(&[1, 1, 3])
+            .list("strides", &[2])
+            .list("pads", &[1, 1])
+            .list("output_padding", &[1]),
     ]
 }
 

@@ -47,7 +47,7 @@ fn pair(corpus: &Corpus, task: Task, mutual: Mutual) -> (Trainer, Loader) {
         learning_rate: 3e-3,
         mutual: Some(mutual),
         n_threads: 1,
-        ..optim::Options::plain()
+        ..optim::Options::adamw()
     };
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let walk = LoaderOptions { batch_size: 8, pad_to_multiple_of: 16, ..LoaderOptions::default() };
@@ -118,7 +118,7 @@ fn words_align_taggers_and_readers() {
             id: String::new(),
             context: context.into(),
             question: ["when?", "who sang?", "what slept?"][i % 3].into(),
-            answers: vec![Answer { text: answer.into(), start }],
+            answers: Some(vec![Answer { text: answer.into(), start }]),
         }
     };
     let questions = (0..16).map(question).collect();

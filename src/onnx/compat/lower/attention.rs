@@ -97,13 +97,40 @@ pub(super) fn repeat_heads(g: &mut Build, k: ValueId, heads: usize) -> Result<Va
 
 /// Booleans [queries, keys]: query i may attend to key j when j <= i + past.
 pub(super) fn causal(g: &mut Build, queries: usize, keys: usize, past: usize) -> Result<ValueId> {
+    window(g, (queries, keys), past, (None, Some(0)))
+}
+
+/// Booleans [queries, keys]: query i, at p = i + past, may attend to key j when
+/// p - left <= j <= p + right; `None` is no bound.
+fn window(
+    g: &mut Build,
+    (queries, keys): (usize, usize),
+    past: usize,
+    (left, right): (Option<usize>, Option<usize>),
+) -> Result<ValueId> {
     let n = element_count(&[queries, keys])?;
     if n > 1 << 26 {
-        return Err(Error::unsupported(format!("a causal mask of {queries} x {keys}")));
+        return Err(Error::unsupported(format!("a mask of {queries} x {keys}")));
     }
-    let flags = (0..queries).flat_map(|i| (0..keys).map(move |j| u8::from(j <= i + past)));
+    let allowed = |i: usize, j: usize| {
+        let p = i + past;
+        left.is_none_or(|left| j.saturating_add(left) >= p)
+            && right.is_none_or(|right| j <= p.saturating_add(right))
+    };
+    let flags = (0..queries).flat_map(|i| (0..keys).map(move |j| u8::from(allowed(i, j))));
     let bytes: Vec<u8> = flags.collect();
     g.constant(TensorData::new(DType::Bool, &[queries, keys], bytes.into())?)
+}
+
+/// The bounds of a node's window, those of `is_causal` among them.
+fn bounds(node: &Node) -> Result<(Option<usize>, Option<usize>)> {
+    let bound = |name: &str| match node.int(name).unwrap_or(-1) {
+        -1 => Ok(None),
+        n => usize::try_from(n).map(Some).map_err(|_| Error::data(format!("{name} {n}"))),
+    };
+    let (left, right) = (bound("left_window_size")?, bound("right_window_size")?);
+    let causal = node.int("is_causal") == Some(1);
+    Ok((left, if causal { Some(0) } else { right }))
 }
 
 /// `Attention` of ONNX.
@@ -144,14 +171,17 @@ pub(super) fn attention(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId
         ..Scores::default()
     };
     mask(g, node, &mut how)?;
-    if node.int("is_causal") == Some(1) {
-        let below = causal(g, queries, keys, past)?;
+    let (left, right) = bounds(node)?;
+    if left.is_some() || right.is_some() {
+        let near = window(g, (queries, keys), past, (left, right))?;
+        // The window of a late query may lie behind the last key.
+        how.may_be_empty |= left.is_some_and(|left| queries + past > keys.saturating_add(left));
         how.allowed = Some(match how.allowed {
             Some(mask) => {
                 let shape = crate::onnx::build::broadcast(&g.shape(mask)?, &[queries, keys])?;
-                g.emit("And", &[mask, below], (DType::Bool, &shape), [])
+                g.emit("And", &[mask, near], (DType::Bool, &shape), [])
             }
-            None => below,
+            None => near,
         });
     }
     let y = attend(g, (q, k, v), &how)?;

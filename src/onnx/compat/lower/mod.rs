@@ -12,30 +12,81 @@ mod norm;
 mod rewrite;
 mod sequence;
 
-use rewrite::{Rewrite, replace};
+use rewrite::{Lowered, replace};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::onnx::{Build, Graph, Node, NodeId, ValueId};
 
 /// Operators of ONNX's own domain that are rewritten.
-const REWRITES: &[(&str, &str, Rewrite)] = &[
-    ("", "Attention", attention::attention),
-    ("", "LRN", norm::local_response),
-    ("", "MeanVarianceNormalization", norm::mean_variance),
-    ("", "NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
-    ("", "RotaryEmbedding", attention::rotary),
-    ("", "SoftmaxCrossEntropyLoss", loss::cross_entropy),
+const REWRITES: &[Lowered] = &[
+    Lowered {
+        op: "Attention",
+        attributes: &[
+            "is_causal",
+            "kv_num_heads",
+            "left_window_size",
+            "q_num_heads",
+            "qk_matmul_output_mode",
+            "right_window_size",
+            "scale",
+            "softcap",
+            "softmax_precision",
+        ],
+        ..Lowered::by(attention::attention)
+    },
+    Lowered {
+        op: "LRN",
+        attributes: &["alpha", "beta", "bias", "size"],
+        ..Lowered::by(norm::local_response)
+    },
+    Lowered {
+        op: "MeanVarianceNormalization",
+        attributes: &["axes"],
+        ..Lowered::by(norm::mean_variance)
+    },
+    Lowered {
+        op: "NegativeLogLikelihoodLoss",
+        attributes: &["ignore_index", "reduction"],
+        ..Lowered::by(loss::negative_log_likelihood)
+    },
+    Lowered {
+        op: "RotaryEmbedding",
+        attributes: &["interleaved", "num_heads", "rotary_embedding_dim"],
+        ..Lowered::by(attention::rotary)
+    },
+    Lowered {
+        op: "SoftmaxCrossEntropyLoss",
+        attributes: &["ignore_index", "reduction"],
+        ..Lowered::by(loss::cross_entropy)
+    },
 ];
 
-/// Every rewrite: domain, operator, and what does it.
-fn rewrites_table() -> impl Iterator<Item = &'static (&'static str, &'static str, Rewrite)> {
+/// Operators on sequences: name and attributes.
+const SEQUENCES: &[(&str, &[&str])] =
+    &[("SequenceAt", &[]), ("SequenceConstruct", &[]), ("SplitToSequence", &["axis", "keepdims"])];
+
+/// Every rewrite.
+fn rewrites_table() -> impl Iterator<Item = &'static Lowered> {
     REWRITES.iter().chain(contrib::REWRITES)
 }
 
 /// Domain and name of every operator that is rewritten.
 pub fn lowered_operators() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let sequences = [("", "SequenceAt"), ("", "SequenceConstruct"), ("", "SplitToSequence")];
-    rewrites_table().map(|(domain, op, _)| (*domain, *op)).chain(sequences)
+    rewrites_table().map(|l| (l.domain, l.op)).chain(SEQUENCES.iter().map(|(op, _)| ("", *op)))
+}
+
+/// The attributes that the rewrite of an operator understands; `None` for operators that are not
+/// rewritten.
+pub fn lowered_attributes(domain: &str, op: &str) -> Option<&'static [&'static str]> {
+    let rewrite = rewrites_table().find(|l| l.domain == domain && l.op == op);
+    let sequence = || SEQUENCES.iter().find(|(name, _)| domain.is_empty() && *name == op);
+    rewrite.map(|l| l.attributes).or_else(|| sequence().map(|(_, attributes)| *attributes))
+}
+
+/// The attribute of a node that its rewrite does not understand.
+pub fn unknown_attribute(node: &Node) -> Option<&str> {
+    let known = lowered_attributes(&node.domain, &node.op)?;
+    node.attributes.keys().map(String::as_str).find(|name| !known.contains(name))
 }
 
 /// Rewrites sequences that are split and indexed, attention, losses and fused operators. Nothing
@@ -63,7 +114,7 @@ fn rewrite_sequences(graph: &mut Graph, later: bool) -> Result<()> {
 
 /// Whether [`lower`] rewrites nodes of this operator.
 pub fn is_lowered(node: &Node) -> bool {
-    lowered_operators().any(|(domain, op)| node.domain == domain && node.op == op)
+    lowered_attributes(&node.domain, &node.op).is_some()
 }
 
 fn run(graph: &mut Graph) -> Result<()> {
@@ -73,15 +124,22 @@ fn run(graph: &mut Graph) -> Result<()> {
     let mut g = Build::new(graph);
     for id in ids {
         let node = g.graph().node(id).clone();
-        let found =
-            rewrites_table().find(|(domain, op, _)| node.domain == *domain && node.op == *op);
-        let Some((_, _, rewrite)) = found else { continue };
+        let found = rewrites_table().find(|l| node.domain == l.domain && node.op == l.op);
+        let Some(found) = found else { continue };
         let place = g.graph().describe(id);
-        let Some(outputs) = rewrite(&mut g, &node).context(|| place)? else { continue };
+        check_attributes(&node).context(|| place.clone())?;
+        let Some(outputs) = (found.rewrite)(&mut g, &node).context(|| place)? else { continue };
         replace(g.graph_mut(), id, &outputs)?;
     }
     gelu::lower(graph)?;
     graph.sort()
+}
+
+fn check_attributes(node: &Node) -> Result<()> {
+    unknown_attribute(node).map_or(Ok(()), |name| {
+        let op = &node.op;
+        Err(Error::unsupported(format!("{op} with the attribute '{name}' has no gradient rule")))
+    })
 }
 
 /// `Constant` nodes become initializers of the same name.

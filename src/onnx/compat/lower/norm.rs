@@ -15,7 +15,12 @@ pub(super) fn mean_variance(g: &mut Build, node: &Node) -> Result<Option<Vec<Val
     let centred = g.sub(x, mean)?;
     let square = g.square(centred)?;
     let variance = g.mean_keep(square, &axes)?;
-    let deviation = g.unary("Sqrt", variance)?;
+    // The root has no derivative at 0; there it is a constant.
+    let some = g.compare_number("Greater", variance, 0.0)?;
+    let one = g.like(variance, 1.0)?;
+    let safe = g.select(some, variance, one)?;
+    let root = g.unary("Sqrt", safe)?;
+    let deviation = g.keep(some, root)?;
     let deviation = g.shift(deviation, 1e-9)?;
     Ok(Some(vec![g.div(centred, deviation)?]))
 }

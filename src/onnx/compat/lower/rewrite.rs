@@ -7,6 +7,22 @@ use crate::onnx::{Attributes, Build, Graph, Node, NodeId, ValueId};
 /// leave the node as it is.
 pub(super) type Rewrite = fn(&mut Build, &Node) -> Result<Option<Vec<ValueId>>>;
 
+/// An operator that is rewritten.
+pub(super) struct Lowered {
+    pub domain: &'static str,
+    pub op: &'static str,
+    /// The attributes that the rewrite understands; a node with any other is refused.
+    pub attributes: &'static [&'static str],
+    pub rewrite: Rewrite,
+}
+
+impl Lowered {
+    /// An operator of ONNX's own domain, to be named, without attributes.
+    pub const fn by(rewrite: Rewrite) -> Self {
+        Self { domain: "", op: "", attributes: &[], rewrite }
+    }
+}
+
 /// Input `i` of the node, which must be there.
 pub(super) fn input(node: &Node, i: usize) -> Result<ValueId> {
     node.input(i).ok_or_else(|| Error::data(format!("input {i} is missing")))

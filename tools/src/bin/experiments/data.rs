@@ -25,6 +25,8 @@ const EVAL: u64 = 150;
 pub struct Files {
     pub train: PathBuf,
     pub unlabelled: Option<PathBuf>,
+    /// What vocabularies are made from, the same for every arm; `None`: `train`.
+    pub texts: Option<PathBuf>,
     pub held_in: PathBuf,
     pub eval: PathBuf,
 }
@@ -236,6 +238,7 @@ pub fn prepare(settings: &Settings, cell: &Cell, folder: &Path) -> Result<Files>
     let files = Files {
         train: file("train"),
         unlabelled: None,
+        texts: None,
         held_in: file("held_in"),
         eval: match task.eval {
             // SQuAD's nested form is read as it is.
@@ -266,6 +269,9 @@ pub fn prepare(settings: &Settings, cell: &Cell, folder: &Path) -> Result<Files>
             let unlabelled = file("unlabelled");
             write(&unlabelled, rest.iter().map(|e| e.lines.clone()))?;
             files.unlabelled = Some(unlabelled);
+            let texts = file("texts");
+            write(&texts, train.iter().map(|e| e.lines.clone()))?;
+            files.texts = Some(texts);
         }
         Regime::NoisyLabels => {
             let labels = labels(task.kind, &all);

@@ -144,10 +144,13 @@ impl Cell {
     }
 }
 
-/// Rates and epochs that were best on held-in data: see docs/results.md. Epochs are walks over
-/// the labelled and unlabelled examples together.
-fn schedule(regime: Regime, task: &Task, _arm: &Arm) -> Schedule {
+/// Rates and epochs: see docs/results.md. With unlabelled examples an epoch is a walk over those, in
+/// which labelled ones are seen several times.
+fn schedule(regime: Regime, task: &Task, arm: &Arm) -> Schedule {
     let epochs = match (regime, task.kind) {
+        (Regime::FewLabels, _) if arm.is_semi_supervised => 2,
+        (Regime::FewLabels, Kind::Questions) => 10,
+        (Regime::FewLabels, _) => 15,
         (_, Kind::Questions) => 4,
         (Regime::OnePretrained, _) => 3,
         (_, Kind::Classification) => 4,

@@ -165,6 +165,10 @@ impl Job<'_> {
         if let Some(unlabelled) = files.unlabelled.as_ref().filter(|_| cell.arm.is_semi_supervised)
         {
             add("--unlabelled", path(unlabelled));
+            add("--unlabelled-ratio", "1".into());
+        }
+        if let Some(texts) = files.texts.as_ref().filter(|_| cell.regime != Regime::OnePretrained) {
+            add("--tokenizer-data", path(texts));
         }
         if cell.regime == Regime::OnePretrained {
             let from = path(self.pretrained.ok_or("no pretrained weights")?);

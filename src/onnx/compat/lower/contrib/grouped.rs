@@ -64,6 +64,9 @@ fn check_supported(g: &Build, node: &Node) -> Result<()> {
     if let Some(slot) = extra {
         return Err(Error::unsupported(format!("its input {slot}")));
     }
+    if node.int("qk_output").unwrap_or(0) != 0 {
+        return Err(Error::unsupported("qk_output"));
+    }
     if node.int("local_window_size").unwrap_or(-1) != -1
         || node.int("smooth_softmax").unwrap_or(0) == 1
     {
