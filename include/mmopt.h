@@ -2853,6 +2853,24 @@ MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 typedef struct mmopt_evaluation mmopt_evaluation;
 
 /**
+ * Puts the running means (EMA) of all models' weights in the place of the weights, or the weights
+ * back. The option ema_decay keeps such means, and so does the teacher mean_teacher of mutual
+ * learning. While the means are in place, mmopt_trainer_evaluate, mmopt_trainer_save_model,
+ * mmopt_trainer_save_onnx and mmopt_trainer_parameter use them. Doing it twice is once. Views of
+ * parameters stay valid; their elements change.
+ *
+ * Errors: INVALID_ARGUMENT when on is no flag; STATE when no means are kept. While the means are
+ * in place, passes, steps, checkpoints, resuming and mmopt_trainer_set_parameter fail with STATE.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param on 1: the means; 0: the weights.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_use_ema_weights(struct mmopt_trainer *trainer,
+                                                  uint32_t on);
+
+/**
  * Runs one model without dropout and gradients. tensors holds its inputs, and its labels if loss
  * and score are wanted.
  *
@@ -3542,7 +3560,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual, start).
+ * (max_loss_increase, mutual, ema_decay, start).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

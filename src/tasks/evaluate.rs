@@ -6,7 +6,7 @@ use super::outputs::{ClassLogits, SpanLogits, argmax};
 use super::scores::{Scores, TaskScores, class_name};
 use crate::error::{Error, Result};
 use crate::text::metrics::{EntityMode, answer_scores, class_scores, entity_scores_in};
-use crate::text::{Batch, Dataset, LabelMap, Loader, PredictedAnswer, Reference, TextTask};
+use crate::text::{Batch, Dataset, LabelMap, Loader, PredictedAnswer, Reference, Target, TextTask};
 use crate::train::{Evaluation, TensorView, Trainer};
 
 /// How predictions are made for evaluation. Only question answering has a choice.
@@ -223,6 +223,7 @@ impl<'a> Words<'a> {
             let Some(Reference::Tags(tags)) = self.data.reference(sequence.example) else {
                 continue;
             };
+            let Target::Tags(_) = sequence.target else { continue };
             let mut predicted: Vec<Cow<str>> = vec![Cow::Borrowed("O"); tags.len()];
             let mut n_seen = 0;
             for (token, word) in sequence.words.iter().enumerate() {
@@ -308,9 +309,6 @@ impl<'a> Answers<'a> {
         for (row, &index) in batch.sequences.iter().enumerate() {
             let sequence = &self.data.sequences()[index];
             let Some(context) = sequence.context.as_deref() else { continue };
-            if self.data.reference(sequence.example).is_none() {
-                continue;
-            }
             let (starts, ends) = logits.row(row);
             let EvaluateOptions { n_best, max_answer_tokens, .. } = *self.options;
             let best = context.best_answers(starts, ends, n_best, max_answer_tokens)?;
@@ -327,13 +325,15 @@ impl<'a> Answers<'a> {
     }
 
     fn scores(self) -> Result<TaskScores> {
-        let predicted: Vec<String> =
-            self.questions.iter().map(|q| q.answer(self.options).to_owned()).collect();
-        let accepted = |q: &Question| match self.data.reference(q.example) {
-            Some(Reference::Answers(answers)) => answers.clone(),
-            _ => Vec::new(),
+        // Questions whose answers are not known are not scored.
+        let pair = |q: &Question| match self.data.reference(q.example) {
+            Some(Reference::Answers(Some(accepted))) => {
+                Some((q.answer(self.options).to_owned(), accepted.clone()))
+            }
+            _ => None,
         };
-        let accepted: Vec<Vec<String>> = self.questions.iter().map(accepted).collect();
+        let (predicted, accepted): (Vec<String>, Vec<Vec<String>>) =
+            self.questions.iter().filter_map(pair).unzip();
         Ok(TaskScores::QuestionAnswering(answer_scores(&predicted, &accepted)?))
     }
 }

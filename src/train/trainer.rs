@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::batch::Batch;
+use super::ema::Ema;
 use super::log::{Level, Log};
 use super::model::{Model, Run};
 use super::mutual::step::{Mutual, with_labels};
@@ -61,7 +62,7 @@ pub struct ParameterInfo<'a> {
 pub struct Trainer {
     // The optimizer holds addresses inside the models: it is dropped first.
     optimizer: Optimizer,
-    models: Vec<Model>,
+    pub(super) models: Vec<Model>,
     /// Which models' gradients the optimizer knows: they are made by the first pass.
     bound: Vec<bool>,
     /// Micro-batches since the last step, over all models.
@@ -70,6 +71,7 @@ pub struct Trainer {
     pub(super) mutual: Option<Mutual>,
     /// Why there is no mutual learning.
     pub(super) no_mutual: Option<String>,
+    pub(super) ema: Option<Ema>,
     start: StartReport,
     pub(super) log: Log,
 }
@@ -102,6 +104,7 @@ impl Trainer {
             Ok(mutual) => (Some(mutual), None),
             Err(why) => (None, Some(why)),
         };
+        let ema = Ema::new(&options.optimizer, mutual.as_ref().map(Mutual::options));
         let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options, mutual.is_some());
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
@@ -119,6 +122,7 @@ impl Trainer {
             cancel_token,
             mutual,
             no_mutual,
+            ema,
             start,
             log,
         };
@@ -219,6 +223,7 @@ impl Trainer {
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
     pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
+        self.check_weights_in_place()?;
         let together = self.mutual.as_ref().is_some_and(Mutual::is_required);
         let one = self.model_mut(model)?;
         let run = one
@@ -268,11 +273,14 @@ impl Trainer {
     }
 
     fn run_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
+        self.check_weights_in_place()?;
         for (model, batch) in self.models.iter().zip(batches) {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
         let runs = match &mut self.mutual {
-            Some(mutual) => mutual.run(&mut self.models, batches, &self.optimizer),
+            Some(mutual) => {
+                mutual.run(&mut self.models, batches, &self.optimizer, self.ema.as_mut())
+            }
             None => self.run_side_by_side(batches),
         };
         self.log_runs();
@@ -299,8 +307,8 @@ impl Trainer {
             }
             // A loss over no label says nothing of how far the model is.
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
-            // Rows without a label count in mutual learning: its micro-batches weigh alike.
-            let weight = if self.mutual.is_some() { 1.0 } else { weight };
+            // With mutual learning a micro-batch without labels teaches all the same.
+            let weight = if self.mutual.is_some() && weight == 0.0 { 1.0 } else { weight };
             let lost = self.optimizer.options().gradient_accumulation_steps == 1
                 && self.optimizer.n_accumulated(model)? > 0;
             if lost {
@@ -348,6 +356,7 @@ impl Trainer {
     /// synchronisation whose check is cancelled or fails is left out (`synced` is false); the step
     /// itself is done.
     pub fn step(&mut self) -> Result<StepReport> {
+        self.check_weights_in_place()?;
         if self.n_pending == 0 {
             return Err(Error::state(
                 "step without gradients: call forward_backward first, at least once a step",
@@ -359,15 +368,15 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
-        if let Some(mutual) = &mut self.mutual {
-            mutual.begin(&self.models);
+        if let Some(ema) = &mut self.ema {
+            ema.begin(&mut self.models);
         }
         self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
         self.each_parameter(Parameter::restore_frozen_rows);
         let report = report?;
-        if let Some(mutual) = &mut self.mutual {
-            mutual.follow(&self.models, report.step)?;
+        if let Some(ema) = &self.ema {
+            ema.follow(&mut self.models, report.step)?;
         }
         self.log_step(&report);
         Ok(report)
@@ -419,16 +428,9 @@ impl Trainer {
         Ok(&one.parameter(name).map_err(|e| in_model(e, &one.name))?.value)
     }
 
-    /// The mean teacher's value of a trained parameter; `None` before the first step and without
-    /// the teacher `mean_teacher`.
-    pub fn mean_teacher_parameter(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
-        let one = self.model(model)?;
-        one.parameter(name).map_err(|e| in_model(e, &one.name))?;
-        Ok(self.mutual.as_ref().and_then(|m| m.mean_weights(model, one, name)))
-    }
-
     /// Replaces a parameter's value; dtype and element count must be the same.
     pub fn set_parameter(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
+        self.check_weights_in_place()?;
         let one = self.model_mut(model)?;
         let place = format!("model '{}': parameter '{name}'", one.name);
         write_bytes(one.parameter_mut(name)?.value.bytes_mut(), value).context(|| place)
@@ -563,7 +565,7 @@ fn cores(threads: usize) -> usize {
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool) {
     let cores = cores(options.optimizer.n_threads);
-    let mutual = options.optimizer.mutual.filter(|_| is_mutual);
+    let mutual = options.optimizer.mutual.as_ref().filter(|_| is_mutual);
     // Models that learn from those before them run one after another.
     let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
     let n_trained = models.iter().filter(|m| !m.only_teaches()).count();

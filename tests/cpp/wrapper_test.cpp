@@ -234,13 +234,34 @@ TEST_F(Joint, LoaderWalksEpochs) {
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
 }
 
+TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {
+    auto options = mmopt::trainer_options();
+    options.learning_rate = 0.01;
+    options.options_json = R"({"ema_decay": 0.9})";
+    mmopt::trainer joint(models, options);
+    (void)joint.forward_backward(batch());
+    joint.step();
+    const auto first = [&] { return joint.parameters(0)[std::size_t{0}].data<float>()[0]; };
+    const float own = first();
+    EXPECT_NE(joint.with_ema_weights(first), own);
+    EXPECT_EQ(first(), own);
+    EXPECT_THROW(joint.with_ema_weights([&] { joint.step(); }), mmopt::error);
+    EXPECT_EQ(first(), own);
+    joint.use_ema_weights(true);
+    EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
+    joint.use_ema_weights(false);
+    mmopt::trainer without(models, mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT));
+    EXPECT_EQ(code_of([&] { without.use_ema_weights(true); }), MMOPT_CODE_STATE);
+}
+
 TEST_F(Joint, ModelsLearnFromEachOther) {
     auto options = mmopt::trainer_options();
     options.options_json = R"({"mutual": {"teacher": "peers"}})";
     mmopt::trainer mutual(models, options);
     for (const auto &result : mutual.forward_backward(batch()))
         EXPECT_GT(result.mutual_loss, 0.0);
-    for (const auto &result : trainer().forward_backward(batch()))
+    mmopt::trainer alone(models, mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT));
+    for (const auto &result : alone.forward_backward(batch()))
         EXPECT_EQ(result.mutual_loss, 0.0);
 }
 

@@ -416,7 +416,7 @@ fn options(g: &Graph, kind: LossKind) -> ModelOptions {
 }
 
 fn trainer(options: ModelOptions, rate: f64) -> Result<Trainer> {
-    let optimizer = optim::Options { learning_rate: rate, n_threads: 1, ..optim::Options::plain() };
+    let optimizer = optim::Options { learning_rate: rate, n_threads: 1, ..optim::Options::adamw() };
     Trainer::new(TrainerOptions { optimizer, ..TrainerOptions::default() }, vec![options])
 }
 

@@ -141,6 +141,24 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return report;
     }
 
+    /// Puts the running means (EMA) of all models' weights in the place of the weights, or the
+    /// weights back.
+    void use_ema_weights(bool on) { done(mmopt_trainer_use_ema_weights(get(), on ? 1 : 0)); }
+
+    /// Calls f with the running means in place; then, also after an exception, the weights are back.
+    template <class F> auto with_ema_weights(F &&f) -> decltype(f()) {
+        struct back {
+            mmopt_trainer *trainer;
+            explicit back(mmopt_trainer *of) noexcept : trainer(of) {}
+            back(const back &) = delete;
+            back &operator=(const back &) = delete;
+            ~back() { mmopt_error_free(mmopt_trainer_use_ema_weights(trainer, 0)); }
+        };
+        use_ema_weights(true);
+        const back guard(get());
+        return f();
+    }
+
     /// Runs one model without dropout and gradients.
     [[nodiscard]] evaluation evaluate(std::size_t model, span<const mmopt_tensor> tensors) {
         mmopt_evaluation *made = nullptr;

@@ -1,7 +1,7 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
 use crate::text::batch::encode::EncodeOptions;
-use crate::text::corpus::examples::{Corpus, Example, TextTask};
+use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::tokenizer::encoding::Encoding;
 use crate::text::tokenizer::tokenize::Tokenizer;
@@ -81,18 +81,19 @@ pub(crate) struct Masking {
 /// What the predictions for an example are compared with, where a sequence does not hold it whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The tag of every word, also of those that were cut off.
+    /// The tag of every word, also of those that were cut off; empty without tags.
     Tags(Vec<u32>),
-    /// The accepted answers; empty when the question has none.
-    Answers(Vec<String>),
+    /// The accepted answers, if they are known; empty when there is none.
+    Answers(Option<Vec<String>>),
 }
 
 impl Reference {
     fn of(example: &Example) -> Option<Self> {
         match example {
-            Example::Words { tags, .. } if !tags.is_empty() => Some(Self::Tags(tags.clone())),
-            Example::Question { answers: Some(answers), .. } => {
-                Some(Self::Answers(answers.iter().map(|a| a.text.clone()).collect()))
+            Example::Words { tags, .. } => Some(Self::Tags(tags.clone())),
+            Example::Question { answers, .. } => {
+                let texts = |all: &Vec<Answer>| all.iter().map(|a| a.text.clone()).collect();
+                Some(Self::Answers(answers.as_ref().map(texts)))
             }
             _ => None,
         }
@@ -110,8 +111,8 @@ pub struct Dataset {
     token_types: bool,
     masking: Option<Masking>,
     all_windows: bool,
-    /// For each example.
-    references: Vec<Option<Reference>>,
+    /// For each example, where its task has any.
+    references: Vec<Reference>,
 }
 
 impl Dataset {
@@ -132,7 +133,7 @@ impl Dataset {
             token_types: options.token_types.unwrap_or(tokenizer.has_token_types()),
             masking,
             all_windows: options.all_windows,
-            references: corpus.examples().iter().map(Reference::of).collect(),
+            references: corpus.examples().iter().filter_map(Reference::of).collect(),
         }
     }
 
@@ -182,9 +183,9 @@ impl Dataset {
     }
 
     /// What the predictions for an example are compared with: the tags of its words, or the
-    /// accepted answers. `None` for other tasks, without a label, and out of range.
+    /// accepted answers. `None` for other tasks, and out of range.
     pub fn reference(&self, example: usize) -> Option<&Reference> {
-        self.references.get(example)?.as_ref()
+        self.references.get(example)
     }
 
     /// Whether tokens are masked, for a masked language model.
