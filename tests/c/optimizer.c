@@ -155,7 +155,7 @@ static void test_feedback(void)
     options.options_json = "{\"max_loss_increase\": 0.1}";
     FAILS(mmopt_optimizer_create(&options, models, 2, &optimizer), MMOPT_CODE_UNSUPPORTED,
           "max_loss_increase");
-    options.options_json = "{\"mutual\": {\"weight\": 0.5, \"temperature\": 2}}";
+    options.options_json = "{\"mutual\": {\"required\": true, \"weight\": 0.5, \"temperature\": 2}}";
     FAILS(mmopt_optimizer_create(&options, models, 2, &optimizer), MMOPT_CODE_UNSUPPORTED,
           "mutual");
     options.lr_schedule = MMOPT_LR_SCHEDULE_PLATEAU;
