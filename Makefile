@@ -125,6 +125,10 @@ bench-step: runtime
 bench-train: runtime
 	$(CARGO) bench --locked --bench train
 
+# A step with each teacher of mutual learning against one without.
+bench-mutual: runtime
+	$(CARGO) bench --locked --bench mutual
+
 # From an exported BERT-base to a training session: seconds and memory.
 bench-load: runtime
 	$(CARGO) run --release --locked -p mmopt-tools --bin load_base -- $(or $(ROUNDS),5)

@@ -2853,6 +2853,24 @@ MMOPT_API void mmopt_cancel_token_free(struct mmopt_cancel_token *cancel_token);
 typedef struct mmopt_evaluation mmopt_evaluation;
 
 /**
+ * Puts the running means (EMA) of all models' weights in the place of the weights, or the weights
+ * back. The option ema_decay keeps such means, and so does the teacher mean_teacher of mutual
+ * learning. While the means are in place, mmopt_trainer_evaluate, mmopt_trainer_save_model,
+ * mmopt_trainer_save_onnx and mmopt_trainer_parameter use them. Doing it twice is once. Views of
+ * parameters stay valid; their elements change.
+ *
+ * Errors: INVALID_ARGUMENT when on is no flag; STATE when no means are kept. While the means are
+ * in place, passes, steps, checkpoints, resuming and mmopt_trainer_set_parameter fail with STATE.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param on 1: the means; 0: the weights.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_use_ema_weights(struct mmopt_trainer *trainer,
+                                                  uint32_t on);
+
+/**
  * Runs one model without dropout and gradients. tensors holds its inputs, and its labels if loss
  * and score are wanted.
  *
@@ -2915,6 +2933,342 @@ struct mmopt_error *mmopt_evaluation_tensors(const struct mmopt_evaluation *eval
  * @param evaluation may be NULL; freed by the call.
  */
 MMOPT_API void mmopt_evaluation_free(struct mmopt_evaluation *evaluation);
+
+/**
+ * How predictions are made for scores. Only question answering has a choice.
+ * mmopt_evaluate_options_init fills in the defaults.
+ */
+typedef struct mmopt_evaluate_options {
+    /** sizeof(mmopt_evaluate_options). */
+    size_t struct_size;
+    /**
+     * Question answering: an answer begins at one of the n_best tokens of a window with the
+     * greatest start logits, and ends likewise; at least 1; default 20.
+     */
+    size_t n_best;
+    /** Question answering: greatest length of an answer in tokens, at least 1; default 30. */
+    size_t max_answer_tokens;
+    /**
+     * Question answering: 1: "no answer" may be predicted, as for SQuAD 2.0; 0 (default): never.
+     */
+    uint32_t allow_no_answer;
+    /** 0; for later versions. */
+    uint32_t reserved;
+    /**
+     * Question answering: "no answer" is predicted when its score, the sum of the first start and
+     * end logit, least over the windows, exceeds that of the best answer by more than this; a
+     * number, also infinite; default 0.
+     */
+    double no_answer_threshold;
+} mmopt_evaluate_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_evaluate_options_init(struct mmopt_evaluate_options *options);
+
+/** The scores of a model on a corpus. What the corpus's task does not have is NaN. */
+typedef struct mmopt_scores {
+    /**
+     * One number to compare models by, 0 to 1, greater is better: entity_f1 for tags in BIO, IOB
+     * or BIOES; answer_f1 / 100 for questions; else accuracy.
+     */
+    double score;
+    /** The mean loss over the labels that count, of the whole corpus. */
+    double loss;
+    /** n_correct / n_labels. */
+    double accuracy;
+    /**
+     * Classes and tags: the unweighted mean of the F1 of each that occurs among labels or
+     * predictions.
+     */
+    double macro_f1;
+    /** Entities, counted as the script conlleval does (and seqeval by default). */
+    double entity_precision;
+    /** As entity_precision. */
+    double entity_recall;
+    /** As entity_precision: the harmonic mean of both. */
+    double entity_f1;
+    /**
+     * Entities, counted as seqeval does in strict mode: a B- tag begins one, only I- tags of its
+     * type continue it; with tags E- and S-, E- ends it and S- is one.
+     */
+    double strict_entity_precision;
+    /** As strict_entity_precision. */
+    double strict_entity_recall;
+    /** As strict_entity_precision: the harmonic mean of both. */
+    double strict_entity_f1;
+    /** Questions: per cent of the answers that equal an accepted one, by SQuAD's script. */
+    double exact_match;
+    /** Questions: mean F1 of the answers' words, 0 to 100, by SQuAD's script. */
+    double answer_f1;
+    /** Language models: exp(loss). */
+    double perplexity;
+    /** The examples; of packed text, its rows. */
+    uint64_t n_examples;
+    /**
+     * The labels that count, neither missing nor ignored: texts, words, windows of contexts, or
+     * tokens.
+     */
+    uint64_t n_labels;
+    /** The labels that were predicted; of a window, start and end. */
+    uint64_t n_correct;
+    /** Tags: words that the model did not see, because their sentence was cut off before them. */
+    uint64_t n_words_unseen;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_scores;
+
+/**
+ * The scores of a model on its part of a loader: each example once, in order, in batches of the
+ * loader's batch_size, without dropout and gradients. The loader's shuffle, drop_last and aligned
+ * do not matter here, nor where it stands; it stays there. Masked language models are scored on
+ * the same masks each time. The loader was made for as many models as the trainer has.
+ *
+ * Words that were cut off (mmopt_scores.n_words_unseen) count for entities as if the model had
+ * tagged them O, so their entities are missed; accuracy, macro_f1 and loss leave them out.
+ *
+ * A progress callback is asked before each batch, in the phase MMOPT_PHASE_EVALUATE.
+ *
+ * Errors: INVALID_ARGUMENT when model or an option is out of range, for a loader for another
+ * number of models, a corpus without labels, questions without all_windows, or allow_no_answer
+ * with a tokenizer that has no token for it; SHAPE when the model has the head of another task;
+ * CANCELLED; and those of mmopt_trainer_evaluate.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param[in] loader shared access.
+ * @param[in] options NULL: the defaults.
+ * @param[out] scores the scores.
+ * @param[out] json the scores as a JSON object, with those of each class (classes,
+ * confusion_matrix[label][prediction]) and of each type of entities (entities.by_type,
+ * strict_entities.by_type); free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_evaluate_loader(struct mmopt_trainer *trainer,
+                                                  size_t model,
+                                                  const struct mmopt_loader *loader,
+                                                  const struct mmopt_evaluate_options *options,
+                                                  struct mmopt_scores *scores,
+                                                  char **json);
+
+/** @} */
+
+/**
+ * @defgroup prediction Prediction
+ * What a trained model says about texts: classes, entities, answers. The model is a
+ * trainer's, or one that was read from a directory for predictions alone.
+ * @{
+ */
+
+/**
+ * How texts are encoded and answers are found. mmopt_predict_options_init fills in the defaults.
+ */
+typedef struct mmopt_predict_options {
+    /** sizeof(mmopt_predict_options). */
+    size_t struct_size;
+    /** Texts, or windows of contexts, that run at once, at least 1; default 16. */
+    size_t batch_size;
+    /** Longest sequence in tokens; 0 (default): the tokenizer's. */
+    size_t max_length;
+    /**
+     * Entities: 1 (default): punctuation around a word, and a final 's, are words of their own, as
+     * in most corpora; 0: words are what white space separates.
+     */
+    uint32_t split_punctuation;
+    /** Answers: 1: "no answer" may be predicted, as for SQuAD 2.0; 0 (default): never. */
+    uint32_t allow_no_answer;
+    /**
+     * Answers: tokens that neighbouring windows of a context share; default 64, at most half of
+     * the window's context.
+     */
+    size_t overlap;
+    /**
+     * Answers: an answer begins at one of the n_best tokens of a window with the greatest start
+     * logits, and ends likewise; and so many answers are listed at most; at least 1; default 20.
+     */
+    size_t n_best;
+    /** Answers: greatest length of an answer in tokens, at least 1; default 30. */
+    size_t max_answer_tokens;
+    /** Answers: as in mmopt_evaluate_options; default 0. */
+    double no_answer_threshold;
+} mmopt_predict_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_predict_options_init(struct mmopt_predict_options *options);
+
+/** A class, an entity or an answer. */
+typedef struct mmopt_prediction {
+    /** The class, or the type of the entity (without B- and I-); NULL for answers. */
+    const char *label;
+    /** The words of the entity or the answer; empty for "no answer"; NULL for classes. */
+    const char *text;
+    /** Its first byte in the text, or for answers in the context. */
+    size_t start;
+    /** The byte after its last. With start equal to end: no span. */
+    size_t end;
+    /**
+     * 0 to 1. Of classes the softmax of the logits; of an entity the mean over its words of their
+     * tags' softmax; of answers the softmax of the scores of those that are listed.
+     */
+    double probability;
+    /**
+     * Of classes the logit; of an entity the mean of its words' tags' logits; of answers the start
+     * logit plus the end logit.
+     */
+    double score;
+} mmopt_prediction;
+
+/** What a model says about texts. Immutable. */
+typedef struct mmopt_predictions mmopt_predictions;
+
+/**
+ * The number of texts; 0 for NULL.
+ *
+ * @param[in] predictions shared access.
+ */
+MMOPT_API size_t mmopt_predictions_n_texts(const struct mmopt_predictions *predictions);
+
+/**
+ * What was predicted for a text; valid as long as the predictions. Classes: all of them, most
+ * probable first; of equal ones the one with the smaller id. Entities: in the order of the text;
+ * there may be none. Answers: best first.
+ *
+ * Errors: INVALID_ARGUMENT when text is out of range.
+ *
+ * @param[in] predictions shared access.
+ * @param text the index of the text, from 0.
+ * @param[out] list an array.
+ * @param[out] n how many.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_predictions_of(const struct mmopt_predictions *predictions,
+                                         size_t text,
+                                         const struct mmopt_prediction **list,
+                                         size_t *n);
+
+/**
+ * Frees predictions. NULL is harmless.
+ *
+ * @param predictions may be NULL; freed by the call.
+ */
+MMOPT_API void mmopt_predictions_free(struct mmopt_predictions *predictions);
+
+/**
+ * What a model says about n texts, without dropout and gradients. Its task decides:
+ *
+ * - sequence classification: the classes of each text, or with pairs of each pair of texts;
+ * - token classification: the entities of each text; where the tags are no BIO, IOB or BIOES,
+ *   every word with its tag. A text that is too long is predicted in parts;
+ * - question answering: texts are questions and pairs their contexts; the answers over all windows
+ *   of the context.
+ *
+ * Offsets count bytes of UTF-8, from 0. A progress callback is asked before each batch, in the
+ * phase MMOPT_PHASE_EVALUATE.
+ *
+ * Errors: INVALID_ARGUMENT when model or an option is out of range, for a text that is not UTF-8,
+ * pairs for token classification, none for question answering, or a max_length that the special
+ * tokens fill; UNSUPPORTED for a model of another task; CANCELLED; and those of
+ * mmopt_trainer_evaluate.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param[in] tokenizer the model's; shared access.
+ * @param[in] texts n texts, UTF-8.
+ * @param[in] pairs n texts, UTF-8; may be NULL.
+ * @param n how many texts.
+ * @param[in] options NULL: the defaults.
+ * @param[out] predictions the new object; free it with mmopt_predictions_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_predict(struct mmopt_trainer *trainer,
+                                          size_t model,
+                                          const struct mmopt_tokenizer *tokenizer,
+                                          const char *const *texts,
+                                          const char *const *pairs,
+                                          size_t n,
+                                          const struct mmopt_predict_options *options,
+                                          struct mmopt_predictions **predictions);
+
+/** How a predictor runs. mmopt_predictor_options_init fills in the defaults. */
+typedef struct mmopt_predictor_options {
+    /** sizeof(mmopt_predictor_options). */
+    size_t struct_size;
+    /** Threads of a call; 0 (default): one for each core. */
+    size_t n_threads;
+    /** An mmopt_device; default MMOPT_DEVICE_CPU. */
+    uint32_t device;
+    /** The GPU, from 0; default 0. */
+    int32_t device_id;
+    /** Sessions that it keeps open, one for each shape of batch; 0 (default): 16. */
+    size_t max_sessions;
+} mmopt_predictor_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_predictor_options_init(struct mmopt_predictor_options *options);
+
+/** A model and its tokenizer, for predictions alone. */
+typedef struct mmopt_predictor mmopt_predictor;
+
+/**
+ * Reads a model and its tokenizer from a directory: config.json, weights in safetensors, and the
+ * tokenizer's files, as mmopt_trainer_save_model and mmopt_tokenizer_save, or Hugging Face's
+ * libraries, write them. The task is that of config.json. Loads ONNX Runtime if it is not loaded.
+ *
+ * Errors: NOT_FOUND when a file is missing; those of mmopt_trainer_create and
+ * mmopt_tokenizer_load.
+ *
+ * @param[in] directory its path, UTF-8.
+ * @param[in] options NULL: the defaults.
+ * @param[out] predictor the new object; free it with mmopt_predictor_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_predictor_load(const char *directory,
+                                         const struct mmopt_predictor_options *options,
+                                         struct mmopt_predictor **predictor);
+
+/**
+ * As mmopt_trainer_predict. Several threads may call it on one predictor: the calls run one after
+ * another, each on all threads of the predictor, with the results that it has alone.
+ *
+ * Errors: as mmopt_trainer_predict.
+ *
+ * @param[in] predictor shared access.
+ * @param[in] texts n texts, UTF-8.
+ * @param[in] pairs n texts, UTF-8; may be NULL.
+ * @param n how many texts.
+ * @param[in] options NULL: the defaults.
+ * @param[out] predictions the new object; free it with mmopt_predictions_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_predictor_predict(const struct mmopt_predictor *predictor,
+                                            const char *const *texts,
+                                            const char *const *pairs,
+                                            size_t n,
+                                            const struct mmopt_predict_options *options,
+                                            struct mmopt_predictions **predictions);
+
+/**
+ * Frees a predictor. NULL is harmless.
+ *
+ * @param predictor may be NULL; freed by the call.
+ */
+MMOPT_API void mmopt_predictor_free(struct mmopt_predictor *predictor);
 
 /** @} */
 
@@ -3206,7 +3560,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual, start).
+ * (max_loss_increase, mutual, ema_decay, start).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

@@ -1,6 +1,8 @@
-//! Files: mapped for reading; written under a temporary name, flushed, then renamed.
+//! Files: mapped for reading; written under a temporary name, flushed, then renamed; memory in a
+//! file.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -43,4 +45,122 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> Result<()>
     attempt().inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// What a scratch file begins with, so that no other file is overwritten by mistake.
+const SCRATCH: &[u8; 64] =
+    b"libmmopt scratch file, removed when its trainer is freed\n\0\0\0\0\0\0\0";
+/// A scratch file grows by this many bytes at least.
+const SCRATCH_STEP: usize = 1 << 20;
+
+/// Memory in a file, which grows and is removed when dropped. Its bytes are aligned to 64.
+#[derive(Debug)]
+pub struct Scratch {
+    file: File,
+    map: Option<memmap2::MmapMut>,
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes the file. One that a process left behind is overwritten.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where another file is; `State` while another process, or this one, uses
+    /// it; `Io`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let io = |e| Error::io(path, e);
+        let mut open = OpenOptions::new();
+        let mut file =
+            open.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("{} is in use; choose another file", path.display());
+                return Err(Error::state(text));
+            }
+            Err(TryLockError::Error(e)) => return Err(io(e)),
+        }
+        let mut head = Vec::with_capacity(SCRATCH.len());
+        (&file).take(SCRATCH.len() as u64).read_to_end(&mut head).map_err(io)?;
+        if !head.is_empty() && head != SCRATCH {
+            return Err(Error::invalid(format!(
+                "{} exists and is no scratch file; choose another name",
+                path.display()
+            )));
+        }
+        file.set_len(0).map_err(io)?;
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        file.write_all(SCRATCH).map_err(io)?;
+        Ok(Self { file, map: None, path: path.to_owned() })
+    }
+
+    /// The bytes there are; those that were never written are 0.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.as_ref().map_or(&[], |map| &map[SCRATCH.len()..])
+    }
+
+    /// As [`Scratch::bytes`], for writing.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.map.as_mut().map_or(&mut [], |map| &mut map[SCRATCH.len()..])
+    }
+
+    /// Makes room for `n` bytes at least. They are written at once, so that a full disk is an error
+    /// here, not later.
+    pub fn grow(&mut self, n: usize) -> Result<()> {
+        let old = self.bytes().len();
+        if n <= old {
+            return Ok(());
+        }
+        let io = |e| Error::io(&self.path, e);
+        let wanted = n.max(old.saturating_add((old / 2).max(SCRATCH_STEP)));
+        let zeroes = vec![0u8; SCRATCH_STEP];
+        let mut rest = wanted - old;
+        self.file.seek(SeekFrom::End(0)).map_err(io)?;
+        while rest > 0 {
+            let part = rest.min(zeroes.len());
+            self.file.write_all(&zeroes[..part]).map_err(io)?;
+            rest -= part;
+        }
+        // SAFETY: the file is locked and belongs to this object alone; as with every mapped file,
+        // a process that truncates it all the same ends this one.
+        self.map = Some(unsafe { memmap2::MmapMut::map_mut(&self.file) }.map_err(io)?);
+        Ok(())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.map = None;
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn scratch_files_grow_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scratch");
+        let mut file = Scratch::create(&path).unwrap();
+        assert!(file.bytes().is_empty());
+        file.grow(10).unwrap();
+        file.bytes_mut()[9] = 7;
+        let n = file.bytes().len();
+        file.grow(n + 1).unwrap();
+        assert!(file.bytes().len() > n && file.bytes()[9] == 7 && file.bytes()[n] == 0);
+        assert_eq!(file.bytes().as_ptr() as usize % 64, 0);
+        assert_eq!(Scratch::create(&path).unwrap_err().kind(), Kind::State);
+        // What a process that was killed leaves behind is overwritten.
+        let left = fs::read(&path).unwrap();
+        drop(file);
+        assert!(!path.exists());
+        fs::write(&path, left).unwrap();
+        assert!(Scratch::create(&path).unwrap().bytes().is_empty());
+        fs::write(&path, "something else").unwrap();
+        assert_eq!(Scratch::create(&path).unwrap_err().kind(), Kind::InvalidArgument);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "something else");
+    }
 }

@@ -22,6 +22,8 @@ pub mod onnx;
 pub mod optim;
 mod pin;
 pub mod runtime;
+#[cfg(feature = "text")]
+pub mod tasks;
 pub mod tensor;
 #[cfg(feature = "text")]
 pub mod text;

@@ -36,6 +36,7 @@
 #include "mmopt/parameter.hpp"
 #include "mmopt/evaluation.hpp"
 #include "mmopt/metrics.hpp"
+#include "mmopt/predictor.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
 

@@ -323,6 +323,27 @@ func (t *Trainer) Step(ctx context.Context) (StepReport, error) {
 	return report(&r), nil
 }
 
+// UseEMAWeights puts the running means (EMA) of all models' weights in the place of the weights, or
+// the weights back. Means are kept with the option ema_decay, and with the teacher mean_teacher.
+func (t *Trainer) UseEMAWeights(on bool) error {
+	defer runtime.KeepAlive(t)
+	return t.done(C.mmopt_trainer_use_ema_weights(t.c(), flag(on)))
+}
+
+// WithEMAWeights calls f with the running means in place; then, also after a panic, the weights are
+// back.
+func (t *Trainer) WithEMAWeights(f func() error) (err error) {
+	if err := t.UseEMAWeights(true); err != nil {
+		return err
+	}
+	defer func() {
+		if back := t.UseEMAWeights(false); err == nil {
+			err = back
+		}
+	}()
+	return f()
+}
+
 // Evaluation is what a model made of a batch without being trained.
 type Evaluation struct {
 	// The loss is NaN without labels.

@@ -64,6 +64,31 @@ func (j *joint) batch(t testing.TB) *Batch {
 
 var background = context.Background()
 
+func TestModelsAreEvaluatedByTheMeansOfTheirWeights(t *testing.T) {
+	options := DefaultTrainerOptions(PresetDefault)
+	options.OptionsJSON = `{"ema_decay": 0.9}`
+	j := setUpWith(t, options)
+	batch := j.batch(t)
+	must(j.ForwardBackward(background, batch))(t)
+	must(j.Step(background))(t)
+	loss := func() float64 { return must(j.Evaluate(background, 0, batch))(t).Loss }
+	own := loss()
+	ok(t, j.WithEMAWeights(func() error {
+		if loss() == own {
+			t.Error("the weights are their means")
+		}
+		_, err := j.Step(background)
+		wants(t, err, ErrState)
+		return nil
+	}))
+	equal(t, loss(), own)
+	failed := errors.New("failed")
+	equal(t, j.WithEMAWeights(func() error { return failed }), failed)
+	equal(t, loss(), own)
+	alone := setUpWith(t, DefaultTrainerOptions(PresetIndependent))
+	wants(t, alone.UseEMAWeights(true), ErrState)
+}
+
 func TestModelsLearnFromEachOther(t *testing.T) {
 	options := DefaultTrainerOptions(PresetDefault)
 	options.OptionsJSON = `{"mutual": {"teacher": "peers"}}`
@@ -73,7 +98,7 @@ func TestModelsLearnFromEachOther(t *testing.T) {
 			t.Fatalf("%+v", result)
 		}
 	}
-	j = setUp(t)
+	j = setUpWith(t, DefaultTrainerOptions(PresetIndependent))
 	for _, result := range must(j.ForwardBackward(background, j.batch(t)))(t) {
 		equal(t, result.MutualLoss, 0.0)
 	}

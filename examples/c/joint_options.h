@@ -12,7 +12,7 @@ struct settings {
     char *models[MAX_MODELS];
     char *pretrained[MAX_MODELS]; /* NULL, or the directory that a model's weights come from */
     uint32_t architectures[MAX_MODELS];
-    uint32_t preset;
+    uint32_t preset, task;
     size_t n_models, batch, threads, layers, hidden, heads, vocab, max_length;
     unsigned long long epochs, steps, checkpoint_every, evaluations;
     uint64_t seed;
@@ -22,17 +22,19 @@ struct settings {
 
 static const char usage[] =
     "joint_train --data FILE [--eval FILE] [flags]\n"
-    "  --data FILE            sentences to train on, one a line: text TAB label;\n"
-    "                         the word synthetic generates some\n"
-    "  --eval FILE            held-out sentences (default: a tenth of the data)\n"
-    "  --test FILE            further sentences, scored after each epoch\n"
+    "  --task TASK            classification (default), entities, questions\n"
+    "  --data FILE            what to train on: lines of text TAB label; words with tags (CoNLL);\n"
+    "                         questions with answers (SQuAD, or an object a line); the word\n"
+    "                         synthetic generates labelled sentences\n"
+    "  --eval FILE            what is held out (default: a tenth of the data)\n"
+    "  --test FILE            further held-out examples, scored after each epoch\n"
     "  --models LIST          bert, gpt2, roberta, distilbert (default bert,gpt2,roberta)\n"
     "  --pretrained NAME=DIR  that model's weights are in DIR, as Hugging Face saves them\n"
-    "  --unlabelled FILE      further sentences to train on; labels in it are not used: models\n"
+    "  --unlabelled FILE      further examples to train on; labels in it are not used: models\n"
     "                         learn from each other there (the option mutual)\n"
     "  --unlabelled-ratio X   so many of them for each labelled one in a batch (default: as\n"
     "                         they come)\n"
-    "  --tokenizer-data FILE  sentences that vocabularies are made from (default: all of the\n"
+    "  --tokenizer-data FILE  examples that vocabularies are made from (default: all of the\n"
     "                         training data)\n"
     "  --tokenizer DIR        one for all models (default: each gets its own, trained)\n"
     "  --mode MODE            joint (default), paper, independent\n"
@@ -127,6 +129,18 @@ static inline void parse_mode(struct settings *s, const char *mode)
         die("--mode is one of joint, paper, independent, not '%s'", mode);
 }
 
+static inline void parse_task(struct settings *s, const char *task)
+{
+    if (strcmp(task, "classification") == 0)
+        s->task = MMOPT_TASK_SEQUENCE_CLASSIFICATION;
+    else if (strcmp(task, "entities") == 0)
+        s->task = MMOPT_TASK_TOKEN_CLASSIFICATION;
+    else if (strcmp(task, "questions") == 0)
+        s->task = MMOPT_TASK_QUESTION_ANSWERING;
+    else
+        die("--task is one of classification, entities, questions, not '%s'", task);
+}
+
 /* Where a flag's value goes, by its type. */
 static inline int set_value(struct settings *s, const char *flag, const char *value)
 {
@@ -164,6 +178,8 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
         return s->seed = parse_count(flag, value), 1;
     if (strcmp(flag, "--models") == 0)
         return parse_models(s, value), 1;
+    if (strcmp(flag, "--task") == 0)
+        return parse_task(s, value), 1;
     if (strcmp(flag, "--mode") == 0)
         return parse_mode(s, value), 1;
     if (strcmp(flag, "--pretrained") == 0)
@@ -178,6 +194,7 @@ static inline struct settings parse_settings(int argc, char **argv)
     memset(&s, 0, sizeof s);
     parse_models(&s, "bert,gpt2,roberta");
     parse_mode(&s, "joint");
+    parse_task(&s, "classification");
     s.epochs = 4;
     s.evaluations = 1;
     s.batch = 32;

@@ -1,5 +1,5 @@
-/* Trains several transformers together on labelled sentences, evaluates them on held-out ones, and
- * writes each trained model with its tokenizer. `joint_train --help` lists the flags. */
+/* Trains several transformers together on one of three tasks (classes of sentences, named entities,
+ * answers to questions), scores them on held-out examples, and writes each trained model with its tokenizer. `joint_train --help` lists the flags. */
 #include "example.h"
 #include "joint_options.h"
 
@@ -20,8 +20,8 @@ struct job {
     mmopt_trainer *trainer;
     mmopt_loader *train_loader, *eval_loader, *test_loader;
     struct sums sums[MAX_MODELS];
-    double accuracy[MAX_MODELS]; /* held-out, of the last evaluation */
-    double train_seconds;        /* passes and steps, without evaluations */
+    double score[MAX_MODELS]; /* held-out, of the last evaluation */
+    double train_seconds;     /* passes and steps, without evaluations */
     char *records;               /* one JSON object a line for each epoch */
     unsigned long long step, last_step, n_samples;
     double started, shown;
@@ -36,21 +36,27 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
-static mmopt_corpus *read_corpus(const char *path, const mmopt_corpus *labels_of)
+static mmopt_corpus *read_corpus(const struct job *job, const char *path,
+                                 const mmopt_corpus *labels_of)
 {
     mmopt_corpus *corpus;
     mmopt_corpus_options options;
 
     mmopt_corpus_options_init(&options);
     options.labels_of = labels_of;
-    check(mmopt_corpus_read_classification(path, &options, &corpus));
+    if (job->settings.task == MMOPT_TASK_TOKEN_CLASSIFICATION)
+        check(mmopt_corpus_read_token_classification(path, labels_of, &corpus));
+    else if (job->settings.task == MMOPT_TASK_QUESTION_ANSWERING)
+        check(mmopt_corpus_read_question_answering(path, &corpus));
+    else
+        check(mmopt_corpus_read_classification(path, &options, &corpus));
     return corpus;
 }
 
-/* Joins sentences whose labels are not used to those to train on. */
+/* Joins examples whose labels are not used to those to train on. */
 static void add_unlabelled(struct job *job)
 {
-    mmopt_corpus *read = read_corpus(job->settings.unlabelled, job->train), *parts[2];
+    mmopt_corpus *read = read_corpus(job, job->settings.unlabelled, job->train), *parts[2];
 
     parts[0] = job->train;
     check(mmopt_corpus_without_labels(read, &parts[1]));
@@ -60,25 +66,25 @@ static void add_unlabelled(struct job *job)
     mmopt_corpus_free(read);
 }
 
-/* The sentences; without --eval a tenth is held out. The word `synthetic` generates them. */
+/* The examples; without --eval a tenth is held out. The word `synthetic` generates them. */
 static void read_data(struct job *job)
 {
     const struct settings *s = &job->settings;
 
     if (strcmp(s->data, "synthetic") != 0 && s->eval != NULL) {
-        job->train = read_corpus(s->data, NULL);
-        job->eval = read_corpus(s->eval, job->train);
+        job->train = read_corpus(job, s->data, NULL);
+        job->eval = read_corpus(job, s->eval, job->train);
     } else {
         mmopt_corpus *all;
         if (strcmp(s->data, "synthetic") == 0)
             check(mmopt_corpus_synthetic(6000, s->seed, 0.03, &all));
         else
-            all = read_corpus(s->data, NULL);
+            all = read_corpus(job, s->data, NULL);
         check(mmopt_corpus_split(all, 0.1, s->seed, &job->train, &job->eval));
         mmopt_corpus_free(all);
     }
     if (s->test != NULL)
-        job->test = read_corpus(s->test, job->train);
+        job->test = read_corpus(job, s->test, job->train);
     if (s->unlabelled != NULL)
         add_unlabelled(job);
 }
@@ -89,7 +95,7 @@ static void make_tokenizers(struct job *job)
     mmopt_corpus *texts = NULL;
 
     if (s->tokenizer_data != NULL)
-        texts = read_corpus(s->tokenizer_data, job->train);
+        texts = read_corpus(job, s->tokenizer_data, job->train);
     for (size_t i = 0; i < s->n_models; i++) {
         mmopt_tokenizer_options options;
         if (s->tokenizer != NULL) {
@@ -118,6 +124,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     options.pad_to_multiple_of = 16;
     options.shuffle = training ? 1 : 0;
     options.drop_last = training ? 1 : 0;
+    options.all_windows = !training && job->settings.task == MMOPT_TASK_QUESTION_ANSWERING;
     options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
                               job->settings.n_models, &options, &loader));
@@ -132,8 +139,8 @@ static mmopt_model *make_model(const struct job *job, size_t i)
 
     if (s->pretrained[i] != NULL) {
         check(mmopt_model_from_directory(s->models[i], s->pretrained[i], &model));
-        check(mmopt_model_set_task(model, MMOPT_TASK_SEQUENCE_CLASSIFICATION,
-                                   mmopt_corpus_n_labels(job->train)));
+        check(mmopt_model_set_task(model, s->task, mmopt_corpus_n_labels(job->train)));
+        check(mmopt_model_set_tokenizer(model, job->tokenizers[i]));
         check(mmopt_model_set_dropout(model, s->dropout));
         check(mmopt_model_set_seed(model, s->seed + i));
         return model;
@@ -283,47 +290,12 @@ static void show_progress(struct job *job, unsigned long long epoch)
     fflush(stdout);
 }
 
-static void evaluate_batch(struct job *job, const mmopt_batch *batch, struct sums *sums)
-{
-    for (size_t i = 0; i < job->settings.n_models; i++) {
-        const mmopt_tensor *tensors;
-        size_t n;
-        mmopt_evaluation *evaluation;
-        check(mmopt_batch_tensors(batch, i, &tensors, &n));
-        check(mmopt_trainer_evaluate(job->trainer, i, tensors, n, &evaluation));
-        uint64_t n_labels = mmopt_evaluation_n_labels(evaluation);
-        sums[i].loss += mmopt_evaluation_loss(evaluation) * (double)n_labels;
-        sums[i].n_correct += mmopt_evaluation_n_correct(evaluation);
-        sums[i].n_labels += n_labels;
-        mmopt_evaluation_free(evaluation);
-    }
-}
-
-static void evaluate_all(struct job *job, mmopt_loader *loader, struct sums *sums)
-{
-    mmopt_batch *batch;
-
-    memset(sums, 0, MAX_MODELS * sizeof *sums);
-    for (;;) {
-        check(mmopt_loader_next(loader, &batch));
-        if (batch == NULL)
-            break;
-        evaluate_batch(job, batch, sums);
-        mmopt_batch_free(batch);
-    }
-}
-
-/* Scores of each model on the held-out sentences, and a record of them; with the test's at the end
+/* Scores of each model on the held-out examples, and a record of them; with the test's at the end
  * of an epoch, which is 0 within one. */
 static void evaluate(struct job *job, unsigned long long epoch)
 {
     const struct settings *s = &job->settings;
-    struct sums eval[MAX_MODELS], test[MAX_MODELS];
-    int has_test = epoch > 0 && job->test_loader != NULL;
 
-    evaluate_all(job, job->eval_loader, eval);
-    if (has_test)
-        evaluate_all(job, job->test_loader, test);
     end_line(job);
     size_t room = strlen(job->records) + 128 + 320 * s->n_models;
     char *records = allocate(room, 1);
@@ -332,22 +304,26 @@ static void evaluate(struct job *job, unsigned long long epoch)
                                    job->records, epoch, job->step, job->train_seconds);
     for (size_t i = 0; i < s->n_models; i++) {
         const struct sums *t = &job->sums[i];
-        job->accuracy[i] = ratio(eval[i].n_correct, eval[i].n_labels);
-        double loss = eval[i].n_labels == 0 ? 0 : eval[i].loss / (double)eval[i].n_labels;
+        mmopt_scores eval, test;
+        check(mmopt_trainer_evaluate_loader(job->trainer, i, job->eval_loader, NULL, &eval, NULL));
+        job->score[i] = eval.score;
         used += (size_t)snprintf(records + used, room - used, ", \"%s\": {", s->models[i]);
         if (epoch > 0)
             used += (size_t)snprintf(records + used, room - used,
                                      "\"train_loss\": %.6f, \"train_accuracy\": %.6f, ",
                                      t->n_batches == 0 ? 0.0 : t->loss / (double)t->n_batches,
                                      ratio(t->n_correct, t->n_labels));
-        if (has_test)
+        if (epoch > 0 && job->test_loader != NULL) {
+            check(mmopt_trainer_evaluate_loader(job->trainer, i, job->test_loader, NULL, &test,
+                                                NULL));
             used += (size_t)snprintf(records + used, room - used, "\"test_score\": %.6f, ",
-                                     ratio(test[i].n_correct, test[i].n_labels));
+                                     test.score);
+        }
         used += (size_t)snprintf(records + used, room - used,
-                                 "\"loss\": %.6f, \"score\": %.6f}", loss, job->accuracy[i]);
+                                 "\"loss\": %.6f, \"score\": %.6f}", eval.loss, eval.score);
         if (!s->quiet)
             printf("%s%s %.4f (loss %.4f)%s", i == 0 ? "held out: " : ", ", s->models[i],
-                   job->accuracy[i], loss, i + 1 == s->n_models ? "\n" : "");
+                   eval.score, eval.loss, i + 1 == s->n_models ? "\n" : "");
     }
     snprintf(records + used, room - used, "}\n");
     free(job->records);
@@ -436,9 +412,9 @@ static void write_json(const struct job *job)
             now() - job->started);
     fprintf(file, " \"samples\": %llu, \"runtime\": \"%s\", \"version\": \"%s\",\n",
             job->n_samples, mmopt_runtime_version(), mmopt_version());
-    fputs(" \"accuracy\": {", file);
+    fputs(" \"score\": {", file);
     for (size_t i = 0; i < s->n_models; i++)
-        fprintf(file, "%s\"%s\": %.6f", i == 0 ? "" : ", ", s->models[i], job->accuracy[i]);
+        fprintf(file, "%s\"%s\": %.6f", i == 0 ? "" : ", ", s->models[i], job->score[i]);
     fputs("},\n \"epochs\": [", file);
     for (const char *at = job->records; *at != '\0'; at++) {
         if (*at == '\n')
@@ -489,7 +465,7 @@ int main(int argc, char **argv)
     if (s->resume)
         load_checkpoint(&job);
     if (!s->quiet)
-        printf("%zu sentences to train on, %zu held out; ONNX Runtime %s\n",
+        printf("%zu examples to train on, %zu held out; ONNX Runtime %s\n",
                mmopt_corpus_n_examples(job.train), mmopt_corpus_n_examples(job.eval),
                mmopt_runtime_version());
     job.started = now();
@@ -501,7 +477,7 @@ int main(int argc, char **argv)
         write_json(&job);
     printf("demo:");
     for (size_t i = 0; i < s->n_models; i++)
-        printf(" %s %.3f", s->models[i], job.accuracy[i]);
+        printf(" %s %.3f", s->models[i], job.score[i]);
     printf(" majority %.3f\n", mmopt_corpus_majority_fraction(job.eval));
     release(&job);
     return 0;

@@ -1,19 +1,18 @@
-/* Classifies sentences with trained models: predict DIR [sentence...]
+/* What trained models say about texts: predict [-c CONTEXT] DIR [text...]
  *
- * DIR is what joint_train wrote: the directory of one model, or one that holds several. Without
- * sentences they are read from standard input, one a line. Prints for each sentence and model the
- * label and its probability. */
+ * DIR is what joint_train wrote, or a published model: the directory of one model, or one that
+ * holds several. Without texts they are read from standard input, one a line. Prints for each text
+ * and model the class and its probability; of a model for named entities each entity; of one for
+ * questions, whose context is CONTEXT, the answer. */
 #include "example.h"
 
 #include <dirent.h>
-#include <math.h>
 
 enum { MAX_MODELS = 64 };
 
-struct classifier {
+struct named {
     char *name;
-    mmopt_model *model;
-    mmopt_tokenizer *tokenizer;
+    mmopt_predictor *predictor;
 };
 
 static int is_model(const char *folder)
@@ -25,21 +24,20 @@ static int is_model(const char *folder)
     return found;
 }
 
-static struct classifier open_model(const char *name, const char *folder)
+static struct named open_model(const char *name, const char *folder)
 {
-    struct classifier c = {copy_text(name, strlen(name)), NULL, NULL};
-    check(mmopt_model_from_directory(name, folder, &c.model));
-    check(mmopt_tokenizer_load(folder, &c.tokenizer));
-    return c;
+    struct named model = {copy_text(name, strlen(name)), NULL};
+    check(mmopt_predictor_load(folder, NULL, &model.predictor));
+    return model;
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct classifier *)a)->name, ((const struct classifier *)b)->name);
+    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
 }
 
 /* The model in a folder, or all models in the folders below it, by name. */
-static size_t open_models(const char *folder, struct classifier *all)
+static size_t open_models(const char *folder, struct named *all)
 {
     if (is_model(folder)) {
         all[0] = open_model("model", folder);
@@ -62,78 +60,59 @@ static size_t open_models(const char *folder, struct classifier *all)
     return n;
 }
 
-static void print_answer(const struct classifier *c, const mmopt_tensor *logits,
-                         const char *sentence)
+/* A class or an answer is the first of several, of entities every one counts. */
+static void print(const struct named *model, const mmopt_prediction *list, size_t n,
+                  const char *text)
 {
-    size_t n = (size_t)logits->shape[1], best = 0;
-    const float *scores = logits->data;
-    double sum = 0;
-    char *label;
-
-    for (size_t i = 1; i < n; i++)
-        if (scores[i] > scores[best])
-            best = i;
-    for (size_t i = 0; i < n; i++)
-        sum += exp((double)scores[i] - (double)scores[best]);
-    check(mmopt_model_label_name(c->model, best, &label));
-    printf("%s\t%s %.3f\t%s\n", c->name, label, 1.0 / sum, sentence);
-    mmopt_string_free(label);
+    int entities = n == 0 || (list[0].label != NULL && list[0].text != NULL);
+    for (size_t i = 0; i < n && (i == 0 || entities); i++) {
+        printf("%s\t%s", model->name, list[i].label != NULL ? list[i].label : list[i].text);
+        printf(" %.3f\t%s\n", list[i].probability, entities ? list[i].text : text);
+    }
+    if (n == 0)
+        printf("%s\tno entity\t%s\n", model->name, text);
 }
 
-static void predict(mmopt_trainer *trainer, const struct classifier *all, size_t n_models,
-                    const char *sentence)
+static void predict(const struct named *all, size_t n_models, const char *text,
+                    const char *context)
 {
     for (size_t i = 0; i < n_models; i++) {
-        const mmopt_tokenizer *tokenizer = all[i].tokenizer;
-        const mmopt_tensor *tensors, *outputs;
-        size_t n_tensors, n_outputs;
-        mmopt_batch *batch;
-        mmopt_evaluation *evaluation;
-
-        check(mmopt_batch_encode(&tokenizer, 1, &sentence, 1, 0, &batch));
-        check(mmopt_batch_tensors(batch, 0, &tensors, &n_tensors));
-        check(mmopt_trainer_evaluate(trainer, i, tensors, n_tensors, &evaluation));
-        check(mmopt_evaluation_tensors(evaluation, &outputs, &n_outputs));
-        if (n_outputs != 1 || outputs[0].n_dims != 2)
-            die("%s does not classify sentences", all[i].name);
-        print_answer(&all[i], &outputs[0], sentence);
-        mmopt_evaluation_free(evaluation);
-        mmopt_batch_free(batch);
-    }
-}
-
-static void predict_lines(mmopt_trainer *trainer, const struct classifier *all, size_t n_models)
-{
-    static char line[1 << 16];
-    while (fgets(line, sizeof line, stdin) != NULL) {
-        line[strcspn(line, "\r\n")] = '\0';
-        if (line[0] != '\0')
-            predict(trainer, all, n_models, line);
+        mmopt_predictions *predictions;
+        const mmopt_prediction *list;
+        size_t n;
+        check(mmopt_predictor_predict(all[i].predictor, &text, context ? &context : NULL, 1, NULL,
+                                      &predictions));
+        check(mmopt_predictions_of(predictions, 0, &list, &n));
+        print(&all[i], list, n, text);
+        mmopt_predictions_free(predictions);
     }
 }
 
 int main(int argc, char **argv)
 {
-    struct classifier all[MAX_MODELS];
-    const mmopt_model *models[MAX_MODELS];
-    mmopt_trainer *trainer;
+    static char line[1 << 16];
+    struct named all[MAX_MODELS];
+    const char *context = NULL;
+    int first = 1;
 
-    if (argc < 2 || argv[1][0] == '-') {
-        fprintf(stderr, "predict DIR [sentence...]\n");
+    if (argc > 2 && strcmp(argv[1], "-c") == 0) {
+        context = argv[2];
+        first = 3;
+    }
+    if (argc <= first || argv[first][0] == '-') {
+        fprintf(stderr, "predict [-c CONTEXT] DIR [text...]\n");
         return 1;
     }
-    size_t n_models = open_models(argv[1], all);
-    for (size_t i = 0; i < n_models; i++)
-        models[i] = all[i].model;
-    check(mmopt_trainer_create(NULL, models, n_models, &trainer));
-    for (int i = 2; i < argc; i++)
-        predict(trainer, all, n_models, argv[i]);
-    if (argc == 2)
-        predict_lines(trainer, all, n_models);
-    mmopt_trainer_free(trainer);
+    size_t n_models = open_models(argv[first], all);
+    for (int i = first + 1; i < argc; i++)
+        predict(all, n_models, argv[i], context);
+    while (argc == first + 1 && fgets(line, sizeof line, stdin) != NULL) {
+        line[strcspn(line, "\r\n")] = '\0';
+        if (line[0] != '\0')
+            predict(all, n_models, line, context);
+    }
     for (size_t i = 0; i < n_models; i++) {
-        mmopt_model_free(all[i].model);
-        mmopt_tokenizer_free(all[i].tokenizer);
+        mmopt_predictor_free(all[i].predictor);
         free(all[i].name);
     }
     return 0;

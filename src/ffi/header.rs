@@ -154,7 +154,16 @@ pub const GROUPS: &[Group] = &[
             "A pass of one model without dropout and gradients: its loss, its score and its",
             "outputs.",
         ],
-        files: &["trainer/evaluation.rs"],
+        files: &["trainer/evaluation.rs", "tasks/evaluate.rs"],
+    },
+    Group {
+        id: "prediction",
+        title: "Prediction",
+        about: [
+            "What a trained model says about texts: classes, entities, answers. The model is a",
+            "trainer's, or one that was read from a directory for predictions alone.",
+        ],
+        files: &["tasks/predict.rs"],
     },
     Group {
         id: "metrics",

@@ -22,7 +22,10 @@ mod optimizer;
 
 mod dlpack;
 
+#[cfg(feature = "text")]
+mod tasks;
+
 pub use self::core::*;
 #[cfg(feature = "text")]
-pub use data::*;
+pub use {data::*, tasks::*};
 pub use {dlpack::*, model::*, optimizer::*, trainer::*};

@@ -33,7 +33,7 @@ mod text_file;
 mod tokenizer;
 
 pub use batch::collate::Batch;
-pub use batch::dataset::{AnswerContext, Dataset, Sequence, Target};
+pub use batch::dataset::{AnswerContext, Dataset, Reference, Sequence, Target};
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderOptions, LoaderState};
 pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};

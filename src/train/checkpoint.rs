@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ema::Ema;
 use super::trainer::Trainer;
 use crate::checkpoint::directory;
 use crate::checkpoint::weights::{self, Weights};
@@ -32,6 +33,7 @@ impl Trainer {
     /// e.g. the state of its data loader; [`Trainer::resume`] gives it back. The two newest
     /// checkpoints stay. Between a backward pass and its step it is a `State` error.
     pub fn checkpoint(&self, root: &Path, user: &str) -> Result<PathBuf> {
+        self.check_weights_in_place()?;
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
         }
@@ -56,7 +58,8 @@ impl Trainer {
             weights::write(&dir.join(MOMENTS), moments, &[])?;
             let state = self.optimizer().state_json()?.to_string();
             directory::write_text(&dir.join(OPTIMIZER), &state)?;
-            self.mutual.as_ref().map_or(Ok(()), |m| m.write(dir, self.models()))?;
+            self.mutual.as_ref().map_or(Ok(()), |m| m.write(dir))?;
+            self.ema.as_ref().map_or(Ok(()), |ema| ema.write(dir, self.models()))?;
             directory::write_text(&dir.join(TRAINER), &json)
         })
         .context(|| format!("checkpoint {}", root.display()))?;
@@ -78,6 +81,7 @@ impl Trainer {
     }
 
     fn restore(&mut self, root: &Path) -> Result<String> {
+        self.check_weights_in_place()?;
         let found = directory::open(root)?;
         let path = found.path.join(TRAINER);
         let header: TrainerState = serde_json::from_str(&directory::read_text(&path)?)
@@ -95,8 +99,8 @@ impl Trainer {
         for (model, file) in self.models().iter().zip(&files) {
             check_parameters(model, file).context(|| format!("model '{}'", model.name))?;
         }
-        let mutual = self.mutual.as_ref().map(|m| m.read(&found.path, self.models()));
-        let mutual = mutual.transpose()?;
+        let mutual = self.mutual.as_mut().map(|m| m.read(&found.path)).transpose()?;
+        let means = self.ema.as_ref().map(|_| Ema::read(&found.path, self.models())).transpose()?;
         let moments = Weights::read(&found.path.join(MOMENTS))?;
         let path = found.path.join(OPTIMIZER);
         let state = serde_json::from_str(&directory::read_text(&path)?)
@@ -114,6 +118,9 @@ impl Trainer {
         }
         if let (Some(own), Some(saved)) = (&mut self.mutual, mutual) {
             own.restore(saved);
+        }
+        if let (Some(ema), Some(means)) = (&mut self.ema, means) {
+            ema.restore(&mut self.models, means);
         }
         self.zero_grad();
         Ok(header.user)

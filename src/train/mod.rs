@@ -7,6 +7,7 @@
 mod accuracy;
 mod batch;
 mod checkpoint;
+mod ema;
 pub mod graphs;
 pub mod import;
 mod inspect;

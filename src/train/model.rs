@@ -39,6 +39,8 @@ pub(super) struct Model {
     // Sessions refer to the parameters' memory and are dropped first.
     training: ShapeCache<ShapeKey, BoundSession>,
     evaluation: ShapeCache<ShapeKey, BoundSession>,
+    /// Evaluation beside other models, for mutual learning; of mean teachers by the means.
+    teaching: ShapeCache<ShapeKey, BoundSession>,
     pub parameters: Vec<Parameter>,
     /// Where the parameter of each name stands.
     positions: HashMap<String, usize>,
@@ -92,6 +94,7 @@ impl Model {
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
+            teaching: ShapeCache::new(max_sessions),
             positions: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             sessions: SessionBuilder {
@@ -258,31 +261,43 @@ impl Model {
 
     /// Loss (when the batch has labels), accuracy and logits, without dropout and gradients.
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
-        let (run, bound) = self.forward(batch)?;
+        let (run, bound) = self.forward(batch, None)?;
         let logits = (0..bound.n_outputs())
             .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
             .collect::<Result<_>>()?;
         Ok((run, logits))
     }
 
-    /// What the model predicts for a batch with labels, without dropout; for mutual learning.
-    pub fn predict(&mut self, batch: Batch, prediction: &mut Prediction) -> Result<Run> {
+    /// What the model predicts for a batch with labels, without dropout and on a share of the
+    /// cores, by its weights or always by their running means; for mutual learning.
+    pub fn predict(
+        &mut self,
+        batch: Batch,
+        by_means: bool,
+        prediction: &mut Prediction,
+    ) -> Result<Run> {
         let temperature = self.sessions.mutual.unwrap_or(1.0);
         let kind = self.sessions.spec.kind.clone();
-        let (run, bound) = self.forward(batch)?;
+        let (run, bound) = self.forward(batch, Some(by_means))?;
         prediction.set(&kind, &outputs(bound)?, temperature)?;
         Ok(run)
     }
 
-    fn forward(&mut self, batch: Batch) -> Result<(Run, &BoundSession)> {
+    /// Alone, or beside other models and then by the running means or not.
+    fn forward(&mut self, batch: Batch, beside: Option<bool>) -> Result<(Run, &BoundSession)> {
         let signature = &self.sessions.signature;
         // A loss without labels, which the model computes itself, is known for each batch.
         let labelled = signature.check(batch, false)? || !signature.has_labels();
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
-        let options = &self.eval_session;
-        let make = |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, options);
-        let bound = self.evaluation.get_or_make(key, make)?;
+        let (cache, options) = match beside {
+            Some(_) => (&mut self.teaching, &self.train_session),
+            None => (&mut self.evaluation, &self.eval_session),
+        };
+        let by_means = beside.unwrap_or(false);
+        let make =
+            |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, by_means, options);
+        let bound = cache.get_or_make(key, make)?;
         check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;

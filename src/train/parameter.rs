@@ -13,6 +13,8 @@ pub(super) struct Parameter {
     pub value: Tensor,
     /// Whether the optimizer may change it.
     pub trainable: bool,
+    /// The running mean of the value, where one is kept; changed in place, never replaced.
+    pub mean: Option<Tensor>,
     /// Rows that are not trained: their gradient is cleared, and they are restored after a step.
     pub frozen_rows: Vec<usize>,
     /// The row that gets no gradient where it is looked up, of a table that is a head, too.
@@ -45,6 +47,7 @@ impl Parameter {
             name,
             value,
             trainable,
+            mean: None,
             frozen_rows: Vec::new(),
             padding_row: None,
             saved_rows: Vec::new(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::batch::Batch;
+use super::ema::Ema;
 use super::log::{Level, Log};
 use super::model::{Model, Run};
 use super::mutual::step::{Mutual, with_labels};
@@ -11,6 +12,7 @@ use super::parameter::Parameter;
 use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
+use crate::autodiff::LossKind;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
@@ -60,7 +62,7 @@ pub struct ParameterInfo<'a> {
 pub struct Trainer {
     // The optimizer holds addresses inside the models: it is dropped first.
     optimizer: Optimizer,
-    models: Vec<Model>,
+    pub(super) models: Vec<Model>,
     /// Which models' gradients the optimizer knows: they are made by the first pass.
     bound: Vec<bool>,
     /// Micro-batches since the last step, over all models.
@@ -69,6 +71,7 @@ pub struct Trainer {
     pub(super) mutual: Option<Mutual>,
     /// Why there is no mutual learning.
     pub(super) no_mutual: Option<String>,
+    pub(super) ema: Option<Ema>,
     start: StartReport,
     pub(super) log: Log,
 }
@@ -101,6 +104,7 @@ impl Trainer {
             Ok(mutual) => (Some(mutual), None),
             Err(why) => (None, Some(why)),
         };
+        let ema = Ema::new(&options.optimizer, mutual.as_ref().map(Mutual::options));
         let cancel_token = CancelToken::new()?;
         plan_sessions(&mut built, &options, mutual.is_some());
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
@@ -118,6 +122,7 @@ impl Trainer {
             cancel_token,
             mutual,
             no_mutual,
+            ema,
             start,
             log,
         };
@@ -141,6 +146,16 @@ impl Trainer {
             let known: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
             Error::not_found(format!("no model '{name}'; there are {}", known.join(", ")))
         })
+    }
+
+    /// The loss of a model, which says what its outputs are.
+    pub fn loss_kind(&self, model: usize) -> Result<&LossKind> {
+        Ok(&self.model(model)?.sessions.spec.kind)
+    }
+
+    /// The names of a model's classes or tags by id, as in its configuration; empty without any.
+    pub fn label_names(&self, model: usize) -> Result<&[String]> {
+        Ok(self.model(model)?.published.as_ref().map_or(&[], |p| &p.config.labels))
     }
 
     /// The sharing plan.
@@ -208,6 +223,7 @@ impl Trainer {
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
     pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
+        self.check_weights_in_place()?;
         let together = self.mutual.as_ref().is_some_and(Mutual::is_required);
         let one = self.model_mut(model)?;
         let run = one
@@ -257,11 +273,14 @@ impl Trainer {
     }
 
     fn run_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
+        self.check_weights_in_place()?;
         for (model, batch) in self.models.iter().zip(batches) {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
         let runs = match &mut self.mutual {
-            Some(mutual) => mutual.run(&mut self.models, batches, &self.optimizer),
+            Some(mutual) => {
+                mutual.run(&mut self.models, batches, &self.optimizer, self.ema.as_mut())
+            }
             None => self.run_side_by_side(batches),
         };
         self.log_runs();
@@ -337,6 +356,7 @@ impl Trainer {
     /// synchronisation whose check is cancelled or fails is left out (`synced` is false); the step
     /// itself is done.
     pub fn step(&mut self) -> Result<StepReport> {
+        self.check_weights_in_place()?;
         if self.n_pending == 0 {
             return Err(Error::state(
                 "step without gradients: call forward_backward first, at least once a step",
@@ -348,15 +368,15 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
-        if let Some(mutual) = &mut self.mutual {
-            mutual.begin(&self.models);
+        if let Some(ema) = &mut self.ema {
+            ema.begin(&mut self.models);
         }
         self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
         self.each_parameter(Parameter::restore_frozen_rows);
         let report = report?;
-        if let Some(mutual) = &mut self.mutual {
-            mutual.follow(&self.models, report.step)?;
+        if let Some(ema) = &self.ema {
+            ema.follow(&mut self.models, report.step)?;
         }
         self.log_step(&report);
         Ok(report)
@@ -408,16 +428,9 @@ impl Trainer {
         Ok(&one.parameter(name).map_err(|e| in_model(e, &one.name))?.value)
     }
 
-    /// The mean teacher's value of a trained parameter; `None` before the first step and without
-    /// the teacher `mean_teacher`.
-    pub fn mean_teacher_parameter(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
-        let one = self.model(model)?;
-        one.parameter(name).map_err(|e| in_model(e, &one.name))?;
-        Ok(self.mutual.as_ref().and_then(|m| m.mean_weights(model, one, name)))
-    }
-
     /// Replaces a parameter's value; dtype and element count must be the same.
     pub fn set_parameter(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
+        self.check_weights_in_place()?;
         let one = self.model_mut(model)?;
         let place = format!("model '{}': parameter '{name}'", one.name);
         write_bytes(one.parameter_mut(name)?.value.bytes_mut(), value).context(|| place)
@@ -552,7 +565,7 @@ fn cores(threads: usize) -> usize {
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool) {
     let cores = cores(options.optimizer.n_threads);
-    let mutual = options.optimizer.mutual.filter(|_| is_mutual);
+    let mutual = options.optimizer.mutual.as_ref().filter(|_| is_mutual);
     // Models that learn from those before them run one after another.
     let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
     let n_trained = models.iter().filter(|m| !m.only_teaches()).count();

@@ -92,7 +92,7 @@ fn joint_training_resumes_bit_by_bit_and_predicts() {
     assert!(number(&text, "majority") > 0.4, "{text}");
     let metrics: serde_json::Value = serde_json::from_slice(&train.read("m.json")).unwrap();
     assert_eq!(metrics["epochs"][0]["step"], 9);
-    assert!(metrics["accuracy"]["gpt2"].is_number());
+    assert!(metrics["score"]["gpt2"].is_number());
 
     let half = with(&["--steps", "9", "--checkpoint", "c", "--checkpoint-every", "4"]);
     train.succeeds(&half);

@@ -104,6 +104,23 @@ static mmopt_evaluation *fresh_evaluation(struct world *w)
     return evaluation;
 }
 
+static mmopt_predictor *fresh_predictor(struct world *w)
+{
+    mmopt_predictor_options options;
+    mmopt_predictor *predictor = NULL;
+    mmopt_predictor_options_init(&options);
+    options.n_threads = 1;
+    OK(mmopt_predictor_load(path(w, "saved"), &options, &predictor));
+    return predictor;
+}
+
+static mmopt_predictions *fresh_predictions(struct world *w)
+{
+    mmopt_predictions *predictions = NULL;
+    OK(mmopt_predictor_predict(w->predictor, w->texts, NULL, 2, NULL, &predictions));
+    return predictions;
+}
+
 static mmopt_optimizer *fresh_optimizer(struct world *w)
 {
     mmopt_trainer_options options;
@@ -177,11 +194,14 @@ static void set_up(struct world *w, const char *folder)
     w->trainer = fresh_trainer(w);
     OK(mmopt_trainer_parameter_index(w->trainer, 0, "classifier.bias", &w->bias));
     OK(mmopt_trainer_save_model(w->trainer, 0, path(w, "saved")));
+    OK(mmopt_tokenizer_save(w->tokenizer, path(w, "saved")));
     OK(mmopt_trainer_save_onnx(w->trainer, 0, path(w, "saved.onnx")));
     OK(mmopt_trainer_save_checkpoint(w->trainer, path(w, "checkpoint"), "mine"));
     w->onnx = read_file(path(w, "saved.onnx"), &w->n_onnx);
     w->evaluation = fresh_evaluation(w);
     w->cancel_token = fresh_cancel_token(w);
+    w->predictor = fresh_predictor(w);
+    w->predictions = fresh_predictions(w);
     w->optimizer = fresh_optimizer(w);
     OK(mmopt_optimizer_save_checkpoint(w->optimizer, path(w, "optimizer")));
 }
@@ -201,6 +221,8 @@ static void tear_down(struct world *w)
     mmopt_trainer_free(w->trainer);
     mmopt_evaluation_free(w->evaluation);
     mmopt_cancel_token_free(w->cancel_token);
+    mmopt_predictor_free(w->predictor);
+    mmopt_predictions_free(w->predictions);
     mmopt_optimizer_free(w->optimizer);
     mmopt_corpus_free((mmopt_corpus *)w->tags);
     mmopt_batch_free((mmopt_batch *)w->questions);

@@ -68,6 +68,18 @@ fn trainer() {
 
 #[test]
 #[cfg(feature = "text")]
+fn evaluate() {
+    check("c/evaluate.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn predict() {
+    check("c/predict.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
 fn metrics() {
     check("c/metrics.c");
 }

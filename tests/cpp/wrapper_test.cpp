@@ -234,13 +234,34 @@ TEST_F(Joint, LoaderWalksEpochs) {
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
 }
 
+TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {
+    auto options = mmopt::trainer_options();
+    options.learning_rate = 0.01;
+    options.options_json = R"({"ema_decay": 0.9})";
+    mmopt::trainer joint(models, options);
+    (void)joint.forward_backward(batch());
+    joint.step();
+    const auto first = [&] { return joint.parameters(0)[std::size_t{0}].data<float>()[0]; };
+    const float own = first();
+    EXPECT_NE(joint.with_ema_weights(first), own);
+    EXPECT_EQ(first(), own);
+    EXPECT_THROW(joint.with_ema_weights([&] { joint.step(); }), mmopt::error);
+    EXPECT_EQ(first(), own);
+    joint.use_ema_weights(true);
+    EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
+    joint.use_ema_weights(false);
+    mmopt::trainer without(models, mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT));
+    EXPECT_EQ(code_of([&] { without.use_ema_weights(true); }), MMOPT_CODE_STATE);
+}
+
 TEST_F(Joint, ModelsLearnFromEachOther) {
     auto options = mmopt::trainer_options();
     options.options_json = R"({"mutual": {"teacher": "peers"}})";
     mmopt::trainer mutual(models, options);
     for (const auto &result : mutual.forward_backward(batch()))
         EXPECT_GT(result.mutual_loss, 0.0);
-    for (const auto &result : trainer().forward_backward(batch()))
+    mmopt::trainer alone(models, mmopt::trainer_options(MMOPT_PRESET_INDEPENDENT));
+    for (const auto &result : alone.forward_backward(batch()))
         EXPECT_EQ(result.mutual_loss, 0.0);
 }
 
@@ -291,6 +312,60 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_TRUE(std::isnan(a.loss()));
     EXPECT_EQ(a.n_labels() + a.n_correct(), 0U);
     EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
+}
+
+TEST_F(Joint, ALoaderIsScored) {
+    auto joint = trainer();
+    auto walk = loader();
+    std::uint64_t n_correct = 0, n_labels = 0;
+    double loss = 0;
+    for (const auto &batch : walk) {
+        const auto part = joint.evaluate(1, batch.tensors(1));
+        n_correct += part.n_correct();
+        n_labels += part.n_labels();
+        loss += part.loss() * static_cast<double>(part.n_labels());
+    }
+    const auto found = joint.evaluate(1, walk);
+    EXPECT_EQ(walk.position(), 0U);
+    EXPECT_EQ(found.n_labels, n_labels);
+    EXPECT_EQ(found.n_correct, n_correct);
+    EXPECT_NEAR(found.loss, loss / static_cast<double>(n_labels), 1e-6);
+    EXPECT_EQ(found.score, static_cast<double>(n_correct) / static_cast<double>(n_labels));
+    EXPECT_TRUE(std::isnan(found.answer_f1));
+    EXPECT_NE(found.json.find("\"confusion_matrix\":[["), std::string::npos);
+    auto options = mmopt::evaluate_options();
+    options.max_answer_tokens = 0;
+    EXPECT_EQ(code_of([&] { (void)joint.evaluate(1, walk, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)joint.evaluate(2, walk); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST_F(Joint, TextsArePredictedFromATrainerAndFromFiles) {
+    auto joint = trainer();
+    const auto folder = scratch("predictor");
+    joint.save_model(0, folder);
+    tokenizers[0].save(folder);
+    const std::vector<std::string> texts{"a splendid film", "dull", "a fine story"};
+    const auto a = joint.predict(0, tokenizers[0], texts);
+    const auto loaded = mmopt::predictor::load(folder);
+    const auto b = loaded.predict(texts);
+    ASSERT_EQ(a.size(), 3U);
+    for (std::size_t i = 0; i < 3; i++) {
+        ASSERT_EQ(a[i].size(), 2U);
+        EXPECT_EQ(a[i][0].label, b[i][0].label);
+        EXPECT_EQ(a[i][0].score, b[i][0].score);
+        EXPECT_NEAR(a[i][0].probability + a[i][1].probability, 1, 1e-12);
+        EXPECT_GE(a[i][0].probability, a[i][1].probability);
+        EXPECT_TRUE(a[i][0].text.empty());
+    }
+    EXPECT_NE(loaded.predict(texts, texts)[0][0].score, b[0][0].score);
+    EXPECT_TRUE(loaded.predict({}).empty());
+    const std::vector<std::string> one{"x"};
+    EXPECT_EQ(code_of([&] { (void)loaded.predict(texts, one); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)joint.predict(0, tokenizers[0], texts, one); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { (void)mmopt::predictor::load(folder + "/none"); }),
+              MMOPT_CODE_NOT_FOUND);
 }
 
 TEST_F(Joint, ScoresActAndMetricsAreRead) {

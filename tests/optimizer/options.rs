@@ -112,8 +112,10 @@ fn a_misspelt_key_is_refused_at_every_depth() {
 fn a_value_of_another_type_is_refused_with_its_place() {
     let root = options_schema();
     for key in all_keys() {
-        let is_text = resolved(root, &key.node)["type"] == "string"
-            && resolved(root, &key.node).get("oneOf").is_none();
+        let node = resolved(root, &key.node);
+        let text_or_null = json!(["string", "null"]);
+        let is_text = (node["type"] == "string" || node["type"] == text_or_null)
+            && node.get("oneOf").is_none();
         for wrong in [json!("no such"), json!({ "a": 1 }), json!([[]]), json!(-1)] {
             if is_text && wrong.is_string() {
                 continue;

@@ -3,3 +3,4 @@
 mod data;
 mod fetch;
 mod robust;
+mod scores;

@@ -1,5 +1,6 @@
 //! Models and their training through the Rust API.
 
+mod ema;
 #[path = "../common/exported_graphs.rs"]
 mod exported_graphs;
 mod import_fixes;

@@ -1,9 +1,11 @@
 //! Mutual learning against an independent computation in f64 and against PyTorch: targets,
 //! divergences and gradients of linear models; teachers' states; unlabelled rows; resuming.
 
-mod linear;
+pub mod linear;
 #[cfg(feature = "text")]
 mod published;
+
+use std::collections::BTreeMap;
 
 use linear::{Linear, Targets, answers, classification, close, tokens};
 use mmopt::autodiff::LossKind;
@@ -12,10 +14,10 @@ use mmopt::tensor::Tensor;
 use mmopt::train::{TrainResult, Trainer, TrainerOptions};
 use mmopt::{Kind, Result};
 
-fn trainer(models: &[Linear], mutual: Mutual, learning_rate: f64) -> Result<Trainer> {
+fn trainer(models: &[Linear], mutual: &Mutual, learning_rate: f64) -> Result<Trainer> {
     let optimizer = optim::Options {
         learning_rate,
-        mutual: Some(mutual),
+        mutual: Some(mutual.clone()),
         n_threads: 1,
         ..optim::Options::adamw()
     };
@@ -80,14 +82,14 @@ fn unweighted(mut models: Vec<(&Linear, f64)>) -> Vec<(&Linear, f64)> {
 #[test]
 fn peers_teach_each_other_with_every_knob() {
     let peers = Mutual { teacher: Teacher::Peers, weight: 0.7, ..Mutual::default() };
-    let hot = Mutual { temperature: 2.0, ..peers };
-    let sure = Mutual { confidence_threshold: 0.4, ..hot };
-    let agreeing = Mutual { label_agreement: true, ..hot };
-    let weighted = Mutual { teacher_weights: TeacherWeights::Model, ..sure };
+    let hot = Mutual { temperature: 2.0, ..peers.clone() };
+    let sure = Mutual { confidence_threshold: 0.4, ..hot.clone() };
+    let agreeing = Mutual { label_agreement: true, ..hot.clone() };
+    let weighted = Mutual { teacher_weights: TeacherWeights::Model, ..sure.clone() };
     let models = classification();
     let mut n_taught = Vec::new();
     for options in [peers, hot, sure, agreeing, weighted] {
-        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let mut trainer = trainer(&models, &options, 0.1).unwrap();
         let found = pass(&mut trainer, &models).unwrap();
         for (i, model) in models.iter().enumerate() {
             let mut teachers = others(&models, i);
@@ -108,7 +110,7 @@ fn peers_teach_each_other_with_every_knob() {
 fn the_weight_ramps_up_with_the_steps() {
     let options = Mutual { teacher: Teacher::Peers, ramp_up_steps: 4, ..Mutual::default() };
     let models = classification();
-    let mut trainer = trainer(&models, options, 0.0).unwrap();
+    let mut trainer = trainer(&models, &options, 0.0).unwrap();
     for step in 0..6 {
         let found = pass(&mut trainer, &models).unwrap();
         let rest = 1.0 - f64::min(f64::from(step) / 4.0, 1.0);
@@ -124,7 +126,7 @@ fn the_weight_ramps_up_with_the_steps() {
 fn peers_before_teach_those_after() {
     let options = Mutual { temperature: 2.0, ..Mutual::default() };
     let models = classification();
-    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let mut trainer = trainer(&models, &options, 0.1).unwrap();
     for first in [0, 1, 2, 0] {
         let found = pass(&mut trainer, &models).unwrap();
         let order: Vec<usize> = (0..3).map(|k| (first + k) % 3).collect();
@@ -147,8 +149,8 @@ fn weights(trainer: &Trainer, i: usize) -> Vec<f32> {
 fn mean_teachers_follow_their_formula_and_teach() {
     let options = Mutual { teacher: Teacher::MeanTeacher, ema_decay: 0.3, ..Mutual::default() };
     let mut models = classification();
-    let mut trainer = trainer(&models, options, 0.1).unwrap();
-    assert!(trainer.mean_teacher_parameter(0, "w").unwrap().is_none());
+    let mut trainer = trainer(&models, &options, 0.1).unwrap();
+    assert!(trainer.ema_parameter(0, "w").unwrap().is_none());
     let mut means = models.clone();
     let mut exact: Vec<Vec<f64>> =
         models.iter().map(|m| m.w.iter().map(|&w| f64::from(w)).collect()).collect();
@@ -165,27 +167,27 @@ fn mean_teachers_follow_their_formula_and_teach() {
             for (e, &w) in exact[i].iter_mut().zip(&models[i].w) {
                 *e = d * *e + (1.0 - d) * f64::from(w);
             }
-            let mean = trainer.mean_teacher_parameter(i, "w").unwrap().unwrap();
+            let mean = trainer.ema_parameter(i, "w").unwrap().unwrap();
             means[i].w = mean.as_slice::<f32>().unwrap().to_vec();
             let found: Vec<f64> = means[i].w.iter().map(|&w| f64::from(w)).collect();
             close(&found, &exact[i], 1e-6, "mean weights");
         }
     }
-    assert!(trainer.mean_teacher_parameter(0, "none").is_err());
+    assert!(trainer.ema_parameter(0, "none").is_err());
 }
 
 #[test]
 fn a_single_model_has_its_own_mean_teacher() {
     let options = Mutual { teacher: Teacher::MeanTeacher, ..Mutual::default() };
     let mut models = classification()[..1].to_vec();
-    let mut trainer = trainer(&models, options, 0.3).unwrap();
+    let mut trainer = trainer(&models, &options, 0.3).unwrap();
     let found = pass(&mut trainer, &models).unwrap();
     close(&[found[0].mutual_loss], &[0.0], 1e-6, "divergence from itself");
     trainer.step().unwrap();
     models[0].w = weights(&trainer, 0);
     let mut mean = models[0].clone();
     let found = pass(&mut trainer, &models).unwrap();
-    mean.w = trainer.mean_teacher_parameter(0, "w").unwrap().unwrap().as_slice().unwrap().to_vec();
+    mean.w = trainer.ema_parameter(0, "w").unwrap().unwrap().as_slice().unwrap().to_vec();
     let targets = mean_of(&[(&mean, 1.0)], &options, 1.0, &models[0]);
     check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
     assert!(found[0].mutual_loss > 1e-6);
@@ -200,7 +202,7 @@ fn the_memory_holds_decayed_means_over_models() {
         ..Mutual::default()
     };
     let mut models = classification();
-    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let mut trainer = trainer(&models, &options, 0.1).unwrap();
     let (mut sums, mut n) = (vec![vec![0.0; 3]; 6], 0.0);
     for _ in 0..4 {
         let found = pass(&mut trainer, &models).unwrap();
@@ -234,10 +236,10 @@ fn the_memory_holds_decayed_means_over_models() {
 fn a_frozen_model_only_teaches() {
     let options = Mutual { teacher: Teacher::Frozen, ..Mutual::default() };
     let mut models = classification();
-    let refused = |models: &[Linear], options| trainer(models, options, 0.1).unwrap_err();
-    assert!(refused(&models, options).message().contains("'frozen'"));
+    let refused = |models: &[Linear]| trainer(models, &options, 0.1).unwrap_err();
+    assert!(refused(&models).message().contains("'frozen'"));
     models[1].frozen = true;
-    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let mut trainer = trainer(&models, &options, 0.1).unwrap();
     let found = pass(&mut trainer, &models).unwrap();
     for i in [0, 2] {
         let targets = mean_of(&[(&models[1], 1.0)], &options, 1.0, &models[i]);
@@ -251,7 +253,7 @@ fn a_frozen_model_only_teaches() {
     let one = trainer.forward_backward(1, &models[1].views()).unwrap_err();
     assert!(one.message().contains("no trainable parameter"), "{one}");
     models.iter_mut().for_each(|m| m.frozen = true);
-    assert!(refused(&models, options).message().contains("no trainable parameter"));
+    assert!(refused(&models).message().contains("no trainable parameter"));
 }
 
 /// Peers of every other kind of teacher learn from a frozen model too.
@@ -261,7 +263,7 @@ fn a_frozen_model_teaches_beside_peers() {
         let options = Mutual { teacher, ..Mutual::default() };
         let mut models = classification()[..2].to_vec();
         models[0].frozen = true;
-        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let mut trainer = trainer(&models, &options, 0.1).unwrap();
         let found = pass(&mut trainer, &models).unwrap();
         let targets = mean_of(&[(&models[0], 1.0)], &options, 1.0, &models[1]);
         check(&trainer, 1, &found[1], &models[1], &targets, 1.0);
@@ -273,7 +275,7 @@ fn batches_without_labels_teach_alone() {
     let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
     let mut models = classification();
     models.iter_mut().for_each(|m| m.set("labels", None));
-    let mut trainer = trainer(&models, options, 0.1).unwrap();
+    let mut trainer = trainer(&models, &options, 0.1).unwrap();
     let found = pass(&mut trainer, &models).unwrap();
     for (i, model) in models.iter().enumerate() {
         assert_eq!((found[i].loss, found[i].n_labels, found[i].n_correct), (0.0, 0, 0));
@@ -369,7 +371,7 @@ fn words_align_other_tokens() {
     for (models, align) in cases {
         let temperature = 1.5;
         let options = Mutual { teacher: Teacher::Peers, temperature, ..Mutual::default() };
-        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let mut trainer = trainer(&models, &options, 0.1).unwrap();
         let found = pass(&mut trainer, &models).unwrap();
         for i in 0..2 {
             let targets = align(&models[i], &models[1 - i], temperature);
@@ -391,12 +393,144 @@ fn answers_with_the_same_tokens_need_no_words() {
         models[1].set("x", Some(x));
         models.iter_mut().for_each(|m| m.set("word_ids", words.clone().filter(|_| with_words)));
         let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
-        let mut trainer = trainer(&models, options, 0.1).unwrap();
+        let mut trainer = trainer(&models, &options, 0.1).unwrap();
         models.iter_mut().for_each(|m| m.classes = m.length());
         let found = pass(&mut trainer, &models).unwrap();
         let targets = mean_of(&[(&models[1], 1.0)], &options, 1.0, &models[0]);
         check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
     }
+}
+
+/// The memory of a tokenizer's words in f64: for each example and word N and S; for answers, where
+/// the word -1 has the example's N, S of starts and ends.
+type WordMemory = BTreeMap<(usize, i64), (f64, Vec<f64>)>;
+
+fn visit_words(memory: &mut WordMemory, models: &[Linear], decay: f64) {
+    let predictions: Vec<_> = models.iter().map(|m| m.softmax(1.0)).collect();
+    let spans = models[0].kind == LossKind::QuestionAnswering;
+    if spans {
+        memory.values_mut().for_each(|(_, s)| s.iter_mut().for_each(|s| *s *= decay));
+    }
+    for example in 0..2 {
+        if spans {
+            let n = memory.entry((example, -1)).or_insert((0.0, vec![0.0; 2]));
+            n.0 = decay * n.0 + 1.0;
+        }
+        for word_id in 0..5 {
+            let found = |m: &Linear| (0..m.length()).find(|&t| word(m, example, t) == word_id);
+            let having = models.iter().filter(|m| found(m).is_some()).count() as f64;
+            if having == 0.0 {
+                continue;
+            }
+            let classes = if spans { 2 } else { models[0].classes };
+            let (n, s) = memory.entry((example, word_id)).or_insert((0.0, vec![0.0; classes]));
+            if !spans {
+                *n = decay * *n + 1.0;
+                s.iter_mut().for_each(|s| *s *= decay);
+            }
+            for (model, p) in models.iter().zip(&predictions) {
+                let Some(first) = found(model) else { continue };
+                for (c, s) in s.iter_mut().enumerate() {
+                    *s += match spans {
+                        false => p[example * model.length() + first][c] / having,
+                        true => (0..model.length())
+                            .filter(|&t| word(model, example, t) == word_id)
+                            .map(|t| p[2 * c + example][t] / 2.0)
+                            .sum(),
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn recall_words(memory: &WordMemory, student: &Linear) -> Targets {
+    let (n_rows, length) = (student.logits().len(), student.length());
+    if memory.is_empty() {
+        return vec![None; n_rows];
+    }
+    if student.kind == LossKind::TokenClassification {
+        let word_of = |r: usize| word(student, r / length, r % length);
+        let n_words = (0..n_rows).filter(|&r| word_of(r) >= 0).count();
+        let row = |r: usize| {
+            let (n, s) = memory.get(&(r / length, word_of(r)))?;
+            Some((s.iter().map(|s| s / n).collect(), 1.0 / n_words as f64))
+        };
+        return (0..n_rows).map(row).collect();
+    }
+    let row = |r: usize| {
+        let (example, part) = (r % 2, r / 2);
+        let mut target = vec![0.0; length];
+        for (token, taken) in target.iter_mut().enumerate() {
+            let word_id = word(student, example, token);
+            let mut others = if part == 0 { 0..token } else { token + 1..length };
+            if word_id >= 0 && !others.any(|t| word(student, example, t) == word_id) {
+                *taken = memory.get(&(example, word_id)).map_or(0.0, |(_, s)| s[part]);
+            }
+        }
+        let kept: f64 = target.iter().sum();
+        target.iter_mut().for_each(|p| *p /= kept);
+        Some((target, kept / memory[&(example, -1)].0 / n_rows as f64))
+    };
+    (0..n_rows).map(row).collect()
+}
+
+/// The memory of words, in RAM and in a file.
+#[test]
+fn the_memory_holds_words_of_any_tokenizer() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("memory").display().to_string();
+    for memory_file in [None, Some(file.clone())] {
+        for mut models in [tokens(), answers(true), answers(false)] {
+            let ids = Tensor::from_slice(&[2], &[40i64, -7]).unwrap();
+            models.iter_mut().for_each(|m| m.set("example_ids", Some(ids.clone())));
+            let memory_file = memory_file.clone();
+            let options = Mutual {
+                teacher: Teacher::Memory,
+                memory_decay: 0.8,
+                memory_file,
+                ..Mutual::default()
+            };
+            let mut trainer = trainer(&models, &options, 0.1).unwrap();
+            let mut memory = WordMemory::new();
+            for _ in 0..4 {
+                let found = pass(&mut trainer, &models).unwrap();
+                for (i, model) in models.iter().enumerate() {
+                    let targets = recall_words(&memory, model);
+                    check(&trainer, i, &found[i], model, &targets, 1.0);
+                }
+                visit_words(&mut memory, &models, 0.8);
+                trainer.step().unwrap();
+                models.iter_mut().enumerate().for_each(|(i, m)| m.w = weights(&trainer, i));
+            }
+            models[0].set("word_ids", None);
+            let missing = pass(&mut trainer, &models).unwrap_err();
+            assert!(missing.message().contains("model 'a': 'word_ids'"), "{missing}");
+        }
+    }
+    assert!(!std::path::Path::new(&file).exists());
+    let mut plain = classification();
+    plain.iter_mut().for_each(|m| m.kind = LossKind::CausalLm);
+    let options = Mutual { teacher: Teacher::Memory, ..Mutual::default() };
+    let refused = trainer(&plain, &options, 0.1).unwrap_err();
+    assert!(refused.message().contains("not for language models"), "{refused}");
+}
+
+/// What is not finite does not enter the memory.
+#[test]
+fn the_memory_leaves_out_what_is_not_finite() {
+    let options = Mutual { teacher: Teacher::Memory, ..Mutual::default() };
+    let mut models = classification();
+    let mut trainer = trainer(&models, &options, 0.0).unwrap();
+    let x = models[0].find("x").cloned().unwrap();
+    models[0].set("x", Some(Tensor::from_slice(x.shape(), &[f32::NAN; 24]).unwrap()));
+    pass(&mut trainer, &models).unwrap();
+    trainer.zero_grad();
+    models[0].set("x", Some(x));
+    let found = pass(&mut trainer, &models).unwrap();
+    let teachers = unweighted(others(&models, 0));
+    let targets = mean_of(&teachers, &options, 1.0, &models[0]);
+    check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
 }
 
 /// tests/data/mutual/reference.py, with PyTorch's autograd.
@@ -415,7 +549,7 @@ fn losses_and_gradients_are_those_of_pytorch() {
         let models = &cases.iter().find(|(name, _)| *name == case).unwrap().1;
         let options =
             Mutual { teacher: Teacher::Peers, weight: 0.7, temperature: 2.0, ..Mutual::default() };
-        let mut trainer = trainer(models, options, 0.1).unwrap();
+        let mut trainer = trainer(models, &options, 0.1).unwrap();
         let found = pass(&mut trainer, models).unwrap()[i];
         close(&[found.loss, found.mutual_loss], &numbers[..2], 1e-4, line);
         close(&gradient(&trainer, i), &numbers[2..], 1e-4, line);
@@ -428,7 +562,7 @@ fn losses_and_gradients_are_those_of_pytorch() {
 fn what_does_not_fit_is_an_error_that_names_both() {
     let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
     let check = |models: &[Linear], parts: &[&str]| {
-        let error = match trainer(models, options, 0.1) {
+        let error = match trainer(models, &options, 0.1) {
             Ok(mut trainer) => pass(&mut trainer, models).unwrap_err(),
             Err(error) => error,
         };
@@ -457,7 +591,4 @@ fn what_does_not_fit_is_an_error_that_names_both() {
     let mut models = classification();
     models[0].kind = LossKind::MeanSquaredError;
     check(&models, &["'a'", "MeanSquaredError"]);
-    let memory = Mutual { teacher: Teacher::Memory, ..options };
-    let refused = trainer(&tokens(), memory, 0.1).unwrap_err();
-    assert!(refused.message().contains("'memory'"), "{refused}");
 }

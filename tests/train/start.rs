@@ -208,7 +208,7 @@ fn with_numbers(dir: &tempfile::TempDir) -> ModelOptions {
 }
 
 /// The factor on the size of what was drawn.
-const SCALE: f64 = 2.0;
+const SCALE: f64 = 4.0;
 
 fn rms(rows: &[&[f32]]) -> f64 {
     let values = rows.iter().flat_map(|row| row.iter());

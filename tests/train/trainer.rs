@@ -395,7 +395,7 @@ fn mutual_learning_draws_predictions_together() {
 #[test]
 fn mutual_learning_without_weight_is_plain_training() {
     let run = |mutual: Option<optim::Mutual>| {
-        let mut trainer = pair(|o| o.mutual = mutual);
+        let mut trainer = pair(|o| o.mutual.clone_from(&mutual));
         (0..4).for_each(|seed| drop(step_all(&mut trainer, seed)));
         weights(&trainer)
     };

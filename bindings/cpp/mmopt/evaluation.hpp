@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace mmopt {
 
@@ -34,6 +35,16 @@ class evaluation : public handle<mmopt_evaluation, mmopt_evaluation_free> {
         return tensor_list({all, n});
     }
     tensor_list outputs() const && = delete;
+};
+
+[[nodiscard]] inline mmopt_evaluate_options evaluate_options() noexcept {
+    return defaults<mmopt_evaluate_options, mmopt_evaluate_options_init>();
+}
+
+/// The scores of a model on a corpus; NaN what the corpus's task does not have. json has those of
+/// each class and of each type of entities, too.
+struct scores : mmopt_scores {
+    std::string json;
 };
 
 } // namespace mmopt

@@ -10,6 +10,7 @@
 #include "loader.hpp"
 #include "model.hpp"
 #include "parameter.hpp"
+#include "predictor.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -140,6 +141,24 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return report;
     }
 
+    /// Puts the running means (EMA) of all models' weights in the place of the weights, or the
+    /// weights back.
+    void use_ema_weights(bool on) { done(mmopt_trainer_use_ema_weights(get(), on ? 1 : 0)); }
+
+    /// Calls f with the running means in place; then, also after an exception, the weights are back.
+    template <class F> auto with_ema_weights(F &&f) -> decltype(f()) {
+        struct back {
+            mmopt_trainer *trainer;
+            explicit back(mmopt_trainer *of) noexcept : trainer(of) {}
+            back(const back &) = delete;
+            back &operator=(const back &) = delete;
+            ~back() { mmopt_error_free(mmopt_trainer_use_ema_weights(trainer, 0)); }
+        };
+        use_ema_weights(true);
+        const back guard(get());
+        return f();
+    }
+
     /// Runs one model without dropout and gradients.
     [[nodiscard]] evaluation evaluate(std::size_t model, span<const mmopt_tensor> tensors) {
         mmopt_evaluation *made = nullptr;
@@ -154,6 +173,33 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     }
     [[nodiscard]] evaluation evaluate(std::size_t model, const tensor_list &tensors) {
         return evaluate(model, tensors.raw());
+    }
+
+    /// The scores of one model on its part of a loader: every example once, in order. The loader
+    /// stays where it is.
+    [[nodiscard]] scores evaluate(std::size_t model, const loader &walk,
+                                  const mmopt_evaluate_options &options = evaluate_options()) {
+        scores found{};
+        char *json = nullptr;
+        mmopt_error *const failed =
+            mmopt_trainer_evaluate_loader(get(), model, walk.get(), &options, &found, &json);
+        found.json = detail::take(json);
+        done(failed);
+        return found;
+    }
+
+    /// What one model says about texts: as predictor::predict.
+    [[nodiscard]] prediction_lists
+    predict(std::size_t model, const tokenizer &words, const std::vector<std::string> &texts,
+            const std::vector<std::string> &pairs = {},
+            const mmopt_predict_options &options = predict_options()) {
+        detail::check_pairs(texts, pairs);
+        const auto first = detail::c_strings(texts), second = detail::c_strings(pairs);
+        mmopt_predictions *made = nullptr;
+        done(mmopt_trainer_predict(get(), model, words.get(), first.data(),
+                                   pairs.empty() ? nullptr : second.data(), first.size(), &options,
+                                   &made));
+        return detail::take(made);
     }
 
     [[nodiscard]] std::size_t n_models() const noexcept { return mmopt_trainer_n_models(get()); }

@@ -46,7 +46,7 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual, start).
+/// (max_loss_increase, mutual, ema_decay, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -99,12 +99,13 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
 fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
     let given = [
         ("max_loss_increase", options.max_loss_increase.is_some()),
-        ("mutual", options.mutual.is_some_and(|m| m.required)),
+        ("mutual", options.mutual.as_ref().is_some_and(|m| m.required)),
+        ("ema_decay", options.ema_decay.is_some()),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Error::unsupported(format!(
-            "{name} needs the models and their predictions, which gradient mode has not: use a \
+            "{name} needs the models and what they compute, which gradient mode has not: use a \
              trainer, or leave it out"
         ))),
         None => Ok(()),

@@ -4,7 +4,7 @@ use super::callback::mmopt_phase;
 use super::create::mmopt_trainer;
 use super::steps::borrow;
 use crate::error::Result;
-use crate::ffi::core::args::output;
+use crate::ffi::core::args::{flag, output};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::tensor::{mmopt_tensor, views};
@@ -33,6 +33,30 @@ impl EvaluationValue {
             outputs: Tensors::new(e.logits)?,
         })
     }
+}
+
+/// Puts the running means (EMA) of all models' weights in the place of the weights, or the weights
+/// back. The option ema_decay keeps such means, and so does the teacher mean_teacher of mutual
+/// learning. While the means are in place, mmopt_trainer_evaluate, mmopt_trainer_save_model,
+/// mmopt_trainer_save_onnx and mmopt_trainer_parameter use them. Doing it twice is once. Views of
+/// parameters stay valid; their elements change.
+///
+/// Errors: INVALID_ARGUMENT when on is no flag; STATE when no means are kept. While the means are
+/// in place, passes, steps, checkpoints, resuming and mmopt_trainer_set_parameter fail with STATE.
+///
+/// @param[in,out] trainer exclusive access.
+/// @param on 1: the means; 0: the weights.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_use_ema_weights(
+    trainer: *mut mmopt_trainer,
+    on: u32,
+) -> *mut mmopt_error {
+    // SAFETY: a trainer of the caller, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        trainer.trainer.use_ema_weights(flag(on, "on")?)
+    })
 }
 
 /// Runs one model without dropout and gradients. tensors holds its inputs, and its labels if loss

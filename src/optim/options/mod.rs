@@ -484,6 +484,11 @@ pub struct Options {
     /// models: the trainer, not gradient mode.
     #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
+    /// Decay of a running mean (EMA) of each model's weights, by which models can be evaluated and
+    /// saved. null: that of mean teachers where they are kept, else there is no such mean. Carried
+    /// out by whoever owns the models: the trainer, not gradient mode.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
+    pub ema_decay: Option<f64>,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
     /// gradient mode.
     #[schemars(example = Start::Pretrained)]
@@ -555,6 +560,7 @@ impl Default for Options {
             sync_every: 0,
             max_loss_increase: None,
             mutual: Some(Mutual::preset()),
+            ema_decay: None,
             start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,

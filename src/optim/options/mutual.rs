@@ -18,7 +18,7 @@ pub enum Teacher {
     /// without others learns from its own.
     MeanTeacher,
     /// The mean of all models' past predictions of the same example (Laine and Aila 2017). Costs
-    /// no pass; sequence classification only; batches name their examples.
+    /// no pass; not for language models; batches name their examples, and the words of tokens.
     Memory,
     /// Only the models without a trained parameter (Hinton et al. 2015).
     Frozen,
@@ -37,7 +37,7 @@ pub enum TeacherWeights {
 
 /// Learning from each other's predictions; carried out by whoever runs the models. The formulas
 /// stand in docs/optimizer.md.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mutual {
     /// What happens where models cannot learn from each other: other tasks or classes, rows that do
@@ -66,7 +66,7 @@ pub struct Mutual {
     /// How much each teacher counts.
     #[schemars(example = TeacherWeights::Model)]
     pub teacher_weights: TeacherWeights,
-    /// Mean teacher: decay of the running mean of weights.
+    /// Mean teacher: decay of the running mean of weights, unless the option `ema_decay` is set.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: f64,
     /// Memory: decay of older predictions; 1 is the plain mean.
@@ -75,6 +75,13 @@ pub struct Mutual {
     /// Memory: most examples that it holds; one more is an error.
     #[schemars(range(min = 1), example = 50000)]
     pub memory_examples: usize,
+    /// Memory: most bytes of what it holds of the examples; one more is an error.
+    #[schemars(range(min = 1), example = 100000000)]
+    pub memory_bytes: u64,
+    /// Memory: a file that holds it in place of RAM, removed when the trainer is freed; null is RAM.
+    /// Checkpoints hold a copy of it. It must not exist, or be one that an earlier process left.
+    #[schemars(example = "predictions.mmopt")]
+    pub memory_file: Option<String>,
 }
 
 impl Mutual {
@@ -98,6 +105,8 @@ impl Default for Mutual {
             ema_decay: 0.99,
             memory_decay: 0.6,
             memory_examples: 1_000_000,
+            memory_bytes: 1 << 32,
+            memory_file: None,
         }
     }
 }

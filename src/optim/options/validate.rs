@@ -76,7 +76,10 @@ impl Options {
             let path = |name: &str| format!("param_groups[{i}].{name}");
             [(path("lr_scale"), g.lr_scale), (path("weight_decay"), g.weight_decay)]
         });
-        let others = [("max_loss_increase".to_owned(), self.max_loss_increase)];
+        let others = [
+            ("max_loss_increase".to_owned(), self.max_loss_increase),
+            ("ema_decay".to_owned(), self.ema_decay),
+        ];
         for (path, value) in optional.chain(others) {
             if value.is_some_and(|x| !x.is_finite()) {
                 return Err(Error::invalid(format!("{path} is NaN or infinite")));
@@ -123,6 +126,8 @@ mod tests {
         );
         check(|o| o.share_rule = ShareRule::Influence, "share_influence has no entry");
         check(|o| o.max_loss_increase = Some(f64::NAN), "max_loss_increase is NaN");
+        check(|o| o.ema_decay = Some(f64::NAN), "ema_decay is NaN");
+        check(|o| o.ema_decay = Some(1.0), "ema_decay must be");
         check(
             |o| (o.start, o.start_from) = (Start::Own, Some("bert".into())),
             "start_from is set, and start is neither",
@@ -133,13 +138,14 @@ mod tests {
             assert!(e.message().starts_with(&format!("mutual.{name} must be ")), "{e}");
         };
         let d = Mutual::default();
-        check(Mutual { weight: -1.0, ..d }, "weight");
-        check(Mutual { temperature: 0.0, ..d }, "temperature");
-        check(Mutual { confidence_threshold: 1.5, ..d }, "confidence_threshold");
-        check(Mutual { ema_decay: 1.0, ..d }, "ema_decay");
-        check(Mutual { memory_decay: 0.0, ..d }, "memory_decay");
-        check(Mutual { memory_decay: 1.1, ..d }, "memory_decay");
-        check(Mutual { memory_examples: 0, ..d }, "memory_examples");
+        check(Mutual { weight: -1.0, ..d.clone() }, "weight");
+        check(Mutual { temperature: 0.0, ..d.clone() }, "temperature");
+        check(Mutual { confidence_threshold: 1.5, ..d.clone() }, "confidence_threshold");
+        check(Mutual { ema_decay: 1.0, ..d.clone() }, "ema_decay");
+        check(Mutual { memory_decay: 0.0, ..d.clone() }, "memory_decay");
+        check(Mutual { memory_decay: 1.1, ..d.clone() }, "memory_decay");
+        check(Mutual { memory_examples: 0, ..d.clone() }, "memory_examples");
+        check(Mutual { memory_bytes: 0, ..d }, "memory_bytes");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
-use crate::text::corpus::examples::{Corpus, TextTask};
+use crate::text::batch::encode::EncodeOptions;
+use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::tokenizer::encoding::Encoding;
 use crate::text::tokenizer::tokenize::Tokenizer;
@@ -77,6 +78,28 @@ pub(crate) struct Masking {
     pub(crate) never_masked: Vec<u32>,
 }
 
+/// What the predictions for an example are compared with, where a sequence does not hold it whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// The tag of every word, also of those that were cut off; empty without tags.
+    Tags(Vec<u32>),
+    /// The accepted answers, if they are known; empty when there is none.
+    Answers(Option<Vec<String>>),
+}
+
+impl Reference {
+    fn of(example: &Example) -> Option<Self> {
+        match example {
+            Example::Words { tags, .. } => Some(Self::Tags(tags.clone())),
+            Example::Question { answers, .. } => {
+                let texts = |all: &Vec<Answer>| all.iter().map(|a| a.text.clone()).collect();
+                Some(Self::Answers(answers.as_ref().map(texts)))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Encoded examples of one corpus for one model. Made by [`Dataset::encode`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -87,6 +110,9 @@ pub struct Dataset {
     pad_id: u32,
     token_types: bool,
     masking: Option<Masking>,
+    all_windows: bool,
+    /// For each example, where its task has any.
+    references: Vec<Reference>,
 }
 
 impl Dataset {
@@ -95,7 +121,7 @@ impl Dataset {
         tokenizer: &Tokenizer,
         sequences: Vec<Sequence>,
         max_length: usize,
-        token_types: bool,
+        options: &EncodeOptions,
         masking: Option<Masking>,
     ) -> Self {
         Self {
@@ -104,8 +130,10 @@ impl Dataset {
             sequences,
             max_length,
             pad_id: tokenizer.pad_id(),
-            token_types,
+            token_types: options.token_types.unwrap_or(tokenizer.has_token_types()),
             masking,
+            all_windows: options.all_windows,
+            references: corpus.examples().iter().filter_map(Reference::of).collect(),
         }
     }
 
@@ -147,6 +175,22 @@ impl Dataset {
     /// Whether batches have `token_type_ids`.
     pub fn has_token_types(&self) -> bool {
         self.token_types
+    }
+
+    /// Whether a long context of question answering became several sequences.
+    pub fn has_all_windows(&self) -> bool {
+        self.all_windows
+    }
+
+    /// What the predictions for an example are compared with: the tags of its words, or the
+    /// accepted answers. `None` for other tasks, and out of range.
+    pub fn reference(&self, example: usize) -> Option<&Reference> {
+        self.references.get(example)
+    }
+
+    /// Whether tokens are masked, for a masked language model.
+    pub fn is_masked(&self) -> bool {
+        self.masking.is_some()
     }
 
     pub(crate) fn masking(&self) -> Option<&Masking> {

@@ -91,8 +91,7 @@ impl Dataset {
         let encoder =
             Encoder { tokenizer: cached.as_ref().unwrap_or(tokenizer), options, max_length };
         let sequences = encoder.all(corpus)?;
-        let token_types = options.token_types.unwrap_or(tokenizer.has_token_types());
-        Ok(Dataset::from_parts(corpus, tokenizer, sequences, max_length, token_types, masking))
+        Ok(Dataset::from_parts(corpus, tokenizer, sequences, max_length, options, masking))
     }
 }
 

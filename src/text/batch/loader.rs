@@ -147,6 +147,32 @@ impl Loader {
         self.datasets.iter().enumerate().map(one).collect()
     }
 
+    /// The datasets, one for each model.
+    pub fn datasets(&self) -> &[Arc<Dataset>] {
+        &self.datasets
+    }
+
+    /// Every sequence of one dataset once, in order, in batches of `batch_size`: for evaluation.
+    /// Neither the loader's order nor its position matters, and both stay. Masked language models
+    /// get the same masks each time, those of epoch 0.
+    ///
+    /// Error: `dataset` out of range.
+    pub fn batches_in_order(
+        &self,
+        dataset: usize,
+    ) -> Result<impl Iterator<Item = Result<Batch>> + '_> {
+        let n = self.datasets.len();
+        let data = self.datasets.get(dataset).ok_or_else(|| {
+            Error::invalid(format!("model {dataset} of a loader for {n}; counted from 0"))
+        })?;
+        let LoaderOptions { batch_size, pad_to_multiple_of, seed, .. } = self.options;
+        let options = CollateOptions { pad_to_multiple_of, seed, epoch: 0 };
+        Ok((0..data.len()).step_by(batch_size).map(move |start| {
+            let end = data.len().min(start.saturating_add(batch_size));
+            data.batch_for(&(start..end).collect::<Vec<_>>(), options)
+        }))
+    }
+
     /// Moves to the start of an epoch.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;

@@ -16,14 +16,43 @@ pub struct EntityScores {
     pub accuracy: f64,
 }
 
-/// Precision, recall and F1 of the entities in tagged sentences, as `conlleval` counts them; tags
-/// are BIO, IOB or BIOES.
+/// What counts as an entity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntityMode {
+    /// As `conlleval`: see [`entities`].
+    #[default]
+    Lenient,
+    /// As `seqeval` in strict mode: see [`strict_entities`].
+    Strict,
+}
+
+/// [`entity_scores_in`] lenient mode.
 ///
 /// Error: the numbers of sentences or words differ.
 pub fn entity_scores<S: AsRef<str>>(
     predictions: &[Vec<S>],
     labels: &[Vec<S>],
 ) -> Result<EntityScores> {
+    entity_scores_in(EntityMode::Lenient, predictions, labels)
+}
+
+/// Precision, recall and F1 of the entities in tagged sentences; tags are BIO, IOB or BIOES.
+///
+/// Error: the numbers of sentences or words differ.
+pub fn entity_scores_in<S: AsRef<str>>(
+    mode: EntityMode,
+    predictions: &[Vec<S>],
+    labels: &[Vec<S>],
+) -> Result<EntityScores> {
+    let bioes = labels
+        .iter()
+        .chain(predictions)
+        .flatten()
+        .any(|tag| matches!(tag.as_ref().split_once('-'), Some(("E" | "S", _))));
+    let entities = |tags: &[S]| match mode {
+        EntityMode::Lenient => entities(tags),
+        EntityMode::Strict => strict_entities(tags, bioes),
+    };
     same_length(predictions.len(), labels.len())?;
     let mut types: BTreeMap<String, Counts> = BTreeMap::new();
     let (mut n_correct, mut n_words) = (0, 0);
@@ -128,6 +157,33 @@ pub fn entities<S: AsRef<str>>(tags: &[S]) -> Vec<Entity> {
     all
 }
 
+/// The entities of a sentence's tags that are well-formed: `B-X` and the `I-X` that follow it
+/// (seqeval's scheme IOB2), or with `bioes` either `S-X`, or `B-X`, any number of `I-X`, and `E-X`
+/// (its scheme IOBES). What does not form one is no entity.
+pub fn strict_entities<S: AsRef<str>>(tags: &[S], bioes: bool) -> Vec<Entity> {
+    let tag = |i: usize| tags.get(i).and_then(|tag| tag.as_ref().split_once('-'));
+    let mut all = Vec::new();
+    let mut i = 0;
+    while i < tags.len() {
+        let start = i;
+        i += 1;
+        let (is_single, entity_type) = match tag(start) {
+            Some(("B", entity_type)) => (false, entity_type),
+            Some(("S", entity_type)) if bioes => (true, entity_type),
+            _ => continue,
+        };
+        while !is_single && tag(i) == Some(("I", entity_type)) {
+            i += 1;
+        }
+        let has_end = bioes && !is_single && tag(i) == Some(("E", entity_type));
+        i += usize::from(has_end);
+        if is_single || has_end || !bioes {
+            all.push(Entity { entity_type: entity_type.to_owned(), start, end: i });
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +210,20 @@ mod tests {
         );
         check("B-X S-X I-X", &[("X", 0, 1), ("X", 1, 2), ("X", 2, 3)]);
         check("O O", &[]);
+    }
+
+    #[test]
+    fn strict_entities_are_well_formed() {
+        let check = |text: &str, bioes, expect: &[(&str, usize, usize)]| {
+            let got = strict_entities(&tags(text), bioes);
+            let got: Vec<_> =
+                got.iter().map(|e| (e.entity_type.as_str(), e.start, e.end)).collect();
+            assert_eq!(got, expect, "{text}");
+        };
+        check("I-PER I-PER O B-LOC I-PER", false, &[("LOC", 3, 4)]);
+        check("B-PER I-PER B-PER I-LOC", false, &[("PER", 0, 2), ("PER", 2, 3)]);
+        check("S-X B-X I-X E-X B-X I-X O", true, &[("X", 0, 1), ("X", 1, 4)]);
+        check("B-X E-Y S-Y I-X E-X", true, &[("Y", 2, 3)]);
     }
 
     #[test]

@@ -7,6 +7,9 @@ mod entities;
 pub(crate) mod postprocess;
 
 pub use answers::{AnswerScores, answer_f1, answer_scores, normalize_answer};
-pub use classification::{accuracy, macro_f1};
+pub use classification::{ClassScores, accuracy, class_scores, macro_f1};
 pub use counts::Score;
-pub use entities::{Entity, EntityScores, entities, entity_scores, entity_scores_of_ids};
+pub use entities::{
+    Entity, EntityMode, EntityScores, entities, entity_scores, entity_scores_in,
+    entity_scores_of_ids, strict_entities,
+};

@@ -38,6 +38,17 @@ impl<'a> Examples<'a> {
         })
     }
 
+    /// The words of tokens, which must be there.
+    pub fn wanted_words(&self) -> Result<TensorView<'a>> {
+        self.words().ok_or_else(|| {
+            Error::not_found(format!(
+                "model '{}': '{WORD_IDS}' (i64 [batch, sequence]) is missing from the batch; the \
+                 teacher 'memory' needs it",
+                self.model
+            ))
+        })
+    }
+
     /// Words of tokens, for the tasks where they align models.
     pub fn words(&self) -> Option<TensorView<'a>> {
         let by_words = [LossKind::TokenClassification, LossKind::QuestionAnswering];

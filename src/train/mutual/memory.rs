@@ -3,160 +3,577 @@
 //! With q the models' mean prediction at a visit of an example and α the decay:
 //! S ← α S + q, N ← α N + 1, and the target is S / N. That is the bias-corrected form of the
 //! paper, and for α = 1 the plain mean over visits.
+//!
+//! What is remembered does not depend on a tokenizer: the classes of a text; the classes of each
+//! word, with an N for each word; for answers the probability of each word of the context as start
+//! and as end. Each example has a *record*: for answers N, then its *units*. A unit is N and S of a
+//! text or a word, or for answers a word's S as start and as end.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::examples::Examples;
 use super::prediction::Prediction;
-use super::target::Target;
+use super::target::{NOWHERE, Target, first_tokens, word_masses};
+use crate::autodiff::LossKind;
 use crate::checkpoint::weights::{self, View, Weights};
 use crate::error::{Context, Error, Result};
+use crate::file::Scratch;
 use crate::tensor::DType;
+use crate::train::batch::TensorView;
+
+/// What a memory may hold, and how fast it forgets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub decay: f64,
+    pub examples: usize,
+    pub bytes: u64,
+}
+
+/// One model at a visit: its weight in the mean, the examples as it sees them, what it predicts.
+pub(super) type Visitor<'a> = (f32, Examples<'a>, &'a Prediction);
+
+/// Where an example's record is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Place {
+    at: usize,
+    n_units: usize,
+}
 
 /// Sums of predictions by example.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memory {
+    kind: LossKind,
+    /// Classes of the predictions; 0 before the first visit, and for answers.
     n_classes: usize,
-    offsets: HashMap<i64, usize>,
-    /// Of each example N, then S.
-    sums: Vec<f32>,
+    places: HashMap<i64, Place>,
+    floats: Floats,
+    /// Of the present batch: units that each record needs.
+    wanted: Vec<usize>,
+    /// Of a word: its weight, its first token, its probability.
+    present: Vec<f32>,
+    tokens: Vec<usize>,
+    mass: Vec<f32>,
+}
+
+/// What [`Memory::read`] found; the memory has room for it.
+pub(super) struct SavedMemory {
+    n_classes: usize,
+    places: HashMap<i64, Place>,
+    file: Weights,
 }
 
 impl Memory {
-    fn stride(&self) -> usize {
-        self.n_classes + 1
+    /// A memory for a loss of `kind`, kept in the file `path` if there is one.
+    pub fn new(kind: &LossKind, path: Option<&Path>) -> Result<Self> {
+        let floats = match path {
+            Some(path) => Floats::File(Scratch::create(path)?, 0),
+            None => Floats::Ram(Vec::new()),
+        };
+        Ok(Self {
+            kind: kind.clone(),
+            n_classes: 0,
+            places: HashMap::new(),
+            floats,
+            wanted: Vec::new(),
+            present: Vec::new(),
+            tokens: Vec::new(),
+            mass: Vec::new(),
+        })
     }
 
-    /// Gives what is known of the examples, one a row, to a target.
-    pub fn recall(&self, ids: impl Iterator<Item = i64>, target: &mut Target) {
-        for (row, id) in ids.enumerate() {
-            if let Some(&at) = self.offsets.get(&id) {
-                let entry = &self.sums[at..at + self.stride()];
-                target.add_sum(row, &entry[1..], entry[0]);
-            }
+    fn has_spans(&self) -> bool {
+        self.kind == LossKind::QuestionAnswering
+    }
+
+    /// Numbers of a record of `n_units`; saturates.
+    fn record_len(&self, n_units: usize) -> usize {
+        let (header, unit) = self.layout();
+        n_units.saturating_mul(unit).saturating_add(header)
+    }
+
+    /// Numbers before the units, and those of a unit.
+    fn layout(&self) -> (usize, usize) {
+        if self.has_spans() { (1, 2) } else { (0, 1 + self.n_classes) }
+    }
+
+    /// Gives what is known of the examples to a target of a model.
+    pub fn recall(&mut self, student: &Examples, target: &mut Target) -> Result<()> {
+        let ids = student.wanted_ids()?;
+        let shape = target.shape();
+        let words = check_shape(&self.kind, student, ids, shape)?;
+        if self.places.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// Classes of the predictions; 0 before the first visit.
-    pub fn n_classes(&self) -> usize {
-        self.n_classes
-    }
-
-    /// Adds a visit of examples, one a row: the models' predictions of one shape, with weights
-    /// that sum to 1. Beyond `limit` examples it is an error and nothing changes.
-    pub fn visit<'a>(
-        &mut self,
-        ids: impl Iterator<Item = i64> + Clone,
-        models: impl Iterator<Item = (f32, &'a Prediction)> + Clone,
-        (decay, limit): (f64, usize),
-    ) -> Result<()> {
-        let Some((_, first)) = models.clone().next() else { return Ok(()) };
-        let stride = first.n_classes + 1;
-        let mut n_known = self.offsets.len();
-        // Twice in one batch is once too many here, which a limit can bear.
-        n_known += ids.clone().filter(|id| !self.offsets.contains_key(id)).count();
-        if n_known > limit {
-            return Err(Error::state(format!(
-                "mutual learning's memory is full: the option 'mutual.memory_examples' allows \
-                 {limit} examples; raise it or choose another teacher"
+        if !self.has_spans() && shape.1 != self.n_classes {
+            return Err(Error::shape(format!(
+                "model '{}' has {} classes, the memory {}",
+                student.model, shape.1, self.n_classes
             )));
         }
-        self.n_classes = first.n_classes;
-        let decay = decay as f32;
-        for (row, id) in ids.enumerate() {
-            let next = self.sums.len();
-            let at = *self.offsets.entry(id).or_insert(next);
-            if at == next {
-                self.sums.resize(next + stride, 0.0);
-            }
-            let entry = &mut self.sums[at..at + stride];
-            entry.iter_mut().for_each(|s| *s *= decay);
-            entry[0] += 1.0;
-            for (weight, prediction) in models.clone() {
-                let sums = entry[1..].iter_mut().zip(prediction.row(row));
-                sums.for_each(|(s, q)| *s += weight * q);
+        let (header, unit) = self.layout();
+        for (example, id) in ids.ints().enumerate() {
+            let Some(&place) = self.places.get(&id) else { continue };
+            let record = self.floats.get(place.at, header + place.n_units * unit);
+            match &words {
+                None => target.add_sum(example, &record[1..], record[0]),
+                Some(words) if self.kind == LossKind::QuestionAnswering => {
+                    for part in 0..2 {
+                        self.mass.clear();
+                        self.mass.extend(record[1..].iter().skip(part).step_by(2));
+                        let row = part * words.shape[0] + example;
+                        target.add_masses(words, row, &mut self.mass, (1.0, record[0]));
+                    }
+                }
+                Some(words) => {
+                    first_tokens(words, example, &mut self.tokens);
+                    for (entry, &token) in record.chunks_exact(unit).zip(&self.tokens) {
+                        if token != NOWHERE && entry[0] > 0.0 {
+                            target.add_sum(token, &entry[1..], entry[0]);
+                        }
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Writes all in the order of the examples' numbers.
+    /// Adds a visit of a batch's examples by all models, whose weights sum to 1. Where it would
+    /// pass a limit, or the models do not see the same examples, it is an error and nothing
+    /// changes.
+    pub fn visit(&mut self, models: &[Visitor], limits: Limits) -> Result<()> {
+        let Some((_, first, prediction)) = models.first() else { return Ok(()) };
+        let ids = first.wanted_ids()?;
+        let words = self.check_models(models, ids)?;
+        let n_classes = if self.has_spans() { 0 } else { prediction.n_classes };
+        if !self.places.is_empty() && n_classes != self.n_classes {
+            return Err(Error::shape(format!(
+                "model '{}' has {n_classes} classes, the memory {}",
+                first.model, self.n_classes
+            )));
+        }
+        self.n_classes = n_classes;
+        self.want(ids, &words);
+        self.make_room(ids, limits)?;
+        let decay = limits.decay as f32;
+        for (example, id) in ids.ints().enumerate() {
+            let place = self.place_of(id, self.wanted[example]);
+            if words.is_empty() {
+                self.add_classes(place, example, models, decay);
+            } else if self.has_spans() {
+                self.add_spans(place, example, models, &words, decay);
+            } else {
+                self.add_words(place, example, models, &words, decay);
+            }
+        }
+        Ok(())
+    }
+
+    /// The words of each model; none for texts.
+    fn check_models<'a>(
+        &self,
+        models: &[Visitor<'a>],
+        ids: TensorView,
+    ) -> Result<Vec<TensorView<'a>>> {
+        let (_, first, prediction) = &models[0];
+        let mut all = Vec::new();
+        for (_, examples, own) in models {
+            let same = examples.wanted_ids()?.data == ids.data;
+            if !same || !self.has_spans() && own.n_classes != prediction.n_classes {
+                return Err(Error::shape(format!(
+                    "models '{}' and '{}' cannot share a memory: they predict {:?} and {:?} \
+                     probabilities, and their example ids are {}",
+                    first.model,
+                    examples.model,
+                    prediction.shape(),
+                    own.shape(),
+                    if same { "the same" } else { "others" }
+                )));
+            }
+            all.extend(check_shape(&self.kind, examples, ids, own.shape())?);
+        }
+        Ok(all)
+    }
+
+    /// Sets the units that each example's record needs.
+    fn want(&mut self, ids: TensorView, words: &[TensorView]) {
+        let n = ids.ints().count();
+        self.wanted.clear();
+        self.wanted.resize(n, usize::from(words.is_empty()));
+        for view in words {
+            for (example, row) in rows(view).enumerate() {
+                let n_words = row.iter().map(|&w| w + 1).max().unwrap_or(0);
+                let n_words = usize::try_from(n_words).unwrap_or(0);
+                self.wanted[example] = self.wanted[example].max(n_words);
+            }
+        }
+    }
+
+    /// Checks the limits, and makes room for the records of a batch.
+    fn make_room(&mut self, ids: TensorView, limits: Limits) -> Result<()> {
+        let (mut n_examples, mut n_floats) = (self.places.len(), self.floats.len());
+        // An example twice in one batch counts twice here, which a limit can bear.
+        for (id, &n_units) in ids.ints().zip(&self.wanted) {
+            let place = self.places.get(&id);
+            n_examples += usize::from(place.is_none());
+            if place.is_none_or(|p| p.n_units < n_units) {
+                n_floats = n_floats.saturating_add(self.record_len(n_units));
+            }
+        }
+        let full = |what: &str, allowed: String| {
+            Err(Error::state(format!(
+                "mutual learning's memory is full: the option 'mutual.{what}' allows {allowed}; \
+                 raise it or choose another teacher"
+            )))
+        };
+        if n_examples > limits.examples {
+            return full("memory_examples", format!("{} examples", limits.examples));
+        }
+        if (n_floats as u64).saturating_mul(4) > limits.bytes {
+            return full("memory_bytes", format!("{} bytes", limits.bytes));
+        }
+        self.floats.reserve(n_floats)
+    }
+
+    /// The example's record, with at least `n_units`. One that grows moves to the end.
+    fn place_of(&mut self, id: i64, n_units: usize) -> Place {
+        let old = self.places.get(&id).copied();
+        if let Some(place) = old.filter(|p| p.n_units >= n_units) {
+            return place;
+        }
+        let at = self.floats.len();
+        self.floats.extend(self.record_len(n_units));
+        if let Some(old) = old {
+            self.floats.copy(old.at, self.record_len(old.n_units), at);
+        }
+        let place = Place { at, n_units };
+        self.places.insert(id, place);
+        place
+    }
+
+    fn record(&mut self, place: Place) -> &mut [f32] {
+        let n = self.record_len(place.n_units);
+        self.floats.get_mut(place.at, n)
+    }
+
+    fn add_classes(&mut self, place: Place, row: usize, models: &[Visitor], decay: f32) {
+        let record = self.record(place);
+        record.iter_mut().for_each(|s| *s *= decay);
+        record[0] += 1.0;
+        for (weight, _, prediction) in models {
+            let sums = record[1..].iter_mut().zip(prediction.row(row));
+            sums.for_each(|(s, q)| *s += weight * q);
+        }
+    }
+
+    /// The mean of each word is over the models that have it.
+    fn add_words(
+        &mut self,
+        place: Place,
+        example: usize,
+        models: &[Visitor],
+        words: &[TensorView],
+        decay: f32,
+    ) {
+        let mut present = std::mem::take(&mut self.present);
+        let mut tokens = std::mem::take(&mut self.tokens);
+        present.clear();
+        present.resize(place.n_units, 0.0);
+        for ((weight, ..), words) in models.iter().zip(words) {
+            first_tokens(words, example, &mut tokens);
+            let all = present.iter_mut().zip(&tokens).filter(|(_, t)| **t != NOWHERE);
+            all.for_each(|(sum, _)| *sum += weight);
+        }
+        let unit = self.layout().1;
+        let record = self.record(place);
+        for (entry, _) in record.chunks_exact_mut(unit).zip(&present).filter(|(_, w)| **w > 0.0) {
+            entry.iter_mut().for_each(|s| *s *= decay);
+            entry[0] += 1.0;
+        }
+        for ((weight, _, prediction), words) in models.iter().zip(words) {
+            first_tokens(words, example, &mut tokens);
+            for ((entry, &token), total) in record.chunks_exact_mut(unit).zip(&tokens).zip(&present)
+            {
+                if token != NOWHERE && *total > 0.0 {
+                    let sums = entry[1..].iter_mut().zip(prediction.row(token));
+                    sums.for_each(|(s, q)| *s += weight / total * q);
+                }
+            }
+        }
+        (self.present, self.tokens) = (present, tokens);
+    }
+
+    fn add_spans(
+        &mut self,
+        place: Place,
+        example: usize,
+        models: &[Visitor],
+        words: &[TensorView],
+        decay: f32,
+    ) {
+        let mut mass = std::mem::take(&mut self.mass);
+        let record = self.record(place);
+        record.iter_mut().for_each(|s| *s *= decay);
+        record[0] += 1.0;
+        for ((weight, _, prediction), words) in models.iter().zip(words) {
+            for part in 0..2 {
+                let row = prediction.row(part * words.shape[0] + example);
+                word_masses(words, example, row, &mut mass);
+                let sums = record[1..].iter_mut().skip(part).step_by(2).zip(&mass);
+                sums.for_each(|(s, q)| *s += weight * q);
+            }
+        }
+        self.mass = mass;
+    }
+
+    /// Writes all.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut all: Vec<(i64, usize)> = self.offsets.iter().map(|(&id, &at)| (id, at)).collect();
-        all.sort_unstable();
+        let mut all: Vec<(i64, Place)> = self.places.iter().map(|(&id, &p)| (id, p)).collect();
+        all.sort_unstable_by_key(|&(id, _)| id);
         let ids: Vec<i64> = all.iter().map(|&(id, _)| id).collect();
-        let sums: Vec<f32> =
-            all.iter().flat_map(|&(_, at)| self.sums[at..at + self.stride()].to_vec()).collect();
-        let (shape, both) = ([ids.len()], [ids.len(), self.stride()]);
+        let places: Vec<i64> =
+            all.iter().flat_map(|(_, p)| [p.at as i64, p.n_units as i64]).collect();
+        let n_classes = [self.n_classes as i64];
+        let sums = self.floats.get(0, self.floats.len());
+        let (of_ids, of_places, of_sums) = ([ids.len()], [ids.len(), 2], [sums.len()]);
+        let ints = |shape, all| View { dtype: DType::I64, shape, bytes: bytemuck::cast_slice(all) };
+        let sums = View { dtype: DType::F32, shape: &of_sums, bytes: bytemuck::cast_slice(sums) };
         let tensors = [
-            (
-                "examples",
-                View { dtype: DType::I64, shape: &shape, bytes: bytemuck::cast_slice(&ids) },
-            ),
-            ("sums", View { dtype: DType::F32, shape: &both, bytes: bytemuck::cast_slice(&sums) }),
+            ("classes", ints(&[1], &n_classes[..])),
+            ("examples", ints(&of_ids, &ids[..])),
+            ("places", ints(&of_places, &places[..])),
+            ("sums", sums),
         ];
         weights::write(path, tensors, &[])
     }
 
-    /// Reads what [`Memory::write`] wrote.
-    pub fn read(path: &Path) -> Result<Self> {
-        let read = || {
+    /// Reads what [`Memory::write`] wrote, and makes room for it; nothing else changes.
+    pub fn read(&mut self, path: &Path) -> Result<SavedMemory> {
+        let mut read = || {
             let file = Weights::read(path)?;
-            let (ids, sums) = (file.tensor("examples")?, file.tensor("sums")?);
-            let &[n, stride] = sums.shape() else {
-                return Err(Error::shape("the sums of predictions are no matrix"));
+            let [n_classes, ids, places] =
+                ["classes", "examples", "places"].map(|name| file.tensor(name));
+            let (n_classes, ids, places) = (n_classes?, ids?, places?);
+            let n_classes = n_classes.as_slice::<i64>()?.first().copied();
+            let n_classes = n_classes.and_then(|n| usize::try_from(n).ok());
+            let sums = file.find("sums").filter(|s| s.dtype == DType::F32);
+            let (Some(n_classes), Some(sums)) = (n_classes, sums) else {
+                return Err(Error::data("it is no memory of predictions"));
             };
-            let ids = ids.as_slice::<i64>()?;
-            if ids.len() != n || stride == 0 {
-                return Err(Error::shape(format!("{n} sums of predictions for {} ids", ids.len())));
+            let n_floats = sums.bytes.len() / 4;
+            let (header, unit) = if self.has_spans() { (1, 2) } else { (0, 1 + n_classes) };
+            let (ids, places) = (ids.as_slice::<i64>()?, places.as_slice::<i64>()?);
+            let (pairs, _) = places.as_chunks::<2>();
+            if pairs.len() != ids.len() {
+                return Err(Error::shape(format!("{} records of {} ids", pairs.len(), ids.len())));
             }
-            let offsets = ids.iter().enumerate().map(|(i, &id)| (id, i * stride)).collect();
-            let sums = sums.as_slice::<f32>()?.to_vec();
-            Ok(Self { n_classes: stride - 1, offsets, sums })
+            let place = |(&id, &[at, n_units]): (&i64, &[i64; 2])| {
+                let (at, n_units) = (usize::try_from(at).ok()?, usize::try_from(n_units).ok()?);
+                let end = n_units.checked_mul(unit)?.checked_add(header)?.checked_add(at)?;
+                (end <= n_floats).then_some((id, Place { at, n_units }))
+            };
+            let places: Option<HashMap<i64, Place>> = ids.iter().zip(pairs).map(place).collect();
+            let places = places.ok_or_else(|| Error::data("a record lies outside of the sums"))?;
+            self.floats.reserve(n_floats)?;
+            Ok(SavedMemory { n_classes, places, file })
         };
         read().context(|| path.display().to_string())
+    }
+
+    /// Goes on from what was read, or from nothing.
+    pub fn restore(&mut self, saved: Option<SavedMemory>) {
+        self.floats.clear();
+        self.places.clear();
+        self.n_classes = 0;
+        let Some(saved) = saved else { return };
+        if let Some(sums) = saved.file.find("sums") {
+            self.floats.extend(sums.bytes.len() / 4);
+            let all = self.floats.get_mut(0, sums.bytes.len() / 4);
+            bytemuck::cast_slice_mut::<f32, u8>(all).copy_from_slice(sums.bytes);
+        }
+        (self.n_classes, self.places) = (saved.n_classes, saved.places);
+    }
+}
+
+/// Checks that a model's rows are those of its examples; gives its words unless it is about whole
+/// texts.
+fn check_shape<'a>(
+    kind: &LossKind,
+    examples: &Examples<'a>,
+    ids: TensorView,
+    shape: (usize, usize),
+) -> Result<Option<TensorView<'a>>> {
+    let n = ids.ints().count();
+    let words = match kind {
+        LossKind::SequenceClassification => None,
+        _ => Some(examples.wanted_words()?),
+    };
+    let fits = match &words {
+        None => shape.0 == n,
+        Some(w) if *kind == LossKind::QuestionAnswering => {
+            w.shape[0] == n && shape == (2 * n, w.shape[1])
+        }
+        Some(w) => w.shape[0] == n && shape.0 == n * w.shape[1],
+    };
+    if fits {
+        return Ok(words);
+    }
+    Err(Error::shape(format!(
+        "model '{}': {n} example ids{} for predictions of shape {shape:?}",
+        examples.model,
+        words.map_or_else(String::new, |w| format!(" and word ids of shape {:?}", w.shape)),
+    )))
+}
+
+/// The elements of an i64 view by row.
+fn rows<'a>(view: &TensorView<'a>) -> impl Iterator<Item = Vec<i64>> + 'a {
+    let length = view.shape[1].max(1) * 8;
+    view.data
+        .chunks_exact(length)
+        .map(|row| row.as_chunks::<8>().0.iter().map(|b| i64::from_ne_bytes(*b)).collect())
+}
+
+/// Numbers in memory or in a file.
+#[derive(Debug)]
+enum Floats {
+    Ram(Vec<f32>),
+    /// With how many of the file's numbers are in use.
+    File(Scratch, usize),
+}
+
+impl Floats {
+    fn len(&self) -> usize {
+        match self {
+            Self::Ram(all) => all.len(),
+            Self::File(_, n) => *n,
+        }
+    }
+
+    /// Makes room for `n` numbers in all.
+    fn reserve(&mut self, n: usize) -> Result<()> {
+        match self {
+            Self::Ram(all) => all.try_reserve(n.saturating_sub(all.len())).map_err(|e| {
+                Error::state(format!("no memory for {n} numbers of predictions: {e}"))
+            }),
+            Self::File(file, _) => file.grow(n.saturating_mul(4)),
+        }
+    }
+
+    /// Adds `n` zeroes, for which there is room.
+    fn extend(&mut self, n: usize) {
+        match self {
+            Self::Ram(all) => all.resize(all.len() + n, 0.0),
+            Self::File(file, used) => {
+                file.bytes_mut()[4 * *used..4 * (*used + n)].fill(0);
+                *used += n;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Ram(all) => all.clear(),
+            Self::File(_, used) => *used = 0,
+        }
+    }
+
+    fn get(&self, at: usize, n: usize) -> &[f32] {
+        match self {
+            Self::Ram(all) => &all[at..at + n],
+            Self::File(file, _) => bytemuck::cast_slice(&file.bytes()[4 * at..4 * (at + n)]),
+        }
+    }
+
+    fn get_mut(&mut self, at: usize, n: usize) -> &mut [f32] {
+        match self {
+            Self::Ram(all) => &mut all[at..at + n],
+            Self::File(file, _) => {
+                bytemuck::cast_slice_mut(&mut file.bytes_mut()[4 * at..4 * (at + n)])
+            }
+        }
+    }
+
+    fn copy(&mut self, from: usize, n: usize, to: usize) {
+        let end = self.len();
+        self.get_mut(0, end).copy_within(from..from + n, to);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autodiff::LossSpec;
+    use crate::error::Kind;
+    use crate::tensor::Tensor;
 
-    fn ids(all: &[i64]) -> impl Iterator<Item = i64> + Clone + '_ {
-        all.iter().copied()
+    const LIMITS: Limits = Limits { decay: 0.5, examples: 3, bytes: 400 };
+
+    /// A visit of one model with the words `words` of each example, which predicts `p` for class 1
+    /// of every token.
+    fn visit(memory: &mut Memory, ids: &[i64], words: &[&[i64]], p: f32) -> Result<()> {
+        let spec = LossSpec::new(LossKind::TokenClassification);
+        let ids = Tensor::from_slice(&[ids.len()], ids).unwrap();
+        let shape = [words.len(), words[0].len()];
+        let words = Tensor::from_slice(&shape, &words.concat()).unwrap();
+        let batch = [TensorView::of("example_ids", &ids), TensorView::of("word_ids", &words)];
+        let examples = Examples::new("a", &spec, &batch);
+        let probabilities = [1.0 - p, p].repeat(shape[0] * shape[1]);
+        let prediction = Prediction { n_classes: 2, probabilities };
+        memory.visit(&[(1.0, examples, &prediction)], LIMITS)
+    }
+
+    /// N and the sum of class 1 of each word of an example.
+    fn of(memory: &Memory, id: i64) -> Vec<[f32; 2]> {
+        let place = memory.places[&id];
+        let record = memory.floats.get(place.at, 3 * place.n_units);
+        record.chunks(3).map(|unit| [unit[0], unit[2]]).collect()
     }
 
     #[test]
-    fn decayed_means_by_example_within_the_limit() {
-        let mut memory = Memory::default();
-        let visit = |memory: &mut Memory, examples: &[i64], p: &[f32]| {
-            let p = Prediction { n_classes: 2, probabilities: p.to_vec() };
-            let q = Prediction { n_classes: 2, probabilities: vec![0.5; p.probabilities.len()] };
-            memory.visit(ids(examples), [(0.75, &p), (0.25, &q)].into_iter(), (0.6, 3))
-        };
-        visit(&mut memory, &[7, -2], &[0.5, 0.5, 0.25, 0.75]).unwrap();
-        visit(&mut memory, &[7], &[1.0, 0.0]).unwrap();
-        let check = |memory: &Memory| {
-            let mut target = Target::default();
-            target.begin((3, 2));
-            memory.recall(ids(&[-2, 5, 7]), &mut target);
-            let means = target.means();
-            let expected = [Some(0.3125), None, Some((0.6 * 0.5 + 0.875) / 1.6)];
-            for (mean, expected) in means.iter().zip(expected) {
-                match (mean, expected) {
-                    (Some(mean), Some(e)) => assert!((mean[0] - e).abs() < 1e-6, "{means:?}"),
-                    (mean, expected) => assert!(mean.is_none() && expected.is_none(), "{means:?}"),
-                }
-            }
-        };
-        check(&memory);
-        let full = visit(&mut memory, &[8, 9], &[0.5; 4]).unwrap_err();
-        assert!(full.message().contains("memory_examples"), "{full}");
+    fn records_grow_in_memory_and_in_files_and_are_restored() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("memory.safetensors");
+        let (scratch, path) = (dir.path().join("scratch"), dir.path().join("m.safetensors"));
+        for file in [None, Some(scratch.as_path())] {
+            let new = || Memory::new(&LossKind::TokenClassification, file).unwrap();
+            let mut memory = new();
+            visit(&mut memory, &[7, -2], &[&[0, -1, -1], &[-1, 1, 0]], 0.25).unwrap();
+            visit(&mut memory, &[7], &[&[-1, 2, -1]], 0.75).unwrap();
+            visit(&mut memory, &[7], &[&[0, 2, -1]], 0.5).unwrap();
+            let seven = [[1.5, 0.625], [0.0, 0.0], [1.5, 0.875]];
+            let check = |memory: &Memory| {
+                assert_eq!(of(memory, 7), seven);
+                assert_eq!(of(memory, -2), [[1.0, 0.25], [1.0, 0.25]]);
+            };
+            check(&memory);
+            memory.write(&path).unwrap();
+            let full = visit(&mut memory, &[8, 9], &[&[0], &[0]], 0.5).unwrap_err();
+            assert!(full.message().contains("mutual.memory_examples"), "{full}");
+            let full = visit(&mut memory, &[8], &[&[99]], 0.5).unwrap_err();
+            assert!(full.message().contains("mutual.memory_bytes"), "{full}");
+            check(&memory);
+            drop(memory);
+            let mut again = new();
+            visit(&mut again, &[5], &[&[0]], 0.5).unwrap();
+            let saved = again.read(&path).unwrap();
+            again.restore(Some(saved));
+            check(&again);
+            assert!(!again.places.contains_key(&5));
+            again.restore(None);
+            assert!(again.places.is_empty() && again.floats.len() == 0);
+        }
+        assert!(!scratch.exists());
+    }
+
+    #[test]
+    fn damaged_memories_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let mut memory = Memory::new(&LossKind::TokenClassification, None).unwrap();
+        visit(&mut memory, &[7], &[&[0]], 0.25).unwrap();
+        memory.places.insert(9, Place { at: 1, n_units: 1 });
         memory.write(&path).unwrap();
-        check(&Memory::read(&path).unwrap());
-        Memory::default().write(&path).unwrap();
-        assert!(Memory::read(&path).unwrap().offsets.is_empty());
+        let outside = memory.read(&path).err().unwrap();
+        assert_eq!(outside.kind(), Kind::InvalidData);
+        assert!(outside.message().contains("outside of the sums"), "{outside}");
     }
 }

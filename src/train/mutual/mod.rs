@@ -6,7 +6,6 @@
 //! parameter only teaches. The formulas stand in docs/optimizer.md.
 
 pub(super) mod examples;
-mod mean_weights;
 mod memory;
 pub(super) mod prediction;
 mod state;

@@ -1,8 +1,9 @@
 //! A micro-batch of all models with mutual learning: who teaches whom, and in which order.
 
+use std::path::Path;
+
 use super::examples::{Examples, ignored_labels};
-use super::mean_weights::MeanWeights;
-use super::memory::Memory;
+use super::memory::{Limits, Memory, Visitor};
 use super::prediction::Prediction;
 use super::target::Target;
 use crate::autodiff::LossKind;
@@ -10,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
 use crate::train::batch::{Batch, TensorView};
+use crate::train::ema::Ema;
 use crate::train::model::{Model, Run, labels};
 use crate::train::trainer::{in_model, join};
 
@@ -22,9 +24,8 @@ pub(in crate::train) struct Mutual {
     targets: Vec<Target>,
     /// How much each model teaches.
     teacher_weights: Vec<f32>,
-    /// The teacher `mean_teacher`: of each model, from the first step on.
-    pub(super) means: Vec<MeanWeights>,
-    pub(super) memory: Memory,
+    /// The teacher `memory`.
+    pub(super) memory: Option<Memory>,
     /// Why one model does not learn from another, where it need not; the first time that it was
     /// found.
     pub misfit: Option<String>,
@@ -44,7 +45,7 @@ impl Mutual {
             models.iter().try_for_each(Model::check_trained)?;
             Ok(Err(why))
         };
-        let Some(own) = options.mutual else {
+        let Some(own) = options.mutual.clone() else {
             return off("the option mutual is null".into());
         };
         if !own.required {
@@ -57,15 +58,26 @@ impl Mutual {
         }
         own.check_models(options, models)?;
         let n = models.len();
+        let memory = match own.teacher {
+            Teacher::Memory => {
+                let file = own.memory_file.as_deref().map(Path::new);
+                Some(Memory::new(&models[0].sessions.spec.kind, file)?)
+            }
+            _ => None,
+        };
         Ok(Ok(Self {
             options: own,
             misfit: None,
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
             teacher_weights: vec![0.0; n],
-            means: Vec::new(),
-            memory: Memory::default(),
+            memory,
         }))
+    }
+
+    /// The options.
+    pub fn options(&self) -> &optim::Mutual {
+        &self.options
     }
 
     /// Whether models must learn from each other.
@@ -95,23 +107,16 @@ impl Mutual {
         models: &mut [Model],
         batches: &[Batch],
         optimizer: &Optimizer,
+        ema: Option<&mut Ema>,
     ) -> Result<Vec<Run>> {
         self.set_teacher_weights(optimizer)?;
-        self.begin(models);
         self.predictions.iter_mut().for_each(Prediction::clear);
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
-        for i in 0..models.len() {
-            if models[i].only_teaches() {
-                runs[i] = Some(self.predict(models, i, batches[i])?);
-            }
-        }
+        self.predict(models, batches, ema, &mut runs)?;
         let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
-            teacher => {
-                if matches!(teacher, Teacher::Peers | Teacher::MeanTeacher) {
-                    self.predict_all(models, batches)?;
-                }
+            _ => {
                 for i in 0..models.len() {
                     if !models[i].only_teaches() {
                         self.set_target(models, batches, i, step)?;
@@ -188,31 +193,40 @@ impl Mutual {
         Ok(())
     }
 
-    /// A model's prediction without dropout, by its weights as they are.
-    fn predict(&mut self, models: &mut [Model], i: usize, batch: Batch) -> Result<Run> {
-        let prediction = &mut self.predictions[i];
-        models[i].predict(batch, prediction).map_err(|e| in_model(e, &models[i].name))
-    }
-
-    /// The predictions of all models that are trained and somebody learns from.
-    fn predict_all(&mut self, models: &mut [Model], batches: &[Batch]) -> Result<()> {
+    /// The predictions, without dropout and side by side, of the models that only teach, and of
+    /// those that are trained where the teacher asks for them and somebody learns from them.
+    fn predict(
+        &mut self,
+        models: &mut [Model],
+        batches: &[Batch],
+        ema: Option<&mut Ema>,
+        runs: &mut [Option<Run>],
+    ) -> Result<()> {
         let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
-        let means = self.options.teacher == Teacher::MeanTeacher;
-        if n_trained == 1 && !(means && models.len() == 1) {
-            return Ok(());
+        let by_means = self.options.teacher == Teacher::MeanTeacher;
+        let all = match self.options.teacher {
+            Teacher::Peers => n_trained > 1,
+            Teacher::MeanTeacher => n_trained > 1 || models.len() == 1,
+            _ => false,
+        };
+        if let Some(ema) = ema.filter(|_| by_means) {
+            ema.begin(models);
         }
-        for i in 0..models.len() {
-            if models[i].only_teaches() {
-                continue;
+        let results: Vec<Option<Result<Run>>> = std::thread::scope(|scope| {
+            let parts = models.iter_mut().zip(batches).zip(&mut self.predictions);
+            let threads: Vec<_> = parts
+                .map(|((model, batch), prediction)| {
+                    (all || model.only_teaches())
+                        .then(|| scope.spawn(move || model.predict(batch, by_means, prediction)))
+                })
+                .collect();
+            threads.into_iter().map(|t| t.map(join)).collect()
+        });
+        for ((run, result), model) in runs.iter_mut().zip(results).zip(models) {
+            if let Some(result) = result {
+                let done = result.map_err(|e| in_model(e, &model.name))?;
+                *run = model.only_teaches().then_some(done);
             }
-            if means {
-                self.means[i].swap(&mut models[i].parameters);
-            }
-            let done = self.predict(models, i, batches[i]);
-            if means {
-                self.means[i].swap(&mut models[i].parameters);
-            }
-            done?;
         }
         Ok(())
     }
@@ -229,23 +243,13 @@ impl Mutual {
         let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
         let (student, target) = (of(i), &mut self.targets[i]);
         target.begin(shape);
-        if self.options.teacher == Teacher::Memory {
-            let ids = student.wanted_ids()?;
-            if ids.shape != [shape.0] {
-                return Err(Error::shape(format!(
-                    "model '{}': {:?} example ids for {} examples",
-                    student.model, ids.shape, shape.0
-                )));
-            }
-            match self.memory.n_classes() {
-                0 => {}
-                n if n == shape.1 => self.memory.recall(ids.ints(), target),
-                n => {
-                    return Err(Error::shape(format!(
-                        "model '{}' has {} classes, the memory {n}",
-                        student.model, shape.1
-                    )));
+        if let Some(memory) = &mut self.memory {
+            match memory.recall(&student, target) {
+                Err(e) if !self.options.required && e.kind() == Kind::Shape => {
+                    self.misfit.get_or_insert_with(|| e.message().to_owned());
+                    target.begin(shape);
                 }
+                done => done?,
             }
         } else {
             let alone = models.len() == 1;
@@ -269,50 +273,25 @@ impl Mutual {
     /// Adds the step's predictions to the memory.
     fn remember(&mut self, models: &[Model], batches: &[Batch]) -> Result<()> {
         let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
-        let ids = of(0).wanted_ids()?;
-        for j in 1..models.len() {
-            let same = of(j).wanted_ids()?.data == ids.data;
-            if !same || self.predictions[j].shape() != self.predictions[0].shape() {
-                return Err(Error::shape(format!(
-                    "models '{}' and '{}' cannot share a memory: they predict {:?} and {:?} \
-                     probabilities, and their example ids are {}",
-                    models[0].name,
-                    models[j].name,
-                    self.predictions[0].shape(),
-                    self.predictions[j].shape(),
-                    if same { "the same" } else { "others" }
-                )));
+        let Some(memory) = &mut self.memory else { return Ok(()) };
+        // What is not finite would stay in the means.
+        let finite = |j: &usize| self.predictions[*j].probabilities.iter().all(|p| p.is_finite());
+        let taking_part: Vec<usize> = (0..models.len()).filter(finite).collect();
+        let total: f32 = taking_part.iter().map(|&j| self.teacher_weights[j]).sum();
+        let visitor = |&j: &usize| (self.teacher_weights[j] / total, of(j), &self.predictions[j]);
+        let visitors: Vec<Visitor> = taking_part.iter().map(visitor).collect();
+        let limits = Limits {
+            decay: self.options.memory_decay,
+            examples: self.options.memory_examples,
+            bytes: self.options.memory_bytes,
+        };
+        match memory.visit(&visitors, limits) {
+            Err(e) if !self.options.required && e.kind() == Kind::Shape => {
+                self.misfit.get_or_insert_with(|| e.message().to_owned());
+                Ok(())
             }
+            done => done,
         }
-        let total: f32 = self.teacher_weights.iter().sum();
-        let weights = self.teacher_weights.iter().map(|s| s / total);
-        let limits = (self.options.memory_decay, self.options.memory_examples);
-        self.memory.visit(ids.ints(), weights.zip(&self.predictions), limits)
-    }
-
-    /// Mean teachers begin with the weights as they are when the first step is under way.
-    pub fn begin(&mut self, models: &[Model]) {
-        if self.options.teacher == Teacher::MeanTeacher && self.means.is_empty() {
-            self.means = models.iter().map(|m| MeanWeights::of(&m.parameters)).collect();
-        }
-    }
-
-    /// Moves the mean teachers towards the weights after step `t`, from 1.
-    pub fn follow(&mut self, models: &[Model], t: u64) -> Result<()> {
-        let decay = self.options.ema_decay;
-        std::thread::scope(|scope| {
-            let pairs = self.means.iter_mut().zip(models);
-            let threads: Vec<_> = pairs
-                .map(|(mean, m)| scope.spawn(move || mean.follow(&m.parameters, decay, t)))
-                .collect();
-            threads.into_iter().try_for_each(join)
-        })
-    }
-
-    /// The mean teacher's value of a trained parameter; `None` before the first step, without mean
-    /// teachers, and for other parameters.
-    pub fn mean_weights(&self, model: usize, of: &Model, name: &str) -> Option<&Tensor> {
-        self.means.get(model).and_then(|mean| mean.of_parameter(&of.parameters, name))
     }
 }
 
@@ -376,9 +355,11 @@ impl optim::Mutual {
                     kind(model)
                 )));
             }
-            if self.teacher == Teacher::Memory && kind(model) != LossKind::SequenceClassification {
+            let language_model = matches!(kind(model), LossKind::CausalLm | LossKind::MaskedLm);
+            if self.teacher == Teacher::Memory && language_model {
                 return Err(Error::unsupported(format!(
-                    "model '{}': the teacher 'memory' is for sequence classification only",
+                    "model '{}': the teacher 'memory' is not for language models, whose predictions \
+                     are over a vocabulary at every token; choose another teacher",
                     model.name
                 )));
             }

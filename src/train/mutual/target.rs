@@ -17,7 +17,8 @@ use crate::train::session::BoundSession;
 
 /// Kept probability below which a row has no teacher.
 const LOST: f32 = 1e-6;
-const NOWHERE: usize = usize::MAX;
+/// No token.
+pub(super) const NOWHERE: usize = usize::MAX;
 
 /// Target probabilities and a weight for each row; the memory is kept from step to step.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,11 @@ impl Target {
 
     fn n_rows(&self) -> usize {
         self.weights.len()
+    }
+
+    /// Rows and classes.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.n_rows(), self.n_classes)
     }
 
     /// Adds the mean prediction for one row.
@@ -126,18 +132,9 @@ impl Target {
 
     /// Token classification: rows of words, found by the word.
     fn add_words(&mut self, own: TensorView, theirs: TensorView, from: &Prediction, weight: f32) {
-        let (length, their_length) = (own.shape[1], theirs.shape[1]);
+        let length = own.shape[1];
         for example in 0..own.shape[0] {
-            self.places.clear();
-            for token in example * their_length..(example + 1) * their_length {
-                let Some(word) = word(&theirs, token) else { continue };
-                if self.places.len() <= word {
-                    self.places.resize(word + 1, NOWHERE);
-                }
-                if self.places[word] == NOWHERE {
-                    self.places[word] = token;
-                }
-            }
+            first_tokens(&theirs, example, &mut self.places);
             for token in example * length..(example + 1) * length {
                 let Some(word) = word(&own, token) else { continue };
                 let place = self.places.get(word).copied().filter(|&p| p != NOWHERE);
@@ -151,31 +148,37 @@ impl Target {
     /// Question answering: a distribution over the teacher's tokens, then over words, then over
     /// the student's tokens.
     fn add_spans(&mut self, own: TensorView, theirs: TensorView, from: &Prediction, weight: f32) {
-        let [batch, length] = [own.shape[0], own.shape[1]];
-        let their_length = theirs.shape[1];
+        let batch = own.shape[0];
+        let mut mass = std::mem::take(&mut self.mass);
         for row in 0..2 * batch {
-            let example = row % batch;
-            self.mass.clear();
-            for (token, p) in from.row(row).iter().enumerate() {
-                let Some(word) = word(&theirs, example * their_length + token) else { continue };
-                if self.mass.len() <= word {
-                    self.mass.resize(word + 1, 0.0);
-                }
-                self.mass[word] += p;
-            }
-            let to = &mut self.probabilities[row * length..(row + 1) * length];
-            let mut kept = 0.0;
-            for i in 0..length {
-                let token = if row < batch { i } else { length - 1 - i };
-                let Some(word) = word(&own, example * length + token) else { continue };
-                // The first token takes all, so that the others find nothing.
-                let p = self.mass.get_mut(word).map_or(0.0, std::mem::take);
-                to[token] += weight * p;
-                kept += p;
-            }
-            self.weights[row] += weight * kept;
-            self.present[row] += weight;
+            word_masses(&theirs, row % batch, from.row(row), &mut mass);
+            self.add_masses(&own, row, &mut mass, (weight, weight));
         }
+        self.mass = mass;
+    }
+
+    /// Question answering: gives the probability of each word, times the first weight, to a token
+    /// of the student's; the second weight is that of all words. `mass` is used up.
+    pub fn add_masses(
+        &mut self,
+        own: &TensorView,
+        row: usize,
+        mass: &mut [f32],
+        (weight, all): (f32, f32),
+    ) {
+        let [batch, length] = [own.shape[0], own.shape[1]];
+        let to = &mut self.probabilities[row * length..(row + 1) * length];
+        let mut kept = 0.0;
+        for i in 0..length {
+            let token = if row < batch { i } else { length - 1 - i };
+            let Some(word) = word(own, row % batch * length + token) else { continue };
+            // The first token takes all, so that the others find nothing.
+            let p = mass.get_mut(word).map_or(0.0, std::mem::take);
+            to[token] += weight * p;
+            kept += p;
+        }
+        self.weights[row] += weight * kept;
+        self.present[row] += all;
     }
 
     /// Turns sums into means and gives each row the weight of its term. `scale` is the option
@@ -212,12 +215,37 @@ impl Target {
     }
 }
 
-#[cfg(test)]
-impl Target {
-    /// The mean of each row, `None` without a teacher.
-    pub fn means(&self) -> Vec<Option<Vec<f32>>> {
-        let rows = self.probabilities.chunks_exact(self.n_classes).zip(&self.weights);
-        rows.map(|(p, &w)| (w > 0.0).then(|| p.iter().map(|p| p / w).collect())).collect()
+/// The first token of each word of an example, counted over the whole batch; [`NOWHERE`] where there
+/// is none.
+pub(super) fn first_tokens(words: &TensorView, example: usize, tokens: &mut Vec<usize>) {
+    let length = words.shape[1];
+    tokens.clear();
+    for token in example * length..(example + 1) * length {
+        let Some(word) = word(words, token) else { continue };
+        if tokens.len() <= word {
+            tokens.resize(word + 1, NOWHERE);
+        }
+        if tokens[word] == NOWHERE {
+            tokens[word] = token;
+        }
+    }
+}
+
+/// The probability of each word of an example, from that of each token.
+pub(super) fn word_masses(
+    words: &TensorView,
+    example: usize,
+    probabilities: &[f32],
+    mass: &mut Vec<f32>,
+) {
+    let length = words.shape[1];
+    mass.clear();
+    for (token, p) in probabilities.iter().enumerate() {
+        let Some(word) = word(words, example * length + token) else { continue };
+        if mass.len() <= word {
+            mass.resize(word + 1, 0.0);
+        }
+        mass[word] += p;
     }
 }
 

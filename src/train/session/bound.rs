@@ -41,10 +41,12 @@ pub(in crate::train) struct BoundSession {
 }
 
 impl BoundSession {
-    /// Opens the session and binds `parameters`, whose tensors must outlive it.
+    /// Opens the session and binds `parameters`, whose tensors must outlive it; `by_means` those
+    /// running means that there are in place of the values.
     pub fn new(
         graph: &GraphSpec,
         parameters: &mut [Parameter],
+        by_means: bool,
         options: &SessionOptions,
         cancel_token: Option<&CancelToken>,
     ) -> Result<Self> {
@@ -55,10 +57,13 @@ impl BoundSession {
         let mut binding = session.bind()?;
         let wanted: Vec<String> = session.inputs().iter().map(|v| v.name.clone()).collect();
         for parameter in parameters.iter_mut().filter(|p| wanted.contains(&p.name)) {
+            let value = match &mut parameter.mean {
+                Some(mean) if by_means => mean,
+                _ => &mut parameter.value,
+            };
             if let Device::Cuda { id } = options.device {
-                parameter.value.pin(id);
+                value.pin(id);
             }
-            let value = &parameter.value;
             // SAFETY: the tensor belongs to the model, which drops its sessions before its
             // parameters and changes values only between runs (both need `&mut`).
             unsafe {

@@ -102,15 +102,16 @@ impl SessionBuilder {
             buffers: &buffers,
             outputs: &outputs,
         };
-        BoundSession::new(&spec, parameters, options, self.cancel_token.as_ref())
+        BoundSession::new(&spec, parameters, false, options, self.cancel_token.as_ref())
     }
 
-    /// A session for evaluation.
+    /// A session for evaluation, by the running means of weights if `by_means`.
     pub fn evaluation(
         &self,
         parameters: &mut [Parameter],
         batch: Batch,
         labelled: bool,
+        by_means: bool,
         options: &SessionOptions,
     ) -> Result<BoundSession> {
         let graph = self.evaluation_graph(batch, labelled)?;
@@ -124,7 +125,7 @@ impl SessionBuilder {
             buffers: &[],
             outputs: &outputs,
         };
-        BoundSession::new(&spec, parameters, options, self.cancel_token.as_ref())
+        BoundSession::new(&spec, parameters, by_means, options, self.cancel_token.as_ref())
     }
 }
 

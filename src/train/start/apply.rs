@@ -46,7 +46,7 @@ pub(in crate::train) fn apply(options: &Options, models: &mut [Model]) -> Result
         done => done?,
     };
     for (&target, map) in fresh.iter().zip(&maps) {
-        report.models.push(start.from_pretrained(source, target, map)?);
+        report.models.push(start.take_over(source, target, map)?);
     }
     report.from = Some(start.models[source].name.clone());
     Ok(report)
@@ -65,7 +65,7 @@ struct Tables {
     target: (usize, usize),
 }
 
-/// Rows of a fresh table that change, and what they become, in the source's width.
+/// Rows of a fresh table that change, and what they become.
 struct Taken {
     rows: Vec<usize>,
     values: Array2<f64>,
@@ -151,7 +151,7 @@ impl Starter<'_> {
     }
 
     /// Starts one fresh model from a model with weights.
-    fn from_pretrained(
+    fn take_over(
         &mut self,
         source: usize,
         target: usize,
@@ -160,17 +160,19 @@ impl Starter<'_> {
         let mut started = self.started(target);
         let tables = self.tables(Role::TokenEmbedding, source, target);
         let Some(tables) = tables else { return Ok(started) };
-        let taken = self.rows(tables, map)?;
-        let width = self.width(tables, &taken)?;
-        started.tables.push(self.fill(tables, map, taken, &width)?);
+        let Taken { rows, values } = self.rows(tables, map)?;
+        let drawn = self.drawn(tables.target, &rows)?;
+        let (width, values) = Width::of_tokens(values, self.columns(tables.target), drawn);
+        started.tables.push(self.fill(tables, map, &Taken { rows, values })?);
         for role in [Role::PositionEmbedding, Role::TypeEmbedding] {
             let Some(tables) = self.tables(role, source, target) else { continue };
             if self.columns(tables.source) == self.columns_of_tokens(source)
                 && self.columns(tables.target) == self.columns_of_tokens(target)
             {
                 let map = self.numbered_rows(tables);
-                let taken = self.rows(tables, &map)?;
-                started.tables.push(self.fill(tables, &map, taken, &width)?);
+                let Taken { rows, values } = self.rows(tables, &map)?;
+                let taken = Taken { rows, values: width.apply(values) };
+                started.tables.push(self.fill(tables, &map, &taken)?);
             }
         }
         match self.why_no_body(source, target) {
@@ -184,16 +186,16 @@ impl Starter<'_> {
     fn align(&mut self, earlier: &[usize], target: usize) -> Result<StartedModel> {
         let mut started = self.started(target);
         for role in [Role::TokenEmbedding, Role::PositionEmbedding, Role::TypeEmbedding] {
-            let sources = earlier.iter().filter_map(|&s| self.tables(role, s, target));
+            let mut sources = earlier.iter().filter_map(|&s| self.tables(role, s, target));
             let fits = |t: &Tables| {
                 self.columns(t.source) == self.columns(t.target)
                     && (role != Role::TokenEmbedding || self.same_vocabulary(*t))
             };
-            let first = sources.filter(fits).next();
+            let first = sources.find(fits);
             if let Some(tables) = first {
                 let map = self.numbered_rows(tables);
                 let taken = self.rows(tables, &map)?;
-                started.tables.push(self.fill(tables, &map, taken, &Width::Same)?);
+                started.tables.push(self.fill(tables, &map, &taken)?);
             } else if role == Role::TokenEmbedding && !earlier.is_empty() {
                 started.notes.push(
                     "its token embedding is as drawn: no fresh model before it is known to have \
@@ -284,29 +286,26 @@ impl Starter<'_> {
         Ok(Taken { rows: changed, values })
     }
 
-    fn width(&self, tables: Tables, taken: &Taken) -> Result<Width> {
-        let k = self.columns(tables.target);
-        let table = &self.models[tables.target.0].parameters[tables.target.1].value;
-        let table = table.as_slice::<f32>()?;
-        let drawn = taken.rows.iter().flat_map(|row| &table[row * k..(row + 1) * k]);
+    /// The root mean square of rows of a table, as they were drawn.
+    fn drawn(&self, table: (usize, usize), rows: &[usize]) -> Result<f64> {
+        let k = self.columns(table);
+        let values = self.models[table.0].parameters[table.1].value.as_slice::<f32>()?;
+        let drawn = rows.iter().flat_map(|row| &values[row * k..(row + 1) * k]);
         let sum: f64 = drawn.map(|&x| f64::from(x) * f64::from(x)).sum();
-        let rms = (sum / (taken.rows.len() * k).max(1) as f64).sqrt();
-        Ok(Width::new(&taken.values.view(), k, rms))
+        Ok((sum / (rows.len() * k).max(1) as f64).sqrt())
     }
 
     /// Writes the rows of a fresh table.
-    fn fill(
-        &mut self,
-        tables: Tables,
-        map: &[RowSource],
-        taken: Taken,
-        width: &Width,
-    ) -> Result<StartedTable> {
-        let values = width.apply(&taken.values.view());
+    fn fill(&mut self, tables: Tables, map: &[RowSource], taken: &Taken) -> Result<StartedTable> {
         let widths = [self.columns(tables.source), self.columns(tables.target)];
         let [n_rows, _] = self.shape(tables.target);
         let target = &mut self.models[tables.target.0].parameters[tables.target.1];
-        write_rows(target.value.as_mut_slice::<f32>()?, widths[1], &taken.rows, &values.view());
+        write_rows(
+            target.value.as_mut_slice::<f32>()?,
+            widths[1],
+            &taken.rows,
+            &taken.values.view(),
+        );
         let is_composed = |row: &&usize| matches!(map[**row], RowSource::Composed(_));
         let composed = taken.rows.iter().filter(is_composed).count();
         let copied = taken.rows.len() - composed;

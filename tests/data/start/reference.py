@@ -25,13 +25,17 @@ def table(rows, first):
 tokens = table(12, 0)
 positions = table(10, 20)
 taken = np.stack([tokens[rows].mean(0) for rows in ROWS.values()])
-centred = taken - taken.mean(0)
-directions = np.linalg.svd(centred)[2][:8].T
-largest = directions[np.abs(directions).argmax(0), np.arange(8)]
-directions = directions * np.sign(largest)
-narrow = centred @ directions
+
+
+def projected(rows):
+    centred = rows - rows.mean(0)
+    directions = np.linalg.svd(centred)[2][:8].T
+    largest = directions[np.abs(directions).argmax(0), np.arange(8)]
+    return centred @ (directions * np.sign(largest))
+
+
+narrow, places = projected(taken), projected(positions)
 rms = np.sqrt((narrow**2).mean())
-places = (positions - positions.mean(0)) @ directions
 
 with open(pathlib.Path(__file__).with_name("projection.txt"), "w") as out:
     for row, values in zip(ROWS, narrow / rms):

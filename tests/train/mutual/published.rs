@@ -100,8 +100,8 @@ fn labelled_and_unlabelled_sentences_in_one_loader() {
     assert!(labels == 24 && divergence > 0.0, "{labels} labels, divergence {divergence}");
 }
 
-#[test]
-fn words_align_taggers_and_readers() {
+/// Tagged sentences and questions.
+fn words_and_answers() -> [(Corpus, Task); 2] {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let labels = LabelMap::from_names(["O", "B-X"]).unwrap();
     let tagged = |i: usize| Example::Words {
@@ -124,11 +124,20 @@ fn words_align_taggers_and_readers() {
     let questions = (0..16).map(question).collect();
     let asked = Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), questions).unwrap();
     let tags = Task::TokenClassification { num_labels: 2 };
-    for (corpus, task) in [(tagged, tags), (asked, Task::QuestionAnswering)] {
-        for teacher in [Teacher::PeersBefore, Teacher::MeanTeacher] {
+    [(tagged, tags), (asked, Task::QuestionAnswering)]
+}
+
+#[test]
+fn words_align_taggers_and_readers() {
+    for (corpus, task) in words_and_answers() {
+        for teacher in [Teacher::PeersBefore, Teacher::MeanTeacher, Teacher::Memory] {
             let options = Mutual { teacher, ..Mutual::default() };
             let (mut trainer, mut loader) = pair(&corpus, task, options);
-            let results = step(&mut trainer, &mut loader).unwrap();
+            let mut results = step(&mut trainer, &mut loader).unwrap();
+            if teacher == Teacher::Memory {
+                loader.set_epoch(0);
+                results = step(&mut trainer, &mut loader).unwrap();
+            }
             let taught = results.iter().filter(|r| r.mutual_loss > 1e-6).count();
             let expected = if teacher == Teacher::PeersBefore { 1 } else { 2 };
             assert_eq!(taught, expected, "{task:?} {teacher:?} {results:?}");
@@ -145,25 +154,47 @@ fn weights(trainer: &Trainer) -> Vec<u8> {
     (0..trainer.n_models()).flat_map(of).collect()
 }
 
+/// Trains, writes a checkpoint, trains on; another trainer goes on from there.
+fn check_resume(corpus: &Corpus, task: Task, options: &Mutual) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |steps: usize, trainer: &mut Trainer, loader: &mut Loader| {
+        for _ in 0..steps {
+            while step(trainer, loader).is_none() {}
+        }
+    };
+    let of = |name: &str| Mutual {
+        memory_file: options.memory_file.as_ref().map(|file| format!("{file}{name}")),
+        ..options.clone()
+    };
+    let (mut one, mut loader) = pair(corpus, task, of("1"));
+    run(7, &mut one, &mut loader);
+    one.checkpoint(dir.path(), &loader.state_json().unwrap()).unwrap();
+    run(6, &mut one, &mut loader);
+    let (mut two, mut again) = pair(corpus, task, of("2"));
+    run(2, &mut two, &mut again);
+    again.restore_json(&two.resume(dir.path()).unwrap()).unwrap();
+    run(6, &mut two, &mut again);
+    assert!(weights(&one) == weights(&two), "{task:?} {options:?}");
+}
+
 #[test]
 fn every_teacher_resumes_with_the_same_bits() {
     for teacher in [Teacher::PeersBefore, Teacher::Peers, Teacher::MeanTeacher, Teacher::Memory] {
         let options = Mutual { teacher, ramp_up_steps: 6, ..Mutual::default() };
-        let dir = tempfile::tempdir().unwrap();
-        let corpus = sentences(40);
-        let run = |steps: usize, trainer: &mut Trainer, loader: &mut Loader| {
-            for _ in 0..steps {
-                while step(trainer, loader).is_none() {}
-            }
-        };
-        let (mut one, mut loader) = pair(&corpus, SEQUENCE, options);
-        run(7, &mut one, &mut loader);
-        one.checkpoint(dir.path(), &loader.state_json().unwrap()).unwrap();
-        run(6, &mut one, &mut loader);
-        let (mut two, mut again) = pair(&corpus, SEQUENCE, options);
-        run(2, &mut two, &mut again);
-        again.restore_json(&two.resume(dir.path()).unwrap()).unwrap();
-        run(6, &mut two, &mut again);
-        assert!(weights(&one) == weights(&two), "{teacher:?}");
+        check_resume(&sentences(40), SEQUENCE, &options);
     }
+}
+
+#[test]
+fn memories_of_words_resume_with_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("memory").display().to_string();
+    for (corpus, task) in words_and_answers() {
+        for memory_file in [None, Some(file.clone())] {
+            let teacher = Teacher::Memory;
+            let options = Mutual { teacher, memory_file, ..Mutual::default() };
+            check_resume(&corpus, task, &options);
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no file is left");
 }

@@ -52,6 +52,14 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
+/// The commit that is trained with; "-dirty" where what is compiled differs from it.
+fn commit() -> String {
+    let commit = first_line("git", &["rev-parse", "--short=12", "HEAD"]);
+    let compiled = ["src", "examples/c", "Cargo.lock", "build.rs"];
+    let same = Command::new("git").args(["diff", "--quiet", "HEAD", "--"]).args(compiled).status();
+    if same.is_ok_and(|s| s.success()) { commit } else { commit + "-dirty" }
+}
+
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(": "));
@@ -98,7 +106,7 @@ pub fn run(settings: &Settings, cells: Vec<Cell>) -> Result<()> {
         settings,
         pretrained: pretrained.as_deref(),
         threads: (cores / settings.jobs).max(1),
-        commit: first_line("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+        commit: commit(),
         processor: processor(),
         lock: Mutex::new(()),
     };

@@ -1,0 +1,245 @@
+//! Running means (EMA) of weights: θ′ ← d θ′ + (1 − d) θ after step t = 1, 2, …, with
+//! d = min(decay, (1 + t) / (10 + t)), so that the first weights do not stay for long. Models are
+//! evaluated by them, and they are the mean teachers of mutual learning (Tarvainen and Valpola
+//! 2017). Each trained parameter holds its mean.
+
+use std::path::Path;
+
+use super::model::Model;
+use super::parameter::Parameter;
+use super::trainer::{Trainer, in_model, join};
+use crate::checkpoint::weights::{self, Weights};
+use crate::error::{Context, Error, Result};
+use crate::optim::{self, Teacher};
+use crate::tensor::Tensor;
+
+fn file_name(model: usize) -> String {
+    format!("ema-{model:02}.safetensors")
+}
+
+/// The running means of all models' weights.
+#[derive(Debug)]
+pub(super) struct Ema {
+    decay: f64,
+    /// Whether the parameters' means are of this run; from the first step on.
+    begun: bool,
+    /// Whether means and weights have changed places.
+    in_use: bool,
+}
+
+/// The means of each model's trained parameters, in their order; empty where a checkpoint has none.
+pub(super) type SavedMeans = Vec<Vec<Tensor>>;
+
+impl Ema {
+    /// `None` where no option asks for means. `teacher` is the mutual learning that takes place.
+    pub fn new(options: &optim::Options, teacher: Option<&optim::Mutual>) -> Option<Self> {
+        let teacher = teacher.filter(|m| m.teacher == Teacher::MeanTeacher);
+        let decay = options.ema_decay.or(teacher.map(|m| m.ema_decay))?;
+        Some(Self { decay, begun: false, in_use: false })
+    }
+
+    /// The means begin with the weights as they are when the first step is under way.
+    pub fn begin(&mut self, models: &mut [Model]) {
+        if !std::mem::replace(&mut self.begun, true) {
+            for parameter in models.iter_mut().flat_map(|m| trained_mut(&mut m.parameters)) {
+                match &mut parameter.mean {
+                    Some(mean) => mean.bytes_mut().copy_from_slice(parameter.value.bytes()),
+                    none => *none = Some(parameter.value.clone()),
+                }
+            }
+        }
+    }
+
+    /// Moves towards the weights after step `t`, from 1.
+    pub fn follow(&self, models: &mut [Model], t: u64) -> Result<()> {
+        let rate = (1.0 - decay_at(self.decay, t)) as f32;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = models
+                .iter_mut()
+                .map(|m| scope.spawn(move || follow(&mut m.parameters, rate)))
+                .collect();
+            threads.into_iter().try_for_each(join)
+        })
+    }
+
+    fn set_in_use(&mut self, on: bool, models: &mut [Model]) {
+        if std::mem::replace(&mut self.in_use, on) != on {
+            models.iter_mut().for_each(|model| swap(&mut model.parameters));
+        }
+    }
+
+    /// Writes the means under the parameters' names, if they have begun.
+    pub fn write(&self, dir: &Path, models: &[Model]) -> Result<()> {
+        for (i, model) in models.iter().enumerate().filter(|_| self.begun) {
+            let means = trained(&model.parameters)
+                .filter_map(|p| p.mean.as_ref().map(|mean| (p.name.as_str(), mean)));
+            weights::write(&dir.join(file_name(i)), means, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Ema::write`] wrote; a checkpoint that was written without it gives a fresh
+    /// start.
+    pub fn read(dir: &Path, models: &[Model]) -> Result<SavedMeans> {
+        if !dir.join(file_name(0)).exists() {
+            return Ok(Vec::new());
+        }
+        let read = |(i, model): (usize, &Model)| {
+            read(&dir.join(file_name(i)), &model.parameters).map_err(|e| in_model(e, &model.name))
+        };
+        models.iter().enumerate().map(read).collect()
+    }
+
+    /// Goes on from what was read.
+    pub fn restore(&mut self, models: &mut [Model], saved: SavedMeans) {
+        self.begun = false;
+        if saved.is_empty() {
+            return;
+        }
+        self.begin(models);
+        for (model, means) in models.iter_mut().zip(saved) {
+            for (parameter, saved) in trained_mut(&mut model.parameters).zip(means) {
+                if let Some(mean) = &mut parameter.mean {
+                    mean.bytes_mut().copy_from_slice(saved.bytes());
+                }
+            }
+        }
+    }
+}
+
+impl Trainer {
+    /// Puts the running means of all models' weights (the option `ema_decay`, or mean teachers) in
+    /// the place of the weights, or the weights back. Evaluation, saving of models and reading of
+    /// parameters then see the means; training, steps, checkpoints and [`Trainer::set_parameter`]
+    /// are `State` errors until the weights are back. Doing it twice is once.
+    ///
+    /// Error: `State` where no means are kept.
+    pub fn use_ema_weights(&mut self, on: bool) -> Result<()> {
+        match &mut self.ema {
+            None if !on => Ok(()),
+            None => {
+                Err(Error::state("no running mean of weights is kept; set the option ema_decay"))
+            }
+            Some(ema) => {
+                ema.begin(&mut self.models);
+                ema.set_in_use(on, &mut self.models);
+                Ok(())
+            }
+        }
+    }
+
+    /// Does something with the running means of the weights in place, then puts the weights back,
+    /// also after an error.
+    pub fn with_ema_weights<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.use_ema_weights(true)?;
+        let done = f(self);
+        self.use_ema_weights(false)?;
+        done
+    }
+
+    /// The running mean of a trained parameter; `None` before the first step, for other parameters,
+    /// and where no means are kept.
+    pub fn ema_parameter(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
+        let one = self.model(model)?;
+        let parameter = one.parameter(name).map_err(|e| in_model(e, &one.name))?;
+        let Some(ema) = self.ema.as_ref().filter(|ema| ema.begun) else { return Ok(None) };
+        let mean = parameter.mean.as_ref();
+        Ok(mean.map(|mean| if ema.in_use { &parameter.value } else { mean }))
+    }
+
+    /// Refuses to go on with the means in the place of the weights.
+    pub(super) fn check_weights_in_place(&self) -> Result<()> {
+        if !self.ema.as_ref().is_some_and(|ema| ema.in_use) {
+            return Ok(());
+        }
+        Err(Error::state(
+            "the running means of weights are in the place of the weights: call \
+             use_ema_weights(false) first",
+        ))
+    }
+}
+
+/// d after step `t`, from 1.
+fn decay_at(decay: f64, t: u64) -> f64 {
+    decay.min((1.0 + t as f64) / (10.0 + t as f64))
+}
+
+fn trained(parameters: &[Parameter]) -> impl Iterator<Item = &Parameter> {
+    parameters.iter().filter(|p| p.trainable)
+}
+
+fn trained_mut(parameters: &mut [Parameter]) -> impl Iterator<Item = &mut Parameter> {
+    parameters.iter_mut().filter(|p| p.trainable)
+}
+
+fn follow(parameters: &mut [Parameter], rate: f32) -> Result<()> {
+    for parameter in trained_mut(parameters) {
+        let Some(mean) = &mut parameter.mean else { continue };
+        let values = parameter.value.as_slice::<f32>()?;
+        let means = mean.as_mut_slice::<f32>()?;
+        means.iter_mut().zip(values).for_each(|(m, p)| *m += rate * (p - *m));
+    }
+    Ok(())
+}
+
+/// Exchanges the means and the weights, which lie where sessions read them.
+fn swap(parameters: &mut [Parameter]) {
+    for parameter in parameters {
+        if let Some(mean) = &mut parameter.mean {
+            mean.bytes_mut().swap_with_slice(parameter.value.bytes_mut());
+        }
+    }
+}
+
+fn read(path: &Path, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
+    let file = Weights::read(path)?;
+    let read = |p: &Parameter| {
+        let mean = file.tensor(&p.name)?;
+        if mean.shape() != p.value.shape() || mean.dtype() != p.value.dtype() {
+            return Err(Error::shape(format!(
+                "parameter '{}' is {}{:?} there",
+                p.name,
+                mean.dtype(),
+                mean.shape()
+            )));
+        }
+        Ok(mean)
+    };
+    let means = trained(parameters).map(read).collect::<Result<_>>();
+    means.context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_follows_its_formula() {
+        let tensor = |x: &[f32]| Tensor::from_slice(&[2], x).unwrap();
+        let parameter = |name: &str, trained| {
+            Parameter::new(name.into(), tensor(&[1.0, -3.0]), trained).unwrap()
+        };
+        let mut parameters = vec![parameter("frozen", false), parameter("w", true)];
+        parameters[1].mean = Some(parameters[1].value.clone());
+        let mut expected = [1.0f64, -3.0];
+        for t in 1..=200u64 {
+            let values = [t as f64 / 7.0, (t as f64).sin()];
+            let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            parameters[1].value.as_mut_slice::<f32>().unwrap().copy_from_slice(&narrow);
+            follow(&mut parameters, (1.0 - decay_at(0.9, t)) as f32).unwrap();
+            let d = if t < 80 { (1.0 + t as f64) / (10.0 + t as f64) } else { 0.9 };
+            let d = d.min(0.9);
+            for (e, v) in expected.iter_mut().zip(values) {
+                *e = d * *e + (1.0 - d) * v;
+            }
+        }
+        swap(&mut parameters);
+        let found = parameters[1].value.as_slice::<f32>().unwrap();
+        for (a, b) in found.iter().zip(expected) {
+            assert!((f64::from(*a) - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} against {b}");
+        }
+        swap(&mut parameters);
+        assert_eq!(parameters[1].value.as_slice::<f32>().unwrap()[1], 200f64.sin() as f32);
+        assert_eq!(parameters[0].value.as_slice::<f32>().unwrap(), [1.0, -3.0]);
+    }
+}
