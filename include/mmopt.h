@@ -1778,8 +1778,8 @@ MMOPT_ENUM(mmopt_preset) {
     /** Every model by itself: nothing is shared, and rates follow the schedule alone. */
     MMOPT_PRESET_INDEPENDENT = 2,
     /**
-     * PyTorch's AdamW with its defaults for every model by itself: learning rate 1e-3, weight decay
-     * on every parameter, no clipping, nothing shared. Beyond it, non_finite skips.
+     * PyTorch's AdamW with its defaults for every model by itself: learning rate 1e-3, weight
+     * decay on every parameter, no clipping, nothing shared. Beyond it, non_finite skips.
      */
     MMOPT_PRESET_ADAMW = 3,
 };
@@ -2065,8 +2065,8 @@ typedef struct mmopt_step_report {
     /** Models of which the step, or the gradient callback, updated a parameter. */
     uint32_t n_updated;
     /**
-     * Models that were skipped because a loss or gradient was not finite, or so large that a moment
-     * would have overflowed.
+     * Models that were skipped because a loss or gradient was not finite, or so large that a
+     * moment would have overflowed.
      */
     uint32_t n_skipped;
     /** 1 if gradients were shared. */
@@ -3531,10 +3531,10 @@ typedef struct mmopt_model_parameters {
     const char *task;
     /**
      * 1: the gradients stay valid at their addresses until they are replaced or the optimizer is
-     * freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After it
-     * was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
-     * mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that there
-     * is none.
+     * freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After
+     * it was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
+     * mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that
+     * there is none.
      */
     uint32_t stable_gradients;
     /** Must be 0. */
@@ -3591,8 +3591,8 @@ void mmopt_optimizer_free(struct mmopt_optimizer *optimizer);
 
 /**
  * Binds another gradient to a parameter, dense and row-major: for the next step, and for all later
- * ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they were
- * given.
+ * ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they
+ * were given.
  *
  * Errors: INVALID_ARGUMENT when model, parameter or gradient_dtype is out of range; UNSUPPORTED
  * for an element type that gradients cannot have.
@@ -3691,10 +3691,11 @@ struct mmopt_error *mmopt_optimizer_accumulate(struct mmopt_optimizer *optimizer
 
 /**
  * As mmopt_optimizer_accumulate, with the weight of the micro-batch in the step's mean: the number
- * that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight 1.
+ * that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight
+ * 1.
  *
- * Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or not
- * finite, or other than 1 when gradient_accumulation is not weighted_mean.
+ * Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or
+ * not finite, or other than 1 when gradient_accumulation is not weighted_mean.
  *
  * @param[in,out] optimizer exclusive access.
  * @param model the index of the model, from 0.

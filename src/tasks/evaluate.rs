@@ -488,14 +488,10 @@ mod tests {
             id: String::new(),
             context: CONTEXT.into(),
             question: "when?".into(),
-            answers: Some(
-                CONTEXT
-                    .find(answer)
-                    .map(|start| Answer { text: answer.to_string(), start })
-                    .into_iter()
-                    .filter(|a| !a.text.is_empty())
-                    .collect(),
-            ),
+            answers: (*answer != "?").then(|| {
+                let found = CONTEXT.find(answer).filter(|_| !answer.is_empty());
+                found.map(|start| Answer { text: answer.to_string(), start }).into_iter().collect()
+            }),
         };
         let all = all.iter().map(example).collect();
         Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), all).unwrap()
@@ -509,11 +505,16 @@ mod tests {
             overlap: 8,
             ..Default::default()
         };
-        let loader = loader(&questions(&["autumn", ""]), &windows, 3);
+        // Right, no answer, and one that is not known and is left out.
+        let loader = loader(&questions(&["autumn", "", "?"]), &windows, 3);
         assert!(loader.datasets()[0].len() > 3, "several windows each");
         score(&loader, 0, options, |batch| {
-            let (starts, ends) = (ints(batch, "start_positions"), ints(batch, "end_positions"));
             let shape = find(batch, "input_ids").unwrap().shape;
+            let positions = |name| match find(batch, name) {
+                Some(_) => ints(batch, name),
+                None => vec![-100; shape[0]],
+            };
+            let (starts, ends) = (positions("start_positions"), positions("end_positions"));
             let logits = |at: &[i64]| {
                 let mut values = vec![0.0; shape[0] * shape[1]];
                 for (row, &at) in at.iter().enumerate() {
@@ -524,7 +525,7 @@ mod tests {
                 }
                 tensor(shape, &values)
             };
-            let n = starts.len() as u64;
+            let n = starts.iter().filter(|s| **s >= 0).count() as u64;
             let logits = vec![logits(&starts), logits(&ends)];
             Ok(Evaluation { loss: Some(0.5), n_correct: n, n_labels: n, logits })
         })

@@ -40,7 +40,7 @@ static void expect(const char *what, uint64_t got, uint64_t expected)
     static void replaced_##kind(struct world *w, mmopt_##kind **slot) { (void)w, (void)slot; }
 NOT_SHADOWED(batch) NOT_SHADOWED(cancel_token) NOT_SHADOWED(corpus) NOT_SHADOWED(encoding)
 NOT_SHADOWED(error) NOT_SHADOWED(evaluation) NOT_SHADOWED(model) NOT_SHADOWED(optimizer)
-NOT_SHADOWED(tokenizer)
+NOT_SHADOWED(tokenizer) NOT_SHADOWED(predictor) NOT_SHADOWED(predictions)
 
 static void replaced_trainer(struct world *w, mmopt_trainer **slot)
 {

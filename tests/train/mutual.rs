@@ -297,6 +297,7 @@ fn losses_over_no_label_move_no_rate() {
             adaptive_lr: optim::AdaptiveLr::Relative,
             adaptive_lr_every: 1,
             adaptive_lr_window: 4,
+            learning_rate: 3e-5,
             n_threads: 1,
             ..optim::Options::adamw()
         };

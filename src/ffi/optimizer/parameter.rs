@@ -106,10 +106,10 @@ pub struct mmopt_model_parameters {
     /// Heads are shared only between models of the same task; NULL: never.
     pub task: *const c_char,
     /// 1: the gradients stay valid at their addresses until they are replaced or the optimizer is
-    /// freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After it
-    /// was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
-    /// mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that there
-    /// is none.
+    /// freed, as with zero_grad(set_to_none=False) of PyTorch. 0: each gradient counts once. After
+    /// it was read, by mmopt_optimizer_step, or with more than one micro-batch per step by
+    /// mmopt_optimizer_accumulate, mmopt_optimizer_set_gradient must name it again, or say that
+    /// there is none.
     pub stable_gradients: u32,
     /// Must be 0.
     pub reserved0: u32,

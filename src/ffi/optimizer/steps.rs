@@ -13,8 +13,8 @@ use crate::ffi::trainer::steps::mmopt_step_report;
 use crate::optim::StridedBuffer;
 
 /// Binds another gradient to a parameter, dense and row-major: for the next step, and for all later
-/// ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they were
-/// given.
+/// ones if stable_gradients of the model is 1. Parameters are indexed in the order in which they
+/// were given.
 ///
 /// Errors: INVALID_ARGUMENT when model, parameter or gradient_dtype is out of range; UNSUPPORTED
 /// for an element type that gradients cannot have.
@@ -161,10 +161,11 @@ pub unsafe extern "C" fn mmopt_optimizer_accumulate(
 }
 
 /// As mmopt_optimizer_accumulate, with the weight of the micro-batch in the step's mean: the number
-/// that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight 1.
+/// that its loss was divided by, such as that of its labels. mmopt_optimizer_accumulate has weight
+/// 1.
 ///
-/// Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or not
-/// finite, or other than 1 when gradient_accumulation is not weighted_mean.
+/// Errors: those of mmopt_optimizer_accumulate; INVALID_ARGUMENT for a weight that is negative or
+/// not finite, or other than 1 when gradient_accumulation is not weighted_mean.
 ///
 /// @param[in,out] optimizer exclusive access.
 /// @param model the index of the model, from 0.

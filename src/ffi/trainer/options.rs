@@ -20,8 +20,8 @@ pub enum mmopt_preset {
     Paper = 1,
     /// Every model by itself: nothing is shared, and rates follow the schedule alone.
     Independent = 2,
-    /// PyTorch's AdamW with its defaults for every model by itself: learning rate 1e-3, weight decay
-    /// on every parameter, no clipping, nothing shared. Beyond it, non_finite skips.
+    /// PyTorch's AdamW with its defaults for every model by itself: learning rate 1e-3, weight
+    /// decay on every parameter, no clipping, nothing shared. Beyond it, non_finite skips.
     Adamw = 3,
 }
 

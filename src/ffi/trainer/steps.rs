@@ -45,8 +45,8 @@ pub struct mmopt_step_report {
     pub step: u64,
     /// Models of which the step, or the gradient callback, updated a parameter.
     pub n_updated: u32,
-    /// Models that were skipped because a loss or gradient was not finite, or so large that a moment
-    /// would have overflowed.
+    /// Models that were skipped because a loss or gradient was not finite, or so large that a
+    /// moment would have overflowed.
     pub n_skipped: u32,
     /// 1 if gradients were shared.
     pub shared: u32,

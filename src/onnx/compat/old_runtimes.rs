@@ -11,7 +11,8 @@ use crate::tensor::DType;
 /// - reductions over no axes with `noop_with_empty_axes`, which then are elementwise;
 /// - negative `axes` of `Resize`;
 /// - `AveragePool` with `ceil_mode` that counts its padding;
-/// - pools with dilations that are padded to the same size, which runtimes pad as without dilations.
+/// - pools with dilations that are padded to the same size, which runtimes pad as without
+/// dilations.
 ///
 /// Values keep their ids. New nodes have no types yet.
 pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {

@@ -102,8 +102,8 @@ impl Optimizer {
 
     /// Whether a model's gradients stay where they are from step to step; true at first. With false
     /// every gradient that is not null must be set again, by [`Optimizer::set_gradient`], after it
-    /// was read: by the step, or with accumulation by [`Optimizer::accumulate`]. Else `accumulate` is
-    /// a `State` error, as a host that frees its gradients leaves the address of the last one.
+    /// was read: by the step, or with accumulation by [`Optimizer::accumulate`]. Else `accumulate`
+    /// is a `State` error, as a host that frees its gradients leaves the address of the last one.
     pub fn set_stable_gradients(&mut self, model: usize, stable: bool) -> Result<()> {
         let model = self.models.index(model)?;
         self.models.states[model].stable_gradients = stable;

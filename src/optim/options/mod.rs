@@ -610,9 +610,9 @@ impl Options {
         }
     }
 
-    /// PyTorch's AdamW with its defaults, and nothing else: no sharing, no synchronisation, no rates
-    /// from losses or weights, no clipping, weight decay on every parameter. Beyond it, a step whose
-    /// loss or gradient is not finite is skipped (`non_finite`).
+    /// PyTorch's AdamW with its defaults, and nothing else: no sharing, no synchronisation, no
+    /// rates from losses or weights, no clipping, weight decay on every parameter. Beyond it, a
+    /// step whose loss or gradient is not finite is skipped (`non_finite`).
     pub fn adamw() -> Self {
         Self {
             learning_rate: 1e-3,

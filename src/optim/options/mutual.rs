@@ -78,8 +78,9 @@ pub struct Mutual {
     /// Memory: most bytes of what it holds of the examples; one more is an error.
     #[schemars(range(min = 1), example = 100000000)]
     pub memory_bytes: u64,
-    /// Memory: a file that holds it in place of RAM, removed when the trainer is freed; null is RAM.
-    /// Checkpoints hold a copy of it. It must not exist, or be one that an earlier process left.
+    /// Memory: a file that holds it in place of RAM, removed when the trainer is freed; null is
+    /// RAM. Checkpoints hold a copy of it. It must not exist, or be one that an earlier process
+    /// left.
     #[schemars(example = "predictions.mmopt")]
     pub memory_file: Option<String>,
 }

@@ -16,7 +16,7 @@ pub enum Start {
     Aligned,
     /// Values of a model of the run that was loaded with weights.
     Pretrained,
-    /// As pretrained where exactly one model of the run was loaded with weights and all vocabularies
-    /// are known, else as own; the plan says which, and why.
+    /// As pretrained where exactly one model of the run was loaded with weights and all
+    /// vocabularies are known, else as own; the plan says which, and why.
     Auto,
 }

@@ -1,8 +1,8 @@
 //! Learning-rate schedules: warm-up, then a decay, as a factor of the base rate.
 //!
 //! Of N steps without warm-up a linear decay gives 1, (N−1)/N, …, 1/N: what
-//! `get_linear_schedule_with_warmup` of transformers gives at the same optimizer step, and so do the
-//! other decays. Its warm-up begins at 0; here it begins at 1/W, so that the first step trains.
+//! `get_linear_schedule_with_warmup` of transformers gives at the same optimizer step, and so do
+//! the other decays. Its warm-up begins at 0; here it begins at 1/W, so that the first step trains.
 
 use crate::optim::options::{LrSchedule, OneCycle, Options};
 use crate::optim::rates::paper::paper_scale;

@@ -1,5 +1,5 @@
-//! Padding rows of tables that are a head, too. PyTorch's embedding with `padding_idx` gives the row
-//! no gradient where it is looked up; the head's product with the same table does.
+//! Padding rows of tables that are a head, too. PyTorch's embedding with `padding_idx` gives the
+//! row no gradient where it is looked up; the head's product with the same table does.
 
 use crate::error::Result;
 use crate::onnx::{Build, Graph, ValueId};

@@ -40,7 +40,8 @@ pub(in crate::train) struct Published {
 }
 
 impl Published {
-    /// The padding row of a table that is the head's matrix, too: there it gets the head's gradient.
+    /// The padding row of a table that is the head's matrix, too: there it gets the head's
+    /// gradient.
     fn tied_padding_row(&self, name: &str) -> Option<usize> {
         let is_head = self.tied.iter().any(|(_, source)| source == name);
         let row = self.padding.iter().find(|row| row.parameter == name).map(|row| row.row);

@@ -215,8 +215,8 @@ impl Target {
     }
 }
 
-/// The first token of each word of an example, counted over the whole batch; [`NOWHERE`] where there
-/// is none.
+/// The first token of each word of an example, counted over the whole batch; [`NOWHERE`] where
+/// there is none.
 pub(super) fn first_tokens(words: &TensorView, example: usize, tokens: &mut Vec<usize>) {
     let length = words.shape[1];
     tokens.clear();
