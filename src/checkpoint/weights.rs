@@ -11,7 +11,7 @@ use std::path::Path;
 use bytes::Bytes;
 use safetensors::tensor::Dtype;
 use safetensors::{SafeTensorError, SafeTensors};
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
@@ -110,11 +110,10 @@ impl Weights {
 
     /// Parses a whole safetensors file in memory.
     pub fn from_bytes(bytes: Bytes) -> Result<Self> {
+        check_names(&bytes)?;
         SafeTensors::deserialize(&bytes).map_err(|e| invalid_file(e, bytes.len()))?;
         let (n, header) =
             SafeTensors::read_metadata(&bytes).map_err(|e| invalid_file(e, bytes.len()))?;
-        serde_json::from_slice::<DistinctNames>(&bytes[8..8 + n])
-            .map_err(|e| Error::data(format!("the header: {e}")).with_source(e))?;
         let mut entries = BTreeMap::new();
         for (name, info) in header.tensors() {
             let dtype = dtype_of(info.dtype).context(|| format!("tensor '{name}'"))?;
@@ -190,14 +189,14 @@ impl std::fmt::Debug for Weights {
     }
 }
 
-/// The keys of a header; a tensor that is there twice is an error, where a map keeps the last.
-struct DistinctNames;
+/// The first name that a header has twice, where a map keeps the last.
+struct Duplicate(Option<String>);
 
-impl<'de> Deserialize<'de> for DistinctNames {
+impl<'de> Deserialize<'de> for Duplicate {
     fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         struct Keys;
         impl<'de> Visitor<'de> for Keys {
-            type Value = DistinctNames;
+            type Value = Duplicate;
 
             fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
                 f.write_str("an object of tensors")
@@ -206,18 +205,32 @@ impl<'de> Deserialize<'de> for DistinctNames {
             fn visit_map<A: MapAccess<'de>>(
                 self,
                 mut map: A,
-            ) -> std::result::Result<DistinctNames, A::Error> {
-                let mut names = BTreeSet::new();
+            ) -> std::result::Result<Duplicate, A::Error> {
+                let (mut names, mut twice) = (BTreeSet::new(), None);
                 while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
-                    if names.contains(&name) {
-                        return Err(A::Error::custom(format!("tensor '{name}' is there twice")));
+                    if twice.is_none() && names.contains(&name) {
+                        twice = Some(name);
+                    } else {
+                        names.insert(name);
                     }
-                    names.insert(name);
                 }
-                Ok(DistinctNames)
+                Ok(Duplicate(twice))
             }
         }
         d.deserialize_map(Keys)
+    }
+}
+
+/// Refuses a name that is there twice. What else may be wrong with the header, its reader says.
+fn check_names(bytes: &[u8]) -> Result<()> {
+    let n = bytes.first_chunk::<8>().map(|n| u64::from_le_bytes(*n));
+    let end = n.and_then(|n| usize::try_from(n).ok()).and_then(|n| n.checked_add(8));
+    let header = end.and_then(|end| bytes.get(8..end)).unwrap_or_default();
+    match serde_json::from_slice(header) {
+        Ok(Duplicate(Some(name))) => {
+            Err(Error::data(format!("the header names the tensor '{name}' twice")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -359,16 +372,19 @@ mod tests {
     fn a_tensor_that_is_there_twice_is_an_error() {
         let info =
             |at| format!(r#"{{"dtype":"F32","shape":[1],"data_offsets":[{at},{}]}}"#, at + 4);
-        let file = |second: &str| {
-            let header = format!(r#"{{"a.w":{},"{second}":{}}}"#, info(0), info(4));
+        let file = |second: &str, at: usize| {
+            let header = format!(r#"{{"a.w":{},"{second}":{}}}"#, info(0), info(at));
             let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-            bytes.extend(header.bytes().chain([0; 8]));
+            bytes.extend(header.bytes().chain(vec![0; at + 4]));
             Weights::from_bytes(bytes.into())
         };
-        assert_eq!(file("b.w").unwrap().len(), 2);
-        let e = file("a.w").unwrap_err();
-        assert_eq!(e.kind(), Kind::InvalidData);
-        assert!(e.message().contains("'a.w' is there twice"), "{e}");
+        assert_eq!(file("b.w", 4).unwrap().len(), 2);
+        // Of the same bytes, and of others.
+        for at in [0, 4] {
+            let e = file("a.w", at).unwrap_err();
+            assert_eq!(e.kind(), Kind::InvalidData);
+            assert!(e.message().contains("'a.w' twice"), "{e}");
+        }
     }
 
     #[test]

@@ -308,7 +308,7 @@ mod tests {
         refuses(r#"{"warmup_steps": 1.5}"#, "warmup_steps must be an integer >= 0, not 1.5");
         refuses(
             r#"{"gradient_accumulation": "avg"}"#,
-            "gradient_accumulation must be one of mean, sum, not \"avg\"",
+            "gradient_accumulation must be one of weighted_mean, mean, sum, not \"avg\"",
         );
         refuses(
             r#"{"share_policy": "custom", "share_groups": [{"name": "x", "members": []}]}"#,
