@@ -81,7 +81,7 @@ impl Form {
         self
     }
 
-    /// loss = Σ over outputs of Σ y · exp(y/2 - one): operators that have not changed since opset 7.
+    /// loss = Σ over outputs of Σ y · exp(y/2 - one), by operators that are the same since opset 7.
     fn graph(&self, w_shape: &[usize]) -> (Graph, ValueId) {
         let mut g = Graph::new("old", self.opset);
         let one = g.add_input("one", ValueType::known(DType::F32, &[1])).unwrap();
