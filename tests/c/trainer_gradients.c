@@ -138,6 +138,7 @@ static void test_accumulation(void)
     int n_calls = 0;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.gradient_accumulation_steps = 2;
+    options.options_json = "{\"gradient_accumulation\": \"mean\"}";
     mmopt_trainer *trainer = make_trainer(&options);
     OK(mmopt_trainer_set_gradient_callback(trainer, on_sum, &n_calls));
     pass(trainer);

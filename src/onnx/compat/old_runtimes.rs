@@ -12,7 +12,7 @@ use crate::tensor::DType;
 /// - negative `axes` of `Resize`;
 /// - `AveragePool` with `ceil_mode` that counts its padding;
 /// - pools with dilations that are padded to the same size, which runtimes pad as without
-/// dilations.
+///   dilations.
 ///
 /// Values keep their ids. New nodes have no types yet.
 pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
