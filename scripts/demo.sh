@@ -19,7 +19,7 @@ fi
 rm -rf "$models"
 log=$build/demo/log
 "$build/examples/joint_train" "$@" --models bert,gpt2,roberta --mode joint --seed 1 \
-    --out "$models" --json "$build/demo/metrics.json" --epochs "${DEMO_EPOCHS:-3}" | tee "$log"
+    --out "$models" --json "$build/demo/metrics.json" --epochs "${DEMO_EPOCHS:-2}" | tee "$log"
 "$build/examples/predict" "$models" \
     "a warm, funny and moving film with a splendid cast" \
     "the plot is dull, the jokes fall flat and it never ends"

@@ -119,8 +119,8 @@ impl Trainer {
             if let Ok((true, n)) = self.optimizer().skipped(i) {
                 self.log.send(Level::Warning, || {
                     format!(
-                        "step {step}: model '{name}' skipped, its loss or gradient is not finite, or \
-                         so large that a moment would overflow ({n} times so far)"
+                        "step {step}: model '{name}' skipped, its loss or gradient is not finite, \
+                         or so large that a moment would overflow ({n} times so far)"
                     )
                 });
                 continue;

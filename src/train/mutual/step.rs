@@ -358,8 +358,8 @@ impl optim::Mutual {
             let language_model = matches!(kind(model), LossKind::CausalLm | LossKind::MaskedLm);
             if self.teacher == Teacher::Memory && language_model {
                 return Err(Error::unsupported(format!(
-                    "model '{}': the teacher 'memory' is not for language models, whose predictions \
-                     are over a vocabulary at every token; choose another teacher",
+                    "model '{}': the teacher 'memory' is not for language models, whose \
+                     predictions are over a vocabulary at every token; choose another teacher",
                     model.name
                 )));
             }

@@ -242,7 +242,7 @@ impl Job<'_> {
         file.sync_all().map_err(failed)?;
         let last = result["epochs"].as_array().and_then(|r| r.last());
         let score = |m: &&str| last.and_then(|r| r[*m]["score"].as_f64()).unwrap_or(f64::NAN);
-        Ok(MODELS.iter().map(|m| format!("{:.2}", 100.0 * score(&m))).collect::<Vec<_>>().join(" "))
+        Ok(MODELS.iter().map(|m| format!("{:.2}", 100.0 * score(m))).collect::<Vec<_>>().join(" "))
     }
 }
 
