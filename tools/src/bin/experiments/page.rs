@@ -78,10 +78,14 @@ fn rows(runs: &Runs) -> Vec<Value> {
     rows
 }
 
-fn shown(mean: Mean) -> String {
-    let sign = if mean.mean >= 0.0 { "+" } else { "−" };
+/// A mean, its interval where there is one, and the number of seeds.
+fn score(mean: Mean) -> String {
     let half = if mean.half.is_finite() { format!(" ± {:.2}", mean.half) } else { String::new() };
-    format!("{sign}{:.2}{half} ({})", mean.mean.abs(), mean.n)
+    format!("{:.2}{half} ({})", mean.mean.abs(), mean.n)
+}
+
+fn shown(mean: Mean) -> String {
+    format!("{}{}", if mean.mean >= 0.0 { "+" } else { "−" }, score(mean))
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -177,12 +181,11 @@ fn tables(runs: &Runs) -> String {
         for task in &TASKS {
             let mut line = String::new();
             for model in MODELS {
-                let score = |run: &Value| Curve::of(run, model)?.last().1.map(|x| 100.0 * x);
+                let last = |run: &Value| Curve::of(run, model)?.last().1.map(|x| 100.0 * x);
                 let all = runs.seeds(regime.name(), task.name, "independent");
-                let all: Vec<f64> = all.into_iter().filter_map(|(_, run)| score(run)).collect();
+                let all: Vec<f64> = all.into_iter().filter_map(|(_, run)| last(run)).collect();
                 if !all.is_empty() {
-                    let mean = Mean::of(&all);
-                    let _ = write!(line, " {:.2} ± {:.2} ({}) |", mean.mean, mean.half, mean.n);
+                    let _ = write!(line, " {} |", score(Mean::of(&all)));
                 }
             }
             if !line.is_empty() {
