@@ -593,3 +593,22 @@ fn what_does_not_fit_is_an_error_that_names_both() {
     models[0].kind = LossKind::MeanSquaredError;
     check(&models, &["'a'", "MeanSquaredError"]);
 }
+
+/// Models that need not learn from each other can also be passed one by one, or be one.
+#[test]
+fn models_that_need_not_learn_train_alone() {
+    let models = classification();
+    let trainer = |n: usize, required: bool| {
+        let mutual = Mutual { required, teacher: Teacher::Peers, ..Mutual::default() };
+        let optimizer =
+            optim::Options { mutual: Some(mutual), n_threads: 1, ..optim::Options::adamw() };
+        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+        Trainer::new(options, models[..n].iter().map(Linear::options).collect()).unwrap()
+    };
+    assert!(trainer(3, true).forward_backward(0, &models[0].views()).is_err());
+    let mut together = trainer(3, false);
+    assert!(together.plan_text().contains("mutual learning: peers, weight 1"));
+    let alone = together.forward_backward(0, &models[0].views()).unwrap();
+    assert_eq!(alone.mutual_loss, 0.0);
+    assert!(trainer(1, false).plan_text().contains("mutual learning: off: there is one model"));
+}
