@@ -15,7 +15,8 @@ use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::core::structs::{Options, init, options};
 
 /// Which of a run's checkpoints stay. A run is a trainer and all that resume from its checkpoints;
-/// checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the defaults.
+/// checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
+/// defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_checkpoint_options {
@@ -159,8 +160,8 @@ pub unsafe extern "C" fn mmopt_checkpoint_list(
     })
 }
 
-/// Removes damaged checkpoints from a directory, and of the whole ones all but the newest, whichever
-/// runs wrote them.
+/// Removes damaged checkpoints from a directory, and of the whole ones all but the newest,
+/// whichever runs wrote them.
 ///
 /// Errors: INVALID_ARGUMENT for keep_last 0, and for the directory of one checkpoint; STATE while a
 /// trainer or optimizer writes there; NOT_FOUND without the directory; IO.
