@@ -33,6 +33,16 @@ impl Trainer {
     /// e.g. the state of its data loader; [`Trainer::resume`] gives it back. The two newest
     /// checkpoints stay. Between a backward pass and its step it is a `State` error.
     pub fn checkpoint(&self, root: &Path, user: &str) -> Result<PathBuf> {
+        self.checkpoint_with(root, user, |_| Ok(()))
+    }
+
+    /// As [`Trainer::checkpoint`], with files that `more` adds to the directory that it gets.
+    pub(crate) fn checkpoint_with(
+        &self,
+        root: &Path,
+        user: &str,
+        more: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         self.check_weights_in_place()?;
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
@@ -60,6 +70,7 @@ impl Trainer {
             directory::write_text(&dir.join(OPTIMIZER), &state)?;
             self.mutual.as_ref().map_or(Ok(()), |m| m.write(dir))?;
             self.ema.as_ref().map_or(Ok(()), |ema| ema.write(dir, self.models()))?;
+            more(dir)?;
             directory::write_text(&dir.join(TRAINER), &json)
         })
         .context(|| format!("checkpoint {}", root.display()))?;
@@ -70,17 +81,32 @@ impl Trainer {
     /// Restores the latest checkpoint below `root` and returns the host's text. The trainer must
     /// have the same models in the same order; on failure nothing is changed.
     pub fn resume(&mut self, root: &Path) -> Result<String> {
-        let text = self.restore(root).context(|| format!("checkpoint {}", root.display()))?;
+        self.resume_with(root, |_, _, text| Ok(text.to_owned()))
+    }
+
+    /// As [`Trainer::resume`]; `more` reads from the checkpoint's directory and the host's text
+    /// before anything changes, and its result is returned.
+    pub(crate) fn resume_with<T>(
+        &mut self,
+        root: &Path,
+        more: impl FnOnce(&Self, &Path, &str) -> Result<T>,
+    ) -> Result<T> {
+        let found = self.restore(root, more);
+        let found = found.context(|| format!("checkpoint {}", root.display()))?;
         self.log_info(|| {
             format!("resumed from {} at step {}", root.display(), self.optimizer().step_count())
         });
         for change in self.optimizer().changed_options() {
             self.log_warning(|| format!("resumed with another option: {change}"));
         }
-        Ok(text)
+        Ok(found)
     }
 
-    fn restore(&mut self, root: &Path) -> Result<String> {
+    fn restore<T>(
+        &mut self,
+        root: &Path,
+        more: impl FnOnce(&Self, &Path, &str) -> Result<T>,
+    ) -> Result<T> {
         self.check_weights_in_place()?;
         let found = directory::open(root)?;
         let path = found.path.join(TRAINER);
@@ -105,6 +131,7 @@ impl Trainer {
         let path = found.path.join(OPTIMIZER);
         let state = serde_json::from_str(&directory::read_text(&path)?)
             .map_err(|e| Error::data(format!("{}: {e}", path.display())))?;
+        let more = more(self, &found.path, &header.user)?;
         // Everything is checked; the optimizer checks its part before it changes.
         self.bind_all()?;
         let tensor = |name: &str| moments.find(name).map(|t| (t.dtype, t.shape, t.bytes));
@@ -123,7 +150,7 @@ impl Trainer {
             ema.restore(&mut self.models, means);
         }
         self.zero_grad();
-        Ok(header.user)
+        Ok(more)
     }
 }
 

@@ -18,6 +18,7 @@ mod options;
 mod parameter;
 mod session;
 mod shared_tensor;
+mod snapshot;
 mod start;
 mod sync_check;
 mod trainer;

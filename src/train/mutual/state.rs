@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::memory::SavedMemory;
+use super::memory::{Memory, MemorySnapshot, SavedMemory};
 use super::step::Mutual;
 use crate::error::Result;
 
@@ -22,6 +22,18 @@ impl Mutual {
         let path = dir.join(MEMORY);
         let memory = self.memory.as_mut().filter(|_| path.exists());
         memory.map(|memory| memory.read(&path)).transpose().map(Saved)
+    }
+
+    /// Sets aside what a step changes.
+    pub fn snapshot(&self) -> Option<MemorySnapshot> {
+        self.memory.as_ref().map(Memory::snapshot)
+    }
+
+    /// Puts back what was set aside.
+    pub fn restore_snapshot(&mut self, saved: Option<MemorySnapshot>) {
+        if let (Some(memory), Some(saved)) = (&mut self.memory, saved) {
+            memory.restore_snapshot(saved);
+        }
     }
 
     /// Goes on from what was read.
