@@ -431,3 +431,72 @@ fn what_cannot_be_is_refused() {
     assert!(e.message().contains("log.jsonl: 0 bytes, but it had"), "{e}");
     assert_eq!((loader.state(), trainer.optimizer().step_count()), (place, 1));
 }
+
+/// What Python's tensorboard makes of an event file: scalars, histograms, images.
+const READER: &str = r#"
+import sys, struct, zlib
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+log = EventAccumulator(sys.argv[1], size_guidance={"images": 0, "scalars": 0, "histograms": 0})
+log.Reload()
+print([(e.step, e.value) for e in log.Scalars("loss/a")])
+h = log.Histograms("weights/a")[0].histogram_value
+print(h.num, h.min, h.max, sum(h.bucket), len(h.bucket) == len(h.bucket_limit))
+image = log.Images("cosine")[0]
+data, at, pixels = image.encoded_image_string, 8, b""
+while at < len(data):
+    n, kind = struct.unpack(">I4s", data[at:at + 8])
+    body = data[at + 8:at + 8 + n]
+    assert struct.unpack(">I", data[at + 8 + n:at + 12 + n])[0] == zlib.crc32(kind + body)
+    pixels += body if kind == b"IDAT" else b""
+    at += 12 + n
+pixels = zlib.decompress(pixels)
+print(image.width, image.height, len(pixels), list(pixels[1:4]), list(pixels[574:577]))
+"#;
+
+#[test]
+fn tensorboard_reads_the_events() {
+    let weights = tensorboard::Histogram::of([-1.0, 0.5, 0.5, 0.0]);
+    let file = [
+        tensorboard::header(1.0),
+        tensorboard::event(2.0, 1, vec![tensorboard::scalar("loss/a", 0.5)]),
+        tensorboard::event(
+            3.0,
+            2,
+            vec![
+                tensorboard::scalar("loss/a", 0.25),
+                tensorboard::histogram("weights/a", &weights),
+                tensorboard::matrix_image("cosine", &[1.0, -1.0, 0.0, 1.0], 2),
+            ],
+        ),
+    ]
+    .concat();
+    let records = tensorboard::read_records(&file).unwrap();
+    let events: Vec<Event> = records.iter().map(|r| Event::decode(*r).unwrap()).collect();
+    assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
+    let summary = events[2].summary.as_ref().unwrap();
+    assert_eq!((events[2].step, summary.value[0].simple_value), (2, Some(0.25)));
+    let image = summary.value[2].image.as_ref().unwrap();
+    assert!(image.width == 192 && image.encoded_image_string.starts_with(b"\x89PNG"));
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(tensorboard::FILE_NAME), file).unwrap();
+    let python = std::env::var("MMOPT_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let run =
+        |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output().ok();
+    if !run(&["-c", "import tensorboard"]).is_some_and(|o| o.status.success()) {
+        println!("not run: no Python with tensorboard (MMOPT_TEST_PYTHON names one)");
+        return;
+    }
+    let output = run(&["-c", READER, dir.path().to_str().unwrap()]).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            "[(1, 0.5), (2, 0.25)]",
+            "4.0 -1.0 0.5 4.0 True",
+            "192 192 110784 [255, 0, 0] [0, 0, 255]",
+        ],
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
