@@ -3263,7 +3263,7 @@ typedef struct mmopt_fit_best {
  * @param[in,out] trainer exclusive access.
  * @param[in,out] loader exclusive access; batches to train on; it goes on from where it stands.
  * @param[in] evaluation_loaders shared access; what to evaluate on: none; one for all models; or
- * one for each model, in their order, which may be for that model alone.
+ * one for each model, in their order, which may be for that model alone; may be NULL: none.
  * @param n_evaluation_loaders 0, 1, or as many as models.
  * @param[in] options NULL: the defaults.
  * @param callback may be NULL: no callback.
