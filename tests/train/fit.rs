@@ -244,7 +244,7 @@ fn interrupted_anywhere_and_resumed_it_is_the_same_fit() {
         let options = full_options(parts);
         let evaluation = [&evaluation];
         let done = fit_with(&mut other, &mut loader, &evaluation, &options, &mut go_on, &proceed);
-        assert_eq!(done.unwrap_err().message(), "killed");
+        assert!(done.unwrap_err().message().ends_with("killed"));
     };
     killed(Phase::Step, 4);
     killed(Phase::Evaluate, 6);
