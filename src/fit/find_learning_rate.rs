@@ -95,7 +95,7 @@ pub fn find_learning_rate_with(
     let host = trainer.optimizer_mut().replace_rate_callback(None);
     let curve = walk(trainer, loader, options, proceed);
     trainer.optimizer_mut().replace_rate_callback(host);
-    trainer.restore_snapshot(saved);
+    trainer.restore_snapshot(saved)?;
     loader.restore(&place)?;
     curve
 }

@@ -31,6 +31,7 @@ pub use options::{
     TrainerOptions,
 };
 pub use shared_tensor::SharedTensor;
+pub use snapshot::TrainerSnapshot;
 pub use start::report::{StartReport, StartRows, StartedModel, StartedTable, StartedView};
 pub use start::tokens::Tokens;
 pub use trainer::{Evaluation, ParameterInfo, TrainResult, Trainer};

@@ -1,14 +1,15 @@
 //! A trainer's state set aside in memory, to be put back after steps that only try something.
 
+use super::model::Model;
 use super::mutual::MemorySnapshot;
 use super::trainer::Trainer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::optim::OptimizerSnapshot;
 use crate::tensor::Tensor;
 
 /// Everything that later training depends on: weights, their running means, moments, counters,
 /// schedules, what mutual learning remembers. As large as a checkpoint.
-pub(crate) struct TrainerSnapshot {
+pub struct TrainerSnapshot {
     optimizer: OptimizerSnapshot,
     models: Vec<ModelSnapshot>,
     means_begun: bool,
@@ -22,8 +23,9 @@ struct ModelSnapshot {
 }
 
 impl Trainer {
-    /// Sets the state aside. Between a backward pass and its step it is a `State` error.
-    pub(crate) fn snapshot(&self) -> Result<TrainerSnapshot> {
+    /// Sets the state aside in memory, to come back to it after steps that only try something.
+    /// Between a backward pass and its step it is a `State` error.
+    pub fn snapshot(&self) -> Result<TrainerSnapshot> {
         self.check_weights_in_place()?;
         let models = self.models.iter().map(|model| ModelSnapshot {
             n_runs: model.n_runs,
@@ -38,8 +40,19 @@ impl Trainer {
         })
     }
 
-    /// Puts the state back; the gradients of the last pass stay as they are.
-    pub(crate) fn restore_snapshot(&mut self, saved: TrainerSnapshot) {
+    /// Puts the state back; the gradients of the last pass stay as they are. For a snapshot of
+    /// another trainer it is an `InvalidArgument` error.
+    pub fn restore_snapshot(&mut self, saved: TrainerSnapshot) -> Result<()> {
+        self.check_weights_in_place()?;
+        let shapes = |model: &Model| -> Vec<Vec<usize>> {
+            model.parameters.iter().map(|p| p.value.shape().to_vec()).collect()
+        };
+        let saved_shapes = |model: &ModelSnapshot| -> Vec<Vec<usize>> {
+            model.values.iter().map(|v| v.shape().to_vec()).collect()
+        };
+        if !self.models.iter().map(shapes).eq(saved.models.iter().map(saved_shapes)) {
+            return Err(Error::invalid("the snapshot is of a trainer with other models"));
+        }
         self.zero_grad();
         self.optimizer_mut().restore_snapshot(saved.optimizer);
         for (model, saved) in self.models.iter_mut().zip(saved.models) {
@@ -59,5 +72,6 @@ impl Trainer {
         if let Some(mutual) = &mut self.mutual {
             mutual.restore_snapshot(saved.memory);
         }
+        Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl Optimizer {
     }
 
     /// Sets the callback for rates and returns the one before.
-    pub(crate) fn replace_rate_callback(
+    pub fn replace_rate_callback(
         &mut self,
         callback: Option<RateCallback>,
     ) -> Option<RateCallback> {
