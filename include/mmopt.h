@@ -3250,15 +3250,15 @@ typedef struct mmopt_fit_best {
  * before each pass, step and batch of an evaluation; it and a cancel token end the fit with
  * CANCELLED.
  *
- * At the end (keep_best) or after an error the loader stands where it was read to. Log files are
- * replaced unless the fit goes on from a checkpoint.
+ * Log files are replaced unless the fit goes on from a checkpoint.
  *
  * Errors: INVALID_ARGUMENT for options out of range or that need what is not given, and for
  * loaders for another number of models; STATE between a backward pass and its step; with resume
  * INVALID_DATA for a damaged checkpoint, one that no fit wrote, or one of other models or loaders:
  * trainer and loader are unchanged then; IO when a file cannot be written; CANCELLED; and those of
  * mmopt_trainer_forward_backward_batch, mmopt_trainer_step and mmopt_trainer_evaluate_loader,
- * after which gradients since the last step are discarded.
+ * after which gradients since the last step are discarded, and the loader stands where it was read
+ * to.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in,out] loader exclusive access; batches to train on; it goes on from where it stands.
