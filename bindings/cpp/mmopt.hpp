@@ -38,6 +38,7 @@
 #include "mmopt/fit.hpp"
 #include "mmopt/metrics.hpp"
 #include "mmopt/predictor.hpp"
+#include "mmopt/checkpoint.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
 

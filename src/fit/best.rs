@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::checkpoint::weights::{self, Weights};
+use crate::checkpoint::reader::Checkpoint;
+use crate::checkpoint::weights;
 use crate::error::{Context, Error, Result};
 use crate::tensor::Tensor;
 use crate::train::Trainer;
@@ -57,20 +58,20 @@ impl BestWeights {
     }
 
     /// Reads what [`BestWeights::write`] wrote.
-    pub fn read(dir: &Path, trainer: &Trainer) -> Result<Self> {
+    pub fn read(found: &Checkpoint, trainer: &Trainer) -> Result<Self> {
         let mut all = Self::new(trainer.n_models());
         for (model, kept) in all.0.iter_mut().enumerate() {
-            let path = dir.join(file_name(model));
-            if !path.exists() {
+            let name = file_name(model);
+            if found.find(&name).is_none() {
                 continue;
             }
-            let file = Weights::read(&path)?;
+            let file = found.weights(&name)?;
             for parameter in trainer.parameters(model)? {
                 let value = file.tensor(parameter.name)?;
                 if value.shape() != parameter.shape || value.dtype() != parameter.dtype {
-                    let (name, shape) = (parameter.name, value.shape());
-                    return Err(Error::shape(format!("parameter '{name}' is {shape:?} there")))
-                        .context(|| path.display().to_string());
+                    let (of, shape) = (parameter.name, value.shape());
+                    return Err(Error::shape(format!("parameter '{of}' is {shape:?} there")))
+                        .context(|| found.path_of(&name).display().to_string());
                 }
                 kept.push((parameter.name.to_owned(), value));
             }

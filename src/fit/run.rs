@@ -16,10 +16,15 @@ use super::passes::{check_loader, is_at_end, pass};
 use super::progress::{FitEvent, FitProgress, Phase, Proceed};
 use super::records::{End, EndModel, Evaluation, EvaluationModel, Record, Run, Step, now};
 use super::state::{Best, FitState, StopReason};
-use crate::error::{Error, Result};
+use crate::checkpoint::reader::Checkpoint;
+use crate::checkpoint::writer::Keep;
+use crate::error::{Error, Kind, Result};
 use crate::tasks::{Scores, evaluate_dataset};
 use crate::text::Loader;
 use crate::train::Trainer;
+
+/// Checkpoints of a run that stay.
+const KEEP: usize = 2;
 
 /// What a fit came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,12 +84,13 @@ pub fn fit_with(
     if trainer.n_pending() > 0 {
         return Err(Error::state("a step is under way; call step or zero_grad before fit"));
     }
-    let mut resumed = None;
-    if let Some(dir) = options.checkpoint_dir.as_deref().filter(|_| options.resume)
-        && has_checkpoint(dir)
-    {
-        resumed = Some(resume(trainer, loader, options, dir)?);
-    } else if is_at_end(loader) {
+    let dir = options.checkpoint_dir.as_deref().filter(|_| options.resume);
+    let resumed = match dir.map(|dir| resume(trainer, loader, options, dir)) {
+        // There never was a checkpoint.
+        Some(Err(e)) if e.kind() == Kind::NotFound => None,
+        other => other.transpose()?,
+    };
+    if resumed.is_none() && is_at_end(loader) {
         loader.next_batches()?;
     }
     let (state, best) =
@@ -130,10 +136,6 @@ fn check_evaluation(loaders: &[&Loader], n_models: usize) -> Result<()> {
     Ok(())
 }
 
-fn has_checkpoint(dir: &Path) -> bool {
-    dir.join("latest").is_file() || dir.join("manifest.json").is_file()
-}
-
 /// Restores trainer and loader; on failure both are as before.
 fn resume(
     trainer: &mut Trainer,
@@ -143,10 +145,10 @@ fn resume(
 ) -> Result<(FitState, BestWeights)> {
     let before = loader.state();
     let n = trainer.n_models();
-    let read = |trainer: &Trainer, path: &Path, text: &str| {
+    let read = |trainer: &Trainer, found: &Checkpoint, text: &str| {
         let state = FitState::read(text, options, n)?;
         Logs::check(options, state.logs)?;
-        let best = BestWeights::read(path, trainer)?;
+        let best = BestWeights::read(found, trainer)?;
         loader.restore(&state.loader)?;
         Ok((state, best))
     };
@@ -403,7 +405,7 @@ impl Fit<'_> {
         self.state.loader = self.loader.state();
         self.state.logs = self.logs.lengths()?;
         let text = self.state.to_text()?;
-        self.trainer.checkpoint_with(dir, &text, |path| self.best.write(path))?;
+        self.trainer.checkpoint_with(dir, &text, Keep::last(KEEP), |path| self.best.write(path))?;
         self.written = Some(here);
         self.last_checkpoint = Instant::now();
         Ok(())

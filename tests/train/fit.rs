@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mmopt::fit::tensorboard::{self, Event};
@@ -187,8 +187,9 @@ fn events(dir: &Path) -> Vec<Event> {
 /// The files of the last checkpoint, without the lengths of logs.
 fn checkpoint(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let root = dir.join("checkpoints");
-    let latest = std::fs::read_to_string(root.join("latest")).unwrap();
-    let files = std::fs::read_dir(root.join(latest.trim())).unwrap();
+    let all = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let is_one = |path: &PathBuf| path.join("manifest.json").exists();
+    let files = std::fs::read_dir(all.filter(is_one).max().unwrap()).unwrap();
     let mut all: BTreeMap<String, Vec<u8>> = files
         .map(|f| f.unwrap())
         .map(|f| (f.file_name().into_string().unwrap(), std::fs::read(f.path()).unwrap()))
