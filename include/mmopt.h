@@ -2603,7 +2603,8 @@ struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
 
 /**
  * Which of a run's checkpoints stay. A run is a trainer and all that resume from its checkpoints;
- * checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the defaults.
+ * checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
+ * defaults.
  */
 typedef struct mmopt_checkpoint_options {
     /** sizeof(mmopt_checkpoint_options). */
@@ -2666,8 +2667,8 @@ struct mmopt_error *mmopt_checkpoint_list(const char *directory,
                                           char **json);
 
 /**
- * Removes damaged checkpoints from a directory, and of the whole ones all but the newest, whichever
- * runs wrote them.
+ * Removes damaged checkpoints from a directory, and of the whole ones all but the newest,
+ * whichever runs wrote them.
  *
  * Errors: INVALID_ARGUMENT for keep_last 0, and for the directory of one checkpoint; STATE while a
  * trainer or optimizer writes there; NOT_FOUND without the directory; IO.
@@ -3344,8 +3345,9 @@ typedef struct mmopt_fit_best {
  *
  * Errors: INVALID_ARGUMENT for options out of range or that need what is not given, and for
  * loaders for another number of models; STATE between a backward pass and its step; with resume
- * INVALID_DATA for a damaged checkpoint, one that no fit wrote, or one of other models or loaders:
- * trainer and loader are unchanged then; IO when a file cannot be written; CANCELLED; and those of
+ * INVALID_DATA for damaged checkpoints, one that no fit wrote, one of other models or loaders, or
+ * of a fit with another metric, monitor, keep_best or use_ema_weights: trainer and loader are
+ * unchanged then; STATE when another trainer writes into checkpoint_dir; IO when a file cannot be written; CANCELLED; and those of
  * mmopt_trainer_forward_backward_batch, mmopt_trainer_step and mmopt_trainer_evaluate_loader,
  * after which gradients since the last step are discarded, and the loader stands where it was read
  * to.
