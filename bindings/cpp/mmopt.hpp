@@ -39,5 +39,6 @@
 #include "mmopt/predictor.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
+#include "mmopt/report.hpp"
 
 #endif

@@ -22,10 +22,12 @@ mod optimizer;
 
 mod dlpack;
 
+mod report;
+
 #[cfg(feature = "text")]
 mod tasks;
 
 pub use self::core::*;
 #[cfg(feature = "text")]
 pub use {data::*, tasks::*};
-pub use {dlpack::*, model::*, optimizer::*, trainer::*};
+pub use {dlpack::*, model::*, optimizer::*, report::*, trainer::*};

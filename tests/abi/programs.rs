@@ -85,6 +85,11 @@ fn metrics() {
 }
 
 #[test]
+fn reports() {
+    check("c/report.c");
+}
+
+#[test]
 fn optimizer() {
     check("c/optimizer.c");
 }
