@@ -1,71 +1,161 @@
-# The log of a run that never was: three models, their losses, scores and gradients, in the format of
-# docs/lifecycle.md, for scripts/test_report.sh.
+# The log of a run that never was: three models, their losses, scores and gradients, for
+# scripts/test_report.sh. docs/report.md says what a log holds.
 #
 #   awk -v steps=1000 -v seed=1 -v layers=4 -v mutual=1 -f scripts/synthetic_log.awk
 
 function noise() { return rand() + rand() + rand() - 1.5 }
 
-function square(n, at,    i, j, text) {
-    text = "["
+function truth(is) { return is ? "true" : "false" }
+
+# Keys and values for JSON, with a comma before all but the first.
+function number(key, value) { return ",\"" key "\":" sprintf("%.6g", value) }
+function whole(key, value) { return ",\"" key "\":" sprintf("%.0f", value) }
+function text(key, value) { return ",\"" key "\":\"" value "\"" }
+function raw(key, value) { return ",\"" key "\":" value }
+function object(fields) { return "{" substr(fields, 2) "}" }
+
+# A symmetric matrix of n rows with `beside` around its diagonal.
+function square(n, diagonal, beside,    i, j, all) {
     for (i = 1; i <= n; i++) {
-        text = text (i > 1 ? "," : "") "["
+        all = all (i > 1 ? "],[" : "")
         for (j = 1; j <= n; j++)
-            text = text (j > 1 ? "," : "") (i == j ? diagonal : sprintf("%.6g", at + 0.03 * ((i + j) % 3) * (at < 0 ? -1 : 1)))
-        text = text "]"
+            all = all (j > 1 ? "," : "") (i == j ? diagonal : beside * (1 + (i + j) % 3 / 20))
     }
-    return text "]"
+    return "[[" all "]]"
 }
 
-# The parameter of a role in a block of a model.
-function parameter(m, role, part, block,    name) {
-    if (name_of[m] == "gpt2") {
-        name = role ~ /query|key|value/ ? "attn.c_attn" : role ~ /output/ ? "attn.c_proj" : role ~ /up/ ? "mlp.c_fc" : role ~ /down/ ? "mlp.c_proj" : role ~ /attention/ ? "ln_1" : "ln_2"
-        return "transformer.h." block "." name "." part
-    }
-    name = role ~ /query/ ? "attention.self.query" : role ~ /key/ ? "attention.self.key" : role ~ /value/ ? "attention.self.value" : role ~ /output/ ? "attention.output.dense" : role ~ /up/ ? "intermediate.dense" : role ~ /down/ ? "output.dense" : role ~ /attention/ ? "attention.output.LayerNorm" : "output.LayerNorm"
-    return name_of[m] ".encoder.layer." block "." name "." part
+# The same with three values beside the diagonal.
+function three(diagonal, ab, ac, bc) {
+    return "[[" diagonal "," ab "," ac "],[" ab "," diagonal "," bc "]," \
+        "[" ac "," bc "," diagonal "]]"
 }
 
 function member(m, name, transposed) {
-    return "{\"model\":\"" name_of[m] "\",\"param\":\"" name "\",\"view\":\"" name "\",\"offset\":0,\"runs\":128,\"run_length\":128,\"stride\":128,\"transposed\":" transposed "}"
+    return object(text("model", models[m]) text("param", name) text("view", name) \
+        raw("transposed", truth(transposed)))
 }
 
-# Groups of the plan (at is "") or of a record of sharing.
-function groups(at,    text, r, p, b, m, part, members, n, cosine) {
-    text = ""
+# The views of a role at a depth. RoBERTa has half as many blocks; norms of GPT-2 stand elsewhere.
+function members(role, part, depth,    m, all, name, block) {
+    n_members = 0
+    for (m = 1; m <= 3; m++) {
+        if (models[m] == "roberta" && depth % 2 == 1 || models[m] == "gpt2" && role ~ /norm/)
+            continue
+        block = models[m] == "roberta" ? depth / 2 : depth
+        name = role
+        gsub(/ /, "_", name)
+        name = (models[m] == "gpt2" ? "h." : "encoder.layer.") block "." name "." part
+        all = all (n_members++ ? "," : "") \
+            member(m, name, models[m] == "gpt2" && part == "weight")
+    }
+    return "[" all "]"
+}
+
+# The groups of the plan, or at some part of the training their cosines and distances.
+function groups(is_plan, done,    r, p, depth, views, all, one, cosine) {
     for (r = 1; r <= n_roles; r++)
         for (p = 1; p <= 2; p++)
-            for (b = 0; b < layers; b++) {
-                part = p == 1 ? "weight" : "bias"
-                members = ""; n = 0
-                for (m = 1; m <= 3; m++) {
-                    # RoBERTa has half as many blocks; norms of GPT-2 stand elsewhere.
-                    if (name_of[m] == "roberta" && b % 2 == 1) continue
-                    if (name_of[m] == "gpt2" && roles[r] ~ /norm/) continue
-                    members = members (n++ ? "," : "") member(m, parameter(m, roles[r], part, name_of[m] == "roberta" ? int(b / 2) : b), name_of[m] == "gpt2" && p == 1 ? "true" : "false")
-                }
-                if (n < 2) continue
-                text = text (text == "" ? "" : ",") "{\"name\":\"" roles[r] " " part "\","
-                if (at == "")
-                    text = text "\"slot\":" b ",\"slots\":" layers ",\"shape\":[128,128],\"reason\":\"same role and view shape, same relative depth\","
-                else {
-                    cosine = 0.55 * cos(0.6 * r + 0.35 * b) * (1 - 0.6 * at / steps) + 0.04 * noise()
-                    diagonal = 1
-                    text = text "\"depth\":[" b "," layers "],\"cosine\":" square(n, cosine) ","
-                    diagonal = 0
-                    text = text "\"distance\":" square(n, 4 + 3 * at / steps + 0.1 * r) ","
-                }
-                text = text "\"members\":[" members "]}"
+            for (depth = 0; depth < layers; depth++) {
+                views = members(roles[r], parts[p], depth)
+                if (n_members < 2)
+                    continue
+                one = text("name", roles[r] " " parts[p]) raw("members", views)
+                cosine = 0.55 * cos(0.6 * r + 0.35 * depth) * (1 - 0.6 * done) + 0.04 * noise()
+                if (is_plan)
+                    one = one whole("slot", depth) whole("slots", layers) raw("shape", "[128,128]")
+                else
+                    one = one raw("depth", "[" depth "," layers "]") \
+                        raw("cosine", square(n_members, 1, cosine)) \
+                        raw("distance", square(n_members, 0, 4 + 3 * done + 0.1 * r))
+                all = all "," object(one)
             }
-    members = member(1, "bert.embeddings.LayerNorm.weight", "false") "," member(3, "roberta.embeddings.LayerNorm.weight", "false")
-    text = text ",{\"name\":\"embedding norm weight\","
-    if (at == "")
-        text = text "\"slot\":null,\"slots\":null,\"shape\":[1,128],\"reason\":\"same role and view shape\","
-    else {
-        diagonal = 1; text = text "\"depth\":null,\"cosine\":" square(2, 0.2) ","
-        diagonal = 0; text = text "\"distance\":" square(2, 1.5) ","
+    one = text("name", "embedding norm weight") \
+        raw("members", "[" member(1, "bert.norm", 0) "," member(3, "roberta.norm", 0) "]")
+    if (is_plan)
+        one = one raw("slot", "null") raw("slots", "null") raw("shape", "[1,128]")
+    else
+        one = one raw("depth", "null") raw("cosine", square(2, 1, 0.2)) \
+            raw("distance", square(2, 0, 1.5))
+    return "[" substr(all, 2) "," object(one) "]"
+}
+
+function record(type, step, fields) {
+    print object(text("type", type) whole("step", step) \
+        sprintf(",\"time\":%.2f", 1764379769.5 + step * 0.18) fields)
+}
+
+function run(    m, all, left, plan, options) {
+    for (m = 1; m <= 3; m++)
+        all = all "," object(text("name", models[m]) text("architecture", models[m]) \
+            text("task", "classification") whole("n_parameters", 109483778 - 1000 * m) \
+            whole("n_trainable", 109483778 - 1000 * m) number("weight", 1 / 3))
+    options = text("method", "adamw") number("learning_rate", 0.0005) \
+        text("lr_schedule", "cosine") whole("warmup_steps", steps / 10) \
+        whole("total_steps", steps) whole("metrics_every", steps / 50) \
+        raw("mutual", mutual ? "{\"teacher\":\"mean_teacher\",\"weight\":1.0}" : "null")
+    left = object(text("model", "bert") text("view", "bert.pooler.dense.weight") \
+        text("reason", "no other model has pooler weight"))
+    plan = text("policy", "aligned") raw("models", "[\"bert\",\"gpt2\",\"roberta\"]") \
+        raw("groups", groups(1, 0)) raw("left_out", "[" left "," left "]") \
+        text("mutual", "mutual learning: " (mutual ? "from running means of the others" : "none"))
+    record("run", 0, whole("format", 1) text("version", "0.1.0") text("runtime", "1.23.2") \
+        whole("seed", seed) whole("threads", 8) whole("n_batches", steps / 4) \
+        raw("options", object(options)) \
+        raw("fit", object(whole("epochs", 4) whole("evaluate_every", steps / 25))) \
+        raw("models", "[" substr(all, 2) "]") raw("plan", object(plan)))
+}
+
+function take_step(step, done,    m, all, one, loss, norm, adaptive, schedule, is_bad, trend) {
+    schedule = done < 0.1 ? 10 * done : 0.5 * (1 + cos(3.14159 * (done - 0.1) / 0.9))
+    for (m = 1; m <= 3; m++) {
+        loss = 0.15 + 0.06 * m + 0.55 * exp(-(3.2 - 0.4 * m) * done * (1 + 0.3 * mutual))
+        loss += 0.05 * noise()
+        norm = (0.4 + 0.9 * exp(-3 * done)) * exp(0.5 * noise()) * (rand() < 0.001 ? 20 : 1)
+        adaptive = 1 + 0.25 * sin(9 * done + m)
+        is_bad = m == 2 && step == int(steps * 0.37)
+        trend = object(number("adaptive_state", adaptive) \
+            number("progress", 0.2 * exp(-4 * done) + 0.02 * noise()) \
+            number("certainty", 0.8 * (1 - done) + 0.1 * noise()))
+        one = text("name", models[m]) raw("loss", is_bad ? "null" : sprintf("%.5f", loss)) \
+            number("mutual_loss", mutual * 0.2 * exp(-2 * done) * (1 + 0.2 * noise())) \
+            whole("n_correct", 32 * (1 - loss / 1.5)) whole("n_labels", 32) \
+            number("learning_rate", 0.0005 * schedule * adaptive) \
+            raw("rates", object(number("base", 0.0005) number("schedule", schedule) \
+                number("adaptive", adaptive) number("scale", 1) number("multiplier", 1))) \
+            number("weight", 1 / 3) \
+            raw("gradient_norm", is_bad ? "null" : sprintf("%.4f", norm)) \
+            number("clip_factor", norm > 1 ? 1 / norm : 1) raw("clipped", truth(norm > 1)) \
+            raw("skipped", truth(is_bad)) whole("n_skipped", m == 2 && step >= steps * 0.37) \
+            raw("convergence", step < 4 ? "null" : trend)
+        all = all "," object(one)
     }
-    return "[" text "\"members\":[" members "]}]"
+    record("step", step, whole("epoch", int(4 * done - 1e-9)) raw("shared", "true") \
+        number("seconds", 0.18 + 0.01 * noise()) \
+        number("examples_per_second", 177 + 9 * noise()) \
+        number("tokens_per_second", 9000 + 500 * noise()) \
+        whole("peak_memory_bytes", 3221225472 + 300000000 * (done > 0.1)) \
+        raw("models", "[" substr(all, 2) "]"))
+}
+
+function evaluate(step, done,    m, all, score, sum) {
+    for (m = 1; m <= 3; m++) {
+        score = 0.86 - 0.02 * m + 0.012 * mutual - 0.36 * exp(-4 * done) + 0.006 * noise()
+        sum += score
+        all = all "," object(text("name", models[m]) number("score", score) \
+            number("loss", 1.05 - score) raw("scores", object(number("accuracy", score) \
+                number("macro_f1", score - 0.01 - 0.01 * rand()) whole("n_labels", 872))))
+    }
+    record("evaluation", step, number("mean_score", sum / 3) \
+        raw("models", "[" substr(all, 2) "]"))
+}
+
+function share(step, done,    c, d) {
+    c = 0.35 * exp(-1.5 * done) + 0.02 * noise()
+    d = 0.05 + 0.02 * done
+    record("sharing", step, raw("models", "[\"bert\",\"gpt2\",\"roberta\"]") \
+        raw("cosine", three(1, c, c + 0.2, c - 0.2)) \
+        raw("distance", three(0, d, d * (1.4 - 0.8 * done), d * (1.2 + done))) \
+        raw("groups", groups(0, done)))
 }
 
 BEGIN {
@@ -74,48 +164,17 @@ BEGIN {
     if (layers == "") layers = 4
     if (mutual == "") mutual = 1
     srand(seed)
-    split("bert gpt2 roberta", name_of, " ")
-    n_roles = split("attention query,attention key,attention value,attention output,norm after attention,mlp up,mlp down,norm after mlp", roles, ",")
-    start = 1764379769.5
-    left = "{\"model\":\"bert\",\"param\":\"bert.pooler.dense.weight\",\"view\":\"bert.pooler.dense.weight\",\"reason\":\"no other model has pooler weight\"},{\"model\":\"gpt2\",\"param\":\"transformer.wpe.weight\",\"view\":\"transformer.wpe.weight\",\"reason\":\"position embedding weight of other models has shape [514, 128]\"}"
-    teacher = mutual ? "{\"required\":false,\"teacher\":\"mean_teacher\",\"weight\":1.0,\"temperature\":1.0}" : "null"
-    printf "{\"type\":\"run\",\"format\":1,\"step\":0,\"time\":%.1f,\"version\":\"0.1.0\",\"runtime\":\"1.23.2\",\"seed\":%d,\"threads\":8,\"n_batches\":%d,", start, seed, steps / 4
-    printf "\"options\":{\"method\":\"adamw\",\"learning_rate\":0.0005,\"lr_schedule\":\"cosine\",\"warmup_steps\":%d,\"total_steps\":%d,\"share_policy\":\"aligned\",\"share_rule\":\"gated\",\"metrics_every\":%d,\"mutual\":%s},", steps / 10, steps, steps / 50, teacher
-    printf "\"fit\":{\"epochs\":4,\"max_steps\":0,\"evaluate_every\":%d,\"patience\":5,\"min_delta\":0.0},\"models\":[", steps / 25
-    for (m = 1; m <= 3; m++)
-        printf "%s{\"name\":\"%s\",\"architecture\":\"%s\",\"task\":\"classification\",\"n_parameters\":%d,\"n_trainable\":%d,\"weight\":0.3333333}", (m > 1 ? "," : ""), name_of[m], name_of[m], 109483778 - 1000 * m, 109483778 - 1000 * m
-    printf "],\"plan\":{\"policy\":\"aligned\",\"models\":[\"bert\",\"gpt2\",\"roberta\"],\"groups\":%s,\"left_out\":[%s],", groups(""), left
-    printf "\"start\":{\"start\":\"own\",\"from\":null,\"note\":null},\"mutual\":\"mutual learning: %s\"}}\n", mutual ? "each model learns from the running means of the others" : "none"
-
+    split("bert gpt2 roberta", models, " ")
+    split("weight bias", parts, " ")
+    n_roles = split("attention query,attention key,attention value,attention output," \
+        "norm after attention,mlp up,mlp down,norm after mlp", roles, ",")
+    run()
     for (step = 1; step <= steps; step++) {
-        part = step / steps
-        time = start + step * 0.18
-        warm = step < steps / 10 ? 10 * step / steps : 0.5 * (1 + cos(3.14159 * (part - 0.1) / 0.9))
-        printf "{\"type\":\"step\",\"step\":%d,\"time\":%.2f,\"epoch\":%d,\"batch\":%d,\"n_micro_batches\":1,\"shared\":true,\"synced\":false,\"seconds\":%.4f,\"examples_per_second\":%.1f,\"tokens_per_second\":%.0f,\"peak_memory_bytes\":%.0f,\"models\":[", step, time, int(4 * part - 1e-9), step % (steps / 4), 0.18 + 0.01 * noise(), 177 + 9 * noise(), 9000 + 500 * noise(), 3221225472 + 300000000 * (part > 0.1)
-        for (m = 1; m <= 3; m++) {
-            loss[m] = 0.15 + 0.06 * m + 0.55 * exp(-(3.2 - 0.4 * m) * part * (1 + 0.3 * mutual)) + 0.05 * noise()
-            bad = m == 2 && step == int(steps * 0.37)
-            norm = (0.4 + 0.9 * exp(-3 * part)) * exp(0.5 * noise()) * (rand() < 0.001 ? 20 : 1)
-            adaptive = 1 + 0.25 * sin(9 * part + m)
-            printf "%s{\"name\":\"%s\",\"loss\":%s,\"mutual_loss\":%.4f,\"n_correct\":%d,\"n_labels\":32,\"learning_rate\":%.4g,\"rates\":{\"base\":0.0005,\"schedule\":%.4g,\"adaptive\":%.4g,\"scale\":1.0,\"multiplier\":1.0},\"weight\":0.3333333,\"gradient_norm\":%s,\"clip_factor\":%.3f,\"clipped\":%s,\"skipped\":%s,\"n_skipped\":%d,", (m > 1 ? "," : ""), name_of[m], bad ? "null" : sprintf("%.5f", loss[m]), mutual * 0.2 * exp(-2 * part) * (1 + 0.2 * noise()), 32 * (1 - loss[m] / 1.5), 0.0005 * warm * adaptive, warm, adaptive, bad ? "null" : sprintf("%.4f", norm), (norm > 1 ? 1 / norm : 1), (norm > 1 ? "true" : "false"), (bad ? "true" : "false"), (m == 2 && step >= int(steps * 0.37))
-            printf "\"convergence\":%s}", step < 4 ? "null" : sprintf("{\"adaptive_state\":%.4g,\"slope\":%.4g,\"progress\":%.4g,\"certainty\":%.4g}", adaptive, -0.01 * (1 - part), 0.2 * exp(-4 * part) + 0.02 * noise(), 0.8 * (1 - part) + 0.1 * noise())
-        }
-        print "]}"
-        if (step % int(steps / 25) == 0) {
-            printf "{\"type\":\"evaluation\",\"step\":%d,\"time\":%.2f,\"epoch\":%d,\"seconds\":1.2,\"mean_score\":0.8,\"monitor\":\"mean\",\"monitored\":0.8,\"best\":0.8,\"best_step\":%d,\"is_best\":true,\"n_bad\":0,\"models\":[", step, time, int(4 * part - 1e-9), step
-            for (m = 1; m <= 3; m++) {
-                score = 0.86 - 0.02 * m + 0.012 * mutual - 0.36 * exp(-4 * part) + 0.006 * noise()
-                printf "%s{\"name\":\"%s\",\"score\":%.4f,\"loss\":%.4f,\"best_score\":%.4f,\"best_step\":%d,\"is_best\":true,\"scores\":{\"task\":\"classification\",\"accuracy\":%.4f,\"macro_f1\":%.4f,\"n_labels\":872}}", (m > 1 ? "," : ""), name_of[m], score, 1.05 - score, score, step, score, score - 0.01 - 0.01 * rand()
-            }
-            print "]}"
-        }
-        if (step % int(steps / 50) == 0) {
-            printf "{\"type\":\"sharing\",\"step\":%d,\"time\":%.2f,\"models\":[\"bert\",\"gpt2\",\"roberta\"],", step, time
-            c = 0.35 * exp(-1.5 * part); d = 0.05 + 0.02 * part
-            printf "\"cosine\":[[1,%.4f,%.4f],[%.4f,1,%.4f],[%.4f,%.4f,1]],", c + 0.02 * noise(), c + 0.2, c, c - 0.2 + 0.03 * noise(), c + 0.2, c - 0.2
-            printf "\"distance\":[[0,%.5f,%.5f],[%.5f,0,%.5f],[%.5f,%.5f,0]],", d, d * (1.4 - 0.8 * part), d, d * (1.2 + part), d * (1.4 - 0.8 * part), d * (1.2 + part)
-            printf "\"groups\":%s}\n", groups(step)
-        }
+        take_step(step, step / steps)
+        if (step % int(steps / 25) == 0)
+            evaluate(step, step / steps)
+        if (step % int(steps / 50) == 0)
+            share(step, step / steps)
     }
-    printf "{\"type\":\"end\",\"step\":%d,\"time\":%.2f,\"epoch\":4,\"reason\":\"epochs\",\"restored_best\":true,\"models\":[]}\n", steps, start + steps * 0.18
+    record("end", steps, text("reason", "epochs") raw("restored_best", "true"))
 }

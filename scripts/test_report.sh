@@ -1,6 +1,6 @@
 #!/bin/sh
-# The report page in a browser: it opens without an error and without network, in less than a second,
-# has its parts, and looks as screenshots in BUILD/report show: light, dark, as wide as a phone, and
+# The report page in a browser: it opens without an error and without network, in less than a
+# second, has its parts, and looks as screenshots in BUILD/report show: light, dark, as wide as a phone, and
 # as PDF for paper.
 #
 #   scripts/test_report.sh BUILD       BUILD: where `make examples` put the programs

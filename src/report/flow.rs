@@ -84,7 +84,7 @@ impl Agreement {
                 let cell = cells
                     .entry(group.depth.map(|d| d.0))
                     .or_insert_with(|| vec![Mean::default(); pairs.len()]);
-                n_slots = n_slots.max(group.depth.map_or(0, |d| d.1.max(d.0 + 1)));
+                n_slots = n_slots.max(group.depth.map_or(0, |d| d.1.max(d.0.saturating_add(1))));
                 for (a, &i) in group.members.iter().enumerate() {
                     for (b, &j) in group.members.iter().enumerate().skip(a + 1) {
                         let pair = pairs.iter().position(|&p| p == (i.min(j), i.max(j)));
@@ -330,8 +330,9 @@ impl Agreement {
         let mut rows = Vec::new();
         for role in &self.roles {
             for (slot, values) in &role.cells {
-                let depth =
-                    slot.map_or("–".to_owned(), |s| format!("{} of {}", s + 1, self.n_slots));
+                let depth = slot.map_or("–".to_owned(), |s| {
+                    format!("{} of {}", s.saturating_add(1), self.n_slots)
+                });
                 let cell = |v: &Option<f64>| v.map_or("–".to_owned(), |v| number(v, 3));
                 let head = [role.name.clone(), depth];
                 rows.push(head.into_iter().chain(values.iter().map(cell)).collect());

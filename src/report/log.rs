@@ -9,7 +9,6 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::file::map_file;
 
 /// Steps and values.
 pub(super) type Series = Vec<(f64, f64)>;
@@ -71,7 +70,9 @@ impl Run {
     /// `InvalidData` for a line that is no JSON object, unless it is the last and has no end, and
     /// for a file without any record of a run; those of reading a file.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        Self::parse(&map_file(path)?, &path.display().to_string())
+        // Not mapped: a run that goes on may cut its log meanwhile.
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::parse(&bytes, &path.display().to_string())
     }
 
     /// The run in the bytes of a log; errors call it `path`.
@@ -315,9 +316,14 @@ impl Sharing {
     }
 }
 
-/// A number; NaN for null and whatever else is none.
+/// A number; NaN for null, for whatever else is none, and for one so large that sums and ratios of
+/// such numbers would not be finite. One that is as small counts as 0.
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(f64::NAN)
+    match value.as_f64().unwrap_or(f64::NAN) {
+        v if v.abs() > 1e100 => f64::NAN,
+        v if v.abs() < 1e-100 => 0.0,
+        v => v,
+    }
 }
 
 /// 1 for true, 0 for false, NaN for anything else.

@@ -114,13 +114,17 @@ fn lead(context: &Context) -> String {
     }
     out += "<dl class=\"cards\">\n";
     for model in &context.models {
-        let scores = run.of_model("evaluation.score", model);
-        let best = scores.iter().filter(|p| p.1.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1));
+        let best: Vec<(f64, f64)> =
+            set.runs.iter().filter_map(|run| scores::best(run, model)).collect();
         let loss = run.of_model("loss", model).iter().rfind(|p| p.1.is_finite());
-        let (value, what) = match (best, loss) {
-            (Some(p), _) => (number(p.1, 4), format!("best score, step {}", number(p.0, 9))),
-            (None, Some(p)) => (number(p.1, 4), "last training loss".to_owned()),
-            (None, None) => continue,
+        let (value, what) = match (best.as_slice(), loss) {
+            ([p], _) => (number(p.1, 4), format!("best score, step {}", number(p.0, 9))),
+            ([_, ..], _) => {
+                let mean = best.iter().map(|p| p.1).sum::<f64>() / best.len() as f64;
+                (number(mean, 4), format!("mean of the best scores of {} seeds", best.len()))
+            }
+            ([], Some(p)) => (number(p.1, 4), "last training loss".to_owned()),
+            ([], None) => continue,
         };
         let _ = writeln!(
             out,

@@ -163,7 +163,9 @@ fn together(
     for ((kind, _), slots, part) in &mut parts {
         part.title = match kind {
             0 => "embeddings".to_owned(),
-            1 => format!("depth {} of {n_slots}", ranges(slots.iter().map(|s| s + 1))),
+            1 => {
+                format!("depth {} of {n_slots}", ranges(slots.iter().map(|s| s.saturating_add(1))))
+            }
             _ => "outside of blocks".to_owned(),
         };
         if *kind != 1 {
@@ -178,7 +180,7 @@ fn ranges(numbers: impl Iterator<Item = usize>) -> String {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for n in numbers {
         match runs.last_mut() {
-            Some(run) if run.1 + 1 == n => run.1 = n,
+            Some(run) if run.1.checked_add(1) == Some(n) => run.1 = n,
             _ => runs.push((n, n)),
         }
     }
@@ -202,7 +204,7 @@ fn chip(row: &Row, model: usize) -> Option<String> {
     };
     let times = if n > 1 { format!(" ({n})") } else { String::new() };
     let mark = if transposed { " ᵀ" } else { "" };
-    let room = 26 - parts.len() - times.len() - mark.chars().count();
+    let room = 26usize.saturating_sub(parts.len() + times.len() + mark.chars().count());
     Some(format!("{}{parts}{mark}{times}", cut(&row.role, room)))
 }
 

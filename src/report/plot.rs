@@ -356,14 +356,14 @@ mod tests {
         for part in [
             "role=\"img\" aria-labelledby=\"p1-t p1-d\"",
             "<title id=\"p1-t\">Loss &lt;of&gt; training</title>",
-            "&lt;a&gt;: 0.0",
+            "&lt;a&gt;: 0.153 at step 13",
             "nats, logarithmic",
             "class=\"line s0 d0\"",
             "class=\"line s1 d2\"",
             "class=\"band s0 d0\"",
             "<details><summary>Numbers</summary>",
             "Thinned to 200 points",
-            "left out: 1 of 5,002 values.",
+            "left out: 1 of 5002 values.",
         ] {
             assert!(html.contains(part), "{part}\n{html}");
         }

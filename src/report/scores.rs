@@ -29,15 +29,10 @@ struct Row {
 impl Row {
     fn new(run: &Run, model: &str) -> Self {
         let good = |what| run.of_model(what, model).iter().filter(|p| p.1.is_finite());
-        // Of equal scores the first is the best one, as for early stopping.
-        let best = good("evaluation.score").fold(None, |best: Option<(f64, f64)>, &p| match best {
-            Some(b) if b.1 >= p.1 => Some(b),
-            _ => Some(p),
-        });
         Self {
             model: model.to_owned(),
             run: run.name.clone(),
-            best: best.or_else(|| ended(run, model)),
+            best: best(run, model),
             last: good("evaluation.score").next_back().map(|p| p.1),
             loss: good("evaluation.loss").next_back().map(|p| p.1),
             steps: run.last_step,
@@ -58,6 +53,17 @@ impl Row {
             self.seconds.map_or("–".to_owned(), |s| number(s, 4)),
         ]
     }
+}
+
+/// Step and score of a model's best evaluation; of equal scores the first one counts, as for early
+/// stopping.
+pub(super) fn best(run: &Run, model: &str) -> Option<(f64, f64)> {
+    let scores = run.of_model("evaluation.score", model).iter().filter(|p| p.1.is_finite());
+    let best = scores.fold(None, |best: Option<(f64, f64)>, &p| match best {
+        Some(b) if b.1 >= p.1 => Some(b),
+        _ => Some(p),
+    });
+    best.or_else(|| ended(run, model))
 }
 
 /// Best step and score in the record `end`.

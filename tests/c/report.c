@@ -29,7 +29,8 @@ int main(int argc, char **argv)
 {
     if (argc != 2)
         return 2;
-    char *log = copy(in_folder(argv[1], "run.jsonl")), *page = copy(in_folder(argv[1], "page.html"));
+    char *log = copy(in_folder(argv[1], "run.jsonl"));
+    char *page = copy(in_folder(argv[1], "page.html"));
     char *bad = copy(in_folder(argv[1], "bad.jsonl"));
     const char *logs[2];
 
