@@ -313,11 +313,11 @@ impl Agreement {
                 );
                 if is_numbered || value < 0.0 {
                     let text = if is_numbered { fixed(value) } else { "−".to_owned() };
+                    let (x, y) = (xy(x + cell / 2.0 - 0.5), xy(y + 13.5));
                     let _ = write!(
                         out,
-                        "<text class=\"cell\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
-                        xy(x + cell / 2.0 - 0.5),
-                        xy(y + 13.5)
+                        "<text class=\"cell\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">\
+                         {text}</text>"
                     );
                 }
             }

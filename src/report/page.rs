@@ -160,8 +160,9 @@ fn files(context: &Context) -> String {
         .map(|r| format!("{}: {}", r.name, r.notes.join(" ")))
         .collect();
     let about = format!(
-        "Curves have at most {} points each: longer ones are cut into as many parts, of each of \
-         which the mean, the least and the greatest value are drawn.",
+        "Curves of more than {} steps are thinned to at most {} points: the range of steps is cut \
+         into equal parts, of each of which the mean, the least and the greatest value are drawn.",
+        context.n_points / 2,
         context.n_points
     );
     let mut out: String = noted.iter().map(|text| paragraph("note warning", text)).collect();

@@ -1,8 +1,8 @@
 //! Curves of any length as the few points that a screen can show.
 //!
-//! The range of x is cut into equal parts. Of each part the mean, the least and the greatest value
-//! are kept, so that no peak is lost. Of several runs each part has the mean over the runs and the
-//! range of their means.
+//! A short curve stays as it is. Of a longer one the range of x is cut into equal parts, and of each
+//! the mean, the least and the greatest value are kept, so that no peak is lost. Of several runs each
+//! part has the mean over the runs and the range of their means.
 
 /// A part of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,8 +43,9 @@ impl Curve {
             ..Self::default()
         };
         let (Some(&first), Some(&last)) = (xs.first(), xs.last()) else { return this };
-        let n = n.max(2);
-        let is_exact = xs.len() <= n;
+        let is_exact = xs.len() <= n.max(4) / 2;
+        // Parts of some steps each: a line through every step of a noisy curve hides the others.
+        let n = (xs.len() / 4).clamp(n.max(4) / 4, n.max(4));
         let parts = if is_exact { xs.len() } else { n };
         let part = |x: f64| {
             if is_exact {
