@@ -62,7 +62,7 @@ const SCORES: &[Quantity] = &[
 ];
 
 const RATES: &[Quantity] = &[
-    quantity("learning_rate", "Learning rate", "rate", Look::Wide, true, ""),
+    quantity("learning_rate", "Learning rate", "rate", Look::Plain, true, ""),
     quantity(
         "rates.adaptive",
         "Adaptive factor of the learning rate",
@@ -137,6 +137,9 @@ const SPEED: &[Quantity] = &[
         "Host memory, not that of a GPU.",
     ),
 ];
+
+/// The style of what is the same for all models: grey.
+const ALL_MODELS: usize = 6;
 
 /// What all plots of a page share.
 pub(super) struct Context<'a> {
@@ -280,12 +283,14 @@ fn plots(context: &Context, q: &Quantity, id: &str) -> Vec<Plot> {
         Line { name: name.to_owned(), style, curve }
     };
     if let [set] = context.sets {
-        let lines = context
-            .models
-            .iter()
-            .enumerate()
-            .map(|(i, model)| line(set, model, model, i))
-            .collect();
+        let models = context.models.iter().enumerate();
+        let mut lines: Vec<Line> = models.map(|(i, model)| line(set, model, model, i)).collect();
+        // Lines that lie on each other are one.
+        let is_first = |l: &Line| l.curve.points == lines[0].curve.points;
+        if lines.len() > 1 && lines.iter().all(is_first) {
+            lines.truncate(1);
+            (lines[0].name, lines[0].style) = ("all models".to_owned(), ALL_MODELS);
+        }
         return vec![plot(q, id.to_owned(), q.title.to_owned(), lines)];
     }
     let one = |(m, model): (usize, &String)| {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::log::Sharing;
-use super::markup::{coordinate as xy, cut, details, escape, number, table};
+use super::markup::{capital, coordinate as xy, cut, details, escape, number, table};
 use super::plot::mark;
 
 /// The most models of a graph that can be read.
@@ -141,9 +141,9 @@ impl Agreement {
         };
         let mut out = "<div class=\"graphs\">\n".to_owned();
         let all = ("All that is shared", &self.overall);
-        out += &graph(&format!("{id}-all"), all.0, all.1, (340.0, 250.0));
+        out += &graph(&format!("{id}-all"), all.0, all.1, (320.0, 190.0));
         for (i, (name, values)) in self.families().iter().enumerate() {
-            out += &graph(&format!("{id}-{i}"), &capital(name), values, (250.0, 190.0));
+            out += &graph(&format!("{id}-{i}"), &capital(name), values, (250.0, 150.0));
         }
         out + "</div>\n"
     }
@@ -156,19 +156,14 @@ impl Agreement {
         styles: &[usize],
         (width, height): (f64, f64),
     ) -> String {
-        let n = self.models.len() as f64;
-        let (rx, ry) = (width / 2.0 - 62.0, height / 2.0 - 34.0);
-        // Two models stand side by side, more on an ellipse, the first at its top.
-        let turn = if self.models.len() == 2 { -0.5 } else { -0.25 };
-        let place = |i: usize| {
-            let angle = std::f64::consts::TAU * (i as f64 / n + turn);
-            (width / 2.0 + rx * angle.cos(), height / 2.0 + ry * angle.sin())
-        };
+        let half = |name: &String| 3.7 * cut(name, 13).chars().count() as f64 + 13.0;
+        let widest = self.models.iter().map(half).fold(0.0, f64::max);
+        let places = places(self.models.len(), (widest + 3.0, width - widest - 3.0), height);
         let mut description = String::new();
         let (mut edges, mut labels) = (String::new(), String::new());
         for (pair, value) in values.iter().enumerate() {
             let Some(value) = value else { continue };
-            let (a, b) = (place(self.pairs[pair].0), place(self.pairs[pair].1));
+            let (a, b) = (places[self.pairs[pair].0], places[self.pairs[pair].1]);
             let _ = write!(description, "{}: {}. ", self.pair_name(pair), number(*value, 2));
             let _ = writeln!(
                 edges,
@@ -198,9 +193,8 @@ impl Agreement {
         }
         let mut nodes = String::new();
         for (i, name) in self.models.iter().enumerate() {
-            let (x, y) = place(i);
+            let ((x, y), half) = (places[i], half(name));
             let name = cut(name, 13);
-            let half = 3.7 * name.chars().count() as f64 + 13.0;
             let style = styles.get(i).copied().unwrap_or(i);
             let _ = writeln!(
                 nodes,
@@ -244,21 +238,23 @@ impl Agreement {
         format!("<div class=\"maps\">\n{maps}</div>\n{key}") + &details("Numbers", &self.table())
     }
 
-    fn columns(&self) -> Vec<Option<usize>> {
-        let has_outside = self.roles.iter().any(|r| r.cells.contains_key(&None));
-        let outside = has_outside.then_some(None);
+    fn columns(&self, roles: &[&Role], pair: usize) -> Vec<Option<usize>> {
+        let is_outside = |r: &&Role| r.cells.get(&None).is_some_and(|v| v[pair].is_some());
+        let outside = roles.iter().any(is_outside).then_some(None);
         outside.into_iter().chain((0..self.n_slots).map(Some)).collect()
     }
 
     fn map(&self, id: &str, pair: usize) -> String {
         const ROW: f64 = 20.0;
-        let columns = self.columns();
+        let is_shared = |r: &&Role| r.cells.values().any(|v| v[pair].is_some());
+        let roles: Vec<&Role> = self.roles.iter().filter(is_shared).collect();
+        let columns = self.columns(&roles, pair);
         let is_numbered = columns.len() <= MOST_NUMBERED;
-        let cell = if is_numbered { 34.0 } else { 14.0 };
-        let longest = self.roles.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).min(34);
-        let left = 6.6 * longest as f64 + 12.0;
+        let cell = if is_numbered { 29.0 } else { 14.0 };
+        let longest = roles.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).min(34);
+        let left = 6.4 * longest as f64 + 12.0;
         let (width, height) =
-            (left + cell * columns.len() as f64 + 4.0, 44.0 + ROW * self.roles.len() as f64);
+            (left + cell * columns.len() as f64 + 4.0, 24.0 + ROW * roles.len() as f64);
         let mut out = format!(
             "<figure class=\"map\"><figcaption>{0}</figcaption><div class=\"scroll\" \
              tabindex=\"0\" role=\"region\" aria-label=\"Map of {0}\"><svg viewBox=\"0 0 {1} {2}\" \
@@ -288,7 +284,7 @@ impl Agreement {
                 xy(x)
             );
         }
-        for (r, role) in self.roles.iter().enumerate() {
+        for (r, role) in roles.iter().enumerate() {
             let y = 20.0 + ROW * r as f64;
             let _ = write!(
                 out,
@@ -350,7 +346,7 @@ impl Agreement {
     }
 }
 
-const FAMILIES: [&str; 5] = ["attention", "mlp", "norms", "embeddings", "head and others"];
+const FAMILIES: [&str; 5] = ["attention", "MLP", "norms", "embeddings", "head and others"];
 
 /// The family of a group's name.
 pub(super) fn family(name: &str) -> &'static str {
@@ -364,9 +360,24 @@ pub(super) fn family(name: &str) -> &'static str {
     }
 }
 
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |c| c.to_uppercase().collect::<String>() + chars.as_str())
+/// Where `n` models stand: two side by side, more on a circle from its top, stretched to fill the
+/// picture from the least to the greatest x.
+fn places(n: usize, (left, right): (f64, f64), height: f64) -> Vec<(f64, f64)> {
+    let turn = if n == 2 { -0.5 } else { -0.25 };
+    let angle = |i: usize| std::f64::consts::TAU * (i as f64 / n as f64 + turn);
+    let circle: Vec<(f64, f64)> = (0..n).map(|i| (angle(i).cos(), angle(i).sin())).collect();
+    let stretch = |value: f64, all: &dyn Fn(&(f64, f64)) -> f64, from: f64, to: f64| {
+        let low = circle.iter().map(all).fold(f64::INFINITY, f64::min);
+        let high = circle.iter().map(all).fold(f64::NEG_INFINITY, f64::max);
+        if high - low < 1e-9 {
+            return (from + to) / 2.0;
+        }
+        from + (value - low) / (high - low) * (to - from)
+    };
+    let place = |&(x, y): &(f64, f64)| {
+        (stretch(x, &|p| p.0, left, right), stretch(y, &|p| p.1, 18.0, height - 18.0))
+    };
+    circle.iter().map(place).collect()
 }
 
 fn sign(value: f64) -> &'static str {
@@ -445,7 +456,7 @@ mod tests {
     fn families_are_told_from_names() {
         assert_eq!(family("norm before attention weight"), "norms");
         assert_eq!(family("bert_attention"), "attention");
-        assert_eq!(family("mlp up bias"), "mlp");
+        assert_eq!(family("mlp up bias"), "MLP");
         assert_eq!(family("token embedding weight"), "embeddings");
         assert_eq!(family("pooler"), "head and others");
         assert_eq!(

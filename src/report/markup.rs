@@ -30,6 +30,12 @@ pub(super) fn cut(text: &str, n: usize) -> String {
     text.chars().take(n.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// The text with its first letter as a capital.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |c| c.to_uppercase().collect::<String>() + chars.as_str())
+}
+
 /// A number with about `digits` significant digits: `0.7841`, `12,345`, `3.2e-5`.
 pub(super) fn number(value: f64, digits: usize) -> String {
     if !value.is_finite() {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::flow::family;
-use super::markup::{coordinate as xy, count, cut, details, escape, paragraph, table};
+use super::markup::{capital, coordinate as xy, count, cut, details, escape, paragraph, table};
 
 /// The most models, parts and rows that a picture shows.
 const MOST_MODELS: usize = 12;
@@ -53,7 +53,7 @@ pub(super) fn html(plan: &Value, id: &str) -> String {
     );
     let mutual = plan["mutual"].as_str().unwrap_or_default().trim();
     if !mutual.is_empty() {
-        out += &paragraph("", mutual);
+        out += &paragraph("", &capital(mutual));
     }
     let parts = parts(plan, &models);
     let n_rows: usize = parts.iter().map(|p| p.rows.len()).sum();
@@ -175,8 +175,17 @@ fn together(
     parts.into_iter().map(|p| p.2).collect()
 }
 
-/// `1–3, 5`.
+/// `1–3, 5`, and `0, 2, … 10` for four numbers or more that are as far apart.
 fn ranges(numbers: impl Iterator<Item = usize>) -> String {
+    let all: Vec<usize> = numbers.collect();
+    if let [first, second, .., last] = all[..]
+        && all.len() > 3
+        && all.windows(2).all(|w| w[1].saturating_sub(w[0]) == second - first)
+        && second - first > 1
+    {
+        return format!("{first}, {second}, … {last}");
+    }
+    let numbers = all.into_iter();
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for n in numbers {
         match runs.last_mut() {
@@ -214,7 +223,8 @@ fn picture(plan: &Value, models: &[&str], parts: &[Part], id: &str) -> String {
     let (mut y, mut boxes, mut lines, mut chips) =
         (34.0, String::new(), String::new(), String::new());
     for part in parts {
-        let height = 30.0 + ROW * part.rows.len() as f64;
+        let head = if part.blocks.is_empty() { 24.0 } else { 40.0 };
+        let height = head + 6.0 + ROW * part.rows.len() as f64;
         for (i, _) in models.iter().enumerate() {
             if !part.rows.iter().any(|r| r.models.contains_key(&i)) {
                 continue;
@@ -223,22 +233,26 @@ fn picture(plan: &Value, models: &[&str], parts: &[Part], id: &str) -> String {
                 let name = if b.len() == 1 { "block" } else { "blocks" };
                 format!("{name} {}", ranges(b.iter().copied()))
             });
-            let title = own.map_or(part.title.clone(), |own| format!("{own} · {}", part.title));
             let _ = writeln!(
                 boxes,
-                "<rect class=\"box\" x=\"{0}\" y=\"{1}\" width=\"{COLUMN}\" height=\"{2}\" \
-                 rx=\"8\"/><text class=\"part\" x=\"{3}\" y=\"{4}\">{5}</text>",
+                "<rect class=\"box\" x=\"{}\" y=\"{}\" width=\"{COLUMN}\" height=\"{}\" rx=\"8\"/>",
                 xy(column(i)),
                 xy(y),
-                xy(height),
-                xy(column(i) + 10.0),
-                xy(y + 16.0),
-                escape(&cut(&title, 32))
+                xy(height)
             );
+            for (line, title) in own.into_iter().chain([part.title.clone()]).enumerate() {
+                let _ = writeln!(
+                    boxes,
+                    "<text class=\"part\" x=\"{}\" y=\"{}\">{}</text>",
+                    xy(column(i) + 10.0),
+                    xy(y + 16.0 + 16.0 * line as f64),
+                    escape(&cut(&title, 30))
+                );
+            }
         }
         for (r, row) in part.rows.iter().enumerate() {
-            let top = y + 24.0 + ROW * r as f64;
-            let kind = family(&row.role).split(' ').next().unwrap_or_default();
+            let top = y + head + ROW * r as f64;
+            let kind = family(&row.role).split(' ').next().unwrap_or_default().to_lowercase();
             for i in 0..models.len() {
                 let Some(text) = chip(row, i) else { continue };
                 let _ = writeln!(
@@ -255,14 +269,15 @@ fn picture(plan: &Value, models: &[&str], parts: &[Part], id: &str) -> String {
             }
             let members: Vec<usize> = row.models.keys().copied().collect();
             for pair in members.windows(2) {
-                let (from, to) = (column(pair[0]) + COLUMN - 8.0, column(pair[1]) + 8.0);
-                let _ = writeln!(
-                    lines,
-                    "<path class=\"link {kind}\" d=\"M{} {}H{}\"/>",
-                    xy(from),
-                    xy(top + 9.0),
-                    xy(to)
-                );
+                let link = |into: &mut String, from: f64, to: f64| {
+                    let (from, to, y) = (xy(from), xy(to), xy(top + 9.0));
+                    let _ = writeln!(into, "<path class=\"link {kind}\" d=\"M{from} {y}H{to}\"/>");
+                };
+                // Behind the boxes of models between, and in front of its own.
+                let (from, to) = (column(pair[0]) + COLUMN, column(pair[1]));
+                link(&mut lines, from, to);
+                link(&mut chips, from - 8.0, from);
+                link(&mut chips, to, to + 8.0);
             }
         }
         y += height + 10.0;
@@ -387,18 +402,24 @@ mod tests {
         assert_eq!(chip(&parts[1].rows[0], 1).unwrap(), "attention query w b ᵀ");
         assert_eq!(parts[1].blocks[&1], BTreeSet::from([0, 1]));
         assert_eq!(ranges([1, 2, 3, 7].into_iter()), "1–3, 7");
+        assert_eq!(ranges([0, 2, 4, 6].into_iter()), "0, 2, … 6");
+        assert_eq!(ranges([0, 1, 2, 3].into_iter()), "0–3");
     }
 
     #[test]
     fn the_picture_has_models_blocks_and_lines() {
         let html = html(&plan(), "p");
-        for part in
-            ["&lt;a&gt;</text>", "blocks 0–1 · depth 1, 3 of", "1 view shares with", "none&lt;"]
-        {
+        for part in [
+            "&lt;a&gt;</text>",
+            ">blocks 0–1</text>",
+            ">depth 1, 3 of 4</text>",
+            "1 view shares with",
+            "none&lt;",
+        ] {
             assert!(html.contains(part), "{part}\n{html}");
         }
         // Embeddings one, depths 1 and 3 two, depths 2 and 4 one.
-        assert_eq!(html.matches("class=\"link").count(), 4);
+        assert_eq!(html.matches("class=\"link").count(), 3 * 4);
         assert!(!html.contains("<a>") && !html.contains("<v>"));
     }
 

@@ -98,9 +98,9 @@ impl Plot {
         let (low, high) = self.range(drawn);
         let spread = self.spread(low, high);
         let y = Scale::rounded(spread, (low, high), (HEIGHT - BOTTOM, TOP));
-        let xs = || drawn.iter().flat_map(|l| l.curve.points.iter().map(|p| p.x));
-        let first = xs().min_by(f64::total_cmp).unwrap_or(0.0);
-        let last = xs().max_by(f64::total_cmp).unwrap_or(1.0);
+        let ends = || drawn.iter().filter_map(|l| l.curve.ends);
+        let first = ends().map(|e| e.0).min_by(f64::total_cmp).unwrap_or(0.0);
+        let last = ends().map(|e| e.1).max_by(f64::total_cmp).unwrap_or(1.0);
         // A run that begins near 0 is shown from 0 on.
         let first = if first > 0.0 && first < 0.2 * last { 0.0 } else { first };
         let x = Scale::new(Spread::Linear, (first, last), (LEFT + 4.0, WIDTH - RIGHT));

@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(labels(Spread::Linear, -0.3, 0.3, 3), ["−0.2", "0", "0.2"]);
         assert_eq!(labels(Spread::Log, 1e-4, 1.0, 5), ["0.0001", "0.001", "0.01", "0.1", "1"]);
         assert_eq!(labels(Spread::Log, 1.0, 10.0, 5), ["1", "2", "5", "10"]);
-        assert_eq!(labels(Spread::Linear, 0.0, 5e-4, 5)[1], "1e-4");
+        assert_eq!(labels(Spread::Linear, 0.0, 5e-4, 5)[1], "0.0001");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Curves of any length as the few points that a screen can show.
 //!
-//! A short curve stays as it is. Of a longer one the range of x is cut into equal parts, and of each
-//! the mean, the least and the greatest value are kept, so that no peak is lost. Of several runs each
-//! part has the mean over the runs and the range of their means.
+//! A short curve stays as it is. Of a longer one the range of x is cut into equal parts, and of
+//! each the mean, the least and the greatest value are kept, so that no peak is lost. Of several
+//! runs each part has the mean over the runs and the range of their means.
 
 /// A part of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub(super) struct Curve {
     pub n_values: usize,
     /// Values that are not finite and are left out.
     pub n_not_finite: usize,
+    /// The least and the greatest x.
+    pub ends: Option<(f64, f64)>,
     /// The number of runs.
     pub n_runs: usize,
     /// Whether points stand for more than one value of a run.
@@ -43,6 +45,7 @@ impl Curve {
             ..Self::default()
         };
         let (Some(&first), Some(&last)) = (xs.first(), xs.last()) else { return this };
+        this.ends = Some((first, last));
         let is_exact = xs.len() <= n.max(4) / 2;
         // Parts of some steps each: a line through every step of a noisy curve hides the others.
         let n = (xs.len() / 4).clamp(n.max(4) / 4, n.max(4));

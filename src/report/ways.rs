@@ -167,7 +167,11 @@ fn svg(
         let line = path(points.iter().copied());
         let _ = writeln!(out, "<path class=\"line {}\" d=\"{line}\"/>", look(style));
         let (first, last) = (points[0], points[points.len() - 1]);
-        let is_right = last.0 > WIDTH / 2.0;
+        // On the side to which the way leads, unless there is no room.
+        let name = cut(name, 24);
+        let room = 7.5 * name.chars().count() as f64 + 12.0;
+        let leads_right = last.0 >= first.0;
+        let is_left = if leads_right { last.0 + room > WIDTH } else { last.0 - room > left };
         let _ = writeln!(
             marks,
             "<circle class=\"start s{0}\" cx=\"{1}\" cy=\"{2}\" r=\"5\"/><path class=\"mark s{0}\" \
@@ -176,10 +180,10 @@ fn svg(
             xy(first.0),
             xy(first.1),
             mark(style, last.0, last.1),
-            xy(last.0 + if is_right { -9.0 } else { 9.0 }),
-            xy((last.1 - 8.0).max(top + 10.0)),
-            if is_right { "end" } else { "start" },
-            escape(&cut(name, 24))
+            xy(last.0 + if is_left { -9.0 } else { 9.0 }),
+            xy((last.1 - if is_left == leads_right { 9.0 } else { -4.0 }).max(top + 10.0)),
+            if is_left { "end" } else { "start" },
+            escape(&name)
         );
     }
     out + &marks + "</svg>\n"
