@@ -109,7 +109,7 @@ function take_step(step, done,    m, all, one, loss, norm, adaptive, schedule, i
     schedule = done < 0.1 ? 10 * done : 0.5 * (1 + cos(3.14159 * (done - 0.1) / 0.9))
     for (m = 1; m <= 3; m++) {
         loss = 0.15 + 0.06 * m + 0.55 * exp(-(3.2 - 0.4 * m) * done * (1 + 0.3 * mutual))
-        loss += 0.05 * noise()
+        loss += 0.05 * noise() - luck
         norm = (0.4 + 0.9 * exp(-3 * done)) * exp(0.5 * noise()) * (rand() < 0.001 ? 20 : 1)
         adaptive = 1 + 0.25 * sin(9 * done + m)
         is_bad = m == 2 && step == int(steps * 0.37)
@@ -139,7 +139,7 @@ function take_step(step, done,    m, all, one, loss, norm, adaptive, schedule, i
 
 function evaluate(step, done,    m, all, score, sum) {
     for (m = 1; m <= 3; m++) {
-        score = 0.86 - 0.02 * m + 0.012 * mutual - 0.36 * exp(-4 * done) + 0.006 * noise()
+        score = 0.86 - 0.02 * m + 0.012 * mutual - 0.36 * exp(-4 * done) + luck + 0.006 * noise()
         sum += score
         all = all "," object(text("name", models[m]) number("score", score) \
             number("loss", 1.05 - score) raw("scores", object(number("accuracy", score) \
@@ -163,7 +163,8 @@ BEGIN {
     if (seed == "") seed = 1
     if (layers == "") layers = 4
     if (mutual == "") mutual = 1
-    srand(seed)
+    srand(7919 * seed)
+    luck = 0.02 * noise()
     split("bert gpt2 roberta", models, " ")
     split("weight bias", parts, " ")
     n_roles = split("attention query,attention key,attention value,attention output," \

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::log::{Run, Series};
 use super::markup::{count, details, number, paragraph, table};
-use super::plot::{Line, Plot};
+use super::plot::{Line, Plot, explanation};
 use super::runs::Set;
 use super::thin::Curve;
 
@@ -214,7 +214,7 @@ pub(super) fn gradients(context: &Context) -> String {
 }
 
 pub(super) fn speed(context: &Context) -> String {
-    let (mut shown, mut more) = (String::new(), String::new());
+    let mut plots = Vec::new();
     for (i, q) in SPEED.iter().enumerate() {
         let scale = if q.key == "peak_memory_bytes" { 1.0 / f64::from(1 << 30) } else { 1.0 };
         let series = |r: &Run| r.of_run(q.key).iter().map(|p| (p.0, p.1 * scale)).collect();
@@ -224,11 +224,10 @@ pub(super) fn speed(context: &Context) -> String {
             curve: context.curve(set, series),
         };
         let lines = context.sets.iter().enumerate().map(line).collect();
-        let html = plot(q, format!("speed-{i}"), q.title.to_owned(), lines).html();
         let is_hidden = context.sets.len() > 1 && !q.is_main;
-        if is_hidden { &mut more } else { &mut shown }.push_str(&html);
+        plots.push((is_hidden, plot(q, format!("speed-{i}"), q.title.to_owned(), lines)));
     }
-    together(&shown, &more, "")
+    together(&plots, "")
 }
 
 fn plot(q: &Quantity, id: String, title: String, lines: Vec<Line>) -> Plot {
@@ -246,24 +245,28 @@ fn plot(q: &Quantity, id: String, title: String, lines: Vec<Line>) -> Plot {
 }
 
 fn section(context: &Context, quantities: &[Quantity], id: &str) -> String {
-    let (mut shown, mut more, mut constant) = (String::new(), String::new(), Vec::new());
+    let (mut all, mut constant) = (Vec::new(), Vec::new());
     for (i, q) in quantities.iter().enumerate() {
         if let Some(text) = constants(context, q) {
             constant.push(text);
             continue;
         }
-        let html: String = plots(context, q, &format!("{id}-{i}")).iter().map(Plot::html).collect();
         let is_hidden = context.sets.len() > 1 && !q.is_main;
-        if is_hidden { &mut more } else { &mut shown }.push_str(&html);
+        all.extend(plots(context, q, &format!("{id}-{i}")).into_iter().map(|p| (is_hidden, p)));
     }
     let note = match constant.is_empty() {
         true => String::new(),
         false => format!("The same at every step: {}.", constant.join("; ")),
     };
-    together(&shown, &more, &note)
+    together(&all, &note)
 }
 
-fn together(shown: &str, more: &str, note: &str) -> String {
+/// Plots, those that are hidden on demand, and what is to be known of them.
+fn together(plots: &[(bool, Plot)], note: &str) -> String {
+    let html = |hidden: bool| -> String {
+        plots.iter().filter(|p| p.0 == hidden).map(|p| p.1.html()).collect()
+    };
+    let (shown, more) = (html(false), html(true));
     let mut out = String::new();
     if !shown.is_empty() {
         out += &format!("<div class=\"plots\">\n{shown}</div>\n");
@@ -271,8 +274,9 @@ fn together(shown: &str, more: &str, note: &str) -> String {
     if !more.is_empty() {
         out += &details("More curves", &format!("<div class=\"plots\">\n{more}</div>\n"));
     }
-    if !note.is_empty() {
-        out += &paragraph("note", note);
+    let about = explanation(&plots.iter().map(|p| &p.1).collect::<Vec<_>>());
+    for text in [note, &about].into_iter().filter(|t| !t.is_empty()) {
+        out += &paragraph("note", text);
     }
     out
 }

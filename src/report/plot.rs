@@ -10,10 +10,10 @@ use super::thin::{Curve, Point};
 
 /// Size of the drawing, and the margins around the part with the curves.
 const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 290.0;
+const HEIGHT: f64 = 294.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 28.0;
+const TOP: f64 = 32.0;
 const BOTTOM: f64 = 42.0;
 
 /// Colours of style.css, dashes of style.css, and shapes of [`mark`].
@@ -153,7 +153,7 @@ impl Plot {
         let _ = writeln!(
             out,
             "<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\
-             <text class=\"label\" x=\"4\" y=\"15\">{}{kind}</text>\
+             <text class=\"label\" x=\"4\" y=\"14\">{}{kind}</text>\
              <text class=\"label\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text>",
             escape(&self.y_label),
             xy((LEFT + right) / 2.0),
@@ -163,27 +163,12 @@ impl Plot {
 
     fn notes(&self, drawn: &[&Line]) -> String {
         let mut notes = self.note.clone();
-        let mut add = |text: &str| {
-            notes += if notes.is_empty() { "" } else { " " };
-            notes += text;
-        };
-        let is_thinned = drawn.iter().any(|l| l.curve.is_thinned);
-        let has_seeds = drawn.iter().any(|l| l.curve.n_runs > 1);
-        let n = drawn.iter().map(|l| l.curve.points.len()).max().unwrap_or(0);
-        if is_thinned && !self.without_bands {
-            let band = if has_seeds { "" } else { ", its band their least and greatest" };
-            add(&format!("Thinned to {n} points: a line is the mean of the steps around{band}."));
-        } else if is_thinned {
-            add(&format!("Thinned to {n} points: a line is the mean of the steps around."));
-        }
-        if has_seeds && !self.without_bands {
-            add("Of several seeds a line is the mean, its band the range over the seeds.");
-        }
         let n_lost: usize = drawn.iter().map(|l| l.curve.n_not_finite).sum();
         let n_values: usize = drawn.iter().map(|l| l.curve.n_values).sum();
         if n_lost > 0 {
             let (lost, all) = (count(n_lost), count(n_values));
-            add(&format!("Missing or not finite, and left out: {lost} of {all} values."));
+            notes += if notes.is_empty() { "" } else { " " };
+            notes += &format!("Missing or not finite, and left out: {lost} of {all} values.");
         }
         notes
     }
@@ -209,6 +194,30 @@ impl Plot {
             if n < xs.len() { format!(" (every {}th point)", xs.len() / n) } else { String::new() };
         table(&format!("{}, {}{rest}", self.title, self.y_label), &heads, &rows)
     }
+}
+
+/// What lines and bands are, for the plots of a section; empty where lines are just values.
+pub(super) fn explanation(plots: &[&Plot]) -> String {
+    let lines = || plots.iter().flat_map(|p| p.lines.iter().map(move |l| (p, l)));
+    let mut text = String::new();
+    let thinned = lines().filter(|(_, l)| l.curve.is_thinned);
+    if let Some(n) = thinned.map(|(_, l)| l.curve.points.len()).max() {
+        let _ = write!(
+            text,
+            "Long curves are thinned to {n} points or fewer: a line is the mean of the steps around."
+        );
+        let is_range = |(p, l): &(&&Plot, &Line)| {
+            !p.without_bands && l.curve.is_thinned && l.curve.n_runs == 1
+        };
+        if lines().any(|l| is_range(&l)) {
+            text += " Its band goes from their least to their greatest value.";
+        }
+    }
+    if lines().any(|(_, l)| l.curve.n_runs > 1) {
+        text += if text.is_empty() { "" } else { " " };
+        text += "Of several seeds a line is the mean, and its band their range.";
+    }
+    text
 }
 
 /// The value of a line near `x`, with its range.
@@ -362,13 +371,13 @@ mod tests {
             "class=\"line s1 d2\"",
             "class=\"band s0 d0\"",
             "<details><summary>Numbers</summary>",
-            "Thinned to 200 points",
             "left out: 1 of 5002 values.",
         ] {
             assert!(html.contains(part), "{part}\n{html}");
         }
         assert!(!html.contains("<a>") && !html.contains("none") && !html.contains("NaN"));
         assert!(html.len() < 40_000, "{}", html.len());
+        assert!(explanation(&[&plot()]).starts_with("Long curves are thinned to 200 points"));
     }
 
     #[test]

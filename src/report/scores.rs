@@ -80,7 +80,7 @@ fn spread(values: &[f64]) -> String {
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     match values.len() {
         0 => "–".to_owned(),
-        1 => number(mean, 4),
+        _ if squares == 0.0 => number(mean, 4),
         _ => format!("{} ± {}", number(mean, 4), number((squares / (n - 1.0)).sqrt(), 2)),
     }
 }

@@ -8,7 +8,7 @@ use super::curves::Context;
 use super::flow::{self, Agreement};
 use super::log::Run;
 use super::markup::{details, escape, number, paragraph};
-use super::plot::{Line, Plot};
+use super::plot::{Line, Plot, explanation};
 use super::runs::Set;
 use super::thin::Curve;
 use super::{plan, ways};
@@ -93,8 +93,15 @@ pub(super) fn agreement(context: &Context) -> String {
             y_label: "cosine".to_owned(),
             ..over_time(context, run, |record, i, j| record.cosine[i][j])
         };
-        out + "<div class=\"plots\">\n" + &plot.html() + "</div>\n"
+        out + "<div class=\"plots\">\n" + &plot.html() + "</div>\n" + &about(&plot)
     })
+}
+
+fn about(plot: &Plot) -> String {
+    match explanation(&[plot]) {
+        text if text.is_empty() => text,
+        text => paragraph("note", &text),
+    }
 }
 
 /// A plot with a line for each pair of models.
@@ -169,6 +176,6 @@ pub(super) fn distances(context: &Context) -> String {
         };
         let styles = styles(context, &last.models);
         let ways = ways::html(&run.sharing, &format!("ways-{id}"), &styles, heading(context));
-        format!("<div class=\"plots\">\n{}{ways}</div>\n", plot.html())
+        format!("<div class=\"plots\">\n{}{ways}</div>\n{}", plot.html(), about(&plot))
     })
 }

@@ -180,7 +180,7 @@ fn seeds_are_bands_and_other_settings_are_lines() {
         "Training report: 3 runs",
         "joint (2 seeds)",
         "Training loss: bert",
-        "its band the range over the seeds",
+        "a line is the mean, and its band their range",
         "The same plan as of joint (2 seeds).",
         "More curves",
         "mutual.weight",
@@ -214,7 +214,7 @@ fn a_log_with_parts_missing_gives_a_page_with_sentences() {
 fn a_long_run_stays_small() {
     let (_dir, paths) = files(&[("long.jsonl", log(1, Options::default(), 2000))]);
     let html = report_html(&paths).unwrap();
-    assert!(html.contains("Thinned to 360 points") && html.len() < 1_000_000, "{}", html.len());
+    assert!(html.contains("thinned to 360 points") && html.len() < 1_000_000, "{}", html.len());
 }
 
 #[test]
