@@ -75,7 +75,7 @@ for page in one six bare; do
     fi
 done
 for part in 'Training loss' 'Score on the evaluation set' 'By role and depth' 'class="plan"' \
-    'Distance between shared parameters' 'Ways of the models' 'Peak memory'; do
+    'Distance between shared parameters' 'Trajectories: attention' 'Peak memory'; do
     has "$out/one" "$part"
 done
 has "$out/six" '(3 seeds)'

@@ -1,5 +1,5 @@
 //! A picture of distances: points in the plane whose distances come as near as possible to given
-//! ones, and their way over time.
+//! ones, and their trajectories over time.
 //!
 //! Classical multidimensional scaling (Torgerson 1952): with D the matrix of distances, n its
 //! size and J = 1 − 11ᵀ/n, the points are the two leading eigenvectors of −½ J D² J, each times
@@ -96,22 +96,22 @@ pub(super) fn turned(points: &Points, onto: &Points) -> Points {
     points.iter().map(turn).collect()
 }
 
-/// The ways of the points over a row of distance matrices, each with its time. Matrices without
-/// points are left out, as are those of another size than the first.
-pub(super) fn ways(times: &[(f64, Vec<Vec<f64>>)]) -> Vec<(f64, Points)> {
-    let mut ways: Vec<(f64, Points)> = Vec::new();
+/// The trajectories of the points over a row of distance matrices, each with its time. Matrices
+/// without points are left out, as are those of another size than the first.
+pub(super) fn trajectories(times: &[(f64, Vec<Vec<f64>>)]) -> Vec<(f64, Points)> {
+    let mut trajectories: Vec<(f64, Points)> = Vec::new();
     for (time, distances) in times {
         let Some(points) = classical(distances) else { continue };
-        let Some((_, before)) = ways.last() else {
-            ways.push((*time, points));
+        let Some((_, before)) = trajectories.last() else {
+            trajectories.push((*time, points));
             continue;
         };
         if before.len() == points.len() {
             let points = turned(&points, before);
-            ways.push((*time, points));
+            trajectories.push((*time, points));
         }
     }
-    ways
+    trajectories
 }
 
 #[cfg(test)]
@@ -152,9 +152,9 @@ mod tests {
         let at = |t: f64| [[t, 0.1], [-1.0, 0.4 * t], [0.3, -1.0 - t]];
         let times: Vec<_> = (0..40).map(|i| f64::from(i) * 0.05).collect();
         let matrices: Vec<_> = times.iter().map(|&t| (t, distances(&at(t)))).collect();
-        let ways = ways(&matrices);
-        assert_eq!(ways.len(), 40);
-        for pair in ways.windows(2) {
+        let trajectories = trajectories(&matrices);
+        assert_eq!(trajectories.len(), 40);
+        for pair in trajectories.windows(2) {
             for (a, b) in pair[0].1.iter().zip(&pair[1].1) {
                 assert!((a[0] - b[0]).hypot(a[1] - b[1]) < 0.15, "{a:?} {b:?}");
             }

@@ -80,8 +80,11 @@ pub(super) fn html(sets: &[Set]) -> Result<String> {
         if others.is_empty() {
             out += &paragraph("", &format!("All options are those of the preset {name}."));
         } else {
-            out +=
-                &table(&format!("Options that the preset {name} has otherwise"), &heads, &others);
+            out += &table(
+                &format!("Options that differ from those of the preset {name}"),
+                &heads,
+                &others,
+            );
         }
         let every: Vec<Vec<String>> = keys.iter().map(row).collect();
         out += &details("All options", &table("All options", &heads, &every));

@@ -35,7 +35,7 @@ pub(super) fn html(sets: &[Set]) -> Result<String> {
         section("curves", "Losses and metrics", or(curves::scores(&context), no_steps)),
         section("rates", "Learning rates and convergence", or(curves::rates(&context), no_steps)),
         section("gradients", "Gradients", or(curves::gradients(&context), no_steps)),
-        section("agreement", "Gradients between models", sharing::agreement(&context)),
+        section("agreement", "Agreement of gradients", sharing::agreement(&context)),
         section("plan", "What the models share", sharing::plans(&context)),
         section("distances", "Distance between models", sharing::distances(&context)),
         section("speed", "Speed and memory", or(curves::speed(&context), no_steps)),

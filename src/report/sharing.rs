@@ -11,7 +11,7 @@ use super::markup::{details, escape, number, paragraph};
 use super::plot::{Line, Plot, explanation};
 use super::runs::Set;
 use super::thin::Curve;
-use super::{plan, ways};
+use super::{plan, trajectories};
 
 /// Sets whose pictures are open at once; those of the others open on demand.
 const OPEN: usize = 2;
@@ -161,7 +161,7 @@ fn start(plan: &Value) -> String {
     paragraph("", &format!("Fresh models start from: {}{from}{note}.", kind.replace('_', " ")))
 }
 
-/// Distances between models over time, and their ways in the plane.
+/// Distances between models over time, and their trajectories in two dimensions.
 pub(super) fn distances(context: &Context) -> String {
     let absent = "The log has no distances between models: the option metrics_every is 0, or \
                   nothing is shared.";
@@ -175,7 +175,12 @@ pub(super) fn distances(context: &Context) -> String {
             ..over_time(context, run, |record, i, j| record.distance[i][j])
         };
         let styles = styles(context, &last.models);
-        let ways = ways::html(&run.sharing, &format!("ways-{id}"), &styles, heading(context));
-        format!("<div class=\"plots\">\n{}{ways}</div>\n{}", plot.html(), about(&plot))
+        let trajectories = trajectories::html(
+            &run.sharing,
+            &format!("trajectories-{id}"),
+            &styles,
+            heading(context),
+        );
+        format!("<div class=\"plots\">\n{}{trajectories}</div>\n{}", plot.html(), about(&plot))
     })
 }

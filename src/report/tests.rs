@@ -152,7 +152,7 @@ fn a_page_of_one_run_has_every_section() {
         "By role and depth",
         "class=\"link attention\"",
         "Distance between shared parameters",
-        "Ways of the models: attention parameters in the plane",
+        "Trajectories: attention parameters in two dimensions",
         "All options are those of the preset default.",
         "data-copy=\"copy-markdown\"",
         "prefers-color-scheme: dark",

@@ -1,17 +1,17 @@
-//! The ways of the models' parameters through training, in the plane.
+//! The trajectories of the models' parameters through training, in two dimensions.
 
 use std::fmt::Write as _;
 
 use super::flow::family;
 use super::log::Sharing;
 use super::markup::{coordinate as xy, cut, details, escape, number, paragraph, table};
-use super::mds::{MOST, Points, ways};
+use super::mds::{MOST, Points, trajectories};
 use super::plot::{legend, look, mark, path};
 use super::scale::{Scale, Spread};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 380.0;
-/// The most points of a way.
+/// The most points of a trajectory.
 const MOST_POINTS: usize = 250;
 
 /// Which distances are drawn, and their matrices over time.
@@ -58,20 +58,20 @@ pub(super) fn html(records: &[Sharing], id: &str, styles: &[usize], heading: &st
     let kept: Vec<Sharing> =
         all.iter().enumerate().filter(|(i, _)| is_kept(*i)).map(|(_, r)| r.clone()).collect();
     let distances = distances(&kept);
-    let ways = ways(&distances.times);
-    if last.models.len() < 2 || last.models.len() > MOST || ways.is_empty() {
+    let trajectories = trajectories(&distances.times);
+    if last.models.len() < 2 || last.models.len() > MOST || trajectories.is_empty() {
         return paragraph(
             "absent",
-            "No picture of the models' ways: some pair of models shares nothing, or there are too \
-             many models.",
+            "No picture of the models' trajectories: some pair of models shares nothing, or there are \
+             too many models.",
         );
     }
     let mut out = format!(
-        "<figure class=\"plot wide\">\n<figcaption><{heading} id=\"{id}\">Ways of the models: {} \
-         in the plane</{heading}></figcaption>\n",
+        "<figure class=\"plot wide\">\n<figcaption><{heading} id=\"{id}\">Trajectories: {} in \
+         two dimensions</{heading}></figcaption>\n",
         distances.of
     );
-    out += &svg(&ways, &last.models, id, styles, &distances);
+    out += &svg(&trajectories, &last.models, id, styles, &distances);
     let names = last.models.iter().enumerate();
     out += &legend(names.map(|(i, name)| (styles.get(i).copied().unwrap_or(i), name.clone())));
     let _ = writeln!(
@@ -81,14 +81,14 @@ pub(super) fn html(records: &[Sharing], id: &str, styles: &[usize], heading: &st
          each picture is turned to fit the one before. A ring is the first record (step {}), a \
          filled mark the last (step {}).</p>",
         distances.unit,
-        number(ways[0].0, 9),
-        number(ways[ways.len() - 1].0, 9)
+        number(trajectories[0].0, 9),
+        number(trajectories[trajectories.len() - 1].0, 9)
     );
-    out + &details("Numbers", &positions(&ways, &last.models)) + "</figure>\n"
+    out + &details("Numbers", &positions(&trajectories, &last.models)) + "</figure>\n"
 }
 
-fn positions(ways: &[(f64, Points)], models: &[String]) -> String {
-    let (first, last) = (&ways[0], &ways[ways.len() - 1]);
+fn positions(trajectories: &[(f64, Points)], models: &[String]) -> String {
+    let (first, last) = (&trajectories[0], &trajectories[trajectories.len() - 1]);
     let heads = [
         "model".to_owned(),
         format!("x at step {}", number(first.0, 9)),
@@ -109,13 +109,14 @@ fn positions(ways: &[(f64, Points)], models: &[String]) -> String {
 }
 
 fn svg(
-    ways: &[(f64, Points)],
+    trajectories: &[(f64, Points)],
     models: &[String],
     id: &str,
     styles: &[usize],
     distances: &Distances,
 ) -> String {
-    let coordinates = |axis: usize| ways.iter().flat_map(move |w| w.1.iter().map(move |p| p[axis]));
+    let coordinates =
+        |axis: usize| trajectories.iter().flat_map(move |w| w.1.iter().map(move |p| p[axis]));
     let range = |axis: usize| {
         let low = coordinates(axis).min_by(f64::total_cmp).unwrap_or(0.0);
         (low, coordinates(axis).max_by(f64::total_cmp).unwrap_or(1.0))
@@ -131,10 +132,10 @@ fn svg(
     let y = Scale::new(Spread::Linear, (cy - half.1, cy + half.1), (HEIGHT - bottom, top));
     let mut out = format!(
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
-         aria-labelledby=\"{id}-t {id}-d\"><title id=\"{id}-t\">Ways of the models: {} in the \
-         plane</title><desc id=\"{id}-d\">{}</desc>\n",
+         aria-labelledby=\"{id}-t {id}-d\"><title id=\"{id}-t\">Trajectories: {} in two \
+         dimensions</title><desc id=\"{id}-d\">{}</desc>\n",
         distances.of,
-        escape(&description(ways, models))
+        escape(&description(trajectories, models))
     );
     for (value, label) in x.ticks(6) {
         let at = xy(x.at(value));
@@ -163,11 +164,11 @@ fn svg(
     for (i, name) in models.iter().enumerate() {
         let style = styles.get(i).copied().unwrap_or(i);
         let points: Vec<(f64, f64)> =
-            ways.iter().map(|w| (x.at(w.1[i][0]), y.at(w.1[i][1]))).collect();
+            trajectories.iter().map(|w| (x.at(w.1[i][0]), y.at(w.1[i][1]))).collect();
         let line = path(points.iter().copied());
         let _ = writeln!(out, "<path class=\"line {}\" d=\"{line}\"/>", look(style));
         let (first, last) = (points[0], points[points.len() - 1]);
-        // On the side to which the way leads, unless there is no room.
+        // On the side to which the line leads, unless there is no room.
         let name = cut(name, 24);
         let room = 7.5 * name.chars().count() as f64 + 12.0;
         let leads_right = last.0 >= first.0;
@@ -189,9 +190,9 @@ fn svg(
     out + &marks + "</svg>\n"
 }
 
-fn description(ways: &[(f64, Points)], models: &[String]) -> String {
+fn description(trajectories: &[(f64, Points)], models: &[String]) -> String {
     let mut text = String::new();
-    for (step, points) in [&ways[0], &ways[ways.len() - 1]] {
+    for (step, points) in [&trajectories[0], &trajectories[trajectories.len() - 1]] {
         for (i, a) in models.iter().enumerate() {
             for (j, b) in models.iter().enumerate().skip(i + 1) {
                 let distance = (points[i][0] - points[j][0]).hypot(points[i][1] - points[j][1]);
