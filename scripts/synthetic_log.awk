@@ -164,7 +164,7 @@ BEGIN {
     if (layers == "") layers = 4
     if (mutual == "") mutual = 1
     srand(7919 * seed)
-    luck = 0.02 * noise()
+    luck = 0.06 * noise()
     split("bert gpt2 roberta", models, " ")
     split("weight bias", parts, " ")
     n_roles = split("attention query,attention key,attention value,attention output," \

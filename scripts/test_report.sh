@@ -98,9 +98,9 @@ done
 [ "$fastest" -lt 1000 ] || fail "the page opens in $fastest ms"
 
 view() {
-    name=$1 page=$2 size=$3
+    name=$1 page=$2 window=$3
     shift 3
-    chrome --screenshot="$out/$name.png" --window-size="$size" "$@" \
+    chrome --screenshot="$out/$name.png" --window-size="$window" "$@" \
         "file://$(cd "$out" && pwd)/$page.html"
     [ -s "$out/$name.png" ] || fail "no screenshot $name.png"
 }

@@ -233,8 +233,8 @@ impl Agreement {
             .filter(|&p| self.roles.iter().any(|r| r.cells.values().any(|v| v[p].is_some())))
             .map(|p| self.map(&format!("{id}-map{p}"), p))
             .collect();
-        let key = "<p class=\"key\" aria-hidden=\"true\"><span class=\"bar\"></span>\
-                   <span>−1 pull apart</span><span>0</span><span>1 agree</span></p>\n";
+        let key = "<p class=\"key\" aria-hidden=\"true\"><span>−1: pull apart\
+                   </span><span class=\"bar\"></span><span>1: agree</span></p>\n";
         format!("<div class=\"maps\">\n{maps}</div>\n{key}") + &details("Numbers", &self.table())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! `log` reads a log into series, `runs` names runs and joins those that differ in their seed.
 //! `curves`, `scores`, `sharing` and `options` make the sections of the page, with the pictures of
-//! `plot`, `flow`, `plan` and `trajectories`; `page` puts them together. `markup`, `scale`, `thin` and
-//! `mds` are what the pictures are made of. Whatever comes from a file is escaped by `markup`.
+//! `plot`, `flow`, `plan` and `trajectories`; `page` puts them together. `markup`, `scale`, `thin`
+//! and `mds` are what the pictures are made of. Whatever comes from a file is escaped by `markup`.
 
 mod curves;
 mod flow;

@@ -414,7 +414,7 @@ mod tests {
             ">blocks 0–1</text>",
             ">depth 1, 3 of 4</text>",
             "1 view shares with",
-            "none&lt;",
+            "None&lt;",
         ] {
             assert!(html.contains(part), "{part}\n{html}");
         }

@@ -204,7 +204,8 @@ pub(super) fn explanation(plots: &[&Plot]) -> String {
     if let Some(n) = thinned.map(|(_, l)| l.curve.points.len()).max() {
         let _ = write!(
             text,
-            "Long curves are thinned to {n} points or fewer: a line is the mean of the steps around."
+            "Long curves are thinned to {n} points or fewer: a line is the mean of the steps \
+             around."
         );
         let is_range = |(p, l): &(&&Plot, &Line)| {
             !p.without_bands && l.curve.is_thinned && l.curve.n_runs == 1

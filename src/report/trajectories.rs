@@ -62,8 +62,8 @@ pub(super) fn html(records: &[Sharing], id: &str, styles: &[usize], heading: &st
     if last.models.len() < 2 || last.models.len() > MOST || trajectories.is_empty() {
         return paragraph(
             "absent",
-            "No picture of the models' trajectories: some pair of models shares nothing, or there are \
-             too many models.",
+            "No picture of the models' trajectories: some pair of models shares nothing, or there \
+             are too many models.",
         );
     }
     let mut out = format!(
@@ -172,7 +172,7 @@ fn svg(
         let name = cut(name, 24);
         let room = 7.5 * name.chars().count() as f64 + 12.0;
         let leads_right = last.0 >= first.0;
-        let is_left = if leads_right { last.0 + room > WIDTH } else { last.0 - room > left };
+        let is_left = if leads_right { last.0 + room > WIDTH } else { last.0 - room > left - 10.0 };
         let _ = writeln!(
             marks,
             "<circle class=\"start s{0}\" cx=\"{1}\" cy=\"{2}\" r=\"5\"/><path class=\"mark s{0}\" \
