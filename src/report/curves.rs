@@ -182,8 +182,8 @@ pub(super) fn scores(context: &Context) -> String {
     for (key, title, is_wide) in OTHER_SCORES {
         // One that is the score itself says nothing new.
         let is_score = |r: &Run| {
-            let none = || r.of_models.get(*key).is_none();
-            none() || r.of_models.get(*key) == r.of_models.get("evaluation.score")
+            let own = r.of_models.get(*key);
+            own.is_none() || own == r.of_models.get("evaluation.score")
         };
         if keys.contains(key) && !runs().all(is_score) {
             let look = if *is_wide { Look::Wide } else { Look::Plain };

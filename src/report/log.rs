@@ -410,7 +410,8 @@ mod tests {
             r#"{"type":"step","step":"one","models":{"name":7}}"#,
             r#"{"type":"step","models":[7,{"name":"a","loss":"low","rates":[1]}]}"#,
             r#"{"type":"evaluation","step":2,"models":[{"name":"a","scores":7}]}"#,
-            r#"{"type":"sharing","step":3,"models":["a"],"groups":[{"members":[{"model":"z"}]}]}"#,
+            r#"{"type":"sharing","step":3,"models":["a"],
+                "groups":[{"name":"g","members":[{"model":"z"}]}]}"#,
             r#"{"type":"run","step":0,"models":7}"#,
         ]));
         let run = run.unwrap();

@@ -60,12 +60,11 @@ fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
                 for row in &mut a {
                     (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
                 }
-                for k in 0..n {
-                    (a[p][k], a[q][k]) = (c * a[p][k] - s * a[q][k], s * a[p][k] + c * a[q][k]);
-                }
-                let (before, after) = vectors.split_at_mut(q);
-                for (x, y) in before[p].iter_mut().zip(after[0].iter_mut()) {
-                    (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+                for rows in [&mut a, &mut vectors] {
+                    let (before, after) = rows.split_at_mut(q);
+                    for (x, y) in before[p].iter_mut().zip(after[0].iter_mut()) {
+                        (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+                    }
                 }
             }
         }

@@ -92,9 +92,12 @@ fn split_name(name: &str) -> (&str, &str) {
 /// Where a part stands: before the blocks, at a depth, after the blocks.
 type Place = (u8, usize);
 
+/// A row, and for each of its views the model and the block.
+type BlockRow = (Row, Vec<(usize, Option<usize>)>);
+
 /// What is drawn, from the top.
 fn parts(plan: &Value, models: &[&str]) -> Vec<Part> {
-    let mut places: BTreeMap<Place, Vec<(Row, Vec<(usize, Option<usize>)>)>> = BTreeMap::new();
+    let mut places: BTreeMap<Place, Vec<BlockRow>> = BTreeMap::new();
     let mut n_slots = 0;
     for group in list(&plan["groups"]) {
         let name = group["name"].as_str().unwrap_or("unnamed");
@@ -115,12 +118,12 @@ fn parts(plan: &Value, models: &[&str]) -> Vec<Part> {
         let (role, part) = split_name(name);
         let mut role = role.to_owned();
         let rows = places.entry(place).or_default();
-        let is_taken = |(row, _): &(Row, _)| row.role == role && row.parts.contains(part);
+        let is_taken = |(row, _): &BlockRow| row.role == role && row.parts.contains(part);
         if rows.iter().any(is_taken) || place.0 == 2 && part.is_empty() {
             let _ = write!(role, " {}", shape(&group["shape"]));
         }
         // Weight and bias of a role are one row where the same models share both.
-        let same = |(row, _): &&mut (Row, _)| {
+        let same = |(row, _): &&mut BlockRow| {
             let models = |m: &BTreeMap<usize, (usize, bool)>| m.keys().copied().collect::<Vec<_>>();
             row.role == role && row.parts != part && models(&row.models) == models(&members)
         };
@@ -139,10 +142,7 @@ fn parts(plan: &Value, models: &[&str]) -> Vec<Part> {
 }
 
 /// Depths of the same rows together.
-fn together(
-    places: BTreeMap<Place, Vec<(Row, Vec<(usize, Option<usize>)>)>>,
-    n_slots: usize,
-) -> Vec<Part> {
+fn together(places: BTreeMap<Place, Vec<BlockRow>>, n_slots: usize) -> Vec<Part> {
     let mut parts: Vec<(Place, Vec<usize>, Part)> = Vec::new();
     for (place, rows) in places {
         let mut blocks: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();

@@ -158,7 +158,7 @@ mod tests {
         let header = |seed: u32, rate: f64| {
             format!(
                 r#"{{"seed":{seed},"options":{{"learning_rate":{rate}}},"models":[{{"name":"a"}}],
-                    "fit":{{"epochs":3,"log_path":"{seed}"}}}}"#
+                    "fit":{{"epochs":3,"log_path":"{seed}","x_seed":{seed}}}}}"#
             )
         };
         let mut runs = vec![

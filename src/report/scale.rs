@@ -125,7 +125,7 @@ fn label(value: f64, step: f64, largest: f64) -> String {
             return number(value / unit, 5) + name;
         }
     }
-    if largest >= 1e9 || largest < 1e-3 {
+    if !(1e-3..1e9).contains(&largest) {
         return number(value, 3);
     }
     let decimals = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
