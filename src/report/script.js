@@ -18,9 +18,9 @@ document.querySelectorAll("button[data-copy]").forEach(function (button) {
     navigator.clipboard.writeText(field.value).then(done, byHand);
   });
 });
-// Paper shows what is folded away on the screen.
+// Paper has the plots that are folded away on the screen.
 window.addEventListener("beforeprint", function () {
   document.querySelectorAll("details").forEach(function (d) {
-    if (!d.querySelector("table, textarea")) { d.open = true; }
+    if (d.querySelector("figure")) d.open = true;
   });
 });
