@@ -229,7 +229,7 @@ impl Agreement {
         if self.roles.is_empty() {
             return String::new();
         }
-        let maps: String = (0..self.pairs.len())
+        let maps: String = (0..self.pairs.len().min(MOST * (MOST - 1) / 2))
             .filter(|&p| self.roles.iter().any(|r| r.cells.values().any(|v| v[p].is_some())))
             .map(|p| self.map(&format!("{id}-map{p}"), p))
             .collect();

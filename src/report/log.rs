@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// Records on more models are left out: their matrices could be much larger than the log.
+const MOST_MODELS: usize = 64;
+
 /// Steps and values.
 pub(super) type Series = Vec<(f64, f64)>;
 
@@ -281,18 +284,23 @@ impl Run {
 impl Sharing {
     fn new(step: f64, record: &Value) -> Option<Self> {
         let models: Vec<String> = texts(&record["models"]);
-        if !step.is_finite() || models.is_empty() {
+        if !step.is_finite() || models.is_empty() || models.len() > MOST_MODELS {
             return None;
         }
         let place = |m: &Value| models.iter().position(|name| m["model"] == name.as_str());
         let group = |g: &Value| {
             let members = g["members"].as_array()?.iter().map(place).collect::<Option<Vec<_>>>()?;
             let depth = (g["depth"][0].as_u64()).zip(g["depth"][1].as_u64());
+            let n = members.len();
+            // What one of them has room for in the log, the other may have in memory.
+            if !is_square(&g["cosine"], n) && !is_square(&g["distance"], n) {
+                return None;
+            }
             Some(SharingGroup {
                 name: g["name"].as_str()?.to_owned(),
                 depth: depth.map(|(slot, slots)| (slot as usize, slots as usize)),
-                cosine: matrix(&g["cosine"], members.len()),
-                distance: matrix(&g["distance"], members.len()),
+                cosine: matrix(&g["cosine"], n),
+                distance: matrix(&g["distance"], n),
                 members,
             })
         };
@@ -337,6 +345,12 @@ fn texts(value: &Value) -> Vec<String> {
 
 fn names(models: &Value) -> impl Iterator<Item = &str> {
     models.as_array().into_iter().flatten().filter_map(|m| m["name"].as_str())
+}
+
+/// Whether a value has `n` rows of `n` values.
+fn is_square(value: &Value, n: usize) -> bool {
+    let has_n = |v: &Value| v.as_array().is_some_and(|all| all.len() == n);
+    has_n(value) && value.as_array().into_iter().flatten().all(has_n)
 }
 
 /// `n` rows of `n` numbers; NaN where the log has none.
@@ -411,7 +425,8 @@ mod tests {
             r#"{"type":"step","models":[7,{"name":"a","loss":"low","rates":[1]}]}"#,
             r#"{"type":"evaluation","step":2,"models":[{"name":"a","scores":7}]}"#,
             r#"{"type":"sharing","step":3,"models":["a"],
-                "groups":[{"name":"g","members":[{"model":"z"}]}]}"#,
+                "groups":[{"name":"g","members":[{"model":"z"}],"cosine":[[1]]},
+                          {"name":"h","members":[{"model":"a"}],"cosine":[1]}]}"#,
             r#"{"type":"run","step":0,"models":7}"#,
         ]));
         let run = run.unwrap();
