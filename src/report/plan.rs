@@ -46,7 +46,7 @@ pub(super) fn html(plan: &Value, id: &str) -> String {
     let mut out = paragraph(
         "",
         &format!(
-            "Policy {policy}: {} groups of views share, {} views share with nobody.",
+            "Policy {policy}: groups of views that share: {}; views that share with nobody: {}.",
             count(groups),
             count(left_out)
         ),
