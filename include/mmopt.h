@@ -461,6 +461,53 @@ struct mmopt_error *mmopt_corpus_synthetic(size_t n,
                                            struct mmopt_corpus **corpus);
 
 /**
+ * Generates n sentences with named entities, to try the library without data: words with the tags
+ * O, B-PER, I-PER, B-LOC, I-LOC, B-ORG and I-ORG. The same seed gives the same sentences.
+ *
+ * Errors: INVALID_ARGUMENT when n is out of range.
+ *
+ * @param n sentences, 1 to 10,000,000.
+ * @param seed any number.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_synthetic_entities(size_t n,
+                                                    uint64_t seed,
+                                                    struct mmopt_corpus **corpus);
+
+/**
+ * Generates n questions about contexts, to try the library without data; each has one answer. The
+ * same seed gives the same questions.
+ *
+ * Errors: INVALID_ARGUMENT when n is out of range.
+ *
+ * @param n questions, 1 to 10,000,000.
+ * @param seed any number.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_synthetic_questions(size_t n,
+                                                     uint64_t seed,
+                                                     struct mmopt_corpus **corpus);
+
+/**
+ * The texts of a corpus as plain text, e.g. to train a language model on them before a classifier:
+ * each text of a pair, the words of a sentence joined by spaces, each question and each context is
+ * an example.
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] corpus shared access.
+ * @param[out] plain the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_plain_text(const struct mmopt_corpus *corpus,
+                                            struct mmopt_corpus **plain);
+
+/**
  * Makes a corpus from n texts in memory, which are copied. labels holds the class name of each
  * text, or is NULL for texts without labels. labels_of is as in mmopt_corpus_options.
  *
@@ -1004,6 +1051,8 @@ MMOPT_ENUM(mmopt_objective) {
     MMOPT_OBJECTIVE_CAUSAL = 0,
     /** Masked tokens; the tokenizer must have a mask token. */
     MMOPT_OBJECTIVE_MASKED = 1,
+    /** Masked tokens for each model whose tokenizer has a mask token, the next token for others. */
+    MMOPT_OBJECTIVE_AUTO = 2,
 };
 
 /**
@@ -1034,7 +1083,7 @@ typedef struct mmopt_loader_options {
      * its own, and the shortest ends the epoch.
      */
     uint32_t aligned;
-    /** Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL. */
+    /** Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_AUTO. */
     uint32_t objective;
     /**
      * Masked language modelling: the fraction of tokens that are masked, above 0 and up to 1;
@@ -1373,7 +1422,8 @@ MMOPT_API void mmopt_model_free(struct mmopt_model *model);
 /**
  * A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
  * sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
- * plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
+ * plain text the task is MMOPT_TASK_MASKED_LM if config says so; else MMOPT_TASK_CAUSAL_LM for
+ * GPT-2, and MMOPT_TASK_MASKED_LM for the others.
  * The model knows its vocabulary, as after mmopt_model_set_tokenizer.
  *
  * Errors: as mmopt_model_create.
@@ -1391,6 +1441,31 @@ struct mmopt_error *mmopt_model_for_corpus(const char *name,
                                            const struct mmopt_tokenizer *tokenizer,
                                            const struct mmopt_corpus *corpus,
                                            struct mmopt_model **model);
+
+/**
+ * The model in a directory, as mmopt_model_from_directory, with the task and the classes of a
+ * corpus: a published body for a task of one's own. A head that the directory has for the same
+ * task and number of classes stays; any other is fresh. For plain text the task is
+ * MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
+ * vocabulary, as after mmopt_model_set_tokenizer.
+ *
+ * Errors: INVALID_ARGUMENT for an empty name, or a corpus without labels whose task needs them;
+ * NOT_FOUND, IO or INVALID_DATA when config.json cannot be read. Weights are read when the trainer
+ * is created.
+ *
+ * @param[in] name of the model, UTF-8.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] tokenizer that of the directory (mmopt_tokenizer_load); shared access.
+ * @param[in] corpus shared access.
+ * @param[out] model the new object; free it with mmopt_model_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_pretrained_for_corpus(const char *name,
+                                                      const char *directory,
+                                                      const struct mmopt_tokenizer *tokenizer,
+                                                      const struct mmopt_corpus *corpus,
+                                                      struct mmopt_model **model);
 
 /**
  * Tells a model its vocabulary: the text of each token id, which is copied. The option start needs

@@ -18,6 +18,9 @@ const (
 	Causal Objective = C.MMOPT_OBJECTIVE_CAUSAL
 	// Masked learns masked tokens.
 	Masked Objective = C.MMOPT_OBJECTIVE_MASKED
+	// AutoObjective predicts masked tokens for models whose tokenizer has a mask token, and the next
+	// token for others.
+	AutoObjective Objective = C.MMOPT_OBJECTIVE_AUTO
 )
 
 // LoaderOptions say how a corpus is encoded, ordered and padded. Start from DefaultLoaderOptions.

@@ -27,6 +27,8 @@ pub enum mmopt_objective {
     Causal = 0,
     /// Masked tokens; the tokenizer must have a mask token.
     Masked = 1,
+    /// Masked tokens for each model whose tokenizer has a mask token, the next token for others.
+    Auto = 2,
 }
 
 /// How a corpus is encoded, shuffled and batched. mmopt_loader_options_init fills in the defaults.
@@ -53,7 +55,7 @@ pub struct mmopt_loader_options {
     /// 1 (default): all models see the same examples at each step; 0: each model has an order of
     /// its own, and the shortest ends the epoch.
     pub aligned: u32,
-    /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
+    /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_AUTO.
     pub objective: u32,
     /// Masked language modelling: the fraction of tokens that are masked, above 0 and up to 1;
     /// default 0.15.
@@ -87,7 +89,7 @@ impl Default for mmopt_loader_options {
             bucket_batches: order.bucket_batches,
             pad_to_multiple_of: order.pad_to_multiple_of,
             aligned: u32::from(order.aligned),
-            objective: mmopt_objective::Causal as u32,
+            objective: mmopt_objective::Auto as u32,
             mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
             pack: u32::from(encode.pack),
@@ -125,7 +127,8 @@ impl mmopt_loader_options {
             );
             return Err(Error::invalid(text));
         }
-        let objectives = [(0, Objective::Causal), (1, Objective::Masked)];
+        let objectives =
+            [(0, Objective::Causal), (1, Objective::Masked), (2, Objective::Auto)];
         Ok(EncodeOptions {
             max_length: (self.max_length > 0).then_some(self.max_length),
             objective: choice(self.objective, "objective", &objectives)?,

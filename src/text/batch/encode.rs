@@ -22,10 +22,24 @@ const BLOCK: usize = 32;
 #[repr(u32)]
 pub enum Objective {
     /// The next token; the loss shifts the labels.
-    #[default]
     Causal = 0,
     /// Masked tokens; needs a tokenizer with a mask token.
     Masked = 1,
+    /// Masked tokens where the tokenizer has a mask token, else the next token: models of both
+    /// kinds can learn from one corpus.
+    #[default]
+    Auto = 2,
+}
+
+impl Objective {
+    /// What it is for a tokenizer.
+    fn of(self, tokenizer: &Tokenizer) -> Self {
+        match self {
+            Self::Auto if tokenizer.special_token_id(SpecialToken::Mask).is_some() => Self::Masked,
+            Self::Auto => Self::Causal,
+            chosen => chosen,
+        }
+    }
 }
 
 /// How a corpus is encoded.
@@ -40,7 +54,7 @@ pub struct EncodeOptions {
     /// Appended to the first text of a pair where the tokenizer puts no special token between the
     /// two (GPT-2). Default: a line feed.
     pub separator: String,
-    /// Language modelling: next or masked tokens. Default: next.
+    /// Language modelling: next or masked tokens. Default: as the tokenizer has a mask token.
     pub objective: Objective,
     /// Language modelling: documents are joined and cut into blocks of `max_length` (default),
     /// else each is a sequence of its own.
@@ -64,7 +78,7 @@ impl Default for EncodeOptions {
             truncation: Truncation::LongestFirst,
             token_types: None,
             separator: "\n".to_owned(),
-            objective: Objective::Causal,
+            objective: Objective::Auto,
             pack: true,
             mlm_probability: 0.15,
             all_windows: false,
@@ -100,7 +114,7 @@ fn masking(
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
 ) -> Result<Option<Masking>> {
-    if corpus.task() != TextTask::LanguageModeling || options.objective == Objective::Causal {
+    if corpus.task() != TextTask::LanguageModeling || options.objective.of(tokenizer) == Objective::Causal {
         return Ok(None);
     }
     if !(options.mlm_probability > 0.0 && options.mlm_probability <= 1.0) {
@@ -213,9 +227,9 @@ impl Encoder<'_> {
     }
 
     fn language_target(&self) -> Target {
-        match self.options.objective {
-            Objective::Causal => Target::NextToken,
+        match self.options.objective.of(self.tokenizer) {
             Objective::Masked => Target::MaskedTokens,
+            _ => Target::NextToken,
         }
     }
 

@@ -40,6 +40,19 @@ pub(in crate::train) struct Published {
 }
 
 impl Published {
+    /// With these names for its classes, where there are any.
+    fn with_labels(mut self, labels: &[String]) -> Result<Self> {
+        if labels.is_empty() {
+            return Ok(self);
+        }
+        if self.task.num_labels() != Some(labels.len()) {
+            let (n, task) = (labels.len(), self.task);
+            return Err(Error::invalid(format!("{n} names of labels for {task}")));
+        }
+        self.config.labels = labels.to_vec();
+        Ok(self)
+    }
+
     /// The padding row of a table that is the head's matrix, too: there it gets the head's
     /// gradient.
     fn tied_padding_row(&self, name: &str) -> Option<usize> {
@@ -104,6 +117,7 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
         Source::OnnxBytes(bytes) => (Graph::from_bytes(bytes.clone())?, None),
     };
     graph.name.clone_from(&options.name);
+    let published = published.map(|p| p.with_labels(&options.labels)).transpose()?;
     if published.is_some() && options.gradients.is_some() {
         return Err(Error::invalid("only an ONNX source can bring its own gradients"));
     }
