@@ -132,6 +132,8 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(mixed.subset(chosen).text(1), mixed.text(0));
     EXPECT_EQ(mmopt::loader_options().unlabelled_ratio, 0.0);
     EXPECT_GE(train.majority_fraction(), 0.5);
+    EXPECT_EQ(mmopt::corpus::synthetic_entities(9, 1).labels().size(), 7U);
+    EXPECT_EQ(mmopt::corpus::synthetic_questions(9, 1).plain_text().size(), 18U);
 }
 
 TEST(Text, TokenizersEncode) {
@@ -310,6 +312,9 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     std::vector<mmopt::model> again;
     again.push_back(mmopt::model::from_directory("again", folder + "/bert"));
     mmopt::trainer reader(again);
+    auto next = mmopt::model::pretrained_for_corpus("next", folder + "/bert", tokenizers[0],
+                                                     mmopt::corpus::synthetic_entities(9, 1));
+    EXPECT_EQ(next.label_name(1), "B-PER");
     tokenizers.pop_back();
     const auto texts = mmopt::batch::encode(tokenizers, {"a fine film", "dull"});
     const auto a = joint.evaluate(0, texts.tensors(0)), b = reader.evaluate(0, texts.tensors(0));
