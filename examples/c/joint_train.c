@@ -203,7 +203,7 @@ static void make_trainer(struct job *job)
     if (s->preset != MMOPT_PRESET_PAPER) {
         options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
         options.warmup_steps = job->last_step / 10;
-        options.total_steps = job->last_step;
+        options.total_steps = job->last_step > 0 ? job->last_step : 1;
     }
     for (size_t i = 0; i < s->n_models; i++)
         models[i] = make_model(job, i);

@@ -78,6 +78,7 @@ pub fn evaluate_with(
     if n != models {
         return Err(Error::invalid(format!("a loader for {n} models, but a trainer of {models}")));
     }
+    trainer.log_lost(model, loader.datasets().get(model).and_then(|d| d.stats().warning()));
     let run = |batch: &[TensorView]| {
         proceed(trainer)?;
         trainer.evaluate(model, batch)

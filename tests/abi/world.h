@@ -38,6 +38,10 @@ struct world {
     const mmopt_tokenizer *tokenizers[2];
     const mmopt_model *models[2];
     const mmopt_corpus *tags;
+    /* A GPT-2 that writes: its tokenizer, trainer and predictor. */
+    mmopt_tokenizer *writer_tokenizer;
+    mmopt_trainer *writer;
+    mmopt_predictor *writer_predictor;
     const mmopt_batch *questions;
     /* Where inputs lie; where outputs go, of each thread its own. */
     const char *folder, *out;
@@ -280,6 +284,15 @@ static void tweak_loss_options(struct world *w, mmopt_loss_options *o)
     o->class_weights = below(w, 4) ? NULL : w->two;
     o->n_class_weights = o->class_weights ? count(w, 2) : 0;
     o->output = below(w, 6) ? NULL : text(w, "logits");
+}
+
+static void tweak_generate_options(struct world *w, mmopt_generate_options *o)
+{
+    o->max_new_tokens = 3;
+    if (!w->fuzz)
+        return;
+    o->do_sample = below(w, 2), o->top_k = below(w, 3), o->seed = below(w, 3);
+    o->top_p = below(w, 2) ? 1 : 0.5, o->max_length = below(w, 5);
 }
 
 static void tweak_precomputed_gradient_options(struct world *w, mmopt_precomputed_gradient_options *o)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::config::{mmopt_model_config, mmopt_task, task};
 use super::create::mmopt_model;
-use crate::error::Context;
+use crate::error::{Context, Error, Result};
 use crate::ffi::core::architecture::mmopt_architecture;
 use crate::ffi::core::args::{output, text};
 use crate::ffi::core::error::mmopt_error;
@@ -24,7 +24,7 @@ use crate::train::{ModelOptions, Source, Tokens};
 /// GPT-2, and MMOPT_TASK_MASKED_LM for the others.
 /// The model knows its vocabulary, as after mmopt_model_set_tokenizer.
 ///
-/// Errors: as mmopt_model_create.
+/// Errors: as mmopt_model_create; INVALID_ARGUMENT for texts that are all of one class.
 ///
 /// @param[in] name of the model, UTF-8.
 /// @param[in] config NULL: a small BERT.
@@ -48,6 +48,7 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
         let tokenizer = shared(tokenizer)?;
         fit_tokenizer(&mut config, &tokenizer);
         let corpus = shared(corpus)?.corpus.clone();
+        check_classes(&corpus).context(|| format!("model '{name}'"))?;
         fit_corpus(&mut config, &corpus);
         let model = output(model, "model")?;
         let labels = corpus.labels().names().to_vec();
@@ -68,8 +69,8 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
 }
 
 /// The model in a directory, as mmopt_model_from_directory, with the task and the classes of a
-/// corpus: a published body for a task of one's own. A head that the directory has for the same
-/// task and number of classes stays; any other is fresh. For plain text the task is
+/// corpus: a published body for a task of one's own. A head in the directory that has the
+/// parameters of the task's, of the same shapes, stays; else it is fresh. For plain text the task is
 /// MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
 /// vocabulary, as after mmopt_model_set_tokenizer.
 ///
@@ -98,6 +99,7 @@ pub unsafe extern "C" fn mmopt_model_pretrained_for_corpus(
         let corpus = shared(corpus)?.corpus.clone();
         let model = output(model, "model")?;
         let place = || format!("model '{name}'");
+        check_classes(&corpus).context(place)?;
         let is_gpt2 = Config::read(directory).context(place)?.architecture == Architecture::Gpt2;
         let task = task(task_of(&corpus, !is_gpt2) as u32, corpus.labels().len()).context(place)?;
         model.set(into_raw(ModelOptions {
@@ -168,6 +170,16 @@ fn fit_corpus(config: &mut mmopt_model_config, corpus: &Corpus) {
     let is_gpt2 = config.architecture == mmopt_architecture::Gpt2 as u32;
     let masked = config.task == mmopt_task::MaskedLm as u32 || !is_gpt2;
     config.task = task_of(corpus, masked) as u32;
+}
+
+/// Refuses a corpus of one class: a model with one label predicts a number.
+fn check_classes(corpus: &Corpus) -> Result<()> {
+    match (corpus.task(), corpus.labels().names()) {
+        (TextTask::Classification, [only]) => Err(Error::invalid(format!(
+            "the corpus has one class, '{only}': there is nothing to tell apart"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The task of a corpus; `masked` says which of the two that plain text has.

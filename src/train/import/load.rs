@@ -98,7 +98,9 @@ impl ModelOptions {
 
 fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let dropout = options.dropout.map(f64::from);
-    let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
+    // A task that was asked for may need another head than the file has.
+    let replace_head = options.task.is_some();
+    let load = LoadOptions { seed: options.seed, dropout, replace_head, ..LoadOptions::default() };
     let of = |built: BuiltModel| {
         let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
