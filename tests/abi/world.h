@@ -69,6 +69,7 @@ struct world {
     const char *tag_names[2];
     int64_t predicted[N_CLASSES], labelled[N_CLASSES];
     size_t n_answers[N_TEXTS];
+    uint64_t counts[4], token_counts[2];
     float logits[N_TOKENS];
     managed managed;
     mmopt_model *graph;
@@ -342,6 +343,7 @@ static void fill_inputs(struct world *w)
     memcpy(w->labels, labels, sizeof labels);
     w->ids[0] = 5, w->ids[1] = 6, w->ids[2] = 7;
     w->losses[0] = w->losses[1] = 0.5;
+    w->token_counts[0] = w->token_counts[1] = 3;
     w->two[0] = 0.5f, w->two[1] = 1.5f;
     w->tag_names[0] = "O", w->tag_names[1] = "B-PER";
     for (int i = 0; i < N_CLASSES; i++)

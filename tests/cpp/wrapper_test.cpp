@@ -224,6 +224,7 @@ TEST_F(Joint, LoaderWalksEpochs) {
         EXPECT_EQ(walk.position(), ++n);
     }
     EXPECT_EQ(n, walk.n_batches());
+    EXPECT_GT(walk.encoding_stats(0).n_tokens, walk.encoding_stats(0).n_rows);
     EXPECT_EQ(walk.epoch(), 1U);
     walk.set_epoch(0);
     const auto state = walk.state();
@@ -901,6 +902,18 @@ TEST(Metrics, OfClassesEntitiesAndAnswers) {
     EXPECT_EQ(code_of([&] { (void)mmopt::metrics::entities(found, right, 3, {"O"}); }),
               MMOPT_CODE_INVALID_ARGUMENT);
 
+    EXPECT_EQ(mmopt::metrics::strict_entities(found, right, 3, tags).by_type.front(), '{');
+    EXPECT_EQ(mmopt::metrics::confusion_matrix(classes, labels, 4)[2][3], 1U);
+    EXPECT_EQ(mmopt::metrics::confusion_matrix("{\"confusion_matrix\": [[3]]}", 1)[0][0], 3U);
+    EXPECT_EQ(code_of([&] {
+                  (void)mmopt::metrics::confusion_matrix({classes.data(), 6}, labels, 4);
+              }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    const std::vector<double> numbers = {1, 2, 2, 4}, wanted = {1, 3, 2, 4};
+    EXPECT_DOUBLE_EQ(mmopt::metrics::regression(numbers, wanted).mse, 0.25);
+    const std::vector<double> losses = {2, 2};
+    const std::vector<std::uint64_t> n_tokens = {1, 5};
+    EXPECT_DOUBLE_EQ(mmopt::metrics::perplexity(losses, n_tokens), std::exp(2.0));
     const auto answers = mmopt::metrics::answers(
         {"The Eiffel Tower!", "in  May 1907", "a quick brown fox", "something", ""},
         {{"eiffel tower"}, {"May 1907", "1907"}, {"the brown fox jumps", "quick fox"}, {}, {}});
