@@ -165,6 +165,19 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     return loader;
 }
 
+/* Says what --max-length leaves out. */
+static void tell_losses(const struct job *job, const mmopt_loader *loader, const char *what)
+{
+    for (size_t i = 0; i < job->settings.n_models; i++) {
+        mmopt_encoding_stats stats;
+        check(mmopt_loader_encoding_stats(loader, i, &stats));
+        if (stats.n_unseen_words + stats.n_unplaced_answers > 0)
+            printf("%s, %s: %llu words and %llu answers are beyond --max-length\n", what,
+                   job->settings.models[i], (unsigned long long)stats.n_unseen_words,
+                   (unsigned long long)stats.n_unplaced_answers);
+    }
+}
+
 static mmopt_model *make_model(const struct job *job, size_t i)
 {
     const struct settings *s = &job->settings;
@@ -539,6 +552,10 @@ int main(int argc, char **argv)
         printf("%zu examples to train on, %zu held out; ONNX Runtime %s\n",
                mmopt_corpus_n_examples(job.train), mmopt_corpus_n_examples(job.eval),
                mmopt_runtime_version());
+    if (!s->quiet) {
+        tell_losses(&job, job.train_loader, "to train on");
+        tell_losses(&job, job.eval_loader, "held out");
+    }
     job.started = now();
     job.shown = job.started;
     train(&job);
