@@ -1,5 +1,5 @@
-/* Trains a BERT and a GPT-2 together to tell classes of texts: classification [FILE], where each line
- * is text TAB label; without a file the sentences are generated. */
+/* Trains a BERT and a GPT-2 together to tell classes of texts: classification [FILE], where each
+ * line is text TAB label; without a file the sentences are generated. */
 #include "example.h"
 
 int main(int argc, char **argv)

@@ -59,8 +59,8 @@ static const char usage[] =
     "  --runtime PATH         ONNX Runtime's library (default: found)\n"
     "  -h, --help             this text\n"
     "  --version              version of the library\n"
-    "An interrupt (INT, TERM or HUP) ends training after a step, with a checkpoint if --checkpoint\n"
-    "names a folder, and the exit code 130, 143 or 129.\n";
+    "An interrupt (INT, TERM or HUP) ends training after a step, with a checkpoint if\n"
+    "--checkpoint names a folder, and the exit code 130, 143 or 129.\n";
 
 static inline unsigned long long parse_count(const char *flag, const char *text)
 {

@@ -1,9 +1,10 @@
-/* Fine-tunes a published BERT to answer questions about contexts: questions [FILE DIR], where FILE is
- * SQuAD's or an object a line, and DIR holds the model and its tokenizer; without them a fresh model
- * learns generated questions. */
+/* Fine-tunes a published BERT to answer questions about contexts: questions [FILE DIR], where FILE
+ * is SQuAD's or an object a line, and DIR holds the model and its tokenizer; without them a fresh
+ * model learns generated questions. */
 #include "example.h"
 
-static mmopt_loader *load(const mmopt_corpus *corpus, const mmopt_tokenizer *tokenizer, int training)
+static mmopt_loader *load(const mmopt_corpus *corpus, const mmopt_tokenizer *tokenizer,
+                          int training)
 {
     mmopt_loader *loader;
     mmopt_loader_options options;

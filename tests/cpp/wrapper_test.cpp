@@ -324,6 +324,40 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
 }
 
+TEST(Text, IsGenerated) {
+    if (std::getenv("MMOPT_ORT_LIB") == nullptr)
+        GTEST_SKIP() << "not run: no ONNX Runtime";
+    const auto plain = mmopt::corpus::synthetic(40, 1, 0.0).plain_text();
+    auto options = mmopt::tokenizer_options();
+    options.architecture = MMOPT_ARCHITECTURE_GPT2;
+    options.vocab_size = 300;
+    options.model_max_length = 24;
+    std::vector<mmopt::tokenizer> words;
+    words.push_back(mmopt::tokenizer::train(plain, options));
+    auto sizes = mmopt::model_config();
+    sizes.architecture = MMOPT_ARCHITECTURE_GPT2;
+    sizes.n_layers = 1;
+    sizes.hidden_size = 16;
+    std::vector<mmopt::model> models;
+    models.push_back(mmopt::model::for_corpus("writer", sizes, words[0], plain));
+    mmopt::trainer writer(models);
+    auto how = mmopt::generate_options();
+    how.max_new_tokens = 5;
+    how.do_sample = 1;
+    const auto a = writer.generate(0, words[0], {"the film", "what"}, how);
+    EXPECT_EQ(a.size(), 2U);
+    EXPECT_TRUE(a[0][0].label == "length" || a[0][0].label == "stop");
+    const auto folder = scratch("writer");
+    writer.save_model(0, folder);
+    words[0].save(folder);
+    const auto b = mmopt::predictor::load(folder).generate({"the film", "what"}, how);
+    EXPECT_EQ(a[1][0].text, b[1][0].text);
+    EXPECT_EQ(a[1][0].score, b[1][0].score);
+    how.top_p = 2;
+    EXPECT_EQ(code_of([&] { (void)writer.generate(0, words[0], {"x"}, how); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 TEST_F(Joint, ALoaderIsScored) {
     auto joint = trainer();
     auto walk = loader();
