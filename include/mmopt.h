@@ -3424,9 +3424,9 @@ MMOPT_API void mmopt_generate_options_init(struct mmopt_generate_options *option
  * What a model that predicts the next token (MMOPT_TASK_CAUSAL_LM, such as a GPT-2) writes after
  * each of n prompts, without dropout and gradients. mmopt_predictions_of gives for each prompt one
  * mmopt_prediction: text is what comes after the prompt; label is "stop" when the model ended the
- * text by its end token, which text does not have, else "length"; score is the sum of the logarithms
- * of the tokens' probabilities by the logits as they are, and probability e to the mean of these;
- * start and end are 0.
+ * text by its end token, which text does not have, else "length"; score is the sum of the
+ * logarithms of the tokens' probabilities by the logits as they are, and probability e to the mean
+ * of these; start and end are 0.
  *
  * A text that is longer than max_length is cut at the left: the model reads its last tokens. An
  * empty prompt stands for the token that begins or ends a text. Prompts are run one after another,
@@ -3435,9 +3435,10 @@ MMOPT_API void mmopt_generate_options_init(struct mmopt_generate_options *option
  *
  * A progress callback is asked before each token, in the phase MMOPT_PHASE_EVALUATE.
  *
- * Errors: INVALID_ARGUMENT when model or an option is out of range, for a prompt that is not UTF-8,
- * or an empty one where the tokenizer has no token for it; UNSUPPORTED for a model of another task;
- * RUNTIME when logits are not finite; CANCELLED; and those of mmopt_trainer_evaluate.
+ * Errors: INVALID_ARGUMENT when model or an option is out of range, for a prompt that is not
+ * UTF-8, or an empty one where the tokenizer has no token for it; UNSUPPORTED for a model of
+ * another task; RUNTIME when logits are not finite; CANCELLED; and those of
+ * mmopt_trainer_evaluate.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.
