@@ -10,7 +10,7 @@ use crate::train::{TensorView, Trainer};
 /// How text is generated. The names are those of Hugging Face's `generate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
-    /// Most tokens that are added to a prompt, at least 1. Default: 64.
+    /// Most tokens that are added to a prompt, 1 to 1,000,000. Default: 64.
     pub max_new_tokens: usize,
     /// Tokens are drawn by their probability; else (default) the most probable one is taken.
     pub do_sample: bool,
@@ -42,10 +42,14 @@ impl Default for GenerateOptions {
     }
 }
 
+/// More is a mistake in the caller's arithmetic.
+const MAX_NEW_TOKENS: usize = 1_000_000;
+
 impl GenerateOptions {
     fn check(&self) -> Result<()> {
-        if self.max_new_tokens == 0 {
-            return Err(Error::invalid("max_new_tokens is 0; it must be at least 1"));
+        if !(1..=MAX_NEW_TOKENS).contains(&self.max_new_tokens) {
+            let text = format!("max_new_tokens is {}; it must be", self.max_new_tokens);
+            return Err(Error::invalid(format!("{text} 1 to {MAX_NEW_TOKENS}")));
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             let text = format!("temperature is {}; it must be above 0", self.temperature);

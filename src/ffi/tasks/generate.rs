@@ -20,7 +20,7 @@ use crate::tasks::{GenerateOptions, generate_with};
 pub struct mmopt_generate_options {
     /// sizeof(mmopt_generate_options).
     pub struct_size: usize,
-    /// Most tokens that are added to a prompt, at least 1; default 64.
+    /// Most tokens that are added to a prompt, 1 to 1,000,000; default 64.
     pub max_new_tokens: usize,
     /// 1: tokens are drawn by their probability; 0 (default): the most probable one is taken.
     pub do_sample: u32,
