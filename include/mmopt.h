@@ -3392,7 +3392,7 @@ MMOPT_API void mmopt_predictor_free(struct mmopt_predictor *predictor);
 typedef struct mmopt_generate_options {
     /** sizeof(mmopt_generate_options). */
     size_t struct_size;
-    /** Most tokens that are added to a prompt, at least 1; default 64. */
+    /** Most tokens that are added to a prompt, 1 to 1,000,000; default 64. */
     size_t max_new_tokens;
     /** 1: tokens are drawn by their probability; 0 (default): the most probable one is taken. */
     uint32_t do_sample;
