@@ -167,7 +167,8 @@ fn encode(
 ///
 /// Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
 /// max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
-/// full batch, or unlabelled_ratio where all examples have labels, none have, or fewer than a batch needs.
+/// full batch, or unlabelled_ratio where all examples have labels, none have, or fewer than a batch
+/// needs.
 ///
 /// @param[in] corpus shared access.
 /// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur

@@ -146,8 +146,8 @@ pub unsafe extern "C" fn mmopt_metrics_entities(
     })
 }
 
-/// As mmopt_metrics_entities, counted as seqeval does in strict mode: a B- tag begins an entity, only
-/// I- tags of its type continue it; with tags E- and S-, E- ends it and S- is one.
+/// As mmopt_metrics_entities, counted as seqeval does in strict mode: a B- tag begins an entity,
+/// only I- tags of its type continue it; with tags E- and S-, E- ends it and S- is one.
 ///
 /// Errors: as mmopt_metrics_entities.
 ///

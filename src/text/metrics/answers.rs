@@ -58,8 +58,8 @@ pub fn answer_f1(prediction: &str, accepted: &str) -> f64 {
     ratio(2 * shared, words(&p) + words(&a))
 }
 
-/// Lower case, without ASCII punctuation and the articles a, an, the; single spaces. White space and
-/// words are those of Python.
+/// Lower case, without ASCII punctuation and the articles a, an, the; single spaces. White space
+/// and words are those of Python.
 pub fn normalize_answer(text: &str) -> String {
     let lower = text.to_lowercase();
     let bare: String = lower.chars().filter(|c| !c.is_ascii_punctuation()).collect();

@@ -1,5 +1,5 @@
-//! White space and the letters of words as Python's `str.split` and `\w` know them, by which SQuAD's
-//! script compares answers.
+//! White space and the letters of words as Python's `str.split` and `\w` know them, by which
+//! SQuAD's script compares answers.
 
 /// As Python's `str.isspace`: the separators of files, groups, records and units as well.
 pub(super) fn is_space(c: char) -> bool {
