@@ -461,6 +461,53 @@ struct mmopt_error *mmopt_corpus_synthetic(size_t n,
                                            struct mmopt_corpus **corpus);
 
 /**
+ * Generates n sentences with named entities, to try the library without data: words with the tags
+ * O, B-PER, I-PER, B-LOC, I-LOC, B-ORG and I-ORG. The same seed gives the same sentences.
+ *
+ * Errors: INVALID_ARGUMENT when n is out of range.
+ *
+ * @param n sentences, 1 to 10,000,000.
+ * @param seed any number.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_synthetic_entities(size_t n,
+                                                    uint64_t seed,
+                                                    struct mmopt_corpus **corpus);
+
+/**
+ * Generates n questions about contexts, to try the library without data; each has one answer. The
+ * same seed gives the same questions.
+ *
+ * Errors: INVALID_ARGUMENT when n is out of range.
+ *
+ * @param n questions, 1 to 10,000,000.
+ * @param seed any number.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_synthetic_questions(size_t n,
+                                                     uint64_t seed,
+                                                     struct mmopt_corpus **corpus);
+
+/**
+ * The texts of a corpus as plain text, e.g. to train a language model on them before a classifier:
+ * each text of a pair, the words of a sentence joined by spaces, each question and each context is
+ * an example.
+ *
+ * Errors: only those of any call.
+ *
+ * @param[in] corpus shared access.
+ * @param[out] plain the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_plain_text(const struct mmopt_corpus *corpus,
+                                            struct mmopt_corpus **plain);
+
+/**
  * Makes a corpus from n texts in memory, which are copied. labels holds the class name of each
  * text, or is NULL for texts without labels. labels_of is as in mmopt_corpus_options.
  *
@@ -1004,6 +1051,8 @@ MMOPT_ENUM(mmopt_objective) {
     MMOPT_OBJECTIVE_CAUSAL = 0,
     /** Masked tokens; the tokenizer must have a mask token. */
     MMOPT_OBJECTIVE_MASKED = 1,
+    /** Masked tokens for each model whose tokenizer has a mask token, the next token for others. */
+    MMOPT_OBJECTIVE_AUTO = 2,
 };
 
 /**
@@ -1034,7 +1083,7 @@ typedef struct mmopt_loader_options {
      * its own, and the shortest ends the epoch.
      */
     uint32_t aligned;
-    /** Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL. */
+    /** Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_AUTO. */
     uint32_t objective;
     /**
      * Masked language modelling: the fraction of tokens that are masked, above 0 and up to 1;
@@ -1077,8 +1126,9 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  * of epoch 0.
  *
  * Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
- * max_length that the special tokens fill, drop_last without one full batch, or unlabelled_ratio
- * where all examples have labels, none have, or fewer than a batch needs.
+ * max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
+ * full batch, or unlabelled_ratio where all examples have labels, none have, or fewer than a batch
+ * needs.
  *
  * @param[in] corpus shared access.
  * @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -1115,6 +1165,46 @@ struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
  * @param[in] loader shared access.
  */
 MMOPT_API size_t mmopt_loader_n_batches(const struct mmopt_loader *loader);
+
+/** What encoding made of a corpus for one model. */
+typedef struct mmopt_encoding_stats {
+    /** Examples of the corpus. */
+    uint64_t n_examples;
+    /** Rows of an epoch: examples, windows of contexts, or blocks of packed text. */
+    uint64_t n_rows;
+    /** Tokens of all rows, special ones included, padding not. */
+    uint64_t n_tokens;
+    /** Tokens that were cut off. */
+    uint64_t n_truncated_tokens;
+    /**
+     * Words of sentences that no row has a token of: cut off, or without a token. In scores their
+     * entities are missed.
+     */
+    uint64_t n_unseen_words;
+    /**
+     * Questions whose accepted answers no row holds: too long for a window, or without a token.
+     * They are trained on as if their answers were not known, and scored all the same.
+     */
+    uint64_t n_unplaced_answers;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_encoding_stats;
+
+/**
+ * What encoding made of the corpus for one model: how many rows and tokens, and what was lost. A
+ * trainer logs what was lost, as a warning, when it evaluates the loader.
+ *
+ * Errors: INVALID_ARGUMENT when model is out of range.
+ *
+ * @param[in] loader shared access.
+ * @param model the index of the model, from 0.
+ * @param[out] stats the counts.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_encoding_stats(const struct mmopt_loader *loader,
+                                                size_t model,
+                                                struct mmopt_encoding_stats *stats);
 
 /**
  * The number of completed epochs; 0 for NULL.
@@ -1373,10 +1463,11 @@ MMOPT_API void mmopt_model_free(struct mmopt_model *model);
 /**
  * A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
  * sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
- * plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
+ * plain text the task is MMOPT_TASK_MASKED_LM if config says so; else MMOPT_TASK_CAUSAL_LM for
+ * GPT-2, and MMOPT_TASK_MASKED_LM for the others.
  * The model knows its vocabulary, as after mmopt_model_set_tokenizer.
  *
- * Errors: as mmopt_model_create.
+ * Errors: as mmopt_model_create; INVALID_ARGUMENT for texts that are all of one class.
  *
  * @param[in] name of the model, UTF-8.
  * @param[in] config NULL: a small BERT.
@@ -1391,6 +1482,31 @@ struct mmopt_error *mmopt_model_for_corpus(const char *name,
                                            const struct mmopt_tokenizer *tokenizer,
                                            const struct mmopt_corpus *corpus,
                                            struct mmopt_model **model);
+
+/**
+ * The model in a directory, as mmopt_model_from_directory, with the task and the classes of a
+ * corpus: a published body for a task of one's own. A head in the directory that has the
+ * parameters of the task's, of the same shapes, stays; else it is fresh. For plain text the task
+ * is MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
+ * vocabulary, as after mmopt_model_set_tokenizer.
+ *
+ * Errors: INVALID_ARGUMENT for an empty name, or a corpus without labels whose task needs them;
+ * NOT_FOUND, IO or INVALID_DATA when config.json cannot be read. Weights are read when the trainer
+ * is created.
+ *
+ * @param[in] name of the model, UTF-8.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] tokenizer that of the directory (mmopt_tokenizer_load); shared access.
+ * @param[in] corpus shared access.
+ * @param[out] model the new object; free it with mmopt_model_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_pretrained_for_corpus(const char *name,
+                                                      const char *directory,
+                                                      const struct mmopt_tokenizer *tokenizer,
+                                                      const struct mmopt_corpus *corpus,
+                                                      struct mmopt_model **model);
 
 /**
  * Tells a model its vocabulary: the text of each token id, which is copied. The option start needs
@@ -3498,7 +3614,7 @@ typedef struct mmopt_predict_options {
  */
 MMOPT_API void mmopt_predict_options_init(struct mmopt_predict_options *options);
 
-/** A class, an entity or an answer. */
+/** A class, an entity or an answer. mmopt_trainer_generate says what generated text has. */
 typedef struct mmopt_prediction {
     /** The class, or the type of the entity (without B- and I-); NULL for answers. */
     const char *label;
@@ -3597,7 +3713,7 @@ struct mmopt_error *mmopt_trainer_predict(struct mmopt_trainer *trainer,
 typedef struct mmopt_predictor_options {
     /** sizeof(mmopt_predictor_options). */
     size_t struct_size;
-    /** Threads of a call; 0 (default): one for each core. */
+    /** Threads that its calls share, beside the callers' own; 0 (default): one for each core. */
     size_t n_threads;
     /** An mmopt_device; default MMOPT_DEVICE_CPU. */
     uint32_t device;
@@ -3636,8 +3752,8 @@ struct mmopt_error *mmopt_predictor_load(const char *directory,
                                          struct mmopt_predictor **predictor);
 
 /**
- * As mmopt_trainer_predict. Several threads may call it on one predictor: the calls run one after
- * another, each on all threads of the predictor, with the results that it has alone.
+ * As mmopt_trainer_predict. Threads may call it on one predictor at once: the calls run side by
+ * side, share the predictor's threads, and have the results that each has alone.
  *
  * Errors: as mmopt_trainer_predict.
  *
@@ -3663,6 +3779,98 @@ struct mmopt_error *mmopt_predictor_predict(const struct mmopt_predictor *predic
  * @param predictor may be NULL; freed by the call.
  */
 MMOPT_API void mmopt_predictor_free(struct mmopt_predictor *predictor);
+
+/**
+ * How text is generated; the names are those of Hugging Face's generate.
+ * mmopt_generate_options_init fills in the defaults.
+ */
+typedef struct mmopt_generate_options {
+    /** sizeof(mmopt_generate_options). */
+    size_t struct_size;
+    /** Most tokens that are added to a prompt, 1 to 1,000,000; default 64. */
+    size_t max_new_tokens;
+    /** 1: tokens are drawn by their probability; 0 (default): the most probable one is taken. */
+    uint32_t do_sample;
+    /** 0; for later versions. */
+    uint32_t reserved;
+    /** Drawing: logits are divided by it; above 0; default 1. */
+    double temperature;
+    /** Drawing: only the so many most probable tokens; 0 (default): all. */
+    size_t top_k;
+    /**
+     * Drawing, after top_k: only the fewest most probable tokens whose probabilities sum to at
+     * least this; above 0, at most 1; default 1: all.
+     */
+    double top_p;
+    /** Drawing: decides what is drawn. Prompt i of a call has numbers of its own; default 0. */
+    uint64_t seed;
+    /** Longest sequence in tokens; 0 (default): the tokenizer's or the model's, the shorter. */
+    size_t max_length;
+} mmopt_generate_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_generate_options_init(struct mmopt_generate_options *options);
+
+/**
+ * What a model that predicts the next token (MMOPT_TASK_CAUSAL_LM, such as a GPT-2) writes after
+ * each of n prompts, without dropout and gradients. mmopt_predictions_of gives for each prompt one
+ * mmopt_prediction: text is what comes after the prompt; label is "stop" when the model ended the
+ * text by its end token, which text does not have, else "length"; score is the sum of the
+ * logarithms of the tokens' probabilities by the logits as they are, and probability e to the mean
+ * of these; start and end are 0.
+ *
+ * A text that is longer than max_length is cut at the left: the model reads its last tokens. An
+ * empty prompt stands for the token that begins or ends a text. Prompts are run one after another,
+ * so that each has the result that it has alone. Each token costs a pass over the text. The same
+ * seed gives the same text.
+ *
+ * A progress callback is asked before each token, in the phase MMOPT_PHASE_EVALUATE.
+ *
+ * Errors: INVALID_ARGUMENT when model or an option is out of range, for a prompt that is not
+ * UTF-8, or an empty one where the tokenizer has no token for it; UNSUPPORTED for a model of
+ * another task; RUNTIME when logits are not finite; CANCELLED; and those of
+ * mmopt_trainer_evaluate.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param model the index of the model, from 0.
+ * @param[in] tokenizer the model's; shared access.
+ * @param[in] prompts n texts, UTF-8.
+ * @param n how many prompts.
+ * @param[in] options NULL: the defaults.
+ * @param[out] predictions the new object; free it with mmopt_predictions_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_generate(struct mmopt_trainer *trainer,
+                                           size_t model,
+                                           const struct mmopt_tokenizer *tokenizer,
+                                           const char *const *prompts,
+                                           size_t n,
+                                           const struct mmopt_generate_options *options,
+                                           struct mmopt_predictions **predictions);
+
+/**
+ * As mmopt_trainer_generate, of a predictor's model. Threads may call it on one predictor at once.
+ *
+ * Errors: as mmopt_trainer_generate.
+ *
+ * @param[in] predictor shared access.
+ * @param[in] prompts n texts, UTF-8.
+ * @param n how many prompts.
+ * @param[in] options NULL: the defaults.
+ * @param[out] predictions the new object; free it with mmopt_predictions_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_predictor_generate(const struct mmopt_predictor *predictor,
+                                             const char *const *prompts,
+                                             size_t n,
+                                             const struct mmopt_generate_options *options,
+                                             struct mmopt_predictions **predictions);
 
 /** @} */
 
@@ -3762,6 +3970,32 @@ struct mmopt_error *mmopt_metrics_entities(const int64_t *predictions,
                                            char **by_type);
 
 /**
+ * As mmopt_metrics_entities, counted as seqeval does in strict mode: a B- tag begins an entity,
+ * only I- tags of its type continue it; with tags E- and S-, E- ends it and S- is one.
+ *
+ * Errors: as mmopt_metrics_entities.
+ *
+ * @param[in] predictions n_sequences * length ids.
+ * @param[in] labels n_sequences * length ids; negative: left out.
+ * @param n_sequences how many rows.
+ * @param length tags of a row, at least 1.
+ * @param[in] tags n_tags names, UTF-8.
+ * @param n_tags how many names.
+ * @param[out] scores the scores over all types.
+ * @param[out] by_type as for mmopt_metrics_entities; free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_strict_entities(const int64_t *predictions,
+                                                  const int64_t *labels,
+                                                  size_t n_sequences,
+                                                  size_t length,
+                                                  const char *const *tags,
+                                                  size_t n_tags,
+                                                  struct mmopt_entity_scores *scores,
+                                                  char **by_type);
+
+/**
  * Exact match and F1 of n predicted answers, both in per cent, as SQuAD's evaluation script prints
  * them: answers are compared in lower case, without punctuation and the articles a, an, the; F1
  * counts common words; of several accepted answers the best counts.
@@ -3834,6 +4068,91 @@ struct mmopt_error *mmopt_batch_best_answer(const struct mmopt_batch *batch,
                                             size_t max_answer_tokens,
                                             struct mmopt_answer *answer,
                                             char **text);
+
+/**
+ * How many of each class were predicted as which, of n predicted classes. Entries whose label is
+ * negative, such as -100, are left out.
+ *
+ * Errors: INVALID_ARGUMENT for a class that is not below n_classes.
+ *
+ * @param[in] predictions n classes.
+ * @param[in] labels n classes; negative: left out.
+ * @param n how many classes.
+ * @param n_classes how many different classes there are.
+ * @param[out] matrix n_classes rows, one for each label, of n_classes counts, one for each
+ * prediction.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_confusion_matrix(const int64_t *predictions,
+                                                   const int64_t *labels,
+                                                   size_t n,
+                                                   size_t n_classes,
+                                                   uint64_t *matrix);
+
+/**
+ * The confusion matrix of scores: the counts that mmopt_trainer_evaluate_loader wrote as JSON.
+ *
+ * Errors: INVALID_DATA when json is no text of mmopt_trainer_evaluate_loader; NOT_FOUND when its
+ * task has no classes or tags; INVALID_ARGUMENT when they are not n_classes.
+ *
+ * @param[in] json the text that mmopt_trainer_evaluate_loader gave.
+ * @param n_classes how many classes or tags the model has.
+ * @param[out] matrix n_classes rows, one for each label, of n_classes counts, one for each
+ * prediction.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_scores_confusion_matrix(const char *json,
+                                                  size_t n_classes,
+                                                  uint64_t *matrix);
+
+/** Scores of predicted numbers against the right ones. */
+typedef struct mmopt_regression_scores {
+    /** Mean of the squared differences. */
+    double mse;
+    /** Pearson's correlation, -1 to 1; NaN where either side is constant, or for fewer than 2. */
+    double pearson;
+    /** Spearman's rank correlation; equal numbers share their mean rank. NaN as for pearson. */
+    double spearman;
+    /** 0; for later versions. */
+    double reserved[5];
+} mmopt_regression_scores;
+
+/**
+ * Scores of n predicted numbers, as scipy computes them.
+ *
+ * Errors: INVALID_ARGUMENT when n is 0, or for a number that is not finite.
+ *
+ * @param[in] predictions n numbers.
+ * @param[in] labels n numbers.
+ * @param n how many.
+ * @param[out] scores the scores.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_regression(const double *predictions,
+                                             const double *labels,
+                                             size_t n,
+                                             struct mmopt_regression_scores *scores);
+
+/**
+ * The perplexity over n batches of tokens: e to the mean loss of a token. Batches without tokens
+ * do not count.
+ *
+ * Errors: INVALID_ARGUMENT without any token, or for a loss that is not a number.
+ *
+ * @param[in] losses n mean losses, one for each batch.
+ * @param[in] n_tokens n counts of the tokens that each is the mean over.
+ * @param n how many batches.
+ * @param[out] value the perplexity.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_metrics_perplexity(const double *losses,
+                                             const uint64_t *n_tokens,
+                                             size_t n,
+                                             double *value);
 
 /** @} */
 

@@ -23,4 +23,6 @@ log=$build/demo/log
 "$build/examples/predict" "$models" \
     "a warm, funny and moving film with a splendid cast" \
     "the plot is dull, the jokes fall flat and it never ends"
-grep '^demo: ' "$log" | tail -n 1
+sed -n 's/^classification: \(.*\) (.*/demo: \1/p' "$log" | tail -n 1 >"$build/demo/result"
+cat "$build/demo/result"
+cat "$build/demo/result" >>"$log"

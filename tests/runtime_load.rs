@@ -72,7 +72,7 @@ fn works(path: Option<&Path>) {
     use tiny_onnx::{F32, model, node, value};
     let nodes = [node("Neg", "", &["x"], &["y"], &[])];
     let bytes = model(17, &nodes, &[value("x", F32, &[])], &[value("y", F32, &[])], &[]);
-    let mut session = Session::from_bytes(&bytes, &SessionOptions::default()).unwrap();
+    let session = Session::from_bytes(&bytes, &SessionOptions::default()).unwrap();
     let x = mmopt::tensor::Tensor::scalar(3f32).unwrap();
     let y = session.run(&[("x", &x)], &["y"]).unwrap();
     assert_eq!(y[0].as_slice::<f32>().unwrap(), [-3.]);

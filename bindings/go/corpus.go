@@ -177,6 +177,33 @@ func Synthetic(n int, seed uint64, labelNoise float64) (*Corpus, error) {
 	})
 }
 
+// SyntheticEntities generates n sentences with named entities.
+func SyntheticEntities(n int, seed uint64) (*Corpus, error) {
+	var a arena
+	size := a.size("n", n)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_synthetic_entities(size, C.uint64_t(seed), made)
+	})
+}
+
+// SyntheticQuestions generates n questions, each with its answer in a context.
+func SyntheticQuestions(n int, seed uint64) (*Corpus, error) {
+	var a arena
+	size := a.size("n", n)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_synthetic_questions(size, C.uint64_t(seed), made)
+	})
+}
+
+// PlainText is the texts of a corpus, for language modelling.
+func (c *Corpus) PlainText() (*Corpus, error) {
+	var a arena
+	defer runtime.KeepAlive(c)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_plain_text(c.c(), made)
+	})
+}
+
 // Split divides a corpus in training and evaluation; equal texts stay on one side.
 func (c *Corpus) Split(evalFraction float64, seed uint64) (train, eval *Corpus, err error) {
 	defer runtime.KeepAlive(c)

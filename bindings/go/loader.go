@@ -18,6 +18,9 @@ const (
 	Causal Objective = C.MMOPT_OBJECTIVE_CAUSAL
 	// Masked learns masked tokens.
 	Masked Objective = C.MMOPT_OBJECTIVE_MASKED
+	// AutoObjective predicts masked tokens for models whose tokenizer has a mask token, and the next
+	// token for others.
+	AutoObjective Objective = C.MMOPT_OBJECTIVE_AUTO
 )
 
 // LoaderOptions say how a corpus is encoded, ordered and padded. Start from DefaultLoaderOptions.
@@ -138,6 +141,30 @@ func (l *Loader) Next() (*Batch, error) {
 		return nil, err
 	}
 	return newBatch(made), nil
+}
+
+// EncodingStats are what encoding made of a corpus for one model.
+type EncodingStats struct {
+	// Examples of the corpus; Rows of an epoch; Tokens of all rows, and those that were cut off.
+	Examples, Rows, Tokens, TruncatedTokens uint64
+	// UnseenWords of sentences have no token in any row, and UnplacedAnswers are questions whose
+	// accepted answers no row holds.
+	UnseenWords, UnplacedAnswers uint64
+}
+
+// EncodingStats tells what encoding made of the corpus for one model, and what was lost.
+func (l *Loader) EncodingStats(model int) (EncodingStats, error) {
+	defer runtime.KeepAlive(l)
+	var a arena
+	defer a.free()
+	m := a.size("model", model)
+	var raw C.mmopt_encoding_stats
+	err := a.call(func() *C.mmopt_error { return C.mmopt_loader_encoding_stats(l.c(), m, &raw) })
+	return EncodingStats{
+		uint64(raw.n_examples), uint64(raw.n_rows), uint64(raw.n_tokens),
+		uint64(raw.n_truncated_tokens), uint64(raw.n_unseen_words),
+		uint64(raw.n_unplaced_answers),
+	}, err
 }
 
 // Batches yields the batches up to the end of the epoch. Each batch is closed after its iteration;

@@ -65,6 +65,18 @@ type EntityScores struct {
 // rows of length tags each, as positions in tags, which are BIO, IOB or BIOES. Entries whose label is
 // negative are left out, so the labels of a token classification batch fit as they are.
 func Entities(predictions, labels []int64, length int, tags []string) (*EntityScores, error) {
+	return entities(predictions, labels, length, tags, false)
+}
+
+// StrictEntities is as Entities, counted as seqeval does in strict mode: a B- tag begins an entity,
+// only I- tags of its type continue it; with tags E- and S-, E- ends it and S- is one.
+func StrictEntities(predictions, labels []int64, length int, tags []string) (*EntityScores, error) {
+	return entities(predictions, labels, length, tags, true)
+}
+
+func entities(
+	predictions, labels []int64, length int, tags []string, strict bool,
+) (*EntityScores, error) {
 	if length <= 0 || len(labels)%length != 0 {
 		return nil, invalid("%d labels are not rows of length %d", len(labels), length)
 	}
@@ -75,6 +87,11 @@ func Entities(predictions, labels []int64, length int, tags []string) (*EntitySc
 	var raw C.mmopt_entity_scores
 	var byType *C.char
 	err := a.call(func() *C.mmopt_error {
+		if strict {
+			return C.mmopt_metrics_strict_entities(
+				p, l, n/width, width, names, C.size_t(len(tags)), &raw, &byType,
+			)
+		}
 		return C.mmopt_metrics_entities(
 			p, l, n/width, width, names, C.size_t(len(tags)), &raw, &byType,
 		)
@@ -93,6 +110,91 @@ func Entities(predictions, labels []int64, length int, tags []string) (*EntitySc
 		return nil, err
 	}
 	return scores, nil
+}
+
+// ConfusionMatrix counts how many of each class were predicted as which: a row for each label, in it a
+// count for each prediction. Entries whose label is negative are left out.
+func ConfusionMatrix(predictions, labels []int64, classes int) ([][]uint64, error) {
+	var a arena
+	defer a.free()
+	p, l, n := a.pairs(predictions, labels)
+	return a.matrix(classes, func(size C.size_t, matrix *C.uint64_t) *C.mmopt_error {
+		return C.mmopt_metrics_confusion_matrix(p, l, n, size, matrix)
+	})
+}
+
+// ScoresConfusionMatrix is the confusion matrix of the scores of a loader as JSON, which the C
+// function mmopt_trainer_evaluate_loader gives; EvaluateLoader has it in Scores.Confusion.
+func ScoresConfusionMatrix(json string, classes int) ([][]uint64, error) {
+	var a arena
+	defer a.free()
+	text := a.text(json)
+	return a.matrix(classes, func(size C.size_t, matrix *C.uint64_t) *C.mmopt_error {
+		return C.mmopt_scores_confusion_matrix(text, size, matrix)
+	})
+}
+
+func (a *arena) matrix(
+	classes int, fill func(C.size_t, *C.uint64_t) *C.mmopt_error,
+) ([][]uint64, error) {
+	size := a.size("classes", classes)
+	if classes > 1<<16 {
+		return nil, invalid("%d classes are too many for a matrix", classes)
+	}
+	all := array[C.uint64_t](a, max(classes, 0)*max(classes, 0))
+	if err := a.call(func() *C.mmopt_error { return fill(size, all) }); err != nil {
+		return nil, err
+	}
+	rows := make([][]uint64, classes)
+	counts := unsafe.Slice(all, classes*classes)
+	for i := range rows {
+		for _, n := range counts[i*classes : (i+1)*classes] {
+			rows[i] = append(rows[i], uint64(n))
+		}
+	}
+	return rows, nil
+}
+
+// RegressionScores are scores of predicted numbers.
+type RegressionScores struct {
+	// MSE is the mean of the squared differences.
+	MSE float64
+	// Pearson and Spearman are correlations, of the numbers and of their ranks; NaN where either side
+	// is constant.
+	Pearson, Spearman float64
+}
+
+// Regression scores predicted numbers against the right ones.
+func Regression(predictions, labels []float64) (RegressionScores, error) {
+	var a arena
+	defer a.free()
+	if len(predictions) != len(labels) {
+		return RegressionScores{}, invalid("%d predictions for %d labels", len(predictions), len(labels))
+	}
+	p := (*C.double)(pinnedArray(&a, predictions))
+	l := (*C.double)(pinnedArray(&a, labels))
+	var raw C.mmopt_regression_scores
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_metrics_regression(p, l, C.size_t(len(labels)), &raw)
+	})
+	return RegressionScores{float64(raw.mse), float64(raw.pearson), float64(raw.spearman)}, err
+}
+
+// Perplexity is e to the mean loss of a token, from the mean losses of batches and their numbers of
+// tokens.
+func Perplexity(losses []float64, tokens []uint64) (float64, error) {
+	var a arena
+	defer a.free()
+	if len(losses) != len(tokens) {
+		return 0, invalid("%d losses for %d counts of tokens", len(losses), len(tokens))
+	}
+	l := (*C.double)(pinnedArray(&a, losses))
+	t := (*C.uint64_t)(pinnedArray(&a, tokens))
+	var value C.double
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_metrics_perplexity(l, t, C.size_t(len(losses)), &value)
+	})
+	return float64(value), err
 }
 
 // Answers gives exact match and F1 of predicted answers against the accepted ones of each question,

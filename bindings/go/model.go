@@ -246,6 +246,19 @@ func ModelForCorpus(name string, config *ModelConfig, tokenizer *Tokenizer, corp
 	})
 }
 
+// ModelPretrainedForCorpus is the model in a directory, with the task and the classes of a corpus.
+// tokenizer is that of the directory.
+func ModelPretrainedForCorpus(name, directory string, tokenizer *Tokenizer, corpus *Corpus) (*Model, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(tokenizer)
+	defer runtime.KeepAlive(corpus)
+	d := a.text(directory)
+	return makeModel(&a, name, func(n *C.char, made **C.mmopt_model) *C.mmopt_error {
+		return C.mmopt_model_pretrained_for_corpus(n, d, tokenizer.c(), corpus.c(), made)
+	})
+}
+
 // SetTask sets the task and, for classification, the number of classes or tags.
 func (m *Model) SetTask(task Task, labels int) error {
 	defer runtime.KeepAlive(m)

@@ -8,6 +8,17 @@ import (
 	"testing"
 )
 
+func TestPublishedModelsFitACorpus(t *testing.T) {
+	j := setUp(t)
+	folder := filepath.Join(t.TempDir(), "bert")
+	ok(t, j.SaveModel(0, folder))
+	entities := must(SyntheticEntities(9, 1))(t)
+	model := must(ModelPretrainedForCorpus("next", folder, j.tokenizers[0], entities))(t)
+	equal(t, must(model.LabelName(1))(t), "B-PER")
+	questions := must(SyntheticQuestions(9, 1))(t)
+	equal(t, must(questions.PlainText())(t).Len(), 18)
+}
+
 func TestTextsArePredicted(t *testing.T) {
 	j := setUp(t)
 	folder := filepath.Join(t.TempDir(), "bert")

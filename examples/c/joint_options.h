@@ -8,7 +8,7 @@ enum { MAX_MODELS = 8 };
 
 struct settings {
     const char *data, *eval, *test, *mode, *out, *checkpoint, *json, *runtime, *options;
-    const char *tokenizer, *tokenizer_data, *unlabelled;
+    const char *tokenizer, *tokenizer_data, *unlabelled, *task_name;
     char *models[MAX_MODELS];
     char *pretrained[MAX_MODELS]; /* NULL, or the directory that a model's weights come from */
     uint32_t architectures[MAX_MODELS];
@@ -22,21 +22,23 @@ struct settings {
 
 static const char usage[] =
     "joint_train --data FILE [--eval FILE] [flags]\n"
-    "  --task TASK            classification (default), entities, questions\n"
+    "  --task TASK            classification (default), entities, questions, language\n"
     "  --data FILE            what to train on: lines of text TAB label; words with tags (CoNLL);\n"
-    "                         questions with answers (SQuAD, or an object a line); the word\n"
-    "                         synthetic generates labelled sentences\n"
+    "                         questions with answers (SQuAD, or an object a line); plain text;\n"
+    "                         the word synthetic generates examples\n"
     "  --eval FILE            what is held out (default: a tenth of the data)\n"
     "  --test FILE            further held-out examples, scored after each epoch\n"
     "  --models LIST          bert, gpt2, roberta, distilbert (default bert,gpt2,roberta)\n"
-    "  --pretrained NAME=DIR  that model's weights are in DIR, as Hugging Face saves them\n"
+    "  --pretrained NAME=DIR  that model and its tokenizer are in DIR, as Hugging Face\n"
+    "                         saves them\n"
     "  --unlabelled FILE      further examples to train on; labels in it are not used: models\n"
     "                         learn from each other there (the option mutual)\n"
     "  --unlabelled-ratio X   so many of them for each labelled one in a batch (default: as\n"
     "                         they come)\n"
     "  --tokenizer-data FILE  examples that vocabularies are made from (default: all of the\n"
     "                         training data)\n"
-    "  --tokenizer DIR        one for all models (default: each gets its own, trained)\n"
+    "  --tokenizer DIR        one for all models (default: each gets its own, trained, or\n"
+    "                         that of --pretrained)\n"
     "  --mode MODE            joint (default), paper, independent\n"
     "  --epochs N             walks over the data (default 4)\n"
     "  --steps N              stop after so many steps (default: no limit)\n"
@@ -55,7 +57,10 @@ static const char usage[] =
     "  --vocab N --max-length N    vocabulary and longest sentence in tokens (8000, 64)\n"
     "  --options JSON         options of the optimizer, see docs/options.md\n"
     "  --runtime PATH         ONNX Runtime's library (default: found)\n"
-    "  --help                 this text\n";
+    "  -h, --help             this text\n"
+    "  --version              version of the library\n"
+    "An interrupt (INT, TERM or HUP) ends training after a step, with a checkpoint if\n"
+    "--checkpoint names a folder, and the exit code 130, 143 or 129.\n";
 
 static inline unsigned long long parse_count(const char *flag, const char *text)
 {
@@ -131,14 +136,17 @@ static inline void parse_mode(struct settings *s, const char *mode)
 
 static inline void parse_task(struct settings *s, const char *task)
 {
+    s->task_name = task;
     if (strcmp(task, "classification") == 0)
         s->task = MMOPT_TASK_SEQUENCE_CLASSIFICATION;
     else if (strcmp(task, "entities") == 0)
         s->task = MMOPT_TASK_TOKEN_CLASSIFICATION;
     else if (strcmp(task, "questions") == 0)
         s->task = MMOPT_TASK_QUESTION_ANSWERING;
+    else if (strcmp(task, "language") == 0)
+        s->task = MMOPT_TASK_CAUSAL_LM; /* or, for models that read both ways, masked words */
     else
-        die("--task is one of classification, entities, questions, not '%s'", task);
+        die("--task is one of classification, entities, questions, language, not '%s'", task);
 }
 
 /* Where a flag's value goes, by its type. */
@@ -207,8 +215,11 @@ static inline struct settings parse_settings(int argc, char **argv)
     s.vocab = 8000;
     s.max_length = 64;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(usage, stdout);
+            exit(0);
+        } else if (strcmp(argv[i], "--version") == 0) {
+            printf("joint_train with mmopt %s\n", mmopt_version());
             exit(0);
         } else if (strcmp(argv[i], "--resume") == 0) {
             s.resume = 1;

@@ -1,6 +1,6 @@
-/* Trains several transformers together on one of three tasks (classes of sentences, named entities,
- * answers to questions), scores them on held-out examples, and writes each trained model with its
- * tokenizer. `joint_train --help` lists the flags. */
+/* Trains several transformers together on one of four tasks (classes of sentences, named entities,
+ * answers to questions, language modelling), scores them on held-out examples, and writes each
+ * trained model with its tokenizer. `joint_train --help` lists the flags. */
 #include "example.h"
 #include "joint_options.h"
 
@@ -30,12 +30,22 @@ struct job {
     int line_is_open; /* progress on a terminal that the next text must not follow */
 };
 
-static volatile sig_atomic_t interrupted = 0;
+static volatile sig_atomic_t interrupted = 0; /* the signal that asks to stop */
 
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
-    interrupted = 1;
+    interrupted = signal_number;
+}
+
+/* The first signal ends training after the step that runs; a second one ends the program. */
+static void stop_on(int signal_number)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt;
+    action.sa_flags = SA_RESETHAND;
+    sigaction(signal_number, &action, NULL);
 }
 
 static mmopt_corpus *read_corpus(const struct job *job, const char *path,
@@ -50,6 +60,8 @@ static mmopt_corpus *read_corpus(const struct job *job, const char *path,
         check(mmopt_corpus_read_token_classification(path, labels_of, &corpus));
     else if (job->settings.task == MMOPT_TASK_QUESTION_ANSWERING)
         check(mmopt_corpus_read_question_answering(path, &corpus));
+    else if (job->settings.task == MMOPT_TASK_CAUSAL_LM)
+        check(mmopt_corpus_read_plain_text(path, MMOPT_SAMPLE_BY_PARAGRAPH, &corpus));
     else
         check(mmopt_corpus_read_classification(path, &options, &corpus));
     return corpus;
@@ -68,6 +80,24 @@ static void add_unlabelled(struct job *job)
     mmopt_corpus_free(read);
 }
 
+/* Generated examples of the task. */
+static mmopt_corpus *generate(const struct settings *s)
+{
+    mmopt_corpus *corpus, *plain;
+
+    if (s->task == MMOPT_TASK_TOKEN_CLASSIFICATION)
+        check(mmopt_corpus_synthetic_entities(3000, s->seed, &corpus));
+    else if (s->task == MMOPT_TASK_QUESTION_ANSWERING)
+        check(mmopt_corpus_synthetic_questions(3000, s->seed, &corpus));
+    else
+        check(mmopt_corpus_synthetic(6000, s->seed, 0.03, &corpus));
+    if (s->task != MMOPT_TASK_CAUSAL_LM)
+        return corpus;
+    check(mmopt_corpus_plain_text(corpus, &plain));
+    mmopt_corpus_free(corpus);
+    return plain;
+}
+
 /* The examples; without --eval a tenth is held out. The word `synthetic` generates them. */
 static void read_data(struct job *job)
 {
@@ -79,7 +109,7 @@ static void read_data(struct job *job)
     } else {
         mmopt_corpus *all;
         if (strcmp(s->data, "synthetic") == 0)
-            check(mmopt_corpus_synthetic(6000, s->seed, 0.03, &all));
+            all = generate(s);
         else
             all = read_corpus(job, s->data, NULL);
         check(mmopt_corpus_split(all, 0.1, s->seed, &job->train, &job->eval));
@@ -100,8 +130,9 @@ static void make_tokenizers(struct job *job)
         texts = read_corpus(job, s->tokenizer_data, job->train);
     for (size_t i = 0; i < s->n_models; i++) {
         mmopt_tokenizer_options options;
-        if (s->tokenizer != NULL) {
-            check(mmopt_tokenizer_load(s->tokenizer, &job->tokenizers[i]));
+        const char *folder = s->tokenizer != NULL ? s->tokenizer : s->pretrained[i];
+        if (folder != NULL) {
+            check(mmopt_tokenizer_load(folder, &job->tokenizers[i]));
             continue;
         }
         mmopt_tokenizer_options_init(&options);
@@ -127,10 +158,25 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     options.shuffle = training ? 1 : 0;
     options.drop_last = training ? 1 : 0;
     options.all_windows = !training && job->settings.task == MMOPT_TASK_QUESTION_ANSWERING;
+    /* Texts are cut into rows by each model's tokenizer. */
+    options.aligned = job->settings.task != MMOPT_TASK_CAUSAL_LM;
     options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
                               job->settings.n_models, &options, &loader));
     return loader;
+}
+
+/* Says what --max-length leaves out. */
+static void tell_losses(const struct job *job, const mmopt_loader *loader, const char *what)
+{
+    for (size_t i = 0; i < job->settings.n_models; i++) {
+        mmopt_encoding_stats stats;
+        check(mmopt_loader_encoding_stats(loader, i, &stats));
+        if (stats.n_unseen_words + stats.n_unplaced_answers > 0)
+            printf("%s, %s: %llu words and %llu answers are beyond --max-length\n", what,
+                   job->settings.models[i], (unsigned long long)stats.n_unseen_words,
+                   (unsigned long long)stats.n_unplaced_answers);
+    }
 }
 
 static mmopt_model *make_model(const struct job *job, size_t i)
@@ -140,9 +186,8 @@ static mmopt_model *make_model(const struct job *job, size_t i)
     mmopt_model *model;
 
     if (s->pretrained[i] != NULL) {
-        check(mmopt_model_from_directory(s->models[i], s->pretrained[i], &model));
-        check(mmopt_model_set_task(model, s->task, mmopt_corpus_n_labels(job->train)));
-        check(mmopt_model_set_tokenizer(model, job->tokenizers[i]));
+        check(mmopt_model_pretrained_for_corpus(s->models[i], s->pretrained[i],
+                                                job->tokenizers[i], job->train, &model));
         check(mmopt_model_set_dropout(model, s->dropout));
         check(mmopt_model_set_seed(model, s->seed + i));
         return model;
@@ -172,7 +217,7 @@ static void make_trainer(struct job *job)
     if (s->preset != MMOPT_PRESET_PAPER) {
         options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
         options.warmup_steps = job->last_step / 10;
-        options.total_steps = job->last_step;
+        options.total_steps = job->last_step > 0 ? job->last_step : 1;
     }
     for (size_t i = 0; i < s->n_models; i++)
         models[i] = make_model(job, i);
@@ -248,8 +293,20 @@ static void end_line(struct job *job)
     job->line_is_open = 0;
 }
 
-/* Where training stands, in at most n characters: step, losses and accuracies, rate, speed, time
- * left. */
+/* Appends a part to a line of less than n characters if all of it fits. */
+static void append(char *line, size_t n, const char *format, ...)
+{
+    size_t used = strlen(line);
+    va_list arguments;
+
+    va_start(arguments, format);
+    if (vsnprintf(line + used, n - used, format, arguments) >= (int)(n - used))
+        line[used] = '\0';
+    va_end(arguments);
+}
+
+/* Where training stands, in less than n characters: step, losses and accuracies, rate, speed, time
+ * left. What does not fit is left out, the last parts first. */
 static void describe_progress(const struct job *job, unsigned long long epoch, char *line, size_t n)
 {
     const struct settings *s = &job->settings;
@@ -258,19 +315,20 @@ static void describe_progress(const struct job *job, unsigned long long epoch, c
     double n_left = (double)(job->last_step - job->step) * (double)s->batch;
     int left = speed > 0 ? (int)(n_left / speed) : 0;
     mmopt_rates rates;
-    size_t used;
 
     check(mmopt_trainer_rates(job->trainer, 0, &rates));
-    used = (size_t)snprintf(line, n, "epoch %llu/%llu step %llu/%llu %d:%02d left", epoch + 1,
-                            s->epochs, job->step, job->last_step, left / 60, left % 60);
-    for (size_t i = 0; i < s->n_models && used < n; i++) {
+    line[0] = '\0';
+    append(line, n, "epoch %llu/%llu", epoch + 1, s->epochs);
+    append(line, n, " step %llu/%llu", job->step, job->last_step);
+    append(line, n, " %d:%02d left", left / 60, left % 60);
+    for (size_t i = 0; i < s->n_models; i++) {
         const struct sums *sums = &job->sums[i];
         double loss = sums->n_batches == 0 ? 0.0 : sums->loss / (double)sums->n_batches;
-        used += (size_t)snprintf(line + used, n - used, " | %s %.3f %.1f%%", s->models[i], loss,
-                                 100 * ratio(sums->n_correct, sums->n_labels));
+        append(line, n, " | %s %.3f %.1f%%", s->models[i], loss,
+               100 * ratio(sums->n_correct, sums->n_labels));
     }
-    if (used < n)
-        snprintf(line + used, n - used, " | lr %.1e | %.0f/s", rates.effective, speed);
+    append(line, n, " | lr %.1e", rates.effective);
+    append(line, n, " | %.0f/s", speed);
 }
 
 /* On a terminal one line that is overwritten, elsewhere a line every five seconds. */
@@ -283,7 +341,7 @@ static void show_progress(struct job *job, unsigned long long epoch)
 
     if (job->settings.quiet)
         return;
-    if (job->step != job->last_step && time - job->shown < (terminal ? 0.2 : 5.0))
+    if (job->step != job->last_step && !interrupted && time - job->shown < (terminal ? 0.2 : 5.0))
         return;
     job->shown = time;
     describe_progress(job, epoch, line, width < sizeof line ? width : sizeof line);
@@ -365,6 +423,8 @@ static void train(struct job *job)
     unsigned long long n_batches = mmopt_loader_n_batches(job->train_loader);
     unsigned long long between = (n_batches + s->evaluations - 1) / s->evaluations;
 
+    if (job->last_step == 0)
+        evaluate(job, 0);
     while (mmopt_loader_epoch(job->train_loader) < s->epochs && !interrupted) {
         unsigned long long epoch = mmopt_loader_epoch(job->train_loader);
         mmopt_batch *batch = NULL;
@@ -388,8 +448,11 @@ static void train(struct job *job)
     if (s->checkpoint != NULL)
         save_checkpoint(job);
     end_line(job);
-    if (interrupted)
-        die("interrupted%s", s->checkpoint == NULL ? "" : "; --resume goes on from here");
+    if (interrupted) {
+        fprintf(stderr, "interrupted at step %llu%s\n", job->step,
+                s->checkpoint == NULL ? "" : "; --resume goes on from here");
+        exit(128 + interrupted); /* as a shell tells it */
+    }
 }
 
 static void save_models(const struct job *job)
@@ -432,6 +495,24 @@ static void write_json(const struct job *job)
         die("%s: %s", s->json, strerror(errno));
 }
 
+/* What was done: the task, each model's score, and what it is a score of. */
+static void print_scores(const struct job *job)
+{
+    const struct settings *s = &job->settings;
+    const char *what = s->task == MMOPT_TASK_TOKEN_CLASSIFICATION ? "F1 of entities"
+                       : s->task == MMOPT_TASK_QUESTION_ANSWERING ? "F1 of answers"
+                       : s->task == MMOPT_TASK_CAUSAL_LM          ? "accuracy of tokens"
+                                                                  : "accuracy";
+
+    printf("%s:", s->task_name);
+    for (size_t i = 0; i < s->n_models; i++)
+        printf(" %s %.3f", s->models[i], job->score[i]);
+    if (s->task == MMOPT_TASK_SEQUENCE_CLASSIFICATION)
+        printf(" majority %.3f", mmopt_corpus_majority_fraction(job->eval));
+    printf(" (%s on %zu held-out examples after %llu steps, mode %s)\n", what,
+           mmopt_corpus_n_examples(job->eval), job->step, s->mode);
+}
+
 static void release(struct job *job)
 {
     for (size_t i = 0; i < job->settings.n_models; i++)
@@ -454,7 +535,9 @@ int main(int argc, char **argv)
     memset(&job, 0, sizeof job);
     job.settings = parse_settings(argc, argv);
     const struct settings *s = &job.settings;
-    signal(SIGINT, on_interrupt);
+    stop_on(SIGINT);
+    stop_on(SIGTERM);
+    stop_on(SIGHUP);
     check(mmopt_runtime_load(s->runtime));
     read_data(&job);
     make_tokenizers(&job);
@@ -473,6 +556,10 @@ int main(int argc, char **argv)
         printf("%zu examples to train on, %zu held out; ONNX Runtime %s\n",
                mmopt_corpus_n_examples(job.train), mmopt_corpus_n_examples(job.eval),
                mmopt_runtime_version());
+    if (!s->quiet) {
+        tell_losses(&job, job.train_loader, "to train on");
+        tell_losses(&job, job.eval_loader, "held out");
+    }
     job.started = now();
     job.shown = job.started;
     train(&job);
@@ -480,10 +567,7 @@ int main(int argc, char **argv)
         save_models(&job);
     if (s->json != NULL)
         write_json(&job);
-    printf("demo:");
-    for (size_t i = 0; i < s->n_models; i++)
-        printf(" %s %.3f", s->models[i], job.score[i]);
-    printf(" majority %.3f\n", mmopt_corpus_majority_fraction(job.eval));
+    print_scores(&job);
     release(&job);
     return 0;
 }

@@ -172,7 +172,7 @@ pub const GROUPS: &[Group] = &[
             "What a trained model says about texts: classes, entities, answers. The model is a",
             "trainer's, or one that was read from a directory for predictions alone.",
         ],
-        files: &["tasks/predict.rs"],
+        files: &["tasks/predict.rs", "tasks/generate.rs"],
     },
     Group {
         id: "metrics",
@@ -181,7 +181,7 @@ pub const GROUPS: &[Group] = &[
             "Scores of predictions as the usual evaluation scripts compute them: accuracy, F1 of",
             "classes and of named entities, exact match and F1 of answers.",
         ],
-        files: &["data/metrics.rs"],
+        files: &["data/metrics.rs", "data/scores.rs"],
     },
     Group {
         id: "report",

@@ -13,6 +13,9 @@ pub struct LoadOptions {
     pub dropout: Option<f64>,
     /// Makes the head fresh even where the file has one, whatever its shape; default false.
     pub fresh_head: bool,
+    /// Makes the whole head fresh where the file has one of another shape, which else is an error;
+    /// default false.
+    pub replace_head: bool,
     /// Makes parameters of the body fresh where the file lacks them; otherwise that is an error.
     /// Default false.
     pub allow_missing: bool,

@@ -372,9 +372,16 @@ fn wrong_weights_name_the_parameter() {
     let dir = directory(&config, TWO, |_| {});
     let e = load(dir.path(), Some(three), &LoadOptions::default()).unwrap_err();
     check_error(&e, Kind::Shape, &["classifier", "fresh head"]);
-    let fresh = LoadOptions { fresh_head: true, ..LoadOptions::default() };
+    for fresh in [
+        LoadOptions { fresh_head: true, ..LoadOptions::default() },
+        LoadOptions { replace_head: true, ..LoadOptions::default() },
+    ] {
+        let model = load(dir.path(), Some(three), &fresh).unwrap();
+        assert_eq!(model.missing.len(), 4);
+    }
+    let fresh = LoadOptions { replace_head: true, ..LoadOptions::default() };
+    assert!(load(dir.path(), None, &fresh).unwrap().missing.is_empty());
     let model = load(dir.path(), Some(three), &fresh).unwrap();
-    assert_eq!(model.missing.len(), 4);
     assert_eq!(model.config.labels, ["LABEL_0", "LABEL_1", "LABEL_2"]);
 }
 

@@ -29,9 +29,16 @@ pub(super) fn fill(
     if weights.is_some() && !options.allow_missing {
         sources.check_body(&declared, &config)?;
     }
+    let fits = |d: &Declared| {
+        let source = sources.by_parameter.get(&d.name).zip(weights);
+        let view = source.and_then(|(source, weights)| weights.find(source));
+        view.is_none_or(|view| view.shape == d.shape)
+    };
+    let replace_head = options.replace_head && declared.iter().any(|d| d.head && !fits(d));
+    let fresh_head = options.fresh_head || replace_head;
     let mut model = forward.into_model(config, task);
     for d in &declared {
-        let source = sources.by_parameter.get(&d.name).filter(|_| !(d.head && options.fresh_head));
+        let source = sources.by_parameter.get(&d.name).filter(|_| !(d.head && fresh_head));
         let data = match (source, weights) {
             (Some(source), Some(weights)) => from_weights(weights, source, d, options)?,
             _ => {

@@ -143,12 +143,13 @@ impl Session {
     }
 
     /// Runs once: reads `inputs` where they lie, returns copies of `outputs` in the order asked.
+    /// Threads may run one session at once.
     ///
     /// # Errors
     /// [`Kind::NotFound`] for unknown names, [`Kind::InvalidArgument`] and [`Kind::Shape`] for a
     /// wrong dtype, shape, or missing input, [`Kind::Cancelled`] after a cancel, else
     /// [`Kind::Runtime`].
-    pub fn run(&mut self, inputs: &[(&str, &Tensor)], outputs: &[&str]) -> Result<Vec<Tensor>> {
+    pub fn run(&self, inputs: &[(&str, &Tensor)], outputs: &[&str]) -> Result<Vec<Tensor>> {
         self.run_unnamed(inputs, outputs).context(|| format!("session '{}'", self.name()))
     }
 

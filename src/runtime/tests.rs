@@ -57,7 +57,7 @@ fn fixes_named_dimensions() {
 
 #[test]
 fn runs_and_copies_out() {
-    let mut session = session(&affine());
+    let session = session(&affine());
     let (a, b) = (rows(&[1., 2., 3., 4.]), rows(&[10., 20., 30., 40.]));
     let out = session.run(&[("b", &b), ("a", &a)], &["n", "y"]).unwrap();
     assert_eq!(out[0].as_slice::<i64>().unwrap(), [2, 2]);
@@ -70,10 +70,10 @@ fn runs_and_copies_out() {
 
 #[test]
 fn wrong_inputs_are_told_by_name() {
-    let mut session = session(&affine());
+    let session = session(&affine());
     let (a, odd) = (rows(&[1., 2.]), Tensor::zeros(DType::F32, &[1, 3]).unwrap());
     let ints = Tensor::zeros(DType::I64, &[1, 2]).unwrap();
-    let mut check = |inputs: &[(&str, &Tensor)], outputs: &[&str], kind, part: &str| {
+    let check = |inputs: &[(&str, &Tensor)], outputs: &[&str], kind, part: &str| {
         let error = session.run(inputs, outputs).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.message().starts_with("session 'tiny': "), "{error}");
@@ -212,7 +212,7 @@ fn slow() -> Vec<u8> {
 
 #[test]
 fn a_run_is_cancelled_from_another_thread() {
-    let mut session = session(&slow());
+    let session = session(&slow());
     let switch = session.cancel_token();
     let x = Tensor::zeros(DType::F32, &[768, 768]).unwrap();
     let (started, begun) = mpsc::channel();
@@ -243,7 +243,7 @@ fn sessions_run_side_by_side() {
     std::thread::scope(|scope| {
         for worker in 0..4 {
             scope.spawn(move || {
-                let mut session = session(&affine());
+                let session = session(&affine());
                 for i in 0..50 {
                     let k = (worker * 50 + i) as f32;
                     let x = rows(&[k, 2. * k]);
@@ -260,7 +260,7 @@ fn cuda_is_used_or_its_lack_is_told() {
     let options = SessionOptions { device: Device::Cuda { id: 0 }, ..Default::default() };
     let a = rows(&[1., 2.]);
     match Session::from_bytes(&affine(), &options) {
-        Ok(mut session) => {
+        Ok(session) => {
             let out = session.run(&[("a", &a), ("b", &a)], &["y"]).unwrap();
             assert_eq!(out[0].as_slice::<f32>().unwrap(), [2., 6.]);
         }

@@ -90,6 +90,7 @@ pub(crate) fn evaluate_dataset(
     proceed: impl Fn(&Trainer) -> Result<()>,
 ) -> Result<Scores> {
     let place = format!("model '{}'", trainer.model_name(model)?);
+    trainer.log_lost(model, loader.datasets().get(dataset).and_then(|d| d.stats().warning()));
     let run = |batch: &[TensorView]| {
         proceed(trainer)?;
         trainer.evaluate(model, batch)

@@ -3,6 +3,7 @@
 //! What a task needs of `text` and `train` meets here: `text` knows no model, and `train` no words.
 
 mod evaluate;
+mod generate;
 mod outputs;
 mod predict;
 mod predictor;
@@ -10,6 +11,7 @@ mod scores;
 
 pub(crate) use evaluate::evaluate_dataset;
 pub use evaluate::{EvaluateOptions, evaluate, evaluate_with};
+pub use generate::{GenerateOptions, generate, generate_with};
 pub use predict::{PredictOptions, Prediction, predict, predict_with};
 pub use predictor::{Predictor, PredictorOptions};
 pub use scores::{Scores, TaskScores};

@@ -94,13 +94,28 @@ pub fn predict_with(
     proceed: impl Fn(&Trainer) -> Result<()>,
 ) -> Result<Vec<Vec<Prediction>>> {
     let name = trainer.model_name(model)?.to_owned();
-    let task = task(trainer.loss_kind(model)?).context(|| format!("model '{name}'"))?;
-    let labels = trainer.label_names(model)?.to_vec();
+    let (kind, labels) = (trainer.loss_kind(model)?.clone(), trainer.label_names(model)?.to_vec());
     let run = |batch: &[TensorView]| {
         proceed(trainer)?;
         trainer.evaluate(model, batch)
     };
-    Inputs { task, labels: &labels, tokenizer, texts, pairs, options }.predict(run)
+    predict_by(run, &name, &kind, &labels, tokenizer, texts, pairs, options)
+}
+
+/// [`predict`] by a pass over a batch, for the model `name` of this loss and these labels.
+#[expect(clippy::too_many_arguments, reason = "each is one part of a model or of its input")]
+pub(super) fn predict_by(
+    run: impl FnMut(&[TensorView]) -> Result<Evaluation>,
+    name: &str,
+    kind: &LossKind,
+    labels: &[String],
+    tokenizer: &Tokenizer,
+    texts: &[&str],
+    pairs: Option<&[&str]>,
+    options: &PredictOptions,
+) -> Result<Vec<Vec<Prediction>>> {
+    let task = task(kind).context(|| format!("model '{name}'"))?;
+    Inputs { task, labels, tokenizer, texts, pairs, options }.predict(run)
 }
 
 fn task(loss: &LossKind) -> Result<TextTask> {

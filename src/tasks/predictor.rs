@@ -1,13 +1,13 @@
 //! A trained model and its tokenizer, read from a directory, for predictions alone.
 
 use std::path::Path;
-use std::sync::Mutex;
 
-use super::predict::{PredictOptions, Prediction, predict};
+use super::generate::{GenerateOptions, generate_by};
+use super::predict::{PredictOptions, Prediction, predict_by};
 use crate::error::{Error, Result};
 use crate::runtime::Device;
 use crate::text::Tokenizer;
-use crate::train::{ModelOptions, Source, Trainer, TrainerOptions};
+use crate::train::{Evaluation, Evaluator, ModelOptions, Source, TensorView, TrainerOptions};
 
 /// How a [`Predictor`] runs.
 #[derive(Clone, Debug, Default)]
@@ -20,20 +20,20 @@ pub struct PredictorOptions {
     pub max_sessions: usize,
 }
 
-/// A model and its tokenizer. Threads may share it: their calls run one after another, each on all
-/// of its threads, with the results that they have alone.
+/// A model and its tokenizer. Threads may share it: their calls run side by side, with the results
+/// that they have alone.
 #[derive(Debug)]
 pub struct Predictor {
-    // Its sessions are opened as shapes of batches come.
-    trainer: Mutex<Trainer>,
+    model: Evaluator,
     tokenizer: Tokenizer,
 }
 
 impl Predictor {
     /// Reads `config.json`, the weights in safetensors and the tokenizer's files, as
-    /// [`Trainer::save_model`] and [`Tokenizer::save`], or Hugging Face's libraries, write them.
+    /// [`crate::train::Trainer::save_model`] and [`Tokenizer::save`], or Hugging Face's libraries,
+    /// write them.
     ///
-    /// Errors: those of [`Trainer::new`] and [`Tokenizer::load`]; `NotFound` without weights.
+    /// Errors: those of [`Evaluator::new`] and [`Tokenizer::load`]; `NotFound` without weights.
     pub fn load(directory: &Path, options: &PredictorOptions) -> Result<Self> {
         let source = Source::Directory(directory.to_owned());
         let mut how = TrainerOptions {
@@ -42,25 +42,51 @@ impl Predictor {
             ..Default::default()
         };
         how.optimizer.n_threads = options.n_threads;
-        let trainer = Trainer::new(how, vec![ModelOptions::new("model", source)])?;
+        let model = Evaluator::new(how, ModelOptions::new("model", source))?;
         let files = ["model.safetensors", "model.safetensors.index.json"];
         if !files.iter().any(|file| directory.join(file).is_file()) {
             let place = directory.display();
             return Err(Error::not_found(format!("{place} holds no weights: no {}", files[0])));
         }
         let tokenizer = Tokenizer::load(directory)?;
-        Ok(Self { trainer: Mutex::new(trainer), tokenizer })
+        Ok(Self { model, tokenizer })
     }
 
-    /// [`predict`] of its model.
+    /// As [`super::predict`], of its model.
     pub fn predict(
         &self,
         texts: &[&str],
         pairs: Option<&[&str]>,
         options: &PredictOptions,
     ) -> Result<Vec<Vec<Prediction>>> {
-        let mut trainer =
-            self.trainer.lock().map_err(|_| Error::internal("an earlier prediction panicked"))?;
-        predict(&mut trainer, 0, &self.tokenizer, texts, pairs, options)
+        self.predict_with(texts, pairs, options, || Ok(()))
+    }
+
+    /// [`Predictor::predict`], which asks `proceed` before each batch whether to go on.
+    pub fn predict_with(
+        &self,
+        texts: &[&str],
+        pairs: Option<&[&str]>,
+        options: &PredictOptions,
+        proceed: impl Fn() -> Result<()>,
+    ) -> Result<Vec<Vec<Prediction>>> {
+        let run = |batch: &[TensorView]| {
+            proceed()?;
+            let logits = self.model.outputs(batch)?;
+            Ok(Evaluation { loss: None, n_correct: 0, n_labels: 0, logits })
+        };
+        let (kind, labels) = (self.model.loss_kind(), self.model.label_names());
+        predict_by(run, "model", kind, labels, &self.tokenizer, texts, pairs, options)
+    }
+
+    /// As [`super::generate`], of its model.
+    pub fn generate(
+        &self,
+        prompts: &[&str],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Vec<Prediction>>> {
+        let run = |batch: &[TensorView]| self.model.outputs(batch);
+        let (kind, longest) = (self.model.loss_kind(), self.model.max_sequence());
+        generate_by(run, "model", kind, longest, &self.tokenizer, prompts, options)
     }
 }

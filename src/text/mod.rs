@@ -33,7 +33,7 @@ mod text_file;
 mod tokenizer;
 
 pub use batch::collate::Batch;
-pub use batch::dataset::{AnswerContext, Dataset, Reference, Sequence, Target};
+pub use batch::dataset::{AnswerContext, Dataset, EncodingStats, Reference, Sequence, Target};
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderOptions, LoaderState};
 pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};
@@ -47,6 +47,12 @@ pub use tokenizer::encoding::{Encoding, Truncation};
 pub use tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
 pub use tokenizer::tokenize::Tokenizer;
 pub use tokenizer::train::TokenizerTrainOptions;
+
+/// Numbers from 0 to below 1 to draw the tokens of one text by.
+pub(crate) fn sampling_stream(seed: u64, text: u64) -> impl FnMut() -> f64 + 'static {
+    let mut stream = rng::Stream::new(seed, rng::Purpose::Generate, text, 0);
+    move || stream.unit()
+}
 
 #[cfg(test)]
 mod tests {

@@ -40,6 +40,13 @@ impl Trainer {
         result
     }
 
+    /// Logs what a corpus lost when it was encoded for a model.
+    pub(crate) fn log_lost(&self, model: usize, lost: Option<String>) {
+        if let (Ok(name), Some(lost)) = (self.model_name(model), lost) {
+            self.log_warning(|| format!("model '{name}': {lost}"));
+        }
+    }
+
     /// Logs something that was done.
     pub(super) fn log_info(&self, text: impl FnOnce() -> String) {
         self.log.send(Level::Info, text);

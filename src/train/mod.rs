@@ -8,6 +8,7 @@ mod accuracy;
 mod batch;
 mod checkpoint;
 mod ema;
+mod evaluator;
 pub mod graphs;
 pub mod import;
 mod inspect;
@@ -24,6 +25,7 @@ mod sync_check;
 mod trainer;
 
 pub use batch::{Batch, TensorView};
+pub use evaluator::Evaluator;
 pub use import::ModelReport;
 pub use log::{Level, Sink};
 pub use options::{

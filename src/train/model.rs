@@ -26,7 +26,7 @@ use crate::runtime::{SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
 /// Shapes of inputs and labels: what a session is made for.
-type ShapeKey = Vec<Vec<usize>>;
+pub(super) type ShapeKey = Vec<Vec<usize>>;
 
 /// A model in training.
 pub(super) struct Model {
@@ -137,6 +137,16 @@ impl Model {
             vocabulary: self.vocabulary.clone(),
             task: self.task.clone(),
         }
+    }
+
+    /// The names of classes or tags by id, as in the configuration; empty without any.
+    pub fn label_names(&self) -> &[String] {
+        self.published.as_ref().map_or(&[], |p| &p.config.labels)
+    }
+
+    /// Its longest sequence in tokens, where the configuration is known.
+    pub fn max_sequence(&self) -> Option<usize> {
+        self.published.as_ref().map(|p| p.config.max_sequence())
     }
 
     /// Whether all of its parameters were drawn, and none was read.
@@ -388,7 +398,10 @@ fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<Lo
     let published = published.ok_or_else(|| {
         Error::invalid("an ONNX model needs a loss; say which (its kind and the output it reads)")
     })?;
+    check_problem_type(published)?;
     let kind = match published.task {
+        // As published: one label is a number.
+        Task::SequenceClassification { num_labels: 1 } => LossKind::MeanSquaredError,
         Task::SequenceClassification { .. } => LossKind::SequenceClassification,
         Task::TokenClassification { .. } => LossKind::TokenClassification,
         Task::QuestionAnswering => LossKind::QuestionAnswering,
@@ -396,6 +409,29 @@ fn loss_spec(options: &ModelOptions, published: Option<&Published>) -> Result<Lo
         Task::CausalLm => LossKind::CausalLm,
     };
     Ok(LossSpec::new(kind))
+}
+
+/// Refuses a configuration whose classes are not exclusive: its loss is another one.
+fn check_problem_type(published: &Published) -> Result<()> {
+    let found = published.config.other.get("problem_type").and_then(|p| p.as_str());
+    let n = match published.task {
+        Task::SequenceClassification { num_labels } => num_labels,
+        _ => return Ok(()),
+    };
+    match found {
+        Some("multi_label_classification") => Err(Error::unsupported(
+            "its problem_type is multi_label_classification, whose loss (binary cross-entropy) \
+             there is not; take problem_type out of config.json to train one class for each text",
+        )),
+        Some("regression") if n > 1 => Err(Error::unsupported(format!(
+            "its problem_type is regression with {n} numbers; set the loss to the mean squared \
+             error, with labels f32 [batch, {n}]"
+        ))),
+        Some("single_label_classification") if n == 1 => Err(Error::invalid(
+            "its problem_type is single_label_classification, but it has one label only",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reports what cannot be differentiated before anything is built.

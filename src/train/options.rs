@@ -106,6 +106,9 @@ pub struct ModelOptions {
     pub weight: f64,
     /// Task of a directory or configuration; default what the directory's configuration says.
     pub task: Option<Task>,
+    /// Names of the classes or tags, as many as the task has; default those of the configuration.
+    /// Not for ONNX sources.
+    pub labels: Vec<String>,
     /// Loss; default what the task says. Required for ONNX sources.
     pub loss: Option<LossSpec>,
     /// Glob patterns (`*`, `?`) of parameters to train; default `*`. A running statistic of a batch
@@ -146,6 +149,7 @@ impl ModelOptions {
             source,
             weight: 1.0,
             task: None,
+            labels: Vec::new(),
             loss: None,
             trainable: Vec::new(),
             frozen: Vec::new(),

@@ -158,7 +158,21 @@ impl Trainer {
 
     /// The names of a model's classes or tags by id, as in its configuration; empty without any.
     pub fn label_names(&self, model: usize) -> Result<&[String]> {
-        Ok(self.model(model)?.published.as_ref().map_or(&[], |p| &p.config.labels))
+        Ok(self.model(model)?.label_names())
+    }
+
+    /// A model's longest sequence in tokens, where its configuration is known.
+    pub fn max_sequence(&self, model: usize) -> Result<Option<usize>> {
+        Ok(self.model(model)?.max_sequence())
+    }
+
+    /// The model of a trainer of one, without the optimizer.
+    pub(super) fn into_only_model(self) -> Result<Model> {
+        let Self { optimizer, models, .. } = self;
+        // It holds addresses inside the model.
+        drop(optimizer);
+        let only: Result<[Model; 1], _> = models.try_into();
+        only.map(|[model]| model).map_err(|_| Error::internal("more than one model"))
     }
 
     /// The `model_type` of a model's configuration, e.g. `bert`; `None` for ONNX graphs.

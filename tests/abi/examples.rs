@@ -8,37 +8,47 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A compiled example in a folder of its own.
-struct Example {
+pub struct Example {
     program: PathBuf,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Example {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         let dir = tempfile::tempdir().unwrap();
         Self { program: compile(&source, dir.path()), dir }
     }
 
-    /// Runs in the example's folder; what it printed, and whether it succeeded.
-    fn run(&self, arguments: &[&str]) -> (String, bool) {
+    /// The program in the example's folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(self.dir.path());
         // Nothing is written there, by ONNX Runtime either.
-        let home = tempfile::tempdir().unwrap();
-        command.env("HOME", home.path()).env_remove("XDG_CACHE_HOME");
+        std::fs::create_dir_all(self.home()).unwrap();
+        command.env("HOME", self.home()).env_remove("XDG_CACHE_HOME");
         command.env_remove("ORT_DISABLE_TELEMETRY");
         if let Some(runtime) = runtime() {
             command.env("MMOPT_ORT_LIB", runtime);
         }
-        let output = command.output().unwrap();
-        let written: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
+        command
+    }
+
+    /// Where the programs are at home.
+    fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// Runs in the example's folder; what it printed, and whether it succeeded.
+    fn run(&self, arguments: &[&str]) -> (String, bool) {
+        let output = self.command(arguments).output().unwrap();
+        let written: Vec<_> = std::fs::read_dir(self.home()).unwrap().collect();
         assert!(written.is_empty(), "{written:?}");
         let text = [&output.stdout[..], &output.stderr[..]].concat();
         (String::from_utf8_lossy(&text).into_owned(), output.status.success())
     }
 
-    fn succeeds(&self, arguments: &[&str]) -> String {
+    pub fn succeeds(&self, arguments: &[&str]) -> String {
         let (text, success) = self.run(arguments);
         assert!(success, "{arguments:?}: {text}");
         text
@@ -49,13 +59,13 @@ impl Example {
         assert!(!success && text.contains(part), "{arguments:?}: {text}");
     }
 
-    fn read(&self, path: &str) -> Vec<u8> {
+    pub fn read(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.dir.path().join(path)).unwrap()
     }
 }
 
 /// The number after `name` in the last line.
-fn number(text: &str, name: &str) -> f64 {
+pub fn number(text: &str, name: &str) -> f64 {
     let mut words = text.lines().last().unwrap().split(' ').skip_while(|w| *w != name);
     words.nth(1).and_then(|w| w.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
@@ -67,7 +77,8 @@ fn gradient_mode_learns() {
     assert!(text.contains("mlp up weight"), "{text}");
 }
 
-const TINY: &[&str] = &[
+/// Flags for a training of seconds.
+pub const TINY: &[&str] = &[
     "--data",
     "synthetic",
     "--batch",

@@ -214,11 +214,16 @@ fn through_a_go_module() {
     let package = root().join("bindings/go");
     let text = format!("{MODULE}{}\n", package.display());
     std::fs::write(module.path().join("go.mod"), text).unwrap();
-    let program = root().join("examples/go/two_models/main.go");
-    std::fs::copy(program, module.path().join("main.go")).unwrap();
-    for tags in ["", "mmopt_static"] {
+    let programs = [
+        ("two_models", "", "two_models: bert 0."),
+        ("two_models", "mmopt_static", "two_models: bert 0."),
+        ("questions", "", "questions: exact match "),
+    ];
+    for (name, tags, expected) in programs {
+        let program = root().join("examples/go").join(name).join("main.go");
+        std::fs::copy(program, module.path().join("main.go")).unwrap();
         let text = run(&mut go.command(module.path(), &["run", "-tags", tags, "."]));
-        assert!(text.contains("two_models: bert 0."), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }
 

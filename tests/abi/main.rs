@@ -16,4 +16,5 @@ mod install;
 mod programs;
 mod recipes;
 mod stub;
+mod task_programs;
 mod trace;

@@ -114,6 +114,34 @@ static mmopt_predictor *fresh_predictor(struct world *w)
     return predictor;
 }
 
+/* A model that generates text, in a trainer and in a directory. */
+static void make_writer(struct world *w)
+{
+    mmopt_corpus *plain = NULL;
+    mmopt_tokenizer_options words;
+    mmopt_model_config sizes;
+    mmopt_model *model = NULL;
+    mmopt_predictor_options options;
+
+    OK(mmopt_corpus_plain_text(w->corpus, &plain));
+    mmopt_tokenizer_options_init(&words);
+    words.architecture = MMOPT_ARCHITECTURE_GPT2;
+    words.vocab_size = 300, words.model_max_length = 16;
+    OK(mmopt_tokenizer_train(plain, &words, &w->writer_tokenizer));
+    mmopt_model_config_init(&sizes);
+    sizes.architecture = MMOPT_ARCHITECTURE_GPT2;
+    sizes.n_layers = 1, sizes.hidden_size = 8, sizes.n_heads = 2;
+    OK(mmopt_model_for_corpus("writer", &sizes, w->writer_tokenizer, plain, &model));
+    OK(mmopt_trainer_create(NULL, (const mmopt_model *const *)&model, 1, &w->writer));
+    OK(mmopt_trainer_save_model(w->writer, 0, path(w, "writer")));
+    OK(mmopt_tokenizer_save(w->writer_tokenizer, path(w, "writer")));
+    mmopt_predictor_options_init(&options);
+    options.n_threads = 1;
+    OK(mmopt_predictor_load(path(w, "writer"), &options, &w->writer_predictor));
+    mmopt_model_free(model);
+    mmopt_corpus_free(plain);
+}
+
 static mmopt_predictions *fresh_predictions(struct world *w)
 {
     mmopt_predictions *predictions = NULL;
@@ -202,6 +230,7 @@ static void set_up(struct world *w, const char *folder)
     w->evaluation = fresh_evaluation(w);
     w->cancel_token = fresh_cancel_token(w);
     w->predictor = fresh_predictor(w);
+    make_writer(w);
     w->predictions = fresh_predictions(w);
     w->optimizer = fresh_optimizer(w);
     OK(mmopt_optimizer_save_checkpoint(w->optimizer, path(w, "optimizer")));
@@ -223,6 +252,9 @@ static void tear_down(struct world *w)
     mmopt_evaluation_free(w->evaluation);
     mmopt_cancel_token_free(w->cancel_token);
     mmopt_predictor_free(w->predictor);
+    mmopt_predictor_free(w->writer_predictor);
+    mmopt_trainer_free(w->writer);
+    mmopt_tokenizer_free(w->writer_tokenizer);
     mmopt_predictions_free(w->predictions);
     mmopt_optimizer_free(w->optimizer);
     mmopt_corpus_free((mmopt_corpus *)w->tags);

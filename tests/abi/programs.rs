@@ -86,6 +86,12 @@ fn predict() {
 
 #[test]
 #[cfg(feature = "text")]
+fn generate() {
+    check("c/generate.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
 fn metrics() {
     check("c/metrics.c");
 }

@@ -38,6 +38,10 @@ struct world {
     const mmopt_tokenizer *tokenizers[2];
     const mmopt_model *models[2];
     const mmopt_corpus *tags;
+    /* A GPT-2 that writes: its tokenizer, trainer and predictor. */
+    mmopt_tokenizer *writer_tokenizer;
+    mmopt_trainer *writer;
+    mmopt_predictor *writer_predictor;
     const mmopt_batch *questions;
     /* Where inputs lie; where outputs go, of each thread its own. */
     const char *folder, *out;
@@ -67,6 +71,7 @@ struct world {
     const char *tag_names[2];
     int64_t predicted[N_CLASSES], labelled[N_CLASSES];
     size_t n_answers[N_TEXTS];
+    uint64_t counts[4], token_counts[2];
     float logits[N_TOKENS];
     managed managed;
     mmopt_model *graph;
@@ -291,6 +296,15 @@ static void tweak_loss_options(struct world *w, mmopt_loss_options *o)
     o->output = below(w, 6) ? NULL : text(w, "logits");
 }
 
+static void tweak_generate_options(struct world *w, mmopt_generate_options *o)
+{
+    o->max_new_tokens = 3;
+    if (!w->fuzz)
+        return;
+    o->do_sample = below(w, 2), o->top_k = below(w, 3), o->seed = below(w, 3);
+    o->top_p = below(w, 2) ? 1 : 0.5, o->max_length = below(w, 5);
+}
+
 static void tweak_precomputed_gradient_options(struct world *w, mmopt_precomputed_gradient_options *o)
 {
     static const mmopt_gradient_output pair = {"classifier.bias", "gradient"};
@@ -361,6 +375,7 @@ static void fill_inputs(struct world *w)
     memcpy(w->labels, labels, sizeof labels);
     w->ids[0] = 5, w->ids[1] = 6, w->ids[2] = 7;
     w->losses[0] = w->losses[1] = 0.5;
+    w->token_counts[0] = w->token_counts[1] = 3;
     w->two[0] = 0.5f, w->two[1] = 1.5f;
     w->tag_names[0] = "O", w->tag_names[1] = "B-PER";
     for (int i = 0; i < N_CLASSES; i++)

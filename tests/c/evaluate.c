@@ -153,6 +153,9 @@ static void test_classification(void)
     snprintf(text, sizeof text, "\"confusion_matrix\":[[%d,%d],[%d,%d]]", counts[0][0],
              counts[0][1], counts[1][0], counts[1][1]);
     CHECK(json != NULL && strstr(json, text) != NULL);
+    uint64_t matrix[4];
+    OK(mmopt_scores_confusion_matrix(json, 2, matrix));
+    CHECK(matrix[0] == (uint64_t)counts[0][0] && matrix[2] == (uint64_t)counts[1][0]);
     mmopt_string_free(json);
     json = NULL;
 
@@ -239,6 +242,14 @@ static void test_entities(const char *folder)
     set_up(corpus, &walk, 64);
     OK(mmopt_trainer_evaluate_loader(trainer, 0, loader, NULL, &scores, NULL));
     CHECK(scores.n_words_unseen > 0 && scores.n_labels + scores.n_words_unseen == 8 * 14);
+    mmopt_encoding_stats stats;
+    OK(mmopt_loader_encoding_stats(loader, 0, &stats));
+    CHECK(stats.n_unseen_words == scores.n_words_unseen && stats.n_rows == 24);
+    CHECK(stats.n_tokens == 4 * 24 && stats.n_truncated_tokens > 0 && stats.n_examples == 24);
+    CHECK(stats.n_unplaced_answers == 0);
+    FAILS(mmopt_loader_encoding_stats(loader, 1, &stats), MMOPT_CODE_INVALID_ARGUMENT, "model 1");
+    REFUSES_NULL(mmopt_loader_encoding_stats(NULL, 0, &stats));
+    REFUSES_NULL(mmopt_loader_encoding_stats(loader, 0, NULL));
     CHECK(scores.entity_recall <= 0.75);
     tear_down();
 }

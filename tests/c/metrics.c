@@ -27,6 +27,54 @@ static void test_classification(void)
     CHECK(value == 7);
 }
 
+static void test_confusion(void)
+{
+    static const int64_t predictions[] = {2, 0, 1, 1, 2, 0, 3};
+    static const int64_t labels[] = {2, 0, 0, 1, -100, 2, 2};
+    static const uint64_t wanted[16] = {1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0};
+    static const char json[] = "{\"confusion_matrix\": [[3, 1], [0, 2]]}";
+    uint64_t matrix[16] = {9};
+
+    OK(mmopt_metrics_confusion_matrix(predictions, labels, 7, 4, matrix));
+    CHECK(memcmp(matrix, wanted, sizeof wanted) == 0);
+    FAILS(mmopt_metrics_confusion_matrix(predictions, labels, 7, 3, matrix),
+          MMOPT_CODE_INVALID_ARGUMENT, "predictions[6] is 3");
+    FAILS(mmopt_metrics_confusion_matrix(predictions, labels, 7, SIZE_MAX, matrix),
+          MMOPT_CODE_INVALID_ARGUMENT, "n_classes");
+    REFUSES_NULL(mmopt_metrics_confusion_matrix(NULL, labels, 7, 4, matrix));
+    REFUSES_NULL(mmopt_metrics_confusion_matrix(predictions, labels, 7, 4, NULL));
+    OK(mmopt_scores_confusion_matrix(json, 2, matrix));
+    CHECK(matrix[0] == 3 && matrix[1] == 1 && matrix[2] == 0 && matrix[3] == 2);
+    FAILS(mmopt_scores_confusion_matrix(json, 3, matrix), MMOPT_CODE_INVALID_ARGUMENT, "are 2");
+    FAILS(mmopt_scores_confusion_matrix("{}", 2, matrix), MMOPT_CODE_NOT_FOUND, "no classes");
+    FAILS(mmopt_scores_confusion_matrix("?", 2, matrix), MMOPT_CODE_INVALID_DATA, "the scores");
+    REFUSES_NULL(mmopt_scores_confusion_matrix(NULL, 2, matrix));
+    CHECK(matrix[0] == 3);
+}
+
+static void test_numbers(void)
+{
+    static const double predictions[] = {1, 2, 2, 4}, labels[] = {1, 3, 2, 4}, one[] = {1, NAN};
+    static const double losses[] = {1, 4};
+    static const uint64_t n_tokens[] = {2, 1};
+    mmopt_regression_scores scores;
+    double value = 7;
+
+    OK(mmopt_metrics_regression(predictions, labels, 4, &scores));
+    CHECK(near(scores.mse, 0.25) && near(scores.spearman, 0.9486832980505138));
+    CHECK(near(scores.pearson, 0.9233805168766388));
+    FAILS(mmopt_metrics_regression(predictions, labels, 0, &scores), MMOPT_CODE_INVALID_ARGUMENT,
+          "no numbers");
+    FAILS(mmopt_metrics_regression(one, labels, 2, &scores), MMOPT_CODE_INVALID_ARGUMENT,
+          "predictions[1]");
+    REFUSES_NULL(mmopt_metrics_regression(predictions, NULL, 4, &scores));
+    OK(mmopt_metrics_perplexity(losses, n_tokens, 2, &value));
+    CHECK(near(value / exp(2), 1));
+    FAILS(mmopt_metrics_perplexity(losses, n_tokens, 0, &value), MMOPT_CODE_INVALID_ARGUMENT,
+          "no tokens");
+    REFUSES_NULL(mmopt_metrics_perplexity(losses, n_tokens, 2, NULL));
+}
+
 static void test_entities(void)
 {
     static const char *const tags[] = {"O", "B-PER", "I-PER", "B-ORG", "I-ORG"};
@@ -50,6 +98,12 @@ static void test_entities(void)
     OK(mmopt_metrics_entities(NULL, NULL, 0, 8, tags, 5, &scores, &by_type));
     CHECK(scores.f1 == 0 && strcmp(by_type, "{}") == 0);
     mmopt_string_free(by_type);
+
+    /* I- tags that begin nothing are no entities in strict mode. */
+    OK(mmopt_metrics_strict_entities(predictions, labels, 3, 8, tags, 5, &scores, NULL));
+    CHECK(scores.support == 6 && scores.n_predicted == 4 && scores.n_correct == 2);
+    FAILS(mmopt_metrics_strict_entities(predictions, labels, 3, 0, tags, 5, &scores, NULL),
+          MMOPT_CODE_INVALID_ARGUMENT, "length");
 
     by_type = (char *)tags;
     scores.support = 99;
@@ -182,6 +236,8 @@ int main(int argc, char **argv)
     if (argc != 2)
         return 2;
     test_classification();
+    test_confusion();
+    test_numbers();
     test_entities();
     test_answers();
     test_best_answer(argv[1]);

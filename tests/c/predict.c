@@ -230,6 +230,40 @@ static const mmopt_prediction *found(const mmopt_predictions *made, size_t text,
     return NULL;
 }
 
+/* The model in a directory for another corpus: its classes by name, its task, a fresh head. */
+static void test_pretrained(const char *directory)
+{
+    mmopt_corpus *other = NULL;
+    mmopt_model *model = NULL;
+    mmopt_trainer *fresh = NULL;
+    mmopt_predictions *made = NULL;
+    const mmopt_prediction *list = NULL;
+    size_t n = 0;
+    char *name = NULL;
+
+    OK(mmopt_corpus_synthetic_entities(20, 1, &other));
+    OK(mmopt_model_pretrained_for_corpus("next", directory, tokenizer, other, &model));
+    OK(mmopt_model_label_name(model, 6, &name));
+    CHECK(strcmp(name, "I-ORG") == 0);
+    mmopt_string_free(name);
+    mmopt_model_free(model);
+    mmopt_corpus_free(other);
+    OK(mmopt_corpus_synthetic(20, 1, 0.0, &other));
+    OK(mmopt_model_pretrained_for_corpus("next", directory, tokenizer, other, &model));
+    OK(mmopt_trainer_create(NULL, (const mmopt_model *const *)&model, 1, &fresh));
+    OK(mmopt_trainer_predict(fresh, 0, tokenizer, texts, NULL, 1, NULL, &made));
+    OK(mmopt_predictions_of(made, 0, &list, &n));
+    CHECK(n == 2 && (strcmp(list[0].label, "0") == 0 || strcmp(list[0].label, "1") == 0));
+    mmopt_predictions_free(made);
+    mmopt_trainer_free(fresh);
+    mmopt_model_free(model);
+    model = NULL;
+    FAILS(mmopt_model_pretrained_for_corpus("x", "/nonexistent", tokenizer, other, &model),
+          MMOPT_CODE_NOT_FOUND, "model 'x'");
+    CHECK(model == NULL);
+    mmopt_corpus_free(other);
+}
+
 static void test_entities(const char *folder)
 {
     static const char line[] =
@@ -273,6 +307,7 @@ static void test_entities(const char *folder)
     mmopt_predictions_free(again);
     mmopt_predictions_free(made);
     mmopt_predictor_free(predictor);
+    test_pretrained(in_folder(folder, "entities"));
     tear_down();
 }
 

@@ -78,6 +78,32 @@ static void test_nulls(void)
     CHECK(corpus == NULL && tokenizer == NULL && loader == NULL && batch == NULL && text == NULL);
 }
 
+/* Generated examples of each task, and their texts as plain text. */
+static void test_generated(void)
+{
+    mmopt_corpus *entities = NULL, *questions = NULL, *plain = NULL, *none = NULL;
+    char *text = NULL;
+
+    OK(mmopt_corpus_synthetic_entities(30, 7, &entities));
+    CHECK(mmopt_corpus_n_examples(entities) == 30 && mmopt_corpus_n_labels(entities) == 7);
+    CHECK(strcmp(mmopt_corpus_label_name(entities, 1), "B-PER") == 0);
+    OK(mmopt_corpus_synthetic_questions(30, 7, &questions));
+    CHECK(mmopt_corpus_n_examples(questions) == 30 && mmopt_corpus_n_labels(questions) == 0);
+    OK(mmopt_corpus_plain_text(questions, &plain)); /* questions and contexts */
+    CHECK(mmopt_corpus_n_examples(plain) == 60);
+    OK(mmopt_corpus_text(plain, 0, &text));
+    CHECK(text[strlen(text) - 1] == '?');
+    mmopt_string_free(text);
+    FAILS(mmopt_corpus_synthetic_entities(0, 7, &none), MMOPT_CODE_INVALID_ARGUMENT, "0 sentences");
+    FAILS(mmopt_corpus_synthetic_questions(0, 7, &none), MMOPT_CODE_INVALID_ARGUMENT,
+          "0 questions");
+    REFUSES_NULL(mmopt_corpus_plain_text(NULL, &none));
+    CHECK(none == NULL);
+    mmopt_corpus_free(entities);
+    mmopt_corpus_free(questions);
+    mmopt_corpus_free(plain);
+}
+
 static void test_architectures(void)
 {
     CHECK(mmopt_architecture_from_name("gpt2") == MMOPT_ARCHITECTURE_GPT2);
@@ -560,6 +586,7 @@ int main(int argc, char **argv)
     make_texts();
     test_nulls();
     test_architectures();
+    test_generated();
     test_reading(argv[1]);
     test_other_files(argv[1]);
     test_windows_and_packing(argv[1]);

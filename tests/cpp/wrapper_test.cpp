@@ -132,6 +132,8 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(mixed.subset(chosen).text(1), mixed.text(0));
     EXPECT_EQ(mmopt::loader_options().unlabelled_ratio, 0.0);
     EXPECT_GE(train.majority_fraction(), 0.5);
+    EXPECT_EQ(mmopt::corpus::synthetic_entities(9, 1).labels().size(), 7U);
+    EXPECT_EQ(mmopt::corpus::synthetic_questions(9, 1).plain_text().size(), 18U);
 }
 
 TEST(Text, TokenizersEncode) {
@@ -222,6 +224,7 @@ TEST_F(Joint, LoaderWalksEpochs) {
         EXPECT_EQ(walk.position(), ++n);
     }
     EXPECT_EQ(n, walk.n_batches());
+    EXPECT_GT(walk.encoding_stats(0).n_tokens, walk.encoding_stats(0).n_rows);
     EXPECT_EQ(walk.epoch(), 1U);
     walk.set_epoch(0);
     const auto state = walk.state();
@@ -317,12 +320,49 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     std::vector<mmopt::model> again;
     again.push_back(mmopt::model::from_directory("again", folder + "/bert"));
     mmopt::trainer reader(again);
+    auto next = mmopt::model::pretrained_for_corpus("next", folder + "/bert", tokenizers[0],
+                                                     mmopt::corpus::synthetic_entities(9, 1));
+    EXPECT_EQ(next.label_name(1), "B-PER");
     tokenizers.pop_back();
     const auto texts = mmopt::batch::encode(tokenizers, {"a fine film", "dull"});
     const auto a = joint.evaluate(0, texts.tensors(0)), b = reader.evaluate(0, texts.tensors(0));
     EXPECT_TRUE(std::isnan(a.loss()));
     EXPECT_EQ(a.n_labels() + a.n_correct(), 0U);
     EXPECT_EQ(a.outputs()["logits"].data<float>()[3], b.outputs()[0].data<float>()[3]);
+}
+
+TEST(Text, IsGenerated) {
+    if (std::getenv("MMOPT_ORT_LIB") == nullptr)
+        GTEST_SKIP() << "not run: no ONNX Runtime";
+    const auto plain = mmopt::corpus::synthetic(40, 1, 0.0).plain_text();
+    auto options = mmopt::tokenizer_options();
+    options.architecture = MMOPT_ARCHITECTURE_GPT2;
+    options.vocab_size = 300;
+    options.model_max_length = 24;
+    std::vector<mmopt::tokenizer> words;
+    words.push_back(mmopt::tokenizer::train(plain, options));
+    auto sizes = mmopt::model_config();
+    sizes.architecture = MMOPT_ARCHITECTURE_GPT2;
+    sizes.n_layers = 1;
+    sizes.hidden_size = 16;
+    std::vector<mmopt::model> models;
+    models.push_back(mmopt::model::for_corpus("writer", sizes, words[0], plain));
+    mmopt::trainer writer(models);
+    auto how = mmopt::generate_options();
+    how.max_new_tokens = 5;
+    how.do_sample = 1;
+    const auto a = writer.generate(0, words[0], {"the film", "what"}, how);
+    EXPECT_EQ(a.size(), 2U);
+    EXPECT_TRUE(a[0][0].label == "length" || a[0][0].label == "stop");
+    const auto folder = scratch("writer");
+    writer.save_model(0, folder);
+    words[0].save(folder);
+    const auto b = mmopt::predictor::load(folder).generate({"the film", "what"}, how);
+    EXPECT_EQ(a[1][0].text, b[1][0].text);
+    EXPECT_EQ(a[1][0].score, b[1][0].score);
+    how.top_p = 2;
+    EXPECT_EQ(code_of([&] { (void)writer.generate(0, words[0], {"x"}, how); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 TEST_F(Joint, ALoaderIsScored) {
@@ -975,6 +1015,18 @@ TEST(Metrics, OfClassesEntitiesAndAnswers) {
     EXPECT_EQ(code_of([&] { (void)mmopt::metrics::entities(found, right, 3, {"O"}); }),
               MMOPT_CODE_INVALID_ARGUMENT);
 
+    EXPECT_EQ(mmopt::metrics::strict_entities(found, right, 3, tags).by_type.front(), '{');
+    EXPECT_EQ(mmopt::metrics::confusion_matrix(classes, labels, 4)[2][3], 1U);
+    EXPECT_EQ(mmopt::metrics::confusion_matrix("{\"confusion_matrix\": [[3]]}", 1)[0][0], 3U);
+    EXPECT_EQ(code_of([&] {
+                  (void)mmopt::metrics::confusion_matrix({classes.data(), 6}, labels, 4);
+              }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    const std::vector<double> numbers = {1, 2, 2, 4}, wanted = {1, 3, 2, 4};
+    EXPECT_DOUBLE_EQ(mmopt::metrics::regression(numbers, wanted).mse, 0.25);
+    const std::vector<double> losses = {2, 2};
+    const std::vector<std::uint64_t> n_tokens = {1, 5};
+    EXPECT_DOUBLE_EQ(mmopt::metrics::perplexity(losses, n_tokens), std::exp(2.0));
     const auto answers = mmopt::metrics::answers(
         {"The Eiffel Tower!", "in  May 1907", "a quick brown fox", "something", ""},
         {{"eiffel tower"}, {"May 1907", "1907"}, {"the brown fox jumps", "quick fox"}, {}, {}});

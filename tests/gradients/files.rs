@@ -67,7 +67,7 @@ fn run(g: &Graph, params: &[ValueId]) -> Result<(f64, Vec<Vec<f64>>)> {
     for node in written.nodes() {
         assert!(names.insert(node.name.clone()), "two nodes called '{}'", node.name);
     }
-    let mut session = Session::from_bytes(&t.bytes, &SessionOptions::default())?;
+    let session = Session::from_bytes(&t.bytes, &SessionOptions::default())?;
     let one = Tensor::from_slice(&[1], &[1f32])?;
     let values: Vec<Tensor> =
         params.iter().map(|&p| g.initializer(p).unwrap().to_tensor()).collect::<Result<_>>()?;
@@ -297,7 +297,7 @@ fn space_to_depth_in_both_orders() {
         // What is left does not hold the operator; older runtimes know it.
         g.opsets.insert(String::new(), 17);
         let options = SessionOptions::default();
-        let mut session = Session::from_bytes(&g.to_bytes().unwrap(), &options).unwrap();
+        let session = Session::from_bytes(&g.to_bytes().unwrap(), &options).unwrap();
         let result = session.run(&[], &[g.value_name(dx)]).unwrap();
         let found = result[0].as_slice::<f32>().unwrap();
         for (place, &value) in found.iter().enumerate() {

@@ -132,7 +132,7 @@ fn run(graph: &Graph, w: ValueId) -> Result<Vec<f64>> {
     check_operators(graph, graph.outputs()[0], &[w])?;
     let spec = LossSpec::new(LossKind::Output("loss".into()));
     let training = training_graph(graph, &[w], &spec, &BTreeMap::new())?;
-    let mut session = Session::from_bytes(&training.bytes, &SessionOptions::default())?;
+    let session = Session::from_bytes(&training.bytes, &SessionOptions::default())?;
     let one = Tensor::from_slice(&[1], &[1f32])?;
     let value = graph.initializer(w).ok_or_else(|| Error::data("no w"))?.to_tensor()?;
     let gradient = training.grads[0].clone().ok_or_else(|| Error::data("no gradient"))?;
@@ -148,7 +148,7 @@ fn run(graph: &Graph, w: ValueId) -> Result<Vec<f64>> {
 /// Loss of the file as it is, by the runtime.
 fn as_it_is(form: &Form, w_shape: &[usize]) -> Result<f64> {
     let (graph, _) = form.graph(w_shape);
-    let mut session = Session::from_bytes(&graph.to_bytes()?, &SessionOptions::default())?;
+    let session = Session::from_bytes(&graph.to_bytes()?, &SessionOptions::default())?;
     let one = Tensor::from_slice(&[1], &[1f32])?;
     let loss = session.run(&[("one", &one)], &["loss"])?;
     Ok(TensorData::from_tensor(&loss[0]).to_f64s()?[0])
@@ -392,7 +392,7 @@ fn branches_are_raised() {
     };
     let spec = LossSpec::new(LossKind::Output("loss".into()));
     let training = training_graph(&g, &[w], &spec, &BTreeMap::new()).unwrap();
-    let mut session = Session::from_bytes(&training.bytes, &SessionOptions::default()).unwrap();
+    let session = Session::from_bytes(&training.bytes, &SessionOptions::default()).unwrap();
     let one = Tensor::from_slice(&[1], &[1f32]).unwrap();
     let yes = TensorData::new(DType::Bool, &[], vec![1u8].into()).unwrap().to_tensor().unwrap();
     let value = g.initializer(w).unwrap().to_tensor().unwrap();

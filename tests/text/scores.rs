@@ -66,6 +66,23 @@ fn answers_as_squad() {
 }
 
 #[test]
+fn answers_are_normalized_as_squad() {
+    for (text, wanted) in of::<Vec<(String, String)>>(&reference("normalized")) {
+        assert_eq!(normalize_answer(&text), wanted, "{text:?}");
+    }
+}
+
+#[test]
+fn numbers_as_scipy() {
+    let r = reference("numbers");
+    let s = regression_scores(&of::<Vec<f64>>(&r["predictions"]), &of::<Vec<f64>>(&r["labels"]));
+    let s = s.unwrap();
+    same(s.mse, of(&r["mse"]));
+    same(s.pearson, of(&r["pearson"]));
+    same(s.spearman, of(&r["spearman"]));
+}
+
+#[test]
 fn best_answers_as_hugging_face() {
     for window in reference("windows").as_array().unwrap() {
         let offsets: Vec<(usize, usize)> = of(&window["offsets"]);

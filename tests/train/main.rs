@@ -9,5 +9,7 @@ mod load;
 mod models_oracle;
 mod models_properties;
 mod mutual;
+#[cfg(feature = "text")]
+mod predictor;
 mod start;
 mod trainer;

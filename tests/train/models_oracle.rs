@@ -94,7 +94,7 @@ fn outputs_are_those_of_the_published_models() {
         let outputs: Vec<&str> = oracle.model.outputs.iter().map(String::as_str).collect();
         for optimize in [Optimize::Disabled, Optimize::All] {
             let options = SessionOptions { optimize, threads: 2, ..SessionOptions::default() };
-            let mut session = Session::from_bytes(&bytes, &options)
+            let session = Session::from_bytes(&bytes, &options)
                 .unwrap_or_else(|e| panic!("{}: {e}", oracle.name));
             let inputs = inputs(&oracle);
             let inputs: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
@@ -181,7 +181,7 @@ fn gradients(oracle: &Oracle) -> (f32, Vec<(String, Tensor)>) {
     fed.retain(|(n, _)| {
         training.params.contains(n) || training.data_inputs.iter().any(|(d, _, _)| d == n)
     });
-    let mut session = Session::from_bytes(&training.bytes, &SessionOptions::default()).unwrap();
+    let session = Session::from_bytes(&training.bytes, &SessionOptions::default()).unwrap();
     let fed: Vec<_> = fed.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let mut outputs = vec![training.loss.as_str()];
     outputs.extend(training.grads.iter().map(|g| g.as_deref().unwrap()));
@@ -226,7 +226,7 @@ fn padding_changes_outputs() {
     load_runtime();
     let oracle = read(&root().join("tests/data/models/bert-seqcls"));
     let bytes = oracle.model.graph.to_bytes().unwrap();
-    let mut session = Session::from_bytes(&bytes, &SessionOptions::default()).unwrap();
+    let session = Session::from_bytes(&bytes, &SessionOptions::default()).unwrap();
     let mut inputs = inputs(&oracle);
     let mask = inputs.iter_mut().find(|(n, _)| n == "attention_mask").unwrap();
     let mask = mask.1.as_mut_slice::<i64>().unwrap();

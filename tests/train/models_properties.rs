@@ -206,8 +206,8 @@ fn a_sequence_beyond_the_positions_is_refused() {
     for config in [Config::bert(&sizes()), Config::roberta(&sizes()), Config::gpt2(&sizes())] {
         let longest = config.max_sequence();
         let model = build(&config, TWO, None, 4).unwrap();
-        let mut session = session(&model);
-        let mut fits = |n: usize| {
+        let session = session(&model);
+        let fits = |n: usize| {
             let ids = Tensor::from_slice(&[1, n], &vec![5i64; n]).unwrap();
             let ones = Tensor::from_slice(&[1, n], &vec![1i64; n]).unwrap();
             let types = Tensor::from_slice(&[1, n], &vec![0i64; n]).unwrap();

@@ -188,7 +188,7 @@ impl Oracle {
             feeds.push((name, parameter_data(graph, parameter.value)?.to_tensor()?));
         }
         let options = SessionOptions { device: self.device, ..SessionOptions::default() };
-        let mut session = Session::from_bytes(&training.bytes, &options)?;
+        let session = Session::from_bytes(&training.bytes, &options)?;
         let inputs: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (*n, t)).collect();
         let mut wanted = vec![training.loss.as_str()];
         wanted.extend(training.grads.iter().flatten().map(String::as_str));

@@ -74,6 +74,27 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return corpus(made);
     }
 
+    /// n generated sentences with named entities.
+    [[nodiscard]] static corpus synthetic_entities(std::size_t n, std::uint64_t seed = 0) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_synthetic_entities(n, seed, &made));
+        return corpus(made);
+    }
+
+    /// n generated questions, each with its answer in a context.
+    [[nodiscard]] static corpus synthetic_questions(std::size_t n, std::uint64_t seed = 0) {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_synthetic_questions(n, seed, &made));
+        return corpus(made);
+    }
+
+    /// The texts, for language modelling.
+    [[nodiscard]] corpus plain_text() const {
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_plain_text(get(), &made));
+        return corpus(made);
+    }
+
     /// Texts with the names of their classes (as many, or none).
     [[nodiscard]] static corpus from_texts(const std::vector<std::string> &texts,
                                            const std::vector<std::string> &labels = {},

@@ -77,6 +77,16 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         return model(made);
     }
 
+    /// From a directory, with the task and the classes of a corpus.
+    [[nodiscard]] static model pretrained_for_corpus(const std::string &name,
+                                                     const std::string &directory,
+                                                     const tokenizer &words, const corpus &data) {
+        mmopt_model *made = nullptr;
+        detail::check(mmopt_model_pretrained_for_corpus(detail::text(name), detail::text(directory),
+                                                        words.get(), data.get(), &made));
+        return model(made);
+    }
+
     /// task is an mmopt_task.
     model &set_task(std::uint32_t task, std::size_t n_labels) {
         detail::check(mmopt_model_set_task(get(), task, n_labels));

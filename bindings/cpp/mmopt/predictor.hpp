@@ -22,7 +22,11 @@ namespace mmopt {
     return defaults<mmopt_predictor_options, mmopt_predictor_options_init>();
 }
 
-/// A class, an entity or an answer.
+[[nodiscard]] inline mmopt_generate_options generate_options() noexcept {
+    return defaults<mmopt_generate_options, mmopt_generate_options_init>();
+}
+
+/// A class, an entity or an answer; or generated text, whose label is "stop" or "length".
 struct prediction {
     /// The class or the entity's type; empty for answers.
     std::string label;
@@ -89,6 +93,17 @@ class predictor : public handle<mmopt_predictor, mmopt_predictor_free> {
         detail::check(mmopt_predictor_predict(get(), first.data(),
                                               pairs.empty() ? nullptr : second.data(),
                                               first.size(), &options, &made));
+        return detail::take(made);
+    }
+
+    /// What a causal language model writes after each prompt: one prediction for each.
+    [[nodiscard]] prediction_lists
+    generate(const std::vector<std::string> &prompts,
+             const mmopt_generate_options &options = generate_options()) const {
+        const auto all = detail::c_strings(prompts);
+        mmopt_predictions *made = nullptr;
+        detail::check(
+            mmopt_predictor_generate(get(), all.data(), all.size(), &options, &made));
         return detail::take(made);
     }
 };

@@ -240,6 +240,17 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return curve;
     }
 
+    /// What one model writes after prompts: as predictor::generate.
+    [[nodiscard]] prediction_lists
+    generate(std::size_t model, const tokenizer &words, const std::vector<std::string> &prompts,
+             const mmopt_generate_options &options = generate_options()) {
+        const auto all = detail::c_strings(prompts);
+        mmopt_predictions *made = nullptr;
+        done(mmopt_trainer_generate(get(), model, words.get(), all.data(), all.size(), &options,
+                                    &made));
+        return detail::take(made);
+    }
+
     /// What one model says about texts: as predictor::predict.
     [[nodiscard]] prediction_lists
     predict(std::size_t model, const tokenizer &words, const std::vector<std::string> &texts,

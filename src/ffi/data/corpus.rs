@@ -326,6 +326,75 @@ pub unsafe extern "C" fn mmopt_corpus_synthetic(
     })
 }
 
+/// Generates n sentences with named entities, to try the library without data: words with the tags
+/// O, B-PER, I-PER, B-LOC, I-LOC, B-ORG and I-ORG. The same seed gives the same sentences.
+///
+/// Errors: INVALID_ARGUMENT when n is out of range.
+///
+/// @param n sentences, 1 to 10,000,000.
+/// @param seed any number.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_synthetic_entities(
+    n: usize,
+    seed: u64,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's argument, by the header's contract.
+    guard(|| unsafe {
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(new_handle(Corpus::synthetic_entities(n, seed)?)?);
+        Ok(())
+    })
+}
+
+/// Generates n questions about contexts, to try the library without data; each has one answer. The
+/// same seed gives the same questions.
+///
+/// Errors: INVALID_ARGUMENT when n is out of range.
+///
+/// @param n questions, 1 to 10,000,000.
+/// @param seed any number.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_synthetic_questions(
+    n: usize,
+    seed: u64,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's argument, by the header's contract.
+    guard(|| unsafe {
+        let corpus = output(corpus, "corpus")?;
+        corpus.set(new_handle(Corpus::synthetic_questions(n, seed)?)?);
+        Ok(())
+    })
+}
+
+/// The texts of a corpus as plain text, e.g. to train a language model on them before a classifier:
+/// each text of a pair, the words of a sentence joined by spaces, each question and each context is
+/// an example.
+///
+/// Errors: only those of any call.
+///
+/// @param[in] corpus shared access.
+/// @param[out] plain the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_plain_text(
+    corpus: *const mmopt_corpus,
+    plain: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let plain = output(plain, "plain")?;
+        plain.set(new_handle(corpus.corpus.plain_text())?);
+        Ok(())
+    })
+}
+
 /// Makes a corpus from n texts in memory, which are copied. labels holds the class name of each
 /// text, or is NULL for texts without labels. labels_of is as in mmopt_corpus_options.
 ///

@@ -27,6 +27,8 @@ pub enum mmopt_objective {
     Causal = 0,
     /// Masked tokens; the tokenizer must have a mask token.
     Masked = 1,
+    /// Masked tokens for each model whose tokenizer has a mask token, the next token for others.
+    Auto = 2,
 }
 
 /// How a corpus is encoded, shuffled and batched. mmopt_loader_options_init fills in the defaults.
@@ -53,7 +55,7 @@ pub struct mmopt_loader_options {
     /// 1 (default): all models see the same examples at each step; 0: each model has an order of
     /// its own, and the shortest ends the epoch.
     pub aligned: u32,
-    /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_CAUSAL.
+    /// Plain text: an mmopt_objective; default MMOPT_OBJECTIVE_AUTO.
     pub objective: u32,
     /// Masked language modelling: the fraction of tokens that are masked, above 0 and up to 1;
     /// default 0.15.
@@ -87,7 +89,7 @@ impl Default for mmopt_loader_options {
             bucket_batches: order.bucket_batches,
             pad_to_multiple_of: order.pad_to_multiple_of,
             aligned: u32::from(order.aligned),
-            objective: mmopt_objective::Causal as u32,
+            objective: mmopt_objective::Auto as u32,
             mlm_probability: encode.mlm_probability,
             all_windows: u32::from(encode.all_windows),
             pack: u32::from(encode.pack),
@@ -125,7 +127,7 @@ impl mmopt_loader_options {
             );
             return Err(Error::invalid(text));
         }
-        let objectives = [(0, Objective::Causal), (1, Objective::Masked)];
+        let objectives = [(0, Objective::Causal), (1, Objective::Masked), (2, Objective::Auto)];
         Ok(EncodeOptions {
             max_length: (self.max_length > 0).then_some(self.max_length),
             objective: choice(self.objective, "objective", &objectives)?,
@@ -164,8 +166,9 @@ fn encode(
 /// of epoch 0.
 ///
 /// Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
-/// max_length that the special tokens fill, drop_last without one full batch, or unlabelled_ratio
-/// where all examples have labels, none have, or fewer than a batch needs.
+/// max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
+/// full batch, or unlabelled_ratio where all examples have labels, none have, or fewer than a batch
+/// needs.
 ///
 /// @param[in] corpus shared access.
 /// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -226,6 +229,64 @@ pub unsafe extern "C" fn mmopt_loader_next(
 pub unsafe extern "C" fn mmopt_loader_n_batches(loader: *const mmopt_loader) -> usize {
     // SAFETY: a loader of the caller or NULL, by the header's contract.
     guard_or(0, || Ok(unsafe { shared(loader) }?.n_batches()))
+}
+
+/// What encoding made of a corpus for one model.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mmopt_encoding_stats {
+    /// Examples of the corpus.
+    pub n_examples: u64,
+    /// Rows of an epoch: examples, windows of contexts, or blocks of packed text.
+    pub n_rows: u64,
+    /// Tokens of all rows, special ones included, padding not.
+    pub n_tokens: u64,
+    /// Tokens that were cut off.
+    pub n_truncated_tokens: u64,
+    /// Words of sentences that no row has a token of: cut off, or without a token. In scores their
+    /// entities are missed.
+    pub n_unseen_words: u64,
+    /// Questions whose accepted answers no row holds: too long for a window, or without a token.
+    /// They are trained on as if their answers were not known, and scored all the same.
+    pub n_unplaced_answers: u64,
+    /// 0; for later versions.
+    pub reserved: [u64; 4],
+}
+
+/// What encoding made of the corpus for one model: how many rows and tokens, and what was lost. A
+/// trainer logs what was lost, as a warning, when it evaluates the loader.
+///
+/// Errors: INVALID_ARGUMENT when model is out of range.
+///
+/// @param[in] loader shared access.
+/// @param model the index of the model, from 0.
+/// @param[out] stats the counts.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_loader_encoding_stats(
+    loader: *const mmopt_loader,
+    model: usize,
+    stats: *mut mmopt_encoding_stats,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let loader = shared(loader)?;
+        let out = output(stats, "stats")?;
+        let all = loader.datasets();
+        let found = all.get(model).map(|d| d.stats()).ok_or_else(|| {
+            Error::invalid(format!("model {model} of a loader for {}; counted from 0", all.len()))
+        })?;
+        out.set(mmopt_encoding_stats {
+            n_examples: found.n_examples,
+            n_rows: found.n_sequences,
+            n_tokens: found.n_tokens,
+            n_truncated_tokens: found.n_truncated_tokens,
+            n_unseen_words: found.n_unseen_words,
+            n_unplaced_answers: found.n_unplaced_answers,
+            reserved: [0; 4],
+        });
+        Ok(())
+    })
 }
 
 /// The number of completed epochs; 0 for NULL.

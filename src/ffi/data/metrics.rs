@@ -8,7 +8,7 @@ use crate::ffi::core::args::{optional_output, output, owned_text, slice, texts};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{guard, shared};
 use crate::text::metrics::{
-    EntityScores, Score, accuracy, answer_scores, entity_scores_of_ids, macro_f1,
+    EntityMode, EntityScores, Score, accuracy, answer_scores, entity_scores_of_ids_in, macro_f1,
 };
 
 /// The fraction of n predicted classes that equal their label, 0 to 1. Entries whose label is
@@ -138,24 +138,85 @@ pub unsafe extern "C" fn mmopt_metrics_entities(
     scores: *mut mmopt_entity_scores,
     by_type: *mut *mut c_char,
 ) -> *mut mmopt_error {
+    let out = (scores, by_type);
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
+        let rows = Rows { predictions, labels, n_sequences, length, tags, n_tags };
+        rows.score(EntityMode::Lenient, out)
+    })
+}
+
+/// As mmopt_metrics_entities, counted as seqeval does in strict mode: a B- tag begins an entity,
+/// only I- tags of its type continue it; with tags E- and S-, E- ends it and S- is one.
+///
+/// Errors: as mmopt_metrics_entities.
+///
+/// @param[in] predictions n_sequences * length ids.
+/// @param[in] labels n_sequences * length ids; negative: left out.
+/// @param n_sequences how many rows.
+/// @param length tags of a row, at least 1.
+/// @param[in] tags n_tags names, UTF-8.
+/// @param n_tags how many names.
+/// @param[out] scores the scores over all types.
+/// @param[out] by_type as for mmopt_metrics_entities; free it with mmopt_string_free; may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_metrics_strict_entities(
+    predictions: *const i64,
+    labels: *const i64,
+    n_sequences: usize,
+    length: usize,
+    tags: *const *const c_char,
+    n_tags: usize,
+    scores: *mut mmopt_entity_scores,
+    by_type: *mut *mut c_char,
+) -> *mut mmopt_error {
+    let out = (scores, by_type);
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let rows = Rows { predictions, labels, n_sequences, length, tags, n_tags };
+        rows.score(EntityMode::Strict, out)
+    })
+}
+
+/// The caller's rows of tags.
+struct Rows {
+    predictions: *const i64,
+    labels: *const i64,
+    n_sequences: usize,
+    length: usize,
+    tags: *const *const c_char,
+    n_tags: usize,
+}
+
+impl Rows {
+    /// # Safety
+    /// The pointers are the caller's, by the header's contract.
+    unsafe fn score(
+        &self,
+        mode: EntityMode,
+        (scores, by_type): (*mut mmopt_entity_scores, *mut *mut c_char),
+    ) -> Result<()> {
+        let Self { n_sequences, length, .. } = *self;
         // At least one, so that an impossible length is refused without any sequence, too.
         if n_sequences.max(1).checked_mul(length).is_none_or(|n| n > isize::MAX as usize / 8) {
             let message = format!("{n_sequences} sequences of length {length} fit no memory");
             return Err(Error::invalid(message));
         }
-        let n = n_sequences * length;
-        let (predictions, labels) = pair(predictions, labels, n)?;
-        let tags = texts(tags, n_tags, "tags")?;
-        let (scores, by_type) = (output(scores, "scores")?, optional_output(by_type, "by_type")?);
-        let found = entity_scores_of_ids(predictions, labels, length, &tags)?;
-        if by_type.is_wanted() {
-            by_type.set(owned_text(&types_json(&found), "the scores by type")?);
+        // SAFETY: by this function's contract.
+        unsafe {
+            let (predictions, labels) = pair(self.predictions, self.labels, n_sequences * length)?;
+            let tags = texts(self.tags, self.n_tags, "tags")?;
+            let (scores, by_type) =
+                (output(scores, "scores")?, optional_output(by_type, "by_type")?);
+            let found = entity_scores_of_ids_in(mode, predictions, labels, length, &tags)?;
+            if by_type.is_wanted() {
+                by_type.set(owned_text(&types_json(&found), "the scores by type")?);
+            }
+            scores.set((&found).into());
         }
-        scores.set((&found).into());
         Ok(())
-    })
+    }
 }
 
 fn types_json(scores: &EntityScores) -> String {

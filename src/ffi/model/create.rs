@@ -168,6 +168,7 @@ pub unsafe extern "C" fn mmopt_model_label_name(
         let model = shared(model)?;
         let name = output(name, "name")?;
         let labels = match &model.source {
+            _ if !model.labels.is_empty() => model.labels.clone(),
             Source::Directory(path) => Config::read(path)?.labels,
             Source::Config(config) => config.labels.clone(),
             _ => Vec::new(),

@@ -6,22 +6,25 @@ use std::sync::Arc;
 
 use super::config::{mmopt_model_config, mmopt_task, task};
 use super::create::mmopt_model;
-use crate::error::Context;
+use crate::error::{Context, Error, Result};
+use crate::ffi::core::architecture::mmopt_architecture;
 use crate::ffi::core::args::{output, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, into_raw, shared};
 use crate::ffi::core::structs::options;
 use crate::ffi::data::corpus::mmopt_corpus;
 use crate::ffi::data::tokenizer::mmopt_tokenizer;
+use crate::models::{Architecture, Config};
 use crate::text::{Corpus, SpecialToken, TextTask, Tokenizer};
 use crate::train::{ModelOptions, Source, Tokens};
 
 /// A fresh model that fits a tokenizer and a corpus: vocabulary size, padding token and longest
 /// sequence are the tokenizer's; task and classes are the corpus's. config gives the rest. For
-/// plain text the task is MMOPT_TASK_MASKED_LM if config says so, else MMOPT_TASK_CAUSAL_LM.
+/// plain text the task is MMOPT_TASK_MASKED_LM if config says so; else MMOPT_TASK_CAUSAL_LM for
+/// GPT-2, and MMOPT_TASK_MASKED_LM for the others.
 /// The model knows its vocabulary, as after mmopt_model_set_tokenizer.
 ///
-/// Errors: as mmopt_model_create.
+/// Errors: as mmopt_model_create; INVALID_ARGUMENT for texts that are all of one class.
 ///
 /// @param[in] name of the model, UTF-8.
 /// @param[in] config NULL: a small BERT.
@@ -45,6 +48,7 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
         let tokenizer = shared(tokenizer)?;
         fit_tokenizer(&mut config, &tokenizer);
         let corpus = shared(corpus)?.corpus.clone();
+        check_classes(&corpus).context(|| format!("model '{name}'"))?;
         fit_corpus(&mut config, &corpus);
         let model = output(model, "model")?;
         let labels = corpus.labels().names().to_vec();
@@ -60,6 +64,50 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
         let source = Source::Config(Box::new(config));
         let made = ModelOptions { task: Some(task), tokens, ..ModelOptions::new(name, source) };
         model.set(into_raw(made));
+        Ok(())
+    })
+}
+
+/// The model in a directory, as mmopt_model_from_directory, with the task and the classes of a
+/// corpus: a published body for a task of one's own. A head in the directory that has the
+/// parameters of the task's, of the same shapes, stays; else it is fresh. For plain text the task
+/// is MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
+/// vocabulary, as after mmopt_model_set_tokenizer.
+///
+/// Errors: INVALID_ARGUMENT for an empty name, or a corpus without labels whose task needs them;
+/// NOT_FOUND, IO or INVALID_DATA when config.json cannot be read. Weights are read when the trainer
+/// is created.
+///
+/// @param[in] name of the model, UTF-8.
+/// @param[in] directory the directory, UTF-8.
+/// @param[in] tokenizer that of the directory (mmopt_tokenizer_load); shared access.
+/// @param[in] corpus shared access.
+/// @param[out] model the new object; free it with mmopt_model_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_model_pretrained_for_corpus(
+    name: *const c_char,
+    directory: *const c_char,
+    tokenizer: *const mmopt_tokenizer,
+    corpus: *const mmopt_corpus,
+    model: *mut *mut mmopt_model,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (name, directory) = (text(name, "name")?, Path::new(text(directory, "directory")?));
+        let tokens = tokens(&**shared(tokenizer)?);
+        let corpus = shared(corpus)?.corpus.clone();
+        let model = output(model, "model")?;
+        let place = || format!("model '{name}'");
+        check_classes(&corpus).context(place)?;
+        let is_gpt2 = Config::read(directory).context(place)?.architecture == Architecture::Gpt2;
+        let task = task(task_of(&corpus, !is_gpt2) as u32, corpus.labels().len()).context(place)?;
+        model.set(into_raw(ModelOptions {
+            task: Some(task),
+            labels: corpus.labels().names().to_vec(),
+            tokens: Some(Arc::new(tokens)),
+            ..ModelOptions::new(name, Source::Directory(directory.to_owned()))
+        }));
         Ok(())
     })
 }
@@ -119,12 +167,28 @@ fn fit_tokenizer(config: &mut mmopt_model_config, tokenizer: &Tokenizer) {
 
 fn fit_corpus(config: &mut mmopt_model_config, corpus: &Corpus) {
     config.n_labels = corpus.labels().len();
-    let masked = config.task == mmopt_task::MaskedLm as u32;
-    config.task = match corpus.task() {
+    let is_gpt2 = config.architecture == mmopt_architecture::Gpt2 as u32;
+    let masked = config.task == mmopt_task::MaskedLm as u32 || !is_gpt2;
+    config.task = task_of(corpus, masked) as u32;
+}
+
+/// Refuses a corpus of one class: a model with one label predicts a number.
+fn check_classes(corpus: &Corpus) -> Result<()> {
+    match (corpus.task(), corpus.labels().names()) {
+        (TextTask::Classification, [only]) => Err(Error::invalid(format!(
+            "the corpus has one class, '{only}': there is nothing to tell apart"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The task of a corpus; `masked` says which of the two that plain text has.
+fn task_of(corpus: &Corpus, masked: bool) -> mmopt_task {
+    match corpus.task() {
         TextTask::Classification => mmopt_task::SequenceClassification,
         TextTask::TokenClassification => mmopt_task::TokenClassification,
         TextTask::QuestionAnswering => mmopt_task::QuestionAnswering,
         TextTask::LanguageModeling if masked => mmopt_task::MaskedLm,
         TextTask::LanguageModeling => mmopt_task::CausalLm,
-    } as u32;
+    }
 }

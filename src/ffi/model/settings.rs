@@ -140,6 +140,7 @@ pub unsafe extern "C" fn mmopt_model_set_task(
     guard(|| unsafe {
         let mut model = exclusive(model)?;
         model.task = Some(config::task(task, n_labels)?);
+        model.labels.clear();
         Ok(())
     })
 }

@@ -93,7 +93,7 @@ pub unsafe extern "C" fn mmopt_predict_options_init(options: *mut mmopt_predict_
     unsafe { init(options) };
 }
 
-/// A class, an entity or an answer.
+/// A class, an entity or an answer. mmopt_trainer_generate says what generated text has.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_prediction {
@@ -130,7 +130,7 @@ unsafe impl Send for Predictions {}
 unsafe impl Sync for Predictions {}
 
 impl Predictions {
-    fn new(all: Vec<Vec<Prediction>>) -> Result<Self> {
+    pub(super) fn new(all: Vec<Vec<Prediction>>) -> Result<Self> {
         let mut kept: Vec<CString> = Vec::new();
         let mut keep = |text: Option<&String>, what: &str| -> Result<*const c_char> {
             let Some(text) = text else { return Ok(ptr::null()) };
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn mmopt_trainer_predict(
 pub struct mmopt_predictor_options {
     /// sizeof(mmopt_predictor_options).
     pub struct_size: usize,
-    /// Threads of a call; 0 (default): one for each core.
+    /// Threads that its calls share, beside the callers' own; 0 (default): one for each core.
     pub n_threads: usize,
     /// An mmopt_device; default MMOPT_DEVICE_CPU.
     pub device: u32,
@@ -357,8 +357,8 @@ pub unsafe extern "C" fn mmopt_predictor_load(
     })
 }
 
-/// As mmopt_trainer_predict. Several threads may call it on one predictor: the calls run one after
-/// another, each on all threads of the predictor, with the results that it has alone.
+/// As mmopt_trainer_predict. Threads may call it on one predictor at once: the calls run side by
+/// side, share the predictor's threads, and have the results that each has alone.
 ///
 /// Errors: as mmopt_trainer_predict.
 ///

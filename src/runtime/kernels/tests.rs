@@ -62,7 +62,7 @@ impl Case<'_> {
     }
 
     fn run(&self, graph: &Graph, options: SessionOptions) -> crate::Result<Vec<Tensor>> {
-        let mut session = Session::from_bytes(&graph.to_bytes()?, &options)?;
+        let session = Session::from_bytes(&graph.to_bytes()?, &options)?;
         let names: Vec<String> = (0..self.inputs.len()).map(|i| format!("i{i}")).collect();
         let inputs: Vec<_> = names.iter().map(String::as_str).zip(self.inputs).collect();
         let outputs: Vec<String> = (0..self.outputs).map(|i| format!("o{i}")).collect();

@@ -100,6 +100,67 @@ impl Reference {
     }
 }
 
+/// What encoding made of a corpus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodingStats {
+    /// Examples of the corpus.
+    pub n_examples: u64,
+    /// Sequences: examples, windows of them, or blocks of packed text.
+    pub n_sequences: u64,
+    /// Tokens of all sequences, special ones included.
+    pub n_tokens: u64,
+    /// Tokens that were cut off.
+    pub n_truncated_tokens: u64,
+    /// Words of sentences that no sequence has a token of: cut off, or without a token.
+    pub n_unseen_words: u64,
+    /// Questions whose accepted answers no sequence holds: longer than a sequence has room for, or
+    /// without a token. They are trained on as if their answers were not known.
+    pub n_unplaced_answers: u64,
+}
+
+impl EncodingStats {
+    fn of(corpus: &Corpus, sequences: &[Sequence]) -> Self {
+        let mut stats = Self {
+            n_examples: corpus.len() as u64,
+            n_sequences: sequences.len() as u64,
+            ..Self::default()
+        };
+        for sequence in sequences {
+            stats.n_tokens += sequence.ids.len() as u64;
+            stats.n_truncated_tokens += sequence.truncated as u64;
+        }
+        for same in sequences.chunk_by(|a, b| a.example == b.example) {
+            match corpus.examples().get(same[0].example) {
+                Some(Example::Words { words, .. }) => {
+                    let seen = same.iter().flat_map(|s| &s.words).flatten().count();
+                    stats.n_unseen_words += words.len().saturating_sub(seen) as u64;
+                }
+                Some(Example::Question { answers: Some(_), .. }) => {
+                    let unplaced = same.iter().all(|s| s.target == Target::None);
+                    stats.n_unplaced_answers += u64::from(unplaced);
+                }
+                _ => {}
+            }
+        }
+        stats
+    }
+
+    /// What is lost, in words; `None` when nothing is.
+    pub fn warning(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.n_unseen_words > 0 {
+            parts.push(format!("{} words of sentences are beyond max_length", self.n_unseen_words));
+        }
+        if self.n_unplaced_answers > 0 {
+            parts.push(format!(
+                "the answers to {} questions are in no window of their contexts",
+                self.n_unplaced_answers
+            ));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
 /// Encoded examples of one corpus for one model. Made by [`Dataset::encode`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -113,6 +174,7 @@ pub struct Dataset {
     all_windows: bool,
     /// For each example, where its task has any.
     references: Vec<Reference>,
+    stats: EncodingStats,
 }
 
 impl Dataset {
@@ -127,6 +189,7 @@ impl Dataset {
         Self {
             task: corpus.task(),
             labels: corpus.labels().clone(),
+            stats: EncodingStats::of(corpus, &sequences),
             sequences,
             max_length,
             pad_id: tokenizer.pad_id(),
@@ -160,6 +223,11 @@ impl Dataset {
     /// True without sequences.
     pub fn is_empty(&self) -> bool {
         self.sequences.is_empty()
+    }
+
+    /// What encoding made of the corpus.
+    pub fn stats(&self) -> EncodingStats {
+        self.stats
     }
 
     /// Greatest number of tokens of a sequence.

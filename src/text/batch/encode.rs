@@ -9,6 +9,7 @@ use crate::text::tokenizer::encoding::{Encoding, Truncation};
 use crate::text::tokenizer::style::SpecialToken;
 use crate::text::tokenizer::tokenize::Tokenizer;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,10 +23,24 @@ const BLOCK: usize = 32;
 #[repr(u32)]
 pub enum Objective {
     /// The next token; the loss shifts the labels.
-    #[default]
     Causal = 0,
     /// Masked tokens; needs a tokenizer with a mask token.
     Masked = 1,
+    /// Masked tokens where the tokenizer has a mask token, else the next token: models of both
+    /// kinds can learn from one corpus.
+    #[default]
+    Auto = 2,
+}
+
+impl Objective {
+    /// What it is for a tokenizer.
+    fn of(self, tokenizer: &Tokenizer) -> Self {
+        match self {
+            Self::Auto if tokenizer.special_token_id(SpecialToken::Mask).is_some() => Self::Masked,
+            Self::Auto => Self::Causal,
+            chosen => chosen,
+        }
+    }
 }
 
 /// How a corpus is encoded.
@@ -40,7 +55,7 @@ pub struct EncodeOptions {
     /// Appended to the first text of a pair where the tokenizer puts no special token between the
     /// two (GPT-2). Default: a line feed.
     pub separator: String,
-    /// Language modelling: next or masked tokens. Default: next.
+    /// Language modelling: next or masked tokens. Default: as the tokenizer has a mask token.
     pub objective: Objective,
     /// Language modelling: documents are joined and cut into blocks of `max_length` (default),
     /// else each is a sequence of its own.
@@ -64,7 +79,7 @@ impl Default for EncodeOptions {
             truncation: Truncation::LongestFirst,
             token_types: None,
             separator: "\n".to_owned(),
-            objective: Objective::Causal,
+            objective: Objective::Auto,
             pack: true,
             mlm_probability: 0.15,
             all_windows: false,
@@ -86,7 +101,14 @@ impl Dataset {
             return Err(Error::invalid("the corpus has no examples"));
         }
         let masking = masking(corpus, tokenizer, options)?;
-        let max_length = options.max_length.unwrap_or(tokenizer.model_max_length());
+        let longest = tokenizer.model_max_length();
+        let max_length = options.max_length.unwrap_or(longest);
+        if max_length > longest {
+            return Err(Error::invalid(format!(
+                "max_length is {max_length}, but the tokenizer's sequences have at most {longest} \
+                 tokens; lower it, or train a tokenizer with a greater model_max_length"
+            )));
+        }
         let cached = (corpus.len() > BLOCK).then(|| tokenizer.with_cache());
         let encoder =
             Encoder { tokenizer: cached.as_ref().unwrap_or(tokenizer), options, max_length };
@@ -100,7 +122,9 @@ fn masking(
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
 ) -> Result<Option<Masking>> {
-    if corpus.task() != TextTask::LanguageModeling || options.objective == Objective::Causal {
+    if corpus.task() != TextTask::LanguageModeling
+        || options.objective.of(tokenizer) == Objective::Causal
+    {
         return Ok(None);
     }
     if !(options.mlm_probability > 0.0 && options.mlm_probability <= 1.0) {
@@ -213,9 +237,9 @@ impl Encoder<'_> {
     }
 
     fn language_target(&self) -> Target {
-        match self.options.objective {
-            Objective::Causal => Target::NextToken,
+        match self.options.objective.of(self.tokenizer) {
             Objective::Masked => Target::MaskedTokens,
+            _ => Target::NextToken,
         }
     }
 
@@ -254,7 +278,13 @@ impl Encoder<'_> {
         let overlap = self.options.overlap;
         let first = self.first(question);
         let windows = self.tokenizer.encode_windows(&first, context, self.max_length, overlap)?;
-        let answer = answers.and_then(<[_]>::first);
+        // The first accepted answer that a window holds.
+        let held = answers.unwrap_or_default().iter().find_map(|answer| {
+            let bytes = trimmed(&windows, answer.start..answer.start + answer.text.len())?;
+            windows.iter().any(|w| span(w, bytes.start, bytes.end).is_some()).then_some(bytes)
+        });
+        // One that none holds is not learnt as "no answer".
+        let is_known = answers.is_some_and(<[_]>::is_empty) || held.is_some();
         let has_cls = self.tokenizer.special_token_id(SpecialToken::Cls).is_some();
         let none = if has_cls { 0 } else { IGNORE_INDEX };
         let starts = word_starts(context);
@@ -263,7 +293,7 @@ impl Encoder<'_> {
         let mut margins = Vec::with_capacity(windows.len());
         let text: Arc<str> = context.into();
         for window in windows {
-            let span = answer.and_then(|a| span(&window, a.start, a.start + a.text.len()));
+            let span = held.as_ref().and_then(|bytes| span(&window, bytes.start, bytes.end));
             margins.push(span.map(|(start, end)| {
                 let inside = |s: &Option<u32>| *s == Some(1);
                 let first = window.sequence_ids.iter().position(inside).unwrap_or(start);
@@ -280,7 +310,7 @@ impl Encoder<'_> {
             if let (true, Some(first)) = (has_cls, words.first_mut()) {
                 *first = Some(0);
             }
-            let target = answers.map_or(Target::None, |_| Target::Span(start, end));
+            let target = if is_known { Target::Span(start, end) } else { Target::None };
             let mut sequence = Sequence::new(example, window, target);
             sequence.words = words;
             sequence.context = Some(Arc::new(AnswerContext { text: text.clone(), offsets }));
@@ -354,6 +384,16 @@ fn words_of(context: &str, starts: &[usize], window: &Encoding) -> Vec<Option<u3
     window.offsets.iter().zip(&window.sequence_ids).map(word).collect()
 }
 
+/// The part of bytes of a context that tokens stand for: without what yields no token at either
+/// end, such as spaces, and accents that are stripped. `None` where no token does.
+fn trimmed(windows: &[Encoding], bytes: Range<usize>) -> Option<Range<usize>> {
+    let tokens = windows.iter().flat_map(|w| w.offsets.iter().zip(&w.sequence_ids));
+    let inside = tokens
+        .filter(|(o, s)| **s == Some(1) && o.0 < o.1 && o.0 < bytes.end && o.1 > bytes.start)
+        .map(|(o, _)| o.0.max(bytes.start)..o.1.min(bytes.end));
+    inside.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+}
+
 /// First and last token of the context that bytes `start..end` overlap; `None` unless the window
 /// contains all of these bytes.
 fn span(window: &Encoding, start: usize, end: usize) -> Option<(usize, usize)> {
@@ -423,6 +463,66 @@ mod tests {
                 assert!(found > 0, "{style:?} {max_length:?} {all_windows}");
                 assert_eq!(data.len() > 1, all_windows);
             }
+        }
+    }
+
+    /// The ends of the answer are the tokens inside it, whatever around them yields none.
+    #[test]
+    fn answers_end_at_tokens() {
+        let options = TokenizerTrainOptions {
+            style: TokenizerStyle::Bert,
+            vocab_size: 300,
+            min_frequency: 1,
+            ..Default::default()
+        };
+        let texts = ["the cat sat on a caf\u{e9} mat", "who?"];
+        let tokenizer = Tokenizer::train(&options, &texts).unwrap();
+        let check = |context: &str, answer: &str, expect: Option<&str>| {
+            let start = context.find(answer).unwrap();
+            let answers = vec![Answer { text: answer.into(), start }];
+            let example = Example::Question {
+                id: String::new(),
+                context: context.into(),
+                question: "who?".into(),
+                answers: Some(answers),
+            };
+            let corpus =
+                Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![example]);
+            let data =
+                Dataset::encode(&corpus.unwrap(), &tokenizer, &EncodeOptions::default()).unwrap();
+            let sequence = &data.sequences()[0];
+            let found = match sequence.target {
+                Target::Span(first, last) => {
+                    let offsets = &sequence.context.as_ref().unwrap().offsets;
+                    Some(&context[offsets[first as usize].0..offsets[last as usize].1])
+                }
+                _ => None,
+            };
+            assert_eq!(found, expect, "{context:?} {answer:?}");
+            assert_eq!(data.stats().n_unplaced_answers, u64::from(expect.is_none()));
+        };
+        check("the cat sat", "cat", Some("cat"));
+        check("the cat sat", "cat ", Some("cat"));
+        check("the cat sat", " cat", Some("cat"));
+        check("the cat sat ", "sat ", Some("sat"));
+        check("the cat\u{200b} sat", "cat\u{200b}", Some("cat"));
+        check("the \u{ad}cat sat", "\u{ad}cat", Some("cat"));
+        check("a cafe\u{301} sat", "cafe\u{301}", Some("cafe"));
+        check("the cat\u{fe0f} sat", "cat\u{fe0f}", Some("cat"));
+        check("the  cat", " ", None);
+    }
+
+    #[test]
+    fn an_answer_beyond_every_window_is_no_answer_of_none() {
+        let options = EncodeOptions { max_length: Some(30), ..Default::default() };
+        let long = "In the caf\u{e9} of the old town one hears that the summer of 1907 was very \
+                    hot, and that the winter";
+        for all_windows in [false, true] {
+            let options = EncodeOptions { all_windows, ..options.clone() };
+            let data = Dataset::encode(&question(long), &tokenizer(TokenizerStyle::Bert), &options);
+            let data = data.unwrap();
+            assert!(data.sequences().iter().all(|s| s.target == Target::None));
+            assert_eq!(data.stats().n_unplaced_answers, 1);
         }
     }
 
@@ -584,7 +684,8 @@ mod tests {
         let corpus = documents(&[CONTEXT, "the old river", CONTEXT]);
         for style in [TokenizerStyle::Gpt2, TokenizerStyle::Bert] {
             let t = tokenizer(style);
-            let options = EncodeOptions { max_length: Some(16), ..Default::default() };
+            let (max_length, objective) = (Some(16), Objective::Causal);
+            let options = EncodeOptions { max_length, objective, ..Default::default() };
             let data = Dataset::encode(&corpus, &t, &options).unwrap();
             let end = t
                 .special_token_id(SpecialToken::Eos)

@@ -219,6 +219,13 @@ impl Corpus {
         copy
     }
 
+    /// The texts as documents of plain text, e.g. to train a language model on them before a
+    /// classifier: [`Corpus::texts`] for language modelling.
+    pub fn plain_text(&self) -> Self {
+        let examples = self.texts().into_iter().map(Example::Document).collect();
+        Self { task: TextTask::LanguageModeling, labels: LabelMap::default(), examples }
+    }
+
     /// How often each class (classification) or tag (tokens) occurs, by id.
     pub fn label_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.labels.len()];

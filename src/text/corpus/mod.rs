@@ -7,4 +7,5 @@ pub(crate) mod plain_text;
 pub(crate) mod question_answering;
 pub(crate) mod split;
 pub(crate) mod synthetic;
+pub(crate) mod synthetic_tasks;
 pub(crate) mod token_classification;

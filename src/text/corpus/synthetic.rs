@@ -115,7 +115,7 @@ const NEUTRAL: &[&str] = &[
 ];
 
 /// More than trying things out needs, and less than what fills a machine's memory.
-const MAX_SENTENCES: usize = 10_000_000;
+pub(super) const MAX_SENTENCES: usize = 10_000_000;
 
 impl Corpus {
     /// Generates labelled sentences; half of them are positive on average. The same options
@@ -145,7 +145,7 @@ impl Corpus {
     }
 }
 
-fn pick(from: &[&'static str], rng: &mut Stream) -> &'static str {
+pub(super) fn pick(from: &[&'static str], rng: &mut Stream) -> &'static str {
     from[rng.below(from.len())]
 }
 

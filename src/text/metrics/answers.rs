@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::text::metrics::counts::{ratio, same_length};
+use crate::text::metrics::python_words::{is_space, is_word};
 use std::collections::HashMap;
 
 /// Scores of answers in per cent, as SQuAD's evaluation script prints them.
@@ -40,14 +41,15 @@ pub fn answer_scores(predictions: &[String], accepted: &[Vec<String>]) -> Result
 /// and share s. When one has no words, 1 if both have none, else 0.
 pub fn answer_f1(prediction: &str, accepted: &str) -> f64 {
     let (p, a) = (normalize_answer(prediction), normalize_answer(accepted));
-    let words = |text: &str| text.split_whitespace().count();
+    // Words are what single spaces separate now.
+    let words = |text: &str| text.split(' ').filter(|w| !w.is_empty()).count();
     if words(&p) == 0 || words(&a) == 0 {
         return f64::from(u8::from(p == a));
     }
     let mut left: HashMap<&str, usize> = HashMap::new();
-    a.split_whitespace().for_each(|w| *left.entry(w).or_default() += 1);
+    a.split(' ').for_each(|w| *left.entry(w).or_default() += 1);
     let mut shared = 0;
-    for word in p.split_whitespace() {
+    for word in p.split(' ') {
         if let Some(n) = left.get_mut(word).filter(|n| **n > 0) {
             *n -= 1;
             shared += 1;
@@ -56,14 +58,15 @@ pub fn answer_f1(prediction: &str, accepted: &str) -> f64 {
     ratio(2 * shared, words(&p) + words(&a))
 }
 
-/// Lower case, without ASCII punctuation and the articles a, an, the; single spaces.
+/// Lower case, without ASCII punctuation and the articles a, an, the; single spaces. White space
+/// and words are those of Python.
 pub fn normalize_answer(text: &str) -> String {
     let lower = text.to_lowercase();
     let bare: String = lower.chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut out = String::with_capacity(bare.len());
     let mut word = String::new();
     for c in bare.chars().chain([' ']) {
-        if c.is_alphanumeric() {
+        if is_word(c) {
             word.push(c);
             continue;
         }
@@ -75,7 +78,7 @@ pub fn normalize_answer(text: &str) -> String {
         word.clear();
         out.push(c);
     }
-    out.split_whitespace().collect::<Vec<_>>().join(" ")
+    out.split(is_space).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -88,6 +91,10 @@ mod tests {
             normalize_answer("The  Cat's, an A-Team (the \u{2013}a)"),
             "cats ateam \u{2013}"
         );
+        // Separators are spaces; circled letters and marks are no letters.
+        assert_eq!(normalize_answer("b\u{1c}c\u{1f}d"), "b c d");
+        assert_eq!(normalize_answer("the\u{24d0} a\u{345}"), "\u{24d0} \u{345}");
+        assert_eq!(answer_f1("b\u{1e}c", "c b"), 1.0);
         assert_eq!(answer_f1("the big cat", "a cat"), 2.0 / 3.0);
         assert_eq!(answer_f1("cat cat", "cat"), 2.0 / 3.0);
         assert_eq!(answer_f1("", "the"), 1.0);

@@ -94,6 +94,19 @@ pub fn entity_scores_of_ids<S: AsRef<str>>(
     length: usize,
     tags: &[S],
 ) -> Result<EntityScores> {
+    entity_scores_of_ids_in(EntityMode::Lenient, predictions, labels, length, tags)
+}
+
+/// [`entity_scores_of_ids`] in a mode.
+///
+/// Errors: as [`entity_scores_of_ids`].
+pub fn entity_scores_of_ids_in<S: AsRef<str>>(
+    mode: EntityMode,
+    predictions: &[i64],
+    labels: &[i64],
+    length: usize,
+    tags: &[S],
+) -> Result<EntityScores> {
     same_length(predictions.len(), labels.len())?;
     if length == 0 || !labels.len().is_multiple_of(length) {
         let n = labels.len();
@@ -114,7 +127,7 @@ pub fn entity_scores_of_ids<S: AsRef<str>>(
         let labelled = counted().map(|i| name("labels", i, labels[i]));
         sentences[1].push(labelled.collect::<Result<Vec<_>>>()?);
     }
-    entity_scores(&sentences[0], &sentences[1])
+    entity_scores_in(mode, &sentences[0], &sentences[1])
 }
 
 /// An entity of a sentence.

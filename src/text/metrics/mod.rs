@@ -5,11 +5,14 @@ mod classification;
 pub(crate) mod counts;
 mod entities;
 pub(crate) mod postprocess;
+mod python_words;
+mod regression;
 
 pub use answers::{AnswerScores, answer_f1, answer_scores, normalize_answer};
 pub use classification::{ClassScores, accuracy, class_scores, macro_f1};
 pub use counts::Score;
 pub use entities::{
     Entity, EntityMode, EntityScores, entities, entity_scores, entity_scores_in,
-    entity_scores_of_ids, strict_entities,
+    entity_scores_of_ids, entity_scores_of_ids_in, strict_entities,
 };
+pub use regression::{RegressionScores, perplexity, regression_scores};

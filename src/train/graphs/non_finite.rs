@@ -133,7 +133,7 @@ pub fn find_non_finite(
         optimize: Optimize::Disabled,
         ..SessionOptions::default()
     };
-    let mut session = Session::from_bytes(&graph.to_bytes()?, &options)?;
+    let session = Session::from_bytes(&graph.to_bytes()?, &options)?;
     let float = |v: ValueId| {
         let name = graph.value_name(v);
         let output = session.outputs().iter().find(|o| o.name == name);

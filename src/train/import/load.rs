@@ -40,6 +40,19 @@ pub(in crate::train) struct Published {
 }
 
 impl Published {
+    /// With these names for its classes, where there are any.
+    fn with_labels(mut self, labels: &[String]) -> Result<Self> {
+        if labels.is_empty() {
+            return Ok(self);
+        }
+        if self.task.num_labels() != Some(labels.len()) {
+            let (n, task) = (labels.len(), self.task);
+            return Err(Error::invalid(format!("{n} names of labels for {task}")));
+        }
+        self.config.labels = labels.to_vec();
+        Ok(self)
+    }
+
     /// The padding row of a table that is the head's matrix, too: there it gets the head's
     /// gradient.
     fn tied_padding_row(&self, name: &str) -> Option<usize> {
@@ -85,7 +98,9 @@ impl ModelOptions {
 
 fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let dropout = options.dropout.map(f64::from);
-    let load = LoadOptions { seed: options.seed, dropout, ..LoadOptions::default() };
+    // A task that was asked for may need another head than the file has.
+    let replace_head = options.task.is_some();
+    let load = LoadOptions { seed: options.seed, dropout, replace_head, ..LoadOptions::default() };
     let of = |built: BuiltModel| {
         let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
@@ -104,6 +119,7 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
         Source::OnnxBytes(bytes) => (Graph::from_bytes(bytes.clone())?, None),
     };
     graph.name.clone_from(&options.name);
+    let published = published.map(|p| p.with_labels(&options.labels)).transpose()?;
     if published.is_some() && options.gradients.is_some() {
         return Err(Error::invalid("only an ONNX source can bring its own gradients"));
     }

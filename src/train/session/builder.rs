@@ -62,7 +62,7 @@ impl SessionBuilder {
         Ok((graph, trained))
     }
 
-    fn evaluation_graph(&self, batch: Batch, labelled: bool) -> Result<EvaluationGraph> {
+    pub fn evaluation_graph(&self, batch: Batch, labelled: bool) -> Result<EvaluationGraph> {
         let mut shapes = self.signature.shapes(batch);
         match &self.precomputed {
             Some(precomputed) => {

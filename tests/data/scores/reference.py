@@ -13,7 +13,8 @@ import numpy as np
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2, IOBES
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
-from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
+from scipy.stats import pearsonr, spearmanr
+from transformers.data.metrics.squad_metrics import compute_exact, compute_f1, normalize_answer
 
 warnings.filterwarnings("ignore")
 rng = random.Random(5)
@@ -131,10 +132,35 @@ def windows():
     return all_of_them
 
 
+def normalized():
+    """Texts of articles, and of characters that are or are not letters, spaces or punctuation."""
+    draw = random.Random(5)
+    parts = ["the", "a", "an", "The", "A", "cat", "1907", " ", " ", "_", "-", ".", "\u00a0", "\u001c",
+             "\u001d", "\u001e", "\u001f", "\u0085", "\u2028", "\u200b", "\u0345", "\u0301", "\u24d0",
+             "\u24b6", "\U0001f170", "\u0903", "\u00aa", "\u2160", "\u00bd", "\u00e9", "\u2019", "\u0130"]
+    texts = ["".join(draw.choices(parts, k=draw.randrange(1, 7))) for _ in range(300)]
+    return [[text, normalize_answer(text)] for text in texts]
+
+
+def numbers():
+    draw = random.Random(6)
+    labels = [draw.choice([0.0, 1.0, 2.5, draw.uniform(0, 5)]) for _ in range(40)]
+    predictions = [round(x + draw.gauss(0, 1), 1) for x in labels]
+    return {
+        "predictions": predictions,
+        "labels": labels,
+        "mse": float(np.mean((np.array(predictions) - np.array(labels)) ** 2)),
+        "pearson": float(pearsonr(predictions, labels)[0]),
+        "spearman": float(spearmanr(predictions, labels)[0]),
+    }
+
+
 print(json.dumps({
     "classes": classes(),
     "iob2": entities(["B-", "I-"], IOB2),
     "iobes": entities(["B-", "I-", "E-", "S-"], IOBES),
     "answers": answers(),
     "windows": windows(),
+    "normalized": normalized(),
+    "numbers": numbers(),
 }, indent=None, separators=(",", ":")).replace('},"', '},\n"'))

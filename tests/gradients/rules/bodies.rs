@@ -94,7 +94,7 @@ fn finish(g: &mut Graph, y: ValueId) {
 fn run(g: &Graph, w: ValueId, x: &[f64; 3]) -> Result<(f64, Vec<f64>)> {
     let spec = LossSpec::new(LossKind::Output("loss".into()));
     let t = training_graph(g, &[w], &spec, &BTreeMap::new())?;
-    let mut session = Session::from_bytes(&t.bytes, &session_options())?;
+    let session = Session::from_bytes(&t.bytes, &session_options())?;
     let (x, w) = (Tensor::from_slice(&[3], x)?, Tensor::from_slice(&[3], &W)?);
     let gradient = t.grads[0].clone().unwrap();
     let outputs =

@@ -403,7 +403,7 @@ impl Case {
     ) -> Result<f64> {
         let spec = LossSpec::new(LossKind::Output("loss".into()));
         let evaluation = evaluation_graph(graph, params, Some(&spec), &BTreeMap::new())?;
-        let mut session = Session::from_bytes(&evaluation.bytes, &SessionOptions::default())?;
+        let session = Session::from_bytes(&evaluation.bytes, &SessionOptions::default())?;
         let data = Tensor::zeros(dtype, &[1])?;
         let tensors = tensors(dtype, values, shapes)?;
         let mut feeds = vec![("one", &data)];

@@ -99,7 +99,7 @@ fn check_in(
     feeds.extend(labels.iter().map(|(name, tensor)| (*name, tensor)));
     let mut names = vec![t.loss.as_str()];
     names.extend(t.grads.iter().map(|g| g.as_deref().unwrap()));
-    let mut session = Session::from_bytes(&t.bytes, &session_options()).unwrap();
+    let session = Session::from_bytes(&t.bytes, &session_options()).unwrap();
     let results = session.run(&feeds, &names).unwrap();
     let read = |t: &Tensor| TensorData::from_tensor(t).to_f64s().unwrap();
     let loss = read(&results[0])[0];

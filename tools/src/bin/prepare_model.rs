@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     let training = training_graph(&graph, &values, &spec, &shapes(&graph, batch, sequence))?;
     tell("training graph");
     let options = SessionOptions { threads: 2, ..SessionOptions::default() };
-    let mut session = Session::from_bytes(&training.bytes, &options)?;
+    let session = Session::from_bytes(&training.bytes, &options)?;
     tell("session");
     let mut feeds = Vec::new();
     for (p, name) in params.iter().zip(&training.params) {

@@ -1,0 +1,368 @@
+//! Generated text: what a causal language model writes after a prompt.
+
+use super::predict::Prediction;
+use crate::autodiff::LossKind;
+use crate::error::{Context, Error, Result};
+use crate::tensor::Tensor;
+use crate::text::{SpecialToken, Tokenizer, sampling_stream};
+use crate::train::{TensorView, Trainer};
+
+/// How text is generated. The names are those of Hugging Face's `generate`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// Most tokens that are added to a prompt, 1 to 1,000,000. Default: 64.
+    pub max_new_tokens: usize,
+    /// Tokens are drawn by their probability; else (default) the most probable one is taken.
+    pub do_sample: bool,
+    /// Drawing: logits are divided by it; above 0. Default: 1.
+    pub temperature: f64,
+    /// Drawing: only the so many most probable tokens; 0 (default): all.
+    pub top_k: usize,
+    /// Drawing: only the fewest most probable tokens whose probabilities sum to at least this;
+    /// above 0, at most 1. Default: 1, which is all.
+    pub top_p: f64,
+    /// Drawing: decides what is drawn; prompt i of a call has the stream (seed, i). Default: 0.
+    pub seed: u64,
+    /// Longest sequence in tokens; `None` (default): the tokenizer's or the model's, the shorter.
+    /// A longer text is cut at the left: the model reads its last tokens.
+    pub max_length: Option<usize>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 64,
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed: 0,
+            max_length: None,
+        }
+    }
+}
+
+/// More is a mistake in the caller's arithmetic.
+const MAX_NEW_TOKENS: usize = 1_000_000;
+
+impl GenerateOptions {
+    fn check(&self) -> Result<()> {
+        if !(1..=MAX_NEW_TOKENS).contains(&self.max_new_tokens) {
+            let text = format!("max_new_tokens is {}; it must be", self.max_new_tokens);
+            return Err(Error::invalid(format!("{text} 1 to {MAX_NEW_TOKENS}")));
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            let text = format!("temperature is {}; it must be above 0", self.temperature);
+            return Err(Error::invalid(format!("{text} (do_sample off takes the best token)")));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            let text = format!("top_p is {}; it must be above 0 and at most 1", self.top_p);
+            return Err(Error::invalid(text));
+        }
+        Ok(())
+    }
+}
+
+/// What a trainer's causal language model writes after each prompt, without dropout and gradients:
+/// for each one [`Prediction`]. Its text is what comes after the prompt; its label `stop` when the
+/// model ended the text by its end token (`eos`), which the text does not have, else `length`; its
+/// score the sum of the logarithms of the tokens' probabilities, by the logits as they are, and its
+/// probability e to the mean of these. The end of a text is drawn as any token. An empty prompt
+/// stands for the token that begins or ends a text.
+///
+/// Prompts are run one after another, so that each has the result that it has alone; a token costs
+/// a pass over the whole text.
+///
+/// Errors: `InvalidArgument` for an option out of range, or an empty prompt without a token that
+/// stands for it; `Unsupported` for a model of another task; `Runtime` when logits are not finite;
+/// those of [`Trainer::evaluate`].
+pub fn generate(
+    trainer: &mut Trainer,
+    model: usize,
+    tokenizer: &Tokenizer,
+    prompts: &[&str],
+    options: &GenerateOptions,
+) -> Result<Vec<Vec<Prediction>>> {
+    generate_with(trainer, model, tokenizer, prompts, options, |_| Ok(()))
+}
+
+/// [`generate`], which asks `proceed` before each token whether to go on.
+pub fn generate_with(
+    trainer: &mut Trainer,
+    model: usize,
+    tokenizer: &Tokenizer,
+    prompts: &[&str],
+    options: &GenerateOptions,
+    proceed: impl Fn(&Trainer) -> Result<()>,
+) -> Result<Vec<Vec<Prediction>>> {
+    let name = trainer.model_name(model)?.to_owned();
+    let (kind, longest) = (trainer.loss_kind(model)?.clone(), trainer.max_sequence(model)?);
+    let run = |batch: &[TensorView]| {
+        proceed(trainer)?;
+        Ok(trainer.evaluate(model, batch)?.logits)
+    };
+    generate_by(run, &name, &kind, longest, tokenizer, prompts, options)
+}
+
+/// [`generate`] by a pass over a batch, for the model `name` whose sequences have at most `longest`
+/// tokens.
+pub(super) fn generate_by(
+    mut run: impl FnMut(&[TensorView]) -> Result<Vec<(String, Tensor)>>,
+    name: &str,
+    kind: &LossKind,
+    longest: Option<usize>,
+    tokenizer: &Tokenizer,
+    prompts: &[&str],
+    options: &GenerateOptions,
+) -> Result<Vec<Vec<Prediction>>> {
+    let place = || format!("model '{name}'");
+    if *kind != LossKind::CausalLm {
+        let text = format!("text is generated by causal language models, not by {kind:?}");
+        return Err(Error::unsupported(text).context(place()));
+    }
+    options.check()?;
+    let longest = [options.max_length, longest].into_iter().flatten();
+    let limit = longest.fold(tokenizer.model_max_length(), usize::min);
+    if limit == 0 {
+        return Err(Error::invalid("max_length is 0; it must be at least 1"));
+    }
+    let id = |special| tokenizer.special_token_id(special);
+    let end = id(SpecialToken::Eos);
+    let begin = id(SpecialToken::Bos).or(end);
+    let mut all = Vec::with_capacity(prompts.len());
+    for (i, prompt) in prompts.iter().enumerate() {
+        let mut ids = tokenizer.raw_ids(prompt)?;
+        if ids.is_empty() {
+            ids.extend(begin);
+        }
+        if ids.is_empty() {
+            let text = "it is empty, and the tokenizer has no token that begins a text";
+            return Err(Error::invalid(format!("prompt {i}: {text}")));
+        }
+        let mut text =
+            Text { ids, n_prompt: 0, limit, score: 0.0, sampler: Sampler::new(options, i) };
+        text.n_prompt = text.ids.len();
+        let ended = text.extend(&mut run, end, options.max_new_tokens).context(place)?;
+        all.push(vec![text.prediction(tokenizer, ended)?]);
+    }
+    Ok(all)
+}
+
+/// A text that grows.
+struct Text<'a> {
+    ids: Vec<u32>,
+    n_prompt: usize,
+    limit: usize,
+    /// Sum of log-probabilities.
+    score: f64,
+    sampler: Sampler<'a>,
+}
+
+impl Text<'_> {
+    /// Adds tokens; whether the end token came.
+    fn extend(
+        &mut self,
+        run: &mut impl FnMut(&[TensorView]) -> Result<Vec<(String, Tensor)>>,
+        end: Option<u32>,
+        n: usize,
+    ) -> Result<bool> {
+        for _ in 0..n {
+            let start = self.ids.len().saturating_sub(self.limit);
+            let logits = next_logits(run, &self.ids[start..], self.limit)?;
+            let (token, log_probability) = self.sampler.next(&logits)?;
+            self.score += log_probability;
+            self.ids.push(token);
+            if Some(token) == end {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn prediction(&self, tokenizer: &Tokenizer, ended: bool) -> Result<Prediction> {
+        let new = &self.ids[self.n_prompt..];
+        let shown = &new[..new.len() - usize::from(ended)];
+        Ok(Prediction {
+            label: Some(if ended { "stop" } else { "length" }.to_owned()),
+            text: Some(tokenizer.decode(shown, true)?),
+            span: 0..0,
+            probability: (self.score / new.len() as f64).exp(),
+            score: self.score,
+        })
+    }
+}
+
+/// The logits of the token after `ids`. Padding at the right, which a causal model does not see,
+/// keeps the shapes few: powers of two, and the limit.
+fn next_logits(
+    run: &mut impl FnMut(&[TensorView]) -> Result<Vec<(String, Tensor)>>,
+    ids: &[u32],
+    limit: usize,
+) -> Result<Vec<f32>> {
+    let length = ids.len().next_power_of_two().max(16).min(limit.max(ids.len()));
+    let mut tokens = vec![0i64; length];
+    tokens.iter_mut().zip(ids).for_each(|(to, &id)| *to = i64::from(id));
+    let mut mask = vec![0i64; length];
+    mask[..ids.len()].fill(1);
+    let tokens = Tensor::from_slice(&[1, length], &tokens)?;
+    let mask = Tensor::from_slice(&[1, length], &mask)?;
+    let batch = [TensorView::of("input_ids", &tokens), TensorView::of("attention_mask", &mask)];
+    let outputs = run(&batch)?;
+    match outputs.as_slice() {
+        [(_, logits)] if logits.shape().len() == 3 && logits.shape()[..2] == [1, length] => {
+            let n = logits.shape()[2];
+            Ok(logits.as_slice::<f32>()?[(ids.len() - 1) * n..ids.len() * n].to_vec())
+        }
+        _ => Err(Error::shape(format!("logits [1, {length}, vocabulary] are needed"))),
+    }
+}
+
+/// Chooses tokens.
+struct Sampler<'a> {
+    options: &'a GenerateOptions,
+    unit: Box<dyn FnMut() -> f64>,
+}
+
+impl<'a> Sampler<'a> {
+    fn new(options: &'a GenerateOptions, prompt: usize) -> Self {
+        Self { options, unit: Box::new(sampling_stream(options.seed, prompt as u64)) }
+    }
+
+    /// A token, and the logarithm of its probability by the logits as they are.
+    fn next(&mut self, logits: &[f32]) -> Result<(u32, f64)> {
+        if logits.is_empty() || !logits.iter().all(|l| l.is_finite()) {
+            return Err(Error::new(crate::Kind::Runtime, "the logits are not finite"));
+        }
+        let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let above = |l: f32| f64::from(l) - f64::from(greatest);
+        let sum: f64 = logits.iter().map(|&l| above(l).exp()).sum();
+        let token = if self.options.do_sample {
+            let u = (self.unit)();
+            draw(logits, self.options, u)
+        } else {
+            super::outputs::argmax(logits)
+        };
+        Ok((token as u32, above(logits[token]) - sum.ln()))
+    }
+}
+
+/// The token at `u`, from 0 to 1, of the distribution that the options leave: temperature, then
+/// `top_k`, then `top_p`. Of equal logits the smaller id is the more probable.
+fn draw(logits: &[f32], options: &GenerateOptions, u: f64) -> usize {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    if options.top_k > 0 {
+        order.truncate(options.top_k);
+    }
+    let first = f64::from(logits[order[0]]);
+    let weights: Vec<f64> = order
+        .iter()
+        .map(|&i| ((f64::from(logits[i]) - first) / options.temperature).exp())
+        .collect();
+    let total: f64 = weights.iter().sum();
+    let mut kept = 0.0;
+    let mut n = 0;
+    while n < weights.len() && (n == 0 || kept < options.top_p * total) {
+        kept += weights[n];
+        n += 1;
+    }
+    let mut left = u * kept;
+    for (&token, &weight) in order[..n].iter().zip(&weights) {
+        if left < weight {
+            return token;
+        }
+        left -= weight;
+    }
+    order[n - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{TokenizerStyle, TokenizerTrainOptions};
+
+    #[test]
+    fn draws_follow_the_options() {
+        // Probabilities 0.5, 0.25, 0.125, 0.125; of the equal ones the first id comes first.
+        let logits = [0.125f32.ln(), 0.5f32.ln(), 0.125f32.ln(), 0.25f32.ln()];
+        let check = |change: &dyn Fn(&mut GenerateOptions), u, expect| {
+            let mut options = GenerateOptions::default();
+            change(&mut options);
+            assert_eq!(draw(&logits, &options, u), expect, "{options:?} {u}");
+        };
+        check(&|_| {}, 0.0, 1);
+        check(&|_| {}, 0.49, 1);
+        check(&|_| {}, 0.6, 3);
+        check(&|_| {}, 0.8, 0);
+        check(&|_| {}, 0.9999, 2);
+        check(&|o| o.top_k = 2, 0.6, 1);
+        check(&|o| o.top_k = 2, 0.7, 3);
+        check(&|o| o.top_k = 9, 0.9, 2);
+        check(&|o| o.top_p = 0.5, 0.99, 1);
+        check(&|o| o.top_p = 0.51, 0.99, 3);
+        check(&|o| o.top_p = 1e-9, 0.99, 1);
+        // Squared: 0.727, 0.182, 0.045, 0.045.
+        check(&|o| o.temperature = 0.5, 0.7, 1);
+        check(&|o| o.temperature = 0.5, 0.74, 3);
+    }
+
+    /// A model that says after each token the id above it, and the end after `last`.
+    fn counts(last: i64, end: i64) -> impl FnMut(&[TensorView]) -> Result<Vec<(String, Tensor)>> {
+        move |batch| {
+            let ids: Vec<i64> =
+                batch[0].data.as_chunks::<8>().0.iter().map(|b| i64::from_ne_bytes(*b)).collect();
+            let n = 300;
+            let mut logits = vec![0f32; ids.len() * n];
+            for (row, &id) in logits.chunks_mut(n).zip(&ids) {
+                row[if id == last { end } else { id + 1 } as usize] = 30.0;
+            }
+            let tensor = Tensor::from_slice(&[1, ids.len(), n], &logits)?;
+            Ok(vec![("logits".to_owned(), tensor)])
+        }
+    }
+
+    #[test]
+    fn text_ends_by_token_or_by_length() {
+        let style = TokenizerStyle::Gpt2;
+        let train = TokenizerTrainOptions { style, vocab_size: 280, ..Default::default() };
+        let tokenizer = Tokenizer::train(&train, &["abcdefg"]).unwrap();
+        let id = |text: &str| i64::from(tokenizer.raw_ids(text).unwrap()[0]);
+        let end = i64::from(tokenizer.special_token_id(SpecialToken::Eos).unwrap());
+        let run = |prompt: &str, options: &GenerateOptions, longest| {
+            let model = counts(id("e"), end);
+            let kind = LossKind::CausalLm;
+            let mut found =
+                generate_by(model, "m", &kind, longest, &tokenizer, &[prompt], options).unwrap();
+            found.remove(0).remove(0)
+        };
+        assert_eq!(id("e"), id("a") + 4, "the bytes of ASCII letters follow each other");
+        let options = GenerateOptions::default();
+        for longest in [None, Some(2)] {
+            let found = run("ab", &options, longest);
+            assert_eq!(found.text.as_deref(), Some("cde"));
+            assert_eq!(found.label.as_deref(), Some("stop"));
+            assert!(found.probability > 0.999 && found.score < 0.0 && found.score > -1e-6);
+        }
+        let short = GenerateOptions { max_new_tokens: 2, ..options.clone() };
+        let found = run("ab", &short, None);
+        assert_eq!((found.text.as_deref(), found.label.as_deref()), (Some("cd"), Some("length")));
+        let drawn = GenerateOptions { do_sample: true, ..options.clone() };
+        assert_eq!(run("ab", &drawn, None).text.as_deref(), Some("cde"));
+        assert!(run("", &short, None).text.is_some());
+        let fails = |options: &GenerateOptions, kind: &LossKind, text: &str| {
+            let model = counts(0, 0);
+            let e = generate_by(model, "m", kind, None, &tokenizer, &["a"], options).unwrap_err();
+            assert!(e.to_string().contains(text), "{e}");
+        };
+        let causal = LossKind::CausalLm;
+        fails(&options, &LossKind::MaskedLm, "model 'm'");
+        fails(&GenerateOptions { max_new_tokens: 0, ..options.clone() }, &causal, "max_new_tokens");
+        fails(
+            &GenerateOptions { temperature: 0.0, ..options.clone() },
+            &causal,
+            "temperature is 0",
+        );
+        fails(&GenerateOptions { top_p: 1.5, ..options.clone() }, &causal, "top_p is 1.5");
+        fails(&GenerateOptions { max_length: Some(0), ..options }, &causal, "max_length is 0");
+    }
+}
