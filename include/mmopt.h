@@ -1264,11 +1264,14 @@ MMOPT_API void mmopt_model_config_init(struct mmopt_model_config *config);
 typedef struct mmopt_model mmopt_model;
 
 /**
- * A model from a directory with config.json and model.safetensors, as Hugging Face libraries save
- * it. Its task is that of the configuration, unless mmopt_model_set_task sets another. Names are
- * unique within a trainer and not empty; they appear in messages and checkpoints.
+ * A model from a directory with config.json and model.safetensors, as mmopt_trainer_save_model and
+ * Hugging Face libraries save it. Its task is that of the configuration, unless
+ * mmopt_model_set_task sets another; then the body is kept and the head is newly initialised.
+ * mmopt_model_report lists what is. Names are unique within a trainer and not empty; they appear
+ * in messages and checkpoints.
  *
- * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+ * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created, which
+ * fails with NOT_FOUND for a directory without weights (mmopt_model_set_fresh_weights).
  *
  * @param[in] name of the model, UTF-8.
  * @param[in] directory the directory, UTF-8.
@@ -1348,10 +1351,11 @@ struct mmopt_error *mmopt_model_create(const char *name,
                                        struct mmopt_model **model);
 
 /**
- * The name of a class, from the configuration.
+ * The name of a class: that of mmopt_model_set_label_names, else of the configuration. LABEL_0,
+ * LABEL_1, ... where another task or number of classes is set.
  *
  * Errors: NOT_FOUND when label is out of range, and for ONNX graphs; IO or INVALID_DATA when
- * config.json cannot be read.
+ * config.json cannot be read; INVALID_ARGUMENT for label names that do not fit.
  *
  * @param[in] model shared access.
  * @param label a class, by its id from 0.
@@ -1473,8 +1477,10 @@ typedef struct mmopt_loss_options {
 MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
 
 /**
- * Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. If the
- * weights have another head, a fresh one replaces it. Not for ONNX graphs.
+ * Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. Weights
+ * of another task keep their body and get a newly initialised head, e.g. a language model that
+ * becomes a classifier. With the same task, another number of classes needs
+ * mmopt_model_set_fresh_head. Not for ONNX graphs.
  *
  * Errors: INVALID_ARGUMENT when task is no mmopt_task, or n_labels is 0 or above 2^24 for
  * classification.
@@ -1575,6 +1581,57 @@ MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
                                            const char *pattern);
+
+/**
+ * Sets whether the head is newly initialised although the directory has one of this task: for
+ * another number of classes, or for other classes. Default 0: a head of another number of classes
+ * fails the trainer's creation with SHAPE. The body keeps its weights, BERT's pooler included;
+ * class names of the directory are dropped.
+ *
+ * Errors: INVALID_ARGUMENT for any other number, and for ONNX graphs.
+ *
+ * @param[in,out] model exclusive access.
+ * @param fresh 0 or 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_fresh_head(struct mmopt_model *model,
+                                               uint32_t fresh);
+
+/**
+ * Sets whether all weights of a model from a directory are newly initialised, by the seed of
+ * mmopt_model_set_seed, and none are read. Default 0: a directory with config.json alone fails
+ * the trainer's creation with NOT_FOUND. The trainer's log tells it as a warning.
+ *
+ * Errors: INVALID_ARGUMENT for any other number, and for ONNX graphs.
+ *
+ * @param[in,out] model exclusive access.
+ * @param fresh 0 or 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_fresh_weights(struct mmopt_model *model,
+                                                  uint32_t fresh);
+
+/**
+ * Names the classes or tags, in the order of their ids, e.g. those of a corpus. Saved models have
+ * the names in config.json (id2label, label2id), where predictions take them from. Default: the
+ * configuration's names, where it is of the same task and number of classes, else LABEL_0,
+ * LABEL_1, ....
+ *
+ * Errors: INVALID_ARGUMENT for a name that is empty, not UTF-8 or occurs twice, for n 0, and for
+ * ONNX graphs. The trainer's creation fails for another number of names than of classes, and for
+ * the names of a trained head in another order.
+ *
+ * @param[in,out] model exclusive access.
+ * @param[in] names n names, UTF-8; copied.
+ * @param n how many names.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_label_names(struct mmopt_model *model,
+                                                const char *const *names,
+                                                size_t n);
 
 /** @} */
 

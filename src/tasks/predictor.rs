@@ -43,11 +43,6 @@ impl Predictor {
         };
         how.optimizer.n_threads = options.n_threads;
         let trainer = Trainer::new(how, vec![ModelOptions::new("model", source)])?;
-        let files = ["model.safetensors", "model.safetensors.index.json"];
-        if !files.iter().any(|file| directory.join(file).is_file()) {
-            let place = directory.display();
-            return Err(Error::not_found(format!("{place} holds no weights: no {}", files[0])));
-        }
         let tokenizer = Tokenizer::load(directory)?;
         Ok(Self { trainer: Mutex::new(trainer), tokenizer })
     }

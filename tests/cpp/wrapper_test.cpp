@@ -282,6 +282,23 @@ TEST_F(Joint, AFreshModelStartsFromOneWithWeights) {
     EXPECT_NE(started.plan_json().find(R"("start":{"from":"bert")"), std::string::npos);
 }
 
+TEST_F(Joint, WeightsOfOneTaskTrainForAnother) {
+    const auto folder = scratch("pretrained");
+    trainer().save_model(0, folder);
+    models.erase(models.begin() + 1);
+    models[0] = mmopt::model::from_directory("bert", folder);
+    models[0].set_task(MMOPT_TASK_SEQUENCE_CLASSIFICATION, 3).set_label_names({"a", "b", "c"});
+    EXPECT_EQ(code_of([&] { (void)mmopt::trainer(models); }), MMOPT_CODE_SHAPE);
+    models[0].set_fresh_head();
+    EXPECT_NE(models[0].report().find("newly initialised: classifier"), std::string::npos);
+    EXPECT_EQ(models[0].label_name(2), "c");
+    mmopt::trainer(models).save_model(0, folder);
+    EXPECT_EQ(mmopt::model::from_directory("bert", folder).label_name(1), "b");
+    models[0].set_fresh_weights();
+    EXPECT_NE(models[0].report_json().find(R"("fresh_weights":true)"), std::string::npos);
+    EXPECT_EQ(code_of([&] { models[0].set_label_names({}); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 TEST_F(Joint, TrainsSavesAndResumes) {
     models[0].set_weight(2).set_seed(7).set_dropout(0.05).freeze("*.token_type_embeddings.*");
     models[1].train_only("transformer.*").train_only("score.*");

@@ -8,5 +8,6 @@ mod load;
 mod models_oracle;
 mod models_properties;
 mod mutual;
+mod pretrained;
 mod start;
 mod trainer;
