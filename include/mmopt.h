@@ -292,14 +292,27 @@ typedef struct mmopt_corpus mmopt_corpus;
 
 /** The format of a file of labelled texts. */
 MMOPT_ENUM(mmopt_corpus_format) {
-    /** By the file's extension: .csv, .jsonl or .json (one object per line), else tabs. */
+    /**
+     * By the file's extension: .csv, .jsonl or .json, .parquet, else tabs; a folder for a folder.
+     */
     MMOPT_CORPUS_FORMAT_AUTO = 0,
     /** Tab-separated, without quoting. */
     MMOPT_CORPUS_FORMAT_TSV = 1,
     /** Comma-separated, quoted by ". */
     MMOPT_CORPUS_FORMAT_CSV = 2,
-    /** One JSON object per line. */
+    /** One JSON object per line, or one array of objects. */
     MMOPT_CORPUS_FORMAT_JSONL = 3,
+    /**
+     * A folder with a folder for each class, which has a text in each of its files, e.g.
+     * pos/1.txt; with unlabelled, a folder with a text in each file.
+     */
+    MMOPT_CORPUS_FORMAT_FOLDER = 4,
+    /**
+     * Apache Parquet, compressed by Snappy or not. UNSUPPORTED unless the library was built with
+     * the cargo feature parquet. Only from sources that are trusted: a damaged file may claim much
+     * memory.
+     */
+    MMOPT_CORPUS_FORMAT_PARQUET = 5,
 };
 
 /** Whether the first line of a table holds the names of its columns. */
@@ -324,8 +337,9 @@ typedef struct mmopt_corpus_options {
     /** An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO. */
     uint32_t header;
     /**
-     * The column of the text: its name, or its number from "0". NULL (default): the first column,
-     * or the keys text or sentence in JSON.
+     * The column of the text: its name, or its number from "0". In JSON and Parquet its key, or a
+     * path of keys and positions: data.text, answers.0.text. NULL (default): the first column, or
+     * the keys text or sentence in JSON and Parquet.
      */
     const char *text_column;
     /** The column of the second text of a pair; NULL (default): there is none. */
@@ -341,6 +355,13 @@ typedef struct mmopt_corpus_options {
      * NULL (default): the classes seen in the file, sorted. Read during the call only.
      */
     const struct mmopt_corpus *labels_of;
+    /**
+     * The names of the classes in the order of their ids, in place of labels_of; NULL (default):
+     * none. Read during the call only.
+     */
+    const char *const *label_names;
+    /** How many. */
+    size_t n_label_names;
 } mmopt_corpus_options;
 
 /**
@@ -351,13 +372,15 @@ typedef struct mmopt_corpus_options {
 MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
 
 /**
- * Reads texts with one class each, from tab-separated, comma-separated or JSON lines. The defaults
- * read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
+ * Reads texts with one class each, from tab-separated, comma-separated or JSON lines, JSON arrays,
+ * Parquet, or a folder of text files. The defaults read lines of the form text TAB label. UTF-8,
+ * with or without a byte order mark; lines end with LF, CRLF or CR.
  *
  * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
- * that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+ * that is not UTF-8, missing columns, an open quote, bad JSON, an unknown label, a file without
+ * examples, a file of another kind; UNSUPPORTED for Parquet without its cargo feature.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file or folder, or a pattern of several files (* and ?), UTF-8.
  * @param[in] options NULL: the defaults.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
@@ -375,7 +398,9 @@ struct mmopt_error *mmopt_corpus_read_classification(const char *path,
  * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
  * line without a tag, an unknown tag, a file without words.
  *
- * @param[in] path the file, UTF-8.
+ * Comments before the first word of a sentence (# text = ...) are passed over.
+ *
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param[in] labels_of whose classes to take; may be NULL; read during the call only.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
@@ -392,7 +417,7 @@ struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
  * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
  * or a file without words.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
 MMOPT_API
@@ -401,14 +426,15 @@ struct mmopt_error *mmopt_corpus_read_words(const char *path,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
- * with context, question and answers. A question without answers, answer or is_impossible is
+ * Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line, or
+ * one array of objects, with context, question and answers. A question without answers, answer or is_impossible is
  * unlabelled; one with an empty list of answers has none in its context.
  *
  * Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
- * missing key, or an answer that does not match the context at answer_start.
+ * missing key, lists of answers of different lengths, or an answer that does not match the context
+ * at answer_start.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
 MMOPT_API
@@ -432,7 +458,7 @@ MMOPT_ENUM(mmopt_sample_by) {
  * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
  * or an empty file; INVALID_ARGUMENT when sample_by is no mmopt_sample_by.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param sample_by an mmopt_sample_by.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
@@ -480,6 +506,46 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             size_t n,
                                             const struct mmopt_corpus *labels_of,
                                             struct mmopt_corpus **corpus);
+
+/**
+ * As mmopt_corpus_from_texts, for pairs of texts: pairs holds the second text of each.
+ *
+ * Errors: those of mmopt_corpus_from_texts.
+ *
+ * @param[in] texts n texts, UTF-8.
+ * @param[in] pairs n texts, UTF-8.
+ * @param[in] labels n names, or NULL.
+ * @param n how many texts.
+ * @param[in] labels_of whose classes to take; may be NULL; read during the call only.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_from_pairs(const char *const *texts,
+                                            const char *const *pairs,
+                                            const char *const *labels,
+                                            size_t n,
+                                            const struct mmopt_corpus *labels_of,
+                                            struct mmopt_corpus **corpus);
+
+/**
+ * An empty corpus of a task that has classes or tags with these names, in the order of their ids,
+ * to give as labels_of where other corpora are read.
+ *
+ * Errors: INVALID_ARGUMENT for another task, for n 0, and for a name that is not UTF-8 or occurs
+ * twice.
+ *
+ * @param task MMOPT_TASK_SEQUENCE_CLASSIFICATION or MMOPT_TASK_TOKEN_CLASSIFICATION.
+ * @param[in] names n names, UTF-8.
+ * @param n how many names.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_from_label_names(uint32_t task,
+                                                  const char *const *names,
+                                                  size_t n,
+                                                  struct mmopt_corpus **corpus);
 
 /**
  * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that
@@ -624,6 +690,22 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
                                       size_t example,
                                       char **text);
+
+/**
+ * The second text of a pair, or the question about a context; pair becomes NULL for an example
+ * that has none.
+ *
+ * Errors: INVALID_ARGUMENT when example is out of range.
+ *
+ * @param[in] corpus shared access.
+ * @param example its number, from 0.
+ * @param[out] pair the text, or NULL; free it with mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_pair(const struct mmopt_corpus *corpus,
+                                      size_t example,
+                                      char **pair);
 
 /**
  * The class of one example of a classification corpus; -1 when it has none.
@@ -1006,6 +1088,16 @@ MMOPT_ENUM(mmopt_objective) {
     MMOPT_OBJECTIVE_MASKED = 1,
 };
 
+/** How the examples of an epoch are chosen. */
+MMOPT_ENUM(mmopt_sampling) {
+    /** Each example once. */
+    MMOPT_SAMPLING_EACH_ONCE = 0,
+    /** Drawn with replacement, all classes equally likely. */
+    MMOPT_SAMPLING_CLASS_BALANCED = 1,
+    /** Drawn with replacement, in proportion to example_weights. */
+    MMOPT_SAMPLING_WEIGHTED = 2,
+};
+
 /**
  * How a corpus is encoded, shuffled and batched. mmopt_loader_options_init fills in the defaults.
  */
@@ -1063,6 +1155,28 @@ typedef struct mmopt_loader_options {
      * at least one and not all. 0 (default): examples come as they are.
      */
     double unlabelled_ratio;
+    /**
+     * An mmopt_sampling; default MMOPT_SAMPLING_EACH_ONCE. The others need shuffle, and exclude
+     * unlabelled_ratio. With aligned the models see the same examples.
+     */
+    uint32_t sampling;
+    /** Must be 0. */
+    uint32_t reserved;
+    /**
+     * MMOPT_SAMPLING_WEIGHTED: a weight for each example of the corpus, finite and at least 0, as
+     * PyTorch's WeightedRandomSampler has. Not for packed text. Copied.
+     */
+    const double *example_weights;
+    /** How many. */
+    size_t n_example_weights;
+    /** Examples that are drawn for an epoch, up to 2^28; 0 (default): as many as there are. */
+    size_t n_samples;
+    /**
+     * Most tokens of a batch of a model, rows times padded length. Then batches have as many rows
+     * as that allows in place of batch_size, and epochs may differ in their number of batches.
+     * Excludes drop_last and unlabelled_ratio. 0 (default): batch_size rows.
+     */
+    size_t max_tokens;
 } mmopt_loader_options;
 
 /**
@@ -1077,8 +1191,10 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  * of epoch 0.
  *
  * Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
- * max_length that the special tokens fill, drop_last without one full batch, or unlabelled_ratio
- * where all examples have labels, none have, or fewer than a batch needs.
+ * max_length that the special tokens fill, drop_last without one full batch, unlabelled_ratio
+ * where all examples have labels, none have, or fewer than a batch needs; a sampling without a
+ * class or a weight for each example, a row of more than max_tokens, and options that exclude each
+ * other.
  *
  * @param[in] corpus shared access.
  * @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -1110,7 +1226,8 @@ struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
                                       struct mmopt_batch **batch);
 
 /**
- * The number of batches of an epoch; 0 for NULL.
+ * The number of batches of the current epoch; 0 for NULL. It is the same for all epochs, except
+ * with max_tokens.
  *
  * @param[in] loader shared access.
  */

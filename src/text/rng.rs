@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     Sample = 6,
     /// The order of labelled examples that are mixed with unlabelled ones.
     Labelled = 7,
+    /// Drawing the examples of an epoch by class or weight.
+    Draw = 8,
 }
 
 /// One stream.

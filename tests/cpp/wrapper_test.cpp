@@ -117,6 +117,22 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(classes.label(0), 1);
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}, {"0"}, &classes).label(0), 0);
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}).label(0), -1);
+    EXPECT_EQ(questions.pair(0), "What?");
+    EXPECT_EQ(classes.pair(0), std::nullopt);
+    EXPECT_EQ(mmopt::corpus::from_pairs({"a"}, {"b"}, {"1"}, &classes).pair(0), "b");
+    EXPECT_EQ(code_of([] { (void)mmopt::corpus::from_pairs({"a"}, {}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    const auto tags =
+        mmopt::corpus::from_label_names(MMOPT_TASK_TOKEN_CLASSIFICATION, {"Y", "Z", "X"});
+    EXPECT_EQ(mmopt::corpus::read_token_classification(write_file("n.txt", "# a = b\na X\n"), &tags)
+                  .label_count(2),
+              1U);
+    auto nested = mmopt::corpus_options();
+    nested.text_column = "data.text";
+    EXPECT_EQ(mmopt::corpus::read_classification(
+                  write_file("n.json", R"([{"data": {"text": "in"}, "label": 1}])"), nested)
+                  .text(0),
+              "in");
     const auto [train, eval] = mmopt::corpus::synthetic(40, 1).split(0.25, 2);
     EXPECT_EQ(train.size() + eval.size(), 40U);
     const auto [few, others] = train.sample(8, 1);
@@ -232,6 +248,23 @@ TEST_F(Joint, LoaderWalksEpochs) {
               again->tensors(1)["input_ids"].data<std::int64_t>()[0]);
     EXPECT_EQ(code_of([&] { (void)first->tensors(0)["yak"]; }), MMOPT_CODE_NOT_FOUND);
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
+}
+
+TEST_F(Joint, ExamplesAreDrawnByWeight) {
+    auto options = mmopt::loader_options();
+    std::vector<double> weights(corpus.size());
+    weights[5] = 1;
+    options.sampling = MMOPT_SAMPLING_WEIGHTED;
+    options.example_weights = weights.data();
+    options.n_example_weights = weights.size();
+    options.n_samples = 10;
+    options.max_tokens = 512;
+    mmopt::loader walk(corpus, tokenizers, options);
+    std::size_t drawn = 0;
+    for (const auto &batch : walk)
+        for (const auto example : batch.examples(1))
+            drawn += example == 5 ? 1 : 100;
+    EXPECT_EQ(drawn, 10U);
 }
 
 TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {

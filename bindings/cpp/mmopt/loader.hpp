@@ -140,7 +140,7 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
     [[nodiscard]] iterator begin() { return iterator(this); }
     [[nodiscard]] iterator::sentinel end() noexcept { return {}; }
 
-    /// The batches of an epoch.
+    /// The batches of the current epoch; as many in all, except with max_tokens.
     [[nodiscard]] std::size_t n_batches() const noexcept { return mmopt_loader_n_batches(get()); }
     /// Epochs done, and batches of the current one done.
     [[nodiscard]] std::uint64_t epoch() const noexcept { return mmopt_loader_epoch(get()); }
