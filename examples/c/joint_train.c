@@ -1,5 +1,6 @@
 /* Trains several transformers together on one of three tasks (classes of sentences, named entities,
- * answers to questions), scores them on held-out examples, and writes each trained model with its tokenizer. `joint_train --help` lists the flags. */
+ * answers to questions), scores them on held-out examples, and writes each trained model with its
+ * tokenizer. `joint_train --help` lists the flags. */
 #include "example.h"
 #include "joint_options.h"
 
@@ -22,6 +23,7 @@ struct job {
     struct sums sums[MAX_MODELS];
     double score[MAX_MODELS]; /* held-out, of the last evaluation */
     double train_seconds;     /* passes and steps, without evaluations */
+    double processor_seconds; /* the same on all cores together */
     char *records;               /* one JSON object a line for each epoch */
     unsigned long long step, last_step, n_samples;
     double started, shown;
@@ -297,11 +299,13 @@ static void evaluate(struct job *job, unsigned long long epoch)
     const struct settings *s = &job->settings;
 
     end_line(job);
-    size_t room = strlen(job->records) + 128 + 320 * s->n_models;
+    size_t room = strlen(job->records) + 160 + 320 * s->n_models;
     char *records = allocate(room, 1);
     size_t used = (size_t)snprintf(records, room,
-                                   "%s{\"epoch\": %llu, \"step\": %llu, \"seconds\": %.3f",
-                                   job->records, epoch, job->step, job->train_seconds);
+                                   "%s{\"epoch\": %llu, \"step\": %llu, \"seconds\": %.3f, "
+                                   "\"processor_seconds\": %.3f",
+                                   job->records, epoch, job->step, job->train_seconds,
+                                   job->processor_seconds);
     for (size_t i = 0; i < s->n_models; i++) {
         const struct sums *t = &job->sums[i];
         mmopt_scores eval, test;
@@ -337,12 +341,13 @@ static void train_batch(struct job *job, const mmopt_batch *batch)
 {
     mmopt_train_result results[MAX_MODELS];
     mmopt_step_report report;
-    double started = now();
+    double started = now(), processor_started = processor_time();
 
     check(mmopt_trainer_zero_grad(job->trainer));
     check(mmopt_trainer_forward_backward_batch(job->trainer, batch, results));
     check(mmopt_trainer_step(job->trainer, &report));
     job->train_seconds += now() - started;
+    job->processor_seconds += processor_time() - processor_started;
     job->step = report.step;
     job->n_samples += mmopt_batch_n_rows(batch, 0);
     for (size_t i = 0; i < job->settings.n_models; i++) {

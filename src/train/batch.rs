@@ -39,6 +39,9 @@ pub(super) const EXAMPLE_IDS: &str = "example_ids";
 pub(super) const WORD_IDS: &str = "word_ids";
 /// Words are counted in a table of this size at most.
 const MAX_WORDS: i64 = 1 << 24;
+/// i64 `[batch, sequence]`: which text of a pair a token is of. A model without this input does not
+/// read it, so models may learn together on the vocabulary of one that does.
+const TOKEN_TYPE_IDS: &str = "token_type_ids";
 
 /// One batch for one model: inputs and labels in any order.
 pub type Batch<'a> = &'a [TensorView<'a>];
@@ -308,7 +311,7 @@ impl IdTables {
 fn check_extra(view: &TensorView) -> Result<bool> {
     let rank = match view.name {
         EXAMPLE_IDS => 1,
-        WORD_IDS => 2,
+        WORD_IDS | TOKEN_TYPE_IDS => 2,
         _ => return Ok(false),
     };
     let fits = view.dtype == DType::I64

@@ -253,7 +253,8 @@ impl Trainer {
     ///
     /// Any batch may carry two tensors that no model reads: `example_ids`, i64 \[batch\], and
     /// `word_ids`, i64 \[batch, sequence\], by which models with different tokenizers learn from
-    /// each other (docs/optimizer.md). Where predictions do not fit it is an error.
+    /// each other (docs/optimizer.md). Where predictions do not fit it is an error. It may also
+    /// carry `token_type_ids`, i64 \[batch, sequence\], which models without such an input ignore.
     pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
         if batches.len() != self.models.len() {
             return Err(Error::invalid(format!(

@@ -239,6 +239,20 @@ fn without_labels_there_are_logits_and_no_loss() {
     assert_eq!(found.logits[0].1.shape(), [BATCH, 2]);
 }
 
+/// A GPT-2 on a BERT's vocabulary gets the BERT's batches.
+#[test]
+fn token_types_are_ignored_by_models_without_them() {
+    let mut trainer = trainer(&["gpt2"], 0.0);
+    let mut example = Example::new(1, false);
+    let plain = trainer.evaluate(0, &example.views()).unwrap();
+    let types = Tensor::from_slice(&[BATCH, LENGTH], &[1i64; BATCH * LENGTH]).unwrap();
+    example.tensors.push(("token_type_ids", types));
+    let typed = trainer.evaluate(0, &example.views()).unwrap();
+    assert_eq!(plain.loss, typed.loss);
+    trainer.forward_backward(0, &example.views()).unwrap();
+    trainer.step().unwrap();
+}
+
 /// Bad batches: each a clear error, and the trainer works on as if nothing had happened.
 #[test]
 fn bad_batches_are_refused_and_nothing_changes() {

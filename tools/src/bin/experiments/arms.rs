@@ -11,6 +11,8 @@ pub struct Arm {
     pub options: &'static str,
     /// Whether it learns from examples without labels.
     pub is_semi_supervised: bool,
+    /// Forward passes of each model in a step beside its own forward and backward pass.
+    pub further_passes: f64,
     /// One of the two that the targets compare.
     pub is_compared: bool,
     pub what: &'static str,
@@ -29,7 +31,15 @@ impl Arm {
 }
 
 const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> Arm {
-    Arm { name, mode, options, is_semi_supervised: false, is_compared: false, what: "" }
+    Arm {
+        name,
+        mode,
+        options,
+        is_semi_supervised: false,
+        further_passes: 0.0,
+        is_compared: false,
+        what: "",
+    }
 }
 
 pub const ARMS: [Arm; 12] = [
@@ -41,6 +51,7 @@ pub const ARMS: [Arm; 12] = [
     Arm {
         is_compared: true,
         is_semi_supervised: true,
+        further_passes: 1.0,
         what: "the default preset",
         ..arm("default", "joint", "")
     },
@@ -76,11 +87,13 @@ pub const ARMS: [Arm; 12] = [
     },
     Arm {
         is_semi_supervised: true,
+        further_passes: 1.0,
         what: "predictions of all other models",
         ..arm("mutual_peers", "independent", r#"{"mutual":{"teacher":"peers"}}"#)
     },
     Arm {
         is_semi_supervised: true,
+        further_passes: 1.0,
         what: "predictions of the running means of all other models",
         ..arm("mutual_mean_teacher", "independent", r#"{"mutual":{"teacher":"mean_teacher"}}"#)
     },

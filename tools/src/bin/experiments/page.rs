@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::arms::ARMS;
+use crate::arms::{ARMS, Arm};
 use crate::grid::{REGIMES, TASKS};
 use crate::run::{MODELS, read_runs};
 use crate::statistics::{Curve, Mean};
@@ -136,10 +136,11 @@ fn gains(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
 }
 
 /// Steps and seconds to independent training's last held-in score, as parts of its own.
-fn speed(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
-    let (mut steps, mut seconds, mut missed, mut n) = (Vec::new(), Vec::new(), 0, 0);
+fn speed(runs: &Runs, regime: &str, arm: &Arm, page: &mut String) {
+    let (mut steps, mut passes) = (Vec::new(), Vec::new());
+    let (mut seconds, mut missed, mut n) = (Vec::new(), 0, 0);
     for task in &TASKS {
-        let own = runs.seeds(regime, task.name, arm);
+        let own = runs.seeds(regime, task.name, arm.name);
         for (seed, base) in runs.seeds(regime, task.name, "independent") {
             let Some((_, run)) = own.iter().find(|(s, _)| *s == seed) else { continue };
             for model in MODELS {
@@ -152,7 +153,10 @@ fn speed(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
                 n += 1;
                 match curve.reached(target) {
                     Some(own) => {
-                        steps.push(own.0 as f64 / first.0 as f64 - 1.0);
+                        let part = own.0 as f64 / first.0 as f64;
+                        steps.push(part - 1.0);
+                        // A backward pass counts as two forward passes.
+                        passes.push(part * (3.0 + arm.further_passes) / 3.0);
                         seconds.push(own.1 / first.1);
                     }
                     None => missed += 1,
@@ -160,11 +164,13 @@ fn speed(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
             }
         }
     }
-    if let (Some(steps), Some(seconds)) = (mean(steps.into_iter()), mean(seconds.into_iter())) {
+    let means = (mean(steps.into_iter()), mean(passes.into_iter()), mean(seconds.into_iter()));
+    if let (Some(steps), Some(passes), Some(seconds)) = means {
         let steps = 100.0 * steps;
         let _ = writeln!(
             page,
-            "| {regime} | {arm} | {steps:+.0}% | {seconds:.2} | {} of {n} |",
+            "| {regime} | {} | {steps:+.0}% | {passes:.2} | {seconds:.2} | {} of {n} |",
+            arm.name,
             n - missed
         );
     }
@@ -206,11 +212,15 @@ fn tables(runs: &Runs) -> String {
         }
     }
     page.push_str("\n### To independent training's last held-in score\n\n");
-    page.push_str("| regime | arm | steps | seconds, as a part of independent's | reached |\n");
-    page.push_str("|---|---|---|---|---|\n");
+    page.push_str(
+        "Means over the models that reached it. Operations and processor time are parts of \
+         independent training's; a backward pass counts as two forward passes.\n\n",
+    );
+    page.push_str("| regime | arm | steps | operations | processor time | reached |\n");
+    page.push_str("|---|---|---|---|---|---|\n");
     for regime in REGIMES {
         for arm in ARMS.iter().filter(|a| a.name != "independent") {
-            speed(runs, regime.name(), arm.name, &mut page);
+            speed(runs, regime.name(), arm, &mut page);
         }
     }
     page.push_str("\n### Arms\n\n| arm | what it is |\n|---|---|\n");

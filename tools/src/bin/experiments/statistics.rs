@@ -30,7 +30,7 @@ impl Mean {
 
 /// Scores of one model in one run.
 pub struct Curve {
-    /// Step, seconds of training, held-in score.
+    /// Step, processor seconds of training (of the clock in old runs), held-in score.
     pub held_in: Vec<(u64, f64, f64)>,
     /// At the end of each epoch: held-in score and evaluation score, where that was asked for.
     pub epochs: Vec<(f64, Option<f64>)>,
@@ -41,7 +41,8 @@ impl Curve {
         let mut curve = Self { held_in: Vec::new(), epochs: Vec::new() };
         for record in run["records"].as_array()? {
             let score = record[model]["score"].as_f64()?;
-            let (step, seconds) = (record["step"].as_u64()?, record["seconds"].as_f64()?);
+            let seconds = record["processor_seconds"].as_f64().or(record["seconds"].as_f64())?;
+            let step = record["step"].as_u64()?;
             curve.held_in.push((step, seconds, score));
             if record["epoch"].as_u64()? > 0 {
                 curve.epochs.push((score, record[model]["test_score"].as_f64()));
@@ -86,13 +87,14 @@ mod tests {
         let run = json!({"records": [
             {"epoch": 0, "step": 5, "seconds": 1.0, "m": {"score": 0.4}},
             {"epoch": 1, "step": 10, "seconds": 2.0, "m": {"score": 0.7, "test_score": 0.6}},
-            {"epoch": 2, "step": 20, "seconds": 4.0, "m": {"score": 0.6, "test_score": 0.9}},
+            {"epoch": 2, "step": 20, "seconds": 9.0, "processor_seconds": 4.0, "m": {"score": 0.6, "test_score": 0.9}},
         ]});
         let curve = Curve::of(&run, "m").unwrap();
         assert_eq!(curve.last(), (0.6, Some(0.9)));
         assert_eq!(curve.best(), (0.7, Some(0.6)));
         assert_eq!(curve.reached(0.5), Some((10, 2.0)));
         assert_eq!(curve.reached(0.8), None);
+        assert_eq!(curve.held_in[2].1, 4.0);
         assert!(Curve::of(&run, "other").is_none());
     }
 }
