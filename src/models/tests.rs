@@ -487,6 +487,16 @@ fn broken_files_are_refused() {
     check_error(&e, Kind::NotFound, &["holds no weights", FILE_NAME, "set fresh_weights"]);
     let fresh = LoadOptions { fresh_weights: true, ..LoadOptions::default() };
     assert_eq!(load(dir.path(), None, &fresh).unwrap().missing.len(), 29);
+    // Files of other kinds are told as what they are.
+    for (magic, kind) in [(&b"\x1F\x8B\x08"[..], "gzip"), (b"PK\x03\x04x/data.pkl", "PyTorch")] {
+        std::fs::write(&path, magic).unwrap();
+        check_error(&load_plain(dir.path()).unwrap_err(), Kind::InvalidData, &[FILE_NAME, kind]);
+        std::fs::remove_file(&path).unwrap();
+    }
+    let checkpoint = tempfile::tempdir().unwrap();
+    std::fs::write(checkpoint.path().join("latest"), "step-1").unwrap();
+    let e = load_plain(checkpoint.path()).unwrap_err();
+    check_error(&e, Kind::NotFound, &["no config.json, but a trainer's checkpoint"]);
     std::fs::write(dir.path().join("pytorch_model.bin"), "").unwrap();
     check_error(&load_plain(dir.path()).unwrap_err(), Kind::Unsupported, &["pytorch_model.bin"]);
 }
