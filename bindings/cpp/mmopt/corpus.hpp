@@ -26,8 +26,8 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
   public:
     using handle::handle;
 
-    /// Texts with one class each: tab-separated, comma-separated, JSON, Parquet, or a folder of text
-    /// files. A path may be a pattern of several files (* and ?), here and below.
+    /// Texts with one class each: tab-separated, comma-separated, JSON, Parquet, or a folder of
+    /// text files. A path may be a pattern of several files (* and ?), here and below.
     [[nodiscard]] static corpus read_classification(
         const std::string &path, const mmopt_corpus_options &options = corpus_options()) {
         mmopt_corpus *made = nullptr;

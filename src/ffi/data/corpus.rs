@@ -274,8 +274,8 @@ pub unsafe extern "C" fn mmopt_corpus_read_words(
 }
 
 /// Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line, or
-/// one array of objects, with context, question and answers. A question without answers, answer or is_impossible is
-/// unlabelled; one with an empty list of answers has none in its context.
+/// one array of objects, with context, question and answers. A question without answers, answer or
+/// is_impossible is unlabelled; one with an empty list of answers has none in its context.
 ///
 /// Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
 /// missing key, lists of answers of different lengths, or an answer that does not match the context

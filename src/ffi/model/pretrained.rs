@@ -1,4 +1,4 @@
-//! What a model takes from a directory with weights: its head, its weights, the names of its classes.
+//! What a model takes from a directory with weights: head, weights, names of classes.
 
 use std::ffi::c_char;
 

@@ -48,8 +48,8 @@ pub struct LoaderOptions {
     pub unlabelled_ratio: f64,
     /// How the examples of an epoch are chosen. Default: each once.
     pub sampling: Sampling,
-    /// Examples that are drawn for an epoch, up to 2^28; 0 (default): as many as there are. Only with a
-    /// [`Sampling`] that draws.
+    /// Examples that are drawn for an epoch, up to 2^28; 0 (default): as many as there are. Only
+    /// with a [`Sampling`] that draws.
     pub n_samples: usize,
     /// Most tokens of a batch, padding included: rows times padded length, for each model. Then
     /// batches have different numbers of rows, and `batch_size` counts only for evaluation; the

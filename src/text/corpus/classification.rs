@@ -1,4 +1,4 @@
-//! Readers of labelled texts: tab-separated, comma-separated, JSON, Parquet, and folders of text files.
+//! Readers of labelled texts: tab-separated, comma-separated, JSON, Parquet, folders of text files.
 //!
 //! Tab-separated files have no quoting: everything between two tabs is the field. Comma-separated
 //! files follow RFC 4180. Blank lines are skipped.
@@ -58,8 +58,8 @@ pub enum Column {
     Name(String),
 }
 
-/// How labelled texts are read. The default reads `text TAB label`, and in JSON and Parquet the keys
-/// `text` (or `sentence`) and `label`. A folder needs none.
+/// How labelled texts are read. The default reads `text TAB label`, and in JSON and Parquet the
+/// keys `text` (or `sentence`) and `label`. A folder needs none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CorpusOptions {
     /// The file's format.

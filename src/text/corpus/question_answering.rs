@@ -1,5 +1,5 @@
-//! Reader for extractive question answering: the nested JSON of SQuAD, one object a line, or an array
-//! of objects.
+//! Reader for extractive question answering: the nested JSON of SQuAD, one object a line, or an
+//! array of objects.
 //!
 //! `answer_start` counts characters (Unicode code points) in these files; [`Answer::start`] counts
 //! bytes.

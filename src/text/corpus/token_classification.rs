@@ -1,8 +1,8 @@
 //! Reader for token classification: one word a line, its tag in the last column, a blank line
 //! between sentences, as in the CoNLL shared tasks.
 //!
-//! Columns are separated by a tab when the line has one, else by white space. Columns between the two
-//! (part of speech, ...) are ignored. Lines that begin with `-DOCSTART-` are skipped, and so are
+//! Columns are separated by a tab when the line has one, else by white space. Columns between the
+//! two (part of speech, ...) are ignored. Lines that begin with `-DOCSTART-` are skipped, and so are
 //! comments before the first word of a sentence: `# text = ...`, `# newdoc`, `# newpar`,
 //! `#begin document`, and in files with tabs any line that begins with `# ` and has none.
 
@@ -20,8 +20,8 @@ type Sentence<'a> = Vec<(usize, &'a str)>;
 type Tagged<'a> = (usize, &'a str, &'a str);
 
 impl Corpus {
-    /// Reads words with a tag each. Tags stay as written (BIO, IOB, BIOES, or plain classes). `path`
-    /// may be a pattern of several files, e.g. `data/*.conll`.
+    /// Reads words with a tag each. Tags stay as written (BIO, IOB, BIOES, or plain classes).
+    /// `path` may be a pattern of several files, e.g. `data/*.conll`.
     ///
     /// Without `labels` the tags are those of the file: `O` first, the others by bytes; with
     /// `labels`, those of the training data, a tag outside them is an error.
