@@ -278,15 +278,6 @@ impl Loader {
         let flags = [o.shuffle, o.drop_last, o.aligned].map(u64::from);
         let sizes = [o.batch_size, o.bucket_batches, o.pad_to_multiple_of].map(|n| n as u64);
         let rest = [o.seed, o.unlabelled_ratio.to_bits()];
-        let drawn = [o.n_samples, o.max_tokens].map(|n| n as u64);
-        let rest = rest.into_iter().chain(drawn);
-        match &o.sampling {
-            Sampling::EachOnce => hasher.update(b"once"),
-            Sampling::ClassBalanced => hasher.update(b"class"),
-            Sampling::Weighted(weights) => {
-                weights.iter().for_each(|w| hasher.update(&w.to_bits().to_le_bytes()));
-            }
-        }
         for n in flags.into_iter().chain(sizes).chain(rest) {
             hasher.update(&n.to_le_bytes());
         }
@@ -298,6 +289,12 @@ impl Loader {
             {
                 hasher.update(&class.to_le_bytes());
             }
+        }
+        // Without them states are those that loaders without these options saved.
+        if o.sampling.draws() || o.max_tokens > 0 {
+            o.sampling.update(&mut hasher);
+            let drawn = [o.n_samples, o.max_tokens].map(|n| n as u64);
+            drawn.iter().for_each(|n| hasher.update(&n.to_le_bytes()));
         }
         hasher.finalize()
     }

@@ -28,6 +28,17 @@ impl Sampling {
         *self != Self::EachOnce
     }
 
+    /// Adds what decides the draws, apart from the data, to a checksum.
+    pub(super) fn update(&self, hasher: &mut crc32fast::Hasher) {
+        match self {
+            Self::EachOnce => hasher.update(b"once"),
+            Self::ClassBalanced => hasher.update(b"class"),
+            Self::Weighted(weights) => {
+                weights.iter().for_each(|w| hasher.update(&w.to_bits().to_le_bytes()));
+            }
+        }
+    }
+
     /// Whether every sequence of a dataset has a weight.
     pub(super) fn check(&self, data: &Dataset) -> Result<()> {
         match self {
