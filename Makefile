@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train experiments experiments-quick docs fuzz-abi test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -119,6 +119,11 @@ test-sanitizers: runtime
 # The Go package under its race detector, with a collection at every opportunity.
 test-go-race: runtime lib
 	scripts/go_race.sh $(TARGET)
+
+# Checkpoints under kills, failing system calls and power cuts; Linux. Minutes.
+KILLS ?= 1000
+test-crash: runtime lib
+	scripts/test_crash.sh $(TARGET) $(KILLS)
 
 bench-step: runtime
 	$(CARGO) bench --locked --bench step

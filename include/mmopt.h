@@ -2734,11 +2734,17 @@ struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
 
 /**
  * Writes a checkpoint, all that training depends on, into a directory, which is created if it does
- * not exist. host_text is stored with it, for example the state of a loader. A crash leaves the
- * previous checkpoint intact.
+ * not exist. host_text is stored with it, for example the state of a loader. A crash at any point
+ * leaves the previous checkpoint intact. The two newest of this run stay, see
+ * mmopt_checkpoint_options; those of other runs are not touched.
  *
- * Errors: STATE between a backward pass and its step, as gradients are not stored; IO when a file
- * cannot be written.
+ * From the first checkpoint on no other trainer or optimizer can write into the directory, until
+ * this one is freed or writes elsewhere, or its process ends; all can read there. File systems
+ * without locks do not have this.
+ *
+ * Errors: STATE between a backward pass and its step, as gradients are not stored, and where
+ * another trainer or optimizer writes into the directory; IO when a file cannot be written.
+ * Nothing is left behind then, unless the text says that the checkpoint is in place.
  *
  * @param[in] trainer shared access.
  * @param[in] directory the directory, UTF-8.
@@ -2751,11 +2757,13 @@ struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *tr
                                                   const char *host_text);
 
 /**
- * Resumes from the last checkpoint in a directory. The same models and options continue bit by
- * bit.
+ * Resumes from the newest whole checkpoint in a directory; every file is checked against its hash.
+ * Newer ones that are damaged are skipped, which the log says as a warning. The same models and
+ * options continue bit by bit.
  *
- * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models.
- * The trainer is unchanged then.
+ * Errors: NOT_FOUND where there never was a checkpoint; INVALID_DATA where there are some and none
+ * is whole, and for one of other models, with what differs; UNSUPPORTED for one that a later
+ * library wrote; IO. The trainer is unchanged then.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in] directory the directory, UTF-8.
@@ -2766,6 +2774,89 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
                                          const char *directory,
                                          char **host_text);
+
+/**
+ * Which of a run's checkpoints stay. A run is a trainer and all that resume from its checkpoints;
+ * checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
+ * defaults.
+ */
+typedef struct mmopt_checkpoint_options {
+    /** sizeof(mmopt_checkpoint_options). */
+    size_t struct_size;
+    /** So many of the newest stay, at least 1; default 2. */
+    size_t keep_last;
+    /** So many of those with the best scores stay beside them; default 0. */
+    size_t keep_best;
+    /** The score of this checkpoint, of any metric; NaN (default): it has none. */
+    double score;
+    /** 1 (default): a greater score is better; 0: a smaller one. */
+    uint32_t greater_is_better;
+    /** 0; for later versions. */
+    uint32_t reserved;
+} mmopt_checkpoint_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_checkpoint_options_init(struct mmopt_checkpoint_options *options);
+
+/**
+ * As mmopt_trainer_save_checkpoint, with a choice of which of this run's checkpoints stay.
+ *
+ * Errors: as mmopt_trainer_save_checkpoint; INVALID_ARGUMENT for keep_last 0, an infinite score,
+ * or keep_best without a score.
+ *
+ * @param[in] trainer shared access.
+ * @param[in] directory the directory, UTF-8.
+ * @param[in] host_text any text; may be NULL: empty.
+ * @param[in] options may be NULL: the defaults.
+ * @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_checkpoint_with(const struct mmopt_trainer *trainer,
+                                                       const char *directory,
+                                                       const char *host_text,
+                                                       const struct mmopt_checkpoint_options *options,
+                                                       char **path);
+
+/**
+ * Reads and checks every file of every checkpoint in a directory, of trainers and optimizers. The
+ * text is a JSON array, the newest first: {"path", "step": integer or null, "run": text, "score":
+ * number or null, "bytes": of all files, "damage": why it cannot be used, null for a whole one}.
+ * Each begins a line of the text. A writer at work is not disturbed.
+ *
+ * Errors: NOT_FOUND without the directory; IO. A damaged checkpoint is no error.
+ *
+ * @param[in] directory the directory, or that of one checkpoint, UTF-8.
+ * @param[out] n_damaged how many cannot be used; may be NULL.
+ * @param[out] json free it with mmopt_string_free; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_checkpoint_list(const char *directory,
+                                          size_t *n_damaged,
+                                          char **json);
+
+/**
+ * Removes damaged checkpoints from a directory, and of the whole ones all but the newest,
+ * whichever runs wrote them.
+ *
+ * Errors: INVALID_ARGUMENT for keep_last 0, and for the directory of one checkpoint; STATE while a
+ * trainer or optimizer writes there; NOT_FOUND without the directory; IO.
+ *
+ * @param[in] directory the directory, UTF-8.
+ * @param keep_last so many whole ones stay, at least 1.
+ * @param[out] json the paths of those that are gone, a JSON array; free it with mmopt_string_free;
+ * may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_checkpoint_prune(const char *directory,
+                                           size_t keep_last,
+                                           char **json);
 
 /** @} */
 
@@ -4042,10 +4133,12 @@ struct mmopt_error *mmopt_optimizer_set_rate_callback(struct mmopt_optimizer *op
 
 /**
  * Writes a checkpoint of the optimizer (moments, master weights and counters, not the host's
- * values) into a directory, which is created if it does not exist. A crash leaves the previous
- * checkpoint intact.
+ * values) into a directory, which is created if it does not exist. A crash at any point leaves the
+ * previous checkpoint intact; of this run the newest stays. From the first checkpoint on no other
+ * optimizer or trainer can write into the directory, until this one is freed or writes elsewhere.
  *
- * Errors: IO when a file cannot be written.
+ * Errors: STATE where another optimizer or trainer writes into the directory; IO when a file
+ * cannot be written.
  *
  * @param[in] optimizer shared access.
  * @param[in] directory the directory, UTF-8.
@@ -4056,11 +4149,12 @@ struct mmopt_error *mmopt_optimizer_save_checkpoint(const struct mmopt_optimizer
                                                     const char *directory);
 
 /**
- * Resumes from the last checkpoint in a directory; models and parameters must be the same. If the
- * host restores its values too, before or after this call, training continues bit by bit. A bf16
- * or f16 value that differs now replaces its master.
+ * Resumes from the newest whole checkpoint in a directory; models and parameters must be the same.
+ * If the host restores its values too, before or after this call, training continues bit by bit. A
+ * bf16 or f16 value that differs now replaces its master.
  *
- * Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models.
+ * Errors: NOT_FOUND where there never was a checkpoint; INVALID_DATA where none is whole, and for
+ * one of other models; UNSUPPORTED for one that a later library wrote; IO.
  * The optimizer is unchanged then.
  *
  * @param[in,out] optimizer exclusive access.

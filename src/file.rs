@@ -4,19 +4,41 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 
+/// Opens a file to read; what is no file, such as a pipe, is an error and never waited for.
+pub fn open_file(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|e| Error::io(path, e))?;
+    let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+    if metadata.is_file() {
+        return Ok(file);
+    }
+    let what = if metadata.is_dir() { "a folder" } else { "a pipe or device" };
+    Err(Error::invalid(format!("{} is {what}, not a file", path.display())))
+}
+
+/// Makes the entries of a directory durable.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    // Elsewhere directories cannot be opened.
+    if cfg!(unix) {
+        let dir = File::open(path).map_err(|e| Error::io(path, e))?;
+        dir.sync_all().map_err(|e| Error::io(path, e))?;
+    }
+    Ok(())
+}
+
 /// Maps a file; empty files give empty bytes.
 pub fn map_file(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
-    if metadata.is_dir() {
-        return Err(Error::invalid(format!("{} is a folder, not a file", path.display())));
-    }
-    if metadata.len() == 0 {
+    let file = open_file(path)?;
+    if file.metadata().map_err(|e| Error::io(path, e))?.len() == 0 {
         return Ok(Bytes::new());
     }
     // SAFETY: the mapping is read-only and owned by the returned bytes. As with every mapped
@@ -96,19 +118,49 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Writes under a temporary name beside `path`, flushes to disk, renames; on failure the temporary
-/// file is removed.
+/// Writes under a temporary name beside `path`, flushes to disk, renames, and makes the new name
+/// durable; on failure the temporary file is removed.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let temporary = with_suffix(path, ".partial");
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // Two that write the same file at once must not write one temporary file.
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = with_suffix(path, &format!(".{}-{count}.partial", std::process::id()));
     let attempt = || -> Result<()> {
         let mut file = File::create(&temporary).map_err(|e| Error::io(&temporary, e))?;
+        // Held while it is written, so that it is not taken for a dead writer's.
+        let _ = file.try_lock();
+        remove_leftovers(path);
         write(&mut file)?;
         file.sync_all().map_err(|e| Error::io(&temporary, e))?;
-        fs::rename(&temporary, path).map_err(|e| Error::io(path, e))
+        fs::rename(&temporary, path).map_err(|e| Error::io(path, e))?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new(".")))
     };
     attempt().inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// Removes the temporary files of `path` that nobody has written to for a while and nobody holds: a
+/// process that was killed leaves them behind.
+fn remove_leftovers(path: &Path) {
+    const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let begin = format!("{}.", name.to_string_lossy());
+    for item in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let found = item.file_name();
+        let found = found.to_string_lossy();
+        let is_ours = found.strip_prefix(&begin).and_then(|s| s.strip_suffix(".partial"));
+        let is_ours = is_ours.is_some_and(|s| s.chars().all(|c| c.is_ascii_digit() || c == '-'));
+        let age = |m: fs::Metadata| m.modified().ok()?.elapsed().ok();
+        if !is_ours || item.metadata().ok().and_then(age).is_none_or(|age| age < LONG) {
+            continue;
+        }
+        if File::open(item.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(item.path());
+        }
+    }
 }
 
 /// What a scratch file begins with, so that no other file is overwritten by mistake.

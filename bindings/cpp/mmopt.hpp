@@ -37,6 +37,7 @@
 #include "mmopt/evaluation.hpp"
 #include "mmopt/metrics.hpp"
 #include "mmopt/predictor.hpp"
+#include "mmopt/checkpoint.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
 

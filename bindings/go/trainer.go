@@ -541,7 +541,7 @@ func (t *Trainer) SaveCheckpoint(directory, hostText string) error {
 	return a.call(func() *C.mmopt_error { return C.mmopt_trainer_save_checkpoint(t.c(), d, h) })
 }
 
-// Resume goes to the last checkpoint and gives back the host's text.
+// Resume goes to the newest whole checkpoint and gives back the host's text.
 func (t *Trainer) Resume(directory string) (string, error) {
 	var a arena
 	defer a.free()

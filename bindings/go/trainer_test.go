@@ -187,6 +187,14 @@ func TestTraining(t *testing.T) {
 	state := must(j.loader.State())(t)
 	ok(t, j.SaveCheckpoint(filepath.Join(dir, "c"), state))
 	equal(t, must(j.Resume(filepath.Join(dir, "c")))(t), state)
+	keep := DefaultCheckpointOptions()
+	keep.KeepLast, keep.KeepBest, keep.Score, keep.LowerIsBetter = 1, 1, 0.25, true
+	place := must(j.SaveCheckpointWith(filepath.Join(dir, "kept"), "mine", &keep))(t)
+	all := must(ListCheckpoints(filepath.Join(dir, "kept")))(t)
+	if len(all) != 1 || all[0].Path != place || *all[0].Score != 0.25 || all[0].Damage != "" {
+		t.Fatalf("%+v", all)
+	}
+	equal(t, len(must(PruneCheckpoints(filepath.Join(dir, "c"), 1))(t)), 0)
 	ok(t, j.loader.SetEpoch(0))
 	ok(t, j.loader.Restore(state))
 	equal(t, j.loader.Epoch(), 5)

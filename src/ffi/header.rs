@@ -136,7 +136,7 @@ pub const GROUPS: &[Group] = &[
             "A trained model is saved for use elsewhere; a checkpoint holds all that training",
             "depends on, so that it resumes bit by bit.",
         ],
-        files: &["trainer/files.rs"],
+        files: &["trainer/files.rs", "trainer/checkpoints.rs"],
     },
     Group {
         id: "callbacks",

@@ -57,6 +57,7 @@ pub fn load(path: Option<&Path>) -> Result<&'static Library> {
         check_same(path, found)?;
     }
     LIBRARY.get_or_try_init(|| {
+        switch_telemetry_off();
         let found = match &*bound {
             Some(found) => found.clone(),
             None => find(path)?,
@@ -65,6 +66,18 @@ pub fn load(path: Option<&Path>) -> Result<&'static Library> {
         *bound = Some(found.clone());
         Library::open(found, builder)
     })
+}
+
+/// ONNX Runtime 1.32 writes a device id and a database below the user's cache folder and looks up a
+/// host on the network, unless this variable is set before it is loaded. What the host set, if only
+/// to nothing, stays.
+fn switch_telemetry_off() {
+    const NAME: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(NAME).is_none() {
+        // SAFETY: the standard library's own accesses take turns; a host that reads the environment
+        // in C while it loads the runtime in another thread is told in the docs to set it itself.
+        unsafe { std::env::set_var(NAME, "1") };
+    }
 }
 
 fn unusable(found: &FoundLibrary, why: &dyn std::fmt::Display) -> Error {

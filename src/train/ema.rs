@@ -8,7 +8,8 @@ use std::path::Path;
 use super::model::Model;
 use super::parameter::Parameter;
 use super::trainer::{Trainer, in_model, join};
-use crate::checkpoint::weights::{self, Weights};
+use crate::checkpoint::reader::Checkpoint;
+use crate::checkpoint::weights;
 use crate::error::{Context, Error, Result};
 use crate::optim::{self, Teacher};
 use crate::tensor::Tensor;
@@ -80,12 +81,12 @@ impl Ema {
 
     /// Reads what [`Ema::write`] wrote; a checkpoint that was written without it gives a fresh
     /// start.
-    pub fn read(dir: &Path, models: &[Model]) -> Result<SavedMeans> {
-        if !dir.join(file_name(0)).exists() {
+    pub fn read(found: &Checkpoint, models: &[Model]) -> Result<SavedMeans> {
+        if found.find(&file_name(0)).is_none() {
             return Ok(Vec::new());
         }
         let read = |(i, model): (usize, &Model)| {
-            read(&dir.join(file_name(i)), &model.parameters).map_err(|e| in_model(e, &model.name))
+            read(found, &file_name(i), &model.parameters).map_err(|e| in_model(e, &model.name))
         };
         models.iter().enumerate().map(read).collect()
     }
@@ -191,8 +192,8 @@ fn swap(parameters: &mut [Parameter]) {
     }
 }
 
-fn read(path: &Path, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
-    let file = Weights::read(path)?;
+fn read(found: &Checkpoint, name: &str, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
+    let file = found.weights(name)?;
     let read = |p: &Parameter| {
         let mean = file.tensor(&p.name)?;
         if mean.shape() != p.value.shape() || mean.dtype() != p.value.dtype() {
@@ -206,7 +207,7 @@ fn read(path: &Path, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
         Ok(mean)
     };
     let means = trained(parameters).map(read).collect::<Result<_>>();
-    means.context(|| path.display().to_string())
+    means.context(|| found.path_of(name).display().to_string())
 }
 
 #[cfg(test)]

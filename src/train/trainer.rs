@@ -13,6 +13,7 @@ use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
 use crate::autodiff::LossKind;
+use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Kind, Result};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
@@ -73,6 +74,7 @@ pub struct Trainer {
     pub(super) no_mutual: Option<String>,
     pub(super) ema: Option<Ema>,
     start: StartReport,
+    pub(super) run: RunWriter,
     pub(super) log: Log,
 }
 
@@ -124,6 +126,7 @@ impl Trainer {
             no_mutual,
             ema,
             start,
+            run: RunWriter::default(),
             log,
         };
         trainer.log_creation();

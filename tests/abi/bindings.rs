@@ -205,7 +205,7 @@ fn check_guide(program: &Path, dir: &Path) -> String {
     }
     let first = run(Command::new(program).current_dir(dir));
     assert!(first.contains("epoch 1: bert 0.") && first.contains("epoch 2: bert 0."), "{first}");
-    for file in ["bert/model.safetensors", "gpt2/tokenizer.json", "checkpoint/latest"] {
+    for file in ["bert/model.safetensors", "gpt2/tokenizer.json", "checkpoint/.lock"] {
         assert!(dir.join(file).exists(), "{file} was not written");
     }
     let second = run(Command::new(program).current_dir(dir));

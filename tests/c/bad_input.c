@@ -148,6 +148,50 @@ static void test_nan_weights(const char *folder)
     free(bytes);
 }
 
+/* One writer, which keeps what it is told to; damage is told from absence. */
+static void test_checkpoints(mmopt_trainer *trainer, mmopt_trainer *again, const char *folder)
+{
+    mmopt_checkpoint_options keep;
+    char *place = NULL, *json = NULL, file[4200];
+    size_t n_damaged = 9;
+
+    FAILS(mmopt_trainer_save_checkpoint(again, folder, ""), MMOPT_CODE_STATE, "another trainer");
+    mmopt_checkpoint_options_init(&keep);
+    CHECK(keep.keep_last == 2 && keep.keep_best == 0 && keep.score != keep.score);
+    keep.keep_best = 1;
+    FAILS(mmopt_trainer_save_checkpoint_with(trainer, folder, "", &keep, NULL),
+          MMOPT_CODE_INVALID_ARGUMENT, "score");
+    keep.score = 0.5;
+    keep.keep_last = 0;
+    FAILS(mmopt_trainer_save_checkpoint_with(trainer, folder, "", &keep, NULL),
+          MMOPT_CODE_INVALID_ARGUMENT, "keep_last");
+    keep.keep_last = 1;
+    OK(mmopt_trainer_save_checkpoint_with(trainer, folder, "kept", &keep, &place));
+    OK(mmopt_checkpoint_list(folder, &n_damaged, &json));
+    CHECK(n_damaged == 0 && strstr(json, place) != NULL);
+    CHECK(strstr(json, "\"score\":0.5") != NULL && strchr(json, '\n') == NULL);
+    mmopt_string_free(json);
+    FAILS(mmopt_checkpoint_prune(folder, 1, NULL), MMOPT_CODE_STATE, NULL);
+
+    /* The only one is damaged: an error, and nothing of the trainer changes. */
+    snprintf(file, sizeof file, "%s/trainer.json", place);
+    FILE *damaged = fopen(file, "a");
+    CHECK(damaged != NULL && fputs("x", damaged) >= 0 && fclose(damaged) == 0);
+    FAILS(mmopt_trainer_resume(again, folder, NULL), MMOPT_CODE_INVALID_DATA, "trainer.json");
+    OK(mmopt_checkpoint_list(folder, &n_damaged, NULL));
+    CHECK(n_damaged == 1);
+    mmopt_string_free(place);
+    /* Writing elsewhere gives the directory free. */
+    snprintf(file, sizeof file, "%s.other", folder);
+    OK(mmopt_trainer_save_checkpoint(trainer, file, ""));
+    FAILS(mmopt_checkpoint_prune(folder, 0, NULL), MMOPT_CODE_INVALID_ARGUMENT, "keep_last");
+    OK(mmopt_checkpoint_prune(folder, 1, &json));
+    CHECK(strstr(json, "step-") != NULL);
+    mmopt_string_free(json);
+    FAILS(mmopt_trainer_resume(again, folder, NULL), MMOPT_CODE_NOT_FOUND, NULL);
+    FAILS(mmopt_checkpoint_list("/nonexistent", NULL, NULL), MMOPT_CODE_NOT_FOUND, NULL);
+}
+
 /* A resumed trainer goes on bit by bit; what is saved can be read again. */
 static void test_files(mmopt_trainer *trainer, const char *folder)
 {
@@ -172,6 +216,7 @@ static void test_files(mmopt_trainer *trainer, const char *folder)
     mmopt_string_free(text);
     OK(mmopt_trainer_resume(again, path, NULL));
     CHECK(mmopt_trainer_n_steps(again) == mmopt_trainer_n_steps(trainer));
+    test_checkpoints(trainer, again, path);
     for (int i = 0; i < 5; i++)
         CHECK(one_step(trainer, batch) == one_step(again, batch));
 

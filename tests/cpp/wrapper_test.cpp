@@ -357,6 +357,13 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     joint.save_model(0, folder + "/bert");
     joint.save_checkpoint(folder + "/c", walk.state());
     EXPECT_EQ(joint.resume(folder + "/c"), walk.state());
+    auto keep = mmopt::checkpoint_options();
+    keep.keep_last = 1;
+    const auto place = joint.save_checkpoint(folder + "/kept", "mine", keep);
+    auto listed = mmopt::list_checkpoints(folder + "/kept");
+    EXPECT_NE(listed.json.find(place), std::string::npos);
+    EXPECT_EQ(listed.n_damaged, 0U);
+    EXPECT_EQ(mmopt::prune_checkpoints(folder + "/c", 1), "[]");
     std::vector<mmopt::model> again;
     again.push_back(mmopt::model::from_directory("again", folder + "/bert"));
     mmopt::trainer reader(again);

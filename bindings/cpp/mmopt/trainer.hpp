@@ -345,7 +345,16 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         done(mmopt_trainer_save_checkpoint(get(), detail::text(directory),
                                            detail::text(host_text)));
     }
-    /// Goes to the last checkpoint; gives back the host's text.
+    /// The same, with a choice of which checkpoints of this run stay; gives back the checkpoint's
+    /// own directory.
+    std::string save_checkpoint(const std::string &directory, const std::string &host_text,
+                                const mmopt_checkpoint_options &options) const {
+        char *path = nullptr;
+        done(mmopt_trainer_save_checkpoint_with(get(), detail::text(directory),
+                                                detail::text(host_text), &options, &path));
+        return detail::take(path);
+    }
+    /// Goes to the newest whole checkpoint; gives back the host's text.
     std::string resume(const std::string &directory) {
         char *text = nullptr;
         done(mmopt_trainer_resume(get(), detail::text(directory), &text));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use super::parameter::{mmopt_model_parameters, model_spec};
+use crate::checkpoint::writer::RunWriter;
 use crate::error::{Error, Result};
 use crate::ffi::core::args::{c_string, flag, output, slice};
 use crate::ffi::core::error::mmopt_error;
@@ -30,6 +31,7 @@ pub struct OptimizerValue {
     pub(crate) names: Vec<Names>,
     /// Micro-batches since the last step.
     pub(crate) n_pending: usize,
+    pub(crate) run: RunWriter,
     /// Gradients that were handed over, by model and parameter.
     pub(crate) gradients: BTreeMap<(usize, usize), Held>,
     /// Other managed tensors that were handed over.
@@ -88,6 +90,7 @@ pub unsafe extern "C" fn mmopt_optimizer_create(
             models,
             names,
             n_pending: 0,
+            run: RunWriter::default(),
             gradients: BTreeMap::new(),
             kept: Vec::new(),
         }));

@@ -55,11 +55,17 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
 }
 
 /// Writes a checkpoint, all that training depends on, into a directory, which is created if it does
-/// not exist. host_text is stored with it, for example the state of a loader. A crash leaves the
-/// previous checkpoint intact.
+/// not exist. host_text is stored with it, for example the state of a loader. A crash at any point
+/// leaves the previous checkpoint intact. The two newest of this run stay, see
+/// mmopt_checkpoint_options; those of other runs are not touched.
 ///
-/// Errors: STATE between a backward pass and its step, as gradients are not stored; IO when a file
-/// cannot be written.
+/// From the first checkpoint on no other trainer or optimizer can write into the directory, until
+/// this one is freed or writes elsewhere, or its process ends; all can read there. File systems
+/// without locks do not have this.
+///
+/// Errors: STATE between a backward pass and its step, as gradients are not stored, and where
+/// another trainer or optimizer writes into the directory; IO when a file cannot be written.
+/// Nothing is left behind then, unless the text says that the checkpoint is in place.
 ///
 /// @param[in] trainer shared access.
 /// @param[in] directory the directory, UTF-8.
@@ -81,11 +87,13 @@ pub unsafe extern "C" fn mmopt_trainer_save_checkpoint(
     })
 }
 
-/// Resumes from the last checkpoint in a directory. The same models and options continue bit by
-/// bit.
+/// Resumes from the newest whole checkpoint in a directory; every file is checked against its hash.
+/// Newer ones that are damaged are skipped, which the log says as a warning. The same models and
+/// options continue bit by bit.
 ///
-/// Errors: NOT_FOUND without a checkpoint; INVALID_DATA for a damaged one, or one of other models.
-/// The trainer is unchanged then.
+/// Errors: NOT_FOUND where there never was a checkpoint; INVALID_DATA where there are some and none
+/// is whole, and for one of other models, with what differs; UNSUPPORTED for one that a later
+/// library wrote; IO. The trainer is unchanged then.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param[in] directory the directory, UTF-8.

@@ -2,6 +2,7 @@
 
 pub(super) mod callback;
 pub(super) mod cancel;
+pub(super) mod checkpoints;
 pub(super) mod create;
 pub(super) mod dlpack;
 pub(super) mod evaluation;
@@ -15,6 +16,6 @@ pub(super) mod state;
 pub(super) mod steps;
 
 pub use {
-    callback::*, cancel::*, create::*, dlpack::*, evaluation::*, files::*, gradient_callback::*,
-    inspect::*, options::*, parameters::*, prepare::*, state::*, steps::*,
+    callback::*, cancel::*, checkpoints::*, create::*, dlpack::*, evaluation::*, files::*,
+    gradient_callback::*, inspect::*, options::*, parameters::*, prepare::*, state::*, steps::*,
 };

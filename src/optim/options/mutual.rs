@@ -66,6 +66,10 @@ pub struct Mutual {
     /// How much each teacher counts.
     #[schemars(example = TeacherWeights::Model)]
     pub teacher_weights: TeacherWeights,
+    /// Whether fresh models, all of whose weights were drawn, teach models that were loaded with
+    /// weights; not for the memory, which knows no single teachers.
+    #[schemars(example = false)]
+    pub fresh_teach_loaded: bool,
     /// Mean teacher: decay of the running mean of weights, unless the option `ema_decay` is set.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: f64,
@@ -88,7 +92,12 @@ pub struct Mutual {
 impl Mutual {
     /// What the default preset has.
     pub(super) fn preset() -> Self {
-        Self { required: false, teacher: Teacher::MeanTeacher, ..Self::default() }
+        Self {
+            required: false,
+            teacher: Teacher::MeanTeacher,
+            fresh_teach_loaded: false,
+            ..Self::default()
+        }
     }
 }
 
@@ -96,6 +105,7 @@ impl Default for Mutual {
     fn default() -> Self {
         Self {
             required: true,
+            fresh_teach_loaded: true,
             teacher: Teacher::default(),
             weight: 1.0,
             temperature: 1.0,

@@ -17,7 +17,7 @@ use super::prediction::Prediction;
 use super::target::{NOWHERE, Target, first_tokens, word_masses};
 use crate::autodiff::LossKind;
 use crate::checkpoint::weights::{self, View, Weights};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::file::Scratch;
 use crate::tensor::DType;
 use crate::train::batch::TensorView;
@@ -348,36 +348,32 @@ impl Memory {
     }
 
     /// Reads what [`Memory::write`] wrote, and makes room for it; nothing else changes.
-    pub fn read(&mut self, path: &Path) -> Result<SavedMemory> {
-        let mut read = || {
-            let file = Weights::read(path)?;
-            let [n_classes, ids, places] =
-                ["classes", "examples", "places"].map(|name| file.tensor(name));
-            let (n_classes, ids, places) = (n_classes?, ids?, places?);
-            let n_classes = n_classes.as_slice::<i64>()?.first().copied();
-            let n_classes = n_classes.and_then(|n| usize::try_from(n).ok());
-            let sums = file.find("sums").filter(|s| s.dtype == DType::F32);
-            let (Some(n_classes), Some(sums)) = (n_classes, sums) else {
-                return Err(Error::data("it is no memory of predictions"));
-            };
-            let n_floats = sums.bytes.len() / 4;
-            let (header, unit) = if self.has_spans() { (1, 2) } else { (0, 1 + n_classes) };
-            let (ids, places) = (ids.as_slice::<i64>()?, places.as_slice::<i64>()?);
-            let (pairs, _) = places.as_chunks::<2>();
-            if pairs.len() != ids.len() {
-                return Err(Error::shape(format!("{} records of {} ids", pairs.len(), ids.len())));
-            }
-            let place = |(&id, &[at, n_units]): (&i64, &[i64; 2])| {
-                let (at, n_units) = (usize::try_from(at).ok()?, usize::try_from(n_units).ok()?);
-                let end = n_units.checked_mul(unit)?.checked_add(header)?.checked_add(at)?;
-                (end <= n_floats).then_some((id, Place { at, n_units }))
-            };
-            let places: Option<HashMap<i64, Place>> = ids.iter().zip(pairs).map(place).collect();
-            let places = places.ok_or_else(|| Error::data("a record lies outside of the sums"))?;
-            self.floats.reserve(n_floats)?;
-            Ok(SavedMemory { n_classes, places, file })
+    pub fn read(&mut self, file: Weights) -> Result<SavedMemory> {
+        let [n_classes, ids, places] =
+            ["classes", "examples", "places"].map(|name| file.tensor(name));
+        let (n_classes, ids, places) = (n_classes?, ids?, places?);
+        let n_classes = n_classes.as_slice::<i64>()?.first().copied();
+        let n_classes = n_classes.and_then(|n| usize::try_from(n).ok());
+        let sums = file.find("sums").filter(|s| s.dtype == DType::F32);
+        let (Some(n_classes), Some(sums)) = (n_classes, sums) else {
+            return Err(Error::data("it is no memory of predictions"));
         };
-        read().context(|| path.display().to_string())
+        let n_floats = sums.bytes.len() / 4;
+        let (header, unit) = if self.has_spans() { (1, 2) } else { (0, 1 + n_classes) };
+        let (ids, places) = (ids.as_slice::<i64>()?, places.as_slice::<i64>()?);
+        let (pairs, _) = places.as_chunks::<2>();
+        if pairs.len() != ids.len() {
+            return Err(Error::shape(format!("{} records of {} ids", pairs.len(), ids.len())));
+        }
+        let place = |(&id, &[at, n_units]): (&i64, &[i64; 2])| {
+            let (at, n_units) = (usize::try_from(at).ok()?, usize::try_from(n_units).ok()?);
+            let end = n_units.checked_mul(unit)?.checked_add(header)?.checked_add(at)?;
+            (end <= n_floats).then_some((id, Place { at, n_units }))
+        };
+        let places: Option<HashMap<i64, Place>> = ids.iter().zip(pairs).map(place).collect();
+        let places = places.ok_or_else(|| Error::data("a record lies outside of the sums"))?;
+        self.floats.reserve(n_floats)?;
+        Ok(SavedMemory { n_classes, places, file })
     }
 
     /// Goes on from what was read, or from nothing.
@@ -554,7 +550,7 @@ mod tests {
             drop(memory);
             let mut again = new();
             visit(&mut again, &[5], &[&[0]], 0.5).unwrap();
-            let saved = again.read(&path).unwrap();
+            let saved = again.read(Weights::read(&path).unwrap()).unwrap();
             again.restore(Some(saved));
             check(&again);
             assert!(!again.places.contains_key(&5));
@@ -572,7 +568,7 @@ mod tests {
         visit(&mut memory, &[7], &[&[0]], 0.25).unwrap();
         memory.places.insert(9, Place { at: 1, n_units: 1 });
         memory.write(&path).unwrap();
-        let outside = memory.read(&path).err().unwrap();
+        let outside = memory.read(Weights::read(&path).unwrap()).err().unwrap();
         assert_eq!(outside.kind(), Kind::InvalidData);
         assert!(outside.message().contains("outside of the sums"), "{outside}");
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::memory::SavedMemory;
 use super::step::Mutual;
-use crate::error::Result;
+use crate::checkpoint::reader::Checkpoint;
+use crate::error::{Context, Result};
 
 const MEMORY: &str = "mutual-memory.safetensors";
 
@@ -18,10 +19,11 @@ impl Mutual {
     }
 
     /// Reads what the options need; a checkpoint that was written without it gives a fresh start.
-    pub fn read(&mut self, dir: &Path) -> Result<Saved> {
-        let path = dir.join(MEMORY);
-        let memory = self.memory.as_mut().filter(|_| path.exists());
-        memory.map(|memory| memory.read(&path)).transpose().map(Saved)
+    pub fn read(&mut self, found: &Checkpoint) -> Result<Saved> {
+        let file = found.find(MEMORY).map(|_| found.weights(MEMORY)).transpose()?;
+        let memory = self.memory.as_mut().zip(file);
+        let read = memory.map(|(memory, file)| memory.read(file));
+        read.transpose().map(Saved).context(|| found.path_of(MEMORY).display().to_string())
     }
 
     /// Goes on from what was read.

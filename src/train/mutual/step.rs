@@ -254,7 +254,10 @@ impl Mutual {
         } else {
             let alone = models.len() == 1;
             for (j, prediction) in self.predictions.iter().enumerate() {
-                if (j == i && !alone) || prediction.is_empty() {
+                let is_taught = |i: usize, j: usize| {
+                    self.options.fresh_teach_loaded || models[i].is_fresh() || !models[j].is_fresh()
+                };
+                if (j == i && !alone) || prediction.is_empty() || !is_taught(i, j) {
                     continue;
                 }
                 match target.add(&student, &of(j), prediction, self.teacher_weights[j]) {

@@ -1,5 +1,6 @@
 //! Mutual learning of small published models with dropout, and from text files to steps.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mmopt::models::{Config, Sizes, Task};
@@ -32,6 +33,16 @@ fn model(style: TokenizerStyle, vocab: usize, task: Task) -> ModelOptions {
 
 /// Two models of different tokenizers and a loader over one corpus.
 fn pair(corpus: &Corpus, task: Task, mutual: Mutual) -> (Trainer, Loader) {
+    pair_with(corpus, task, mutual, None)
+}
+
+/// The first of them loaded from a directory.
+fn pair_with(
+    corpus: &Corpus,
+    task: Task,
+    mutual: Mutual,
+    loaded: Option<&Path>,
+) -> (Trainer, Loader) {
     let mut models = Vec::new();
     let mut datasets = Vec::new();
     for style in STYLES {
@@ -43,6 +54,9 @@ fn pair(corpus: &Corpus, task: Task, mutual: Mutual) -> (Trainer, Loader) {
         let options = EncodeOptions { max_length: Some(48), ..Default::default() };
         datasets.push(Arc::new(Dataset::encode(corpus, &tokenizer, &options).unwrap()));
     }
+    if let Some(dir) = loaded {
+        models[0] = ModelOptions::new("bert", Source::Directory(dir.to_owned()));
+    }
     let optimizer = optim::Options {
         learning_rate: 3e-3,
         mutual: Some(mutual),
@@ -52,6 +66,32 @@ fn pair(corpus: &Corpus, task: Task, mutual: Mutual) -> (Trainer, Loader) {
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let walk = LoaderOptions { batch_size: 8, pad_to_multiple_of: 16, ..LoaderOptions::default() };
     (Trainer::new(options, models).unwrap(), Loader::new(datasets, walk).unwrap())
+}
+
+/// What the default preset says of a pretrained model among fresh ones.
+#[test]
+fn a_loaded_model_need_not_learn_from_fresh_ones() {
+    let corpus = sentences(40);
+    let task = Task::SequenceClassification { num_labels: 2 };
+    let mutual = |fresh_teach_loaded| Mutual {
+        teacher: Teacher::MeanTeacher,
+        fresh_teach_loaded,
+        ..Mutual::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    pair(&corpus, task, mutual(true)).0.save_model(0, dir.path()).unwrap();
+    let losses = |fresh_teach_loaded, loaded| {
+        let (mut trainer, mut loader) =
+            pair_with(&corpus, task, mutual(fresh_teach_loaded), loaded);
+        step(&mut trainer, &mut loader);
+        step(&mut trainer, &mut loader).unwrap().iter().map(|r| r.mutual_loss).collect::<Vec<_>>()
+    };
+    let taught = losses(true, Some(dir.path()));
+    assert!(taught[0] > 1e-6 && taught[1] > 1e-6, "{taught:?}");
+    let spared = losses(false, Some(dir.path()));
+    assert!(spared[0] == 0.0 && spared[1] > 1e-6, "{spared:?}");
+    // Equals teach each other.
+    assert_eq!(losses(false, None), losses(true, None));
 }
 
 fn step(trainer: &mut Trainer, loader: &mut Loader) -> Option<Vec<TrainResult>> {

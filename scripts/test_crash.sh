@@ -1,0 +1,17 @@
+#!/bin/sh
+# Kills training at random instants, lets each system call on its checkpoints fail, and cuts the power
+# in a model of the disk: see tools/src/bin/crash_test. Needs Linux, a C compiler and the library in
+# TARGET.
+#
+# usage: scripts/test_crash.sh TARGET KILLS
+set -eu
+cd "$(dirname "$0")/.."
+target=$1 kills=$2 build=build/crash
+mkdir -p "$build"
+: "${MMOPT_ORT_LIB:=$PWD/.runtime/lib/libonnxruntime.so}"
+export MMOPT_ORT_LIB
+cc -std=c99 -O1 -Wall -Wextra -D_POSIX_C_SOURCE=200809L -Iinclude -Itests/c tests/crash/train.c \
+    -o "$build/train" -L"$target" -lmmopt -Wl,-rpath,"$(cd "$target" && pwd)" -lm
+cc -std=c99 -O1 -Wall -Wextra -shared -fPIC tests/crash/faults.c -o "$build/faults.so" -ldl -lpthread
+${CARGO:-cargo} run --release --locked -q -p mmopt-tools --bin crash_test -- \
+    "$build/train" "$PWD/$build/faults.so" "$kills"

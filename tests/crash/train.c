@@ -1,0 +1,70 @@
+/* Trains two tiny models for some steps with a checkpoint after each, going on from the last;
+ * prints a number that depends on every weight. Arguments: folder, steps.
+ *
+ * Exit status: 0 done; 2 a checkpoint could not be written; 3 one could not be resumed. */
+#include "tiny.h"
+
+static unsigned long long mixed(mmopt_trainer *trainer)
+{
+    unsigned long long hash = 1469598103934665603ull;
+    for (size_t model = 0; model < 2; model++) {
+        size_t n = mmopt_trainer_n_parameters(trainer, model);
+        for (size_t i = 0; i < n; i++) {
+            mmopt_tensor value;
+            OK(mmopt_trainer_parameter(trainer, model, i, &value, NULL));
+            const unsigned char *bytes = value.data;
+            size_t n_bytes = sizeof(float);
+            for (size_t d = 0; d < value.n_dims; d++)
+                n_bytes *= (size_t)value.shape[d];
+            for (size_t b = 0; b < n_bytes; b++)
+                hash = (hash ^ bytes[b]) * 1099511628211ull;
+        }
+    }
+    return hash;
+}
+
+static int failed(mmopt_error *error, int status)
+{
+    if (error == NULL)
+        return 0;
+    printf("code %u: %s\n", (unsigned)mmopt_error_code(error), mmopt_error_message(error));
+    fflush(stdout);
+    mmopt_error_free(error);
+    exit(status);
+}
+
+int main(int argc, char **argv)
+{
+    mmopt_trainer_options options;
+    mmopt_trainer *trainer;
+    char *state = NULL;
+
+    if (argc != 3)
+        return 1;
+    OK(mmopt_runtime_load(getenv("MMOPT_ORT_LIB")));
+    make_data();
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.n_threads = 1;
+    options.learning_rate = 1e-2;
+    trainer = make_trainer(&options);
+    mmopt_error *error = mmopt_trainer_resume(trainer, argv[1], &state);
+    if (mmopt_error_code(error) == MMOPT_CODE_NOT_FOUND) {
+        mmopt_error_free(error);
+    } else if (!failed(error, 3)) {
+        OK(mmopt_loader_restore(loader, state));
+        mmopt_string_free(state);
+    }
+    printf("from %llu\n", (unsigned long long)mmopt_trainer_n_steps(trainer));
+    while (mmopt_trainer_n_steps(trainer) < strtoull(argv[2], NULL, 10)) {
+        mmopt_batch *batch = next_batch();
+        OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+        OK(mmopt_trainer_step(trainer, NULL));
+        mmopt_batch_free(batch);
+        OK(mmopt_loader_state(loader, &state));
+        failed(mmopt_trainer_save_checkpoint(trainer, argv[1], state), 2);
+        mmopt_string_free(state);
+    }
+    printf("done %llx\n", mixed(trainer));
+    mmopt_trainer_free(trainer);
+    return 0;
+}
