@@ -3323,6 +3323,309 @@ struct mmopt_error *mmopt_trainer_evaluate_loader(struct mmopt_trainer *trainer,
 /** @} */
 
 /**
+ * @defgroup fit The training loop as one call
+ * Training with evaluation, early stopping, checkpoints and logs, as the loop over the
+ * functions above would do it; and the range test for learning rates.
+ * @{
+ */
+
+/** What the evaluations of a fit are compared by. */
+MMOPT_ENUM(mmopt_metric) {
+    /** mmopt_scores.score: 0 to 1, greater is better. */
+    MMOPT_METRIC_SCORE = 0,
+    /** mmopt_scores.loss; less is better. */
+    MMOPT_METRIC_LOSS = 1,
+};
+
+/**
+ * How a fit goes: how long, when it evaluates, stops early, writes checkpoints and logs. "Every
+ * so many steps" counts the steps of the fit. mmopt_fit_options_init fills in the defaults. Texts
+ * are UTF-8 and are read during the call only.
+ */
+typedef struct mmopt_fit_options {
+    /** sizeof(mmopt_fit_options). */
+    size_t struct_size;
+    /** Ends after so many epochs of the loader; 0: no limit; default 3. */
+    uint64_t epochs;
+    /** Ends after so many steps, if epochs does not end it before; 0 (default): no limit. */
+    uint64_t max_steps;
+    /**
+     * Evaluates every so many steps, and always at an epoch's end and after max_steps; 0
+     * (default): only then.
+     */
+    uint64_t evaluate_every;
+    /** What evaluations are compared by, an mmopt_metric; default MMOPT_METRIC_SCORE. */
+    uint32_t metric;
+    /**
+     * 1: keeps each model's weights of its own best evaluation in memory, and puts them back at
+     * the end, unless the callback ended it. Default 0.
+     */
+    uint32_t keep_best;
+    /** The name of the model whose metric stops early; NULL (default): the mean over all models. */
+    const char *monitor;
+    /**
+     * Stops after so many evaluations in a row that are not better than the best; 0 (default):
+     * never.
+     */
+    uint64_t patience;
+    /**
+     * An evaluation is better when it exceeds the best by more than this, in the metric's terms;
+     * finite, at least 0; default 0.
+     */
+    double min_delta;
+    /**
+     * 1: evaluates the running means of the weights (option ema_decay, or mean teachers) in place
+     * of the weights, and keep_best keeps the means. Default 0.
+     */
+    uint32_t use_ema_weights;
+    /** 1: goes on from the last checkpoint in checkpoint_dir, if there is one. Default 0. */
+    uint32_t resume;
+    /** How predictions are made for scores; NULL: the defaults. */
+    const struct mmopt_evaluate_options *evaluate;
+    /**
+     * The directory of checkpoints, which are written as the next two fields say, and at the end;
+     * NULL (default): none.
+     */
+    const char *checkpoint_dir;
+    /** A checkpoint every so many steps; 0 (default): none. */
+    uint64_t checkpoint_every;
+    /**
+     * A checkpoint after so many minutes, at the next step's end; finite, at least 0; 0
+     * (default): none.
+     */
+    double checkpoint_minutes;
+    /** Every so many steps one is logged; at least 1 (default). Evaluations always are. */
+    uint64_t log_every;
+    /** A log of JSON lines (docs/logs.md); NULL (default): none. */
+    const char *jsonl_path;
+    /** A log in CSV, a row for each model; NULL (default): none. */
+    const char *csv_path;
+    /** The directory of an event file for TensorBoard; NULL (default): none. */
+    const char *tensorboard_dir;
+    /**
+     * Every so many steps the event file gets histograms of gradients, weights and the sizes of
+     * updates; 0 (default): never.
+     */
+    uint64_t histogram_every;
+    /**
+     * 1: the event file gets an image of the cosines between the models' gradients at each step
+     * that the trainer's option metrics_every names. Default 0.
+     */
+    uint32_t sharing_images;
+    /** 0; for later versions. */
+    uint32_t reserved;
+} mmopt_fit_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_fit_options_init(struct mmopt_fit_options *options);
+
+/** What a fit has just done. */
+MMOPT_ENUM(mmopt_fit_event) {
+    /** A step. */
+    MMOPT_FIT_EVENT_STEP = 1,
+    /** An evaluation of all models. */
+    MMOPT_FIT_EVENT_EVALUATION = 2,
+};
+
+/** Where a fit is when its callback is called. The arrays are valid during the callback. */
+typedef struct mmopt_fit_progress {
+    /** What has just been done, an mmopt_fit_event. */
+    uint32_t event;
+    /** 1: of an evaluation: what early stopping looks at is the best so far. */
+    uint32_t is_best;
+    /** The trainer's steps. */
+    uint64_t step;
+    /** Epochs of the fit that are done. */
+    uint64_t epoch;
+    /** Batches of the present epoch that are done. */
+    uint64_t batch;
+    /** Batches of an epoch. */
+    uint64_t n_batches;
+    /** How many models. */
+    size_t n_models;
+    /** Each model's mean loss: over the step's micro-batches, or over the evaluated corpus. */
+    const double *losses;
+    /** Of an evaluation: each model's score; NULL for a step. */
+    const double *scores;
+    /** Of an evaluation: what early stopping looks at, in the metric's terms; NaN for a step. */
+    double monitored;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_fit_progress;
+
+/**
+ * Called after each step and each evaluation of a fit, on the thread of that call. Any result but
+ * 0 ends the fit there, which is no error. It must not call into the fit's objects.
+ */
+typedef uint32_t (*mmopt_fit_progress_fn)(void *user, const struct mmopt_fit_progress *progress);
+
+/** Why a fit ended. */
+MMOPT_ENUM(mmopt_stop_reason) {
+    /** All epochs are done. */
+    MMOPT_STOP_REASON_EPOCHS = 1,
+    /** All steps are done. */
+    MMOPT_STOP_REASON_MAX_STEPS = 2,
+    /** The metric did not get better for patience evaluations. */
+    MMOPT_STOP_REASON_EARLY_STOPPING = 3,
+    /** The callback ended it. */
+    MMOPT_STOP_REASON_CANCELLED = 4,
+};
+
+/** What a fit came to. */
+typedef struct mmopt_fit_result {
+    /** Steps of the fit, those before a resume included. */
+    uint64_t steps;
+    /** Epochs of the fit that are done. */
+    uint64_t epochs;
+    /** Why it ended, an mmopt_stop_reason. */
+    uint32_t reason;
+    /** 1: the best weights are in place. */
+    uint32_t restored_best;
+    /** The best of what early stopping looks at, in the metric's terms; NaN without evaluation. */
+    double best_score;
+    /** The trainer's step at which that was; 0 without evaluation. */
+    uint64_t best_step;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_fit_result;
+
+/** The best evaluation of one model. */
+typedef struct mmopt_fit_best {
+    /** In the metric's terms; NaN without evaluation. */
+    double score;
+    /** The trainer's step at which it was; 0 without evaluation. */
+    uint64_t step;
+} mmopt_fit_best;
+
+/**
+ * The usual training loop as one call. Each step takes as many micro-batches of the loader as
+ * gradient_accumulation_steps says, or those that the epoch has left: a forward and backward pass
+ * of all models for each, then one step. Evaluations are those of mmopt_trainer_evaluate_loader;
+ * their metrics go to mmopt_trainer_report_validation. The loop with these functions does the
+ * same.
+ *
+ * Interrupted anywhere and resumed from its last checkpoint (resume), by the same program with the
+ * same models, options and loaders, a fit goes on with the same bits: weights, moments, and logs,
+ * which are cut to where the checkpoint was; only times, speeds and memory differ. When the
+ * callback ends it, a checkpoint is written there. The trainer's own progress callback is asked
+ * before each pass, step and batch of an evaluation; it and a cancel token end the fit with
+ * CANCELLED.
+ *
+ * Log files are replaced unless the fit goes on from a checkpoint.
+ *
+ * Errors: INVALID_ARGUMENT for options out of range or that need what is not given, and for
+ * loaders for another number of models; STATE between a backward pass and its step; with resume
+ * INVALID_DATA for damaged checkpoints, one that no fit wrote, one of other models or loaders, or
+ * of a fit with another metric, monitor, keep_best or use_ema_weights: trainer and loader are
+ * unchanged then; STATE when another trainer writes into checkpoint_dir; IO when a file cannot be written; CANCELLED; and those of
+ * mmopt_trainer_forward_backward_batch, mmopt_trainer_step and mmopt_trainer_evaluate_loader,
+ * after which gradients since the last step are discarded, and the loader stands where it was read
+ * to.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param[in,out] loader exclusive access; batches to train on; it goes on from where it stands.
+ * @param[in] evaluation_loaders shared access; what to evaluate on: none; one for all models; or
+ * one for each model, in their order, which may be for that model alone; may be NULL: none.
+ * @param n_evaluation_loaders 0, 1, or as many as models.
+ * @param[in] options NULL: the defaults.
+ * @param callback may be NULL: no callback.
+ * @param user passed to the callback.
+ * @param[out] result may be NULL.
+ * @param[out] best each model's best evaluation, room for one per model; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_fit(struct mmopt_trainer *trainer,
+                                      struct mmopt_loader *loader,
+                                      const struct mmopt_loader *const *evaluation_loaders,
+                                      size_t n_evaluation_loaders,
+                                      const struct mmopt_fit_options *options,
+                                      mmopt_fit_progress_fn callback,
+                                      void *user,
+                                      struct mmopt_fit_result *result,
+                                      struct mmopt_fit_best *best);
+
+/** How learning rates are tried. mmopt_find_learning_rate_options_init fills in the defaults. */
+typedef struct mmopt_find_learning_rate_options {
+    /** sizeof(mmopt_find_learning_rate_options). */
+    size_t struct_size;
+    /** The first rate, above 0; default 1e-7. */
+    double min_lr;
+    /** The last rate, above min_lr and finite; default 1. */
+    double max_lr;
+    /** Steps at most, 2 to 1048576; default 100. */
+    uint64_t n_steps;
+    /** How much of the smoothed loss stays from step to step, 0 to below 1; default 0.95. */
+    double smoothing;
+    /**
+     * Ends when the smoothed mean loss exceeds so many times the least one; above 1, finite;
+     * default 4.
+     */
+    double divergence;
+} mmopt_find_learning_rate_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API
+void mmopt_find_learning_rate_options_init(struct mmopt_find_learning_rate_options *options);
+
+/** What the range test found. */
+typedef struct mmopt_learning_rate_range {
+    /** How many rates were tried, and have losses. */
+    uint64_t n_rates;
+    /**
+     * The suggestion for all models together: where the mean of their smoothed losses, each
+     * divided by its first, falls most steeply over the logarithm of the rate. NaN when it falls
+     * nowhere.
+     */
+    double suggestion;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_learning_rate_range;
+
+/**
+ * The range test for learning rates (Smith 2017, "Cyclical Learning Rates for Training Neural
+ * Networks"): the rate grows by a constant factor from step to step, the same for all models, and
+ * their losses are watched. Then everything is put back: weights, moments, schedules, counters of
+ * dropout, what mutual learning remembers, the loader's place; only mmopt_trainer_gradient shows
+ * the last pass. Schedules, adaptive rates and the rate callback do not count meanwhile. It needs
+ * memory for a copy of weights and moments.
+ *
+ * Errors: INVALID_ARGUMENT for options out of range, or a loader for another number of models;
+ * STATE between a backward pass and its step; CANCELLED; and those of
+ * mmopt_trainer_forward_backward_batch and mmopt_trainer_step. After an error everything is put
+ * back, too.
+ *
+ * @param[in,out] trainer exclusive access; unchanged.
+ * @param[in,out] loader exclusive access; unchanged.
+ * @param[in] options NULL: the defaults.
+ * @param[out] rates the rates that were tried; room for n_steps numbers; may be NULL.
+ * @param[out] losses each model's smoothed loss at each rate: that of model m at rate i is
+ * losses[m * n_steps + i]; room for n_models * n_steps numbers; may be NULL.
+ * @param[out] suggestions a rate for each model, NaN when its loss falls nowhere; room for one per
+ * model; may be NULL.
+ * @param[out] result may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_find_learning_rate(struct mmopt_trainer *trainer,
+                                                     struct mmopt_loader *loader,
+                                                     const struct mmopt_find_learning_rate_options *options,
+                                                     double *rates,
+                                                     double *losses,
+                                                     double *suggestions,
+                                                     struct mmopt_learning_rate_range *result);
+
+/** @} */
+
+/**
  * @defgroup prediction Prediction
  * What a trained model says about texts: classes, entities, answers. The model is a
  * trainer's, or one that was read from a directory for predictions alone.

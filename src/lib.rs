@@ -16,6 +16,8 @@ pub mod autodiff;
 pub mod checkpoint;
 pub mod error;
 pub mod file;
+#[cfg(feature = "text")]
+pub mod fit;
 mod memory;
 pub mod models;
 pub mod onnx;

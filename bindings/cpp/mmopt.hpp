@@ -35,6 +35,7 @@
 #include "mmopt/callbacks.hpp"
 #include "mmopt/parameter.hpp"
 #include "mmopt/evaluation.hpp"
+#include "mmopt/fit.hpp"
 #include "mmopt/metrics.hpp"
 #include "mmopt/predictor.hpp"
 #include "mmopt/checkpoint.hpp"

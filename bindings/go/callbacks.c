@@ -53,3 +53,17 @@ mmopt_error *mmopt_go_optimizer_set_rate_callback(mmopt_optimizer *optimizer, ui
 {
     return mmopt_optimizer_set_rate_callback(optimizer, handle ? on_rate : NULL, (void *)handle);
 }
+
+static uint32_t on_fit(void *user, const mmopt_fit_progress *progress)
+{
+    return mmoptGoFit((uintptr_t)user, (mmopt_fit_progress *)progress);
+}
+
+mmopt_error *mmopt_go_fit(mmopt_trainer *trainer, mmopt_loader *loader,
+                          mmopt_loader **evaluation, size_t n_evaluation,
+                          const mmopt_fit_options *options, uintptr_t handle,
+                          mmopt_fit_result *result, mmopt_fit_best *best)
+{
+    return mmopt_trainer_fit(trainer, loader, (const mmopt_loader *const *)evaluation, n_evaluation,
+                             options, handle ? on_fit : NULL, (void *)handle, result, best);
+}

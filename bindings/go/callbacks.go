@@ -48,6 +48,8 @@ type callbacks struct {
 	progress func(Progress) error
 	rate     func(model string, step uint64, rate float64) float64
 	gradient func(GradientView) GradientAction
+	// fit is there while a fit runs.
+	fit func(FitProgress) bool
 
 	mutex    sync.Mutex
 	stopped  error

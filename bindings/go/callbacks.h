@@ -10,5 +10,9 @@ mmopt_error *mmopt_go_set_gradient_callback(mmopt_trainer *trainer, uintptr_t ha
 mmopt_error *mmopt_go_set_rate_callback(mmopt_trainer *trainer, uintptr_t handle);
 mmopt_error *mmopt_go_optimizer_set_gradient_callback(mmopt_optimizer *optimizer, uintptr_t handle);
 mmopt_error *mmopt_go_optimizer_set_rate_callback(mmopt_optimizer *optimizer, uintptr_t handle);
+mmopt_error *mmopt_go_fit(mmopt_trainer *trainer, mmopt_loader *loader,
+                          mmopt_loader **evaluation, size_t n_evaluation,
+                          const mmopt_fit_options *options, uintptr_t handle,
+                          mmopt_fit_result *result, mmopt_fit_best *best);
 
 #endif

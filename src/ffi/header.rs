@@ -157,6 +157,15 @@ pub const GROUPS: &[Group] = &[
         files: &["trainer/evaluation.rs", "tasks/evaluate.rs"],
     },
     Group {
+        id: "fit",
+        title: "The training loop as one call",
+        about: [
+            "Training with evaluation, early stopping, checkpoints and logs, as the loop over the",
+            "functions above would do it; and the range test for learning rates.",
+        ],
+        files: &["fit/run.rs", "fit/find_learning_rate.rs"],
+    },
+    Group {
         id: "prediction",
         title: "Prediction",
         about: [

@@ -25,7 +25,10 @@ mod dlpack;
 #[cfg(feature = "text")]
 mod tasks;
 
+#[cfg(feature = "text")]
+mod fit;
+
 pub use self::core::*;
 #[cfg(feature = "text")]
-pub use {data::*, tasks::*};
+pub use {data::*, fit::*, tasks::*};
 pub use {dlpack::*, model::*, optimizer::*, trainer::*};

@@ -25,6 +25,7 @@ pub use memory::host_buffers::{Buffers, StridedBuffers};
 pub use memory::strided::StridedBuffer;
 pub use optimizer::callback::{GradientAction, GradientCallback, GradientView, RateCallback};
 pub use optimizer::saved_state::{SavedTensor, StateTensor};
+pub(crate) use optimizer::snapshot::OptimizerSnapshot;
 pub use optimizer::{Moment, Optimizer, StepReport};
 pub use options::page::options_markdown;
 pub use options::schema::options_schema;

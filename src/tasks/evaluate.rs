@@ -73,16 +73,28 @@ pub fn evaluate_with(
     options: &EvaluateOptions,
     proceed: impl Fn(&Trainer) -> Result<()>,
 ) -> Result<Scores> {
-    let place = format!("model '{}'", trainer.model_name(model)?);
+    trainer.model_name(model)?;
     let (n, models) = (loader.datasets().len(), trainer.n_models());
     if n != models {
         return Err(Error::invalid(format!("a loader for {n} models, but a trainer of {models}")));
     }
+    evaluate_dataset(trainer, model, (loader, model), options, proceed)
+}
+
+/// [`evaluate_with`] on any dataset of a loader.
+pub(crate) fn evaluate_dataset(
+    trainer: &mut Trainer,
+    model: usize,
+    (loader, dataset): (&Loader, usize),
+    options: &EvaluateOptions,
+    proceed: impl Fn(&Trainer) -> Result<()>,
+) -> Result<Scores> {
+    let place = format!("model '{}'", trainer.model_name(model)?);
     let run = |batch: &[TensorView]| {
         proceed(trainer)?;
         trainer.evaluate(model, batch)
     };
-    score(loader, model, options, run)
+    score(loader, dataset, options, run)
         .map_err(|e| if e.message().starts_with(&place) { e } else { e.context(place) })
 }
 

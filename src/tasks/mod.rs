@@ -8,6 +8,7 @@ mod predict;
 mod predictor;
 mod scores;
 
+pub(crate) use evaluate::evaluate_dataset;
 pub use evaluate::{EvaluateOptions, evaluate, evaluate_with};
 pub use predict::{PredictOptions, Prediction, predict, predict_with};
 pub use predictor::{Predictor, PredictorOptions};

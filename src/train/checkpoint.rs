@@ -44,6 +44,18 @@ impl Trainer {
 
     /// As [`Trainer::checkpoint`], with a choice of which of this run's checkpoints stay.
     pub fn checkpoint_keeping(&self, root: &Path, user: &str, keep: Keep) -> Result<PathBuf> {
+        self.checkpoint_with(root, user, keep, |_| Ok(()))
+    }
+
+    /// As [`Trainer::checkpoint_keeping`], with files that `more` adds to the directory that it
+    /// gets.
+    pub(crate) fn checkpoint_with(
+        &self,
+        root: &Path,
+        user: &str,
+        keep: Keep,
+        more: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         self.check_weights_in_place()?;
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
@@ -74,6 +86,7 @@ impl Trainer {
                 write_text(&dir.join(OPTIMIZER), &state)?;
                 self.mutual.as_ref().map_or(Ok(()), |m| m.write(dir))?;
                 self.ema.as_ref().map_or(Ok(()), |ema| ema.write(dir, self.models()))?;
+                more(dir)?;
                 write_text(&dir.join(TRAINER), &json)
             })
             .context(|| format!("checkpoint {}", root.display()))?;
@@ -89,8 +102,18 @@ impl Trainer {
     /// or it is of other models; `Unsupported` for one of a later library; `Io`. Nothing is changed
     /// then.
     pub fn resume(&mut self, root: &Path) -> Result<String> {
+        self.resume_with(root, |_, _, text| Ok(text.to_owned()))
+    }
+
+    /// As [`Trainer::resume`]; `more` reads from the checkpoint and the host's text before anything
+    /// changes, and its result is returned.
+    pub(crate) fn resume_with<T>(
+        &mut self,
+        root: &Path,
+        more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
+    ) -> Result<T> {
         let (text, found) =
-            self.restore(root).context(|| format!("checkpoint {}", root.display()))?;
+            self.restore(root, more).context(|| format!("checkpoint {}", root.display()))?;
         for skipped in &found.skipped {
             self.log_warning(|| format!("a newer checkpoint cannot be used: {}", skipped.why));
         }
@@ -104,7 +127,11 @@ impl Trainer {
         Ok(text)
     }
 
-    fn restore(&mut self, root: &Path) -> Result<(String, Checkpoint)> {
+    fn restore<T>(
+        &mut self,
+        root: &Path,
+        more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
+    ) -> Result<(T, Checkpoint)> {
         self.check_weights_in_place()?;
         let found = reader::open(root)?;
         // What it holds is whole, so what does not fit is of other models.
@@ -112,11 +139,15 @@ impl Trainer {
             Kind::NotFound | Kind::Shape | Kind::InvalidArgument => Error::data(e.message()),
             _ => e,
         };
-        let text = self.restore_from(&found).map_err(told)?;
+        let text = self.restore_from(&found, more).map_err(told)?;
         Ok((text, found))
     }
 
-    fn restore_from(&mut self, found: &Checkpoint) -> Result<String> {
+    fn restore_from<T>(
+        &mut self,
+        found: &Checkpoint,
+        more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
+    ) -> Result<T> {
         let header: TrainerState = serde_json::from_str(found.text(TRAINER)?)
             .map_err(|e| Error::data(format!("{}: {e}", found.path_of(TRAINER).display())))?;
         let names: Vec<&String> = self.models().iter().map(|m| &m.name).collect();
@@ -145,6 +176,7 @@ impl Trainer {
         let moments = found.weights(MOMENTS)?;
         let state = serde_json::from_str(found.text(OPTIMIZER)?)
             .map_err(|e| Error::data(format!("{}: {e}", found.path_of(OPTIMIZER).display())))?;
+        let more = more(self, found, &header.user)?;
         // Everything is checked; the optimizer checks its part before it changes.
         self.bind_all()?;
         let tensor = |name: &str| moments.find(name).map(|t| (t.dtype, t.shape, t.bytes));
@@ -164,7 +196,7 @@ impl Trainer {
         }
         self.run.go_on(&found.run);
         self.zero_grad();
-        Ok(header.user)
+        Ok(more)
     }
 }
 

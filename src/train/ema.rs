@@ -23,7 +23,7 @@ fn file_name(model: usize) -> String {
 pub(super) struct Ema {
     decay: f64,
     /// Whether the parameters' means are of this run; from the first step on.
-    begun: bool,
+    pub(super) begun: bool,
     /// Whether means and weights have changed places.
     in_use: bool,
 }

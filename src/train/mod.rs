@@ -18,6 +18,7 @@ mod options;
 mod parameter;
 mod session;
 mod shared_tensor;
+mod snapshot;
 mod start;
 mod sync_check;
 mod trainer;
@@ -30,6 +31,7 @@ pub use options::{
     TrainerOptions,
 };
 pub use shared_tensor::SharedTensor;
+pub use snapshot::TrainerSnapshot;
 pub use start::report::{StartReport, StartRows, StartedModel, StartedTable, StartedView};
 pub use start::tokens::Tokens;
 pub use trainer::{Evaluation, ParameterInfo, TrainResult, Trainer};

@@ -161,6 +161,11 @@ impl Trainer {
         Ok(self.model(model)?.published.as_ref().map_or(&[], |p| &p.config.labels))
     }
 
+    /// The `model_type` of a model's configuration, e.g. `bert`; `None` for ONNX graphs.
+    pub fn model_type(&self, model: usize) -> Result<Option<&str>> {
+        Ok(self.model(model)?.published.as_ref().map(|p| p.config.model_type.as_str()))
+    }
+
     /// The sharing plan.
     pub fn plan(&self) -> &Plan {
         self.optimizer.plan()
@@ -512,7 +517,8 @@ impl Trainer {
         &mut self.models
     }
 
-    pub(super) fn n_pending(&self) -> usize {
+    /// Micro-batches since the last step, over all models.
+    pub(crate) fn n_pending(&self) -> usize {
         self.n_pending
     }
 

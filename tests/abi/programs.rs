@@ -74,6 +74,12 @@ fn evaluate() {
 
 #[test]
 #[cfg(feature = "text")]
+fn fit() {
+    check("c/fit.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
 fn predict() {
     check("c/predict.c");
 }

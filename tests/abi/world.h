@@ -61,6 +61,8 @@ struct world {
     size_t n_tensors, n_parts[2];
     mmopt_train_result results[4];
     double losses[2];
+    mmopt_fit_best best[4];
+    double tried[128], curves[512], suggested[4];
     float two[2];
     const char *tag_names[2];
     int64_t predicted[N_CLASSES], labelled[N_CLASSES];
@@ -181,6 +183,13 @@ static uint32_t on_progress(void *user, const mmopt_progress *progress)
     struct world *w = user;
     called_back(w);
     return progress->phase > 0 && w != NULL ? w->answer : 0;
+}
+
+static uint32_t on_fit_progress(void *user, const mmopt_fit_progress *progress)
+{
+    struct world *w = user;
+    called_back(w);
+    return progress->step > 0 && w != NULL ? w->answer : 0;
 }
 
 static void keep_error(struct world *w, mmopt_error *error);
@@ -315,6 +324,29 @@ static void tweak_trainer_options(struct world *w, mmopt_trainer_options *o)
     o->gradient_accumulation_steps = below(w, 3) ? 1 : 1 + below(w, 3);
     o->sync_every = below(w, 3), o->share_every = below(w, 3), o->non_finite = below(w, 3);
     o->lr_schedule = below(w, 7), o->total_steps = 10, o->learning_rate = 1e-3;
+}
+
+static void tweak_fit_options(struct world *w, mmopt_fit_options *o)
+{
+    o->max_steps = 1;
+    if (!w->fuzz)
+        return;
+    o->max_steps = 1 + below(w, 2), o->patience = below(w, 4) == 0, o->keep_best = below(w, 2);
+    o->evaluate_every = below(w, 3), o->metric = below(w, 2), o->log_every = at(w, 1);
+    o->use_ema_weights = below(w, 4) == 0, o->monitor = below(w, 4) ? NULL : text(w, "bert");
+    if (below(w, 4) == 0)
+        o->checkpoint_dir = out(w, "fit"), o->resume = below(w, 2), o->checkpoint_every = 1;
+    if (below(w, 4) == 0)
+        o->jsonl_path = out(w, "fit.jsonl"), o->csv_path = out(w, "fit.csv");
+    if (below(w, 4) == 0) {
+        o->tensorboard_dir = out(w, "fit-events");
+        o->histogram_every = below(w, 2), o->sharing_images = below(w, 2);
+    }
+}
+
+static void tweak_find_learning_rate_options(struct world *w, mmopt_find_learning_rate_options *o)
+{
+    o->n_steps = w->fuzz ? at(w, 3) : 3;
 }
 
 static void fill_inputs(struct world *w)

@@ -401,6 +401,67 @@ TEST_F(Joint, ALoaderIsScored) {
     EXPECT_EQ(code_of([&] { (void)joint.evaluate(2, walk); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST_F(Joint, FitIsTheLoop) {
+    auto joint = trainer();
+    auto walk = loader();
+    const auto held_out = loader();
+    const auto folder = scratch("fit");
+    const auto checkpoints = folder + "/checkpoints", events = folder + "/events";
+    auto options = mmopt::fit_options();
+    options.epochs = 1;
+    options.keep_best = 1;
+    options.checkpoint_dir = checkpoints.c_str();
+    options.tensorboard_dir = events.c_str();
+    unsigned n_steps = 0, n_evaluations = 0;
+    const auto until = [&](std::uint64_t last) {
+        return [&, last](const mmopt_fit_progress &progress) {
+            ++(progress.event == MMOPT_FIT_EVENT_STEP ? n_steps : n_evaluations);
+            return progress.step < last;
+        };
+    };
+    auto result = joint.fit(walk, {&held_out}, options, until(3));
+    EXPECT_EQ(result.reason, static_cast<std::uint32_t>(MMOPT_STOP_REASON_CANCELLED));
+    EXPECT_EQ(result.steps, 3U);
+    options.resume = 1;
+    result = joint.fit(walk, {&held_out}, options, until(99));
+    EXPECT_EQ(result.reason, static_cast<std::uint32_t>(MMOPT_STOP_REASON_EPOCHS));
+    EXPECT_EQ(result.steps, 4U);
+    EXPECT_EQ(n_steps, 4U);
+    EXPECT_EQ(n_evaluations, 1U);
+    ASSERT_EQ(result.models.size(), 2U);
+    EXPECT_EQ(result.models[1].step, 4U);
+    EXPECT_EQ(result.restored_best, 1U);
+    struct stop {};
+    auto rest = mmopt::fit_options();
+    EXPECT_THROW(joint.fit(walk, {}, rest,
+                           [](const mmopt_fit_progress &) -> bool { throw stop(); }),
+                 stop);
+    EXPECT_EQ(joint.n_steps(), 5U);
+    rest.log_every = 0;
+    EXPECT_EQ(code_of([&] { joint.fit(walk, {}, rest); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+TEST_F(Joint, LearningRatesAreTried) {
+    auto joint = trainer();
+    auto walk = loader();
+    auto options = mmopt::find_learning_rate_options();
+    EXPECT_EQ(options.n_steps, 100U);
+    options.n_steps = 4;
+    options.min_lr = 1e-3;
+    options.divergence = 1e9;
+    const auto curve = joint.find_learning_rate(walk, options);
+    EXPECT_EQ(walk.position(), 0U);
+    EXPECT_EQ(joint.n_steps(), 0U);
+    ASSERT_EQ(curve.losses.size(), 2U);
+    EXPECT_EQ(curve.losses[1].size(), curve.rates.size());
+    EXPECT_GT(curve.losses[1].at(0), 0);
+    EXPECT_NEAR(curve.rates.at(1) / curve.rates.at(0), 10, 1e-6);
+    EXPECT_EQ(curve.suggestions.size(), 2U);
+    options.min_lr = 0;
+    EXPECT_EQ(code_of([&] { (void)joint.find_learning_rate(walk, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 TEST_F(Joint, TextsArePredictedFromATrainerAndFromFiles) {
     auto joint = trainer();
     const auto folder = scratch("predictor");

@@ -3,6 +3,7 @@
 mod ema;
 #[path = "../common/exported_graphs.rs"]
 mod exported_graphs;
+mod fit;
 mod import_fixes;
 mod load;
 mod models_oracle;

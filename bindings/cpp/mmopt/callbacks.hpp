@@ -27,6 +27,8 @@ using gradient_function = std::function<std::uint32_t(const mmopt_gradient_view 
 /// Gives the learning rate that a model is to use at a step, counted from 1.
 using rate_function =
     std::function<double(std::string_view model, std::uint64_t step, double rate)>;
+/// Told of each step and evaluation of a fit: true goes on, false ends it.
+using fit_function = std::function<bool(const mmopt_fit_progress &progress)>;
 
 namespace detail {
 
@@ -38,6 +40,7 @@ class callbacks {
     std::unique_ptr<progress_function> progress;
     std::unique_ptr<rate_function> rate;
     std::unique_ptr<gradient_function> gradient;
+    std::unique_ptr<fit_function> fit;
 
     /// Runs a callback; keeps what it throws and gives `otherwise` then.
     template <class R, class F> R run(R otherwise, F &&call) noexcept {
@@ -124,6 +127,11 @@ inline std::uint32_t mmopt_cpp_gradient(void *user, const mmopt_gradient_view *g
     auto *all = static_cast<detail::callbacks *>(user);
     return all->run(static_cast<std::uint32_t>(MMOPT_GRADIENT_ACTION_STOP),
                     [&] { return (*all->gradient)(*gradient); });
+}
+inline std::uint32_t mmopt_cpp_fit(void *user, const mmopt_fit_progress *progress) {
+    auto *all = static_cast<detail::callbacks *>(user);
+    return all->run(std::uint32_t{1},
+                    [&] { return (*all->fit)(*progress) ? std::uint32_t{0} : 1; });
 }
 /// NaN fails the step.
 inline double mmopt_cpp_rate(void *user, const char *model, std::uint64_t step, double rate) {

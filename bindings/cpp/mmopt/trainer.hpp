@@ -7,6 +7,7 @@
 
 #include "callbacks.hpp"
 #include "evaluation.hpp"
+#include "fit.hpp"
 #include "loader.hpp"
 #include "model.hpp"
 #include "parameter.hpp"
@@ -186,6 +187,57 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         found.json = detail::take(json);
         done(failed);
         return found;
+    }
+
+    /// The usual training loop as one call: passes, steps, evaluation, early stopping, checkpoints,
+    /// logs. `evaluation`: no loader, one for all models, or one for each. `callback` is told of
+    /// each step and evaluation, and may end the fit; what it throws ends it, too, and comes out.
+    fit_result fit(loader &walk, const std::vector<const loader *> &evaluation = {},
+                   const mmopt_fit_options &options = fit_options(), fit_function callback = {}) {
+        std::vector<const mmopt_loader *> raw;
+        raw.reserve(evaluation.size());
+        for (const auto *one : evaluation)
+            raw.push_back(one->get());
+        fit_result result{};
+        result.models.resize(n_models());
+        detail::callbacks own;
+        const bool wanted = static_cast<bool>(callback);
+        own.fit = std::make_unique<fit_function>(std::move(callback));
+        mmopt_error *const failed = mmopt_trainer_fit(
+            get(), walk.get(), raw.data(), raw.size(), &options, wanted ? mmopt_cpp_fit : nullptr,
+            &own, &result, result.models.data());
+        try {
+            own.rethrow();
+        } catch (...) {
+            mmopt_error_free(failed);
+            throw;
+        }
+        done(failed);
+        return result;
+    }
+
+    /// The range test for learning rates; everything is put back.
+    [[nodiscard]] learning_rate_curve
+    find_learning_rate(loader &walk, const mmopt_find_learning_rate_options &options =
+                                         find_learning_rate_options()) {
+        learning_rate_curve curve;
+        const auto n = static_cast<std::size_t>(options.n_steps);
+        // The library refuses more.
+        const std::size_t room = n > (1u << 20) ? 0 : n;
+        std::vector<double> losses(n_models() * room);
+        curve.rates.resize(room);
+        curve.suggestions.resize(n_models());
+        mmopt_learning_rate_range range{};
+        done(mmopt_trainer_find_learning_rate(get(), walk.get(), &options, curve.rates.data(),
+                                              losses.data(), curve.suggestions.data(), &range));
+        const auto found = static_cast<std::ptrdiff_t>(range.n_rates);
+        curve.rates.resize(static_cast<std::size_t>(range.n_rates));
+        for (std::size_t m = 0; m < n_models(); ++m) {
+            const auto first = losses.begin() + static_cast<std::ptrdiff_t>(m * room);
+            curve.losses.emplace_back(first, first + found);
+        }
+        curve.suggestion = range.suggestion;
+        return curve;
     }
 
     /// What one model says about texts: as predictor::predict.

@@ -54,7 +54,7 @@ unsafe impl Options for mmopt_evaluate_options {
 }
 
 impl mmopt_evaluate_options {
-    fn checked(&self) -> Result<EvaluateOptions> {
+    pub(crate) fn checked(&self) -> Result<EvaluateOptions> {
         crate::ffi::core::args::reserved(self.reserved == 0, "reserved")?;
         Ok(EvaluateOptions {
             n_best: self.n_best,

@@ -9,6 +9,7 @@ pub(in crate::optim) mod overflow;
 pub(in crate::optim) mod owned;
 pub(in crate::optim) mod rates;
 pub(in crate::optim) mod saved_state;
+pub(in crate::optim) mod snapshot;
 pub(in crate::optim) mod step;
 pub(in crate::optim) mod sync;
 
@@ -161,6 +162,12 @@ impl Optimizer {
     /// 0 when neither clipping nor the check for non-finite values needed it.
     pub fn grad_norm(&self, model: usize) -> Result<f64> {
         Ok(self.models.of_caller(model)?.grad_norm)
+    }
+
+    /// What `max_grad_norm` multiplied a model's gradient by in the last step; 1 when it was not
+    /// clipped.
+    pub fn clip_factor(&self, model: usize) -> Result<f64> {
+        Ok(self.models.of_caller(model)?.clip_factor)
     }
 
     /// A moment of a parameter as f32; `None` when it has none or moments are bfloat16.

@@ -10,6 +10,7 @@ use crate::optim::rates::factors::Rates;
 use crate::optim::rates::state::RateState;
 
 /// One model's numbers.
+#[derive(Clone)]
 pub(in crate::optim) struct ModelState {
     pub spec: ModelSpec,
     /// The weight as given; `weight` may follow validations.

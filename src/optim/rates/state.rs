@@ -7,6 +7,7 @@ use crate::optim::rates::paper::paper_multiplier;
 use crate::optim::rates::schedule::{self, PlateauState};
 
 /// The state of schedules and adaptive rates.
+#[derive(Clone)]
 pub(in crate::optim) struct RateState {
     pub adaptive: AdaptiveRates,
     pub plateau: PlateauState,

@@ -170,6 +170,11 @@ impl Loader {
         &self.datasets
     }
 
+    /// How it orders and pads.
+    pub fn options(&self) -> &LoaderOptions {
+        &self.options
+    }
+
     /// Every sequence of one dataset once, in order, in batches of `batch_size`: for evaluation.
     /// Neither the loader's order nor its position matters, and both stay. Masked language models
     /// get the same masks each time, those of epoch 0.

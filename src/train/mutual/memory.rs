@@ -63,7 +63,25 @@ pub(super) struct SavedMemory {
     file: Weights,
 }
 
+/// A memory set aside: classes, places, sums.
+pub(in crate::train) struct MemorySnapshot(usize, HashMap<i64, Place>, Vec<f32>);
+
 impl Memory {
+    /// Sets aside what was remembered.
+    pub fn snapshot(&self) -> MemorySnapshot {
+        let sums = self.floats.get(0, self.floats.len()).to_vec();
+        MemorySnapshot(self.n_classes, self.places.clone(), sums)
+    }
+
+    /// Puts back what was set aside: a memory only grows, so there is room.
+    pub fn restore_snapshot(&mut self, saved: MemorySnapshot) {
+        let MemorySnapshot(n_classes, places, sums) = saved;
+        self.floats.clear();
+        self.floats.extend(sums.len());
+        self.floats.get_mut(0, sums.len()).copy_from_slice(&sums);
+        (self.n_classes, self.places) = (n_classes, places);
+    }
+
     /// A memory for a loss of `kind`, kept in the file `path` if there is one.
     pub fn new(kind: &LossKind, path: Option<&Path>) -> Result<Self> {
         let floats = match path {

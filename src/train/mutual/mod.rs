@@ -11,3 +11,5 @@ pub(super) mod prediction;
 mod state;
 pub(super) mod step;
 pub(super) mod target;
+
+pub(super) use memory::MemorySnapshot;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::memory::SavedMemory;
+use super::memory::{Memory, MemorySnapshot, SavedMemory};
 use super::step::Mutual;
 use crate::checkpoint::reader::Checkpoint;
 use crate::error::{Context, Result};
@@ -24,6 +24,18 @@ impl Mutual {
         let memory = self.memory.as_mut().zip(file);
         let read = memory.map(|(memory, file)| memory.read(file));
         read.transpose().map(Saved).context(|| found.path_of(MEMORY).display().to_string())
+    }
+
+    /// Sets aside what a step changes.
+    pub fn snapshot(&self) -> Option<MemorySnapshot> {
+        self.memory.as_ref().map(Memory::snapshot)
+    }
+
+    /// Puts back what was set aside.
+    pub fn restore_snapshot(&mut self, saved: Option<MemorySnapshot>) {
+        if let (Some(memory), Some(saved)) = (&mut self.memory, saved) {
+            memory.restore_snapshot(saved);
+        }
     }
 
     /// Goes on from what was read.
