@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -72,6 +72,11 @@ test-arm:
 # Gradients, rules and the trainer on an NVIDIA GPU; MMOPT_ORT_LIB names a GPU build of the runtime.
 test-gpu:
 	CARGO="$(CARGO)" scripts/test_gpu.sh $(DEVICE)
+
+# The report page in headless Chromium, from logs of runs that never were; screenshots are in
+# build/report. Says so where there is no Chromium.
+test-report: examples
+	scripts/test_report.sh $(BUILD)
 
 format:
 	$(CARGO) fmt --all -- --check

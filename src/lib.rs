@@ -23,6 +23,7 @@ pub mod models;
 pub mod onnx;
 pub mod optim;
 mod pin;
+pub mod report;
 pub mod runtime;
 #[cfg(feature = "text")]
 pub mod tasks;

@@ -41,5 +41,6 @@
 #include "mmopt/checkpoint.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
+#include "mmopt/report.hpp"
 
 #endif

@@ -184,6 +184,15 @@ pub const GROUPS: &[Group] = &[
         files: &["data/metrics.rs"],
     },
     Group {
+        id: "report",
+        title: "Reports",
+        about: [
+            "A page on training runs, made from their logs: curves, what the models share, scores,",
+            "options.",
+        ],
+        files: &["report/write.rs"],
+    },
+    Group {
         id: "optimizer",
         title: "Optimizer (gradient mode)",
         about: [

@@ -22,6 +22,8 @@ mod optimizer;
 
 mod dlpack;
 
+mod report;
+
 #[cfg(feature = "text")]
 mod tasks;
 
@@ -31,4 +33,4 @@ mod fit;
 pub use self::core::*;
 #[cfg(feature = "text")]
 pub use {data::*, fit::*, tasks::*};
-pub use {dlpack::*, model::*, optimizer::*, trainer::*};
+pub use {dlpack::*, model::*, optimizer::*, report::*, trainer::*};

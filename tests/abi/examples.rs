@@ -160,6 +160,21 @@ fn check_two_models(example: &Example) {
 }
 
 #[test]
+fn reports_are_written() {
+    let report = Example::new("c/report.c");
+    let step = "{\"type\":\"step\",\"step\":1,\"models\":[{\"name\":\"a\",\"loss\":1}]}\n";
+    std::fs::write(report.dir.path().join("a.jsonl"), step).unwrap();
+    std::fs::write(report.dir.path().join("b.jsonl"), step).unwrap();
+    assert_eq!(report.succeeds(&["a.jsonl", "b.jsonl", "-o", "x.html"]), "report: x.html\n");
+    assert!(String::from_utf8(report.read("x.html")).unwrap().contains("report: 2 runs</h1>"));
+    report.succeeds(&["a.jsonl"]);
+    assert!(!report.read("report.html").is_empty());
+    report.fails(&[], "report RUN...");
+    report.fails(&["a.jsonl", "-x"], "report RUN...");
+    report.fails(&["none.jsonl"], "none.jsonl");
+}
+
+#[test]
 #[cfg(feature = "text")]
 fn the_rust_program_trains() {
     if runtime().is_none() {

@@ -169,6 +169,7 @@ static void set_up(struct world *w, const char *folder)
                "{\"context\": \"born in May\", \"question\": \"when?\", "
                "\"answers\": [{\"text\": \"May\", \"answer_start\": 8}]}\n");
     write_text(w, "plain.txt", "one\ntwo\n\nthree\n");
+    write_text(w, "run.jsonl", "{\"type\": \"step\", \"step\": 1, \"models\": [{\"name\": \"a\"}]}\n");
 
     mmopt_corpus *tags = NULL;
     OK(mmopt_corpus_read_token_classification(path(w, "tagged.txt"), NULL, &tags));

@@ -91,6 +91,11 @@ fn metrics() {
 }
 
 #[test]
+fn reports() {
+    check("c/report.c");
+}
+
+#[test]
 fn optimizer() {
     check("c/optimizer.c");
 }

@@ -991,6 +991,17 @@ TEST(GradientMode, CallbacksDecideWithinAStep) {
     EXPECT_NE(host.weights[1], before[1]);
 }
 
+TEST(Report, OfALog) {
+    const std::string step = R"({"type":"step","step":1,"models":[{"name":"a","loss":0.5}]})";
+    const std::string log = write_file("run.jsonl", step + "\n"), page = log + ".html";
+    mmopt::report({log}, page);
+    std::ifstream file(page);
+    const std::string html{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_NE(html.find("<title>Training report: run</title>"), std::string::npos);
+    EXPECT_EQ(code_of([&] { mmopt::report({}, page); }), MMOPT_CODE_INVALID_ARGUMENT);
+    EXPECT_EQ(code_of([&] { mmopt::report({page}, log + "2"); }), MMOPT_CODE_INVALID_DATA);
+}
+
 // The expected numbers are those of scikit-learn, seqeval and SQuAD's evaluation script.
 TEST(Metrics, OfClassesEntitiesAndAnswers) {
     const std::vector<std::int64_t> classes = {2, 0, 1, 1, 2, 0, 3};

@@ -54,7 +54,6 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, n: usize, name: &str) -> Re
 ///
 /// # Safety
 /// As for [`slice`], and each element as for [`text`].
-#[cfg(feature = "text")]
 pub(crate) unsafe fn texts<'a>(
     pointer: *const *const c_char,
     n: usize,

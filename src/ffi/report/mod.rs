@@ -1,0 +1,5 @@
+//! Pages on training runs.
+
+pub mod write;
+
+pub use write::*;
