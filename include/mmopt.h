@@ -292,14 +292,27 @@ typedef struct mmopt_corpus mmopt_corpus;
 
 /** The format of a file of labelled texts. */
 MMOPT_ENUM(mmopt_corpus_format) {
-    /** By the file's extension: .csv, .jsonl or .json (one object per line), else tabs. */
+    /**
+     * By the file's extension: .csv, .jsonl or .json, .parquet, else tabs; a folder for a folder.
+     */
     MMOPT_CORPUS_FORMAT_AUTO = 0,
     /** Tab-separated, without quoting. */
     MMOPT_CORPUS_FORMAT_TSV = 1,
     /** Comma-separated, quoted by ". */
     MMOPT_CORPUS_FORMAT_CSV = 2,
-    /** One JSON object per line. */
+    /** One JSON object per line, or one array of objects. */
     MMOPT_CORPUS_FORMAT_JSONL = 3,
+    /**
+     * A folder with a folder for each class, which has a text in each of its files, e.g.
+     * pos/1.txt; with unlabelled, a folder with a text in each file.
+     */
+    MMOPT_CORPUS_FORMAT_FOLDER = 4,
+    /**
+     * Apache Parquet, compressed by Snappy or not. UNSUPPORTED unless the library was built with
+     * the cargo feature parquet. Only from sources that are trusted: a damaged file may claim much
+     * memory.
+     */
+    MMOPT_CORPUS_FORMAT_PARQUET = 5,
 };
 
 /** Whether the first line of a table holds the names of its columns. */
@@ -324,8 +337,9 @@ typedef struct mmopt_corpus_options {
     /** An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO. */
     uint32_t header;
     /**
-     * The column of the text: its name, or its number from "0". NULL (default): the first column,
-     * or the keys text or sentence in JSON.
+     * The column of the text: its name, or its number from "0". In JSON and Parquet its key, or a
+     * path of keys and positions: data.text, answers.0.text. NULL (default): the first column, or
+     * the keys text or sentence in JSON and Parquet.
      */
     const char *text_column;
     /** The column of the second text of a pair; NULL (default): there is none. */
@@ -341,6 +355,13 @@ typedef struct mmopt_corpus_options {
      * NULL (default): the classes seen in the file, sorted. Read during the call only.
      */
     const struct mmopt_corpus *labels_of;
+    /**
+     * The names of the classes in the order of their ids, in place of labels_of; NULL (default):
+     * none. Read during the call only.
+     */
+    const char *const *label_names;
+    /** How many. */
+    size_t n_label_names;
 } mmopt_corpus_options;
 
 /**
@@ -351,13 +372,15 @@ typedef struct mmopt_corpus_options {
 MMOPT_API void mmopt_corpus_options_init(struct mmopt_corpus_options *options);
 
 /**
- * Reads texts with one class each, from tab-separated, comma-separated or JSON lines. The defaults
- * read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
+ * Reads texts with one class each, from tab-separated, comma-separated or JSON lines, JSON arrays,
+ * Parquet, or a folder of text files. The defaults read lines of the form text TAB label. UTF-8,
+ * with or without a byte order mark; lines end with LF, CRLF or CR.
  *
  * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
- * that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+ * that is not UTF-8, missing columns, an open quote, bad JSON, an unknown label, a file without
+ * examples, a file of another kind; UNSUPPORTED for Parquet without its cargo feature.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file or folder, or a pattern of several files (* and ?), UTF-8.
  * @param[in] options NULL: the defaults.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
@@ -375,7 +398,9 @@ struct mmopt_error *mmopt_corpus_read_classification(const char *path,
  * Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
  * line without a tag, an unknown tag, a file without words.
  *
- * @param[in] path the file, UTF-8.
+ * Comments before the first word of a sentence (# text = ...) are passed over.
+ *
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param[in] labels_of whose classes to take; may be NULL; read during the call only.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
@@ -392,7 +417,7 @@ struct mmopt_error *mmopt_corpus_read_token_classification(const char *path,
  * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
  * or a file without words.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
 MMOPT_API
@@ -401,14 +426,15 @@ struct mmopt_error *mmopt_corpus_read_words(const char *path,
                                             struct mmopt_corpus **corpus);
 
 /**
- * Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
- * with context, question and answers. A question without answers, answer or is_impossible is
- * unlabelled; one with an empty list of answers has none in its context.
+ * Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line, or
+ * one array of objects, with context, question and answers. A question without answers, answer or
+ * is_impossible is unlabelled; one with an empty list of answers has none in its context.
  *
  * Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
- * missing key, or an answer that does not match the context at answer_start.
+ * missing key, lists of answers of different lengths, or an answer that does not match the context
+ * at answer_start.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
 MMOPT_API
@@ -432,7 +458,7 @@ MMOPT_ENUM(mmopt_sample_by) {
  * Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
  * or an empty file; INVALID_ARGUMENT when sample_by is no mmopt_sample_by.
  *
- * @param[in] path the file, UTF-8.
+ * @param[in] path the file, or a pattern of several (* and ?), UTF-8.
  * @param sample_by an mmopt_sample_by.
  * @param[out] corpus the new object; free it with mmopt_corpus_free.
  */
@@ -527,6 +553,46 @@ struct mmopt_error *mmopt_corpus_from_texts(const char *const *texts,
                                             size_t n,
                                             const struct mmopt_corpus *labels_of,
                                             struct mmopt_corpus **corpus);
+
+/**
+ * As mmopt_corpus_from_texts, for pairs of texts: pairs holds the second text of each.
+ *
+ * Errors: those of mmopt_corpus_from_texts.
+ *
+ * @param[in] texts n texts, UTF-8.
+ * @param[in] pairs n texts, UTF-8.
+ * @param[in] labels n names, or NULL.
+ * @param n how many texts.
+ * @param[in] labels_of whose classes to take; may be NULL; read during the call only.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_from_pairs(const char *const *texts,
+                                            const char *const *pairs,
+                                            const char *const *labels,
+                                            size_t n,
+                                            const struct mmopt_corpus *labels_of,
+                                            struct mmopt_corpus **corpus);
+
+/**
+ * An empty corpus of a task that has classes or tags with these names, in the order of their ids,
+ * to give as labels_of where other corpora are read.
+ *
+ * Errors: INVALID_ARGUMENT for another task, for n 0, and for a name that is not UTF-8 or occurs
+ * twice.
+ *
+ * @param task MMOPT_TASK_SEQUENCE_CLASSIFICATION or MMOPT_TASK_TOKEN_CLASSIFICATION.
+ * @param[in] names n names, UTF-8.
+ * @param n how many names.
+ * @param[out] corpus the new object; free it with mmopt_corpus_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_from_label_names(uint32_t task,
+                                                  const char *const *names,
+                                                  size_t n,
+                                                  struct mmopt_corpus **corpus);
 
 /**
  * Splits a corpus into training and evaluation data, each in the order of the whole. Texts that
@@ -671,6 +737,22 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_corpus_text(const struct mmopt_corpus *corpus,
                                       size_t example,
                                       char **text);
+
+/**
+ * The second text of a pair, or the question about a context; pair becomes NULL for an example
+ * that has none.
+ *
+ * Errors: INVALID_ARGUMENT when example is out of range.
+ *
+ * @param[in] corpus shared access.
+ * @param example its number, from 0.
+ * @param[out] pair the text, or NULL; free it with mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_corpus_pair(const struct mmopt_corpus *corpus,
+                                      size_t example,
+                                      char **pair);
 
 /**
  * The class of one example of a classification corpus; -1 when it has none.
@@ -1055,6 +1137,16 @@ MMOPT_ENUM(mmopt_objective) {
     MMOPT_OBJECTIVE_AUTO = 2,
 };
 
+/** How the examples of an epoch are chosen. */
+MMOPT_ENUM(mmopt_sampling) {
+    /** Each example once. */
+    MMOPT_SAMPLING_EACH_ONCE = 0,
+    /** Drawn with replacement, all classes equally likely. */
+    MMOPT_SAMPLING_CLASS_BALANCED = 1,
+    /** Drawn with replacement, in proportion to example_weights. */
+    MMOPT_SAMPLING_WEIGHTED = 2,
+};
+
 /**
  * How a corpus is encoded, shuffled and batched. mmopt_loader_options_init fills in the defaults.
  */
@@ -1112,6 +1204,28 @@ typedef struct mmopt_loader_options {
      * at least one and not all. 0 (default): examples come as they are.
      */
     double unlabelled_ratio;
+    /**
+     * An mmopt_sampling; default MMOPT_SAMPLING_EACH_ONCE. The others need shuffle, and exclude
+     * unlabelled_ratio. With aligned the models see the same examples.
+     */
+    uint32_t sampling;
+    /** Must be 0. */
+    uint32_t reserved;
+    /**
+     * MMOPT_SAMPLING_WEIGHTED: a weight for each example of the corpus, finite and at least 0, as
+     * PyTorch's WeightedRandomSampler has. Not for packed text. Copied.
+     */
+    const double *example_weights;
+    /** How many. */
+    size_t n_example_weights;
+    /** Examples that are drawn for an epoch, up to 2^28; 0 (default): as many as there are. */
+    size_t n_samples;
+    /**
+     * Most tokens of a batch of a model, rows times padded length. Then batches have as many rows
+     * as that allows in place of batch_size, and epochs may differ in their number of batches.
+     * Excludes drop_last and unlabelled_ratio. 0 (default): batch_size rows.
+     */
+    size_t max_tokens;
 } mmopt_loader_options;
 
 /**
@@ -1127,8 +1241,9 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  *
  * Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
  * max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
- * full batch, or unlabelled_ratio where all examples have labels, none have, or fewer than a batch
- * needs.
+ * full batch, unlabelled_ratio where all examples have labels, none have, or fewer than a batch
+ * needs; a sampling without a class or a weight for each example, a row of more than max_tokens,
+ * and options that exclude each other.
  *
  * @param[in] corpus shared access.
  * @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -1160,7 +1275,8 @@ struct mmopt_error *mmopt_loader_next(struct mmopt_loader *loader,
                                       struct mmopt_batch **batch);
 
 /**
- * The number of batches of an epoch; 0 for NULL.
+ * The number of batches of the current epoch; 0 for NULL. It is the same for all epochs, except
+ * with max_tokens.
  *
  * @param[in] loader shared access.
  */
@@ -1354,11 +1470,14 @@ MMOPT_API void mmopt_model_config_init(struct mmopt_model_config *config);
 typedef struct mmopt_model mmopt_model;
 
 /**
- * A model from a directory with config.json and model.safetensors, as Hugging Face libraries save
- * it. Its task is that of the configuration, unless mmopt_model_set_task sets another. Names are
- * unique within a trainer and not empty; they appear in messages and checkpoints.
+ * A model from a directory with config.json and model.safetensors, as mmopt_trainer_save_model and
+ * Hugging Face libraries save it. Its task is that of the configuration, unless
+ * mmopt_model_set_task sets another; then the body is kept and the head is newly initialised.
+ * mmopt_model_report lists what is. Names are unique within a trainer and not empty; they appear
+ * in messages and checkpoints.
  *
- * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+ * Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created, which
+ * fails with NOT_FOUND for a directory without weights (mmopt_model_set_fresh_weights).
  *
  * @param[in] name of the model, UTF-8.
  * @param[in] directory the directory, UTF-8.
@@ -1438,10 +1557,11 @@ struct mmopt_error *mmopt_model_create(const char *name,
                                        struct mmopt_model **model);
 
 /**
- * The name of a class, from the configuration.
+ * The name of a class: that of mmopt_model_set_label_names, else of the configuration. LABEL_0,
+ * LABEL_1, ... where another task or number of classes is set.
  *
  * Errors: NOT_FOUND when label is out of range, and for ONNX graphs; IO or INVALID_DATA when
- * config.json cannot be read.
+ * config.json cannot be read; INVALID_ARGUMENT for label names that do not fit.
  *
  * @param[in] model shared access.
  * @param label a class, by its id from 0.
@@ -1589,8 +1709,10 @@ typedef struct mmopt_loss_options {
 MMOPT_API void mmopt_loss_options_init(struct mmopt_loss_options *options);
 
 /**
- * Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. If the
- * weights have another head, a fresh one replaces it. Not for ONNX graphs.
+ * Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. Weights
+ * of another task keep their body and get a newly initialised head, e.g. a language model that
+ * becomes a classifier. With the same task, another number of classes needs
+ * mmopt_model_set_fresh_head. Not for ONNX graphs.
  *
  * Errors: INVALID_ARGUMENT when task is no mmopt_task, or n_labels is 0 or above 2^24 for
  * classification.
@@ -1691,6 +1813,57 @@ MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_model_train_only(struct mmopt_model *model,
                                            const char *pattern);
+
+/**
+ * Sets whether the head is newly initialised although the directory has one of this task: for
+ * another number of classes, or for other classes. Default 0: a head of another number of classes
+ * fails the trainer's creation with SHAPE. The body keeps its weights, BERT's pooler included;
+ * class names of the directory are dropped.
+ *
+ * Errors: INVALID_ARGUMENT for any other number, and for ONNX graphs.
+ *
+ * @param[in,out] model exclusive access.
+ * @param fresh 0 or 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_fresh_head(struct mmopt_model *model,
+                                               uint32_t fresh);
+
+/**
+ * Sets whether all weights of a model from a directory are newly initialised, by the seed of
+ * mmopt_model_set_seed, and none are read. Default 0: a directory with config.json alone fails
+ * the trainer's creation with NOT_FOUND. The trainer's log tells it as a warning.
+ *
+ * Errors: INVALID_ARGUMENT for any other number, and for ONNX graphs.
+ *
+ * @param[in,out] model exclusive access.
+ * @param fresh 0 or 1.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_fresh_weights(struct mmopt_model *model,
+                                                  uint32_t fresh);
+
+/**
+ * Names the classes or tags, in the order of their ids, e.g. those of a corpus. Saved models have
+ * the names in config.json (id2label, label2id), where predictions take them from. Default: the
+ * configuration's names, where it is of the same task and number of classes, else LABEL_0,
+ * LABEL_1, ....
+ *
+ * Errors: INVALID_ARGUMENT for a name that is empty, not UTF-8 or occurs twice, for n 0, and for
+ * ONNX graphs. The trainer's creation fails for another number of names than of classes, and for
+ * the names of a trained head in another order.
+ *
+ * @param[in,out] model exclusive access.
+ * @param[in] names n names, UTF-8; copied.
+ * @param n how many names.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_set_label_names(struct mmopt_model *model,
+                                                const char *const *names,
+                                                size_t n);
 
 /** @} */
 

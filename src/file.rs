@@ -47,6 +47,70 @@ pub fn map_file(path: &Path) -> Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
+/// Refuses what cannot be read to its end as a file: folders and devices.
+pub fn check_readable(path: &Path) -> Result<()> {
+    let kind = fs::metadata(path).map_err(|e| Error::io(path, e))?.file_type();
+    if kind.is_dir() {
+        return Err(Error::invalid(format!("{} is a folder, not a file", path.display())));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_char_device() || kind.is_block_device() {
+            return Err(Error::invalid(format!("{} is a device, not a file", path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// What a file with this content is and what to do with it, where its first bytes tell that it is
+/// neither text nor anything else that the library reads.
+pub fn foreign_kind(bytes: &[u8]) -> Option<&'static str> {
+    let begins = |with: &[u8]| bytes.starts_with(with);
+    let early = |part: &[u8]| {
+        let head = &bytes[..bytes.len().min(4096)];
+        head.windows(part.len()).any(|w| w == part)
+    };
+    if begins(b"PK\x03\x04") {
+        return Some(match () {
+            () if early(b"/data.pkl") || early(b"/version") => {
+                "a PyTorch checkpoint (a zip archive); convert it to safetensors"
+            }
+            () if early(b"[Content_Types].xml") || early(b"xl/") => {
+                "an Excel workbook (a zip archive); export it as CSV"
+            }
+            () if early(b".npy") => "a NumPy archive (.npz), which is not read",
+            () => "a zip archive; unpack it first",
+        });
+    }
+    let known: [(&[u8], &str); 17] = [
+        (b"\x1F\x8B", "compressed by gzip; decompress it first (gunzip)"),
+        (b"BZh", "compressed by bzip2; decompress it first (bunzip2)"),
+        (b"\xFD7zXZ\0", "compressed by xz; decompress it first (unxz)"),
+        (b"\x28\xB5\x2F\xFD", "compressed by zstd; decompress it first (unzstd)"),
+        (b"7z\xBC\xAF\x27\x1C", "a 7z archive; unpack it first"),
+        (b"PAR1", "a Parquet file, which is no text"),
+        (b"ARROW1", "an Arrow file; export it as Parquet or JSON lines"),
+        (b"\x89HDF\r\n", "an HDF5 file, e.g. TensorFlow's or Keras's weights; convert it"),
+        (b"\x93NUMPY", "a NumPy array (.npy), which is not read"),
+        (b"GGUF", "a GGUF file of llama.cpp, which is not read"),
+        (b"SQLite format 3\0", "an SQLite database; export its table as CSV"),
+        (b"%PDF-", "a PDF document; extract its text first"),
+        (b"\x80\x02", "a Python pickle, e.g. a checkpoint of PyTorch; convert it to safetensors"),
+        (b"\x80\x03", "a Python pickle; convert it"),
+        (b"\x80\x04\x95", "a Python pickle; convert it"),
+        (b"\x80\x05\x95", "a Python pickle; convert it"),
+        (
+            b"version https://git-lfs.github.com/",
+            "a pointer of Git LFS, not the file itself; fetch it (git lfs pull)",
+        ),
+    ];
+    if bytes.get(257..262) == Some(b"ustar") {
+        return Some("a tar archive; unpack it first");
+    }
+    known.iter().find(|(magic, _)| begins(magic)).map(|(_, what)| *what)
+}
+
 /// `path` with `suffix` appended to its last component.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -191,6 +255,27 @@ impl Drop for Scratch {
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    #[test]
+    fn files_of_other_kinds_are_told() {
+        let check = |bytes: &[u8], part: &str| {
+            let kind = foreign_kind(bytes).unwrap_or_default();
+            assert!(kind.contains(part), "{kind} for {part}");
+        };
+        check(b"\x1F\x8B\x08\0", "gzip");
+        check(b"PK\x03\x04....archive/data.pkl..", "a PyTorch checkpoint");
+        check(b"PK\x03\x04....[Content_Types].xml", "Excel");
+        check(b"PK\x03\x04", "a zip archive");
+        check(b"\x80\x02}q", "pickle");
+        check(b"PAR1\x15", "Parquet");
+        check(b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS");
+        let mut tar = vec![b'a'; 300];
+        tar[257..262].copy_from_slice(b"ustar");
+        check(&tar, "tar");
+        for text in ["", "text\t1", "{\"a\": 1}", "PK", "\u{e9}"] {
+            assert_eq!(foreign_kind(text.as_bytes()), None);
+        }
+    }
 
     #[test]
     fn scratch_files_grow_and_go() {

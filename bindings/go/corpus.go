@@ -13,11 +13,16 @@ type CorpusFormat uint32
 
 // The formats.
 const (
-	// CorpusFormatAuto goes by the ending: .csv, .jsonl or .json, else tabs.
-	CorpusFormatAuto  CorpusFormat = C.MMOPT_CORPUS_FORMAT_AUTO
-	CorpusFormatTSV   CorpusFormat = C.MMOPT_CORPUS_FORMAT_TSV
-	CorpusFormatCSV   CorpusFormat = C.MMOPT_CORPUS_FORMAT_CSV
+	// CorpusFormatAuto goes by the ending: .csv, .jsonl or .json, .parquet, else tabs.
+	CorpusFormatAuto CorpusFormat = C.MMOPT_CORPUS_FORMAT_AUTO
+	CorpusFormatTSV  CorpusFormat = C.MMOPT_CORPUS_FORMAT_TSV
+	CorpusFormatCSV  CorpusFormat = C.MMOPT_CORPUS_FORMAT_CSV
+	// CorpusFormatJSONL is one object a line, or one array of objects.
 	CorpusFormatJSONL CorpusFormat = C.MMOPT_CORPUS_FORMAT_JSONL
+	// CorpusFormatFolder is a folder with a folder of text files for each class.
+	CorpusFormatFolder CorpusFormat = C.MMOPT_CORPUS_FORMAT_FOLDER
+	// CorpusFormatParquet needs a library with the cargo feature parquet.
+	CorpusFormatParquet CorpusFormat = C.MMOPT_CORPUS_FORMAT_PARQUET
 )
 
 // CorpusHeader says whether the first line of a table names its columns.
@@ -48,13 +53,16 @@ type CorpusOptions struct {
 	Format CorpusFormat
 	Header CorpusHeader
 	// TextColumn, PairColumn and LabelColumn are names, or numbers from "0". Empty: the first
-	// column (in JSON the keys text or sentence), none, the second (in JSON label).
+	// column (in JSON the keys text or sentence), none, the second (in JSON label). In JSON a name
+	// may be a path: answers.0.text.
 	TextColumn, PairColumn, LabelColumn string
 	// Unlabelled files have no labels.
 	Unlabelled bool
 	// LabelsOf has the classes, for evaluation data those of the training data; nil takes those
 	// seen.
 	LabelsOf *Corpus
+	// LabelNames are the names of the classes in the order of their ids, in place of LabelsOf.
+	LabelNames []string
 }
 
 func (o *CorpusOptions) c(a *arena) *C.mmopt_corpus_options {
@@ -69,6 +77,7 @@ func (o *CorpusOptions) c(a *arena) *C.mmopt_corpus_options {
 	raw.label_column = a.optional(o.LabelColumn)
 	raw.unlabelled = flag(o.Unlabelled)
 	raw.labels_of = o.LabelsOf.c()
+	raw.label_names, raw.n_label_names = a.texts(o.LabelNames), C.size_t(len(o.LabelNames))
 	return raw
 }
 
@@ -99,8 +108,9 @@ func makeCorpus(a *arena, f func(**C.mmopt_corpus) *C.mmopt_error) (*Corpus, err
 	return newCorpus(made), nil
 }
 
-// ReadClassification reads texts with one class each: lines of the form text TAB label, or .csv,
-// or .jsonl.
+// ReadClassification reads texts with one class each: lines of the form text TAB label, .csv, .json,
+// .jsonl, .parquet, or a folder of text files. A path may be a pattern of several files (* and ?),
+// here and in the other readers.
 func ReadClassification(path string, options *CorpusOptions) (*Corpus, error) {
 	var a arena
 	defer a.free()
@@ -165,6 +175,30 @@ func FromTexts(texts, labels []string, labelsOf *Corpus) (*Corpus, error) {
 	t, l := a.texts(texts), a.texts(labels)
 	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
 		return C.mmopt_corpus_from_texts(t, l, C.size_t(len(texts)), labelsOf.c(), made)
+	})
+}
+
+// FromPairs is FromTexts with the second text of each pair.
+func FromPairs(texts, pairs, labels []string, labelsOf *Corpus) (*Corpus, error) {
+	if len(pairs) != len(texts) || labels != nil && len(labels) != len(texts) {
+		return nil, invalid("%d texts, %d pairs and %d labels", len(texts), len(pairs), len(labels))
+	}
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(labelsOf)
+	t, p, l := a.texts(texts), a.texts(pairs), a.texts(labels)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_from_pairs(t, p, l, C.size_t(len(texts)), labelsOf.c(), made)
+	})
+}
+
+// FromLabelNames has no examples, but classes (or, by task, tags) of these names, for labelsOf.
+func FromLabelNames(task Task, names []string) (*Corpus, error) {
+	var a arena
+	defer a.free()
+	n := a.texts(names)
+	return makeCorpus(&a, func(made **C.mmopt_corpus) *C.mmopt_error {
+		return C.mmopt_corpus_from_label_names(C.uint32_t(task), n, C.size_t(len(names)), made)
 	})
 }
 
@@ -304,6 +338,16 @@ func (c *Corpus) Text(example int) (string, error) {
 		return "", err
 	}
 	return takeText(text), nil
+}
+
+// Pair is the second text of a pair, or the question about a context; ok is false without one.
+func (c *Corpus) Pair(example int) (pair string, ok bool, err error) {
+	defer runtime.KeepAlive(c)
+	var text *C.char
+	if err := take(C.mmopt_corpus_pair(c.c(), C.size_t(example), &text)); err != nil || text == nil {
+		return "", false, err
+	}
+	return takeText(text), true, nil
 }
 
 // Label is the class of an example; -1 when it has none.

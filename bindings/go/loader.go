@@ -23,6 +23,19 @@ const (
 	AutoObjective Objective = C.MMOPT_OBJECTIVE_AUTO
 )
 
+// Sampling is how the examples of an epoch are chosen.
+type Sampling uint32
+
+// The ways of choosing examples.
+const (
+	// EachOnce takes each example once.
+	EachOnce Sampling = C.MMOPT_SAMPLING_EACH_ONCE
+	// ClassBalanced draws examples with replacement, all classes equally likely.
+	ClassBalanced Sampling = C.MMOPT_SAMPLING_CLASS_BALANCED
+	// Weighted draws examples with replacement, in proportion to ExampleWeights.
+	Weighted Sampling = C.MMOPT_SAMPLING_WEIGHTED
+)
+
 // LoaderOptions say how a corpus is encoded, ordered and padded. Start from DefaultLoaderOptions.
 type LoaderOptions struct {
 	defaulted bool
@@ -56,6 +69,15 @@ type LoaderOptions struct {
 	// epoch is one walk over the unlabelled ones, and the labelled ones are repeated. 0 (default):
 	// examples come as they are.
 	UnlabelledRatio float64
+	// Sampling chooses the examples of an epoch; default EachOnce.
+	Sampling Sampling
+	// ExampleWeights has a weight for each example of the corpus, for Weighted.
+	ExampleWeights []float64
+	// Samples is how many examples are drawn for an epoch; 0 (default): as many as there are.
+	Samples int
+	// MaxTokens is the most tokens of a batch, rows times padded length, in place of BatchSize; 0
+	// (default): BatchSize rows. Epochs may then differ in their number of batches.
+	MaxTokens int
 }
 
 // DefaultLoaderOptions are the library's defaults.
@@ -78,6 +100,9 @@ func DefaultLoaderOptions() LoaderOptions {
 		Pack:            raw.pack != 0,
 		Overlap:         int(raw.overlap),
 		UnlabelledRatio: float64(raw.unlabelled_ratio),
+		Sampling:        Sampling(raw.sampling),
+		Samples:         int(raw.n_samples),
+		MaxTokens:       int(raw.max_tokens),
 	}
 }
 
@@ -99,6 +124,11 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.objective = C.uint32_t(o.Objective)
 	raw.mlm_probability = C.double(o.MLMProbability)
 	raw.unlabelled_ratio = C.double(o.UnlabelledRatio)
+	raw.sampling = C.uint32_t(o.Sampling)
+	raw.example_weights = (*C.double)(pinnedArray(a, o.ExampleWeights))
+	raw.n_example_weights = C.size_t(len(o.ExampleWeights))
+	raw.n_samples = a.size("Samples", o.Samples)
+	raw.max_tokens = a.size("MaxTokens", o.MaxTokens)
 	return raw
 }
 
@@ -189,7 +219,7 @@ func (l *Loader) Batches() iter.Seq2[*Batch, error] {
 	}
 }
 
-// Len is the number of batches of an epoch.
+// Len is the number of batches of the current epoch; the same for all, except with MaxTokens.
 func (l *Loader) Len() int {
 	defer runtime.KeepAlive(l)
 	return int(C.mmopt_loader_n_batches(l.c()))

@@ -259,7 +259,8 @@ func ModelPretrainedForCorpus(name, directory string, tokenizer *Tokenizer, corp
 	})
 }
 
-// SetTask sets the task and, for classification, the number of classes or tags.
+// SetTask sets the task and, for classification, the number of classes or tags. Weights of another
+// task keep their body and get a newly initialised head.
 func (m *Model) SetTask(task Task, labels int) error {
 	defer runtime.KeepAlive(m)
 	return take(C.mmopt_model_set_task(m.c(), C.uint32_t(task), C.size_t(labels)))
@@ -290,6 +291,32 @@ func (m *Model) SetDropout(dropout float64) error {
 func (m *Model) SetSeed(seed uint64) error {
 	defer runtime.KeepAlive(m)
 	return take(C.mmopt_model_set_seed(m.c(), C.uint64_t(seed)))
+}
+
+// SetFreshHead sets whether the head is newly initialised although the directory has one of this
+// task, for example for another number of classes. Default false.
+func (m *Model) SetFreshHead(fresh bool) error {
+	defer runtime.KeepAlive(m)
+	return take(C.mmopt_model_set_fresh_head(m.c(), flag(fresh)))
+}
+
+// SetFreshWeights sets whether all weights of a directory are newly initialised and none are read.
+// Default false: a directory without weights is an error.
+func (m *Model) SetFreshWeights(fresh bool) error {
+	defer runtime.KeepAlive(m)
+	return take(C.mmopt_model_set_fresh_weights(m.c(), flag(fresh)))
+}
+
+// SetLabelNames names the classes or tags in the order of their ids, for example by Corpus.Labels.
+// Saved models have the names.
+func (m *Model) SetLabelNames(names []string) error {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(m)
+	n := a.texts(names)
+	return a.call(func() *C.mmopt_error {
+		return C.mmopt_model_set_label_names(m.c(), n, C.size_t(len(names)))
+	})
 }
 
 // SetTokenizer tells the model its vocabulary, which the option start needs. ModelForCorpus does it.

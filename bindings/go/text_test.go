@@ -108,6 +108,43 @@ func TestCorpora(t *testing.T) {
 	equal(t, train.Len()+eval.Len(), 40)
 }
 
+func TestFilesOfCorpora(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(dir, name)
+		ok(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		ok(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	write("1.json", `[{"data": {"text": "a"}, "to": [{"text": "b"}], "label": 1.0}]`)
+	write("2.json", `{"data": {"text": "c"}, "to": [{"text": "d"}], "label": "0"}`)
+	options := CorpusOptions{TextColumn: "data.text", PairColumn: "to.0.text", LabelNames: []string{"0", "1"}}
+	nested := must(ReadClassification(filepath.Join(dir, "*.json"), &options))(t)
+	defer nested.Close()
+	equal(t, fmt.Sprint(nested.Len(), nested.Labels(), must(nested.Label(0))(t)), "2 [0 1] 1")
+	pair, has, err := nested.Pair(1)
+	equal(t, fmt.Sprint(pair, has, err), "d true <nil>")
+	write("texts/pos/1.txt", "good")
+	write("texts/neg/1.txt", "bad")
+	folder := must(ReadClassification(filepath.Join(dir, "texts"), nil))(t)
+	defer folder.Close()
+	equal(t, fmt.Sprint(folder.Labels(), must(folder.Text(1))(t)), "[neg pos] good")
+	_, has, err = folder.Pair(0)
+	equal(t, fmt.Sprint(has, err), "false <nil>")
+	tags := must(FromLabelNames(TokenClassification, []string{"O", "X"}))(t)
+	defer tags.Close()
+	write("t.conll", "# text = a\na X\n")
+	tagged := must(ReadTokenClassification(filepath.Join(dir, "t.conll"), tags))(t)
+	defer tagged.Close()
+	equal(t, fmt.Sprint(tagged.Labels(), tagged.LabelCount(1)), "[O X] 1")
+	pairs := must(FromPairs([]string{"a"}, []string{"b"}, []string{"1"}, nested))(t)
+	defer pairs.Close()
+	equal(t, must(pairs.Label(0))(t), 1)
+	_, err = FromPairs([]string{"a"}, nil, nil, nil)
+	wants(t, err, ErrInvalidArgument)
+	_, err = ReadClassification(filepath.Join(dir, "x.parquet"), nil)
+	wants(t, err, ErrNotFound)
+}
+
 func TestPartsOfCorpora(t *testing.T) {
 	all := must(Synthetic(40, 1, 0))(t)
 	defer all.Close()
@@ -164,6 +201,34 @@ func smallTokenizer(t testing.TB) *Tokenizer {
 	options := DefaultTokenizerOptions()
 	options.VocabSize, options.ModelMaxLength = 60, 16
 	return must(TrainTokenizer(corpus, &options))(t)
+}
+
+func TestExamplesAreDrawn(t *testing.T) {
+	all := must(Synthetic(40, 1, 0))(t)
+	defer all.Close()
+	tokenizer := must(TrainTokenizer(all, nil))(t)
+	defer tokenizer.Close()
+	options := DefaultLoaderOptions()
+	options.Sampling, options.Samples, options.MaxTokens = Weighted, 30, 256
+	options.ExampleWeights = make([]float64, 40)
+	options.ExampleWeights[7] = 1
+	loader := must(NewLoader(all, []*Tokenizer{tokenizer}, &options))(t)
+	defer loader.Close()
+	drawn := 0
+	for batch, err := range loader.Batches() {
+		ok(t, err)
+		for _, example := range must(batch.Examples(0))(t) {
+			equal(t, example, 7)
+			drawn++
+		}
+	}
+	equal(t, drawn, 30)
+	options.Sampling, options.ExampleWeights = ClassBalanced, nil
+	balanced := must(NewLoader(all, []*Tokenizer{tokenizer}, &options))(t)
+	defer balanced.Close()
+	options.MaxTokens = 2
+	_, err := NewLoader(all, []*Tokenizer{tokenizer}, &options)
+	wants(t, err, ErrInvalidArgument)
 }
 
 func TestTokenizers(t *testing.T) {

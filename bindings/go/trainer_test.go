@@ -126,6 +126,31 @@ func TestAFreshModelStartsFromOneWithWeights(t *testing.T) {
 	}
 }
 
+func TestWeightsOfOneTaskTrainForAnother(t *testing.T) {
+	j := setUp(t)
+	dir := t.TempDir()
+	ok(t, j.SaveModel(0, dir))
+	bert := must(ModelFromDirectory("bert", dir))(t)
+	defer bert.Close()
+	ok(t, bert.SetTask(SequenceClassification, 3))
+	ok(t, bert.SetLabelNames([]string{"a", "b", "c"}))
+	wants(t, bert.SetLabelNames(nil), ErrInvalidArgument)
+	_, err := NewTrainer([]*Model{bert}, nil)
+	wants(t, err, ErrShape)
+	ok(t, bert.SetFreshHead(true))
+	equal(t, must(bert.LabelName(2))(t), "c")
+	trainer := must(NewTrainer([]*Model{bert}, nil))(t)
+	defer trainer.Close()
+	ok(t, trainer.SaveModel(0, dir))
+	again := must(ModelFromDirectory("bert", dir))(t)
+	defer again.Close()
+	equal(t, must(again.LabelName(1))(t), "b")
+	ok(t, again.SetFreshWeights(true))
+	if report := must(again.Report())(t); !strings.Contains(report, "newly initialised: all") {
+		t.Fatal(report)
+	}
+}
+
 func TestTraining(t *testing.T) {
 	j := setUp(t)
 	_, err := j.Step(background)

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Error, Result};
-use crate::file::{map_file, write_atomically};
+use crate::file::{foreign_kind, map_file, write_atomically};
 use crate::tensor::{DType, Tensor, element_count};
 
 /// File name of a model's weights in a published directory.
@@ -63,7 +63,11 @@ impl Weights {
     /// `NotFound`/`Io` when the file cannot be opened; `InvalidData` when it is truncated or no
     /// safetensors file; `Unsupported` for element types that this library has no name for.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_bytes(map_file(path)?).context(|| path.display().to_string())
+        let bytes = map_file(path)?;
+        if let Some(kind) = foreign_kind(&bytes) {
+            return Err(Error::data(format!("{}: the file is {kind}", path.display())));
+        }
+        Self::from_bytes(bytes).context(|| path.display().to_string())
     }
 
     /// Reads the weights of a published directory: `model.safetensors`, else the shards that

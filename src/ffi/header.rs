@@ -91,7 +91,7 @@ pub const GROUPS: &[Group] = &[
             "Task, loss, weight, dropout and seed of a model, and which of its parameters are",
             "trained. They count for trainers that are created afterwards.",
         ],
-        files: &["model/settings.rs"],
+        files: &["model/settings.rs", "model/pretrained.rs"],
     },
     Group {
         id: "onnx_graphs",

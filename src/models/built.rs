@@ -11,11 +11,14 @@ pub struct LoadOptions {
     pub seed: u64,
     /// Replaces every dropout probability of the configuration; default: keep them.
     pub dropout: Option<f64>,
-    /// Makes the head fresh even where the file has one, whatever its shape; default false.
+    /// Makes the head fresh even where the file has one, whatever its shape; default false. A
+    /// head of another task is never taken. BERT's pooler belongs to the body.
     pub fresh_head: bool,
-    /// Makes the whole head fresh where the file has one of another shape, which else is an error;
-    /// default false.
-    pub replace_head: bool,
+    /// Draws all parameters of a directory, and reads no weights; default false.
+    pub fresh_weights: bool,
+    /// Names of the classes in the order of their ids; empty (default): those of the
+    /// configuration, if it is of the same task and number of classes, else `LABEL_0`, ….
+    pub labels: Vec<String>,
     /// Makes parameters of the body fresh where the file lacks them; otherwise that is an error.
     /// Default false.
     pub allow_missing: bool,
@@ -47,7 +50,8 @@ pub struct BuiltModel {
     pub parameters: Vec<String>,
     /// State-dict names that are other names of a parameter: (alias, parameter).
     pub tied: Vec<(String, String)>,
-    /// Parameters without a weight, which are fresh; all of them without weights.
+    /// Parameters that are newly initialised: without a weight, or of a fresh head; all of them
+    /// without weights.
     pub missing: Vec<String>,
     /// Names in the weights that the model does not use.
     pub unexpected: Vec<String>,

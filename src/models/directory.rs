@@ -9,31 +9,41 @@ use crate::checkpoint::weights::{self, FILE_NAME, View, Weights};
 use crate::error::{Context, Error, Result};
 use crate::file::write_atomically;
 
-/// Builds the model of a directory with `config.json` and, optionally, `model.safetensors` or
-/// the shards that `model.safetensors.index.json` lists; without weights every parameter is
-/// fresh. `task` defaults to that of the class that the directory was saved from.
+/// Builds the model of a directory with `config.json` and `model.safetensors`, or the shards that
+/// `model.safetensors.index.json` lists; with [`LoadOptions::fresh_weights`] weights are not read,
+/// and every parameter is fresh. `task` defaults to that of the class that the directory was saved
+/// from. For another task the body is kept and the head is fresh.
 ///
 /// Weights of the bare model (no prefix, no head) are taken; f16, bf16 and f64 are converted to
 /// f32. The weight files stay mapped while the graph lives.
 ///
 /// # Errors
-/// Those of [`Config::read`], [`Weights::read_dir`] and [`super::build`]; `Unsupported` when the
-/// only weights are in a format that is not read.
+/// Those of [`Config::read`], [`Weights::read_dir`] and [`super::build`]; `NotFound` without
+/// weights; `Unsupported` when the only weights are in a format that is not read.
 pub fn load(dir: &Path, task: Option<Task>, options: &LoadOptions) -> Result<BuiltModel> {
     let config = Config::read(dir)?;
     let attempt = || {
         let task = task.map_or_else(|| config.default_task(), Ok)?;
-        let weights = Weights::read_dir(dir)?;
-        let foreign = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"];
-        let found = foreign.iter().find(|name| dir.join(name).exists());
-        if let (None, Some(name)) = (&weights, found) {
-            return Err(Error::unsupported(format!(
-                "the weights are in {name}; convert them to {FILE_NAME}"
-            )));
+        if options.fresh_weights {
+            return build_with(&config, task, None, options);
         }
-        build_with(&config, task, weights.as_ref(), options)
+        let weights = Weights::read_dir(dir)?.ok_or_else(|| no_weights(dir))?;
+        build_with(&config, task, Some(&weights), options)
     };
     attempt().context(|| dir.display().to_string())
+}
+
+fn no_weights(dir: &Path) -> Error {
+    let foreign = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"];
+    match foreign.iter().find(|name| dir.join(name).exists()) {
+        Some(name) => {
+            Error::unsupported(format!("the weights are in {name}; convert them to {FILE_NAME}"))
+        }
+        None => Error::not_found(format!(
+            "the folder holds no weights: no {FILE_NAME}; set fresh_weights to begin with newly \
+             initialised ones"
+        )),
+    }
 }
 
 /// Writes `config.json` and `model.safetensors` into `dir`, which is made if absent. `config`

@@ -28,7 +28,7 @@ pub use directory::{load, save};
 pub use task::Task;
 
 use crate::checkpoint::weights::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Builds the graph of `config` for `task`, with `weights` where given and fresh parameters of
 /// the architecture's own initialisation where not, seeded by `seed`.
@@ -57,8 +57,34 @@ pub fn build_with(
     if let Some(rate) = options.dropout {
         config.set_dropout(rate);
     }
+    // The head of another task is not this one's, even where names and shapes agree.
+    let saved = config.default_task().ok();
+    let other_head = saved.is_some_and(|saved| !saved.is_kind_of(task));
+    let fresh_head = options.fresh_head || other_head;
+    let named = if fresh_head { Vec::new() } else { config.labels.clone() };
     config.set_task(task);
+    if !options.labels.is_empty() {
+        config.set_labels(&options.labels)?;
+        if weights.is_some() {
+            check_order(&named, &options.labels)?;
+        }
+    } else if options.fresh_head && weights.is_some() {
+        config.clear_labels();
+    }
     config.check()?;
     let model = heads::forward_graph(&config, task, options.seed)?;
-    values::fill(model, config, task, weights, options)
+    let options = LoadOptions { fresh_head, ..options.clone() };
+    values::fill(model, config, task, weights, &options)
+}
+
+/// Refuses the names of a trained head in another order: each would stand for another class.
+fn check_order(trained: &[String], given: &[String]) -> Result<()> {
+    let same = trained.len() == given.len() && given.iter().all(|name| trained.contains(name));
+    if same && trained != given {
+        return Err(Error::invalid(format!(
+            "the label names {given:?} are those of the weights in another order, {trained:?}; \
+             keep that order, or set fresh_head"
+        )));
+    }
+    Ok(())
 }

@@ -31,6 +31,11 @@ impl Task {
         }
     }
 
+    /// Whether the heads of both have one form, apart from the number of labels.
+    pub fn is_kind_of(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+
     pub(super) fn class_suffix(self) -> &'static str {
         match self {
             Self::SequenceClassification { .. } => "ForSequenceClassification",

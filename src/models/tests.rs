@@ -371,18 +371,108 @@ fn wrong_weights_name_the_parameter() {
     let three = Task::SequenceClassification { num_labels: 3 };
     let dir = directory(&config, TWO, |_| {});
     let e = load(dir.path(), Some(three), &LoadOptions::default()).unwrap_err();
-    check_error(&e, Kind::Shape, &["classifier", "fresh head"]);
-    for fresh in [
-        LoadOptions { fresh_head: true, ..LoadOptions::default() },
-        LoadOptions { replace_head: true, ..LoadOptions::default() },
-    ] {
-        let model = load(dir.path(), Some(three), &fresh).unwrap();
-        assert_eq!(model.missing.len(), 4);
-    }
-    let fresh = LoadOptions { replace_head: true, ..LoadOptions::default() };
-    assert!(load(dir.path(), None, &fresh).unwrap().missing.is_empty());
+    check_error(&e, Kind::Shape, &["classifier", "set fresh_head"]);
+    let fresh = LoadOptions { fresh_head: true, ..LoadOptions::default() };
     let model = load(dir.path(), Some(three), &fresh).unwrap();
+    // The pooler belongs to the body.
+    assert_eq!(model.missing, ["classifier.weight", "classifier.bias"]);
     assert_eq!(model.config.labels, ["LABEL_0", "LABEL_1", "LABEL_2"]);
+}
+
+/// Parameters of `model` whose values are those of `from`.
+fn kept(model: &BuiltModel, from: &[(String, Tensor)]) -> Vec<String> {
+    let same = |(name, tensor): &(String, Tensor)| {
+        from.iter().any(|(n, t)| n == name && t.bytes() == tensor.bytes())
+    };
+    tensors(model).iter().filter(|one| same(one)).map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn another_task_keeps_the_body_and_gets_a_fresh_head() {
+    let tasks = [
+        Task::SequenceClassification { num_labels: 13 },
+        Task::TokenClassification { num_labels: 13 },
+        Task::QuestionAnswering,
+    ];
+    for config in all_configs() {
+        let lm = match config.architecture {
+            Architecture::Gpt2 => Task::CausalLm,
+            _ => Task::MaskedLm,
+        };
+        for saved in tasks.into_iter().chain([lm]) {
+            let mut weights = Vec::new();
+            let dir = directory(&config, saved, |all| {
+                // Nothing is 0 or 1, as fresh biases and norms are.
+                for (_, tensor) in all.iter_mut() {
+                    let values = vec![0.25f32; tensor.bytes().len() / 4];
+                    *tensor = Tensor::from_slice(tensor.shape(), &values).unwrap();
+                }
+                weights.clone_from(all);
+            });
+            for task in tasks.into_iter().filter(|t| *t != saved) {
+                let options = LoadOptions { seed: 3, ..LoadOptions::default() };
+                let model = load(dir.path(), Some(task), &options).unwrap();
+                let what = format!("{} of {saved} for {task}", config.model_type);
+                let n_kept = kept(&model, &weights).len();
+                assert_eq!(n_kept + model.missing.len(), model.parameters.len(), "{what}");
+                let head = ["classifier", "score", "qa_outputs", "pooler"];
+                let is_head = |n: &String| head.iter().any(|part| n.contains(part));
+                assert!(!model.missing.is_empty() && model.missing.iter().all(is_head), "{what}");
+                assert!(n_kept > 10, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tagger_of_thirteen_tags_is_no_classifier_of_thirteen_classes() {
+    let (tags, classes) = (
+        Task::TokenClassification { num_labels: 13 },
+        Task::SequenceClassification { num_labels: 13 },
+    );
+    let mut config = Config::bert(&sizes());
+    config.labels = (0..13).map(|i| format!("B-{i}")).collect();
+    for (saved, wanted) in [(tags, classes), (classes, tags)] {
+        let mut weights = Vec::new();
+        let dir = directory(&config, saved, |all| weights.clone_from(all));
+        let again = load_plain(dir.path()).unwrap();
+        assert_eq!((again.config.labels[3].as_str(), again.missing.len()), ("B-3", 0));
+        let options = LoadOptions { seed: 3, ..LoadOptions::default() };
+        let model = load(dir.path(), Some(wanted), &options).unwrap();
+        assert!(model.missing.contains(&"classifier.weight".to_owned()), "{:?}", model.missing);
+        assert!(!kept(&model, &weights).contains(&"classifier.weight".to_owned()));
+        assert!(model.unexpected.contains(&"classifier.weight".to_owned()));
+        assert_eq!(model.config.labels[3], "LABEL_3");
+    }
+}
+
+#[test]
+fn classes_are_named_and_a_trained_head_keeps_their_order() {
+    let three = Task::SequenceClassification { num_labels: 3 };
+    let mut config = Config::bert(&sizes());
+    config.labels = ["neg", "neutral", "pos"].map(str::to_owned).to_vec();
+    let dir = directory(&config, three, |_| {});
+    let load = |names: &[&str], fresh_head| {
+        let labels = names.iter().map(|n| n.to_string()).collect();
+        let options = LoadOptions { labels, fresh_head, seed: 9, ..LoadOptions::default() };
+        load(dir.path(), None, &options)
+    };
+    assert_eq!(load(&[], false).unwrap().config.labels, ["neg", "neutral", "pos"]);
+    assert_eq!(load(&[], true).unwrap().config.labels, ["LABEL_0", "LABEL_1", "LABEL_2"]);
+    let model = load(&["bad", "so-so", "good"], false).unwrap();
+    let json = model.config.to_json();
+    assert!(json.contains("\"1\": \"so-so\"") && json.contains("\"so-so\": 1"), "{json}");
+    let e = load(&["pos", "neutral", "neg"], false).unwrap_err();
+    check_error(&e, Kind::InvalidArgument, &["another order", "fresh_head"]);
+    let model = load(&["pos", "neutral", "neg"], true).unwrap();
+    assert_eq!(model.config.labels, ["pos", "neutral", "neg"]);
+    assert_eq!(model.missing, ["classifier.weight", "classifier.bias"]);
+    let e = load(&["a", "b"], false).unwrap_err();
+    check_error(&e, Kind::InvalidArgument, &["2 label names for 3 classes"]);
+    let e = load(&["a", "b", "a"], false).unwrap_err();
+    check_error(&e, Kind::InvalidArgument, &["'a' occurs twice"]);
+    let e = load(&["a", "", "b"], false).unwrap_err();
+    check_error(&e, Kind::InvalidArgument, &["label 1 is empty"]);
 }
 
 #[test]
@@ -393,7 +483,20 @@ fn broken_files_are_refused() {
     std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
     check_error(&load_plain(dir.path()).unwrap_err(), Kind::InvalidData, &[FILE_NAME, "truncated"]);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(load_plain(dir.path()).unwrap().missing.len(), 29);
+    let e = load_plain(dir.path()).unwrap_err();
+    check_error(&e, Kind::NotFound, &["holds no weights", FILE_NAME, "set fresh_weights"]);
+    let fresh = LoadOptions { fresh_weights: true, ..LoadOptions::default() };
+    assert_eq!(load(dir.path(), None, &fresh).unwrap().missing.len(), 29);
+    // Files of other kinds are told as what they are.
+    for (magic, kind) in [(&b"\x1F\x8B\x08"[..], "gzip"), (b"PK\x03\x04x/data.pkl", "PyTorch")] {
+        std::fs::write(&path, magic).unwrap();
+        check_error(&load_plain(dir.path()).unwrap_err(), Kind::InvalidData, &[FILE_NAME, kind]);
+        std::fs::remove_file(&path).unwrap();
+    }
+    let checkpoint = tempfile::tempdir().unwrap();
+    std::fs::write(checkpoint.path().join("latest"), "step-1").unwrap();
+    let e = load_plain(checkpoint.path()).unwrap_err();
+    check_error(&e, Kind::NotFound, &["no config.json, but a trainer's checkpoint"]);
     std::fs::write(dir.path().join("pytorch_model.bin"), "").unwrap();
     check_error(&load_plain(dir.path()).unwrap_err(), Kind::Unsupported, &["pytorch_model.bin"]);
 }

@@ -29,16 +29,11 @@ pub(super) fn fill(
     if weights.is_some() && !options.allow_missing {
         sources.check_body(&declared, &config)?;
     }
-    let fits = |d: &Declared| {
-        let source = sources.by_parameter.get(&d.name).zip(weights);
-        let view = source.and_then(|(source, weights)| weights.find(source));
-        view.is_none_or(|view| view.shape == d.shape)
-    };
-    let replace_head = options.replace_head && declared.iter().any(|d| d.head && !fits(d));
-    let fresh_head = options.fresh_head || replace_head;
     let mut model = forward.into_model(config, task);
+    let body = format!("{}.", prefix(model.config.architecture));
     for d in &declared {
-        let source = sources.by_parameter.get(&d.name).filter(|_| !(d.head && fresh_head));
+        let fresh_head = options.fresh_head && d.head && !d.name.starts_with(&body);
+        let source = sources.by_parameter.get(&d.name).filter(|_| !fresh_head);
         let data = match (source, weights) {
             (Some(source), Some(weights)) => from_weights(weights, source, d, options)?,
             _ => {
@@ -49,6 +44,11 @@ pub(super) fn fill(
         model.graph.set_initializer(d.value, data);
     }
     model.unexpected = sources.unexpected;
+    if weights.is_some() {
+        let unread = |name: &String| model.missing.contains(name);
+        let replaced = sources.by_parameter.iter().filter(|(name, _)| unread(name));
+        model.unexpected.extend(replaced.map(|(_, source)| source.clone()));
+    }
     Ok(model)
 }
 
@@ -60,7 +60,10 @@ fn from_weights(
 ) -> Result<TensorData> {
     let shape = weights.find(source).map_or(&[][..], |view| view.shape);
     if shape != declared.shape {
-        let hint = if declared.head { "; ask for a fresh head to replace it" } else { "" };
+        let hint = match declared.head {
+            true => "; set fresh_head to replace the head by a newly initialised one",
+            false => "",
+        };
         return Err(Error::shape(format!(
             "weight '{source}' has shape {shape:?}, the configuration needs {:?}{hint}",
             declared.shape

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::generate::{GenerateOptions, generate_by};
 use super::predict::{PredictOptions, Prediction, predict_by};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::Device;
 use crate::text::Tokenizer;
 use crate::train::{Evaluation, Evaluator, ModelOptions, Source, TensorView, TrainerOptions};
@@ -43,11 +43,6 @@ impl Predictor {
         };
         how.optimizer.n_threads = options.n_threads;
         let model = Evaluator::new(how, ModelOptions::new("model", source))?;
-        let files = ["model.safetensors", "model.safetensors.index.json"];
-        if !files.iter().any(|file| directory.join(file).is_file()) {
-            let place = directory.display();
-            return Err(Error::not_found(format!("{place} holds no weights: no {}", files[0])));
-        }
         let tokenizer = Tokenizer::load(directory)?;
         Ok(Self { model, tokenizer })
     }

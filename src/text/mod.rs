@@ -36,6 +36,7 @@ pub use batch::collate::Batch;
 pub use batch::dataset::{AnswerContext, Dataset, EncodingStats, Reference, Sequence, Target};
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderOptions, LoaderState};
+pub use batch::sampling::Sampling;
 pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};
 pub use corpus::examples::{Answer, Corpus, Example, TextTask};
 pub use corpus::labels::LabelMap;

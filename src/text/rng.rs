@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Labelled = 7,
     /// Drawing tokens of generated text.
     Generate = 8,
+    /// Drawing the examples of an epoch by class or weight.
+    Draw = 9,
 }
 
 /// One stream.

@@ -1,13 +1,16 @@
-//! Text files as they come: UTF-8 with or without a byte order mark, LF or CRLF.
+//! Text files as they come: UTF-8 with or without a byte order mark, lines that end with LF, CRLF,
+//! or, in files without any LF, CR.
 
 use crate::error::{Error, Result};
+use crate::file::{check_readable, foreign_kind};
 use std::path::Path;
 
 /// The whole file as text, without a byte order mark.
 ///
-/// Errors: `NotFound`/`Io` when it cannot be read, `InvalidData` with the line when it is not
-/// UTF-8.
+/// Errors: `NotFound`/`Io` when it cannot be read, `InvalidArgument` for a folder or a device,
+/// `InvalidData` for a known kind of file that is no text, and with the line when it is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
+    check_readable(path)?;
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     decode(path, bytes)
 }
@@ -17,6 +20,9 @@ fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     if utf16 {
         return Err(at(path, 1, "the file is UTF-16; convert it to UTF-8"));
     }
+    if let Some(kind) = foreign_kind(&bytes) {
+        return Err(at(path, 1, format!("the file is {kind}")));
+    }
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = 1 + e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count();
@@ -25,6 +31,9 @@ fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     })?;
     if text.starts_with('\u{FEFF}') {
         text.drain(..'\u{FEFF}'.len_utf8());
+    }
+    if text.contains('\r') && !text.contains('\n') {
+        text = text.replace('\r', "\n");
     }
     Ok(text)
 }
@@ -52,5 +61,13 @@ mod tests {
         let e = decode(path, b"ok\nfine\nna\xEFve\n".to_vec()).unwrap_err();
         assert_eq!(e.message(), "f.txt:3: byte 0xEF is not UTF-8; convert the file to UTF-8");
         assert!(decode(path, b"\xFF\xFEa\0".to_vec()).unwrap_err().message().contains("UTF-16"));
+        let old = decode(path, b"a\rb\r\rc".to_vec()).unwrap();
+        assert_eq!(lines(&old).collect::<Vec<_>>(), [(1, "a"), (2, "b"), (3, ""), (4, "c")]);
+        assert_eq!(decode(path, b"a\rb\nc".to_vec()).unwrap(), "a\rb\nc");
+        let e = decode(path, b"\x1F\x8B\x08\0".to_vec()).unwrap_err();
+        assert!(e.message().starts_with("f.txt:1: the file is compressed by gzip"), "{e}");
+        assert!(read_text(Path::new("/")).unwrap_err().message().contains("is a folder"));
+        #[cfg(unix)]
+        assert!(read_text(Path::new("/dev/zero")).unwrap_err().message().contains("a device"));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::graphs::PrecomputedGradients;
 use super::start::tokens::Tokens;
 use crate::autodiff::LossSpec;
+use crate::error::Result;
 use crate::models::{Config, Task};
 use crate::optim;
 use crate::runtime::Device;
@@ -29,7 +30,7 @@ pub struct TrainerOptions {
 /// Where a model comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A directory with `config.json` and, unless it shall start afresh, `model.safetensors`.
+    /// A directory with `config.json` and `model.safetensors`.
     Directory(PathBuf),
     /// A forward graph.
     Onnx(PathBuf),
@@ -106,9 +107,6 @@ pub struct ModelOptions {
     pub weight: f64,
     /// Task of a directory or configuration; default what the directory's configuration says.
     pub task: Option<Task>,
-    /// Names of the classes or tags, as many as the task has; default those of the configuration.
-    /// Not for ONNX sources.
-    pub labels: Vec<String>,
     /// Loss; default what the task says. Required for ONNX sources.
     pub loss: Option<LossSpec>,
     /// Glob patterns (`*`, `?`) of parameters to train; default `*`. A running statistic of a batch
@@ -139,9 +137,38 @@ pub struct ModelOptions {
     pub dropout: Option<f32>,
     /// Seed of fresh weights and dropout. Default 0.
     pub seed: u64,
+    /// A newly initialised head in place of that of the directory, e.g. for another number of
+    /// classes; for another task it always is. Default false.
+    pub fresh_head: bool,
+    /// Newly initialised weights for a directory, none of which are read. Default false: a
+    /// directory without weights is an error.
+    pub fresh_weights: bool,
+    /// Names of the classes in the order of their ids, for `config.json`; not for ONNX sources.
+    /// Default empty: those of the configuration, where it is of the same task and number of
+    /// classes, else `LABEL_0`, ….
+    pub label_names: Vec<String>,
 }
 
 impl ModelOptions {
+    /// Names of the classes by their ids; empty for a task without classes and for ONNX sources.
+    ///
+    /// # Errors
+    /// What reading `config.json` gives; `InvalidArgument` for `label_names` that do not fit.
+    pub fn class_names(&self) -> Result<Vec<String>> {
+        let mut config = match &self.source {
+            Source::Directory(dir) => Config::read(dir)?,
+            Source::Config(config) => (**config).clone(),
+            _ => return Ok(Vec::new()),
+        };
+        if let Some(task) = self.task {
+            config.set_task(task);
+        }
+        if !self.label_names.is_empty() {
+            config.set_labels(&self.label_names)?;
+        }
+        Ok(config.labels)
+    }
+
     /// The defaults for a name and a source.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
         Self {
@@ -149,7 +176,6 @@ impl ModelOptions {
             source,
             weight: 1.0,
             task: None,
-            labels: Vec::new(),
             loss: None,
             trainable: Vec::new(),
             frozen: Vec::new(),
@@ -161,6 +187,9 @@ impl ModelOptions {
             task_name: None,
             dropout: None,
             seed: 0,
+            fresh_head: false,
+            fresh_weights: false,
+            label_names: Vec::new(),
         }
     }
 }

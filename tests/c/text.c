@@ -222,6 +222,84 @@ static void test_other_files(const char *folder)
     REFUSES_NULL(mmopt_corpus_synthetic(5, 0, 0, NULL));
 }
 
+/* Nested fields, arrays, folders, several files, pairs, names of classes; what is refused. */
+static void test_more_files(const char *folder)
+{
+    static const char *const names[] = {"0", "1"}, *const more[] = {"no", "yes", "maybe"};
+    const char *one[] = {"a"}, *two[] = {"b"}, *class_of_one[] = {"yes"};
+    const char nested[] =
+        "[{\"data\": {\"text\": \"a\"},\n \"with\": [{\"text\": \"b\"}], \"y\": 1.0},\n"
+        "{\"data\": {\"text\": \"c\"}, \"with\": [{\"text\": \"d\"}], \"y\": 0}]";
+    mmopt_corpus *corpus = NULL, *known = NULL;
+    mmopt_corpus_options options;
+    char *text = NULL;
+
+    write_file(in_folder(folder, "nested.json"), nested, sizeof nested - 1);
+    mmopt_corpus_options_init(&options);
+    options.text_column = "data.text", options.pair_column = "with.0.text";
+    options.label_column = "y", options.label_names = names, options.n_label_names = 2;
+    OK(mmopt_corpus_read_classification(in_folder(folder, "nested.json"), &options, &corpus));
+    CHECK(mmopt_corpus_n_examples(corpus) == 2 && mmopt_corpus_label_count(corpus, 1) == 1);
+    OK(mmopt_corpus_pair(corpus, 1, &text));
+    CHECK(strcmp(text, "d") == 0);
+    mmopt_string_free(text);
+    FAILS(mmopt_corpus_pair(corpus, 2, &text), MMOPT_CODE_INVALID_ARGUMENT, "example 2");
+    REFUSES_NULL(mmopt_corpus_pair(NULL, 0, &text));
+    REFUSES_NULL(mmopt_corpus_pair(corpus, 0, NULL));
+    options.labels_of = corpus;
+    FAILS(mmopt_corpus_read_classification(in_folder(folder, "nested.json"), &options, &known),
+          MMOPT_CODE_INVALID_ARGUMENT, "labels_of and label_names");
+    mmopt_corpus_free(corpus);
+    options.labels_of = NULL, options.text_column = "data.body";
+    FAILS(mmopt_corpus_read_classification(in_folder(folder, "nested.json"), &options, &corpus),
+          MMOPT_CODE_INVALID_DATA, "the keys are 'text'; set text_column");
+    options.text_column = "data.text", options.label_names = NULL;
+    REFUSES_NULL(mmopt_corpus_read_classification(in_folder(folder, "nested.json"), &options,
+                                                  &corpus));
+
+    write_file(in_folder(folder, "many1.csv"), "a,yes\r\n", 7);
+    write_file(in_folder(folder, "many2.csv"), "b,no\rc,yes\r", 11);
+    OK(mmopt_corpus_read_classification(in_folder(folder, "many?.csv"), NULL, &corpus));
+    CHECK(mmopt_corpus_n_examples(corpus) == 3 && mmopt_corpus_n_labels(corpus) == 2);
+    OK(mmopt_corpus_pair(corpus, 0, &text));
+    CHECK(text == NULL);
+    mmopt_corpus_free(corpus);
+    write_file(in_folder(folder, "many3.csv"), "a,no\n\"b,no\n", 11);
+    FAILS(mmopt_corpus_read_classification(in_folder(folder, "many?.csv"), NULL, &corpus),
+          MMOPT_CODE_INVALID_DATA, "many3.csv:2: the quote that opens here");
+    FAILS(mmopt_corpus_read_classification(in_folder(folder, "none*.csv"), NULL, &corpus),
+          MMOPT_CODE_NOT_FOUND, "no file matches");
+    write_file(in_folder(folder, "packed.tsv"), "\x1f\x8b\x08", 3);
+    FAILS(mmopt_corpus_read_classification(in_folder(folder, "packed.tsv"), NULL, &corpus),
+          MMOPT_CODE_INVALID_DATA, "gzip");
+    mmopt_corpus_options_init(&options);
+    options.format = MMOPT_CORPUS_FORMAT_FOLDER;
+    FAILS(mmopt_corpus_read_classification(in_folder(folder, "none"), &options, &corpus),
+          MMOPT_CODE_NOT_FOUND, "none");
+
+    FAILS(mmopt_corpus_from_label_names(MMOPT_TASK_CAUSAL_LM, more, 3, &known),
+          MMOPT_CODE_INVALID_ARGUMENT, "task is 5");
+    FAILS(mmopt_corpus_from_label_names(MMOPT_TASK_TOKEN_CLASSIFICATION, more, 0, &known),
+          MMOPT_CODE_INVALID_ARGUMENT, "n is 0");
+    REFUSES_NULL(mmopt_corpus_from_label_names(MMOPT_TASK_TOKEN_CLASSIFICATION, NULL, 1, &known));
+    REFUSES_NULL(mmopt_corpus_from_label_names(MMOPT_TASK_TOKEN_CLASSIFICATION, more, 3, NULL));
+    OK(mmopt_corpus_from_label_names(MMOPT_TASK_SEQUENCE_CLASSIFICATION, more, 3, &known));
+    CHECK(mmopt_corpus_n_labels(known) == 3 && mmopt_corpus_n_examples(known) == 0);
+    OK(mmopt_corpus_from_pairs(one, two, class_of_one, 1, known, &corpus));
+    OK(mmopt_corpus_pair(corpus, 0, &text));
+    CHECK(strcmp(text, "b") == 0 && mmopt_corpus_label_count(corpus, 1) == 1);
+    mmopt_string_free(text);
+    mmopt_corpus_free(corpus);
+    corpus = NULL;
+    REFUSES_NULL(mmopt_corpus_from_pairs(NULL, two, NULL, 1, NULL, &corpus));
+    REFUSES_NULL(mmopt_corpus_from_pairs(one, NULL, NULL, 1, NULL, &corpus));
+    REFUSES_NULL(mmopt_corpus_from_pairs(one, two, NULL, 1, NULL, NULL));
+    FAILS(mmopt_corpus_from_pairs(one, two, NULL, 0, NULL, &corpus), MMOPT_CODE_INVALID_ARGUMENT,
+          "n is 0");
+    CHECK(corpus == NULL);
+    mmopt_corpus_free(known);
+}
+
 static int64_t label_of(const mmopt_corpus *corpus, size_t example)
 {
     int64_t label = -2;
@@ -305,6 +383,46 @@ static void test_parts(const mmopt_corpus *corpus, const char *folder)
     loader = NULL;
     FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
           "unlabelled");
+    /* All that is drawn is the one example with a weight. */
+    {
+        double weights[N_TEXTS] = {0};
+        size_t n_drawn = 0, n = 0;
+        mmopt_batch *batch = NULL;
+        const size_t *examples = NULL;
+        mmopt_loader_options_init(&walk);
+        CHECK(walk.sampling == MMOPT_SAMPLING_EACH_ONCE && walk.max_tokens == 0);
+        walk.sampling = MMOPT_SAMPLING_WEIGHTED, walk.n_samples = 20, walk.max_tokens = 64;
+        walk.example_weights = weights, walk.n_example_weights = N_TEXTS;
+        FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+              "a sum of 0");
+        weights[3] = 2;
+        OK(mmopt_loader_create(corpus, one, 1, &walk, &loader));
+        OK(mmopt_loader_next(loader, &batch));
+        while (batch != NULL) {
+            OK(mmopt_batch_examples(batch, 0, &examples, &n));
+            CHECK(n > 0 && n <= 8);
+            for (size_t k = 0; k < n; k++)
+                n_drawn += examples[k] == 3;
+            mmopt_batch_free(batch);
+            OK(mmopt_loader_next(loader, &batch));
+        }
+        CHECK(n_drawn == 20);
+        mmopt_loader_free(loader);
+        loader = NULL;
+        walk.n_example_weights = 3;
+        FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+              "3 example_weights for 40");
+        walk.sampling = MMOPT_SAMPLING_CLASS_BALANCED;
+        FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+              "MMOPT_SAMPLING_WEIGHTED");
+        walk.n_example_weights = 0, walk.max_tokens = 4;
+        FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+              "max_tokens is 4");
+        walk.sampling = 3;
+        FAILS(mmopt_loader_create(corpus, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
+              "sampling is 3");
+        walk.sampling = 0, walk.n_samples = 0, walk.max_tokens = 0, walk.batch_size = 8;
+    }
     walk.unlabelled_ratio = NAN;
     FAILS(mmopt_loader_create(all, one, 1, &walk, &loader), MMOPT_CODE_INVALID_ARGUMENT,
           "unlabelled_ratio");
@@ -589,6 +707,7 @@ int main(int argc, char **argv)
     test_generated();
     test_reading(argv[1]);
     test_other_files(argv[1]);
+    test_more_files(argv[1]);
     test_windows_and_packing(argv[1]);
 
     OK(mmopt_corpus_from_texts((const char *const *)texts, labels, N_TEXTS, NULL, &corpus));

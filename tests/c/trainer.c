@@ -46,6 +46,9 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_model_set_dropout(NULL, 0));
     REFUSES_NULL(mmopt_model_set_seed(NULL, 0));
     REFUSES_NULL(mmopt_model_set_tokenizer(NULL, tokenizers[0]));
+    REFUSES_NULL(mmopt_model_set_fresh_head(NULL, 1));
+    REFUSES_NULL(mmopt_model_set_fresh_weights(NULL, 1));
+    REFUSES_NULL(mmopt_model_set_label_names(NULL, NULL, 0));
     REFUSES_NULL(mmopt_model_freeze(NULL, "*"));
     REFUSES_NULL(mmopt_model_train_only(NULL, "*"));
     REFUSES_NULL(mmopt_model_label_name(NULL, 0, &text));
@@ -363,6 +366,82 @@ static void test_start(const char *folder)
     mmopt_model_free(models[1]);
 }
 
+static void hear(void *user, uint32_t level, const char *message)
+{
+    if (level == MMOPT_LOG_LEVEL_INFO && strstr(message, "newly initialised: classifier") != NULL)
+        ++*(int *)user;
+    if (level == MMOPT_LOG_LEVEL_WARNING && strstr(message, "no weights are read") != NULL)
+        *(int *)user += 10;
+}
+
+/* A saved classifier becomes a tagger, a classifier of more classes, and one without weights. */
+static void test_pretrained(const char *folder)
+{
+    static const char *const names[] = {"bad", "so-so", "good"}, *const twice[] = {"a", "a"};
+    mmopt_trainer *trainer = make_trainer(NULL);
+    mmopt_model *model = NULL;
+    const mmopt_model *const *given = (const mmopt_model *const *)&model;
+    char path[1200], file[1300];
+    char *text = NULL;
+    int heard = 0;
+
+    snprintf(path, sizeof path, "%s/pretrained", folder);
+    OK(mmopt_trainer_save_model(trainer, 0, path));
+    mmopt_trainer_free(trainer);
+    trainer = NULL;
+    OK(mmopt_model_from_directory("bert", path, &model));
+    OK(mmopt_model_set_task(model, MMOPT_TASK_TOKEN_CLASSIFICATION, 2));
+    OK(mmopt_model_label_name(model, 1, &text));
+    CHECK(strcmp(text, "LABEL_1") == 0);
+    mmopt_string_free(text);
+    OK(mmopt_model_report(model, &text));
+    CHECK(strstr(text, "newly initialised: classifier.weight, classifier.bias") != NULL);
+    mmopt_string_free(text);
+    OK(mmopt_trainer_create(NULL, given, 1, &trainer));
+    OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_INFO, hear, &heard));
+    CHECK(heard == 1);
+    mmopt_trainer_free(trainer);
+    trainer = NULL;
+
+    OK(mmopt_model_set_task(model, MMOPT_TASK_SEQUENCE_CLASSIFICATION, 3));
+    FAILS(mmopt_trainer_create(NULL, given, 1, &trainer), MMOPT_CODE_SHAPE, "set fresh_head");
+    FAILS(mmopt_model_set_fresh_head(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "fresh is 2");
+    OK(mmopt_model_set_fresh_head(model, 1));
+    REFUSES_NULL(mmopt_model_set_label_names(model, NULL, 3));
+    FAILS(mmopt_model_set_label_names(model, names, 0), MMOPT_CODE_INVALID_ARGUMENT, "n is 0");
+    FAILS(mmopt_model_set_label_names(model, twice, 2), MMOPT_CODE_INVALID_ARGUMENT, "names[1]");
+    OK(mmopt_model_set_label_names(model, names, 3));
+    OK(mmopt_model_label_name(model, 2, &text));
+    CHECK(strcmp(text, "good") == 0);
+    mmopt_string_free(text);
+    OK(mmopt_trainer_create(NULL, given, 1, &trainer));
+    OK(mmopt_trainer_save_model(trainer, 0, path));
+    mmopt_trainer_free(trainer);
+    trainer = NULL;
+    mmopt_model_free(model);
+    OK(mmopt_model_from_directory("bert", path, &model));
+    OK(mmopt_model_label_name(model, 1, &text));
+    CHECK(strcmp(text, "so-so") == 0);
+    mmopt_string_free(text);
+
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    CHECK(remove(file) == 0);
+    FAILS(mmopt_trainer_create(NULL, given, 1, &trainer), MMOPT_CODE_NOT_FOUND,
+          "set fresh_weights");
+    FAILS(mmopt_model_set_fresh_weights(model, 2), MMOPT_CODE_INVALID_ARGUMENT, "fresh is 2");
+    OK(mmopt_model_set_fresh_weights(model, 1));
+    OK(mmopt_trainer_create(NULL, given, 1, &trainer));
+    OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_WARNING, hear, &heard));
+    CHECK(heard == 11);
+    mmopt_trainer_free(trainer);
+    mmopt_model_free(model);
+    OK(mmopt_model_from_onnx("graph", "x.onnx", &model));
+    FAILS(mmopt_model_set_fresh_head(model, 1), MMOPT_CODE_INVALID_ARGUMENT, "ONNX");
+    FAILS(mmopt_model_set_fresh_weights(model, 1), MMOPT_CODE_INVALID_ARGUMENT, "ONNX");
+    FAILS(mmopt_model_set_label_names(model, names, 3), MMOPT_CODE_INVALID_ARGUMENT, "ONNX");
+    mmopt_model_free(model);
+}
+
 static void test_prepare(mmopt_trainer *trainer)
 {
     mmopt_batch *batch = next_batch();
@@ -619,6 +698,7 @@ int main(int argc, char **argv)
     test_feedback();
     test_ema();
     test_mutual();
+    test_pretrained(argv[1]);
     test_start(argv[1]);
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);

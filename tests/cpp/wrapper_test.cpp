@@ -117,6 +117,22 @@ TEST(Text, CorporaAreRead) {
     EXPECT_EQ(classes.label(0), 1);
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}, {"0"}, &classes).label(0), 0);
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}).label(0), -1);
+    EXPECT_EQ(questions.pair(0), "What?");
+    EXPECT_EQ(classes.pair(0), std::nullopt);
+    EXPECT_EQ(mmopt::corpus::from_pairs({"a"}, {"b"}, {"1"}, &classes).pair(0), "b");
+    EXPECT_EQ(code_of([] { (void)mmopt::corpus::from_pairs({"a"}, {}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    const auto tags =
+        mmopt::corpus::from_label_names(MMOPT_TASK_TOKEN_CLASSIFICATION, {"Y", "Z", "X"});
+    EXPECT_EQ(mmopt::corpus::read_token_classification(write_file("n.txt", "# a = b\na X\n"), &tags)
+                  .label_count(2),
+              1U);
+    auto nested = mmopt::corpus_options();
+    nested.text_column = "data.text";
+    EXPECT_EQ(mmopt::corpus::read_classification(
+                  write_file("n.json", R"([{"data": {"text": "in"}, "label": 1}])"), nested)
+                  .text(0),
+              "in");
     const auto [train, eval] = mmopt::corpus::synthetic(40, 1).split(0.25, 2);
     EXPECT_EQ(train.size() + eval.size(), 40U);
     const auto [few, others] = train.sample(8, 1);
@@ -237,6 +253,23 @@ TEST_F(Joint, LoaderWalksEpochs) {
     EXPECT_EQ(code_of([&] { walk.restore("{}"); }), MMOPT_CODE_INVALID_DATA);
 }
 
+TEST_F(Joint, ExamplesAreDrawnByWeight) {
+    auto options = mmopt::loader_options();
+    std::vector<double> weights(corpus.size());
+    weights[5] = 1;
+    options.sampling = MMOPT_SAMPLING_WEIGHTED;
+    options.example_weights = weights.data();
+    options.n_example_weights = weights.size();
+    options.n_samples = 10;
+    options.max_tokens = 512;
+    mmopt::loader walk(corpus, tokenizers, options);
+    std::size_t drawn = 0;
+    for (const auto &batch : walk)
+        for (const auto example : batch.examples(1))
+            drawn += example == 5 ? 1 : 100;
+    EXPECT_EQ(drawn, 10U);
+}
+
 TEST_F(Joint, ModelsAreEvaluatedByTheMeansOfTheirWeights) {
     auto options = mmopt::trainer_options();
     options.learning_rate = 0.01;
@@ -283,6 +316,23 @@ TEST_F(Joint, AFreshModelStartsFromOneWithWeights) {
     const mmopt::trainer started(models, options);
     EXPECT_NE(started.plan().find("token embedding from 'bert': "), std::string::npos);
     EXPECT_NE(started.plan_json().find(R"("start":{"from":"bert")"), std::string::npos);
+}
+
+TEST_F(Joint, WeightsOfOneTaskTrainForAnother) {
+    const auto folder = scratch("pretrained");
+    trainer().save_model(0, folder);
+    models.erase(models.begin() + 1);
+    models[0] = mmopt::model::from_directory("bert", folder);
+    models[0].set_task(MMOPT_TASK_SEQUENCE_CLASSIFICATION, 3).set_label_names({"a", "b", "c"});
+    EXPECT_EQ(code_of([&] { (void)mmopt::trainer(models); }), MMOPT_CODE_SHAPE);
+    models[0].set_fresh_head();
+    EXPECT_NE(models[0].report().find("newly initialised: classifier"), std::string::npos);
+    EXPECT_EQ(models[0].label_name(2), "c");
+    mmopt::trainer(models).save_model(0, folder);
+    EXPECT_EQ(mmopt::model::from_directory("bert", folder).label_name(1), "b");
+    models[0].set_fresh_weights();
+    EXPECT_NE(models[0].report_json().find(R"("fresh_weights":true)"), std::string::npos);
+    EXPECT_EQ(code_of([&] { models[0].set_label_names({}); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
 TEST_F(Joint, TrainsSavesAndResumes) {

@@ -11,5 +11,6 @@ mod models_properties;
 mod mutual;
 #[cfg(feature = "text")]
 mod predictor;
+mod pretrained;
 mod start;
 mod trainer;

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,7 +26,8 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
   public:
     using handle::handle;
 
-    /// Texts with one class each: tab-separated, comma-separated or JSON lines.
+    /// Texts with one class each: tab-separated, comma-separated, JSON, Parquet, or a folder of
+    /// text files. A path may be a pattern of several files (* and ?), here and below.
     [[nodiscard]] static corpus read_classification(
         const std::string &path, const mmopt_corpus_options &options = corpus_options()) {
         mmopt_corpus *made = nullptr;
@@ -108,6 +110,30 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
         return corpus(made);
     }
 
+    /// Pairs of texts with the names of their classes (as many, or none).
+    [[nodiscard]] static corpus from_pairs(const std::vector<std::string> &texts,
+                                           const std::vector<std::string> &pairs,
+                                           const std::vector<std::string> &labels = {},
+                                           const corpus *labels_of = nullptr) {
+        if (pairs.size() != texts.size() || (!labels.empty() && labels.size() != texts.size()))
+            throw error(MMOPT_CODE_INVALID_ARGUMENT, "texts, pairs and labels differ in number");
+        const auto t = detail::c_strings(texts), p = detail::c_strings(pairs),
+                   l = detail::c_strings(labels);
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_from_pairs(t.data(), p.data(), l.empty() ? nullptr : l.data(),
+                                              t.size(), raw(labels_of), &made));
+        return corpus(made);
+    }
+
+    /// No examples, but classes (or tags, by the mmopt_task) of these names, for labels_of.
+    [[nodiscard]] static corpus from_label_names(std::uint32_t task,
+                                                 const std::vector<std::string> &names) {
+        const auto n = detail::c_strings(names);
+        mmopt_corpus *made = nullptr;
+        detail::check(mmopt_corpus_from_label_names(task, n.data(), n.size(), &made));
+        return corpus(made);
+    }
+
     /// Training and evaluation.
     [[nodiscard]] std::pair<corpus, corpus> split(double eval_fraction,
                                                   std::uint64_t seed = 0) const {
@@ -168,6 +194,14 @@ class corpus : public handle<mmopt_corpus, mmopt_corpus_free> {
     [[nodiscard]] std::string text(std::size_t example) const {
         char *text = nullptr;
         detail::check(mmopt_corpus_text(get(), example, &text));
+        return detail::take(text);
+    }
+    /// The second text of a pair, or the question about a context, if there is one.
+    [[nodiscard]] std::optional<std::string> pair(std::size_t example) const {
+        char *text = nullptr;
+        detail::check(mmopt_corpus_pair(get(), example, &text));
+        if (text == nullptr)
+            return std::nullopt;
         return detail::take(text);
     }
     /// The class of an example; -1 when it has none.

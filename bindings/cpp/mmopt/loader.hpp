@@ -140,13 +140,13 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
     [[nodiscard]] iterator begin() { return iterator(this); }
     [[nodiscard]] iterator::sentinel end() noexcept { return {}; }
 
-    /// The batches of an epoch.
     /// What encoding made of the corpus for one model, and what was lost.
     [[nodiscard]] mmopt_encoding_stats encoding_stats(std::size_t model) const {
         mmopt_encoding_stats stats{};
         detail::check(mmopt_loader_encoding_stats(get(), model, &stats));
         return stats;
     }
+    /// The batches of the current epoch; as many in all, except with max_tokens.
     [[nodiscard]] std::size_t n_batches() const noexcept { return mmopt_loader_n_batches(get()); }
     /// Epochs done, and batches of the current one done.
     [[nodiscard]] std::uint64_t epoch() const noexcept { return mmopt_loader_epoch(get()); }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace mmopt {
 
@@ -87,7 +88,7 @@ class model : public handle<mmopt_model, mmopt_model_free> {
         return model(made);
     }
 
-    /// task is an mmopt_task.
+    /// task is an mmopt_task. Weights of another task keep their body and get a fresh head.
     model &set_task(std::uint32_t task, std::size_t n_labels) {
         detail::check(mmopt_model_set_task(get(), task, n_labels));
         return *this;
@@ -106,6 +107,22 @@ class model : public handle<mmopt_model, mmopt_model_free> {
     }
     model &set_seed(std::uint64_t seed) {
         detail::check(mmopt_model_set_seed(get(), seed));
+        return *this;
+    }
+    /// A newly initialised head in place of the directory's, e.g. for another number of classes.
+    model &set_fresh_head(bool fresh = true) {
+        detail::check(mmopt_model_set_fresh_head(get(), fresh ? 1 : 0));
+        return *this;
+    }
+    /// Newly initialised weights for a directory; none are read.
+    model &set_fresh_weights(bool fresh = true) {
+        detail::check(mmopt_model_set_fresh_weights(get(), fresh ? 1 : 0));
+        return *this;
+    }
+    /// Names the classes or tags by id, e.g. corpus::labels(); saved models have them.
+    model &set_label_names(const std::vector<std::string> &names) {
+        const auto all = detail::c_strings(names);
+        detail::check(mmopt_model_set_label_names(get(), all.data(), all.size()));
         return *this;
     }
     /// Tells the model its vocabulary, which the option start needs. for_corpus does it.

@@ -14,7 +14,7 @@ use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, sha
 use crate::ffi::core::structs::{Options, init, options};
 use crate::text::{
     Column, Corpus, CorpusFormat, CorpusHeader, CorpusOptions, Example, LabelMap, SampleBy,
-    SplitOptions, SyntheticOptions,
+    SplitOptions, SyntheticOptions, TextTask,
 };
 
 /// The examples of one task and the names of its classes or tags. Immutable.
@@ -44,14 +44,21 @@ fn new_handle(corpus: Corpus) -> Result<*mut mmopt_corpus> {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_corpus_format {
-    /// By the file's extension: .csv, .jsonl or .json (one object per line), else tabs.
+    /// By the file's extension: .csv, .jsonl or .json, .parquet, else tabs; a folder for a folder.
     Auto = 0,
     /// Tab-separated, without quoting.
     Tsv = 1,
     /// Comma-separated, quoted by ".
     Csv = 2,
-    /// One JSON object per line.
+    /// One JSON object per line, or one array of objects.
     Jsonl = 3,
+    /// A folder with a folder for each class, which has a text in each of its files, e.g.
+    /// pos/1.txt; with unlabelled, a folder with a text in each file.
+    Folder = 4,
+    /// Apache Parquet, compressed by Snappy or not. UNSUPPORTED unless the library was built with
+    /// the cargo feature parquet. Only from sources that are trusted: a damaged file may claim much
+    /// memory.
+    Parquet = 5,
 }
 
 /// Whether the first line of a table holds the names of its columns.
@@ -77,8 +84,9 @@ pub struct mmopt_corpus_options {
     pub format: u32,
     /// An mmopt_corpus_header; default MMOPT_CORPUS_HEADER_AUTO.
     pub header: u32,
-    /// The column of the text: its name, or its number from "0". NULL (default): the first column,
-    /// or the keys text or sentence in JSON.
+    /// The column of the text: its name, or its number from "0". In JSON and Parquet its key, or a
+    /// path of keys and positions: data.text, answers.0.text. NULL (default): the first column, or
+    /// the keys text or sentence in JSON and Parquet.
     pub text_column: *const c_char,
     /// The column of the second text of a pair; NULL (default): there is none.
     pub pair_column: *const c_char,
@@ -91,6 +99,11 @@ pub struct mmopt_corpus_options {
     /// Take the classes of this corpus, usually the training data; any other label is an error.
     /// NULL (default): the classes seen in the file, sorted. Read during the call only.
     pub labels_of: *const mmopt_corpus,
+    /// The names of the classes in the order of their ids, in place of labels_of; NULL (default):
+    /// none. Read during the call only.
+    pub label_names: *const *const c_char,
+    /// How many.
+    pub n_label_names: usize,
 }
 
 impl Default for mmopt_corpus_options {
@@ -105,6 +118,8 @@ impl Default for mmopt_corpus_options {
             unlabelled: 0,
             reserved: 0,
             labels_of: std::ptr::null(),
+            label_names: std::ptr::null(),
+            n_label_names: 0,
         }
     }
 }
@@ -136,6 +151,8 @@ unsafe fn columns(o: &mmopt_corpus_options) -> Result<CorpusOptions> {
         (1, CorpusFormat::Tsv),
         (2, CorpusFormat::Csv),
         (3, CorpusFormat::Jsonl),
+        (4, CorpusFormat::Folder),
+        (5, CorpusFormat::Parquet),
     ];
     let headers = [(0, CorpusHeader::Auto), (1, CorpusHeader::Yes), (2, CorpusHeader::No)];
     // SAFETY: the caller's texts, by the header's contract.
@@ -159,13 +176,29 @@ unsafe fn labels_of(corpus: *const mmopt_corpus) -> Result<Option<LabelMap>> {
     Ok(Some(unsafe { shared(corpus) }?.corpus.labels().clone()))
 }
 
-/// Reads texts with one class each, from tab-separated, comma-separated or JSON lines. The defaults
-/// read lines of the form text TAB label. UTF-8, with or without a byte order mark, LF or CRLF.
+/// The classes that options name, by a corpus or a list.
+unsafe fn known_labels(o: &mmopt_corpus_options) -> Result<Option<LabelMap>> {
+    if o.n_label_names == 0 {
+        // SAFETY: a corpus of the caller, by the header's contract.
+        return unsafe { labels_of(o.labels_of) };
+    }
+    if !o.labels_of.is_null() {
+        return Err(Error::invalid("labels_of and label_names are both set; give one of them"));
+    }
+    // SAFETY: the caller's texts, by the header's contract.
+    let names = unsafe { texts(o.label_names, o.n_label_names, "label_names") }?;
+    LabelMap::from_names(names).map(Some).context(|| "label_names")
+}
+
+/// Reads texts with one class each, from tab-separated, comma-separated or JSON lines, JSON arrays,
+/// Parquet, or a folder of text files. The defaults read lines of the form text TAB label. UTF-8,
+/// with or without a byte order mark; lines end with LF, CRLF or CR.
 ///
 /// Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text
-/// that is not UTF-8, missing columns, bad JSON, an unknown label, a file without examples.
+/// that is not UTF-8, missing columns, an open quote, bad JSON, an unknown label, a file without
+/// examples, a file of another kind; UNSUPPORTED for Parquet without its cargo feature.
 ///
-/// @param[in] path the file, UTF-8.
+/// @param[in] path the file or folder, or a pattern of several files (* and ?), UTF-8.
 /// @param[in] options NULL: the defaults.
 /// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
@@ -180,7 +213,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
         let path = text(path, "path")?;
         let o = self::options(options)?;
         let corpus = output(corpus, "corpus")?;
-        let labels = labels_of(o.labels_of)?;
+        let labels = known_labels(&o)?;
         let read = Corpus::read_classification(Path::new(path), &columns(&o)?, labels.as_ref())?;
         corpus.set(new_handle(read)?);
         Ok(())
@@ -194,7 +227,9 @@ pub unsafe extern "C" fn mmopt_corpus_read_classification(
 /// Errors, with file and line: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
 /// line without a tag, an unknown tag, a file without words.
 ///
-/// @param[in] path the file, UTF-8.
+/// Comments before the first word of a sentence (# text = ...) are passed over.
+///
+/// @param[in] path the file, or a pattern of several (* and ?), UTF-8.
 /// @param[in] labels_of whose classes to take; may be NULL; read during the call only.
 /// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
@@ -221,7 +256,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_token_classification(
 /// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
 /// or a file without words.
 ///
-/// @param[in] path the file, UTF-8.
+/// @param[in] path the file, or a pattern of several (* and ?), UTF-8.
 /// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -238,14 +273,15 @@ pub unsafe extern "C" fn mmopt_corpus_read_words(
     })
 }
 
-/// Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line
-/// with context, question and answers. A question without answers, answer or is_impossible is
-/// unlabelled; one with an empty list of answers has none in its context.
+/// Reads questions about contexts: one JSON object in the form of SQuAD, or one object per line, or
+/// one array of objects, with context, question and answers. A question without answers, answer or
+/// is_impossible is unlabelled; one with an empty list of answers has none in its context.
 ///
 /// Errors, with their place: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for a
-/// missing key, or an answer that does not match the context at answer_start.
+/// missing key, lists of answers of different lengths, or an answer that does not match the context
+/// at answer_start.
 ///
-/// @param[in] path the file, UTF-8.
+/// @param[in] path the file, or a pattern of several (* and ?), UTF-8.
 /// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -279,7 +315,7 @@ pub enum mmopt_sample_by {
 /// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
 /// or an empty file; INVALID_ARGUMENT when sample_by is no mmopt_sample_by.
 ///
-/// @param[in] path the file, UTF-8.
+/// @param[in] path the file, or a pattern of several (* and ?), UTF-8.
 /// @param sample_by an mmopt_sample_by.
 /// @param[out] corpus the new object; free it with mmopt_corpus_free.
 #[unsafe(no_mangle)]
@@ -424,6 +460,76 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
         let corpus = output(corpus, "corpus")?;
         let known = self::labels_of(labels_of)?;
         corpus.set(new_handle(Corpus::from_texts(texts, &classes, known.as_ref())?)?);
+        Ok(())
+    })
+}
+
+/// As mmopt_corpus_from_texts, for pairs of texts: pairs holds the second text of each.
+///
+/// Errors: those of mmopt_corpus_from_texts.
+///
+/// @param[in] texts n texts, UTF-8.
+/// @param[in] pairs n texts, UTF-8.
+/// @param[in] labels n names, or NULL.
+/// @param n how many texts.
+/// @param[in] labels_of whose classes to take; may be NULL; read during the call only.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_from_pairs(
+    texts: *const *const c_char,
+    pairs: *const *const c_char,
+    labels: *const *const c_char,
+    n: usize,
+    labels_of: *const mmopt_corpus,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let owned = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let n_labels = if labels.is_null() { 0 } else { n };
+        let texts = owned(self::texts(texts, n, "texts")?);
+        let pairs = owned(self::texts(pairs, n, "pairs")?);
+        let classes = owned(self::texts(labels, n_labels, "labels")?);
+        let corpus = output(corpus, "corpus")?;
+        let known = self::labels_of(labels_of)?;
+        if texts.is_empty() {
+            return Err(Error::invalid("n is 0; a corpus needs a text"));
+        }
+        corpus.set(new_handle(Corpus::from_pairs(texts, pairs, &classes, known.as_ref())?)?);
+        Ok(())
+    })
+}
+
+/// An empty corpus of a task that has classes or tags with these names, in the order of their ids,
+/// to give as labels_of where other corpora are read.
+///
+/// Errors: INVALID_ARGUMENT for another task, for n 0, and for a name that is not UTF-8 or occurs
+/// twice.
+///
+/// @param task MMOPT_TASK_SEQUENCE_CLASSIFICATION or MMOPT_TASK_TOKEN_CLASSIFICATION.
+/// @param[in] names n names, UTF-8.
+/// @param n how many names.
+/// @param[out] corpus the new object; free it with mmopt_corpus_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_from_label_names(
+    task: u32,
+    names: *const *const c_char,
+    n: usize,
+    corpus: *mut *mut mmopt_corpus,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let tasks = [(1, TextTask::Classification), (2, TextTask::TokenClassification)];
+        let task = choice(task, "task", &tasks)?;
+        let names = texts(names, n, "names")?;
+        if names.is_empty() {
+            return Err(Error::invalid("n is 0; give a name for each class"));
+        }
+        let corpus = output(corpus, "corpus")?;
+        let labels = LabelMap::from_names(names).context(|| "names")?;
+        corpus.set(new_handle(Corpus::new(task, labels, Vec::new())?)?);
         Ok(())
     })
 }
@@ -659,6 +765,38 @@ pub unsafe extern "C" fn mmopt_corpus_text(
             Example::Question { context, .. } => context.clone(),
         };
         text.set(owned_text(&words, "the text")?);
+        Ok(())
+    })
+}
+
+/// The second text of a pair, or the question about a context; pair becomes NULL for an example
+/// that has none.
+///
+/// Errors: INVALID_ARGUMENT when example is out of range.
+///
+/// @param[in] corpus shared access.
+/// @param example its number, from 0.
+/// @param[out] pair the text, or NULL; free it with mmopt_string_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_corpus_pair(
+    corpus: *const mmopt_corpus,
+    example: usize,
+    pair: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let corpus = shared(corpus)?;
+        let out = output(pair, "pair")?;
+        let text = match find(&corpus.corpus, example)? {
+            Example::Text { pair, .. } => pair.as_deref(),
+            Example::Question { question, .. } => Some(question.as_str()),
+            _ => None,
+        };
+        out.set(match text {
+            Some(text) => owned_text(text, "the text")?,
+            None => std::ptr::null_mut(),
+        });
         Ok(())
     })
 }

@@ -7,11 +7,13 @@ use super::batch::{Batches, mmopt_batch};
 use super::corpus::mmopt_corpus;
 use super::tokenizer::{all, mmopt_tokenizer};
 use crate::error::{Context, Error, Result};
-use crate::ffi::core::args::{choice, flag, output, owned_text, text, texts};
+use crate::ffi::core::args::{choice, flag, output, owned_text, reserved, slice, text, texts};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::structs::{Options, init, options};
-use crate::text::{Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Objective, Tokenizer};
+use crate::text::{
+    Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Objective, Sampling, Tokenizer,
+};
 
 /// Yields the batches of a corpus, epoch by epoch, in seeded order. It keeps what it needs of the
 /// corpus and the tokenizers.
@@ -29,6 +31,18 @@ pub enum mmopt_objective {
     Masked = 1,
     /// Masked tokens for each model whose tokenizer has a mask token, the next token for others.
     Auto = 2,
+}
+
+/// How the examples of an epoch are chosen.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mmopt_sampling {
+    /// Each example once.
+    EachOnce = 0,
+    /// Drawn with replacement, all classes equally likely.
+    ClassBalanced = 1,
+    /// Drawn with replacement, in proportion to example_weights.
+    Weighted = 2,
 }
 
 /// How a corpus is encoded, shuffled and batched. mmopt_loader_options_init fills in the defaults.
@@ -74,6 +88,22 @@ pub struct mmopt_loader_options {
     /// each time in a new order. batch_size / (1 + unlabelled_ratio) rows, rounded, are labelled,
     /// at least one and not all. 0 (default): examples come as they are.
     pub unlabelled_ratio: f64,
+    /// An mmopt_sampling; default MMOPT_SAMPLING_EACH_ONCE. The others need shuffle, and exclude
+    /// unlabelled_ratio. With aligned the models see the same examples.
+    pub sampling: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// MMOPT_SAMPLING_WEIGHTED: a weight for each example of the corpus, finite and at least 0, as
+    /// PyTorch's WeightedRandomSampler has. Not for packed text. Copied.
+    pub example_weights: *const f64,
+    /// How many.
+    pub n_example_weights: usize,
+    /// Examples that are drawn for an epoch, up to 2^28; 0 (default): as many as there are.
+    pub n_samples: usize,
+    /// Most tokens of a batch of a model, rows times padded length. Then batches have as many rows
+    /// as that allows in place of batch_size, and epochs may differ in their number of batches.
+    /// Excludes drop_last and unlabelled_ratio. 0 (default): batch_size rows.
+    pub max_tokens: usize,
 }
 
 impl Default for mmopt_loader_options {
@@ -95,17 +125,28 @@ impl Default for mmopt_loader_options {
             pack: u32::from(encode.pack),
             overlap: encode.overlap,
             unlabelled_ratio: order.unlabelled_ratio,
+            sampling: mmopt_sampling::EachOnce as u32,
+            reserved: 0,
+            example_weights: std::ptr::null(),
+            n_example_weights: 0,
+            n_samples: 0,
+            max_tokens: 0,
         }
     }
 }
 
-// SAFETY: repr(C), begins with its size, numbers only.
+// SAFETY: repr(C), begins with its size, numbers and a raw pointer only.
 unsafe impl Options for mmopt_loader_options {
     const NAME: &'static str = "mmopt_loader_options";
 }
 
 impl mmopt_loader_options {
-    fn order(&self) -> Result<LoaderOptions> {
+    /// # Safety
+    /// `example_weights` is NULL or leads to `n_example_weights` numbers.
+    unsafe fn order(&self) -> Result<LoaderOptions> {
+        reserved(self.reserved == 0, "reserved")?;
+        // SAFETY: by this function's contract.
+        let sampling = unsafe { self.sampling() }?;
         Ok(LoaderOptions {
             batch_size: self.batch_size,
             shuffle: flag(self.shuffle, "shuffle")?,
@@ -115,7 +156,28 @@ impl mmopt_loader_options {
             drop_last: flag(self.drop_last, "drop_last")?,
             aligned: flag(self.aligned, "aligned")?,
             unlabelled_ratio: self.unlabelled_ratio,
+            sampling,
+            n_samples: self.n_samples,
+            max_tokens: self.max_tokens,
         })
+    }
+
+    /// # Safety
+    /// As for [`Self::order`].
+    unsafe fn sampling(&self) -> Result<Sampling> {
+        // SAFETY: by this function's contract.
+        let weights =
+            unsafe { slice(self.example_weights, self.n_example_weights, "example_weights") }?;
+        let n = weights.len();
+        match choice(self.sampling, "sampling", &[(0, 0), (1, 1), (2, 2)])? {
+            2 => Ok(Sampling::Weighted(weights.to_vec())),
+            _ if n > 0 => Err(Error::invalid(format!(
+                "{n} example_weights, but sampling is {}; set it to MMOPT_SAMPLING_WEIGHTED",
+                self.sampling
+            ))),
+            1 => Ok(Sampling::ClassBalanced),
+            _ => Ok(Sampling::EachOnce),
+        }
     }
 
     fn encode(&self) -> Result<EncodeOptions> {
@@ -167,8 +229,9 @@ fn encode(
 ///
 /// Errors: INVALID_ARGUMENT without a tokenizer, for an empty corpus, a batch_size of 0, a
 /// max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
-/// full batch, or unlabelled_ratio where all examples have labels, none have, or fewer than a batch
-/// needs.
+/// full batch, unlabelled_ratio where all examples have labels, none have, or fewer than a batch
+/// needs; a sampling without a class or a weight for each example, a row of more than max_tokens,
+/// and options that exclude each other.
 ///
 /// @param[in] corpus shared access.
 /// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -222,7 +285,8 @@ pub unsafe extern "C" fn mmopt_loader_next(
     })
 }
 
-/// The number of batches of an epoch; 0 for NULL.
+/// The number of batches of the current epoch; 0 for NULL. It is the same for all epochs, except
+/// with max_tokens.
 ///
 /// @param[in] loader shared access.
 #[unsafe(no_mangle)]

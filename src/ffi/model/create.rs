@@ -21,11 +21,14 @@ pub(crate) fn give(name: &str, source: Source, task: Option<Task>) -> *mut mmopt
     into_raw(ModelOptions { task, ..ModelOptions::new(name, source) })
 }
 
-/// A model from a directory with config.json and model.safetensors, as Hugging Face libraries save
-/// it. Its task is that of the configuration, unless mmopt_model_set_task sets another. Names are
-/// unique within a trainer and not empty; they appear in messages and checkpoints.
+/// A model from a directory with config.json and model.safetensors, as mmopt_trainer_save_model and
+/// Hugging Face libraries save it. Its task is that of the configuration, unless
+/// mmopt_model_set_task sets another; then the body is kept and the head is newly initialised.
+/// mmopt_model_report lists what is. Names are unique within a trainer and not empty; they appear
+/// in messages and checkpoints.
 ///
-/// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created.
+/// Errors: INVALID_ARGUMENT for an empty name; files are read when the trainer is created, which
+/// fails with NOT_FOUND for a directory without weights (mmopt_model_set_fresh_weights).
 ///
 /// @param[in] name of the model, UTF-8.
 /// @param[in] directory the directory, UTF-8.
@@ -148,10 +151,11 @@ pub unsafe extern "C" fn mmopt_model_create(
     })
 }
 
-/// The name of a class, from the configuration.
+/// The name of a class: that of mmopt_model_set_label_names, else of the configuration. LABEL_0,
+/// LABEL_1, ... where another task or number of classes is set.
 ///
 /// Errors: NOT_FOUND when label is out of range, and for ONNX graphs; IO or INVALID_DATA when
-/// config.json cannot be read.
+/// config.json cannot be read; INVALID_ARGUMENT for label names that do not fit.
 ///
 /// @param[in] model shared access.
 /// @param label a class, by its id from 0.
@@ -167,12 +171,7 @@ pub unsafe extern "C" fn mmopt_model_label_name(
     guard(|| unsafe {
         let model = shared(model)?;
         let name = output(name, "name")?;
-        let labels = match &model.source {
-            _ if !model.labels.is_empty() => model.labels.clone(),
-            Source::Directory(path) => Config::read(path)?.labels,
-            Source::Config(config) => config.labels.clone(),
-            _ => Vec::new(),
-        };
+        let labels = model.class_names().context(|| format!("model '{}'", model.name))?;
         let found = labels.get(label).ok_or_else(|| {
             Error::not_found(format!("model '{}': no name for label {label}", model.name))
         })?;

@@ -69,9 +69,9 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
 }
 
 /// The model in a directory, as mmopt_model_from_directory, with the task and the classes of a
-/// corpus: a published body for a task of one's own. A head in the directory that has the
-/// parameters of the task's, of the same shapes, stays; else it is fresh. For plain text the task
-/// is MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
+/// corpus: a published body for a task of one's own. A head in the directory stays if it is of the
+/// same task and has the same names of classes in the same order; else it is fresh. For plain text
+/// the task is MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
 /// vocabulary, as after mmopt_model_set_tokenizer.
 ///
 /// Errors: INVALID_ARGUMENT for an empty name, or a corpus without labels whose task needs them;
@@ -100,11 +100,15 @@ pub unsafe extern "C" fn mmopt_model_pretrained_for_corpus(
         let model = output(model, "model")?;
         let place = || format!("model '{name}'");
         check_classes(&corpus).context(place)?;
-        let is_gpt2 = Config::read(directory).context(place)?.architecture == Architecture::Gpt2;
+        let config = Config::read(directory).context(place)?;
+        let is_gpt2 = config.architecture == Architecture::Gpt2;
         let task = task(task_of(&corpus, !is_gpt2) as u32, corpus.labels().len()).context(place)?;
+        let names = corpus.labels().names();
         model.set(into_raw(ModelOptions {
             task: Some(task),
-            labels: corpus.labels().names().to_vec(),
+            // What was trained on other classes says nothing about these.
+            fresh_head: !names.is_empty() && config.labels != names,
+            label_names: names.to_vec(),
             tokens: Some(Arc::new(tokens)),
             ..ModelOptions::new(name, Source::Directory(directory.to_owned()))
         }));

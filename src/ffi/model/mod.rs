@@ -6,8 +6,11 @@ pub(super) mod create;
 pub(super) mod for_corpus;
 pub(super) mod import_fixes;
 pub(super) mod precomputed_gradients;
+pub(super) mod pretrained;
 pub(super) mod settings;
 
 #[cfg(feature = "text")]
 pub use for_corpus::*;
-pub use {config::*, create::*, import_fixes::*, precomputed_gradients::*, settings::*};
+pub use {
+    config::*, create::*, import_fixes::*, precomputed_gradients::*, pretrained::*, settings::*,
+};

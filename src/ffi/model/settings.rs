@@ -120,8 +120,10 @@ unsafe fn loss_spec(o: &mmopt_loss_options) -> Result<LossSpec> {
     })
 }
 
-/// Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. If the
-/// weights have another head, a fresh one replaces it. Not for ONNX graphs.
+/// Sets the task. n_labels is the number of classes or tags, and ignored for other tasks. Weights
+/// of another task keep their body and get a newly initialised head, e.g. a language model that
+/// becomes a classifier. With the same task, another number of classes needs
+/// mmopt_model_set_fresh_head. Not for ONNX graphs.
 ///
 /// Errors: INVALID_ARGUMENT when task is no mmopt_task, or n_labels is 0 or above 2^24 for
 /// classification.
@@ -140,7 +142,6 @@ pub unsafe extern "C" fn mmopt_model_set_task(
     guard(|| unsafe {
         let mut model = exclusive(model)?;
         model.task = Some(config::task(task, n_labels)?);
-        model.labels.clear();
         Ok(())
     })
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::keys::{Activation, Architecture, GENERAL, Keys, ModelType};
 use super::{Config, MAX_COUNT};
 use crate::error::{Context, Error, Result};
+use crate::file::{check_readable, foreign_kind};
 
 impl Config {
     /// Reads `config.json`: the file itself or the directory that holds it.
@@ -16,8 +17,23 @@ impl Config {
     /// `Unsupported` for a model type, activation or feature that cannot be built.
     pub fn read(path: &Path) -> Result<Self> {
         let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
-        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-        Self::from_json(&text).context(|| file.display().to_string())
+        if path.join("latest").is_file() && !file.exists() {
+            return Err(Error::not_found(format!(
+                "{}: no config.json, but a trainer's checkpoint; a model is read from the folder \
+                 that it was saved to as a model",
+                path.display()
+            )));
+        }
+        check_readable(&file)?;
+        let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, e))?;
+        let parse = || {
+            if let Some(kind) = foreign_kind(&bytes) {
+                return Err(Error::data(format!("the file is {kind}")));
+            }
+            let text = std::str::from_utf8(&bytes);
+            Self::from_json(text.map_err(|e| Error::data(format!("not UTF-8: {e}")))?)
+        };
+        parse().context(|| file.display().to_string())
     }
 
     /// Parses the text of a `config.json`.

@@ -6,6 +6,8 @@
 mod json;
 mod keys;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::task::Task;
@@ -23,6 +25,11 @@ const MAX_POSITIONS: usize = 1 << 22;
 const MAX_COUNT: usize = 1 << 16;
 /// Largest accepted width or vocabulary.
 const MAX_SIZE: usize = 1 << 28;
+
+/// Names of classes that have none, as the published libraries write them.
+fn unnamed(n: usize) -> Vec<String> {
+    (0..n).map(|i| format!("LABEL_{i}")).collect()
+}
 
 /// The sizes of a fresh model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -215,15 +222,51 @@ impl Config {
     }
 
     /// Sets `architectures` and `labels` to what a model of this task has. Labels of another
-    /// number are replaced by `LABEL_0`, `LABEL_1`, ….
+    /// number, or of another task, are replaced by `LABEL_0`, `LABEL_1`, ….
     pub fn set_task(&mut self, task: Task) {
+        if self.default_task().is_ok_and(|saved| !saved.is_kind_of(task)) {
+            self.labels.clear();
+        }
         self.architectures = vec![format!("{}{}", self.class_prefix(), task.class_suffix())];
         if self.architecture == Architecture::Gpt2 && task == Task::CausalLm {
             self.architectures = vec!["GPT2LMHeadModel".into()];
         }
         if let Some(n) = task.num_labels().filter(|&n| n != self.labels.len()) {
-            self.labels = (0..n).map(|i| format!("LABEL_{i}")).collect();
+            self.labels = unnamed(n);
         }
+    }
+
+    /// Names the classes of a configuration whose task is set, in the order of their ids.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a task without classes, another number of names than of classes, and
+    /// names that are empty or occur twice.
+    pub fn set_labels(&mut self, labels: &[String]) -> Result<()> {
+        let task = self.default_task()?;
+        match task.num_labels() {
+            Some(n) if n == labels.len() => {}
+            Some(n) => {
+                let given = labels.len();
+                return Err(Error::invalid(format!("{given} label names for {n} classes")));
+            }
+            None => return Err(Error::invalid(format!("label names for {task}"))),
+        }
+        let mut seen = HashSet::with_capacity(labels.len());
+        for (id, name) in labels.iter().enumerate() {
+            if name.is_empty() {
+                return Err(Error::invalid(format!("the name of label {id} is empty")));
+            }
+            if !seen.insert(name) {
+                return Err(Error::invalid(format!("label '{name}' occurs twice")));
+            }
+        }
+        self.labels = labels.to_vec();
+        Ok(())
+    }
+
+    /// Takes the names from the classes: those of a head that is replaced.
+    pub(super) fn clear_labels(&mut self) {
+        self.labels = unnamed(self.labels.len());
     }
 
     fn class_prefix(&self) -> &'static str {

@@ -172,6 +172,10 @@ pub struct Dataset {
     token_types: bool,
     masking: Option<Masking>,
     all_windows: bool,
+    /// Of the corpus.
+    n_examples: usize,
+    /// Whether examples were joined and cut into blocks.
+    packed: bool,
     /// For each example, where its task has any.
     references: Vec<Reference>,
     stats: EncodingStats,
@@ -196,6 +200,8 @@ impl Dataset {
             token_types: options.token_types.unwrap_or(tokenizer.has_token_types()),
             masking,
             all_windows: options.all_windows,
+            n_examples: corpus.len(),
+            packed: corpus.task() == TextTask::LanguageModeling && options.pack,
             references: corpus.examples().iter().filter_map(Reference::of).collect(),
         }
     }
@@ -248,6 +254,16 @@ impl Dataset {
     /// Whether a long context of question answering became several sequences.
     pub fn has_all_windows(&self) -> bool {
         self.all_windows
+    }
+
+    /// Number of examples of the corpus.
+    pub fn n_examples(&self) -> usize {
+        self.n_examples
+    }
+
+    /// Whether examples were joined and cut into blocks, which then are the examples of batches.
+    pub fn is_packed(&self) -> bool {
+        self.packed
     }
 
     /// What the predictions for an example are compared with: the tags of its words, or the

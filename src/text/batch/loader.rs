@@ -10,10 +10,14 @@
 //! is one walk over the unlabelled ones. The labelled ones are walked over again and again, each
 //! time in a new order, and this walk goes on from one epoch to the next: where there are many
 //! labelled examples, an epoch has some of them, and the next epoch others.
+//!
+//! With [`Sampling`] the examples of an epoch are drawn by class or weight, in place of each once.
+//! With `max_tokens` a batch has as many rows as its tokens allow, with padding.
 
 use crate::error::{Error, Result};
 use crate::text::batch::collate::{Batch, CollateOptions};
 use crate::text::batch::dataset::{Dataset, Sequence, Target};
+use crate::text::batch::sampling::{MAX_SAMPLES, Sampling};
 use crate::text::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -42,6 +46,15 @@ pub struct LoaderOptions {
     /// labelled, at least 1 and at most B − 1. A last batch that is not full has the same shares,
     /// rounded. 0 (default): examples come as they are.
     pub unlabelled_ratio: f64,
+    /// How the examples of an epoch are chosen. Default: each once.
+    pub sampling: Sampling,
+    /// Examples that are drawn for an epoch, up to 2^28; 0 (default): as many as there are. Only
+    /// with a [`Sampling`] that draws.
+    pub n_samples: usize,
+    /// Most tokens of a batch, padding included: rows times padded length, for each model. Then
+    /// batches have different numbers of rows, and `batch_size` counts only for evaluation; the
+    /// number of batches may differ between epochs. 0 (default): batches of `batch_size` rows.
+    pub max_tokens: usize,
 }
 
 impl Default for LoaderOptions {
@@ -55,6 +68,9 @@ impl Default for LoaderOptions {
             drop_last: false,
             aligned: true,
             unlabelled_ratio: 0.0,
+            sampling: Sampling::EachOnce,
+            n_samples: 0,
+            max_tokens: 0,
         }
     }
 }
@@ -111,7 +127,9 @@ impl Loader {
     /// Errors: `InvalidArgument` for no dataset, a batch size of 0, an empty dataset, fewer
     /// sequences than one batch with `drop_last`, or datasets that cannot be aligned because they
     /// do not hold the same examples in the same order; with `unlabelled_ratio` a batch size below
-    /// 2, or a dataset without labelled or without unlabelled examples.
+    /// 2, or a dataset without labelled or without unlabelled examples; a sampling without a class
+    /// or weight for each example, or without `shuffle`; an example of more than `max_tokens`;
+    /// options that exclude each other.
     pub fn new(datasets: Vec<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         check(&datasets, &options)?;
         let mut loader = Self { datasets, options, epoch: 0, position: 0, batches: Vec::new() };
@@ -195,7 +213,7 @@ impl Loader {
         self.position
     }
 
-    /// Number of batches of an epoch.
+    /// Number of batches of the current epoch; the same for all, except with `max_tokens`.
     pub fn n_batches(&self) -> usize {
         self.batches.iter().map(Vec::len).min().unwrap_or(0)
     }
@@ -237,11 +255,13 @@ impl Loader {
         if state.fingerprint != self.fingerprint() || state.seed != self.options.seed {
             return Err(Error::data("the loader's state belongs to other data, options or seed"));
         }
-        if state.position > self.n_batches() {
+        let mut at = self.clone();
+        at.set_epoch(state.epoch);
+        if state.position > at.n_batches() {
             return Err(Error::data(format!("the loader's state is at batch {}", state.position)));
         }
-        self.set_epoch(state.epoch);
-        self.position = state.position;
+        at.position = state.position;
+        *self = at;
         Ok(())
     }
 
@@ -270,35 +290,39 @@ impl Loader {
             hasher.update(&(sequence.example as u64).to_le_bytes());
             hasher.update(&(sequence.ids.len() as u64).to_le_bytes());
             hasher.update(&[u8::from(is_labelled(sequence))]);
+            if let (Sampling::ClassBalanced, Target::Class(class)) = (&o.sampling, &sequence.target)
+            {
+                hasher.update(&class.to_le_bytes());
+            }
+        }
+        // Without them states are those that loaders without these options saved.
+        if o.sampling.draws() || o.max_tokens > 0 {
+            o.sampling.update(&mut hasher);
+            let drawn = [o.n_samples, o.max_tokens].map(|n| n as u64);
+            drawn.iter().for_each(|n| hasher.update(&n.to_le_bytes()));
         }
         hasher.finalize()
     }
 
     /// Decides the batches of the current epoch.
     fn arrange(&mut self) {
-        let length = |data: &Dataset, i: usize| data.sequences()[i].ids.len();
+        let multiple = self.options.pad_to_multiple_of;
         let all = &self.datasets;
         self.batches = if self.options.aligned {
-            let longest = |i: usize| all.iter().map(|d| length(d, i)).max().unwrap_or(0);
-            vec![self.epoch_batches(&all[0], 0, longest)]
+            vec![self.epoch_batches(0, Lengths { datasets: all, multiple })]
         } else {
-            let own =
-                |(k, d): (usize, &Arc<Dataset>)| self.epoch_batches(d, k as u64, |i| length(d, i));
-            all.iter().enumerate().map(own).collect()
+            let own = |k: usize| Lengths { datasets: &all[k..=k], multiple };
+            (0..all.len()).map(|k| self.epoch_batches(k, own(k))).collect()
         };
     }
 
-    fn epoch_batches(
-        &self,
-        data: &Dataset,
-        dataset: u64,
-        length: impl Fn(usize) -> usize,
-    ) -> Vec<Vec<usize>> {
+    fn epoch_batches(&self, dataset: usize, lengths: Lengths) -> Vec<Vec<usize>> {
         let LoaderOptions { batch_size, shuffle, seed, unlabelled_ratio, .. } = self.options;
+        let (data, dataset) = (&self.datasets[dataset], dataset as u64);
         let mut batches = if unlabelled_ratio > 0.0 {
-            self.mixed_batches(data, dataset, length)
+            self.mixed_batches(data, dataset, lengths)
         } else {
-            self.walk((0..data.len()).collect(), batch_size, dataset, length)
+            self.walk(self.chosen(data, dataset), batch_size, dataset, lengths)
         };
         if shuffle {
             Stream::new(seed, Purpose::Batches, self.epoch, dataset).shuffle(&mut batches);
@@ -306,52 +330,64 @@ impl Loader {
         batches
     }
 
-    /// One walk over sequences in parts of `size`, those of similar length together.
+    /// The sequences of this epoch.
+    fn chosen(&self, data: &Dataset, dataset: u64) -> Vec<usize> {
+        let LoaderOptions { sampling, n_samples, seed, .. } = &self.options;
+        if !sampling.draws() {
+            return (0..data.len()).collect();
+        }
+        let n = if *n_samples == 0 { data.len() } else { *n_samples };
+        sampling.draw(data, n, (*seed, self.epoch, dataset))
+    }
+
+    /// One walk over sequences in parts of `size`, or of `max_tokens`, those of similar length
+    /// together.
     fn walk(
         &self,
         mut order: Vec<usize>,
         size: usize,
         dataset: u64,
-        length: impl Fn(usize) -> usize,
+        lengths: Lengths,
     ) -> Vec<Vec<usize>> {
-        let LoaderOptions { shuffle, seed, drop_last, .. } = self.options;
+        let LoaderOptions { shuffle, seed, drop_last, max_tokens, .. } = self.options;
         if shuffle {
             Stream::new(seed, Purpose::Order, self.epoch, dataset).shuffle(&mut order);
         }
         if drop_last {
             order.truncate(order.len() / size * size);
         }
-        self.sort_buckets(&mut order, size, length);
+        if max_tokens > 0 {
+            let total: usize = order.iter().map(|&i| lengths.padded(i)).sum();
+            let mean = total.div_ceil(order.len().max(1)).max(1);
+            self.sort_buckets(&mut order, (max_tokens / mean).max(1), lengths);
+            return by_tokens(&order, max_tokens, lengths);
+        }
+        self.sort_buckets(&mut order, size, lengths);
         order.chunks(size).map(<[_]>::to_vec).collect()
     }
 
-    fn sort_buckets(&self, order: &mut [usize], size: usize, length: impl Fn(usize) -> usize) {
+    fn sort_buckets(&self, order: &mut [usize], size: usize, lengths: Lengths) {
         let LoaderOptions { shuffle, bucket_batches, .. } = self.options;
         if shuffle && bucket_batches > 0 {
             for bucket in order.chunks_mut(size.saturating_mul(bucket_batches)) {
-                bucket.sort_by_key(|&i| length(i));
+                bucket.sort_by_key(|&i| lengths.longest(i));
             }
         }
     }
 
     /// Batches of labelled examples, which come first, and unlabelled ones.
-    fn mixed_batches(
-        &self,
-        data: &Dataset,
-        dataset: u64,
-        length: impl Fn(usize) -> usize,
-    ) -> Vec<Vec<usize>> {
+    fn mixed_batches(&self, data: &Dataset, dataset: u64, lengths: Lengths) -> Vec<Vec<usize>> {
         let (labelled, unlabelled): (Vec<usize>, Vec<usize>) =
             (0..data.len()).partition(|&i| is_labelled(&data.sequences()[i]));
         let (n_labelled, n_unlabelled) = self.options.shares();
-        let mut batches = self.walk(unlabelled, n_unlabelled, dataset, &length);
+        let mut batches = self.walk(unlabelled, n_unlabelled, dataset, lengths);
         let n_beside = |n: usize| match n {
             n if n == n_unlabelled => n_labelled,
             n => (n as f64 * n_labelled as f64 / n_unlabelled as f64).round().max(1.0) as usize,
         };
         let n_wanted: usize = batches.iter().map(|b| n_beside(b.len())).sum();
         let mut order = self.labelled_order(&labelled, n_wanted, dataset);
-        self.sort_buckets(&mut order, n_labelled, &length);
+        self.sort_buckets(&mut order, n_labelled, lengths);
         let mut rest = order.as_slice();
         for batch in &mut batches {
             let (beside, later) = rest.split_at(n_beside(batch.len()));
@@ -383,6 +419,45 @@ impl Loader {
     }
 }
 
+/// Lengths of the sequences at one index of datasets that are batched together.
+#[derive(Clone, Copy)]
+struct Lengths<'a> {
+    datasets: &'a [Arc<Dataset>],
+    multiple: usize,
+}
+
+impl Lengths<'_> {
+    fn longest(self, i: usize) -> usize {
+        self.datasets.iter().map(|d| d.sequences()[i].ids.len()).max().unwrap_or(0)
+    }
+
+    /// What a batch is padded to whose longest sequence this is.
+    fn padded(self, i: usize) -> usize {
+        let one = |d: &Arc<Dataset>| d.padded_length(d.sequences()[i].ids.len(), self.multiple);
+        self.datasets.iter().map(one).max().unwrap_or(0)
+    }
+}
+
+/// Neighbours together, as many as have `max_tokens` with padding.
+fn by_tokens(order: &[usize], max_tokens: usize, lengths: Lengths) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut width = 0;
+    for &i in order {
+        let wider = lengths.padded(i).max(width);
+        match batches.last_mut().filter(|b| (b.len() + 1).saturating_mul(wider) <= max_tokens) {
+            Some(batch) => {
+                batch.push(i);
+                width = wider;
+            }
+            None => {
+                batches.push(vec![i]);
+                width = lengths.padded(i);
+            }
+        }
+    }
+    batches
+}
+
 /// Whether there is anything to learn from a sequence without other models.
 fn is_labelled(sequence: &Sequence) -> bool {
     sequence.target != Target::None
@@ -399,6 +474,7 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
         return Err(Error::invalid(format!("dataset {empty} is empty")));
     }
     check_ratio(datasets, options)?;
+    check_sampling(datasets, options)?;
     if !options.aligned {
         return Ok(());
     }
@@ -416,6 +492,37 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
             datasets[other].len()
         ))),
     }
+}
+
+fn check_sampling(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
+    let LoaderOptions { sampling, n_samples, max_tokens, shuffle, drop_last, .. } = options;
+    let mixed = options.unlabelled_ratio > 0.0;
+    let excluded = [
+        (sampling.draws() && !shuffle, "a sampling that draws examples needs shuffle"),
+        (sampling.draws() && mixed, "a sampling that draws examples excludes unlabelled_ratio"),
+        (!sampling.draws() && *n_samples > 0, "n_samples is for a sampling that draws examples"),
+        (*n_samples > MAX_SAMPLES, "n_samples is above 2^28"),
+        (*max_tokens > 0 && mixed, "max_tokens excludes unlabelled_ratio"),
+        (*max_tokens > 0 && *drop_last, "max_tokens excludes drop_last: no batch has a full size"),
+    ];
+    if let Some((_, what)) = excluded.iter().find(|(is, _)| *is) {
+        return Err(Error::invalid(*what));
+    }
+    for (k, data) in datasets.iter().enumerate() {
+        sampling.check(data).map_err(|e| e.context(format!("dataset {k}")))?;
+        let padded = |s: &Sequence| data.padded_length(s.ids.len(), options.pad_to_multiple_of);
+        let over = |s: &&Sequence| *max_tokens > 0 && padded(s) > *max_tokens;
+        if let Some(s) = data.sequences().iter().find(over) {
+            return Err(Error::invalid(format!(
+                "dataset {k}: example {} has {} tokens, {} with padding, but max_tokens is \
+                 {max_tokens}; raise it, or lower max_length",
+                s.example,
+                s.ids.len(),
+                padded(s)
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_ratio(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
@@ -625,6 +732,135 @@ mod tests {
         assert_eq!(drain(&mut again).len(), 14);
         let other = LoaderOptions { unlabelled_ratio: 0.5, ..o };
         assert!(Loader::new(datasets, other).unwrap().restore_json(&state).is_err());
+    }
+
+    /// 90 examples of class 0 and 10 of class 1, for two models.
+    fn skewed() -> Vec<Arc<Dataset>> {
+        let texts = (0..100).map(|i| format!("w{} ", i % 7).repeat(1 + i % 9)).collect();
+        let classes: Vec<String> = (0..100).map(|i| u8::from(i >= 90).to_string()).collect();
+        let corpus = Corpus::from_texts(texts, &classes, None).unwrap();
+        vec![data(&corpus, TokenizerStyle::Bert), data(&corpus, TokenizerStyle::Gpt2)]
+    }
+
+    fn examples(loader: &mut Loader) -> Vec<usize> {
+        let mut all = Vec::new();
+        while let Some(batches) = loader.next_batches().unwrap() {
+            assert_eq!(batches[0].examples, batches[1].examples);
+            for batch in &batches {
+                let ids = batch.tensor("example_ids").unwrap().as_slice::<i64>().unwrap();
+                assert!(ids.iter().zip(&batch.examples).all(|(a, b)| *a == *b as i64));
+                let rows = batch.examples.iter().zip(&batch.sequences);
+                assert!(rows.into_iter().all(|(example, sequence)| example == sequence));
+            }
+            all.extend(&batches[0].examples);
+        }
+        all
+    }
+
+    #[test]
+    fn classes_are_drawn_equally_often() {
+        let o = LoaderOptions { sampling: Sampling::ClassBalanced, n_samples: 2000, ..options(16) };
+        let mut loader = Loader::new(skewed(), o.clone()).unwrap();
+        assert_eq!(loader.n_batches(), 125);
+        let (first, second) = (examples(&mut loader), examples(&mut loader));
+        assert_ne!(first, second);
+        let rare = first.iter().filter(|&&e| e >= 90).count();
+        assert!((900..1100).contains(&rare), "{rare} of 2000");
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 100);
+        assert_eq!(examples(&mut Loader::new(skewed(), o).unwrap()), first);
+    }
+
+    #[test]
+    fn examples_are_drawn_by_weight_and_resume() {
+        let weights = (0..100).map(|i| [0.0, 1.0, 3.0][i % 3]).collect();
+        let sampling = Sampling::Weighted(weights);
+        let o = LoaderOptions { sampling, n_samples: 3000, max_tokens: 96, ..options(8) };
+        let datasets = skewed();
+        let mut loader = Loader::new(datasets.clone(), o.clone()).unwrap();
+        let all = examples(&mut loader);
+        let of = |k: usize| all.iter().filter(|&&e| e % 3 == k).count();
+        assert_eq!((all.len(), of(0)), (3000, 0));
+        assert!((2150..2350).contains(&of(2)), "{} of 3000", of(2));
+        loader.next_batches().unwrap();
+        let state = loader.state_json().unwrap();
+        let rest = drain(&mut loader);
+        let mut again = Loader::new(datasets.clone(), o.clone()).unwrap();
+        again.restore_json(&state).unwrap();
+        assert_eq!(drain(&mut again), rest);
+        let other = LoaderOptions { n_samples: 2999, ..o };
+        assert!(Loader::new(datasets, other).unwrap().restore_json(&state).is_err());
+    }
+
+    #[test]
+    fn batches_have_as_many_rows_as_their_tokens_allow() {
+        let datasets = pair(200);
+        for shuffle in [true, false] {
+            let o = LoaderOptions { max_tokens: 512, shuffle, ..options(3) };
+            let mut loader = Loader::new(datasets.clone(), o).unwrap();
+            let mut rows = BTreeSet::new();
+            let mut seen = Vec::new();
+            while let Some(batches) = loader.next_batches().unwrap() {
+                for batch in &batches {
+                    assert!(batch.len() * batch.sequence_length() <= 512);
+                }
+                rows.insert(batches[0].len());
+                seen.extend(batches[0].examples.clone());
+            }
+            seen.sort_unstable();
+            assert!(seen.iter().copied().eq(0..200), "each example once");
+            assert!(rows.len() > 2 && rows.iter().max() > Some(&3), "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_of_an_epoch_with_more_batches_is_restored() {
+        let o = LoaderOptions { max_tokens: 96, bucket_batches: 1, ..options(3) };
+        let datasets = pair(60);
+        let mut loader = Loader::new(datasets.clone(), o.clone()).unwrap();
+        let first = loader.n_batches();
+        let epoch = (1..50).find(|&epoch| {
+            loader.set_epoch(epoch);
+            loader.n_batches() > first
+        });
+        let state = LoaderState { position: loader.n_batches(), ..loader.state() };
+        let mut again = Loader::new(datasets, o).unwrap();
+        again.restore(&state).unwrap();
+        assert_eq!(Some(again.epoch()), epoch);
+        let beyond = LoaderState { position: state.position + 1, ..state };
+        assert!(again.restore(&beyond).is_err());
+    }
+
+    #[test]
+    fn refuses_a_sampling_that_cannot_be() {
+        let e = |datasets, o| Loader::new(datasets, o).unwrap_err().message().to_owned();
+        let weighted = |weights: Vec<f64>| LoaderOptions {
+            sampling: Sampling::Weighted(weights),
+            ..options(4)
+        };
+        assert!(e(pair(3), weighted(vec![1.0])).contains("1 example_weights for 3 examples"));
+        assert!(e(pair(2), weighted(vec![1.0, -1.0])).contains("example_weights[1] is -1"));
+        assert!(e(pair(2), weighted(vec![f64::NAN, 1.0])).contains("example_weights[0] is NaN"));
+        assert!(e(pair(2), weighted(vec![0.0, 0.0])).contains("a sum of 0"));
+        assert!(e(pair(2), weighted(vec![f64::MAX, f64::MAX])).contains("a sum of inf"));
+        let balanced = LoaderOptions { sampling: Sampling::ClassBalanced, ..options(4) };
+        let bare = data(&corpus(5).without_labels(), TokenizerStyle::Bert);
+        assert!(e(vec![bare], balanced.clone()).contains("dataset 0: class-balanced sampling"));
+        let ordered = LoaderOptions { shuffle: false, ..balanced.clone() };
+        assert!(e(pair(5), ordered).contains("needs shuffle"));
+        let mixed_too = LoaderOptions { unlabelled_ratio: 1.0, ..balanced.clone() };
+        assert!(e(mixed(4, 4), mixed_too).contains("excludes unlabelled_ratio"));
+        let more = LoaderOptions { n_samples: 3, ..options(4) };
+        assert!(e(pair(5), more).contains("n_samples is for"));
+        let all = LoaderOptions { n_samples: usize::MAX, ..balanced.clone() };
+        assert!(e(pair(5), all).contains("n_samples is above"));
+        let tokens = |max_tokens| LoaderOptions { max_tokens, ..options(4) };
+        assert!(e(pair(5), tokens(7)).contains("max_tokens is 7; raise it"));
+        let full = LoaderOptions { drop_last: true, ..tokens(999) };
+        assert!(e(pair(5), full).contains("excludes drop_last"));
+        let with_ratio = LoaderOptions { unlabelled_ratio: 1.0, ..tokens(999) };
+        assert!(e(mixed(4, 4), with_ratio).contains("max_tokens excludes"));
+        let most = LoaderOptions { max_tokens: usize::MAX, ..options(4) };
+        assert_eq!(Loader::new(pair(30), most).unwrap().n_batches(), 1);
     }
 
     #[test]

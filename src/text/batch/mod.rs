@@ -4,3 +4,4 @@ pub(crate) mod collate;
 pub(crate) mod dataset;
 pub(crate) mod encode;
 pub(crate) mod loader;
+pub(crate) mod sampling;

@@ -89,6 +89,20 @@ impl Corpus {
         classes: &[String],
         labels: Option<&LabelMap>,
     ) -> Result<Self> {
+        Self::from_pairs(texts, Vec::new(), classes, labels)
+    }
+
+    /// As [`Corpus::from_texts`], with the second text of each pair; as many as texts, or none.
+    pub fn from_pairs(
+        texts: Vec<String>,
+        pairs: Vec<String>,
+        classes: &[String],
+        labels: Option<&LabelMap>,
+    ) -> Result<Self> {
+        if !pairs.is_empty() && pairs.len() != texts.len() {
+            let (n, m) = (texts.len(), pairs.len());
+            return Err(Error::invalid(format!("{m} second texts for {n} texts")));
+        }
         if !classes.is_empty() && classes.len() != texts.len() {
             return Err(Error::invalid(format!(
                 "{} labels for {} texts",
@@ -103,9 +117,10 @@ impl Corpus {
             Some(name) => labels.id(name).map(Some).ok_or_else(|| unknown_label(name, &labels)),
         };
         let mut examples = Vec::with_capacity(texts.len());
+        let mut pairs = pairs.into_iter();
         for (i, text) in texts.into_iter().enumerate() {
             let label = label(i).map_err(|e| e.context(format!("example {i}")))?;
-            examples.push(Example::Text { text, pair: None, label });
+            examples.push(Example::Text { text, pair: pairs.next(), label });
         }
         Self::new(TextTask::Classification, labels, examples)
     }
@@ -308,6 +323,17 @@ mod tests {
         assert_eq!(part.texts(), ["d", "a"]);
         assert_eq!(part.labels(), corpus.labels());
         assert!(corpus.subset(&[4]).is_err());
+    }
+
+    #[test]
+    fn pairs_of_texts() {
+        let texts = || strings(&["a", "b"]);
+        let corpus =
+            Corpus::from_pairs(texts(), strings(&["c", "d"]), &strings(&["x", "y"]), None).unwrap();
+        let second = Example::Text { text: "b".into(), pair: Some("d".into()), label: Some(1) };
+        assert_eq!(corpus.examples()[1], second);
+        let e = Corpus::from_pairs(texts(), strings(&["c"]), &[], None).unwrap_err();
+        assert_eq!(e.message(), "1 second texts for 2 texts");
     }
 
     #[test]

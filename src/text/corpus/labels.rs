@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
-/// The classes of a task: id -> name and back. Ids are 0 to `len() - 1`.
+/// The classes of a task: id -> name and back. Ids are 0 to `len() - 1`. Whole numbers are one
+/// class however they are written: `1` and `1.0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelMap {
     names: Vec<String>,
@@ -11,22 +12,24 @@ pub struct LabelMap {
 }
 
 impl LabelMap {
-    /// From names in the order of their ids. Error: a name occurs twice.
+    /// From names in the order of their ids. Error: a name occurs twice, also as `1` and `1.0`.
     pub fn from_names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Self> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         let mut ids = HashMap::with_capacity(names.len());
         for (id, name) in names.iter().enumerate() {
-            if ids.insert(name.clone(), id as u32).is_some() {
-                return Err(Error::invalid(format!("label '{name}' occurs twice")));
+            if let Some(first) = ids.insert(plain(name).to_owned(), id as u32) {
+                let first = names.get(first as usize).filter(|first| *first != name);
+                let as_first = first.map_or(String::new(), |first| format!(", first as '{first}'"));
+                return Err(Error::invalid(format!("label '{name}' occurs twice{as_first}")));
             }
         }
         Ok(Self { names, ids })
     }
 
     /// From the labels seen in data: integers sort by value, anything else by bytes, so that
-    /// the ids do not depend on the order of the examples.
+    /// the ids do not depend on the order of the examples. `1.0` is named `1`.
     pub fn from_seen<'a>(seen: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut names: Vec<String> = seen.into_iter().map(str::to_owned).collect();
+        let mut names: Vec<String> = seen.into_iter().map(|name| plain(name).to_owned()).collect();
         names.sort_unstable();
         names.dedup();
         if names.iter().all(|n| n.parse::<i64>().is_ok()) {
@@ -53,13 +56,22 @@ impl LabelMap {
 
     /// The id of a name.
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.ids.get(name).copied()
+        self.ids.get(plain(name)).copied()
     }
 
     /// The name of an id.
     pub fn name(&self, id: u32) -> Option<&str> {
         self.names.get(id as usize).map(String::as_str)
     }
+}
+
+/// A whole number without the zeros behind its point, as other programs write it; any other name
+/// as it is.
+fn plain(name: &str) -> &str {
+    let Some((whole, zeros)) = name.split_once('.') else { return name };
+    let digits = whole.strip_prefix(['-', '+']).unwrap_or(whole);
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if is_number && zeros.bytes().all(|b| b == b'0') { whole } else { name }
 }
 
 #[cfg(test)]
@@ -79,5 +91,18 @@ mod tests {
     #[test]
     fn a_name_occurs_once() {
         assert!(LabelMap::from_names(["a", "a"]).is_err());
+        let e = LabelMap::from_names(["1", "0", "1.0"]).unwrap_err();
+        assert_eq!(e.message(), "label '1.0' occurs twice, first as '1'");
+    }
+
+    #[test]
+    fn one_and_one_point_nought_are_one_class() {
+        let seen = LabelMap::from_seen(["1.0", "0", "1", "-2.00", "0."]);
+        assert_eq!(seen.names(), ["-2", "0", "1"]);
+        assert_eq!((seen.id("1.0"), seen.id("1"), seen.id("1.5")), (Some(2), Some(2), None));
+        let named = LabelMap::from_names(["0.0", "1.0"]).unwrap();
+        assert_eq!((named.id("1"), named.name(1)), (Some(1), Some("1.0")));
+        let other = LabelMap::from_seen(["1.5", "v1.0", ".0", "1.0.0", "a"]);
+        assert_eq!(other.names(), [".0", "1.0.0", "1.5", "a", "v1.0"]);
     }
 }

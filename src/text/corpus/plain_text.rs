@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::text::corpus::examples::{Corpus, Example, TextTask};
 use crate::text::corpus::labels::LabelMap;
+use crate::text::corpus::paths::find;
 use crate::text::text_file::{at, read_text};
 use std::path::Path;
 
@@ -20,20 +21,24 @@ pub enum SampleBy {
 }
 
 impl Corpus {
-    /// Reads plain text.
+    /// Reads plain text. `path` may be a pattern of several files, e.g. `books/*.txt`.
     ///
     /// Errors: text that is not UTF-8 (with its line), a file of white space alone.
     pub fn read_plain_text(path: &Path, sample_by: SampleBy) -> Result<Self> {
-        let text = read_text(path)?.replace("\r\n", "\n");
-        let parts: Vec<String> = match sample_by {
-            SampleBy::Document => vec![text],
-            SampleBy::Line => text.lines().map(str::to_owned).collect(),
-            SampleBy::Paragraph => paragraphs(&text),
-        };
-        let parts = parts.into_iter().filter(|p| !p.trim().is_empty());
-        let examples: Vec<Example> = parts.map(Example::Document).collect();
-        if examples.is_empty() {
-            return Err(at(path, 1, "the file holds no text"));
+        let mut examples = Vec::new();
+        for path in find(path)? {
+            let text = read_text(&path)?.replace("\r\n", "\n");
+            let parts: Vec<String> = match sample_by {
+                SampleBy::Document => vec![text],
+                SampleBy::Line => text.lines().map(str::to_owned).collect(),
+                SampleBy::Paragraph => paragraphs(&text),
+            };
+            let before = examples.len();
+            let parts = parts.into_iter().filter(|p| !p.trim().is_empty());
+            examples.extend(parts.map(Example::Document));
+            if examples.len() == before {
+                return Err(at(&path, 1, "the file holds no text"));
+            }
         }
         Corpus::new(TextTask::LanguageModeling, LabelMap::default(), examples)
     }
@@ -68,6 +73,11 @@ mod tests {
         assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
         assert_eq!(read(SampleBy::Line), ["a", "b", "c"]);
         assert_eq!(read(SampleBy::Document), ["\na\nb\n \n\nc\n"]);
+        std::fs::write(&path, "a\rb\r\rc").unwrap();
+        assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
+        std::fs::write(dir.path().join("s.txt"), "first").unwrap();
+        let both = Corpus::read_plain_text(&dir.path().join("?.txt"), SampleBy::Line).unwrap();
+        assert_eq!(both.texts(), ["first", "a", "b", "c"]);
         std::fs::write(&path, " \n\n").unwrap();
         let e = Corpus::read_plain_text(&path, SampleBy::Document).unwrap_err();
         assert!(e.message().ends_with("t.txt:1: the file holds no text"));

@@ -1,12 +1,15 @@
-//! Reader for extractive question answering: the nested JSON of SQuAD, or one object a line.
+//! Reader for extractive question answering: the nested JSON of SQuAD, one object a line, or an
+//! array of objects.
 //!
 //! `answer_start` counts characters (Unicode code points) in these files; [`Answer::start`] counts
 //! bytes.
 
 use crate::error::{Context, Error, Result};
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
+use crate::text::corpus::json::{for_each_object, list, string};
 use crate::text::corpus::labels::LabelMap;
-use crate::text::text_file::{at, lines, read_text};
+use crate::text::corpus::paths::find;
+use crate::text::text_file::{at, read_text};
 use serde_json::Value;
 use std::path::Path;
 
@@ -15,38 +18,53 @@ impl Corpus {
     ///
     /// A file that is one object with `data` is read as SQuAD: `data[].paragraphs[]` with
     /// `context` and `qas[]` of `id`, `question`, `answers[]` of `text` and `answer_start`; a
-    /// question that `is_impossible` has none. Any other file has an object on each line
-    /// with `context`, `question`, and one of: `answers`, a list of objects as above; `answers`,
-    /// an object of two lists `text` and `answer_start`; `answer` and `answer_start`. Without
-    /// any of these the answer is not known.
+    /// question that `is_impossible` has none. Any other file has an object on each line, or is one
+    /// array of objects, or has that array as `data`; each has `context`, `question`, and one of:
+    /// `answers`, a list of objects as above; `answers`, an object of two lists `text` and
+    /// `answer_start`; `answer` and `answer_start`. Without any of these the answer is not known.
+    /// `path` may be a pattern of several files.
     ///
-    /// Errors: `InvalidData` with the line or the path in the document: a missing key, an
-    /// answer that is not in the context where `answer_start` says, a file without questions.
+    /// Errors: `InvalidData` with the line or the path in the document: a missing key, lists of
+    /// answers of different lengths, an answer that is not in the context where `answer_start`
+    /// says, a file without questions.
     pub fn read_question_answering(path: &Path) -> Result<Self> {
-        let text = read_text(path)?;
-        let nested = serde_json::from_str::<Value>(&text).ok().filter(|v| v.get("data").is_some());
-        let examples = match nested {
-            Some(document) => squad(&document).map_err(|e| e.context(path.display()))?,
-            None => {
-                let rows = lines(&text).filter(|(_, line)| !line.trim().is_empty());
-                rows.map(|(n, line)| flat(line).map_err(|e| at(path, n, e)))
-                    .collect::<Result<_>>()?
+        let mut examples = Vec::new();
+        for path in find(path)? {
+            let found = examples_of(&path, &read_text(&path)?)?;
+            if found.is_empty() {
+                return Err(at(&path, 1, "the file holds no questions"));
             }
-        };
-        if examples.is_empty() {
-            return Err(at(path, 1, "the file holds no questions"));
+            examples.extend(found);
         }
         Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), examples)
     }
 }
 
+fn examples_of(path: &Path, text: &str) -> Result<Vec<Example>> {
+    let nested = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Value>(text));
+    if let Some(document) = nested.and_then(Result::ok).filter(|v| v.get("data").is_some()) {
+        return squad(&document).map_err(|e| e.context(path.display()));
+    }
+    let mut examples = Vec::new();
+    for_each_object(path, text, |_, value| {
+        examples.push(question(string(value, "context", "")?, value)?);
+        Ok(())
+    })?;
+    Ok(examples)
+}
+
 fn squad(document: &Value) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for (a, article) in list(document, "data")?.iter().enumerate() {
+        if article.get("context").is_some() {
+            let flat = question(string(article, "context", "")?, article);
+            examples.push(flat.context(|| format!("data[{a}]"))?);
+            continue;
+        }
         let paragraphs = list(article, "paragraphs").context(|| format!("data[{a}]"))?;
         for (p, paragraph) in paragraphs.iter().enumerate() {
             let path = || format!("data[{a}].paragraphs[{p}]");
-            let context = string(paragraph, "context").context(path)?;
+            let context = string(paragraph, "context", "").context(path)?;
             for (q, qa) in list(paragraph, "qas").context(path)?.iter().enumerate() {
                 let path = || format!("data[{a}].paragraphs[{p}].qas[{q}]");
                 examples.push(question(context, qa).context(path)?);
@@ -54,11 +72,6 @@ fn squad(document: &Value) -> Result<Vec<Example>> {
         }
     }
     Ok(examples)
-}
-
-fn flat(line: &str) -> Result<Example> {
-    let value: Value = serde_json::from_str(line).map_err(|e| Error::data(e.to_string()))?;
-    question(string(&value, "context")?, &value)
 }
 
 /// A question from an object with `question` and its answers in any of the forms.
@@ -70,7 +83,15 @@ fn question(context: &str, from: &Value) -> Result<Example> {
             Some(all.iter().map(|a| (&a["text"], &a["answer_start"])).collect())
         }
         Some(object @ Value::Object(_)) => {
-            Some(list(object, "text")?.iter().zip(list(object, "answer_start")?).collect())
+            let (texts, starts) = (list(object, "text")?, list(object, "answer_start")?);
+            if texts.len() != starts.len() {
+                return Err(Error::data(format!(
+                    "'answers' has {} in 'text', but {} in 'answer_start'",
+                    texts.len(),
+                    starts.len()
+                )));
+            }
+            Some(texts.iter().zip(starts).collect())
         }
         Some(_) => return Err(Error::data("'answers' is neither a list nor an object")),
         None => from.get("answer").map(|text| vec![(text, &from["answer_start"])]),
@@ -80,7 +101,7 @@ fn question(context: &str, from: &Value) -> Result<Example> {
     Ok(Example::Question {
         id: from.get("id").map(scalar).unwrap_or_default(),
         context: context.to_owned(),
-        question: string(from, "question")?.to_owned(),
+        question: string(from, "question", "")?.to_owned(),
         answers: answers.transpose()?,
     })
 }
@@ -95,16 +116,6 @@ fn answer(context: &str, text: &Value, start: &Value) -> Result<Answer> {
         .filter(|&b| context[b..].starts_with(text))
         .ok_or_else(|| Error::data(format!("the answer '{text}' is not at character {chars}")))?;
     Ok(Answer { text: text.to_owned(), start })
-}
-
-fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
-    let found = value.get(key).and_then(Value::as_array);
-    found.ok_or_else(|| Error::data(format!("no list '{key}'")))
-}
-
-fn string<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
-    let found = value.get(key).and_then(Value::as_str);
-    found.ok_or_else(|| Error::data(format!("no string '{key}'")))
 }
 
 fn scalar(value: &Value) -> String {
@@ -148,20 +159,27 @@ mod tests {
             \"question\":\"?\",\"answers\":[{\"text\":\"1907\",\"answer_start\":3}]}]}]}]}";
         check(nested, Some(&[("1907", 3)]));
         check(&nested.replace("\"id\":5", "\"is_impossible\":true"), Some(&[]));
+        let object = line(",\"answer\":\"1907\",\"answer_start\":7");
+        check(&format!("[\n{object},\n{object}]"), found);
+        check(&format!("{{\"version\":1,\"data\":[{object}]}}"), found);
     }
 
     #[test]
     fn errors_say_where() {
         let e = |content: &str| read(content).unwrap_err().message().to_owned();
         let good = "{\"context\":\"a\",\"question\":\"b\"}\n";
-        assert!(e(&format!("{good}{{\"context\":\"a\"}}")).ends_with(":2: no string 'question'"));
+        let bare = e(&format!("{good}{{\"context\":\"a\"}}"));
+        assert!(bare.ends_with(":2: no key 'question'; the keys are 'context'"), "{bare}");
+        let lists = "\"answers\":{\"text\":[\"a\",\"a\"],\"answer_start\":[0]}}";
+        let e_lists = e(&format!("{good}{},{lists}", good.trim_end().trim_end_matches('}')));
+        assert!(e_lists.ends_with(":2: 'answers' has 2 in 'text', but 1 in 'answer_start'"));
         assert!(e(&format!("{good}{{")).contains("q.json:2: "));
         let wrong = "{\"context\":\"abc\",\"question\":\"b\",\"answer\":\"c\",\"answer_start\":1}";
         assert!(e(wrong).ends_with(":1: the answer 'c' is not at character 1"));
         assert!(e("").ends_with("the file holds no questions"));
         assert!(
             e("{\"data\":[{\"paragraphs\":[{}]}]}")
-                .ends_with("data[0].paragraphs[0]: no string 'context'")
+                .ends_with("data[0].paragraphs[0]: no key 'context'; the object is empty")
         );
     }
 }

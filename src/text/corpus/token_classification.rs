@@ -1,12 +1,15 @@
 //! Reader for token classification: one word a line, its tag in the last column, a blank line
 //! between sentences, as in the CoNLL shared tasks.
 //!
-//! Columns are separated by a tab when the line has one, else by white space. Lines that begin with
-//! `-DOCSTART-` are skipped. Columns between the two (part of speech, ...) are ignored.
+//! Columns are separated by a tab when the line has one, else by white space. Columns between the
+//! two (part of speech, ...) are ignored. Lines that begin with `-DOCSTART-` are skipped, and so are
+//! comments before the first word of a sentence: `# text = ...`, `# newdoc`, `# newpar`,
+//! `#begin document`, and in files with tabs any line that begins with `# ` and has none.
 
 use crate::error::Result;
 use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown_label};
 use crate::text::corpus::labels::LabelMap;
+use crate::text::corpus::paths::find;
 use crate::text::text_file::{at, lines, read_text};
 use std::path::Path;
 
@@ -18,24 +21,28 @@ type Tagged<'a> = (usize, &'a str, &'a str);
 
 impl Corpus {
     /// Reads words with a tag each. Tags stay as written (BIO, IOB, BIOES, or plain classes).
+    /// `path` may be a pattern of several files, e.g. `data/*.conll`.
     ///
     /// Without `labels` the tags are those of the file: `O` first, the others by bytes; with
     /// `labels`, those of the training data, a tag outside them is an error.
     ///
     /// Errors name file and line: a line without a tag, an unknown tag, a file without words.
     pub fn read_token_classification(path: &Path, labels: Option<&LabelMap>) -> Result<Self> {
-        let text = read_text(path)?;
+        let paths = find(path)?;
+        let texts = paths.iter().map(|path| read_text(path)).collect::<Result<Vec<_>>>()?;
         let mut sentences = Vec::new();
-        for sentence in self::sentences(path, &text)? {
-            let tagged = sentence.into_iter().map(|line| tagged(path, line));
-            sentences.push(tagged.collect::<Result<Vec<_>>>()?);
+        for (path, text) in paths.iter().zip(&texts) {
+            for sentence in self::sentences(path, text)? {
+                let tagged = sentence.into_iter().map(|line| tagged(path, line));
+                sentences.push((path, tagged.collect::<Result<Vec<_>>>()?));
+            }
         }
         let labels = match labels {
             Some(labels) => labels.clone(),
-            None => seen(&sentences)?,
+            None => seen(sentences.iter().flat_map(|(_, sentence)| sentence))?,
         };
         let mut examples = Vec::with_capacity(sentences.len());
-        for sentence in sentences {
+        for (path, sentence) in sentences {
             let mut words = Vec::with_capacity(sentence.len());
             let mut tags = Vec::with_capacity(sentence.len());
             for (line, word, tag) in sentence {
@@ -56,12 +63,14 @@ impl Corpus {
     ///
     /// Errors name the file: text that is not UTF-8, a file without words.
     pub fn read_words(path: &Path) -> Result<Self> {
-        let text = read_text(path)?;
         let untagged = |sentence: Sentence| Example::Words {
             words: sentence.into_iter().map(|(_, line)| columns(line).0.to_owned()).collect(),
             tags: Vec::new(),
         };
-        let examples = sentences(path, &text)?.into_iter().map(untagged).collect();
+        let mut examples = Vec::new();
+        for path in find(path)? {
+            examples.extend(sentences(&path, &read_text(&path)?)?.into_iter().map(untagged));
+        }
         Corpus::new(TextTask::TokenClassification, LabelMap::default(), examples)
     }
 }
@@ -70,6 +79,7 @@ impl Corpus {
 fn sentences<'a>(path: &Path, text: &'a str) -> Result<Vec<Sentence<'a>>> {
     let mut all = Vec::new();
     let mut current = Sentence::new();
+    let tabs = text.contains('\t');
     for (number, line) in lines(text) {
         if line.trim().is_empty() {
             if !current.is_empty() {
@@ -77,7 +87,8 @@ fn sentences<'a>(path: &Path, text: &'a str) -> Result<Vec<Sentence<'a>>> {
             }
             continue;
         }
-        if !line.starts_with("-DOCSTART-") {
+        let is_comment = current.is_empty() && is_comment(line, tabs);
+        if !line.starts_with("-DOCSTART-") && !is_comment {
             current.push((number, line));
         }
     }
@@ -88,6 +99,16 @@ fn sentences<'a>(path: &Path, text: &'a str) -> Result<Vec<Sentence<'a>>> {
         return Err(at(path, 1, "the file holds no words"));
     }
     Ok(all)
+}
+
+/// Whether a line before the first word of a sentence is a comment. `#` may be a word, too.
+fn is_comment(line: &str, tabs: bool) -> bool {
+    if line.starts_with("#begin document") || line.starts_with("#end document") {
+        return true;
+    }
+    let Some(rest) = line.strip_prefix("# ") else { return false };
+    let first = rest.split_whitespace().next().unwrap_or("");
+    (tabs && !line.contains('\t')) || rest.contains('=') || ["newdoc", "newpar"].contains(&first)
 }
 
 fn tagged<'a>(path: &Path, (number, line): (usize, &'a str)) -> Result<Tagged<'a>> {
@@ -111,8 +132,8 @@ fn columns(line: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn seen(sentences: &[Vec<Tagged>]) -> Result<LabelMap> {
-    let all = LabelMap::from_seen(sentences.iter().flatten().map(|(_, _, tag)| *tag));
+fn seen<'a>(words: impl Iterator<Item = &'a Tagged<'a>>) -> Result<LabelMap> {
+    let all = LabelMap::from_seen(words.map(|(_, _, tag)| *tag));
     let outside = all.id("O").map(|_| "O".to_owned());
     let others = all.names().iter().filter(|n| *n != "O").cloned();
     LabelMap::from_names(outside.into_iter().chain(others))
@@ -140,6 +161,36 @@ mod tests {
             tags: tags.to_vec(),
         };
         assert_eq!(corpus.examples(), [words(&["EU", "rejects"], &[2, 0]), words(&["a b"], &[1])]);
+    }
+
+    #[test]
+    fn comments_are_no_words() {
+        let check = |content: &str, expect: &[&str]| {
+            assert_eq!(read(content, None).unwrap().texts(), expect, "{content}");
+        };
+        check("# text = EU rejects\n# id 3 domain=en\nEU B-ORG\nrejects O\n", &["EU rejects"]);
+        check("# newdoc\n# newpar id\nEU O\n\n# sent_id = 2\nyes O\n", &["EU", "yes"]);
+        check("#begin document (a); part 0\nEU O\n\n#end document\n", &["EU"]);
+        check("# a free remark\nEU\tB-ORG\n", &["EU"]);
+        // A word may be a # or begin with one.
+        check("# SYM O\n1 CD O\n\n#fun O\n", &["# 1", "#fun"]);
+        check("#\tO\n1\tO\n", &["# 1"]);
+        check("room O\n# = SYM O\n", &["room #"]);
+    }
+
+    #[test]
+    fn several_files_have_one_set_of_tags() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("b.conll"), "Rome B-LOC\n").unwrap();
+        std::fs::write(dir.path().join("a.conll"), "EU B-ORG\nsays O\n").unwrap();
+        let pattern = dir.path().join("*.conll");
+        let corpus = Corpus::read_token_classification(&pattern, None).unwrap();
+        assert_eq!(corpus.labels().names(), ["O", "B-LOC", "B-ORG"]);
+        assert_eq!(corpus.texts(), ["EU says", "Rome"]);
+        assert_eq!(Corpus::read_words(&pattern).unwrap().texts(), ["EU says", "Rome"]);
+        let tags = LabelMap::from_names(["O", "B-ORG"]).unwrap();
+        let e = Corpus::read_token_classification(&pattern, Some(&tags)).unwrap_err();
+        assert!(e.message().contains("b.conll:1: label 'B-LOC'"), "{e}");
     }
 
     #[test]

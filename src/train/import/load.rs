@@ -37,22 +37,13 @@ pub(in crate::train) struct Published {
     pub fresh: bool,
     padding: Vec<PaddingRow>,
     tied: Vec<(String, String)>,
+    /// Newly initialised parameters.
+    missing: Vec<String>,
+    /// Weights in the file that are not read.
+    unused: Vec<String>,
 }
 
 impl Published {
-    /// With these names for its classes, where there are any.
-    fn with_labels(mut self, labels: &[String]) -> Result<Self> {
-        if labels.is_empty() {
-            return Ok(self);
-        }
-        if self.task.num_labels() != Some(labels.len()) {
-            let (n, task) = (labels.len(), self.task);
-            return Err(Error::invalid(format!("{n} names of labels for {task}")));
-        }
-        self.config.labels = labels.to_vec();
-        Ok(self)
-    }
-
     /// The padding row of a table that is the head's matrix, too: there it gets the head's
     /// gradient.
     fn tied_padding_row(&self, name: &str) -> Option<usize> {
@@ -98,13 +89,19 @@ impl ModelOptions {
 
 fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let dropout = options.dropout.map(f64::from);
-    // A task that was asked for may need another head than the file has.
-    let replace_head = options.task.is_some();
-    let load = LoadOptions { seed: options.seed, dropout, replace_head, ..LoadOptions::default() };
+    let load = LoadOptions {
+        seed: options.seed,
+        dropout,
+        fresh_head: options.fresh_head,
+        fresh_weights: options.fresh_weights,
+        labels: options.label_names.clone(),
+        ..LoadOptions::default()
+    };
     let of = |built: BuiltModel| {
         let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
-        (graph, Some(Published { config, task, fresh, padding, tied }))
+        let (missing, unused) = (built.missing, built.unexpected);
+        (graph, Some(Published { config, task, fresh, padding, tied, missing, unused }))
     };
     let (mut graph, published) = match &options.source {
         Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
@@ -119,7 +116,13 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
         Source::OnnxBytes(bytes) => (Graph::from_bytes(bytes.clone())?, None),
     };
     graph.name.clone_from(&options.name);
-    let published = published.map(|p| p.with_labels(&options.labels)).transpose()?;
+    let of_directory = options.fresh_head || options.fresh_weights;
+    if published.is_none() && (of_directory || !options.label_names.is_empty()) {
+        return Err(Error::invalid(
+            "fresh_head, fresh_weights and label_names are for models from a directory or a \
+             configuration; an ONNX graph keeps its head and has no place for names",
+        ));
+    }
     if published.is_some() && options.gradients.is_some() {
         return Err(Error::invalid("only an ONNX source can bring its own gradients"));
     }
@@ -153,6 +156,10 @@ fn analyse(
     if let Some(published) = published {
         let tied = published.tied.iter().cloned();
         tied.for_each(|(second, first)| aliases.add(&first, &second, true));
+        report.newly_initialised.clone_from(&published.missing);
+        report.unused.clone_from(&published.unused);
+        report.fresh_weights =
+            options.fresh_weights && matches!(options.source, Source::Directory(_));
     } else {
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {

@@ -86,6 +86,13 @@ pub struct ModelReport {
     pub duplicate_weights: Vec<ReportedDuplicates>,
     /// Tensors that are not trained, and why.
     pub non_trainable: Vec<ReportedNonTrainable>,
+    /// Names of the parameters that were newly initialised: a head for another task or number of
+    /// classes, or all of a fresh model. Empty for ONNX sources.
+    pub newly_initialised: Vec<String>,
+    /// Weights of a directory that the model has no place for, e.g. the head of another task.
+    pub unused: Vec<String>,
+    /// Whether the weights of a directory were not read, as `fresh_weights` asks.
+    pub fresh_weights: bool,
 }
 
 impl ModelReport {
@@ -132,6 +139,11 @@ impl ModelReport {
                 format!("'{name}' is read in {} places and trained as one: {uses}", m.uses.len())
             })
             .collect();
+        if self.fresh_weights {
+            lines.push(
+                "fresh_weights is set: no weights are read, all are newly initialised".into(),
+            );
+        }
         let untied = self.duplicate_weights.iter().filter(|t| t.table && !t.tied);
         lines.extend(untied.map(|t| {
             format!("'{}' and '{}' are equal and are trained separately", t.first, t.second)
@@ -182,6 +194,16 @@ impl Display for ModelReport {
                 "  duplicate weights: '{}' and '{}'{transposed}; {done}",
                 t.first, t.second
             )?;
+        }
+        match self.newly_initialised.as_slice() {
+            [] => {}
+            all if all.len() == self.parameters.len() => {
+                writeln!(f, "  newly initialised: all parameters")?;
+            }
+            some => writeln!(f, "  newly initialised: {}", some.join(", "))?,
+        }
+        if !self.unused.is_empty() {
+            writeln!(f, "  weights that are not used: {}", listed(&self.unused))?;
         }
         for p in &self.parameters {
             self.write_parameter(f, p)?;
