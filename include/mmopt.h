@@ -3636,10 +3636,10 @@ typedef struct mmopt_fit_best {
  * loaders for another number of models; STATE between a backward pass and its step; with resume
  * INVALID_DATA for damaged checkpoints, one that no fit wrote, one of other models or loaders, or
  * of a fit with another metric, monitor, keep_best or use_ema_weights: trainer and loader are
- * unchanged then; STATE when another trainer writes into checkpoint_dir; IO when a file cannot be written; CANCELLED; and those of
- * mmopt_trainer_forward_backward_batch, mmopt_trainer_step and mmopt_trainer_evaluate_loader,
- * after which gradients since the last step are discarded, and the loader stands where it was read
- * to.
+ * unchanged then; STATE when another trainer writes into checkpoint_dir; IO when a file cannot be
+ * written; CANCELLED; and those of mmopt_trainer_forward_backward_batch, mmopt_trainer_step and
+ * mmopt_trainer_evaluate_loader, after which gradients since the last step are discarded, and the
+ * loader stands where it was read to.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in,out] loader exclusive access; batches to train on; it goes on from where it stands.
