@@ -159,7 +159,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     options.drop_last = training ? 1 : 0;
     options.all_windows = !training && job->settings.task == MMOPT_TASK_QUESTION_ANSWERING;
     /* Texts are cut into rows by each model's tokenizer. */
-    options.aligned = job->settings.task != MMOPT_TASK_CAUSAL_LM;
+    options.aligned = job->settings.task != MMOPT_TASK_CAUSAL_LM && !options.all_windows;
     options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
                               job->settings.n_models, &options, &loader));
