@@ -23,6 +23,10 @@ log=$build/demo/log
 "$build/examples/predict" "$models" \
     "a warm, funny and moving film with a splendid cast" \
     "the plot is dull, the jokes fall flat and it never ends"
+# Named entities in generated sentences, and a page about that run.
+programs=$(cd "$build/examples" && pwd)
+(cd "$build/demo" && "$programs/entities" && "$programs/report" entities.jsonl -o report.html)
+echo "report: $build/demo/report.html"
 sed -n 's/^classification: \(.*\) (.*/demo: \1/p' "$log" | tail -n 1 >"$build/demo/result"
 cat "$build/demo/result"
 cat "$build/demo/result" >>"$log"

@@ -122,7 +122,7 @@ func TestFilesOfCorpora(t *testing.T) {
 	defer nested.Close()
 	equal(t, fmt.Sprint(nested.Len(), nested.Labels(), must(nested.Label(0))(t)), "2 [0 1] 1")
 	pair, has, err := nested.Pair(1)
-	equal(t, fmt.Sprint(pair, has, err), "d true <nil>")
+	equal(t, fmt.Sprintf("%s %t %v", pair, has, err), "d true <nil>")
 	write("texts/pos/1.txt", "good")
 	write("texts/neg/1.txt", "bad")
 	folder := must(ReadClassification(filepath.Join(dir, "texts"), nil))(t)

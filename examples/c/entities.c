@@ -11,7 +11,7 @@ int main(int argc, char **argv)
     mmopt_model *models[2];
     mmopt_loader *loader, *eval_loader;
     mmopt_trainer *trainer;
-    mmopt_batch *batch;
+    mmopt_fit_options fit;
     mmopt_scores scores[2];
     size_t n_epochs = argc > 1 ? 12 : 3;
 
@@ -42,14 +42,11 @@ int main(int argc, char **argv)
     options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
     options.total_steps = n_epochs * mmopt_loader_n_batches(loader);
     check(mmopt_trainer_create(&options, (const mmopt_model **)models, 2, &trainer));
-    while (mmopt_loader_epoch(loader) < n_epochs) {
-        check(mmopt_loader_next(loader, &batch));
-        if (batch == NULL)
-            continue;
-        check(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
-        check(mmopt_trainer_step(trainer, NULL));
-        mmopt_batch_free(batch);
-    }
+    mmopt_fit_options_init(&fit);
+    fit.epochs = n_epochs;
+    fit.jsonl_path = "entities.jsonl"; /* report.c makes a page of it */
+    check(mmopt_trainer_fit(trainer, loader, (const mmopt_loader **)&eval_loader, 1, &fit, NULL,
+                            NULL, NULL, NULL));
     for (size_t i = 0; i < 2; i++) { /* directories that predict.c reads */
         check(mmopt_trainer_evaluate_loader(trainer, i, eval_loader, NULL, &scores[i], NULL));
         check(mmopt_trainer_save_model(trainer, i, names[i]));

@@ -10,7 +10,7 @@ static mmopt_scores train(const mmopt_model *model, const mmopt_corpus *corpus,
     mmopt_loader *loader, *eval_loader;
     mmopt_trainer_options options;
     mmopt_trainer *trainer;
-    mmopt_batch *batch;
+    mmopt_fit_options fit;
     mmopt_scores scores;
 
     check(mmopt_loader_create(corpus, &tokenizer, 1, NULL, &loader));
@@ -20,14 +20,9 @@ static mmopt_scores train(const mmopt_model *model, const mmopt_corpus *corpus,
     options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
     options.total_steps = n_epochs * mmopt_loader_n_batches(loader);
     check(mmopt_trainer_create(&options, &model, 1, &trainer));
-    while (mmopt_loader_epoch(loader) < n_epochs) {
-        check(mmopt_loader_next(loader, &batch));
-        if (batch == NULL)
-            continue;
-        check(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
-        check(mmopt_trainer_step(trainer, NULL));
-        mmopt_batch_free(batch);
-    }
+    mmopt_fit_options_init(&fit);
+    fit.epochs = n_epochs;
+    check(mmopt_trainer_fit(trainer, loader, NULL, 0, &fit, NULL, NULL, NULL, NULL));
     check(mmopt_trainer_evaluate_loader(trainer, 0, eval_loader, NULL, &scores, NULL));
     check(mmopt_trainer_save_model(trainer, 0, directory));
     check(mmopt_tokenizer_save(tokenizer, directory));

@@ -22,7 +22,7 @@ int main(int argc, char **argv)
     mmopt_tokenizer *tokenizer;
     mmopt_model *model;
     mmopt_trainer *trainer;
-    mmopt_batch *batch;
+    mmopt_fit_options fit;
     mmopt_scores scores;
     const size_t n_epochs = argc > 2 ? 2 : 4;
 
@@ -47,14 +47,11 @@ int main(int argc, char **argv)
     options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
     options.total_steps = n_epochs * mmopt_loader_n_batches(loader);
     check(mmopt_trainer_create(&options, (const mmopt_model **)&model, 1, &trainer));
-    while (mmopt_loader_epoch(loader) < n_epochs) {
-        check(mmopt_loader_next(loader, &batch));
-        if (batch == NULL)
-            continue;
-        check(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
-        check(mmopt_trainer_step(trainer, NULL));
-        mmopt_batch_free(batch);
-    }
+    mmopt_fit_options_init(&fit);
+    fit.epochs = n_epochs;
+    fit.jsonl_path = "questions.jsonl"; /* report.c makes a page of it */
+    check(mmopt_trainer_fit(trainer, loader, (const mmopt_loader **)&eval_loader, 1, &fit, NULL,
+                            NULL, NULL, NULL));
     check(mmopt_trainer_evaluate_loader(trainer, 0, eval_loader, NULL, &scores, NULL));
     check(mmopt_trainer_save_model(trainer, 0, "bert")); /* a directory that predict.c reads */
     check(mmopt_tokenizer_save(tokenizer, "bert"));

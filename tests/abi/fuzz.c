@@ -78,6 +78,12 @@ static void follow_trainer(uint32_t code)
         trainer_shadow[i].pending = 0;
         if (is("trainer_resume"))
             trainer_shadow[i].n_steps = mmopt_trainer_n_steps(now.trainer);
+    } else if (is("trainer_fit") || is("trainer_find_learning_rate")) {
+        /* Where it stands after an error depends on where that was. */
+        mmopt_error_free(mmopt_trainer_zero_grad(now.trainer));
+        trainer_shadow[i].pending = 0;
+        if (is("trainer_fit"))
+            trainer_shadow[i].n_steps = mmopt_trainer_n_steps(now.trainer);
     }
     expect("steps", mmopt_trainer_n_steps(now.trainer), trainer_shadow[i].n_steps);
 }
@@ -88,7 +94,8 @@ static void follow_loader(uint32_t code)
     if (code == MMOPT_CODE_OK && is("loader_next")) {
         if (loader_shadow[i].position++ == mmopt_loader_n_batches(now.loader))
             loader_shadow[i].position = 0, loader_shadow[i].epoch++;
-    } else if (code == MMOPT_CODE_OK && (is("loader_set_epoch") || is("loader_restore"))) {
+    } else if (is("trainer_fit") || is("trainer_find_learning_rate") ||
+               (code == MMOPT_CODE_OK && (is("loader_set_epoch") || is("loader_restore")))) {
         loader_shadow[i].epoch = mmopt_loader_epoch(now.loader);
         loader_shadow[i].position = mmopt_loader_position(now.loader);
     }

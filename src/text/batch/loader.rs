@@ -808,7 +808,9 @@ mod tests {
             }
             seen.sort_unstable();
             assert!(seen.iter().copied().eq(0..200), "each example once");
-            assert!(rows.len() > 2 && rows.iter().max() > Some(&3), "{rows:?}");
+            assert!(rows.iter().max() > Some(&3), "{rows:?}");
+            // Neighbours of the corpus, whose lengths are mixed, fill each batch alike.
+            assert!(!shuffle || rows.len() > 2, "{rows:?}");
         }
     }
 
