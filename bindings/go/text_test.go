@@ -127,7 +127,7 @@ func TestFilesOfCorpora(t *testing.T) {
 	write("texts/neg/1.txt", "bad")
 	folder := must(ReadClassification(filepath.Join(dir, "texts"), nil))(t)
 	defer folder.Close()
-	equal(t, fmt.Sprint(folder.Labels(), must(folder.Text(1))(t)), "[neg pos] good")
+	equal(t, fmt.Sprintf("%v %s", folder.Labels(), must(folder.Text(1))(t)), "[neg pos] good")
 	_, has, err = folder.Pair(0)
 	equal(t, fmt.Sprint(has, err), "false <nil>")
 	tags := must(FromLabelNames(TokenClassification, []string{"O", "X"}))(t)

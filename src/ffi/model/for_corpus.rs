@@ -71,8 +71,8 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
 /// The model in a directory, as mmopt_model_from_directory, with the task and the classes of a
 /// corpus: a published body for a task of one's own. A head in the directory stays if it is of the
 /// same task and has the same names of classes in the same order; else it is fresh. For plain text
-/// the task is MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model knows its
-/// vocabulary, as after mmopt_model_set_tokenizer.
+/// the task is MMOPT_TASK_CAUSAL_LM for GPT-2, and MMOPT_TASK_MASKED_LM for the others. The model
+/// knows its vocabulary, as after mmopt_model_set_tokenizer.
 ///
 /// Errors: INVALID_ARGUMENT for an empty name, or a corpus without labels whose task needs them;
 /// NOT_FOUND, IO or INVALID_DATA when config.json cannot be read. Weights are read when the trainer

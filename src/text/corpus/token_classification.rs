@@ -2,8 +2,8 @@
 //! between sentences, as in the CoNLL shared tasks.
 //!
 //! Columns are separated by a tab when the line has one, else by white space. Columns between the
-//! two (part of speech, ...) are ignored. Lines that begin with `-DOCSTART-` are skipped, and so are
-//! comments before the first word of a sentence: `# text = ...`, `# newdoc`, `# newpar`,
+//! two (part of speech, ...) are ignored. Lines that begin with `-DOCSTART-` are skipped, and so
+//! are comments before the first word of a sentence: `# text = ...`, `# newdoc`, `# newpar`,
 //! `#begin document`, and in files with tabs any line that begins with `# ` and has none.
 
 use crate::error::Result;
