@@ -521,9 +521,9 @@ static void *fight(void *user)
 {
     struct job *job = user;
     for (int i = 0; i < 2000; i++) {
-        mmopt_error *error = mmopt_optimizer_accumulate(job->shared, 0, 1.0);
-        if (error == NULL)
-            error = mmopt_optimizer_step(job->shared, NULL);
+        /* Refused where the other thread's gradients still wait for their step, which is tried. */
+        mmopt_error_free(mmopt_optimizer_accumulate(job->shared, 0, 1.0));
+        mmopt_error *error = mmopt_optimizer_step(job->shared, NULL);
         /* Between the other thread's two calls a step has no gradients. */
         if (mmopt_error_code(error) == MMOPT_CODE_STATE)
             job->n_busy++;
