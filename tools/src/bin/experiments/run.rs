@@ -190,6 +190,9 @@ impl Job<'_> {
         }
         add("--evaluations", "4".into());
         add("--json", path(json));
+        if !cell.is_tuning {
+            add("--out", path(&json.with_extension("models")));
+        }
         arguments.push("--quiet".into());
         Ok(arguments)
     }
