@@ -159,11 +159,13 @@ bench: bench-step bench-abi
 EXPERIMENTS = $(CARGO) run --release --locked -p mmopt-tools --bin experiments --
 experiments: runtime examples
 	DATA="$(DATA)" $(EXPERIMENTS) run $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+	DATA="$(DATA)" $(EXPERIMENTS) examples
 	$(EXPERIMENTS) report
 
 # A part of the grid for one epoch, end to end, in a folder of its own: minutes.
 experiments-quick: runtime examples
-	DATA= $(EXPERIMENTS) run --quick --runs $(BUILD)/experiments/quick/runs.jsonl
+	DATA= $(EXPERIMENTS) run --quick --work $(BUILD)/experiments/quick --runs $(BUILD)/experiments/quick/runs.jsonl
+	DATA= $(EXPERIMENTS) examples --work $(BUILD)/experiments/quick --runs $(BUILD)/experiments/quick/runs.jsonl
 	$(EXPERIMENTS) report --runs $(BUILD)/experiments/quick/runs.jsonl --out $(BUILD)/experiments/quick
 
 # Needs a nightly toolchain and cargo-fuzz, which it installs; SECONDS are shared by all targets.

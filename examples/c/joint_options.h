@@ -4,11 +4,11 @@
 
 #include "example.h"
 
-enum { MAX_MODELS = 8 };
+enum { MAX_MODELS = 8, MAX_ALL = 2 * MAX_MODELS };
 
 struct settings {
     const char *data, *eval, *test, *mode, *out, *checkpoint, *json, *runtime, *options;
-    const char *tokenizer, *tokenizer_data, *unlabelled, *task_name;
+    const char *tokenizer, *tokenizer_data, *unlabelled, *teachers, *task_name;
     char *models[MAX_MODELS];
     char *pretrained[MAX_MODELS]; /* NULL, or the directory that a model's weights come from */
     uint32_t architectures[MAX_MODELS];
@@ -31,6 +31,8 @@ static const char usage[] =
     "  --models LIST          bert, gpt2, roberta, distilbert (default bert,gpt2,roberta)\n"
     "  --pretrained NAME=DIR  that model and its tokenizer are in DIR, as Hugging Face\n"
     "                         saves them\n"
+    "  --teachers DIR         trained models, as --out writes them; each teaches and does not\n"
+    "                         learn (the option mutual, with the teacher frozen)\n"
     "  --unlabelled FILE      further examples to train on; labels in it are not used: models\n"
     "                         learn from each other there (the option mutual)\n"
     "  --unlabelled-ratio X   so many of them for each labelled one in a batch (default: as\n"
@@ -157,6 +159,7 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
         {"--checkpoint", &s->checkpoint}, {"--json", &s->json}, {"--runtime", &s->runtime},
         {"--options", &s->options}, {"--test", &s->test}, {"--tokenizer", &s->tokenizer},
         {"--tokenizer-data", &s->tokenizer_data}, {"--unlabelled", &s->unlabelled},
+        {"--teachers", &s->teachers},
     };
     const struct { const char *flag; size_t *place; } sizes[] = {
         {"--batch", &s->batch}, {"--threads", &s->threads}, {"--layers", &s->layers},

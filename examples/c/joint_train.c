@@ -17,7 +17,8 @@ struct sums {
 struct job {
     struct settings settings;
     mmopt_corpus *train, *eval, *test; /* test may be NULL */
-    mmopt_tokenizer *tokenizers[MAX_MODELS];
+    mmopt_tokenizer *tokenizers[MAX_ALL]; /* of the models, and then of the teachers */
+    size_t n_all;
     mmopt_trainer *trainer;
     mmopt_loader *train_loader, *eval_loader, *test_loader;
     struct sums sums[MAX_MODELS];
@@ -142,6 +143,11 @@ static void make_tokenizers(struct job *job)
         check(mmopt_tokenizer_train(texts == NULL ? job->train : texts, &options,
                                     &job->tokenizers[i]));
     }
+    for (size_t i = s->n_models; i < job->n_all; i++) {
+        char *folder = join_path(s->teachers, s->models[i - s->n_models]);
+        check(mmopt_tokenizer_load(folder, &job->tokenizers[i]));
+        free(folder);
+    }
     mmopt_corpus_free(texts);
 }
 
@@ -162,7 +168,7 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     options.aligned = job->settings.task != MMOPT_TASK_CAUSAL_LM && !options.all_windows;
     options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
-                              job->settings.n_models, &options, &loader));
+                              job->n_all, &options, &loader));
     return loader;
 }
 
@@ -203,10 +209,25 @@ static mmopt_model *make_model(const struct job *job, size_t i)
     return model;
 }
 
+/* A trained model whose parameters stay. */
+static mmopt_model *make_teacher(const struct job *job, size_t i)
+{
+    const struct settings *s = &job->settings;
+    char name[64], *folder = join_path(s->teachers, s->models[i]);
+    mmopt_model *model;
+
+    snprintf(name, sizeof name, "%s_teacher", s->models[i]);
+    check(mmopt_model_pretrained_for_corpus(name, folder, job->tokenizers[s->n_models + i],
+                                            job->train, &model));
+    check(mmopt_model_freeze(model, "*"));
+    free(folder);
+    return model;
+}
+
 static void make_trainer(struct job *job)
 {
     const struct settings *s = &job->settings;
-    mmopt_model *models[MAX_MODELS];
+    mmopt_model *models[MAX_ALL];
     mmopt_trainer_options options;
 
     mmopt_trainer_options_init(&options, s->preset);
@@ -221,9 +242,11 @@ static void make_trainer(struct job *job)
     }
     for (size_t i = 0; i < s->n_models; i++)
         models[i] = make_model(job, i);
-    check(mmopt_trainer_create(&options, (const mmopt_model *const *)models, s->n_models,
+    for (size_t i = s->n_models; i < job->n_all; i++)
+        models[i] = make_teacher(job, i - s->n_models);
+    check(mmopt_trainer_create(&options, (const mmopt_model *const *)models, job->n_all,
                                &job->trainer));
-    for (size_t i = 0; i < s->n_models; i++)
+    for (size_t i = 0; i < job->n_all; i++)
         mmopt_model_free(models[i]);
 }
 
@@ -397,7 +420,7 @@ static void evaluate(struct job *job, unsigned long long epoch)
 
 static void train_batch(struct job *job, const mmopt_batch *batch)
 {
-    mmopt_train_result results[MAX_MODELS];
+    mmopt_train_result results[MAX_ALL];
     mmopt_step_report report;
     double started = now(), processor_started = processor_time();
 
@@ -515,7 +538,7 @@ static void print_scores(const struct job *job)
 
 static void release(struct job *job)
 {
-    for (size_t i = 0; i < job->settings.n_models; i++)
+    for (size_t i = 0; i < job->n_all; i++)
         mmopt_tokenizer_free(job->tokenizers[i]);
     mmopt_trainer_free(job->trainer);
     mmopt_loader_free(job->train_loader);
@@ -535,6 +558,7 @@ int main(int argc, char **argv)
     memset(&job, 0, sizeof job);
     job.settings = parse_settings(argc, argv);
     const struct settings *s = &job.settings;
+    job.n_all = s->teachers == NULL ? s->n_models : 2 * s->n_models;
     stop_on(SIGINT);
     stop_on(SIGTERM);
     stop_on(SIGHUP);

@@ -13,6 +13,8 @@ pub struct Arm {
     pub is_semi_supervised: bool,
     /// Forward passes of each model in a step beside its own forward and backward pass.
     pub further_passes: f64,
+    /// Whether trained models of the arm `independent`, of the same seed, teach.
+    pub has_teachers: bool,
     /// One of the two that the targets compare.
     pub is_compared: bool,
     pub what: &'static str,
@@ -37,12 +39,13 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
         options,
         is_semi_supervised: false,
         further_passes: 0.0,
+        has_teachers: false,
         is_compared: false,
         what: "",
     }
 }
 
-pub const ARMS: [Arm; 12] = [
+pub const ARMS: [Arm; 14] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -109,5 +112,22 @@ pub const ARMS: [Arm; 12] = [
     Arm {
         what: "token tables start from the pretrained model's",
         ..arm("start_pretrained", "independent", r#"{"start":"pretrained"}"#)
+    },
+    Arm {
+        is_semi_supervised: true,
+        further_passes: 1.0,
+        what: "that, and predictions of all other models",
+        ..arm(
+            "start_pretrained_mutual",
+            "independent",
+            r#"{"start":"pretrained","mutual":{"teacher":"peers"}}"#,
+        )
+    },
+    Arm {
+        is_semi_supervised: true,
+        further_passes: 3.0,
+        has_teachers: true,
+        what: "predictions of the three models that the arm independent trained before",
+        ..arm("distillation", "independent", r#"{"mutual":{"teacher":"frozen"}}"#)
     },
 ];

@@ -54,7 +54,7 @@ fn normal(text: &str) -> String {
 }
 
 /// The text of a file, unpacked where its name ends in gz; bytes that are not UTF-8 are Latin-1.
-fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path) -> Result<String> {
     let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let bytes = if path.extension().is_some_and(|e| e == "gz") {
         let done = Command::new("gzip").arg("-dc").arg(path).output().map_err(|e| failed(&e))?;

@@ -8,6 +8,9 @@
 //!
 //! `experiments list …` prints the cells, and whether they are done.
 //!
+//! `experiments examples …` adds to examples.jsonl, beside FILE, what each run's models say of each
+//! example of the evaluation split.
+//!
 //! `experiments report [--runs FILE] [--out DIR]` writes results.json and the tables of results.md.
 //!
 //! DIR of `--data` has the labelled files that docs/results.md names; a task whose file is missing
@@ -15,6 +18,7 @@
 
 mod arms;
 mod data;
+mod examples;
 mod grid;
 mod page;
 mod run;
@@ -38,22 +42,28 @@ pub struct Settings {
     seeds: Option<u64>,
 }
 
-const USAGE: &str = "usage: experiments run|tune|list|report [--quick] [--data DIR] [--work DIR] \
+const USAGE: &str = "usage: experiments run|tune|list|examples|report [--quick] [--data DIR] [--work DIR] \
                      [--runs FILE] [--out DIR] [--only PATTERN]... [--seeds N] [--jobs N] \
                      [--program FILE]";
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: std::env::var_os("DATA").filter(|d| !d.is_empty()).map(PathBuf::from),
+            work: "build/experiments".into(),
+            runs: "docs/results/runs.jsonl".into(),
+            out: "docs".into(),
+            program: "build/examples/joint_train".into(),
+            only: Vec::new(),
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            quick: false,
+            seeds: None,
+        }
+    }
+}
+
 fn parse(arguments: &[String]) -> Result<Settings> {
-    let mut settings = Settings {
-        data: std::env::var_os("DATA").filter(|d| !d.is_empty()).map(PathBuf::from),
-        work: "build/experiments".into(),
-        runs: "docs/results/runs.jsonl".into(),
-        out: "docs".into(),
-        program: "build/examples/joint_train".into(),
-        only: Vec::new(),
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
-        quick: false,
-        seeds: None,
-    };
+    let mut settings = Settings::default();
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
         if flag == "--quick" {
@@ -85,6 +95,7 @@ fn main() -> ExitCode {
             "run" => run::run(&settings, grid::cells(&settings)),
             "tune" => run::run(&settings, grid::tuning(&settings)),
             "list" => run::list(&settings),
+            "examples" => examples::run(&settings),
             "report" => page::write(&settings),
             _ => Err(USAGE.into()),
         }

@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use crate::arms::{ARMS, Arm};
 use crate::grid::{REGIMES, TASKS};
 use crate::run::{MODELS, read_runs};
-use crate::statistics::{Curve, Mean};
-use crate::{Result, Settings};
+use crate::statistics::{Curve, Mean, bootstrap};
+use crate::{Result, Settings, examples};
 
 const BEGIN: &str = "<!-- tables: written by `experiments report` -->";
 const END: &str = "<!-- end of tables -->";
 
-/// Runs by regime, task, arm and seed.
-struct Runs(BTreeMap<(String, String, String, u64), Value>);
+/// Runs by regime, task, arm and seed, and what is known of their examples.
+struct Runs(BTreeMap<(String, String, String, u64), Value>, BTreeMap<String, Value>);
 
 impl Runs {
-    fn of(lines: Vec<Value>) -> Self {
+    fn of(lines: Vec<Value>, examples: Vec<Value>) -> Self {
         let mut runs = BTreeMap::new();
         for run in lines {
             let text = |key: &str| run[key].as_str().unwrap_or_default().to_owned();
@@ -31,7 +31,35 @@ impl Runs {
                 runs.insert(key, run);
             }
         }
-        Self(runs)
+        let cell = |e: Value| Some((e["cell"].as_str()?.to_owned(), e));
+        Self(runs, examples.into_iter().filter_map(cell).collect())
+    }
+
+    /// Of each example the counts of a run's model.
+    fn counts(&self, run: &Value, model: &str) -> Option<Vec<[u32; 3]>> {
+        examples::read(self.1.get(run["cell"].as_str()?)?[model].as_str()?)
+    }
+
+    /// The interval of the mean gain over examples, in points, of the seeds whose examples are known.
+    fn interval(&self, regime: &str, task: &str, arm: &str) -> Option<(f64, f64)> {
+        let own = self.seeds(regime, task, arm);
+        let mut pairs = Vec::new();
+        for (seed, base) in self.seeds(regime, task, "independent") {
+            let Some((_, run)) = own.iter().find(|(s, _)| *s == seed) else { continue };
+            for model in MODELS {
+                let (Some(base), Some(run)) = (self.counts(base, model), self.counts(run, model))
+                else {
+                    continue;
+                };
+                pairs.push((base, run));
+            }
+        }
+        let n = pairs.first()?.0.len();
+        let of = |counts, chosen: &[usize]| examples::score(counts, chosen.iter().copied());
+        Some(bootstrap(n, |chosen| {
+            let gains = pairs.iter().map(|(base, run)| of(run, chosen) - of(base, chosen));
+            100.0 * gains.sum::<f64>() / pairs.len() as f64
+        }))
     }
 
     fn seeds(&self, regime: &str, task: &str, arm: &str) -> Vec<(u64, &Value)> {
@@ -119,9 +147,12 @@ fn gains(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
             continue;
         }
         let means: Vec<f64> = gains.values().filter_map(|g| mean(g.iter().copied())).collect();
+        let interval = runs.interval(regime, task.name, arm);
+        let interval =
+            interval.map_or("–".into(), |(low, high)| format!("{low:+.2} to {high:+.2}"));
         let _ = writeln!(
             cells,
-            "| {regime} | {} | {arm} |{models} {} |",
+            "| {regime} | {} | {arm} |{models} {} | {interval} |",
             task.name,
             shown(Mean::of(&means))
         );
@@ -132,7 +163,8 @@ fn gains(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
     page.push_str(&cells);
     let means: Vec<f64> = by_seed.values().filter_map(|g| mean(g.iter().copied())).collect();
     let text = shown(Mean::of(&means));
-    let _ = writeln!(page, "| {regime} | **mean** | {arm} | | | worst {worst:+.2} | **{text}** |");
+    let _ =
+        writeln!(page, "| {regime} | **mean** | {arm} | | | worst {worst:+.2} | **{text}** | |");
 }
 
 /// Steps and seconds to independent training's last held-in score, as parts of its own.
@@ -176,6 +208,36 @@ fn speed(runs: &Runs, regime: &str, arm: &Arm, page: &mut String) {
     }
 }
 
+/// What the mean prediction of a run's three models scores, beside the mean of their scores.
+fn ceilings(runs: &Runs, page: &mut String) {
+    page.push_str("\n### Together\n\n");
+    page.push_str(
+        "Accuracy of the mean of the three models' predictions less the mean of their accuracies, \
+         in points: mean over seeds ± 95% (seeds). Of independent training it is what models of the \
+         same examples can teach each other at once.\n\n",
+    );
+    page.push_str("| regime | task | arm | gain |\n|---|---|---|---|\n");
+    for regime in REGIMES {
+        for task in &TASKS {
+            for arm in &ARMS {
+                let gain = |(_, run): (u64, &Value)| {
+                    let together =
+                        runs.1.get(run["cell"].as_str()?)?["mean_prediction"].as_f64()?;
+                    let last = |model: &&str| Curve::of(run, model)?.last().1;
+                    let own = mean(MODELS.iter().filter_map(last))?;
+                    Some(100.0 * (together - own))
+                };
+                let all = runs.seeds(regime.name(), task.name, arm.name);
+                let gains: Vec<f64> = all.into_iter().filter_map(gain).collect();
+                if !gains.is_empty() {
+                    let (regime, gain) = (regime.name(), shown(Mean::of(&gains)));
+                    let _ = writeln!(page, "| {regime} | {} | {} | {gain} |", task.name, arm.name);
+                }
+            }
+        }
+    }
+}
+
 fn tables(runs: &Runs) -> String {
     let mut page = String::new();
     page.push_str("\n### Scores of independent training\n\n");
@@ -202,15 +264,18 @@ fn tables(runs: &Runs) -> String {
     }
     page.push_str("\n### Gains over independent training\n\n");
     page.push_str(
-        "Points of the metric, evaluation split, last epoch, paired by seed: mean ± 95% (seeds).\n\n",
+        "Points of the metric, evaluation split, last epoch, paired by seed: mean ± 95% (seeds). \
+         Over examples: the 95% interval of the mean gain when examples are drawn anew (bootstrap), \
+         of the seeds whose models were kept.\n\n",
     );
-    page.push_str("| regime | task | arm | bert | gpt2 | roberta | mean |\n");
-    page.push_str("|---|---|---|---|---|---|---|\n");
+    page.push_str("| regime | task | arm | bert | gpt2 | roberta | mean | over examples |\n");
+    page.push_str("|---|---|---|---|---|---|---|---|\n");
     for regime in REGIMES {
         for arm in ARMS.iter().filter(|a| a.name != "independent") {
             gains(runs, regime.name(), arm.name, &mut page);
         }
     }
+    ceilings(runs, &mut page);
     page.push_str("\n### To independent training's last held-in score\n\n");
     page.push_str(
         "Means over the models that reached it. Operations and processor time are parts of \
@@ -238,7 +303,7 @@ fn put(path: &Path, text: &str) -> Result<()> {
 
 /// Writes results.json, and the tables into results.md, which has the words around them.
 pub fn write(settings: &Settings) -> Result<()> {
-    let runs = Runs::of(read_runs(&settings.runs)?);
+    let runs = Runs::of(read_runs(&settings.runs)?, read_runs(&examples::file_of(settings))?);
     let rows = rows(&runs);
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     fs::create_dir_all(&settings.out).map_err(|e| format!("{}: {e}", settings.out.display()))?;

@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use crate::arms::ARMS;
 use crate::data::{self, Files};
+use crate::examples::models_of;
 use crate::grid::{self, Cell, Kind, Regime};
 use crate::{Result, Settings};
 
@@ -26,6 +28,16 @@ pub fn read_runs(path: &Path) -> Result<Vec<Value>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(format!("{}: {e}", path.display())),
     }
+}
+
+/// Appends a line; what a kill tore ends before it.
+pub fn append(path: &Path, line: &Value) -> Result<()> {
+    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+    let torn = fs::read(path).map_err(failed)?.last().is_some_and(|&b| b != b'\n');
+    let text = format!("{}{line}\n", if torn { "\n" } else { "" });
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)
 }
 
 fn names(runs: &[Value]) -> HashSet<String> {
@@ -175,6 +187,11 @@ impl Job<'_> {
             add("--unlabelled", path(unlabelled));
             add("--unlabelled-ratio", "1".into());
         }
+        if cell.arm.has_teachers {
+            let teachers =
+                self.teachers(cell).ok_or("the models of the arm independent are gone")?;
+            add("--teachers", path(&teachers));
+        }
         if let Some(texts) = files.texts.as_ref().filter(|_| cell.regime != Regime::OnePretrained) {
             add("--tokenizer-data", path(texts));
         }
@@ -191,10 +208,17 @@ impl Job<'_> {
         add("--evaluations", "4".into());
         add("--json", path(json));
         if !cell.is_tuning {
-            add("--out", path(&json.with_extension("models")));
+            add("--out", path(&models_of(self.settings, &cell.name())));
         }
         arguments.push("--quiet".into());
         Ok(arguments)
+    }
+
+    /// The models that the arm `independent` left.
+    fn teachers(&self, cell: &Cell) -> Option<PathBuf> {
+        let arm = ARMS.iter().find(|a| a.name == "independent")?;
+        let models = models_of(self.settings, &Cell { arm, ..cell.clone() }.name());
+        models.is_dir().then_some(models)
     }
 
     /// Runs a cell and appends its line; gives a summary.
@@ -235,14 +259,7 @@ impl Job<'_> {
             "command": format!("joint_train {}", quoted(&arguments)),
         });
         let _guard = self.lock.lock().map_err(|e| e.to_string())?;
-        let failed = |e: std::io::Error| format!("{}: {e}", settings.runs.display());
-        let file = OpenOptions::new().create(true).append(true).open(&settings.runs);
-        let mut file = file.map_err(failed)?;
-        // What a kill tore ends here.
-        let torn = fs::read(&settings.runs).map_err(failed)?.last().is_some_and(|&b| b != b'\n');
-        let text = format!("{}{line}\n", if torn { "\n" } else { "" });
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        append(&settings.runs, &line)?;
         let last = result["epochs"].as_array().and_then(|r| r.last());
         let score = |m: &&str| last.and_then(|r| r[*m]["score"].as_f64()).unwrap_or(f64::NAN);
         Ok(MODELS.iter().map(|m| format!("{:.2}", 100.0 * score(m))).collect::<Vec<_>>().join(" "))

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::data::hash;
+
 /// A mean and half of its 95% interval by Student's t.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mean {
@@ -26,6 +28,24 @@ impl Mean {
         let t = if n < 2 { f64::NAN } else { T.get(n - 2).copied().unwrap_or(1.96) };
         Self { mean, half: t * (squares / (n as f64 - 1.0) / n as f64).sqrt(), n }
     }
+}
+
+/// The 95% interval of a statistic of `n` examples, by its values on `ROUNDS` draws of `n` of them
+/// with replacement (Efron 1979): the 2.5 and 97.5 percentiles.
+pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64) -> (f64, f64) {
+    const ROUNDS: usize = 1000;
+    let mut state = 0u64;
+    let mut values: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let draw = |_| {
+                state = state.wrapping_add(1);
+                (hash("", state) % n.max(1) as u64) as usize
+            };
+            statistic(&(0..n).map(draw).collect::<Vec<_>>())
+        })
+        .collect();
+    values.sort_by(f64::total_cmp);
+    (values[ROUNDS / 40], values[ROUNDS - 1 - ROUNDS / 40])
 }
 
 /// Scores of one model in one run.
@@ -80,6 +100,15 @@ mod tests {
         let mean = Mean::of(&[1.0, 2.0, 4.0]);
         assert!((mean.mean - 7.0 / 3.0).abs() < 1e-12 && (mean.half - 3.7943).abs() < 1e-3);
         assert!(Mean::of(&[1.0]).half.is_nan());
+    }
+
+    #[test]
+    fn bootstrap_of_a_mean() {
+        let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
+        let mean = |chosen: &[usize]| chosen.iter().map(|&i| values[i]).sum::<f64>() / 400.0;
+        // The standard error of the mean is 0.025.
+        let (low, high) = bootstrap(400, mean);
+        assert!((low - 0.451).abs() < 0.008 && (high - 0.549).abs() < 0.008, "{low} {high}");
     }
 
     #[test]
