@@ -1261,6 +1261,55 @@ struct mmopt_error *mmopt_loader_create(const struct mmopt_corpus *corpus,
                                         struct mmopt_loader **loader);
 
 /**
+ * Encodes plain text once and writes its tokens to a file, which loaders map into memory: for text
+ * that is larger than memory, and for runs that begin at once. The text is read and encoded about
+ * a megabyte at a time; only a document (sample_by) is in memory as a whole. A file that is there
+ * already and was made of the same files (by name, size and time of change) by the same tokenizer
+ * is left as it is. The file is written under another name first, and has a checksum.
+ *
+ * Errors: NOT_FOUND or IO when the text cannot be read; INVALID_DATA for text that is not UTF-8, an
+ * empty file, or a line of more than 64 MiB; INVALID_ARGUMENT when sample_by is no mmopt_sample_by;
+ * IO when token_file cannot be written. token_file is unchanged then.
+ *
+ * @param[in] path the text, or a pattern of several files (* and ?), UTF-8.
+ * @param sample_by an mmopt_sample_by.
+ * @param[in] tokenizer shared access.
+ * @param[in] token_file the file to write, UTF-8.
+ * @param[out] n_tokens how many tokens it has; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_token_file_write(const char *path,
+                                           uint32_t sample_by,
+                                           const struct mmopt_tokenizer *tokenizer,
+                                           const char *token_file,
+                                           uint64_t *n_tokens);
+
+/**
+ * Makes a loader of files of tokens, one for each of n_models models, at the start of epoch 0. It
+ * gives the same batches as one of the texts as a corpus with pack. Each file is read once to
+ * compare it with its checksum, and then mapped: it must not be changed while the loader lives.
+ *
+ * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA when it is none that
+ * mmopt_token_file_write made, or is damaged; INVALID_ARGUMENT when another tokenizer made it, for
+ * pack 0, and as for mmopt_loader_create. With aligned, which is on by default, all models must
+ * have equally many rows.
+ *
+ * @param[in] token_files n_models paths, UTF-8; a file may occur twice.
+ * @param[in] tokenizers n_models tokenizers, which made the files.
+ * @param n_models how many models.
+ * @param[in] options NULL: the defaults.
+ * @param[out] loader the new object; free it with mmopt_loader_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_loader_create_from_token_files(const char *const *token_files,
+                                                         const struct mmopt_tokenizer *const *tokenizers,
+                                                         size_t n_models,
+                                                         const struct mmopt_loader_options *options,
+                                                         struct mmopt_loader **loader);
+
+/**
  * The next batch, with a part for each model. At the end of an epoch batch becomes NULL without an
  * error, and the next call begins the next epoch.
  *

@@ -163,6 +163,44 @@ func NewLoader(corpus *Corpus, tokenizers []*Tokenizer, options *LoaderOptions) 
 	return l, nil
 }
 
+// WriteTokenFile encodes plain text once and writes its tokens to a file for
+// [NewLoaderFromTokenFiles]: for text that is larger than memory. A file of the same text and
+// tokenizer is left as it is. It returns the number of tokens.
+func WriteTokenFile(path string, sampleBy SampleBy, tokenizer *Tokenizer, file string) (uint64, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(tokenizer)
+	p, f := a.text(path), a.text(file)
+	n := array[C.uint64_t](&a, 1)
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_token_file_write(p, C.uint32_t(sampleBy), tokenizer.c(), f, n)
+	})
+	return uint64(*n), err
+}
+
+// NewLoaderFromTokenFiles is a loader of files that [WriteTokenFile] made, one for each model, with
+// the tokenizers that made them. The files must not change while it lives.
+func NewLoaderFromTokenFiles(files []string, tokenizers []*Tokenizer, options *LoaderOptions) (*Loader, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(tokenizers)
+	if len(files) != len(tokenizers) {
+		a.fail(invalid("%d files for %d tokenizers", len(files), len(tokenizers)))
+	}
+	o, names := options.c(&a), a.texts(files)
+	all, n := a.tokenizers(tokenizers), C.size_t(len(tokenizers))
+	var made *C.mmopt_loader
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_loader_create_from_token_files(names, all, n, o, &made)
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Loader{}
+	l.own(unsafe.Pointer(made), freeLoader)
+	return l, nil
+}
+
 // Next is the next batch, or nil at the end of an epoch; the call after that begins the next.
 func (l *Loader) Next() (*Batch, error) {
 	defer runtime.KeepAlive(l)

@@ -86,6 +86,19 @@ func TestCorpora(t *testing.T) {
 	lines := must(ReadPlainText(write("p.txt", "one\ntwo\n"), SampleByLine))(t)
 	defer lines.Close()
 	equal(t, lines.Len(), 2)
+	by := must(TrainTokenizer(lines, nil))(t)
+	defer by.Close()
+	plain, tokens := write("p.txt", "one\ntwo\n"), filepath.Join(t.TempDir(), "p.tokens")
+	if n := must(WriteTokenFile(plain, SampleByLine, by, tokens))(t); n < 3 {
+		t.Error(n)
+	}
+	mapped := must(NewLoaderFromTokenFiles([]string{tokens}, []*Tokenizer{by}, nil))(t)
+	defer mapped.Close()
+	equal(t, must(mapped.EncodingStats(0))(t).Examples, 2)
+	_, err = NewLoaderFromTokenFiles(nil, []*Tokenizer{by}, nil)
+	wants(t, err, ErrInvalidArgument)
+	_, err = WriteTokenFile("/none.txt", SampleByLine, by, tokens)
+	wants(t, err, ErrNotFound)
 	table := write("c.csv", "kind,words\nx,one\ny,two\n")
 	options := CorpusOptions{TextColumn: "words", LabelColumn: "kind"}
 	classes := must(ReadClassification(table, &options))(t)

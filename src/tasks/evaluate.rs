@@ -122,7 +122,10 @@ fn score(
     if sums.n_labels == 0 {
         return Err(Error::invalid("no example has a label to compare with"));
     }
-    let n_examples = data.sequences().chunk_by(|a, b| a.example == b.example).count() as u64;
+    let n_examples = match data.is_packed() {
+        true => data.len(),
+        false => data.sequences().chunk_by(|a, b| a.example == b.example).count(),
+    } as u64;
     Ok(Scores {
         loss: sums.loss / sums.n_labels as f64,
         n_labels: sums.n_labels,

@@ -37,6 +37,7 @@ pub use batch::dataset::{AnswerContext, Dataset, EncodingStats, Reference, Seque
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderOptions, LoaderState};
 pub use batch::sampling::Sampling;
+pub use batch::token_file::TokenFile;
 pub use corpus::classification::{Column, CorpusFormat, CorpusHeader, CorpusOptions};
 pub use corpus::examples::{Answer, Corpus, Example, TextTask};
 pub use corpus::labels::LabelMap;

@@ -56,7 +56,7 @@ struct world {
     uint32_t answer;
     uint64_t n_called_back;
     /* Inputs. */
-    const char *texts[N_TEXTS], *labels[N_TEXTS], *logs[1];
+    const char *texts[N_TEXTS], *labels[N_TEXTS], *logs[1], *token_files[2];
     uint32_t ids[N_IDS];
     const char *loader_state, *config;
     char *onnx;

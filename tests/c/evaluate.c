@@ -330,6 +330,37 @@ static void test_questions(const char *folder)
     tear_down();
 }
 
+/* The tokens of the text in a file give the scores of the text in memory. */
+static void test_token_file(const char *folder, const char *text, const mmopt_loader_options *walk,
+                            const mmopt_scores *wanted)
+{
+    const char *file = in_folder(folder, "plain.tokens");
+    const mmopt_tokenizer *by = tokenizer;
+    mmopt_tokenizer *other;
+    mmopt_loader *mapped = NULL;
+    mmopt_encoding_stats stats, own;
+    mmopt_scores scores;
+    uint64_t n_tokens = 0;
+
+    OK(mmopt_token_file_write(text, MMOPT_SAMPLE_BY_LINE, tokenizer, file, &n_tokens));
+    OK(mmopt_token_file_write(text, MMOPT_SAMPLE_BY_LINE, tokenizer, file, NULL));
+    OK(mmopt_loader_create_from_token_files(&file, &by, 1, walk, &mapped));
+    OK(mmopt_loader_encoding_stats(mapped, 0, &stats));
+    OK(mmopt_loader_encoding_stats(loader, 0, &own));
+    CHECK(memcmp(&stats, &own, sizeof own) == 0 && n_tokens > stats.n_examples);
+    OK(mmopt_trainer_evaluate_loader(trainer, 0, mapped, NULL, &scores, NULL));
+    CHECK(scores.loss == wanted->loss && scores.n_examples == wanted->n_examples);
+    mmopt_loader_free(mapped);
+    OK(mmopt_tokenizer_train(corpus, NULL, &other));
+    by = other;
+    FAILS(mmopt_loader_create_from_token_files(&file, &by, 1, walk, &mapped),
+          MMOPT_CODE_INVALID_ARGUMENT, "another tokenizer");
+    write_file(file, "MMOPTTOK", 8);
+    FAILS(mmopt_loader_create_from_token_files(&file, &by, 1, walk, &mapped),
+          MMOPT_CODE_INVALID_DATA, "plain.tokens");
+    mmopt_tokenizer_free(other);
+}
+
 static void test_language(const char *folder)
 {
     static const char line[] = "the old mill stood still until the rain came back in the autumn\n";
@@ -352,6 +383,7 @@ static void test_language(const char *folder)
     /* In a later epoch a loader masks other tokens; scores use the same. */
     OK(mmopt_trainer_evaluate_loader(trainer, 0, loader, NULL, &again, NULL));
     CHECK(again.loss == scores.loss && again.score == again.accuracy);
+    test_token_file(folder, path, &walk, &scores);
     tear_down();
 }
 

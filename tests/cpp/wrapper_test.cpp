@@ -113,6 +113,16 @@ TEST(Text, CorporaAreRead) {
     const auto lines = mmopt::corpus::read_plain_text(write_file("p.txt", "one\ntwo\n"),
                                                       MMOPT_SAMPLE_BY_LINE);
     EXPECT_EQ(lines.size(), 2U);
+    std::vector<mmopt::tokenizer> by;
+    by.push_back(mmopt::tokenizer::train(lines));
+    const std::string tokens = write_file("p.tokens", "not yet");
+    const auto written = mmopt::write_token_file(write_file("p.txt", "one\ntwo\n"), by[0], tokens);
+    EXPECT_GT(written, 2U);
+    auto mapped = mmopt::loader::from_token_files({tokens}, by);
+    EXPECT_EQ(mapped.encoding_stats(0).n_rows, 1U);
+    EXPECT_EQ(mapped.next()->n_rows(0), 1U);
+    EXPECT_EQ(code_of([&] { (void)mmopt::loader::from_token_files({}, by); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
     const auto classes = mmopt::corpus::read_classification(write_file("c.tsv", "x\t1\ny\t0\n"));
     EXPECT_EQ(classes.label(0), 1);
     EXPECT_EQ(mmopt::corpus::from_texts({"z"}, {"0"}, &classes).label(0), 0);

@@ -90,6 +90,18 @@ class batch : public handle<mmopt_batch, mmopt_batch_free> {
     }
 };
 
+/// Encodes plain text once and writes its tokens to a file for loader::from_token_files(): for text
+/// that is larger than memory. A file of the same text and tokenizer is left as it is. Gives the
+/// number of tokens.
+inline std::uint64_t write_token_file(const std::string &path, const tokenizer &by,
+                                      const std::string &file,
+                                      mmopt_sample_by sample_by = MMOPT_SAMPLE_BY_PARAGRAPH) {
+    std::uint64_t n_tokens = 0;
+    detail::check(mmopt_token_file_write(detail::text(path), sample_by, by.get(),
+                                         detail::text(file), &n_tokens));
+    return n_tokens;
+}
+
 /// Yields a corpus in batches, in seeded order.
 class loader : public handle<mmopt_loader, mmopt_loader_free> {
   public:
@@ -98,6 +110,21 @@ class loader : public handle<mmopt_loader, mmopt_loader_free> {
     loader(const corpus &from, span<const tokenizer> tokenizers,
            const mmopt_loader_options &options = loader_options())
         : handle(make(from, tokenizers, options)) {}
+
+    /// A loader of the files that write_token_file() made, one for each model, with the tokenizers
+    /// that made them. The files must not change while it lives.
+    [[nodiscard]] static loader
+    from_token_files(const std::vector<std::string> &files, span<const tokenizer> tokenizers,
+                     const mmopt_loader_options &options = loader_options()) {
+        if (files.size() != tokenizers.size())
+            throw error(MMOPT_CODE_INVALID_ARGUMENT, "files and tokenizers differ in number");
+        const auto names = detail::c_strings(files);
+        const auto raw = detail::pointers(tokenizers);
+        mmopt_loader *made = nullptr;
+        detail::check(mmopt_loader_create_from_token_files(names.data(), raw.data(), raw.size(),
+                                                           &options, &made));
+        return loader(made);
+    }
 
     /// The next batch; nothing at the end of an epoch.
     [[nodiscard]] std::optional<batch> next() {

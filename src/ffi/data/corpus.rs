@@ -310,6 +310,11 @@ pub enum mmopt_sample_by {
     Document = 2,
 }
 
+pub(super) fn sample_by_of(number: u32) -> Result<SampleBy> {
+    let units = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
+    choice(number, "sample_by", &units)
+}
+
 /// Reads plain text for language modelling.
 ///
 /// Errors: NOT_FOUND or IO when the file cannot be read; INVALID_DATA for text that is not UTF-8,
@@ -328,8 +333,7 @@ pub unsafe extern "C" fn mmopt_corpus_read_plain_text(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let path = text(path, "path")?;
-        let units = [(0, SampleBy::Paragraph), (1, SampleBy::Line), (2, SampleBy::Document)];
-        let sample_by = choice(sample_by, "sample_by", &units)?;
+        let sample_by = sample_by_of(sample_by)?;
         let corpus = output(corpus, "corpus")?;
         corpus.set(new_handle(Corpus::read_plain_text(Path::new(path), sample_by)?)?);
         Ok(())

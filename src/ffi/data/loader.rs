@@ -1,10 +1,11 @@
 //! Loaders: a corpus in batches, in seeded order, encoded for one or several models.
 
 use std::ffi::c_char;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::{Batches, mmopt_batch};
-use super::corpus::mmopt_corpus;
+use super::corpus::{mmopt_corpus, sample_by_of};
 use super::tokenizer::{all, mmopt_tokenizer};
 use crate::error::{Context, Error, Result};
 use crate::ffi::core::args::{choice, flag, output, owned_text, reserved, slice, text, texts};
@@ -12,7 +13,8 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
 use crate::ffi::core::structs::{Options, init, options};
 use crate::text::{
-    Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Objective, Sampling, Tokenizer,
+    Corpus, Dataset, EncodeOptions, Loader, LoaderOptions, Objective, Sampling, TokenFile,
+    Tokenizer,
 };
 
 /// Yields the batches of a corpus, epoch by epoch, in seeded order. It keeps what it needs of the
@@ -256,6 +258,84 @@ pub unsafe extern "C" fn mmopt_loader_create(
         let loader = output(loader, "loader")?;
         let (order, encoding) = (options.order()?, options.encode()?);
         loader.set(into_raw(Loader::new(encode(&corpus, &tokenizers, &encoding)?, order)?));
+        Ok(())
+    })
+}
+
+/// Encodes plain text once and writes its tokens to a file, which loaders map into memory: for text
+/// that is larger than memory, and for runs that begin at once. The text is read and encoded about
+/// a megabyte at a time; only a document (sample_by) is in memory as a whole. A file that is there
+/// already and was made of the same files (by name, size and time of change) by the same tokenizer
+/// is left as it is. The file is written under another name first, and has a checksum.
+///
+/// Errors: NOT_FOUND or IO when the text cannot be read; INVALID_DATA for text that is not UTF-8, an
+/// empty file, or a line of more than 64 MiB; INVALID_ARGUMENT when sample_by is no mmopt_sample_by;
+/// IO when token_file cannot be written. token_file is unchanged then.
+///
+/// @param[in] path the text, or a pattern of several files (* and ?), UTF-8.
+/// @param sample_by an mmopt_sample_by.
+/// @param[in] tokenizer shared access.
+/// @param[in] token_file the file to write, UTF-8.
+/// @param[out] n_tokens how many tokens it has; may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_token_file_write(
+    path: *const c_char,
+    sample_by: u32,
+    tokenizer: *const mmopt_tokenizer,
+    token_file: *const c_char,
+    n_tokens: *mut u64,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let (path, file) = (text(path, "path")?, text(token_file, "token_file")?);
+        let sample_by = sample_by_of(sample_by)?;
+        let tokenizer = shared(tokenizer)?;
+        let tokens = TokenFile::write(Path::new(path), sample_by, &tokenizer, Path::new(file))?;
+        if let Some(out) = n_tokens.as_mut() {
+            *out = tokens.n_tokens() as u64;
+        }
+        Ok(())
+    })
+}
+
+/// Makes a loader of files of tokens, one for each of n_models models, at the start of epoch 0. It
+/// gives the same batches as one of the texts as a corpus with pack. Each file is read once to
+/// compare it with its checksum, and then mapped: it must not be changed while the loader lives.
+///
+/// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA when it is none that
+/// mmopt_token_file_write made, or is damaged; INVALID_ARGUMENT when another tokenizer made it, for
+/// pack 0, and as for mmopt_loader_create. With aligned, which is on by default, all models must
+/// have equally many rows.
+///
+/// @param[in] token_files n_models paths, UTF-8; a file may occur twice.
+/// @param[in] tokenizers n_models tokenizers, which made the files.
+/// @param n_models how many models.
+/// @param[in] options NULL: the defaults.
+/// @param[out] loader the new object; free it with mmopt_loader_free.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_loader_create_from_token_files(
+    token_files: *const *const c_char,
+    tokenizers: *const *const mmopt_tokenizer,
+    n_models: usize,
+    options: *const mmopt_loader_options,
+    loader: *mut *mut mmopt_loader,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let files = texts(token_files, n_models, "token_files")?;
+        let tokenizers = all(tokenizers, n_models)?;
+        let options = self::options(options)?;
+        let loader = output(loader, "loader")?;
+        let (order, encoding) = (options.order()?, options.encode()?);
+        let one = |(file, tokenizer): (&&str, &Arc<Tokenizer>)| {
+            let tokens = TokenFile::open(Path::new(file))?;
+            let data = Dataset::from_token_file(&tokens, tokenizer, &encoding);
+            data.map(Arc::new).context(|| (*file).to_owned())
+        };
+        let datasets = files.iter().zip(&tokenizers).map(one).collect::<Result<_>>()?;
+        loader.set(into_raw(Loader::new(datasets, order)?));
         Ok(())
     })
 }

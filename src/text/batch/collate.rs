@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{Element, Tensor};
 use crate::text::batch::dataset::{AnswerContext, Dataset, IGNORE_INDEX, Sequence, Target};
 use crate::text::rng::{Purpose, Stream};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Named tensors for one model and one step.
@@ -77,11 +78,12 @@ impl Dataset {
 
     pub(crate) fn batch_for(&self, indices: &[usize], options: CollateOptions) -> Result<Batch> {
         let pick = |&i: &usize| {
-            self.sequences().get(i).ok_or_else(|| {
+            self.sequence(i).ok_or_else(|| {
                 Error::invalid(format!("sequence {i} of a dataset of {}", self.len()))
             })
         };
-        let sequences: Vec<&Sequence> = indices.iter().map(pick).collect::<Result<_>>()?;
+        let sequences: Vec<Cow<Sequence>> = indices.iter().map(pick).collect::<Result<_>>()?;
+        let sequences: Vec<&Sequence> = sequences.iter().map(AsRef::as_ref).collect();
         let longest = sequences.iter().map(|s| s.ids.len()).max();
         let longest = longest.ok_or_else(|| Error::invalid("a batch needs a sequence"))?;
         let length = self.padded_length(longest, options.pad_to_multiple_of);

@@ -1,10 +1,11 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
-use crate::text::batch::encode::EncodeOptions;
+use crate::text::batch::encode::{EncodeOptions, TokenBlocks};
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::tokenizer::encoding::Encoding;
 use crate::text::tokenizer::tokenize::Tokenizer;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The label that losses and metrics leave out, as in PyTorch's `ignore_index`.
@@ -166,7 +167,10 @@ impl EncodingStats {
 pub struct Dataset {
     task: TextTask,
     labels: LabelMap,
+    /// Empty where the tokens are in a file.
     sequences: Vec<Sequence>,
+    /// The sequences whose tokens are in a file.
+    blocks: Option<TokenBlocks>,
     max_length: usize,
     pad_id: u32,
     token_types: bool,
@@ -195,6 +199,7 @@ impl Dataset {
             labels: corpus.labels().clone(),
             stats: EncodingStats::of(corpus, &sequences),
             sequences,
+            blocks: None,
             max_length,
             pad_id: tokenizer.pad_id(),
             token_types: options.token_types.unwrap_or(tokenizer.has_token_types()),
@@ -203,6 +208,36 @@ impl Dataset {
             n_examples: corpus.len(),
             packed: corpus.task() == TextTask::LanguageModeling && options.pack,
             references: corpus.examples().iter().filter_map(Reference::of).collect(),
+        }
+    }
+
+    pub(crate) fn from_blocks(
+        tokenizer: &Tokenizer,
+        blocks: TokenBlocks,
+        max_length: usize,
+        options: &EncodeOptions,
+        masking: Option<Masking>,
+    ) -> Self {
+        let n_sequences = blocks.len() as u64;
+        Self {
+            task: TextTask::LanguageModeling,
+            labels: LabelMap::default(),
+            sequences: Vec::new(),
+            max_length,
+            pad_id: tokenizer.pad_id(),
+            token_types: options.token_types.unwrap_or(tokenizer.has_token_types()),
+            masking,
+            all_windows: options.all_windows,
+            n_examples: usize::try_from(blocks.n_documents()).unwrap_or(usize::MAX),
+            packed: true,
+            references: Vec::new(),
+            stats: EncodingStats {
+                n_examples: blocks.n_documents(),
+                n_sequences,
+                n_tokens: (0..blocks.len()).map(|i| blocks.n_tokens(i) as u64).sum(),
+                ..EncodingStats::default()
+            },
+            blocks: Some(blocks),
         }
     }
 
@@ -216,19 +251,46 @@ impl Dataset {
         &self.labels
     }
 
-    /// The sequences, in the order of the examples.
+    /// The sequences that are in memory, in the order of the examples: all, or none where the
+    /// tokens are in a file.
     pub fn sequences(&self) -> &[Sequence] {
         &self.sequences
     }
 
+    /// A sequence, wherever it is; `None` out of range.
+    pub fn sequence(&self, i: usize) -> Option<Cow<'_, Sequence>> {
+        match &self.blocks {
+            None => self.sequences.get(i).map(Cow::Borrowed),
+            Some(blocks) => blocks.sequence(i).map(Cow::Owned),
+        }
+    }
+
+    /// The number of tokens of a sequence; 0 out of range.
+    pub(crate) fn n_tokens(&self, i: usize) -> usize {
+        match &self.blocks {
+            None => self.sequences.get(i).map_or(0, |s| s.ids.len()),
+            Some(blocks) => blocks.n_tokens(i),
+        }
+    }
+
+    /// The example of a sequence.
+    pub(crate) fn example(&self, i: usize) -> usize {
+        self.sequences.get(i).map_or(i, |s| s.example)
+    }
+
+    /// Whether there is anything to learn from a sequence without other models.
+    pub(crate) fn is_labelled(&self, i: usize) -> bool {
+        self.sequences.get(i).is_none_or(|s| s.target != Target::None)
+    }
+
     /// Number of sequences.
     pub fn len(&self) -> usize {
-        self.sequences.len()
+        self.blocks.as_ref().map_or(self.sequences.len(), TokenBlocks::len)
     }
 
     /// True without sequences.
     pub fn is_empty(&self) -> bool {
-        self.sequences.is_empty()
+        self.len() == 0
     }
 
     /// What encoding made of the corpus.

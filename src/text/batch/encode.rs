@@ -4,6 +4,7 @@ use crate::error::{Context, Error, Result};
 use crate::text::batch::dataset::{
     AnswerContext, Dataset, IGNORE_INDEX, Masking, Sequence, Target,
 };
+use crate::text::batch::token_file::TokenFile;
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::tokenizer::encoding::{Encoding, Truncation};
 use crate::text::tokenizer::style::SpecialToken;
@@ -100,31 +101,72 @@ impl Dataset {
         if corpus.is_empty() {
             return Err(Error::invalid("the corpus has no examples"));
         }
-        let masking = masking(corpus, tokenizer, options)?;
-        let longest = tokenizer.model_max_length();
-        let max_length = options.max_length.unwrap_or(longest);
-        if max_length > longest {
-            return Err(Error::invalid(format!(
-                "max_length is {max_length}, but the tokenizer's sequences have at most {longest} \
-                 tokens; lower it, or train a tokenizer with a greater model_max_length"
-            )));
-        }
+        let masking = masking(corpus.task(), tokenizer, options)?;
+        let max_length = max_length(tokenizer, options)?;
         let cached = (corpus.len() > BLOCK).then(|| tokenizer.with_cache());
         let encoder =
             Encoder { tokenizer: cached.as_ref().unwrap_or(tokenizer), options, max_length };
         let sequences = encoder.all(corpus)?;
         Ok(Dataset::from_parts(corpus, tokenizer, sequences, max_length, options, masking))
     }
+
+    /// The text of a file of tokens, joined and cut into blocks as [`Dataset::encode`] does. Blocks
+    /// are read from the file when a batch has them.
+    ///
+    /// Errors: tokens that another tokenizer made; options without `pack`; as for a corpus a
+    /// `max_length` without room, and a masked objective without a mask token; fewer than two tokens.
+    pub fn from_token_file(
+        tokens: &TokenFile,
+        tokenizer: &Tokenizer,
+        options: &EncodeOptions,
+    ) -> Result<Self> {
+        if !tokens.is_of(tokenizer)? {
+            return Err(Error::invalid(
+                "another tokenizer made the file of tokens; write it with this one",
+            ));
+        }
+        if !options.pack {
+            return Err(Error::invalid(
+                "a file of tokens holds joined documents; set pack, or read the text as a corpus",
+            ));
+        }
+        let masking = masking(TextTask::LanguageModeling, tokenizer, options)?;
+        let max_length = max_length(tokenizer, options)?;
+        let frame = Frame::of(tokenizer, max_length)?;
+        let target = match masking {
+            Some(_) => Target::MaskedTokens,
+            None => Target::NextToken,
+        };
+        // A last block of one token teaches nothing.
+        let (n, room) = (tokens.n_tokens(), frame.room);
+        let len = n / room + usize::from(n % room >= 2);
+        if len == 0 {
+            return Err(too_short());
+        }
+        let blocks = TokenBlocks { tokens: tokens.clone(), frame, target, len };
+        Ok(Dataset::from_blocks(tokenizer, blocks, max_length, options, masking))
+    }
+}
+
+/// The longest sequence that options and tokenizer allow.
+fn max_length(tokenizer: &Tokenizer, options: &EncodeOptions) -> Result<usize> {
+    let longest = tokenizer.model_max_length();
+    let max_length = options.max_length.unwrap_or(longest);
+    if max_length > longest {
+        return Err(Error::invalid(format!(
+            "max_length is {max_length}, but the tokenizer's sequences have at most {longest} \
+             tokens; lower it, or train a tokenizer with a greater model_max_length"
+        )));
+    }
+    Ok(max_length)
 }
 
 fn masking(
-    corpus: &Corpus,
+    task: TextTask,
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
 ) -> Result<Option<Masking>> {
-    if corpus.task() != TextTask::LanguageModeling
-        || options.objective.of(tokenizer) == Objective::Causal
-    {
+    if task != TextTask::LanguageModeling || options.objective.of(tokenizer) == Objective::Causal {
         return Ok(None);
     }
     if !(options.mlm_probability > 0.0 && options.mlm_probability <= 1.0) {
@@ -150,7 +192,7 @@ fn masking(
 
 /// `f` of each example with its index, in order; the error of the first that fails. The threads end
 /// with the call, and with them the tokenizer's cache on each.
-fn encode_each<T: Send>(
+pub(crate) fn encode_each<T: Send>(
     examples: &[Example],
     f: impl Fn(usize, &Example) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
@@ -331,30 +373,97 @@ impl Encoder<'_> {
             _ => Ok(Vec::new()),
         };
         let documents: Vec<Vec<u32>> = encode_each(corpus.examples(), ids)?;
-        let id = |special| self.tokenizer.special_token_id(special);
-        let has_cls_and_sep = self.tokenizer.added_tokens(false) == 2;
+        let frame = Frame::of(self.tokenizer, self.max_length)?;
+        let end = end_token(self.tokenizer);
+        let joined: Vec<u32> =
+            documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
+        let target = self.language_target();
+        let block =
+            |(i, chunk): (usize, &[u32])| frame.sequence(i, chunk.iter().copied(), target.clone());
+        let chunks = joined.chunks(frame.room).filter(|c| c.len() >= 2).enumerate();
+        let sequences: Vec<Sequence> = chunks.map(block).collect();
+        if sequences.is_empty() {
+            return Err(too_short());
+        }
+        Ok(sequences)
+    }
+}
+
+fn too_short() -> Error {
+    Error::invalid("the text is too short for one block of two tokens")
+}
+
+/// Of blocks of packed text: special tokens around each, and how many others it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Frame {
+    head: Option<u32>,
+    tail: Option<u32>,
+    room: usize,
+}
+
+impl Frame {
+    fn of(tokenizer: &Tokenizer, max_length: usize) -> Result<Self> {
+        let id = |special| tokenizer.special_token_id(special);
+        let has_cls_and_sep = tokenizer.added_tokens(false) == 2;
         let (head, tail) = match (has_cls_and_sep, id(SpecialToken::Cls), id(SpecialToken::Sep)) {
             (true, Some(cls), Some(sep)) => (Some(cls), Some(sep)),
             _ => (None, None),
         };
-        let room = self.max_length.saturating_sub(head.iter().count() + tail.iter().count());
+        let room = max_length.saturating_sub(head.iter().count() + tail.iter().count());
         if room < 2 {
-            return Err(Error::invalid(format!("max_length {} leaves no room", self.max_length)));
+            return Err(Error::invalid(format!("max_length {max_length} leaves no room")));
         }
-        let end = id(SpecialToken::Eos).or(tail);
-        let joined: Vec<u32> =
-            documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
-        let block = |(i, chunk): (usize, &[u32])| {
-            let ids: Vec<u32> = head.into_iter().chain(chunk.iter().copied()).chain(tail).collect();
-            let encoding = Encoding { type_ids: vec![0; ids.len()], ids, ..Default::default() };
-            Sequence::new(i, encoding, self.language_target())
-        };
-        let chunks = joined.chunks(room).filter(|c| c.len() >= 2).enumerate();
-        let sequences: Vec<Sequence> = chunks.map(block).collect();
-        if sequences.is_empty() {
-            return Err(Error::invalid("the corpus is too short for one block of two tokens"));
+        Ok(Self { head, tail, room })
+    }
+
+    fn sequence(&self, i: usize, ids: impl Iterator<Item = u32>, target: Target) -> Sequence {
+        let ids: Vec<u32> = self.head.into_iter().chain(ids).chain(self.tail).collect();
+        let encoding = Encoding { type_ids: vec![0; ids.len()], ids, ..Default::default() };
+        Sequence::new(i, encoding, target)
+    }
+}
+
+/// What follows each document of packed text.
+pub(crate) fn end_token(tokenizer: &Tokenizer) -> Option<u32> {
+    let tail = || match tokenizer.added_tokens(false) {
+        2 => {
+            let cls = tokenizer.special_token_id(SpecialToken::Cls);
+            cls.and_then(|_| tokenizer.special_token_id(SpecialToken::Sep))
         }
-        Ok(sequences)
+        _ => None,
+    };
+    tokenizer.special_token_id(SpecialToken::Eos).or_else(tail)
+}
+
+/// The blocks of text whose tokens lie in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TokenBlocks {
+    tokens: TokenFile,
+    frame: Frame,
+    target: Target,
+    len: usize,
+}
+
+impl TokenBlocks {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The number of tokens of a block.
+    pub(crate) fn n_tokens(&self, i: usize) -> usize {
+        let start = i * self.frame.room;
+        let n = self.tokens.n_tokens().min(start + self.frame.room).saturating_sub(start);
+        n + self.frame.head.iter().count() + self.frame.tail.iter().count()
+    }
+
+    pub(crate) fn sequence(&self, i: usize) -> Option<Sequence> {
+        let start = (i < self.len).then(|| i * self.frame.room)?;
+        let tokens = self.tokens.tokens(start, start + self.frame.room);
+        Some(self.frame.sequence(i, tokens, self.target.clone()))
+    }
+
+    pub(crate) fn n_documents(&self) -> u64 {
+        self.tokens.n_documents()
     }
 }
 

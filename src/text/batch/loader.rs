@@ -16,7 +16,7 @@
 
 use crate::error::{Error, Result};
 use crate::text::batch::collate::{Batch, CollateOptions};
-use crate::text::batch::dataset::{Dataset, Sequence, Target};
+use crate::text::batch::dataset::{Dataset, Target};
 use crate::text::batch::sampling::{MAX_SAMPLES, Sampling};
 use crate::text::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -224,7 +224,7 @@ impl Loader {
         let Some(data) = self.datasets.get(dataset) else { return Vec::new() };
         let batches = &self.batches[if self.options.aligned { 0 } else { dataset }];
         let shape = |batch: &Vec<usize>| {
-            let longest = batch.iter().map(|&i| data.sequences()[i].ids.len()).max().unwrap_or(0);
+            let longest = batch.iter().map(|&i| data.n_tokens(i)).max().unwrap_or(0);
             [batch.len(), data.padded_length(longest, self.options.pad_to_multiple_of)]
         };
         let mut shapes: Vec<[usize; 2]> = batches.iter().map(shape).collect();
@@ -286,12 +286,12 @@ impl Loader {
         for n in flags.into_iter().chain(sizes).chain(rest) {
             hasher.update(&n.to_le_bytes());
         }
-        for sequence in self.datasets.iter().flat_map(|d| d.sequences()) {
-            hasher.update(&(sequence.example as u64).to_le_bytes());
-            hasher.update(&(sequence.ids.len() as u64).to_le_bytes());
-            hasher.update(&[u8::from(is_labelled(sequence))]);
-            if let (Sampling::ClassBalanced, Target::Class(class)) = (&o.sampling, &sequence.target)
-            {
+        for (data, i) in self.datasets.iter().flat_map(|d| (0..d.len()).map(move |i| (d, i))) {
+            hasher.update(&(data.example(i) as u64).to_le_bytes());
+            hasher.update(&(data.n_tokens(i) as u64).to_le_bytes());
+            hasher.update(&[u8::from(data.is_labelled(i))]);
+            let target = data.sequences().get(i).map(|s| &s.target);
+            if let (Sampling::ClassBalanced, Some(Target::Class(class))) = (&o.sampling, target) {
                 hasher.update(&class.to_le_bytes());
             }
         }
@@ -378,7 +378,7 @@ impl Loader {
     /// Batches of labelled examples, which come first, and unlabelled ones.
     fn mixed_batches(&self, data: &Dataset, dataset: u64, lengths: Lengths) -> Vec<Vec<usize>> {
         let (labelled, unlabelled): (Vec<usize>, Vec<usize>) =
-            (0..data.len()).partition(|&i| is_labelled(&data.sequences()[i]));
+            (0..data.len()).partition(|&i| data.is_labelled(i));
         let (n_labelled, n_unlabelled) = self.options.shares();
         let mut batches = self.walk(unlabelled, n_unlabelled, dataset, lengths);
         let n_beside = |n: usize| match n {
@@ -428,12 +428,12 @@ struct Lengths<'a> {
 
 impl Lengths<'_> {
     fn longest(self, i: usize) -> usize {
-        self.datasets.iter().map(|d| d.sequences()[i].ids.len()).max().unwrap_or(0)
+        self.datasets.iter().map(|d| d.n_tokens(i)).max().unwrap_or(0)
     }
 
     /// What a batch is padded to whose longest sequence this is.
     fn padded(self, i: usize) -> usize {
-        let one = |d: &Arc<Dataset>| d.padded_length(d.sequences()[i].ids.len(), self.multiple);
+        let one = |d: &Arc<Dataset>| d.padded_length(d.n_tokens(i), self.multiple);
         self.datasets.iter().map(one).max().unwrap_or(0)
     }
 }
@@ -458,11 +458,6 @@ fn by_tokens(order: &[usize], max_tokens: usize, lengths: Lengths) -> Vec<Vec<us
     batches
 }
 
-/// Whether there is anything to learn from a sequence without other models.
-fn is_labelled(sequence: &Sequence) -> bool {
-    sequence.target != Target::None
-}
-
 fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
     if options.batch_size == 0 {
         return Err(Error::invalid("batch_size must be at least 1"));
@@ -479,10 +474,11 @@ fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
         return Ok(());
     }
     let mixed = options.unlabelled_ratio > 0.0;
-    let example = |s: &Sequence| (s.example, mixed && is_labelled(s));
-    let examples = |d: &Dataset| d.sequences().iter().map(example).collect::<Vec<_>>();
-    let wanted = examples(first);
-    match datasets.iter().position(|d| examples(d) != wanted) {
+    let examples = |d: &Arc<Dataset>| {
+        let data = d.clone();
+        (0..d.len()).map(move |i| (data.example(i), mixed && data.is_labelled(i)))
+    };
+    match datasets.iter().position(|d| !examples(d).eq(examples(first))) {
         None => Ok(()),
         Some(other) => Err(Error::invalid(format!(
             "datasets 0 and {other} do not hold the same examples in the same order ({} and {} \
@@ -510,15 +506,15 @@ fn check_sampling(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<
     }
     for (k, data) in datasets.iter().enumerate() {
         sampling.check(data).map_err(|e| e.context(format!("dataset {k}")))?;
-        let padded = |s: &Sequence| data.padded_length(s.ids.len(), options.pad_to_multiple_of);
-        let over = |s: &&Sequence| *max_tokens > 0 && padded(s) > *max_tokens;
-        if let Some(s) = data.sequences().iter().find(over) {
+        let padded = |i| data.padded_length(data.n_tokens(i), options.pad_to_multiple_of);
+        let over = |&i: &usize| *max_tokens > 0 && padded(i) > *max_tokens;
+        if let Some(i) = (0..data.len()).find(over) {
             return Err(Error::invalid(format!(
                 "dataset {k}: example {} has {} tokens, {} with padding, but max_tokens is \
                  {max_tokens}; raise it, or lower max_length",
-                s.example,
-                s.ids.len(),
-                padded(s)
+                data.example(i),
+                data.n_tokens(i),
+                padded(i)
             )));
         }
     }
@@ -541,7 +537,7 @@ fn check_ratio(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()>
         )));
     }
     for (i, data) in datasets.iter().enumerate() {
-        let n = data.sequences().iter().filter(|s| is_labelled(s)).count();
+        let n = (0..data.len()).filter(|&i| data.is_labelled(i)).count();
         if n == 0 || n == data.len() {
             let has = if n == 0 { "no labelled" } else { "no unlabelled" };
             return Err(Error::invalid(format!(

@@ -5,3 +5,4 @@ pub(crate) mod dataset;
 pub(crate) mod encode;
 pub(crate) mod loader;
 pub(crate) mod sampling;
+pub(crate) mod token_file;

@@ -43,6 +43,9 @@ impl Sampling {
     pub(super) fn check(&self, data: &Dataset) -> Result<()> {
         match self {
             Self::EachOnce => Ok(()),
+            Self::ClassBalanced if data.is_packed() => {
+                Err(Error::invalid("class-balanced sampling: text has no classes"))
+            }
             Self::ClassBalanced => {
                 let without = |s: &&super::dataset::Sequence| class(&s.target).is_none();
                 match data.sequences().iter().find(without) {

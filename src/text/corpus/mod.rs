@@ -7,7 +7,7 @@ mod json;
 pub(crate) mod labels;
 #[cfg(feature = "parquet")]
 mod parquet;
-mod paths;
+pub(crate) mod paths;
 pub(crate) mod plain_text;
 pub(crate) mod question_answering;
 pub(crate) mod split;

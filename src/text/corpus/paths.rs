@@ -13,7 +13,7 @@ const MAX_FILES: usize = 1_000_000;
 /// The files of `path`, at least one.
 ///
 /// Errors: `NotFound` for a pattern that no file matches, `Io` for a folder that cannot be read.
-pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn find(path: &Path) -> Result<Vec<PathBuf>> {
     let is_pattern = path.to_str().is_some_and(|p| p.contains(['*', '?']));
     if !is_pattern || path.exists() {
         return Ok(vec![path.to_owned()]);

@@ -113,7 +113,7 @@ impl Dataset {
         classes: &[u32],
         n_words: usize,
     ) -> Result<Vec<Option<u32>>> {
-        let from = self.sequence(sequence)?;
+        let from = self.in_memory(sequence)?;
         check_outputs(classes.len(), from.ids.len())?;
         if from.words.len() != from.ids.len() || from.context.is_some() {
             return Err(Error::invalid(format!("sequence {sequence} has no words")));
@@ -137,13 +137,13 @@ impl Dataset {
         end_logits: &[f32],
         max_answer_tokens: usize,
     ) -> Result<Option<PredictedAnswer>> {
-        let context = self.sequence(sequence)?.context.as_ref();
+        let context = self.in_memory(sequence)?.context.as_ref();
         let context =
             context.ok_or_else(|| Error::invalid(format!("sequence {sequence} has no context")))?;
         context.best_answer(start_logits, end_logits, max_answer_tokens)
     }
 
-    fn sequence(&self, index: usize) -> Result<&Sequence> {
+    fn in_memory(&self, index: usize) -> Result<&Sequence> {
         let n = self.len();
         let found = self.sequences().get(index);
         found.ok_or_else(|| Error::invalid(format!("sequence {index} of a dataset of {n}")))

@@ -130,13 +130,17 @@ impl Tokenizer {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let model = self.pipeline.get_model();
         model.save(dir, None).map_err(|e| tokenizers_error(e).context(dir.display()))?;
-        let mut pipeline = self.pipeline.clone();
-        pipeline.with_post_processor(self.post_processor.clone());
-        let text = pipeline.to_string(true).map_err(tokenizers_error)?;
-        write(dir, "tokenizer.json", &text)?;
+        write(dir, "tokenizer.json", &self.to_json()?)?;
         let special_tokens = self.special_tokens_map();
         write(dir, "special_tokens_map.json", &format!("{special_tokens:#}\n"))?;
         write(dir, "tokenizer_config.json", &format!("{:#}\n", self.config_json(special_tokens)))
+    }
+
+    /// What [`Tokenizer::save`] writes as `tokenizer.json`.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        let mut pipeline = self.pipeline.clone();
+        pipeline.with_post_processor(self.post_processor.clone());
+        pipeline.to_string(true).map_err(tokenizers_error)
     }
 
     fn special_tokens_map(&self) -> Value {

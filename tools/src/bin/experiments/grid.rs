@@ -30,6 +30,18 @@ impl Regime {
     }
 }
 
+impl Regime {
+    /// In words, for a table.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Fresh => "three fresh models",
+            Self::OnePretrained => "a pretrained BERT, two fresh models",
+            Self::FewLabels => "fresh, 1,000 labels",
+            Self::NoisyLabels => "fresh, a fifth of the labels wrong",
+        }
+    }
+}
+
 /// The kind of a task, as `joint_train --task` calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -1,4 +1,4 @@
-//! results.json, and the tables of results.md between their markers.
+//! results.json, and the tables of results.md and README.md between their marks.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,6 +15,9 @@ use crate::{Result, Settings, examples};
 
 const BEGIN: &str = "<!-- tables: written by `experiments report` -->";
 const END: &str = "<!-- end of tables -->";
+/// Around the table of the README.
+const SUMMARY: [&str; 2] =
+    ["<!-- results: written by `experiments report` -->", "<!-- end of results -->"];
 
 /// Runs by regime, task, arm and seed, and what is known of their examples.
 struct Runs(BTreeMap<(String, String, String, u64), Value>, BTreeMap<String, Value>);
@@ -297,11 +300,61 @@ fn tables(runs: &Runs) -> String {
     page
 }
 
+/// The table of the README: each cell that five seeds have.
+fn summary(runs: &Runs) -> String {
+    const SEEDS: usize = 5;
+    let mut page = String::from(
+        "| models and labels | task | independent, mean of three models | joint (default preset), mean \
+         gain | least gain of a model |\n|---|---|---|---|---|\n",
+    );
+    for regime in REGIMES {
+        for task in &TASKS {
+            let pairs = MODELS.map(|m| runs.pairs(regime.name(), task.name, "default", m));
+            if pairs[0].len() < SEEDS {
+                continue;
+            }
+            let by_seed = |f: &dyn Fn(&(u64, f64, f64)) -> f64| -> Vec<f64> {
+                (0..pairs[0].len())
+                    .filter_map(|i| mean(pairs.iter().filter_map(|p| p.get(i).map(f))))
+                    .collect()
+            };
+            let independent = Mean::of(&by_seed(&|p| p.1));
+            let gain = Mean::of(&by_seed(&|p| p.2 - p.1));
+            let least = pairs.iter().filter_map(|p| mean(p.iter().map(|(_, a, b)| b - a)));
+            let least = least.fold(f64::INFINITY, f64::min);
+            let _ = writeln!(
+                page,
+                "| {} | {}, {} | {:.1} | {} | {least:+.1} |",
+                regime.what(),
+                task.name,
+                task.kind.metric().replace('_', " "),
+                independent.mean,
+                brief(gain)
+            );
+        }
+    }
+    page
+}
+
+fn brief(mean: Mean) -> String {
+    let sign = if mean.mean >= 0.0 { "+" } else { "−" };
+    format!("{sign}{:.1} ± {:.1} ({} seeds)", mean.mean.abs(), mean.half, mean.n)
+}
+
+/// Replaces what is between two marks of a file.
+fn put_between(path: &Path, text: &str, [begin, end]: [&str; 2], new: &str) -> Result<()> {
+    let what = path.display();
+    let (before, rest) = text.split_once(begin).ok_or(format!("{what} has no mark {begin}"))?;
+    let (_, after) = rest.split_once(end).ok_or(format!("{what} has no mark {end}"))?;
+    put(path, &format!("{before}{begin}\n{new}\n{end}{after}"))
+}
+
 fn put(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Writes results.json, and the tables into results.md, which has the words around them.
+/// Writes results.json, and the tables into results.md and the README beside its folder, which have
+/// the words around them.
 pub fn write(settings: &Settings) -> Result<()> {
     let runs = Runs::of(read_runs(&settings.runs)?, read_runs(&examples::file_of(settings))?);
     let rows = rows(&runs);
@@ -311,10 +364,13 @@ pub fn write(settings: &Settings) -> Result<()> {
     let path = settings.out.join("results.md");
     let old =
         fs::read_to_string(&path).unwrap_or_else(|_| format!("# Results\n\n{BEGIN}\n{END}\n"));
-    let (before, rest) = old.split_once(BEGIN).ok_or("results.md has no marker of tables")?;
-    let (_, after) = rest.split_once(END).ok_or("results.md has no marker of tables' end")?;
-    let page = format!("{before}{BEGIN}\n{}\n{END}{after}", tables(&runs));
-    put(&path, &page)?;
+    put_between(&path, &old, [BEGIN, END], &tables(&runs))?;
+    let readme = settings.out.join("../README.md");
+    if let Ok(old) = fs::read_to_string(&readme)
+        && old.contains(SUMMARY[0])
+    {
+        put_between(&readme, &old, SUMMARY, &summary(&runs))?;
+    }
     println!("{} runs, {} rows", runs.0.len(), rows.len());
     Ok(())
 }
