@@ -163,7 +163,9 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     options.pad_to_multiple_of = 16;
     options.shuffle = training ? 1 : 0;
     options.drop_last = training ? 1 : 0;
-    options.all_windows = !training && job->settings.task == MMOPT_TASK_QUESTION_ANSWERING;
+    /* Long contexts and sentences are scored as a whole. */
+    options.all_windows = !training && (job->settings.task == MMOPT_TASK_QUESTION_ANSWERING ||
+                                        job->settings.task == MMOPT_TASK_TOKEN_CLASSIFICATION);
     /* Texts are cut into rows by each model's tokenizer. */
     options.aligned = job->settings.task != MMOPT_TASK_CAUSAL_LM && !options.all_windows;
     options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;

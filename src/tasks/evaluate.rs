@@ -169,7 +169,14 @@ impl<'a> Counter<'a> {
             TextTask::Classification => Self::Classes(Classes::default()),
             TextTask::TokenClassification => {
                 let classes = Classes::default();
-                Self::Words(Words { data, classes, predicted: vec![], labelled: vec![], unseen: 0 })
+                Self::Words(Words {
+                    data,
+                    classes,
+                    predicted: Vec::new(),
+                    labelled: Vec::new(),
+                    example: None,
+                    unseen: 0,
+                })
             }
             TextTask::QuestionAnswering => Self::Answers(Answers::new(data, options)?),
             TextTask::LanguageModeling => Self::Language,
@@ -227,6 +234,8 @@ struct Words<'a> {
     classes: Classes,
     predicted: Vec<Vec<Cow<'a, str>>>,
     labelled: Vec<Vec<Cow<'a, str>>>,
+    /// The example of the last of them, whose next window may follow.
+    example: Option<usize>,
     unseen: u64,
 }
 
@@ -240,8 +249,14 @@ impl<'a> Words<'a> {
                 continue;
             };
             let Target::Tags(_) = sequence.target else { continue };
-            let mut predicted: Vec<Cow<str>> = vec![Cow::Borrowed("O"); tags.len()];
-            let mut n_seen = 0;
+            if self.example != Some(sequence.example) {
+                self.example = Some(sequence.example);
+                self.unseen += tags.len() as u64;
+                let label = |&tag: &u32| tag_name(self.data.labels(), tag as usize);
+                self.labelled.push(tags.iter().map(label).collect());
+                self.predicted.push(vec![Cow::Borrowed("O"); tags.len()]);
+            }
+            let Some(predicted) = self.predicted.last_mut() else { continue };
             for (token, word) in sequence.words.iter().enumerate() {
                 let Some(word) = word.map(|w| w as usize).filter(|w| *w < tags.len()) else {
                     continue;
@@ -249,12 +264,8 @@ impl<'a> Words<'a> {
                 let scores = logits.row(row, token);
                 self.classes.push(scores, i64::from(tags[word]));
                 predicted[word] = tag_name(self.data.labels(), argmax(scores));
-                n_seen += 1;
+                self.unseen -= 1;
             }
-            self.unseen += (tags.len() - n_seen) as u64;
-            let label = |&tag: &u32| tag_name(self.data.labels(), tag as usize);
-            self.labelled.push(tags.iter().map(label).collect());
-            self.predicted.push(predicted);
         }
         Ok(())
     }
@@ -456,8 +467,9 @@ mod tests {
         let labels = LabelMap::from_names(["O", "B-X", "I-X"]).unwrap();
         let example = Example::Words { words, tags: vec![0, 1, 2, 0, 0, 1] };
         let corpus = Corpus::new(TextTask::TokenClassification, labels, vec![example]).unwrap();
-        let check = |max_length, n_unseen, recall: f64| {
-            let options = EncodeOptions { max_length, ..Default::default() };
+        let check = |max_length, n_unseen, recall: f64, all_windows| {
+            let options =
+                EncodeOptions { max_length, all_windows, overlap: 1, ..Default::default() };
             let data =
                 Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();
             let order = LoaderOptions::evaluation(4);
@@ -491,8 +503,10 @@ mod tests {
             let words: Vec<String> = words[..n].iter().map(|w| w.to_string()).collect();
             t.encode_words(&words, 400).unwrap().len()
         };
-        check(None, 0, 1.0);
-        check(Some(n_tokens(3)), 3, 0.5);
+        check(None, 0, 1.0, false);
+        check(Some(n_tokens(3)), 3, 0.5, false);
+        check(Some(n_tokens(3)), 0, 1.0, true);
+        check(Some(n_tokens(2)), 0, 1.0, true);
         // The first entity is cut in two: what is left of it is not it.
         let options = EncodeOptions { max_length: Some(n_tokens(2)), ..Default::default() };
         let data = Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();

@@ -331,11 +331,14 @@ static void test_questions(const char *folder)
 }
 
 /* The tokens of the text in a file give the scores of the text in memory. */
-static void test_token_file(const char *folder, const char *text, const mmopt_loader_options *walk,
+static void test_token_file(const char *folder, const mmopt_loader_options *walk,
                             const mmopt_scores *wanted)
 {
+    char text[1024];
+    snprintf(text, sizeof text, "%s", in_folder(folder, "plain.txt"));
     const char *file = in_folder(folder, "plain.tokens");
     const mmopt_tokenizer *by = tokenizer;
+    mmopt_tokenizer_options options;
     mmopt_tokenizer *other;
     mmopt_loader *mapped = NULL;
     mmopt_encoding_stats stats, own;
@@ -351,7 +354,9 @@ static void test_token_file(const char *folder, const char *text, const mmopt_lo
     OK(mmopt_trainer_evaluate_loader(trainer, 0, mapped, NULL, &scores, NULL));
     CHECK(scores.loss == wanted->loss && scores.n_examples == wanted->n_examples);
     mmopt_loader_free(mapped);
-    OK(mmopt_tokenizer_train(corpus, NULL, &other));
+    mmopt_tokenizer_options_init(&options);
+    options.lowercase = 0;
+    OK(mmopt_tokenizer_train(corpus, &options, &other));
     by = other;
     FAILS(mmopt_loader_create_from_token_files(&file, &by, 1, walk, &mapped),
           MMOPT_CODE_INVALID_ARGUMENT, "another tokenizer");
@@ -383,7 +388,7 @@ static void test_language(const char *folder)
     /* In a later epoch a loader masks other tokens; scores use the same. */
     OK(mmopt_trainer_evaluate_loader(trainer, 0, loader, NULL, &again, NULL));
     CHECK(again.loss == scores.loss && again.score == again.accuracy);
-    test_token_file(folder, path, &walk, &scores);
+    test_token_file(folder, &walk, &scores);
     tear_down();
 }
 

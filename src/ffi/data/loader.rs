@@ -77,13 +77,15 @@ pub struct mmopt_loader_options {
     /// default 0.15.
     pub mlm_probability: f64,
     /// Question answering: 1: a long context becomes several overlapping rows, for evaluation; 0
-    /// (default): one row, with the answer near its middle.
+    /// (default): one row, with the answer near its middle. Token classification: 1: a long
+    /// sentence becomes several overlapping rows, which together have the tag of each word once; 0
+    /// (default): it is cut.
     pub all_windows: u32,
     /// Language modelling: 1 (default): examples are joined and cut into rows of max_length; 0:
     /// each is a row of its own.
     pub pack: u32,
-    /// Question answering: tokens that neighbouring windows of a context share; default 64, at most
-    /// half of the window's context.
+    /// With all_windows: tokens that neighbouring windows share; default 64, at most half of the
+    /// window's context or sentence.
     pub overlap: usize,
     /// Unlabelled examples for each labelled one in every batch; then an epoch is one walk over the
     /// unlabelled examples, and the labelled ones are walked over again and again, across epochs,

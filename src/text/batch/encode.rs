@@ -66,10 +66,11 @@ pub struct EncodeOptions {
     pub mlm_probability: f64,
     /// Question answering: a long context becomes several sequences that overlap (for
     /// evaluation), else one (default, for training): the one with the most context around the
-    /// answer.
+    /// answer. Token classification: a long sentence becomes several sequences that overlap, in
+    /// which each word is asked for once; else (default) it is cut.
     pub all_windows: bool,
-    /// Question answering: tokens that neighbouring windows share. Default: 64; at most half of
-    /// the window's context.
+    /// Tokens that neighbouring windows share. Default: 64; at most half of the window's context,
+    /// or of its sentence.
     pub overlap: usize,
 }
 
@@ -255,7 +256,7 @@ impl Encoder<'_> {
                 let target = label.map_or(Target::None, Target::Class);
                 Ok(vec![Sequence::new(example, encoding, target)])
             }
-            Example::Words { words, tags } => Ok(vec![self.words(example, words, tags)?]),
+            Example::Words { words, tags } => self.words(example, words, tags),
             Example::Question { context, question, answers, .. } => {
                 self.question(example, question, context, answers.as_deref())
             }
@@ -285,29 +286,57 @@ impl Encoder<'_> {
         }
     }
 
-    /// The first token of each word has the word's tag; the others have [`IGNORE_INDEX`].
-    fn words(&self, example: usize, words: &[String], tags: &[u32]) -> Result<Sequence> {
-        let encoding = self.tokenizer.encode_words(words, self.max_length)?;
-        let mut last = None;
-        let first: Vec<Option<u32>> = encoding
-            .word_ids
-            .iter()
-            .map(|&word| {
-                let is_first = word.is_some() && word != last;
+    /// The first token of each word has the word's tag; the others have [`IGNORE_INDEX`]. With
+    /// `all_windows` what is cut off is in further sequences, and a word that two of them hold is
+    /// asked for in the one where it is further from the cut.
+    fn words(&self, example: usize, words: &[String], tags: &[u32]) -> Result<Vec<Sequence>> {
+        let mut windows: Vec<(Encoding, Vec<Option<u32>>)> = Vec::new();
+        let mut start = 0;
+        loop {
+            let encoding = self.tokenizer.encode_words(&words[start..], self.max_length)?;
+            let mut last = None;
+            let first = |word: &Option<u32>| {
+                let is_first = word.is_some() && *word != last;
                 last = word.or(last);
-                word.filter(|_| is_first)
-            })
-            .collect();
+                word.filter(|_| is_first).map(|w| w + start as u32)
+            };
+            let first: Vec<Option<u32>> = encoding.word_ids.iter().map(first).collect();
+            let seen: Vec<usize> = first.iter().flatten().map(|&w| w as usize).collect();
+            let is_cut = encoding.truncated > 0;
+            windows.push((encoding, first));
+            let end = seen.last().map_or(start, |w| w + 1);
+            if !is_cut || !self.options.all_windows || end >= words.len() || end == start {
+                break;
+            }
+            // Neighbours share words of at most half of the tokens.
+            let tokens = windows.last().map_or(0, |w| w.0.len());
+            let shared = self.options.overlap.min(tokens / 2);
+            let back = windows
+                .last()
+                .map_or(0, |w| w.1[w.1.len().saturating_sub(shared)..].iter().flatten().count());
+            start = (end - back.min(end - start - 1)).max(start + 1);
+        }
+        for i in 1..windows.len() {
+            let (before, after) = windows.split_at_mut(i);
+            let (Some(before), Some(after)) = (before.last_mut(), after.first_mut()) else { break };
+            let begin = after.1.iter().flatten().next().copied().unwrap_or(0);
+            let end = before.1.iter().flatten().last().map_or(begin, |w| w + 1);
+            // What both hold is parted in the middle.
+            let middle = begin + end.saturating_sub(begin) / 2;
+            before.1.iter_mut().for_each(|w| *w = w.filter(|&w| w < middle));
+            after.1.iter_mut().for_each(|w| *w = w.filter(|&w| w >= middle));
+        }
         let label = |word: &Option<u32>| {
             word.and_then(|w| tags.get(w as usize)).map_or(IGNORE_INDEX, |&tag| i64::from(tag))
         };
-        let target = match tags {
-            [] => Target::None,
-            _ => Target::Tags(first.iter().map(label).collect()),
+        let sequence = |(encoding, words): (Encoding, Vec<Option<u32>>)| {
+            let target = match tags {
+                [] => Target::None,
+                _ => Target::Tags(words.iter().map(label).collect()),
+            };
+            Sequence { words, ..Sequence::new(example, encoding, target) }
         };
-        let mut sequence = Sequence::new(example, encoding, target);
-        sequence.words = first;
-        Ok(sequence)
+        Ok(windows.into_iter().map(sequence).collect())
     }
 
     fn question(
@@ -706,6 +735,53 @@ mod tests {
             let labels = batch.tensor("labels").unwrap();
             assert_eq!(labels.shape(), [1, batch.sequence_length()]);
             assert_eq!(&labels.as_slice::<i64>().unwrap()[..tags.len()], tags);
+        }
+    }
+
+    #[test]
+    fn long_sentences_are_asked_for_in_windows() {
+        for style in [TokenizerStyle::Bert, TokenizerStyle::Gpt2] {
+            let t = tokenizer(style);
+            for n in [1usize, 5, 6, 7, 40, 63] {
+                let words: Vec<String> = (0..n)
+                    .map(|i| ["river", "caf\u{e9}", "of", "1907"][i % 4].to_owned())
+                    .collect();
+                let tags: Vec<u32> = (0..n).map(|i| (i % 3) as u32).collect();
+                let labels = LabelMap::from_names(["a", "b", "c"]).unwrap();
+                let example = Example::Words { words, tags: tags.clone() };
+                let corpus =
+                    Corpus::new(TextTask::TokenClassification, labels, vec![example]).unwrap();
+                let encode = |all_windows, overlap| {
+                    let options = EncodeOptions {
+                        max_length: Some(16),
+                        all_windows,
+                        overlap,
+                        ..EncodeOptions::default()
+                    };
+                    Dataset::encode(&corpus, &t, &options).unwrap()
+                };
+                for overlap in [0, 4, 64] {
+                    let data = encode(true, overlap);
+                    assert_eq!(data.stats().n_unseen_words, 0, "{n} words");
+                    // Each word once, with its own tag, in order.
+                    let mut seen: Vec<u32> = Vec::new();
+                    for sequence in data.sequences() {
+                        assert!(sequence.ids.len() <= 16 && sequence.example == 0);
+                        let Target::Tags(own) = &sequence.target else { panic!() };
+                        for (word, &tag) in sequence.words.iter().zip(own) {
+                            assert_eq!(
+                                word.map(|w| i64::from(tags[w as usize])).unwrap_or(-100),
+                                tag
+                            );
+                            seen.extend(word);
+                        }
+                    }
+                    assert!(seen.iter().copied().eq(0..n as u32), "{n} words: {seen:?}");
+                }
+                assert!(n < 40 || encode(true, 8).len() > encode(true, 0).len());
+                assert_eq!(encode(false, 0).len(), 1);
+                assert_eq!(n > 12, encode(false, 0).stats().n_unseen_words > 0);
+            }
         }
     }
 
