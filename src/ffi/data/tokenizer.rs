@@ -262,6 +262,9 @@ pub unsafe extern "C" fn mmopt_tokenizer_decode(
         let tokenizer = shared(tokenizer)?;
         let ids = slice(ids, n, "ids")?;
         let out = output(text, "text")?;
+        if let Some(id) = ids.iter().find(|&&id| tokenizer.token(id).is_none()) {
+            return Err(Error::invalid(format!("ids: {id} is not in the vocabulary")));
+        }
         let mut words = tokenizer.decode(ids, flag(skip_special_tokens, "skip_special_tokens")?)?;
         words.retain(|c| c != '\0');
         out.set(owned_text(&words, "the text")?);
