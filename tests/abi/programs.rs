@@ -56,6 +56,12 @@ fn errors_and_versions() {
 
 #[test]
 #[cfg(feature = "text")]
+fn documented_errors() {
+    check("c/documented_errors.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
 fn text() {
     check("c/text.c");
 }
