@@ -43,6 +43,12 @@ pub enum Role {
     HeadDense,
     HeadNorm,
     Head,
+    /// Query, key and value in one matrix, in this order; three views.
+    AttentionQkv,
+    /// The same of cross attention.
+    CrossQkv,
+    /// Gate and up in one matrix, in this order; two views.
+    MlpGateUp,
 }
 
 impl Role {
@@ -80,6 +86,9 @@ impl Role {
             Self::HeadDense => "head dense",
             Self::HeadNorm => "head norm",
             Self::Head => "head",
+            Self::AttentionQkv => "attention query, key and value",
+            Self::CrossQkv => "cross query, key and value",
+            Self::MlpGateUp => "mlp gate and up",
         }
     }
 
@@ -103,6 +112,9 @@ impl Role {
                 | Pooler
                 | HeadDense
                 | Head
+                | AttentionQkv
+                | CrossQkv
+                | MlpGateUp
         )
     }
 
