@@ -46,11 +46,12 @@ $(BUILD)/examples/%$(EXE): examples/c/%.c include/mmopt.h $(wildcard examples/c/
 
 # To where programs find it with pkg-config or CMake; DESTDIR stands for / while packaging.
 PREFIX ?= /usr/local
+LIBDIR ?= lib
 install: lib
-	scripts/install.sh $(TARGET) $(PREFIX) $(DESTDIR)
+	LIBDIR="$(LIBDIR)" scripts/install.sh $(TARGET) "$(PREFIX)" $(DESTDIR)
 
 uninstall:
-	scripts/install.sh --uninstall $(TARGET) $(PREFIX) $(DESTDIR)
+	LIBDIR="$(LIBDIR)" scripts/install.sh --uninstall $(TARGET) "$(PREFIX)" $(DESTDIR)
 
 # Trains a BERT-, a GPT-2- and a RoBERTa-style model together on real sentences.
 demo: runtime examples
