@@ -4940,7 +4940,8 @@ struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
 
 /**
  * Calls the deleter of any DLManagedTensorVersioned, for languages that cannot easily call a
- * function pointer. NULL is harmless.
+ * function pointer. NULL is harmless. What does not begin with a version of DLPack from 1 on is
+ * left alone, as a DLManagedTensor from before 1.0 would be.
  *
  * @param managed may be NULL; freed by the call.
  */

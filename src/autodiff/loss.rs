@@ -84,8 +84,8 @@ pub fn attach_loss(graph: &mut Graph, spec: &LossSpec) -> Result<AttachedLoss> {
     attach_loss_to(graph, spec, &BTreeMap::new())
 }
 
-/// What can be said of a loss before a batch is there: its options, the outputs that it reads, their
-/// ranks and the number of classes. Outputs of unknown shape are checked when it is attached.
+/// What can be said of a loss before a batch is there: its options, the outputs that it reads,
+/// their ranks and the number of classes. Outputs of unknown shape are checked when it is attached.
 ///
 /// # Errors
 /// As [`attach_loss`].
@@ -163,8 +163,8 @@ fn lacks_spans(graph: &Graph) -> Error {
     };
     let there: Vec<String> = graph.outputs().iter().map(shown).collect();
     Error::not_found(format!(
-        "question answering needs the outputs 'start_logits' and 'end_logits' [batch, sequence], or \
-         one [batch, sequence, 2]; the model has {}",
+        "question answering needs the outputs 'start_logits' and 'end_logits' [batch, sequence], \
+         or one [batch, sequence, 2]; the model has {}",
         there.join(", ")
     ))
 }

@@ -94,8 +94,10 @@ impl Trainer {
         let mut messages = vec![(
             Level::Info,
             format!(
-                "plan for {} models: {n_groups} groups share, {n_left} views are left out",
-                plan.models().len()
+                "plan for {}: {} that share, {} left out",
+                count(plan.models().len(), "model"),
+                count(n_groups, "group"),
+                count(n_left, "view")
             ),
         )];
         for (name, why) in plan.alone() {

@@ -127,7 +127,7 @@ fn cmake_versions(prefix: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let list = "cmake_minimum_required(VERSION 3.19)\nproject(versions NONE)\n\
         foreach(wanted 0.1 0.1...0.3 0.1...<0.3 0.0...<0.1 0.2...0.3 0.2 1.0)\n\
-        unset(mmopt_DIR CACHE)\n\
+        set(mmopt_DIR ${PLACE})\n\
         find_package(mmopt ${wanted} CONFIG QUIET)\n\
         message(STATUS \"wanted ${wanted}: ${mmopt_FOUND}\")\n\
         endforeach()\n";
@@ -137,8 +137,7 @@ fn cmake_versions(prefix: &Path) {
         .arg(dir.path())
         .arg("-B")
         .arg(dir.path().join("build"))
-        .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display()))
-        .arg(format!("-Dmmopt_ROOT={}/lib/some/where", prefix.display())));
+        .arg(format!("-DPLACE={}/lib/some/where/cmake/mmopt", prefix.display())));
     for (wanted, found) in [
         ("0.1", 1),
         ("0.1...0.3", 1),

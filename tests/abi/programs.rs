@@ -46,6 +46,7 @@ fn run_under(tool: &[&str], name: &str, prepare: impl Fn(&Path)) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+    assert!(!text.contains("panicked at"), "{name} prints:\n{text}");
     print!("{text}");
 }
 

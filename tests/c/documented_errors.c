@@ -88,6 +88,13 @@ static void test_tokenizers(void)
     FAILS(mmopt_tokenizer_load("/none", &t), NOT_FOUND, "/none");
     FAILS(mmopt_tokenizer_load(file("tokenizer.json", "{\"decoder\":{\"type\":\"WordPiece\" x"), &t),
           DATA, "tokenizer.json: not JSON");
+    /* The tokenizers' own code panics on this; nothing of it is printed. */
+    FAILS(mmopt_tokenizer_load(file("tokenizer.json", "{\"version\": \"1.0\", \"added_tokens\": [], "
+                                    "\"normalizer\": {\"type\": \"Precompiled\", "
+                                    "\"precompiled_charsmap\": \"AAAA\"}, \"model\": {\"type\": "
+                                    "\"WordLevel\", \"vocab\": {\"a\": 0}, \"unk_token\": \"a\"}}"),
+                               &t),
+          DATA, "its 'normalizer' is missing, damaged or of an unknown kind");
     FAILS(mmopt_tokenizer_load(file("spiece.model", "\n"), &t), UNSUPPORTED, "SentencePiece");
     mmopt_tokenizer_options_init(&options);
     options.vocab_size = 3;

@@ -151,7 +151,7 @@ const ROLES: &str = "
 `role_json` of `mmopt_parameter` overrides what the name says of a parameter; `role` and `part` are
 required. Its forms:
 
-```json
+```text
 {\"role\": \"attention_query\", \"part\": \"weight\", \"block\": 3}
 {\"role\": \"mlp_up\", \"part\": \"weight\", \"block\": 3, \"layout\": \"in_out\"}
 {\"role\": \"attention_qkv\", \"part\": \"bias\", \"block\": 0}

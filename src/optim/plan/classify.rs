@@ -60,8 +60,8 @@ impl Naming {
     }
 }
 
-/// Ends of published names without `.weight` or `.bias`; `#` is a block index, and `^` begins a name
-/// that must be whole. `true` marks weights stored `[in, out]`. The longest match wins.
+/// Ends of published names without `.weight` or `.bias`; `#` is a block index, and `^` begins a
+/// name that must be whole. `true` marks weights stored `[in, out]`. The longest match wins.
 const NAMES: &[(&str, NamedRole, bool)] = &[
     // BERT, RoBERTa, MPNet, ViT
     ("word_embeddings", One(TokenEmbedding), false),

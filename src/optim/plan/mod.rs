@@ -11,7 +11,7 @@ pub(in crate::optim) mod role;
 pub(in crate::optim) mod spec;
 pub(in crate::optim) mod view;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::optim::options::{Options, ShareGroup, ShareMember, SharePolicy};
 use crate::optim::plan::class::paper_class;
 use crate::optim::plan::classify::{Naming, RoleView, classify_in};
@@ -475,11 +475,11 @@ impl fmt::Display for Plan {
         let width = self.models.iter().map(String::len).max().unwrap_or(0);
         writeln!(
             f,
-            "sharing plan: policy {}, {} models, {} groups, {} views left out",
+            "sharing plan: policy {}, {}, {}, {} left out",
             self.policy,
-            self.models.len(),
-            self.groups.len(),
-            self.left_out.len()
+            count(self.models.len(), "model"),
+            count(self.groups.len(), "group"),
+            count(self.left_out.len(), "view")
         )?;
         for (name, why) in self.alone() {
             writeln!(f, "warning: model '{name}' shares nothing: {why}")?;

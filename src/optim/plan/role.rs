@@ -43,11 +43,9 @@ pub enum Role {
     HeadDense,
     HeadNorm,
     Head,
-    /// Query, key and value in one matrix, in this order; three views.
+    // Of parameters that hold several roles one after another, which become views of them.
     AttentionQkv,
-    /// The same of cross attention.
     CrossQkv,
-    /// Gate and up in one matrix, in this order; two views.
     MlpGateUp,
 }
 
