@@ -275,4 +275,17 @@ mod tests {
         let empty = json!({"type": "Replace", "pattern": {"Regex": ""}, "content": "a".repeat(99)});
         check(|v| v["normalizer"] = empty.clone(), "100 times as long");
     }
+
+    /// Patterns with look-around are tried for so many steps, then no more is found.
+    #[test]
+    fn a_pattern_that_tries_everything_comes_to_an_end() {
+        let mut value = good();
+        value["pre_tokenizer"] = json!({
+            "type": "Split", "pattern": {"Regex": "(a|aa|a)+(?!a)(?=c)"},
+            "behavior": "Isolated", "invert": false,
+        });
+        let pipeline = parse(&value.to_string()).unwrap();
+        let text = "a".repeat(60) + "b";
+        assert_eq!(caught(|| pipeline.encode(text.as_str(), false)).unwrap().len(), 61);
+    }
 }
