@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -46,11 +46,12 @@ $(BUILD)/examples/%$(EXE): examples/c/%.c include/mmopt.h $(wildcard examples/c/
 
 # To where programs find it with pkg-config or CMake; DESTDIR stands for / while packaging.
 PREFIX ?= /usr/local
+LIBDIR ?= lib
 install: lib
-	scripts/install.sh $(TARGET) $(PREFIX) $(DESTDIR)
+	LIBDIR="$(LIBDIR)" scripts/install.sh $(TARGET) "$(PREFIX)" $(DESTDIR)
 
 uninstall:
-	scripts/install.sh --uninstall $(TARGET) $(PREFIX) $(DESTDIR)
+	LIBDIR="$(LIBDIR)" scripts/install.sh --uninstall $(TARGET) "$(PREFIX)" $(DESTDIR)
 
 # Trains a BERT-, a GPT-2- and a RoBERTa-style model together on real sentences.
 demo: runtime examples
@@ -77,6 +78,10 @@ test-gpu:
 # build/report. Says so where there is no Chromium.
 test-report: examples
 	scripts/test_report.sh $(BUILD)
+
+# Modules of libtorch under mmopt against torch::optim::AdamW. Says so where there is no libtorch.
+test-torch: lib
+	scripts/test_torch.sh $(abspath $(TARGET)) $(abspath $(BUILD))/torch
 
 format:
 	$(CARGO) fmt --all -- --check

@@ -879,10 +879,11 @@ MMOPT_API void mmopt_tokenizer_options_init(struct mmopt_tokenizer_options *opti
 
 /**
  * Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
- * vocab.json with merges.txt (byte-level BPE), and tokenizer_config.json if it exists.
+ * vocab.json with merges.txt (byte-level BPE). tokenizer_config.json, special_tokens_map.json and
+ * added_tokens.json beside it count as for the published classes (docs/data.md).
  *
  * Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA when it is damaged; UNSUPPORTED
- * for another kind of tokenizer.
+ * for another kind of tokenizer, such as SentencePiece's own files.
  *
  * @param[in] path the directory or file, UTF-8.
  * @param[out] tokenizer the new object; free it with mmopt_tokenizer_free.
@@ -4989,7 +4990,8 @@ struct mmopt_error *mmopt_dlpack_to_unversioned(void *managed,
 
 /**
  * Calls the deleter of any DLManagedTensorVersioned, for languages that cannot easily call a
- * function pointer. NULL is harmless.
+ * function pointer. NULL is harmless. What does not begin with a version of DLPack from 1 on is
+ * left alone, as a DLManagedTensor from before 1.0 would be.
  *
  * @param managed may be NULL; freed by the call.
  */

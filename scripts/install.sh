@@ -6,8 +6,9 @@
 #
 # LIBRARIES: the folder with the shared and the static library that were built: libmmopt.so on
 # Linux, libmmopt.dylib on macOS, mmopt.dll with libmmopt.dll.a on Windows (MinGW), and libmmopt.a.
-# PREFIX: where it will be used. DESTDIR: a folder that stands for / while packaging. SYSTEM, as
-# `uname -s` says it, names the system of libraries that were built for another one.
+# PREFIX: where it will be used, an absolute path. DESTDIR: a folder that stands for / while
+# packaging. LIBDIR names the folder of libraries below PREFIX (default: lib). SYSTEM, as `uname -s`
+# says it, names the system of libraries that were built for another one.
 set -eu
 
 remove=no
@@ -21,6 +22,23 @@ if [ $# -lt 2 ]; then
 fi
 built=$1
 prefix=$2
+case $prefix in
+    /* | [A-Za-z]:[/\\]*) ;;
+    *)
+        echo "install: PREFIX is '$prefix'; it must be an absolute path" >&2
+        exit 2
+        ;;
+esac
+lib=${LIBDIR:-lib}
+lib=${lib#"$prefix"/}
+case /$lib/ in
+    //* | */../*)
+        echo "install: LIBDIR is '$lib'; it must be a folder below PREFIX, such as lib/x86_64-linux-gnu" >&2
+        exit 2
+        ;;
+esac
+# From the folder of libraries back to PREFIX.
+up=$(echo "$lib" | sed 's|[^/][^/]*|..|g')
 root=${3:-}$prefix
 source=$(dirname "$0")/..
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$source/Cargo.toml" | head -n 1)
@@ -30,9 +48,9 @@ major=${version%%.*}
 # before. Then what programs link with, and what the static library needs.
 case ${SYSTEM:-$(uname -s)} in
     Darwin)
-        shared=libmmopt.dylib place=lib/libmmopt.$version.dylib
+        shared=libmmopt.dylib place=$lib/libmmopt.$version.dylib
         links="libmmopt.$major.dylib libmmopt.dylib"
-        import='' cmake_shared=lib/libmmopt.dylib static_needs="m"
+        import='' cmake_shared=$lib/libmmopt.dylib static_needs="m"
         ;;
     MINGW* | MSYS* | CYGWIN* | Windows*)
         shared=mmopt.dll place=bin/mmopt.dll links=''
@@ -40,17 +58,18 @@ case ${SYSTEM:-$(uname -s)} in
         static_needs="ws2_32;userenv;ntdll;bcrypt"
         ;;
     *)
-        shared=libmmopt.so place=lib/libmmopt.so.$version
+        shared=libmmopt.so place=$lib/libmmopt.so.$version
         links="libmmopt.so.$major libmmopt.so"
-        import='' cmake_shared=lib/libmmopt.so static_needs="pthread;dl;m"
+        import='' cmake_shared=$lib/libmmopt.so static_needs="pthread;dl;m"
         ;;
 esac
 
-files="$place lib/libmmopt.a include/mmopt.h include/mmopt.hpp lib/pkgconfig/mmopt.pc
-lib/cmake/mmopt/mmoptConfig.cmake lib/cmake/mmopt/mmoptConfigVersion.cmake
+files="$place $lib/libmmopt.a include/mmopt.h include/mmopt.hpp include/mmopt_torch.hpp $lib/pkgconfig/mmopt.pc
+$lib/pkgconfig/mmopt-static.pc
+$lib/cmake/mmopt/mmoptConfig.cmake $lib/cmake/mmopt/mmoptConfigVersion.cmake
 share/licenses/mmopt/LICENSE"
 for file in $links $import; do
-    files="$files lib/$file"
+    files="$files $lib/$file"
 done
 for header in "$source"/bindings/cpp/mmopt/*.hpp; do
     files="$files include/mmopt/${header##*/}"
@@ -60,7 +79,7 @@ if [ "$remove" = yes ]; then
     for file in $files; do
         rm -f "$root/$file"
     done
-    rmdir "$root/include/mmopt" "$root/lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
+    rmdir "$root/include/mmopt" "$root/$lib/cmake/mmopt" "$root/share/licenses/mmopt" 2>/dev/null || true
     echo "removed libmmopt $version from $root"
     exit 0
 fi
@@ -71,7 +90,7 @@ for file in $shared $import libmmopt.a; do
     fi
 done
 
-mkdir -p "$(dirname "$root/$place")" "$root/lib/pkgconfig" "$root/lib/cmake/mmopt" "$root/include/mmopt" \
+mkdir -p "$(dirname "$root/$place")" "$root/$lib/pkgconfig" "$root/$lib/cmake/mmopt" "$root/include/mmopt" \
     "$root/share/licenses/mmopt"
 # Copied beside their places and renamed: a running program keeps the file that it has open.
 put() {
@@ -80,39 +99,54 @@ put() {
     mv -f "$root/$2.new" "$root/$2"
 }
 put "$built/$shared" "$place" 755
-put "$built/libmmopt.a" lib/libmmopt.a 644
-[ -z "$import" ] || put "$built/$import" "lib/$import" 644
+put "$built/libmmopt.a" "$lib/libmmopt.a" 644
+[ -z "$import" ] || put "$built/$import" "$lib/$import" 644
 to=${place##*/}
 for link in $links; do
-    ln -sf "$to" "$root/lib/$link"
+    ln -sf "$to" "$root/$lib/$link"
     to=$link
 done
 put "$source/include/mmopt.h" include/mmopt.h 644
 put "$source/bindings/cpp/mmopt.hpp" include/mmopt.hpp 644
+put "$source/bindings/cpp/mmopt_torch.hpp" include/mmopt_torch.hpp 644
 for header in "$source"/bindings/cpp/mmopt/*.hpp; do
     put "$header" "include/mmopt/${header##*/}" 644
 done
 put "$source/LICENSE" share/licenses/mmopt/LICENSE 644
 
-cat > "$root/lib/pkgconfig/mmopt.pc" <<END
-prefix=$prefix
-libdir=\${prefix}/lib
+# Both files are found beside the libraries, wherever these are moved to.
+describe() { # NAME LIBS CFLAGS
+    cat > "$root/$lib/pkgconfig/$1.pc" <<END
+prefix=\${pcfiledir}/../$up
+libdir=\${prefix}/$lib
 includedir=\${prefix}/include
 
-Name: mmopt
+Name: $1
 Description: Joint training of several transformers on stock ONNX Runtime
 Version: $version
-Cflags: -I\${includedir}
-Libs: -L\${libdir} -lmmopt
-Libs.private: -l$(echo "$static_needs" | sed 's/;/ -l/g')
+Cflags: -I\${includedir}$3
+Libs: $2
 END
+}
+describe mmopt "-L\${libdir} -lmmopt" ""
+# The archive by its name, as -lmmopt is the shared library where both are. What is linked with it
+# exports none of its symbols.
+hide=
+[ "$shared" != libmmopt.so ] || hide=" -Wl,--exclude-libs,libmmopt.a"
+describe mmopt-static "\${libdir}/libmmopt.a$hide -l$(echo "$static_needs" | sed 's/;/ -l/g')" \
+    " -DMMOPT_STATIC"
 
 cmake_import=
 [ -z "$import" ] || cmake_import="
-        IMPORTED_IMPLIB \"\${_mmopt}/lib/$import\""
-cat > "$root/lib/cmake/mmopt/mmoptConfig.cmake" <<END
+        IMPORTED_IMPLIB \"\${_mmopt}/$lib/$import\""
+# A shared library with a static copy inside exports its own functions only.
+cmake_hide=
+[ -z "$hide" ] || cmake_hide="
+    set_property(TARGET mmopt::static PROPERTY
+        INTERFACE_LINK_OPTIONS \"-Wl,--exclude-libs,libmmopt.a\")"
+cat > "$root/$lib/cmake/mmopt/mmoptConfig.cmake" <<END
 # Defines mmopt::mmopt (shared) and mmopt::static.
-get_filename_component(_mmopt "\${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+get_filename_component(_mmopt "\${CMAKE_CURRENT_LIST_DIR}/../../$up" ABSOLUTE)
 if(NOT TARGET mmopt::mmopt)
     add_library(mmopt::mmopt SHARED IMPORTED)
     set_target_properties(mmopt::mmopt PROPERTIES
@@ -120,24 +154,31 @@ if(NOT TARGET mmopt::mmopt)
         INTERFACE_INCLUDE_DIRECTORIES "\${_mmopt}/include")
     add_library(mmopt::static STATIC IMPORTED)
     set_target_properties(mmopt::static PROPERTIES
-        IMPORTED_LOCATION "\${_mmopt}/lib/libmmopt.a"
+        IMPORTED_LOCATION "\${_mmopt}/$lib/libmmopt.a"
         INTERFACE_INCLUDE_DIRECTORIES "\${_mmopt}/include"
         INTERFACE_COMPILE_DEFINITIONS MMOPT_STATIC
-        INTERFACE_LINK_LIBRARIES "$static_needs")
+        INTERFACE_LINK_LIBRARIES "$static_needs")$cmake_hide
 endif()
 unset(_mmopt)
 END
 
-cat > "$root/lib/cmake/mmopt/mmoptConfigVersion.cmake" <<END
+cat > "$root/$lib/cmake/mmopt/mmoptConfigVersion.cmake" <<END
 set(PACKAGE_VERSION "$version")
-if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION
+set(PACKAGE_VERSION_COMPATIBLE TRUE)
+if(PACKAGE_FIND_VERSION_RANGE)
+    # mmopt 0.1...<0.3, or with 0.3 itself.
+    if(PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION_MIN
+            OR (PACKAGE_FIND_VERSION_RANGE_MAX STREQUAL "INCLUDE"
+                AND PACKAGE_VERSION VERSION_GREATER PACKAGE_FIND_VERSION_MAX)
+            OR (PACKAGE_FIND_VERSION_RANGE_MAX STREQUAL "EXCLUDE"
+                AND NOT PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION_MAX))
+        set(PACKAGE_VERSION_COMPATIBLE FALSE)
+    endif()
+elseif(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION
         OR NOT PACKAGE_FIND_VERSION_MAJOR STREQUAL "$major")
     set(PACKAGE_VERSION_COMPATIBLE FALSE)
-else()
-    set(PACKAGE_VERSION_COMPATIBLE TRUE)
-    if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
-        set(PACKAGE_VERSION_EXACT TRUE)
-    endif()
+elseif(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
 endif()
 END
 echo "installed libmmopt $version in $root"

@@ -116,11 +116,64 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
+    /// JSON that cannot be read: where, and in words for people. The caller adds the file.
+    pub fn json(source: serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let at = match (source.line(), source.column()) {
+            (0, _) => String::new(),
+            (line, column) => format!(" at line {line}, column {column}"),
+        };
+        let text = source.to_string();
+        // The parser's messages about values of a wrong kind name keys, which help.
+        let quoted = || text.split('`').nth(1).unwrap_or_default();
+        let what = match source.classify() {
+            Category::Eof => format!("the JSON ends too early{at}; is the file cut off?"),
+            Category::Data if text.starts_with("missing field") => {
+                format!("the key '{}' is missing", quoted())
+            }
+            Category::Data if text.starts_with("unknown field") => {
+                format!("the key '{}' is not known", quoted())
+            }
+            Category::Data if text.starts_with("duplicate field") => {
+                format!("the key '{}' is there twice", quoted())
+            }
+            Category::Data => format!("a value does not have the type that it must have{at}"),
+            Category::Syntax | Category::Io => format!("not JSON{at}"),
+        };
+        Self::data(what).with_source(source)
+    }
+
+    /// A folder that cannot be made: always [`Kind::Io`], as nothing was looked for.
+    pub fn create_folder(path: &std::path::Path, source: std::io::Error) -> Self {
+        let text = format!("the folder {} cannot be created: {source}", path.display());
+        Self::new(Kind::Io, text).with_source(source)
+    }
+
+    /// A file that cannot be written: always [`Kind::Io`], likewise.
+    pub fn write(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::new(Kind::Io, format!("{} cannot be written: {source}", path.display()))
+            .with_source(source)
+    }
+
     /// An I/O failure on `path`.
     pub fn io(path: &std::path::Path, source: std::io::Error) -> Self {
         let kind =
             if source.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Io };
         Self::new(kind, format!("{}: {source}", path.display())).with_source(source)
+    }
+}
+
+/// A number of things in words: `1 model`, `2 models`, `1 class`, `2 classes`, `2 entries`.
+pub fn count(n: usize, one: &str) -> String {
+    if n == 1 {
+        return format!("1 {one}");
+    }
+    match one.strip_suffix('y') {
+        _ if one.ends_with('s') || one.ends_with('x') || one.ends_with("ch") => {
+            format!("{n} {one}es")
+        }
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{n} {stem}ies"),
+        _ => format!("{n} {one}s"),
     }
 }
 
@@ -158,5 +211,36 @@ mod tests {
         let e = e.context(|| "node 12 (Erf)").context(|| "model 'gpt2'").unwrap_err();
         assert_eq!(e.to_string(), "model 'gpt2': node 12 (Erf): no gradient rule");
         assert_eq!(e.kind(), Kind::Unsupported);
+    }
+
+    #[test]
+    fn things_are_counted() {
+        let all =
+            [(1, "class"), (2, "class"), (0, "entry"), (1, "entry"), (3, "key"), (2, "batch")];
+        let text = all.map(|(n, one)| count(n, one)).join(", ");
+        assert_eq!(text, "1 class, 2 classes, 0 entries, 1 entry, 3 keys, 2 batches");
+    }
+
+    #[test]
+    fn json_errors_have_places_and_no_words_of_the_parser() {
+        #[derive(Debug, serde::Deserialize)]
+        struct One {
+            #[serde(rename = "count")]
+            _count: usize,
+        }
+        let check = |text: &str, expect: &str| {
+            let e = Error::json(serde_json::from_str::<One>(text).unwrap_err());
+            assert_eq!((e.kind(), e.message()), (Kind::InvalidData, expect));
+        };
+        check(
+            "{\"count\": 1",
+            "the JSON ends too early at line 1, column 11; is the file cut off?",
+        );
+        check("{\n\"count\": x}", "not JSON at line 2, column 10");
+        check("{}", "the key 'count' is missing");
+        check(
+            "{\"count\": \"a\"}",
+            "a value does not have the type that it must have at line 1, column 13",
+        );
     }
 }

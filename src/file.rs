@@ -126,13 +126,13 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> Result<()>
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = with_suffix(path, &format!(".{}-{count}.partial", std::process::id()));
     let attempt = || -> Result<()> {
-        let mut file = File::create(&temporary).map_err(|e| Error::io(&temporary, e))?;
+        let mut file = File::create(&temporary).map_err(|e| Error::write(path, e))?;
         // Held while it is written, so that it is not taken for a dead writer's.
         let _ = file.try_lock();
         remove_leftovers(path);
         write(&mut file)?;
-        file.sync_all().map_err(|e| Error::io(&temporary, e))?;
-        fs::rename(&temporary, path).map_err(|e| Error::io(path, e))?;
+        file.sync_all().map_err(|e| Error::write(path, e))?;
+        fs::rename(&temporary, path).map_err(|e| Error::write(path, e))?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         sync_dir(parent.unwrap_or(Path::new(".")))
     };

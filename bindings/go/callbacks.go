@@ -54,32 +54,48 @@ type callbacks struct {
 	mutex    sync.Mutex
 	stopped  error
 	panicked any
+	// exited: a callback has called runtime.Goexit.
+	exited bool
 }
 
-// run calls f; a panic is kept, as it must not pass through C. Whether f came to its end.
+// run calls f on a goroutine of its own and waits for it; a panic is kept, and so is a
+// runtime.Goexit, as neither must pass through C. Whether f came to its end.
 func (c *callbacks) run(f func()) (ended bool) {
-	defer func() {
-		if p := recover(); p != nil {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if ended {
+				return
+			}
+			p := recover()
 			c.mutex.Lock()
 			defer c.mutex.Unlock()
-			if c.panicked == nil {
+			if p == nil {
+				c.exited = true
+			} else if c.panicked == nil {
 				c.panicked = p
 			}
-		}
+		}()
+		f()
+		ended = true
 	}()
-	f()
-	return true
+	<-done
+	return ended
 }
 
 // settle goes on with a callback's panic; else it gives the error with which the progress callback
 // stopped the call, or err.
 func (c *callbacks) settle(err error) error {
 	c.mutex.Lock()
-	panicked, stopped := c.panicked, c.stopped
-	c.panicked, c.stopped = nil, nil
+	panicked, stopped, exited := c.panicked, c.stopped, c.exited
+	c.panicked, c.stopped, c.exited = nil, nil, false
 	c.mutex.Unlock()
 	if panicked != nil {
 		panic(panicked)
+	}
+	if exited {
+		runtime.Goexit()
 	}
 	if stopped != nil && errors.Is(err, ErrCancelled) {
 		return stopped
@@ -147,8 +163,8 @@ func (t *Trainer) handleIf(wanted bool) C.uintptr_t {
 	return C.uintptr_t(t.handle)
 }
 
-// SetLogCallback sends messages up to a level to f; nil ends that. f runs on the goroutine of the
-// call that logs and must not use the trainer. Its panic goes on when that call, which is done by then,
+// SetLogCallback sends messages up to a level to f; nil ends that. f runs on a goroutine of its own while
+// the call that logs waits and must not use the trainer. Its panic goes on when that call, which is done by then,
 // returns.
 func (t *Trainer) SetLogCallback(level LogLevel, f func(LogLevel, string)) error {
 	defer runtime.KeepAlive(t)
@@ -158,7 +174,8 @@ func (t *Trainer) SetLogCallback(level LogLevel, f func(LogLevel, string)) error
 }
 
 // SetProgressCallback asks f before each pass and step; nil ends that. The error that it gives
-// cancels the call, which fails with that error and has changed nothing. f runs on the goroutine of the call
+// cancels the call, which fails with that error and has changed nothing. f runs on a goroutine of its own
+// while the call waits,
 // and must not use the trainer. Its panic cancels the call too, and goes on from there.
 func (t *Trainer) SetProgressCallback(f func(Progress) error) error {
 	defer runtime.KeepAlive(t)

@@ -3,7 +3,12 @@ package mmopt
 // #include <mmopt.h>
 import "C"
 
-import "fmt"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+)
 
 // Code says what went wrong, as far as a program can act on it.
 type Code uint32
@@ -25,21 +30,39 @@ const (
 	Internal           Code = C.MMOPT_CODE_INTERNAL
 )
 
+var codeNames = map[Code]string{
+	0: "OK", InvalidArgument: "InvalidArgument", NotFound: "NotFound", IO: "IO",
+	InvalidData: "InvalidData", Unsupported: "Unsupported", Shape: "Shape",
+	RuntimeUnavailable: "RuntimeUnavailable", Runtime: "Runtime", NonFinite: "NonFinite",
+	State: "State", Cancelled: "Cancelled", Poisoned: "Poisoned", Internal: "Internal",
+}
+
+// String is the name of a code.
+func (c Code) String() string { return named("Code", c, codeNames) }
+
+// named is the name of a constant; its type and number where it has none.
+func named[T ~uint32](kind string, value T, names map[T]string) string {
+	if name, ok := names[value]; ok {
+		return name
+	}
+	return fmt.Sprintf("%s(%d)", kind, uint32(value))
+}
+
 // For errors.Is: each stands for all errors of its code.
 var (
-	ErrInvalidArgument    error = &Error{Code: InvalidArgument}
-	ErrNotFound           error = &Error{Code: NotFound}
-	ErrIO                 error = &Error{Code: IO}
-	ErrInvalidData        error = &Error{Code: InvalidData}
-	ErrUnsupported        error = &Error{Code: Unsupported}
-	ErrShape              error = &Error{Code: Shape}
-	ErrRuntimeUnavailable error = &Error{Code: RuntimeUnavailable}
-	ErrRuntime            error = &Error{Code: Runtime}
-	ErrNonFinite          error = &Error{Code: NonFinite}
-	ErrState              error = &Error{Code: State}
-	ErrCancelled          error = &Error{Code: Cancelled}
-	ErrPoisoned           error = &Error{Code: Poisoned}
-	ErrInternal           error = &Error{Code: Internal}
+	ErrInvalidArgument    = error(&Error{Code: InvalidArgument})
+	ErrNotFound           = error(&Error{Code: NotFound})
+	ErrIO                 = error(&Error{Code: IO})
+	ErrInvalidData        = error(&Error{Code: InvalidData})
+	ErrUnsupported        = error(&Error{Code: Unsupported})
+	ErrShape              = error(&Error{Code: Shape})
+	ErrRuntimeUnavailable = error(&Error{Code: RuntimeUnavailable})
+	ErrRuntime            = error(&Error{Code: Runtime})
+	ErrNonFinite          = error(&Error{Code: NonFinite})
+	ErrState              = error(&Error{Code: State})
+	ErrCancelled          = error(&Error{Code: Cancelled})
+	ErrPoisoned           = error(&Error{Code: Poisoned})
+	ErrInternal           = error(&Error{Code: Internal})
 )
 
 // Error is why a call failed.
@@ -52,13 +75,17 @@ type Error struct {
 
 func (e *Error) Error() string {
 	if e.Message == "" {
-		return fmt.Sprintf("mmopt: code %d", e.Code)
+		return "mmopt: " + e.Code.String()
 	}
 	return "mmopt: " + e.Message
 }
 
-// Is makes errors.Is(err, ErrNotFound) true for every error of that code.
+// Is makes errors.Is(err, ErrNotFound) true for every error of that code, and likewise
+// errors.Is(err, fs.ErrNotExist).
 func (e *Error) Is(target error) bool {
+	if target == fs.ErrNotExist {
+		return e.Code == NotFound
+	}
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code && (t.Message == "" || t.Message == e.Message)
 }
@@ -77,4 +104,21 @@ func take(raw *C.mmopt_error) error {
 
 func invalid(format string, args ...any) error {
 	return &Error{Code: InvalidArgument, Message: fmt.Sprintf(format, args...)}
+}
+
+// absent gives the errors of file systems the library's code too.
+func absent(err error) error {
+	if err == nil || errors.Is(err, ErrNotFound) || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", &Error{Code: NotFound, Message: "no such file"}, err)
+}
+
+// ended is why a context is done: its error, and its cause where that is another.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(cause, err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package mmopt
 
 import (
@@ -30,7 +32,7 @@ func (c *copies) remove() { _ = os.RemoveAll(c.directory) }
 func (c *copies) add(name string) (string, error) {
 	from, err := c.fsys.Open(name)
 	if err != nil {
-		return "", err
+		return "", absent(err)
 	}
 	defer from.Close()
 	to, err := os.Create(filepath.Join(c.directory, path.Base(name)))
@@ -45,7 +47,7 @@ func (c *copies) add(name string) (string, error) {
 func (c *copies) addAll(folder string, wanted func(name string) bool) error {
 	entries, err := fs.ReadDir(c.fsys, folder)
 	if err != nil {
-		return err
+		return absent(err)
 	}
 	for _, entry := range entries {
 		if entry.IsDir() || !wanted(entry.Name()) {
@@ -130,7 +132,8 @@ func LoadTokenizerFS(fsys fs.FS, directory string) (*Tokenizer, error) {
 	defer c.remove()
 	err = c.addAll(directory, func(name string) bool {
 		switch name {
-		case "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt":
+		case "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
+			"special_tokens_map.json", "added_tokens.json", "config.json":
 			return true
 		}
 		return false
@@ -172,7 +175,7 @@ func ModelFromDirectoryFS(name string, fsys fs.FS, directory string) (*Model, er
 func ModelFromONNXFS(name string, fsys fs.FS, file string, loss *Loss) (*Model, error) {
 	graph, err := fs.ReadFile(fsys, file)
 	if err != nil {
-		return nil, err
+		return nil, absent(err)
 	}
 	return ModelFromONNXBytes(name, graph, loss)
 }

@@ -1,4 +1,4 @@
-//go:build mmopt_gc
+//go:build cgo && mmopt_gc
 
 package mmopt
 

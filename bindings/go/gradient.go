@@ -56,7 +56,8 @@ func mmoptGoGradient(handle C.uintptr_t, g *C.mmopt_gradient_view) C.uint32_t {
 }
 
 // SetGradientCallback shows f each gradient between backward pass and step, so that a filter or an
-// optimizer of the host's own can be put in; nil ends that. f runs on the goroutine of the step and
+// optimizer of the host's own can be put in; nil ends that. f runs on a goroutine of
+// its own while the step waits, and
 // must not use the trainer. Its panic fails the step, and goes on when the step returns.
 func (t *Trainer) SetGradientCallback(f func(GradientView) GradientAction) error {
 	defer runtime.KeepAlive(t)

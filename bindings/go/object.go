@@ -44,14 +44,16 @@ func (o *object) address() unsafe.Pointer {
 	return o.resource.pointer
 }
 
-// Close frees the object. Closing it again does nothing. Calls on a closed object fail.
-func (o *object) Close() {
+// Close frees the object. Closing it again does nothing. Calls on a closed object fail. The result
+// is always nil; it makes objects of type io.Closer.
+func (o *object) Close() error {
 	if o.resource == nil {
-		return
+		return nil
 	}
 	o.cleanup.Stop()
 	o.resource.release()
 	o.resource = nil
+	return nil
 }
 
 // arena holds the C copies and the pinned Go memory of one call.

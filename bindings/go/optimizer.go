@@ -53,6 +53,7 @@ type Optimizer struct {
 	callbacks *callbacks
 	handle    cgo.Handle
 	pinned    *runtime.Pinner
+	gradients *gradientPins
 	// The shapes and element types of values, by model and parameter.
 	shapes [][][]int64
 	dtypes [][]C.uint32_t
@@ -124,7 +125,20 @@ func (a *arena) numbers(numbers []int64) *C.int64_t {
 	return all
 }
 
-func (a *arena) hostParameter(raw *C.mmopt_parameter, p *HostParameter, pinned *runtime.Pinner) {
+// gradientPins hold each parameter's gradient; they change with it.
+type gradientPins struct{ pins [][]runtime.Pinner }
+
+func (g *gradientPins) unpin() {
+	for i := range g.pins {
+		for j := range g.pins[i] {
+			g.pins[i][j].Unpin()
+		}
+	}
+}
+
+func (a *arena) hostParameter(
+	raw *C.mmopt_parameter, p *HostParameter, pinned, gradient *runtime.Pinner,
+) {
 	raw.name = a.text(p.Name)
 	raw.shape, raw.n_dims = a.numbers(p.Shape), C.size_t(len(p.Shape))
 	layout := array[C.mmopt_parameter_layout](a, 1)
@@ -134,7 +148,7 @@ func (a *arena) hostParameter(raw *C.mmopt_parameter, p *HostParameter, pinned *
 	var errors [2]error
 	raw.data, layout.dtype, errors[0] = place(pinned, p.Value, p.Shape, p.Strides)
 	raw.gradient, raw.gradient_dtype, errors[1] =
-		place(pinned, p.Gradient, p.Shape, p.GradientStrides)
+		place(gradient, p.Gradient, p.Shape, p.GradientStrides)
 	for _, err := range errors {
 		if err != nil {
 			a.fail(fmt.Errorf("parameter '%s': %w", p.Name, err))
@@ -144,12 +158,14 @@ func (a *arena) hostParameter(raw *C.mmopt_parameter, p *HostParameter, pinned *
 	raw.role_json = a.optional(p.Role)
 }
 
-func (a *arena) hostModel(raw *C.mmopt_model_parameters, m *HostModel, pinned *runtime.Pinner) {
+func (a *arena) hostModel(
+	raw *C.mmopt_model_parameters, m *HostModel, pinned *runtime.Pinner, gradients []runtime.Pinner,
+) {
 	raw.name = a.text(m.Name)
 	n := len(m.Parameters)
 	parameters := array[C.mmopt_parameter](a, n)
 	for i := range m.Parameters {
-		a.hostParameter(&unsafe.Slice(parameters, n)[i], &m.Parameters[i], pinned)
+		a.hostParameter(&unsafe.Slice(parameters, n)[i], &m.Parameters[i], pinned, &gradients[i])
 	}
 	raw.parameters, raw.n_parameters = parameters, C.size_t(n)
 	raw.weight = C.double(m.Weight)
@@ -169,12 +185,14 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 	defer a.free()
 	pinned := &runtime.Pinner{}
 	o, raw := options.c(&a), array[C.mmopt_model_parameters](&a, len(models))
-	result := &Optimizer{callbacks: &callbacks{}, pinned: pinned}
+	gradients := &gradientPins{}
+	result := &Optimizer{callbacks: &callbacks{}, pinned: pinned, gradients: gradients}
 	result.shapes = make([][][]int64, len(models))
 	result.dtypes = make([][]C.uint32_t, len(models))
 	for i := range models {
 		one := &unsafe.Slice(raw, len(models))[i]
-		a.hostModel(one, &models[i], pinned)
+		gradients.pins = append(gradients.pins, make([]runtime.Pinner, len(models[i].Parameters)))
+		a.hostModel(one, &models[i], pinned, gradients.pins[i])
 		for j, p := range models[i].Parameters {
 			result.shapes[i] = append(result.shapes[i], slices.Clone(p.Shape))
 			layout := unsafe.Slice(one.parameters, len(models[i].Parameters))[j].layout
@@ -187,10 +205,11 @@ func NewOptimizer(models []HostModel, options *TrainerOptions) (*Optimizer, erro
 	})
 	if err != nil {
 		pinned.Unpin()
+		gradients.unpin()
 		return nil, err
 	}
 	result.handle = cgo.NewHandle(result.callbacks)
-	result.own(unsafe.Pointer(made), freeOptimizer, pinned.Unpin, result.handle.Delete)
+	result.own(unsafe.Pointer(made), freeOptimizer, pinned.Unpin, gradients.unpin, result.handle.Delete)
 	return result, nil
 }
 
@@ -211,7 +230,8 @@ func (o *Optimizer) handleIf(wanted bool) C.uintptr_t {
 }
 
 // SetGradientCallback shows f each gradient of a step before anything looks at it, so that a filter
-// or an update of the host's own can be put in; nil ends that. f runs on the goroutine of the step
+// or an update of the host's own can be put in; nil ends that. f runs on a goroutine of
+// its own while the step waits,
 // and must not use the optimizer. Its panic fails the step, and goes on when the step returns.
 func (o *Optimizer) SetGradientCallback(f func(GradientView) GradientAction) error {
 	defer runtime.KeepAlive(o)
@@ -237,21 +257,40 @@ func (o *Optimizer) Len() int {
 }
 
 // SetGradient gives a parameter another gradient (nil: none) for the coming steps; it stays pinned
-// until the optimizer is closed. Parameters count from 0 in the order they were given.
+// until another takes its place or the optimizer is closed. Parameters count from 0 in the order
+// they were given.
 func (o *Optimizer) SetGradient(model, parameter int, to any) error {
-	address, dtype, err := o.place(model, parameter, to, nil)
+	defer runtime.KeepAlive(o)
+	return o.setGradient(model, parameter, to, nil, func(address unsafe.Pointer, dtype C.uint32_t) error {
+		m, p := C.size_t(model), C.size_t(parameter)
+		return take(C.mmopt_optimizer_set_gradient(o.c(), m, p, address, dtype))
+	})
+}
+
+// setGradient pins a gradient, lets the call take it, and unpins the one before it; after an error
+// it is as before.
+func (o *Optimizer) setGradient(
+	model, parameter int, to any, strides []int64, call func(unsafe.Pointer, C.uint32_t) error,
+) error {
+	var pinned runtime.Pinner
+	address, dtype, err := o.place(&pinned, model, parameter, to, strides)
 	if err != nil {
 		return err
 	}
-	defer runtime.KeepAlive(o)
-	m, p := C.size_t(model), C.size_t(parameter)
-	return take(C.mmopt_optimizer_set_gradient(o.c(), m, p, address, dtype))
+	if err := call(address, dtype); err != nil {
+		pinned.Unpin()
+		return err
+	}
+	before := &o.gradients.pins[model][parameter]
+	before.Unpin()
+	*before = pinned
+	return nil
 }
 
 // SetData gives a parameter other memory for its values, of the same type; moments stay. It stays
 // pinned until the optimizer is closed, as the old memory does. nil strides: dense and row-major.
 func (o *Optimizer) SetData(model, parameter int, to any, strides []int64) error {
-	address, dtype, err := o.place(model, parameter, to, strides)
+	address, dtype, err := o.place(o.pinned, model, parameter, to, strides)
 	if err != nil {
 		return err
 	}
@@ -270,27 +309,26 @@ func (o *Optimizer) SetData(model, parameter int, to any, strides []int64) error
 
 // SetGradientStrided is SetGradient with strides as in HostParameter.
 func (o *Optimizer) SetGradientStrided(model, parameter int, to any, strides []int64) error {
-	address, dtype, err := o.place(model, parameter, to, strides)
-	if err != nil {
-		return err
-	}
+	defer runtime.KeepAlive(o)
 	var a arena
 	defer a.free()
-	defer runtime.KeepAlive(o)
 	m, p := C.size_t(model), C.size_t(parameter)
 	s, n := a.numbers(strides), C.size_t(len(strides))
-	return a.call(func() *C.mmopt_error {
-		return C.mmopt_optimizer_set_gradient_strided(o.c(), m, p, address, dtype, s, n)
-	})
+	return o.setGradient(model, parameter, to, strides,
+		func(address unsafe.Pointer, dtype C.uint32_t) error {
+			return a.call(func() *C.mmopt_error {
+				return C.mmopt_optimizer_set_gradient_strided(o.c(), m, p, address, dtype, s, n)
+			})
+		})
 }
 
 func (o *Optimizer) place(
-	model, parameter int, of any, strides []int64,
+	pinned *runtime.Pinner, model, parameter int, of any, strides []int64,
 ) (unsafe.Pointer, C.uint32_t, error) {
 	if model < 0 || model >= len(o.shapes) || parameter < 0 || parameter >= len(o.shapes[model]) {
 		return nil, 0, invalid("there is no parameter %d of model %d", parameter, model)
 	}
-	return place(o.pinned, of, o.shapes[model][parameter], strides)
+	return place(pinned, of, o.shapes[model][parameter], strides)
 }
 
 // SetGradientDLPack hands over a DLManagedTensorVersioned as the gradient of the coming steps. On an
@@ -298,7 +336,11 @@ func (o *Optimizer) place(
 func (o *Optimizer) SetGradientDLPack(model, parameter int, managed unsafe.Pointer) error {
 	defer runtime.KeepAlive(o)
 	m, p := C.size_t(model), C.size_t(parameter)
-	return take(C.mmopt_optimizer_set_gradient_dlpack(o.c(), m, p, managed))
+	if err := take(C.mmopt_optimizer_set_gradient_dlpack(o.c(), m, p, managed)); err != nil {
+		return err
+	}
+	o.gradients.pins[model][parameter].Unpin()
+	return nil
 }
 
 // KeepDLPack hands over a DLManagedTensorVersioned whose memory the optimizer uses; it goes when the

@@ -179,7 +179,7 @@ func (c *CancelToken) Reset() error {
 // the library into that of the context.
 func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+		return nil, ended(ctx)
 	}
 	if ctx.Done() == nil || t == nil || t.resource == nil {
 		return func(err error) error { return err }, nil
@@ -200,7 +200,7 @@ func (t *Trainer) watch(ctx context.Context) (func(error) error, error) {
 			_ = s.cancelToken.cancel()
 		}
 		if errors.Is(err, ErrCancelled) {
-			return context.Cause(ctx)
+			return ended(ctx)
 		}
 		return err
 	}, nil
@@ -314,7 +314,7 @@ func (t *Trainer) LogMetrics(losses []float64) error {
 func (t *Trainer) Step(ctx context.Context) (StepReport, error) {
 	defer runtime.KeepAlive(t)
 	if err := ctx.Err(); err != nil {
-		return StepReport{}, context.Cause(ctx)
+		return StepReport{}, ended(ctx)
 	}
 	var r C.mmopt_step_report
 	if err := t.done(C.mmopt_trainer_step(t.c(), &r)); err != nil {

@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::autodiff::fused;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, count};
 use crate::onnx::build::check_constant;
-use crate::onnx::{Attribute, Build, Graph, TensorData, ValueId, ValueType};
+use crate::onnx::{Attribute, Build, Dim, Graph, TensorData, ValueId, ValueType, show_dims};
 use crate::tensor::DType;
 
 /// Names of the labels that losses add.
@@ -84,6 +84,96 @@ pub fn attach_loss(graph: &mut Graph, spec: &LossSpec) -> Result<AttachedLoss> {
     attach_loss_to(graph, spec, &BTreeMap::new())
 }
 
+/// What can be said of a loss before a batch is there: its options, the outputs that it reads,
+/// their ranks and the number of classes. Outputs of unknown shape are checked when it is attached.
+///
+/// # Errors
+/// As [`attach_loss`].
+pub fn check_loss(graph: &Graph, spec: &LossSpec) -> Result<()> {
+    check_options(spec)?;
+    let outputs = match find_logits(graph, spec, &BTreeMap::new()) {
+        Ok(outputs) => outputs,
+        // With labels one of several may fit.
+        Err(_) if spec.logits.is_none() && !matches!(spec.kind, LossKind::Output(_)) => {
+            return match (&spec.kind, float_outputs(graph).is_empty()) {
+                (LossKind::QuestionAnswering, true) => Err(lacks_spans(graph)),
+                (_, true) => Err(Error::not_found("the model has no float output")),
+                _ => Ok(()),
+            };
+        }
+        Err(e) => return Err(e),
+    };
+    let dims = |v: ValueId| graph.value(v).ty.shape.clone();
+    let known: Vec<Vec<Dim>> = outputs.iter().filter_map(|&v| dims(v)).collect();
+    let rank = match spec.kind {
+        LossKind::Output(_) | LossKind::MeanSquaredError => return Ok(()),
+        LossKind::SequenceClassification => 2,
+        LossKind::QuestionAnswering => {
+            let is_pair = |d: &Vec<Dim>| d.len() == 3 && !matches!(d[2], Dim::Known(n) if n != 2);
+            let fits = match (&outputs[..], &known[..]) {
+                ([_], [one]) => is_pair(one),
+                (_, all) => all.iter().all(|d| d.len() == 2),
+            };
+            return if fits || known.is_empty() { Ok(()) } else { Err(lacks_spans(graph)) };
+        }
+        LossKind::TokenClassification | LossKind::MaskedLm | LossKind::CausalLm => 3,
+    };
+    let Some(dims) = known.first() else { return Ok(()) };
+    if dims.len() != rank {
+        return Err(Error::shape(format!(
+            "{:?} needs logits with {rank} dimensions; '{}' has {}",
+            spec.kind,
+            graph.value_name(outputs[0]),
+            show_dims(dims)
+        )));
+    }
+    match (dims.last(), &spec.class_weights) {
+        (Some(Dim::Known(classes)), Some(weights)) => check_class_weights(weights, *classes),
+        _ => Ok(()),
+    }
+}
+
+fn check_options(spec: &LossSpec) -> Result<()> {
+    if !(0.0..1.0).contains(&spec.label_smoothing) {
+        return Err(Error::invalid(format!(
+            "label smoothing {} is not in 0..1",
+            spec.label_smoothing
+        )));
+    }
+    let bad = |w: &&f32| !w.is_finite() || **w < 0.0;
+    match spec.class_weights.iter().flatten().find(bad) {
+        Some(w) => Err(Error::invalid(format!("class weight {w} is not a number of at least 0"))),
+        None => Ok(()),
+    }
+}
+
+fn check_class_weights(weights: &[f32], classes: usize) -> Result<()> {
+    if weights.len() == classes {
+        return Ok(());
+    }
+    let given = count(weights.len(), "class weight");
+    Err(Error::shape(format!("{given} given for {}", count(classes, "class"))))
+}
+
+/// Question answering without its outputs: what it needs, and what there is.
+fn lacks_spans(graph: &Graph) -> Error {
+    let shown = |&v: &ValueId| {
+        let dims = graph.value(v).ty.shape.as_deref().map(show_dims).unwrap_or_default();
+        format!("'{}' {dims}", graph.value_name(v)).trim_end().to_owned()
+    };
+    let there: Vec<String> = graph.outputs().iter().map(shown).collect();
+    Error::not_found(format!(
+        "question answering needs the outputs 'start_logits' and 'end_logits' [batch, sequence], \
+         or one [batch, sequence, 2]; the model has {}",
+        there.join(", ")
+    ))
+}
+
+fn float_outputs(graph: &Graph) -> Vec<ValueId> {
+    let is_float = |v: &&ValueId| graph.value(**v).ty.dtype.is_none_or(DType::is_float);
+    graph.outputs().iter().filter(is_float).copied().collect()
+}
+
 /// As [`attach_loss`], with shapes of labels by name: of several outputs the logits are the one
 /// that fits them.
 ///
@@ -106,12 +196,7 @@ fn attach(
     spec: &LossSpec,
     labels: &BTreeMap<String, Vec<usize>>,
 ) -> Result<AttachedLoss> {
-    if !(0.0..1.0).contains(&spec.label_smoothing) {
-        return Err(Error::invalid(format!(
-            "label smoothing {} is not in 0..1",
-            spec.label_smoothing
-        )));
-    }
+    check_options(spec)?;
     let outputs = find_logits(graph, spec, labels)?;
     let mut g = Build::new(graph);
     if let LossKind::Output(name) = &spec.kind {
@@ -352,15 +437,7 @@ fn class_weights(
     classes: usize,
 ) -> Result<Option<ValueId>> {
     let Some(weights) = &spec.class_weights else { return Ok(None) };
-    if weights.len() != classes {
-        return Err(Error::shape(format!(
-            "{} class weights given for {classes} classes",
-            weights.len()
-        )));
-    }
-    if let Some(w) = weights.iter().find(|w| !w.is_finite() || **w < 0.0) {
-        return Err(Error::invalid(format!("class weight {w}")));
-    }
+    check_class_weights(weights, classes)?;
     let v = g.constant(TensorData::from_slice(&[classes], weights)?)?;
     g.cast(v, dtype).map(Some)
 }

@@ -18,7 +18,7 @@ mod rules;
 mod table;
 
 pub use engine::{check_differentiable, check_operators, differentiate, passes_gradient};
-pub use loss::{AttachedLoss, LABELS, LossKind, LossSpec, attach_loss, attach_loss_to};
+pub use loss::{AttachedLoss, LABELS, LossKind, LossSpec, attach_loss, attach_loss_to, check_loss};
 pub use mutual::{TARGET_WEIGHTS_INPUT, TARGETS_INPUT, attach_mutual};
 pub use page::operators_markdown;
 pub use row::{Entry, Row};

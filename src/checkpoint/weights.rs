@@ -86,8 +86,7 @@ impl Weights {
     }
 
     fn read_shards(dir: &Path, index: &str) -> Result<Self> {
-        let index: Value = serde_json::from_str(index)
-            .map_err(|e| Error::data(format!("not valid JSON: {e}")).with_source(e))?;
+        let index: Value = serde_json::from_str(index).map_err(Error::json)?;
         let map = index.get("weight_map").and_then(Value::as_object);
         let map = map.ok_or_else(|| Error::data("'weight_map' is missing"))?;
         let mut shards: BTreeMap<&str, Self> = BTreeMap::new();

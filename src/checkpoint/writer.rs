@@ -265,7 +265,7 @@ fn create_dirs(path: &Path) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             return Err(Error::io(path, std::io::ErrorKind::NotADirectory.into()));
         }
-        made => made.map_err(|e| Error::io(path, e))?,
+        made => made.map_err(|e| Error::create_folder(path, e))?,
     }
     sync_dir(parent.unwrap_or(Path::new(".")))
 }

@@ -18,7 +18,7 @@ impl LogFile {
     /// A new file; one that exists is replaced.
     pub fn create(path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+            fs::create_dir_all(parent).map_err(|e| Error::create_folder(parent, e))?;
         }
         let file = File::create(path).map_err(|e| Error::io(path, e))?;
         Ok(Self { path: path.to_owned(), file, length: 0 })

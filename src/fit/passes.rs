@@ -1,7 +1,7 @@
 //! The micro-batches of one step.
 
 use super::progress::{Phase, Proceed};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::text::{Batch, Loader};
 use crate::train::{TensorView, TrainResult, Trainer};
 
@@ -63,7 +63,10 @@ pub(super) fn check_loader(trainer: &Trainer, loader: &Loader) -> Result<()> {
     if n == n_models {
         return Ok(());
     }
-    Err(Error::invalid(format!("a training loader for {n} models, but a trainer of {n_models}")))
+    Err(Error::invalid(format!(
+        "a training loader for {}, but a trainer of {n_models}",
+        count(n, "model")
+    )))
 }
 
 /// Passes over as many micro-batches as a step accumulates, or those that the epoch has left.

@@ -18,7 +18,7 @@ use super::records::{End, EndModel, Evaluation, EvaluationModel, Record, Run, St
 use super::state::{Best, FitState, StopReason};
 use crate::checkpoint::reader::Checkpoint;
 use crate::checkpoint::writer::Keep;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, count};
 use crate::tasks::{Scores, evaluate_dataset};
 use crate::text::Loader;
 use crate::train::Trainer;
@@ -120,8 +120,9 @@ pub fn fit_with(
 fn check_evaluation(loaders: &[&Loader], n_models: usize) -> Result<()> {
     if !loaders.is_empty() && ![1, n_models].contains(&loaders.len()) {
         return Err(Error::invalid(format!(
-            "{} evaluation loaders for {n_models} models; give one for all, or one for each",
-            loaders.len()
+            "{} for {}; give one for all, or one for each",
+            count(loaders.len(), "evaluation loader"),
+            count(n_models, "model")
         )));
     }
     for (i, loader) in loaders.iter().enumerate() {
@@ -129,7 +130,8 @@ fn check_evaluation(loaders: &[&Loader], n_models: usize) -> Result<()> {
         let single = n == 1 && loaders.len() == n_models;
         if n != n_models && !single {
             return Err(Error::invalid(format!(
-                "evaluation loader {i} is for {n} models, but the trainer has {n_models}"
+                "evaluation loader {i} is for {}, but the trainer has {n_models}",
+                count(n, "model")
             )));
         }
     }

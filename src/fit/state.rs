@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::options::FitOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::text::LoaderState;
 
 /// Version of [`FitState`].
@@ -108,7 +108,7 @@ impl FitState {
     /// Reads the text of a checkpoint and checks that this fit can go on from it.
     pub fn read(text: &str, options: &FitOptions, n_models: usize) -> Result<Self> {
         let state: Self = serde_json::from_str(text).map_err(|e| {
-            Error::data(format!("it was not written by a fit, which alone can resume it: {e}"))
+            Error::json(e).context("it was not written by a fit, which alone can resume it")
         })?;
         if state.version != VERSION {
             let text = format!("fit of version {}; this library reads {VERSION}", state.version);
@@ -116,7 +116,7 @@ impl FitState {
         }
         if state.models.len() != n_models {
             let n = state.models.len();
-            return Err(Error::data(format!("a fit of {n} models, not of {n_models}")));
+            return Err(Error::data(format!("a fit of {}, not of {n_models}", count(n, "model"))));
         }
         for (name, value) in fixed(options) {
             let was = state.fixed.get(&name);

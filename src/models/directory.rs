@@ -89,7 +89,7 @@ pub fn save<'a, V: Into<View<'a>>>(
             views.get(source.as_str()).copied().map(|view| views.insert(alias, view));
         }
     }
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+    std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
     weights::write(&dir.join(FILE_NAME), views, &[("format", "pt")])?;
     let path = dir.join("config.json");
     write_atomically(&path, |file| {

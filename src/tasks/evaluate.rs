@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::outputs::{ClassLogits, SpanLogits, argmax};
 use super::scores::{Scores, TaskScores, class_name};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::text::metrics::{EntityMode, answer_scores, class_scores, entity_scores_in};
 use crate::text::{Batch, Dataset, LabelMap, Loader, PredictedAnswer, Reference, Target, TextTask};
 use crate::train::{Evaluation, TensorView, Trainer};
@@ -76,7 +76,10 @@ pub fn evaluate_with(
     trainer.model_name(model)?;
     let (n, models) = (loader.datasets().len(), trainer.n_models());
     if n != models {
-        return Err(Error::invalid(format!("a loader for {n} models, but a trainer of {models}")));
+        return Err(Error::invalid(format!(
+            "a loader for {}, but a trainer of {models}",
+            count(n, "model")
+        )));
     }
     evaluate_dataset(trainer, model, (loader, model), options, proceed)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::autodiff::LossKind;
 use crate::error::{Error, Kind, Result};
 use crate::onnx::{Dim, Graph, ValueId, show_dims};
 use crate::tensor::{DType, Element, Tensor, element_count};
@@ -50,6 +51,10 @@ pub type Batch<'a> = &'a [TensorView<'a>];
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
     inputs: Vec<Expected>,
+    /// What the loss is for, in words.
+    learns: &'static str,
+    /// Whether it is a published model, whose dimensions have the names of the labels'.
+    published: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,13 +78,13 @@ enum InputKind {
 }
 
 impl Signature {
-    /// From a graph whose parameters are the inputs in `parameters`; `labels` are the names,
-    /// dtypes and ranks that the loss adds; `max_positions` comes from a published configuration
+    /// From a graph whose parameters are the inputs in `parameters`; `loss` adds labels;
+    /// `max_positions` comes from a published configuration
     /// (a position table can have rows that no sequence reaches).
     pub fn new(
         graph: &Graph,
         parameters: &[ValueId],
-        labels: &[(String, DType, Option<usize>)],
+        loss: &LossKind,
         max_positions: Option<usize>,
     ) -> Self {
         let tables = IdTables::new(graph);
@@ -108,16 +113,17 @@ impl Signature {
                 }
             })
             .collect();
-        inputs.extend(labels.iter().map(|(name, dtype, rank)| Expected {
-            name: name.clone(),
-            dtype: *dtype,
-            dims: rank.map(|r| vec![Dim::Unknown; r]),
+        let lengths = ["batch", "sequence"].map(|name| Dim::Symbol(name.to_owned()));
+        inputs.extend(labels(loss).into_iter().map(|(name, dtype, rank)| Expected {
+            name,
+            dtype,
+            dims: rank.map(|r| lengths[..r.min(2)].to_vec()),
             kind: InputKind::Label,
             own: false,
             table: None,
             positions: None,
         }));
-        Self { inputs }
+        Self { inputs, learns: learns(loss), published: max_positions.is_some() }
     }
 
     /// Marks inputs of the model's own graph as labels, which evaluation does not need.
@@ -134,11 +140,12 @@ impl Signature {
                 return Err(Error::invalid(format!("'{}' is given twice", view.name)));
             }
             match self.inputs.iter().find(|e| e.name == view.name) {
-                Some(expected) => expected.check(view)?,
+                Some(expected) => expected.check(view).map_err(|e| self.of_labels(e, expected))?,
                 None if check_extra(view)? => {}
                 None => return Err(Error::not_found(self.unknown(view.name))),
             }
         }
+        self.check_lengths(batch)?;
         let has = |e: &Expected| batch.iter().any(|v| v.name == e.name);
         let n_labels = self.inputs.iter().filter(|e| e.kind == InputKind::Label && has(e)).count();
         for expected in self.inputs.iter().filter(|e| !has(e)) {
@@ -152,6 +159,46 @@ impl Signature {
             }
         }
         Ok(n_labels > 0)
+    }
+
+    /// Says what the model learns when its labels have the shape of another task's.
+    fn of_labels(&self, error: Error, expected: &Expected) -> Error {
+        if error.kind() != Kind::Shape || expected.own {
+            return error;
+        }
+        let text = format!("{}; the model learns {}", error.message(), self.learns);
+        Error::shape(text)
+    }
+
+    /// Dimensions of one name have one length in a batch, and a mask has its ids' shape.
+    fn check_lengths(&self, batch: Batch) -> Result<()> {
+        let mut seen: BTreeMap<&str, (usize, &TensorView)> = BTreeMap::new();
+        for expected in self.inputs.iter().filter(|e| e.own || self.published) {
+            let Some(view) = batch.iter().find(|v| v.name == expected.name) else { continue };
+            let dims = expected.dims.as_deref().unwrap_or_default();
+            for (dim, &n) in dims.iter().zip(view.shape) {
+                let Dim::Symbol(symbol) = dim else { continue };
+                let (length, first) = *seen.entry(symbol).or_insert((n, view));
+                if length != n {
+                    return Err(differ(
+                        first,
+                        view,
+                        &format!("'{symbol}' must be the same in both"),
+                    ));
+                }
+            }
+        }
+        // Exporters may leave dimensions without names. A mask also covers what is cached.
+        let given = |name: &str| batch.iter().find(|v| v.name == name);
+        let cached = self.inputs.iter().any(|e| e.name.contains("past"));
+        match (given("input_ids"), given("attention_mask")) {
+            (Some(ids), Some(mask))
+                if !cached && mask.shape.len() == ids.shape.len() && mask.shape != ids.shape =>
+            {
+                Err(differ(ids, mask, "they must have one shape"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the loss takes labels.
@@ -210,7 +257,7 @@ impl Expected {
                 && dims.iter().zip(view.shape).all(|(d, n)| !matches!(d, Dim::Known(k) if k != n));
             if !fits {
                 return Err(Error::shape(format!(
-                    "'{name}' must have shape {}, but has {:?}",
+                    "the batch's '{name}' must have shape {}, but has {:?}",
                     show_dims(dims),
                     view.shape
                 )));
@@ -238,6 +285,40 @@ impl Expected {
             )));
         }
         Ok(())
+    }
+}
+
+fn differ(a: &TensorView, b: &TensorView, why: &str) -> Error {
+    Error::shape(format!(
+        "the batch's '{}' has shape {:?}, but '{}' has {:?}; {why}",
+        a.name, a.shape, b.name, b.shape
+    ))
+}
+
+/// Labels that a loss takes: name, dtype, rank where it is fixed.
+pub(super) fn labels(loss: &LossKind) -> Vec<(String, DType, Option<usize>)> {
+    let one = |rank| vec![("labels".to_owned(), DType::I64, Some(rank))];
+    match loss {
+        LossKind::SequenceClassification => one(1),
+        LossKind::TokenClassification | LossKind::MaskedLm | LossKind::CausalLm => one(2),
+        LossKind::QuestionAnswering => ["start_positions", "end_positions"]
+            .map(|name| (name.to_owned(), DType::I64, Some(1)))
+            .to_vec(),
+        LossKind::MeanSquaredError => vec![("labels".to_owned(), DType::F32, None)],
+        LossKind::Output(_) => Vec::new(),
+    }
+}
+
+/// What a loss is for, in words.
+pub(super) fn learns(loss: &LossKind) -> &'static str {
+    match loss {
+        LossKind::SequenceClassification => "sequence classification: one class for each text",
+        LossKind::TokenClassification => "token classification: one class for each token",
+        LossKind::QuestionAnswering => "question answering: where answers start and end",
+        LossKind::MaskedLm => "masked language modelling: one id for each token",
+        LossKind::CausalLm => "causal language modelling: one id for each token",
+        LossKind::MeanSquaredError => "numbers by the mean squared error",
+        LossKind::Output(_) => "by a loss of its own",
     }
 }
 

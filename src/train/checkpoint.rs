@@ -149,7 +149,7 @@ impl Trainer {
         more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
     ) -> Result<T> {
         let header: TrainerState = serde_json::from_str(found.text(TRAINER)?)
-            .map_err(|e| Error::data(format!("{}: {e}", found.path_of(TRAINER).display())))?;
+            .map_err(|e| Error::json(e).context(found.path_of(TRAINER).display()))?;
         let names: Vec<&String> = self.models().iter().map(|m| &m.name).collect();
         if names.iter().map(|n| n.as_str()).ne(header.models.iter().map(String::as_str)) {
             return Err(Error::data(format!(
@@ -175,7 +175,7 @@ impl Trainer {
         let means = self.ema.as_ref().map(|_| Ema::read(found, self.models())).transpose()?;
         let moments = found.weights(MOMENTS)?;
         let state = serde_json::from_str(found.text(OPTIMIZER)?)
-            .map_err(|e| Error::data(format!("{}: {e}", found.path_of(OPTIMIZER).display())))?;
+            .map_err(|e| Error::json(e).context(found.path_of(OPTIMIZER).display()))?;
         let more = more(self, found, &header.user)?;
         // Everything is checked; the optimizer checks its part before it changes.
         self.bind_all()?;

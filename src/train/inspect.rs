@@ -5,8 +5,8 @@ use super::graphs::NonFiniteOrigin;
 use super::import::ModelReport;
 use super::log::{Level, Sink};
 use super::trainer::{Trainer, in_model};
-use crate::error::Result;
-use crate::optim::{SharePolicy, StepReport};
+use crate::error::{Result, count};
+use crate::optim::StepReport;
 
 impl Trainer {
     /// What was found in a model's graph, and what was done about it.
@@ -73,7 +73,10 @@ impl Trainer {
             let (training, evaluation) = (model.train_session.threads, model.eval_session.threads);
             messages.push((
                 Level::Info,
-                format!("model '{name}': {training} threads to train, {evaluation} to evaluate"),
+                format!(
+                    "model '{name}': {} to train, {evaluation} to evaluate",
+                    count(training, "thread")
+                ),
             ));
         }
         let started = self.start().models.iter().flat_map(|m| m.summary());
@@ -91,17 +94,15 @@ impl Trainer {
         let mut messages = vec![(
             Level::Info,
             format!(
-                "plan for {} models: {n_groups} groups share, {n_left} views are left out",
-                plan.models().len()
+                "plan for {}: {} that share, {} left out",
+                count(plan.models().len(), "model"),
+                count(n_groups, "group"),
+                count(n_left, "view")
             ),
         )];
-        let sharing =
-            self.optimizer().options().share_policy != SharePolicy::None && plan.models().len() > 1;
-        for (i, name) in plan.models().iter().enumerate().filter(|_| sharing) {
-            let shares = |g: &crate::optim::Group| g.members.iter().any(|m| m.model == i);
-            if !plan.groups().iter().any(shares) {
-                messages.push((Level::Warning, format!("model '{name}' shares nothing")));
-            }
+        for (name, why) in plan.alone() {
+            let text = format!("model '{name}' shares nothing: {why}");
+            messages.push((Level::Warning, text));
         }
         let lines = plan.to_string();
         messages.extend(lines.lines().map(|line| (Level::Debug, line.to_owned())));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::accuracy::{Accuracy, accuracy, loss_weight};
-use super::batch::{Batch, Signature, TensorView, check_classes, copy_into};
+use super::batch::{Batch, Signature, TensorView, check_classes, copy_into, labels};
 use super::graphs::{
     NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
 };
@@ -17,7 +17,7 @@ use super::options::ModelOptions;
 use super::parameter::Parameter;
 use super::session::{BoundSession, SessionBuilder};
 use super::start::tokens::Tokens;
-use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_operators};
+use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators};
 use crate::error::{Error, Result};
 use crate::models::Task;
 use crate::onnx::{Graph, TensorData, ValueId};
@@ -78,11 +78,12 @@ impl Model {
         let precomputed = options.gradients.as_ref().map(|g| g.outputs.clone());
         let spec = loss_spec(options, published.as_ref())?;
         if precomputed.is_none() {
+            check_loss(&graph, &spec)?;
             let trained = ids.iter().zip(&parameters).filter(|(_, p)| p.trainable);
             check_graph(&graph, &trained.map(|(&v, _)| v).collect::<Vec<_>>())?;
         }
         let max_positions = published.as_ref().map(|p| p.config.max_sequence());
-        let mut signature = Signature::new(&graph, &ids, &labels(&spec), max_positions);
+        let mut signature = Signature::new(&graph, &ids, &spec.kind, max_positions);
         if let Some(precomputed) = &precomputed {
             signature.mark_labels(&precomputed_labels(&graph, precomputed)?);
         }
@@ -375,6 +376,8 @@ impl Model {
             graph.prune_inputs(&[]);
         }
         switch_to_inference(&mut graph)?;
+        // Runtimes warn of initializers that nothing reads.
+        graph.prune();
         Ok(graph)
     }
 }
@@ -439,20 +442,6 @@ fn check_graph(graph: &Graph, trained: &[ValueId]) -> Result<()> {
     graph.outputs().iter().try_for_each(|&output| check_operators(graph, output, trained))
 }
 
-/// Labels that a loss takes: name, dtype, rank where it is fixed.
-pub(super) fn labels(spec: &LossSpec) -> Vec<(String, DType, Option<usize>)> {
-    let one = |rank| vec![("labels".to_owned(), DType::I64, Some(rank))];
-    match spec.kind {
-        LossKind::SequenceClassification => one(1),
-        LossKind::TokenClassification | LossKind::MaskedLm | LossKind::CausalLm => one(2),
-        LossKind::QuestionAnswering => ["start_positions", "end_positions"]
-            .map(|name| (name.to_owned(), DType::I64, Some(1)))
-            .to_vec(),
-        LossKind::MeanSquaredError => vec![("labels".to_owned(), DType::F32, None)],
-        LossKind::Output(_) => Vec::new(),
-    }
-}
-
 /// A number below 2³¹ from the model's seed and the pass (splitmix64, Steele et al. 2014).
 fn dropout_seed(seed: u64, run: u64) -> i64 {
     let mut z = seed.wrapping_add(run.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -472,7 +461,7 @@ fn check_labels(spec: &LossSpec, bound: &BoundSession, batch: Batch) -> Result<(
         _ => shape.last().copied().unwrap_or(1),
     };
     let integer = |v: &&TensorView| {
-        v.dtype == DType::I64 && labels(spec).iter().any(|(name, ..)| name == v.name)
+        v.dtype == DType::I64 && labels(&spec.kind).iter().any(|(name, ..)| name == v.name)
     };
     batch.iter().filter(integer).try_for_each(|v| check_classes(v, n_classes, spec.ignore_index))
 }

@@ -14,7 +14,7 @@ use super::start::apply::apply;
 use super::start::report::StartReport;
 use crate::autodiff::LossKind;
 use crate::checkpoint::writer::RunWriter;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, count};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
 use crate::runtime::{CancelToken, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
@@ -280,9 +280,9 @@ impl Trainer {
     pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
         if batches.len() != self.models.len() {
             return Err(Error::invalid(format!(
-                "{} batches for {} models",
-                batches.len(),
-                self.models.len()
+                "{} for {}",
+                count(batches.len(), "batch"),
+                count(self.models.len(), "model")
             )));
         }
         if self.mutual.is_some() {
@@ -499,7 +499,7 @@ impl Trainer {
     pub fn save_model(&self, model: usize, dir: &Path) -> Result<()> {
         let one = self.model(model)?;
         let write = || {
-            std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+            std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
             match &one.published {
                 Some(published) => {
                     let parameters = one.parameters.iter().map(|p| (p.name.as_str(), &p.value));

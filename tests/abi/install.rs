@@ -72,6 +72,85 @@ fn through_pkg_config() {
     assert_eq!(files(&prefix), Vec::<PathBuf>::new());
 }
 
+/// Libraries in a folder of their own, and the whole moved afterwards; linked statically into a
+/// shared library, which exports nothing of it.
+#[test]
+fn moved_and_inside_a_shared_library() {
+    if !has("pkg-config") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (first, moved) = (dir.path().join("first"), dir.path().join("moved"));
+    let libraries = c_program::library().parent().unwrap().to_owned();
+    let install = || {
+        let mut command = Command::new(root().join("scripts/install.sh"));
+        command.arg(&libraries).env("LIBDIR", "lib/some/where");
+        command
+    };
+    run(install().arg(&first));
+    std::fs::rename(&first, &moved).unwrap();
+    let source = dir.path().join("plugin.c");
+    std::fs::write(
+        &source,
+        "#include <mmopt.h>\nconst char *plugin_version(void) { return mmopt_version(); }\n",
+    )
+    .unwrap();
+    let flags = run(Command::new("pkg-config")
+        .args(["--cflags", "--libs", "mmopt-static"])
+        .env("PKG_CONFIG_PATH", moved.join("lib/some/where/pkgconfig")));
+    let plugin = dir.path().join("libplugin.so");
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&plugin)
+        .arg(&source)
+        .args(flags.split_whitespace()));
+    let exported = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&plugin));
+    assert!(exported.contains("plugin_version"), "{exported}");
+    assert!(!exported.contains("mmopt_"), "{exported}");
+    if has("cmake") {
+        cmake_versions(&moved);
+    }
+
+    for (prefix, lib, expected) in [
+        ("relative", "lib", "PREFIX is 'relative'; it must be an absolute path"),
+        ("/x", "../lib", "LIBDIR is '../lib'; it must be a folder below PREFIX"),
+        ("/x", "/usr/lib", "LIBDIR is '/usr/lib'"),
+    ] {
+        let output = install().arg(prefix).env("LIBDIR", lib).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(expected), "{prefix} {lib}: {text}");
+    }
+}
+
+/// Which versions and ranges the installed package satisfies.
+fn cmake_versions(prefix: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    let list = "cmake_minimum_required(VERSION 3.19)\nproject(versions NONE)\n\
+        foreach(wanted 0.1 0.1...0.3 0.1...<0.3 0.0...<0.1 0.2...0.3 0.2 1.0)\n\
+        set(mmopt_DIR ${PLACE})\n\
+        find_package(mmopt ${wanted} CONFIG QUIET)\n\
+        message(STATUS \"wanted ${wanted}: ${mmopt_FOUND}\")\n\
+        endforeach()\n";
+    std::fs::write(dir.path().join("CMakeLists.txt"), list).unwrap();
+    let text = run(Command::new("cmake")
+        .arg("-S")
+        .arg(dir.path())
+        .arg("-B")
+        .arg(dir.path().join("build"))
+        .arg(format!("-DPLACE={}/lib/some/where/cmake/mmopt", prefix.display())));
+    for (wanted, found) in [
+        ("0.1", 1),
+        ("0.1...0.3", 1),
+        ("0.1...<0.3", 1),
+        ("0.0...<0.1", 0),
+        ("0.2...0.3", 0),
+        ("0.2", 0),
+        ("1.0", 0),
+    ] {
+        assert!(text.contains(&format!("wanted {wanted}: {found}\n")), "{wanted} {found}: {text}");
+    }
+}
+
 const MAKEFILE: &str = "\
 CFLAGS += -std=c99 -D_POSIX_C_SOURCE=200809L $(shell pkg-config --cflags mmopt)
 LDLIBS += $(shell pkg-config --libs mmopt) -lm

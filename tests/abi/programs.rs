@@ -46,12 +46,19 @@ fn run_under(tool: &[&str], name: &str, prepare: impl Fn(&Path)) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+    assert!(!text.contains("panicked at"), "{name} prints:\n{text}");
     print!("{text}");
 }
 
 #[test]
 fn errors_and_versions() {
     check("c/errors.c");
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn documented_errors() {
+    check("c/documented_errors.c");
 }
 
 #[test]

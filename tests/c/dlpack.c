@@ -100,6 +100,17 @@ static void test_out(void)
     OK(mmopt_tensor_from_dlpack("y", made, &again));
     CHECK(again.n_bytes == 24 && again.dtype == MMOPT_DTYPE_F32);
     made->deleter(made);
+    /* What is no versioned tensor is not called. */
+    managed wrong = make(values);
+    wrong.version.major = 0;
+    mmopt_dlpack_free(&wrong);
+    wrong.version.major = 0x7f001000;
+    mmopt_dlpack_free(&wrong);
+    CHECK(n_deleted == 0);
+    wrong.version.major = 2;
+    mmopt_dlpack_free(&wrong);
+    CHECK(n_deleted == 1);
+    n_deleted = 0;
     tensor.n_bytes = 20;
     raw = NULL;
     FAILS(mmopt_tensor_to_dlpack(&tensor, &raw), MMOPT_CODE_SHAPE, "n_bytes");

@@ -205,7 +205,7 @@ static void test_mended_training(void)
     OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_WARNING, on_log, last_heard));
     CHECK(n_heard[2] == 2 && n_heard[3] == 0 && strstr(last_heard[2], "quantised") != NULL);
     OK(mmopt_trainer_set_log_callback(trainer, MMOPT_LOG_LEVEL_DEBUG, on_log, last_heard));
-    CHECK(n_heard[2] == 2 && n_heard[3] > 4 && strstr(last_heard[3], "plan for 1 models") != NULL);
+    CHECK(n_heard[2] == 2 && n_heard[3] > 4 && strstr(last_heard[3], "plan for 1 model:") != NULL);
 
     mmopt_tensor table = parameter(trainer, "emb.weight");
     memcpy(before, (const float *)table.data + 7 * WIDTH, sizeof before);

@@ -163,7 +163,7 @@ static void test_feedback(void)
                            "\"plateau\": {\"factor\": 0.5, \"patience\": 0}}";
     OK(mmopt_optimizer_create(&options, models, 2, &optimizer));
     FAILS(mmopt_optimizer_report_validation(optimizer, scores, 1), MMOPT_CODE_INVALID_ARGUMENT,
-          "1 validation scores");
+          "1 validation score");
     REFUSES_NULL(mmopt_optimizer_report_validation(optimizer, NULL, 2));
     OK(mmopt_optimizer_report_validation(optimizer, scores, 2));
     OK(mmopt_optimizer_report_validation(optimizer, scores, 2));

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
     FAILS(mmopt_report(NULL, 0, page), MMOPT_CODE_INVALID_ARGUMENT, "one run");
     FAILS(mmopt_report(logs, 2, page), MMOPT_CODE_INVALID_ARGUMENT, "named twice");
     FAILS(mmopt_report(logs, 1, log), MMOPT_CODE_INVALID_ARGUMENT, "name another file");
-    FAILS(mmopt_report(logs, 1, in_folder(argv[1], "no/page")), MMOPT_CODE_NOT_FOUND, "no/page");
+    FAILS(mmopt_report(logs, 1, in_folder(argv[1], "no/page")), MMOPT_CODE_IO, "no/page");
     REFUSES_NULL(mmopt_report(NULL, 1, page));
     REFUSES_NULL(mmopt_report(logs, 1, NULL));
     logs[1] = NULL;

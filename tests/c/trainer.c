@@ -228,7 +228,7 @@ static void test_feedback(void)
     trainer = make_trainer(&options);
     FAILS(mmopt_trainer_metrics_json(trainer, &json), MMOPT_CODE_STATE, "no step");
     FAILS(mmopt_trainer_report_validation(trainer, scores, 1), MMOPT_CODE_INVALID_ARGUMENT,
-          "1 validation scores");
+          "1 validation score");
     FAILS(mmopt_trainer_report_validation(trainer, wrong, 2), MMOPT_CODE_INVALID_ARGUMENT,
           "finite");
     REFUSES_NULL(mmopt_trainer_report_validation(trainer, NULL, 2));
@@ -502,7 +502,7 @@ static void test_loop(mmopt_trainer *trainer)
     REFUSES_NULL(mmopt_trainer_rates(trainer, 1, NULL));
     FAILS(mmopt_trainer_rates(trainer, 2, &rates), MMOPT_CODE_INVALID_ARGUMENT, NULL);
     OK(mmopt_trainer_log_metrics(trainer, losses, 2));
-    FAILS(mmopt_trainer_log_metrics(trainer, losses, 1), MMOPT_CODE_INVALID_ARGUMENT, "1 losses");
+    FAILS(mmopt_trainer_log_metrics(trainer, losses, 1), MMOPT_CODE_INVALID_ARGUMENT, "1 loss ");
     REFUSES_NULL(mmopt_trainer_log_metrics(trainer, NULL, 2));
     REFUSES_NULL(mmopt_trainer_forward_backward_batch(trainer, NULL, results));
 
@@ -515,7 +515,7 @@ static void test_loop(mmopt_trainer *trainer)
     OK(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 2, NULL));
     OK(mmopt_trainer_step(trainer, NULL));
     FAILS(mmopt_trainer_forward_backward_all(trainer, tensors, n_tensors, 1, results),
-          MMOPT_CODE_INVALID_ARGUMENT, "1 batches");
+          MMOPT_CODE_INVALID_ARGUMENT, "1 batch ");
     REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, NULL, n_tensors, 2, results));
     REFUSES_NULL(mmopt_trainer_forward_backward_all(trainer, tensors, NULL, 2, results));
     mmopt_batch_free(batch);

@@ -848,6 +848,16 @@ TEST(GradientMode, StridesAndDlpack) {
     optimizer.set_gradient(0, 0, std::move(managed));
     EXPECT_EQ(managed.get(), nullptr);
     optimizer.keep_dlpack(mmopt::tensor("k", shape, gradients).to_dlpack());
+    auto later = mmopt::tensor("v", shape, gradients).to_dlpack();
+    std::uint32_t &major = *reinterpret_cast<std::uint32_t *>(later.get());
+    major = 2;
+    const auto take = [&] { const mmopt::managed_tensor taken(later.get()); };
+    EXPECT_EQ(code_of(take), MMOPT_CODE_UNSUPPORTED);
+    major = 0;
+    EXPECT_EQ(code_of(take), MMOPT_CODE_UNSUPPORTED);
+    major = 1;
+    static_assert(!std::is_constructible<mmopt::managed_tensor, void *>::value);
+    static_assert(!std::is_constructible<mmopt::managed_tensor, DLManagedTensor *>::value);
     const auto lent = mmopt::tensor("l", shape, gradients).to_dlpack();
     EXPECT_EQ(mmopt::host_parameter::from_dlpack_strided("p", lent.get(), nullptr).shape[1], 2);
     optimizer.accumulate(0, 1.0);

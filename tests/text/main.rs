@@ -2,5 +2,6 @@
 
 mod data;
 mod fetch;
+mod published;
 mod robust;
 mod scores;

@@ -400,7 +400,7 @@ fn what_cannot_be_is_refused() {
         (&[], |o| o.log_every = 0, "log_every is 0"),
         (&[], |o| o.min_delta = f64::NAN, "min_delta NaN"),
         (&[&evaluation], |o| o.monitor = Some("t5".into()), "no model 't5'"),
-        (&[&one], |_| (), "evaluation loader 0 is for 1 models"),
+        (&[&one], |_| (), "evaluation loader 0 is for 1 model,"),
     ];
     for (loaders, set, text) in cases {
         let mut how = FitOptions::default();

@@ -590,7 +590,7 @@ fn the_log_has_fixes_plan_and_skipped_models() {
     said(Level::Info, "7 parameters");
     said(Level::Info, "'emb.weight' and 'val_9', transposed; tied");
     said(Level::Warning, "'zero' is read in 2 places and trained as one");
-    said(Level::Info, "plan for 1 models");
+    said(Level::Info, "plan for 1 model:");
     said(Level::Info, "threads");
     step(&mut trainer, &tags());
     said(Level::Debug, "a training session for the shapes");

@@ -1,6 +1,7 @@
 //! Training end to end through the Rust API: small fresh models, sessions, optimizer, disk.
 
 use mmopt::models::{Config, Sizes, Task};
+use mmopt::onnx::Graph;
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use mmopt::train::{Level, ModelOptions, Source, TensorView, Trainer, TrainerOptions};
@@ -218,6 +219,11 @@ fn published_directories_round_trip() {
         // The ONNX file computes the same.
         let path = dir.path().join(format!("{name}.onnx"));
         one.save_onnx(0, &path).unwrap();
+        let graph = Graph::read(&path).unwrap();
+        let consumers = graph.consumers();
+        let idle = graph.initializers().keys().filter(|v| consumers[v.index()].is_empty());
+        let idle: Vec<&str> = idle.map(|&v| graph.value_name(v)).collect();
+        assert!(idle.is_empty(), "{name}: nothing reads {idle:?}");
         let mut options = ModelOptions::new(name, Source::Onnx(path));
         options.loss =
             Some(mmopt::autodiff::LossSpec::new(mmopt::autodiff::LossKind::SequenceClassification));

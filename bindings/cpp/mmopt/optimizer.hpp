@@ -37,8 +37,9 @@ struct host_parameter {
 
     /// From versioned DLPack tensors, which stay the host's; gradient may be null. The values are
     /// dense f32.
-    [[nodiscard]] static host_parameter from_dlpack(const std::string &name, const void *value,
-                                                    const void *gradient) {
+    [[nodiscard]] static host_parameter from_dlpack(const std::string &name,
+                                                    const DLManagedTensorVersioned *value,
+                                                    const DLManagedTensorVersioned *gradient) {
         mmopt_parameter raw{};
         detail::check(mmopt_parameter_from_dlpack(detail::text(name), value, gradient, &raw));
         const auto layout = defaults<mmopt_parameter_layout, mmopt_parameter_layout_init>();
@@ -47,8 +48,8 @@ struct host_parameter {
 
     /// The same for values of any type that can be trained, and any strides.
     [[nodiscard]] static host_parameter from_dlpack_strided(const std::string &name,
-                                                            const void *value,
-                                                            const void *gradient) {
+                                                            const DLManagedTensorVersioned *value,
+                                                            const DLManagedTensorVersioned *gradient) {
         mmopt_parameter raw{};
         auto layout = defaults<mmopt_parameter_layout, mmopt_parameter_layout_init>();
         detail::check(mmopt_parameter_from_dlpack_strided(detail::text(name), value, gradient,

@@ -46,13 +46,13 @@ class parameter {
         void *managed = nullptr;
         detail::check(mmopt_trainer_parameter_dlpack(trainer_, model_, index_, writable ? 1 : 0,
                                                      &managed));
-        return managed_tensor(managed);
+        return managed_tensor::of(managed);
     }
     [[nodiscard]] managed_tensor gradient_dlpack(bool writable = false) const {
         void *managed = nullptr;
         detail::check(
             mmopt_trainer_gradient_dlpack(trainer_, model_, index_, writable ? 1 : 0, &managed));
-        return managed_tensor(managed);
+        return managed_tensor::of(managed);
     }
 
   private:

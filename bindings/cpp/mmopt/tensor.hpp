@@ -67,7 +67,8 @@ class tensor {
         : raw_{name, dtype, 0, shape.data(), shape.size(), data, n_bytes} {}
 
     /// A view of a versioned DLPack tensor, which stays the host's; so does name.
-    [[nodiscard]] static tensor from_dlpack(const char *name, const void *managed) {
+    [[nodiscard]] static tensor from_dlpack(const char *name,
+                                            const DLManagedTensorVersioned *managed) {
         mmopt_tensor raw{};
         detail::check(mmopt_tensor_from_dlpack(name, managed, &raw));
         return tensor(raw);
@@ -98,7 +99,7 @@ class tensor {
     [[nodiscard]] managed_tensor to_dlpack() const {
         void *managed = nullptr;
         detail::check(mmopt_tensor_to_dlpack(&raw_, &managed));
-        return managed_tensor(managed);
+        return managed_tensor::of(managed);
     }
 
     [[nodiscard]] const mmopt_tensor &raw() const noexcept { return raw_; }

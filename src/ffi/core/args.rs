@@ -13,6 +13,18 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str
     unsafe { optional_text(text, name) }?.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
 }
 
+/// The name of a new model, which is not empty.
+///
+/// # Safety
+/// As [`text`].
+pub(crate) unsafe fn model_name<'a>(name: *const c_char) -> Result<&'a str> {
+    // SAFETY: by this function's contract.
+    match unsafe { text(name, "name") }? {
+        "" => Err(Error::invalid("name is empty; messages and checkpoints tell models by names")),
+        name => Ok(name),
+    }
+}
+
 /// A NUL-terminated UTF-8 text, or none for NULL.
 ///
 /// # Safety

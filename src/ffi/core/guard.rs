@@ -7,7 +7,8 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 
 use super::error::mmopt_error;
 use crate::error::{Error, Kind, Result};
@@ -28,7 +29,35 @@ pub(crate) fn guard_or<R>(otherwise: R, body: impl FnOnce() -> Result<R>) -> R {
     catch(body).unwrap_or(otherwise)
 }
 
+/// How many guards run, on all threads.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// From the first call on: while a guard runs, panics are not printed, on any thread, for what they
+/// say is in the error. Outside of guards the hook that was there is called.
+fn quieten() -> Running {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if RUNNING.load(Ordering::Acquire) == 0 {
+                before(info);
+            }
+        }));
+    });
+    RUNNING.fetch_add(1, Ordering::AcqRel);
+    Running
+}
+
 fn catch<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    let _running = quieten();
     // Handles in use are poisoned as their borrows unwind, so no broken state is seen again.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(panicked(&*payload)))
 }

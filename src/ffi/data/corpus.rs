@@ -458,6 +458,9 @@ pub unsafe extern "C" fn mmopt_corpus_from_texts(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let owned = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        if n == 0 {
+            return Err(Error::invalid("n is 0; a corpus needs at least one text"));
+        }
         let n_labels = if labels.is_null() { 0 } else { n };
         let texts = owned(self::texts(texts, n, "texts")?);
         let classes = owned(self::texts(labels, n_labels, "labels")?);
@@ -491,6 +494,9 @@ pub unsafe extern "C" fn mmopt_corpus_from_pairs(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let owned = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        if n == 0 {
+            return Err(Error::invalid("n is 0; a corpus needs at least one text"));
+        }
         let n_labels = if labels.is_null() { 0 } else { n };
         let texts = owned(self::texts(texts, n, "texts")?);
         let pairs = owned(self::texts(pairs, n, "pairs")?);

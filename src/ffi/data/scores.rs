@@ -58,13 +58,13 @@ pub unsafe extern "C" fn mmopt_scores_confusion_matrix(
     guard(|| unsafe {
         let json = text(json, "json")?;
         let matrix = output_slice(matrix, cells(n_classes)?, "matrix")?;
-        let all: serde_json::Value = serde_json::from_str(json)
-            .map_err(|e| Error::data(format!("the scores: {e}")).with_source(e))?;
+        let all: serde_json::Value =
+            serde_json::from_str(json).map_err(|e| Error::json(e).context("the scores"))?;
         let found = all.get("confusion_matrix").ok_or_else(|| {
             Error::not_found("the scores have no confusion matrix: their task has no classes")
         })?;
         let rows: Vec<Vec<usize>> = serde_json::from_value(found.clone())
-            .map_err(|e| Error::data(format!("the confusion matrix: {e}")).with_source(e))?;
+            .map_err(|e| Error::json(e).context("the confusion matrix"))?;
         if rows.len() != n_classes || rows.iter().any(|row| row.len() != n_classes) {
             let n = rows.len();
             return Err(Error::invalid(format!("n_classes is {n_classes}, but there are {n}")));

@@ -135,10 +135,11 @@ pub unsafe extern "C" fn mmopt_tokenizer_options_init(options: *mut mmopt_tokeni
 }
 
 /// Loads a tokenizer from a directory or file: tokenizer.json, or vocab.txt (WordPiece), or
-/// vocab.json with merges.txt (byte-level BPE), and tokenizer_config.json if it exists.
+/// vocab.json with merges.txt (byte-level BPE). tokenizer_config.json, special_tokens_map.json and
+/// added_tokens.json beside it count as for the published classes (docs/data.md).
 ///
 /// Errors: NOT_FOUND or IO when a file cannot be read; INVALID_DATA when it is damaged; UNSUPPORTED
-/// for another kind of tokenizer.
+/// for another kind of tokenizer, such as SentencePiece's own files.
 ///
 /// @param[in] path the directory or file, UTF-8.
 /// @param[out] tokenizer the new object; free it with mmopt_tokenizer_free.
@@ -262,6 +263,9 @@ pub unsafe extern "C" fn mmopt_tokenizer_decode(
         let tokenizer = shared(tokenizer)?;
         let ids = slice(ids, n, "ids")?;
         let out = output(text, "text")?;
+        if let Some(id) = ids.iter().find(|&&id| tokenizer.token(id).is_none()) {
+            return Err(Error::invalid(format!("ids: {id} is not in the vocabulary")));
+        }
         let mut words = tokenizer.decode(ids, flag(skip_special_tokens, "skip_special_tokens")?)?;
         words.retain(|c| c != '\0');
         out.set(owned_text(&words, "the text")?);

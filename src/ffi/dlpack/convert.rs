@@ -18,6 +18,9 @@ use crate::ffi::core::tensor::{mmopt_dtype, mmopt_tensor, view};
 use crate::ffi::optimizer::parameter::{mmopt_parameter, mmopt_parameter_layout};
 use crate::tensor::{DType, Tensor};
 
+/// Greater numbers are no major version of DLPack.
+const MAX_MAJOR: u32 = 256;
+
 /// A view of a DLManagedTensorVersioned as a tensor of that name, for example an input of a pass.
 /// The caller keeps both, which must stay valid as long as the view is used; the deleter is not
 /// called.
@@ -251,13 +254,17 @@ pub unsafe extern "C" fn mmopt_dlpack_to_unversioned(
 }
 
 /// Calls the deleter of any DLManagedTensorVersioned, for languages that cannot easily call a
-/// function pointer. NULL is harmless.
+/// function pointer. NULL is harmless. What does not begin with a version of DLPack from 1 on is
+/// left alone, as a DLManagedTensor from before 1.0 would be.
 ///
 /// @param managed may be NULL; freed by the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_dlpack_free(managed: *mut c_void) {
     guard_or((), || {
-        if !managed.is_null() {
+        // SAFETY: the caller's tensor, whose first member is its version.
+        let major = unsafe { managed.cast::<u32>().as_ref() };
+        // Up to the deleter later versions have the same members; an address is no such number.
+        if major.is_some_and(|major| (1..MAX_MAJOR).contains(major)) {
             // SAFETY: the caller gives it up, by the header's contract.
             drop(unsafe { Held::new(managed) });
         }

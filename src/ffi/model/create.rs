@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::config::mmopt_model_config;
 use crate::error::{Context, Error};
-use crate::ffi::core::args::{output, owned_text, slice, text};
+use crate::ffi::core::args::{model_name, output, owned_text, slice, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, handle, into_raw, shared};
 use crate::ffi::core::structs::options;
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn mmopt_model_from_directory(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let (name, directory) = (text(name, "name")?, text(directory, "directory")?);
+        let (name, directory) = (model_name(name)?, text(directory, "directory")?);
         let model = output(model, "model")?;
         model.set(give(name, Source::Directory(PathBuf::from(directory)), None));
         Ok(())
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn mmopt_model_from_onnx(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let (name, path) = (text(name, "name")?, text(path, "path")?);
+        let (name, path) = (model_name(name)?, text(path, "path")?);
         let model = output(model, "model")?;
         model.set(give(name, Source::Onnx(PathBuf::from(path)), None));
         Ok(())
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let name = text(name, "name")?;
+        let name = model_name(name)?;
         let bytes = slice(bytes.cast::<u8>(), n_bytes, "bytes")?;
         let model = output(model, "model")?;
         model.set(give(name, Source::OnnxBytes(bytes::Bytes::copy_from_slice(bytes)), None));
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn mmopt_model_from_config_json(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let (name, json) = (text(name, "name")?, text(json, "json")?);
+        let (name, json) = (model_name(name)?, text(json, "json")?);
         let model = output(model, "model")?;
         let config = Config::from_json(json).context(|| format!("model '{name}'"))?;
         model.set(give(name, Source::Config(Box::new(config)), None));
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn mmopt_model_create(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let (name, config) = (text(name, "name")?, options(config)?);
+        let (name, config) = (model_name(name)?, options(config)?);
         let model = output(model, "model")?;
         let made = config.config(Vec::new()).context(|| format!("model '{name}'"))?;
         model.set(give(name, Source::Config(Box::new(made.0)), Some(made.1)));

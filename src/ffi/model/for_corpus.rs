@@ -8,7 +8,7 @@ use super::config::{mmopt_model_config, mmopt_task, task};
 use super::create::mmopt_model;
 use crate::error::{Context, Error, Result};
 use crate::ffi::core::architecture::mmopt_architecture;
-use crate::ffi::core::args::{output, text};
+use crate::ffi::core::args::{model_name, output, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, into_raw, shared};
 use crate::ffi::core::structs::options;
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn mmopt_model_for_corpus(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let name = text(name, "name")?;
+        let name = model_name(name)?;
         let mut config = options(config)?;
         task(config.task, 1)?;
         let tokenizer = shared(tokenizer)?;
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn mmopt_model_pretrained_for_corpus(
 ) -> *mut mmopt_error {
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
-        let (name, directory) = (text(name, "name")?, Path::new(text(directory, "directory")?));
+        let (name, directory) = (model_name(name)?, Path::new(text(directory, "directory")?));
         let tokens = tokens(&**shared(tokenizer)?);
         let corpus = shared(corpus)?.corpus.clone();
         let model = output(model, "model")?;

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn mmopt_optimizer_resume(
         let found = reader::open(Path::new(text(directory, "directory")?))?;
         let moments = Weights::from_bytes(found.file(MOMENTS)?.clone())?;
         let json = serde_json::from_str(found.text(STATE)?)
-            .map_err(|e| Error::data(format!("{STATE}: {e}")).with_source(e))?;
+            .map_err(|e| Error::json(e).context(found.path_of(STATE).display()))?;
         let tensor = |name: &str| -> Option<SavedTensor> {
             moments.find(name).map(|v| (v.dtype, v.shape, v.bytes))
         };

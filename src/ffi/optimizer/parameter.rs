@@ -189,6 +189,9 @@ pub(crate) unsafe fn model_spec(
     // SAFETY: the caller's texts and arrays, by the header's contract.
     unsafe {
         let name = text(m.name, "model.name")?;
+        if name.is_empty() {
+            return Err(Error::invalid("model.name is empty; models are told by their names"));
+        }
         let owned = |t: *const c_char, what| -> Result<Option<String>> {
             Ok(optional_text(t, what)?.map(str::to_owned))
         };

@@ -2,7 +2,7 @@
 
 use super::callback::mmopt_phase;
 use super::create::mmopt_trainer;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, count};
 use crate::ffi::core::args::{optional_output, output_slice, slice};
 use crate::ffi::core::error::mmopt_error;
 #[cfg(feature = "text")]
@@ -178,7 +178,11 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
         let batch = shared(batch)?;
         let (n, n_models) = (batch.tensors().len(), trainer.models.len());
         if n != n_models {
-            return Err(Error::invalid(format!("a batch of {n} parts for {n_models} models")));
+            return Err(Error::invalid(format!(
+                "a batch of {} for {}",
+                count(n, "part"),
+                count(n_models, "model")
+            )));
         }
         let results = room(results, n)?;
         let batches: Vec<_> = batch.tensors().map(part_views).collect();
@@ -208,8 +212,9 @@ pub unsafe extern "C" fn mmopt_trainer_log_metrics(
         let losses = slice(losses, n_models, "losses")?;
         if n_models != trainer.models.len() {
             return Err(Error::invalid(format!(
-                "{n_models} losses for {} models",
-                trainer.models.len()
+                "{} for {}",
+                count(n_models, "loss"),
+                count(trainer.models.len(), "model")
             )));
         }
         losses.iter().enumerate().try_for_each(|(i, &loss)| trainer.trainer.log_loss(i, loss))

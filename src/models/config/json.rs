@@ -31,15 +31,17 @@ impl Config {
                 return Err(Error::data(format!("the file is {kind}")));
             }
             let text = std::str::from_utf8(&bytes);
-            Self::from_json(text.map_err(|e| Error::data(format!("not UTF-8: {e}")))?)
+            Self::from_json(text.map_err(|e| {
+                let at = e.valid_up_to();
+                Error::data(format!("byte {at} is not UTF-8; is it a text file?")).with_source(e)
+            })?)
         };
         parse().context(|| file.display().to_string())
     }
 
     /// Parses the text of a `config.json`.
     pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error::data(format!("not valid JSON: {e}")).with_source(e))?;
+        let value: Value = serde_json::from_str(text).map_err(Error::json)?;
         let Value::Object(map) = value else {
             return Err(Error::data("the configuration is not a JSON object"));
         };

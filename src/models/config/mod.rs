@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::task::Task;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use keys::{Keys, ModelType};
 
 pub use keys::{Activation, Architecture};
@@ -247,7 +247,11 @@ impl Config {
             Some(n) if n == labels.len() => {}
             Some(n) => {
                 let given = labels.len();
-                return Err(Error::invalid(format!("{given} label names for {n} classes")));
+                return Err(Error::invalid(format!(
+                    "{} for {}",
+                    count(given, "label name"),
+                    count(n, "class")
+                )));
             }
             None => return Err(Error::invalid(format!("label names for {task}"))),
         }

@@ -1,7 +1,7 @@
 //! Binding the host's memory: the sweep works in place on what lies as dense f32; the rest gets a
 //! dense copy in between.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::optim::memory::host_buffers::{Buffers, StridedBuffers, check_gradient, check_value};
 use crate::optim::memory::param::{ParamState, not_trainable};
 use crate::optim::memory::strided::StridedBuffer;
@@ -40,7 +40,11 @@ impl Optimizer {
             return Ok(());
         }
         let (name, wanted) = (&spec.name, spec.params.len());
-        Err(Error::invalid(format!("model '{name}': {n} buffers for {wanted} parameters")))
+        Err(Error::invalid(format!(
+            "model '{name}': {} for {}",
+            count(n, "buffer"),
+            count(wanted, "parameter")
+        )))
     }
 
     /// Binds a model's memory, one entry per parameter, in the order of its spec. A frozen

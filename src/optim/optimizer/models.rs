@@ -132,7 +132,7 @@ impl Models {
     /// Our index of the caller's model.
     pub fn index(&self, model: usize) -> Result<usize> {
         self.order.get(model).copied().ok_or_else(|| {
-            Error::invalid(format!("model index {model} of {} models", self.order.len()))
+            Error::invalid(format!("model {model} of {}; counted from 0", self.order.len()))
         })
     }
 

@@ -1,6 +1,6 @@
 //! Rates, weights and validations, as read and set between steps.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::optim::optimizer::Optimizer;
 use crate::optim::optimizer::callback::RateCallback;
 use crate::optim::options::Weighting;
@@ -81,9 +81,9 @@ impl Optimizer {
     pub fn report_validation(&mut self, scores: &[f64]) -> Result<()> {
         if scores.len() != self.models.states.len() {
             return Err(Error::invalid(format!(
-                "{} validation scores for {} models",
-                scores.len(),
-                self.models.states.len()
+                "{} for {}",
+                count(scores.len(), "validation score"),
+                count(self.models.states.len(), "model")
             )));
         }
         if let Some(bad) = scores.iter().find(|s| !s.is_finite()) {

@@ -171,7 +171,7 @@ impl Optimizer {
         tensor: &dyn Fn(&str) -> Option<SavedTensor<'a>>,
     ) -> Result<()> {
         let state: State = State::deserialize(json)
-            .map_err(|e| Error::data(format!("optimizer state: {e}")).with_source(e))?;
+            .map_err(|e| Error::json(e).context("the optimizer's state"))?;
         self.check_state(&state)?;
         let fresh = self.read_tensors(&state, tensor)?;
         for (m, r) in self.models.states.iter_mut().zip(&state.models) {

@@ -149,5 +149,16 @@ const ROLES: &str = "
 ## The role of a parameter
 
 `role_json` of `mmopt_parameter` overrides what the name says of a parameter; `role` and `part` are
-required.
+required. Its forms:
+
+```text
+{\"role\": \"attention_query\", \"part\": \"weight\", \"block\": 3}
+{\"role\": \"mlp_up\", \"part\": \"weight\", \"block\": 3, \"layout\": \"in_out\"}
+{\"role\": \"attention_qkv\", \"part\": \"bias\", \"block\": 0}
+{\"role\": null, \"part\": \"weight\"}
+```
+
+The first is one role of block 3. The second is stored `[in, out]`. `attention_qkv`, `cross_qkv` and
+`mlp_gate_up` are parameters that hold query, key and value (or gate and up) one after the other:
+each shares as its parts do. The last is in no group.
 ";

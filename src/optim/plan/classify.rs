@@ -4,7 +4,7 @@
 //! logical view is always `[out, in]`.
 
 use crate::optim::plan::role::{Role, Stack, UseKind, WeightLayout, WeightOrBias};
-use crate::optim::plan::spec::ParamSpec;
+use crate::optim::plan::spec::{ModelSpec, ParamSpec};
 use crate::optim::plan::view::{View, matrix_shape};
 
 /// One view of a parameter with its role.
@@ -28,15 +28,40 @@ enum NamedRole {
     One(Role),
     /// Query, key and value side by side.
     Qkv,
+    /// The same of cross attention.
+    QkvOfCross,
     /// Gate and up side by side.
     GateUp,
 }
 
-use NamedRole::{GateUp, One, Qkv};
+use NamedRole::{GateUp, One, Qkv, QkvOfCross};
 use Role::*;
 
-/// Ends of published names without `.weight` or `.bias`; `#` is a block index. `true` marks
-/// weights stored `[in, out]`. The longest match wins.
+/// What the names of a model say together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::optim) struct Naming {
+    /// GPT-2's names over PyTorch's linear layers, stored `[out, in]` (nanoGPT).
+    out_in: bool,
+    /// An encoder and a decoder with blocks of the same names (`nn.Transformer`).
+    two_stacks: bool,
+}
+
+impl Naming {
+    pub fn of(spec: &ModelSpec) -> Self {
+        let fused = |p: &ParamSpec| {
+            p.name.ends_with("attn.c_attn.weight")
+                && matches!(p.shape[..], [rows, cols] if rows == 3 * cols)
+        };
+        let has = |part: &str| spec.params.iter().any(|p| p.name.contains(part));
+        Self {
+            out_in: spec.params.iter().any(fused),
+            two_stacks: has("encoder.layers.") && has("decoder.layers."),
+        }
+    }
+}
+
+/// Ends of published names without `.weight` or `.bias`; `#` is a block index, and `^` begins a
+/// name that must be whole. `true` marks weights stored `[in, out]`. The longest match wins.
 const NAMES: &[(&str, NamedRole, bool)] = &[
     // BERT, RoBERTa, MPNet, ViT
     ("word_embeddings", One(TokenEmbedding), false),
@@ -165,6 +190,74 @@ const NAMES: &[(&str, NamedRole, bool)] = &[
     ("final_norm", One(FinalNorm), false),
     ("head.dense", One(HeadDense), false),
     ("head.norm", One(HeadNorm), false),
+    // PyTorch's nn.TransformerEncoderLayer, nn.TransformerDecoderLayer and nn.MultiheadAttention.
+    // Their norms follow what they norm, unless norm_first is set, which names do not tell.
+    ("layers.#.self_attn.in_proj", Qkv, false),
+    ("layers.#.self_attn.out_proj", One(AttentionOutput), false),
+    ("layers.#.multihead_attn.in_proj", QkvOfCross, false),
+    ("layers.#.multihead_attn.out_proj", One(CrossOutput), false),
+    ("layers.#.linear1", One(MlpUp), false),
+    ("layers.#.linear2", One(MlpDown), false),
+    ("layers.#.norm1", One(NormAfterAttention), false),
+    ("layers.#.norm2", One(NormAfterMlp), false),
+    // Between cross attention and mlp.
+    ("decoder.layers.#.norm2", One(NormBeforeMlp), false),
+    ("layers.#.norm3", One(NormAfterMlp), false),
+    ("encoder.norm", One(FinalNorm), false),
+    ("decoder.norm", One(FinalNorm), false),
+    // timm's vision transformers
+    ("patch_embed.proj", One(PatchEmbedding), false),
+    ("pos_embed", One(PositionEmbedding), false),
+    ("blocks.#.norm1", One(NormBeforeAttention), false),
+    ("blocks.#.attn.qkv", Qkv, false),
+    ("blocks.#.attn.q_norm", One(QueryNorm), false),
+    ("blocks.#.attn.k_norm", One(KeyNorm), false),
+    ("blocks.#.attn.proj", One(AttentionOutput), false),
+    ("blocks.#.norm2", One(NormBeforeMlp), false),
+    ("blocks.#.mlp.fc1", One(MlpUp), false),
+    ("blocks.#.mlp.fc2", One(MlpDown), false),
+    ("fc_norm", One(FinalNorm), false),
+    ("^norm", One(FinalNorm), false),
+    ("^head", One(Head), false),
+    // torchvision's
+    ("conv_proj", One(PatchEmbedding), false),
+    ("class_token", One(ClassToken), false),
+    ("pos_embedding", One(PositionEmbedding), false),
+    ("layers.encoder_layer_#.ln_1", One(NormBeforeAttention), false),
+    ("layers.encoder_layer_#.self_attention.in_proj", Qkv, false),
+    ("layers.encoder_layer_#.self_attention.out_proj", One(AttentionOutput), false),
+    ("layers.encoder_layer_#.ln_2", One(NormBeforeMlp), false),
+    ("layers.encoder_layer_#.mlp.0", One(MlpUp), false),
+    ("layers.encoder_layer_#.mlp.3", One(MlpDown), false),
+    ("layers.encoder_layer_#.mlp.linear_1", One(MlpUp), false),
+    ("layers.encoder_layer_#.mlp.linear_2", One(MlpDown), false),
+    ("encoder.ln", One(FinalNorm), false),
+    ("heads.head", One(Head), false),
+    // OpenCLIP
+    ("token_embedding", One(TokenEmbedding), false),
+    ("positional_embedding", One(PositionEmbedding), false),
+    ("class_embedding", One(ClassToken), false),
+    ("visual.conv1", One(PatchEmbedding), false),
+    ("ln_pre", One(EmbeddingNorm), false),
+    ("resblocks.#.ln_1", One(NormBeforeAttention), false),
+    ("resblocks.#.attn.in_proj", Qkv, false),
+    ("resblocks.#.attn.out_proj", One(AttentionOutput), false),
+    ("resblocks.#.ln_2", One(NormBeforeMlp), false),
+    ("resblocks.#.mlp.c_fc", One(MlpUp), false),
+    ("resblocks.#.mlp.c_proj", One(MlpDown), false),
+    ("ln_post", One(FinalNorm), false),
+    ("ln_final", One(FinalNorm), false),
+    // Llama as its authors published it
+    ("layers.#.attention_norm", One(NormBeforeAttention), false),
+    ("layers.#.attention.wq", One(AttentionQuery), false),
+    ("layers.#.attention.wk", One(AttentionKey), false),
+    ("layers.#.attention.wv", One(AttentionValue), false),
+    ("layers.#.attention.wo", One(AttentionOutput), false),
+    ("layers.#.ffn_norm", One(NormBeforeMlp), false),
+    ("layers.#.feed_forward.w1", One(MlpGate), false),
+    ("layers.#.feed_forward.w2", One(MlpDown), false),
+    ("layers.#.feed_forward.w3", One(MlpUp), false),
+    ("^output", One(Head), false),
     // Heads
     ("transform.dense", One(HeadDense), false),
     ("transform.LayerNorm", One(HeadNorm), false),
@@ -184,14 +277,16 @@ const NAMES: &[(&str, NamedRole, bool)] = &[
 
 /// The block index when `name` ends in `pattern` at a dot; `Some(None)` when it has none.
 fn match_end(name: &[&str], pattern: &str) -> Option<Option<usize>> {
+    let whole = pattern.strip_prefix('^');
+    let pattern = whole.unwrap_or(pattern);
     let n = pattern.split('.').count();
-    if n > name.len() {
+    if n > name.len() || (whole.is_some() && n < name.len()) {
         return None;
     }
     let mut block = None;
     for (want, have) in pattern.split('.').zip(&name[name.len() - n..]) {
-        if want == "#" {
-            block = Some(have.parse().ok()?);
+        if let Some(before) = want.strip_suffix('#') {
+            block = Some(have.strip_prefix(before)?.parse().ok()?);
         } else if want != *have {
             return None;
         }
@@ -200,6 +295,12 @@ fn match_end(name: &[&str], pattern: &str) -> Option<Option<usize>> {
 }
 
 fn part_of(name: &str) -> (&str, WeightOrBias) {
+    // nn.MultiheadAttention has no layer for these.
+    for (end, part) in [("_weight", WeightOrBias::Weight), ("_bias", WeightOrBias::Bias)] {
+        if let Some(stem) = name.strip_suffix(end).filter(|stem| stem.ends_with("in_proj")) {
+            return (stem, part);
+        }
+    }
     const ENDS: [(&str, WeightOrBias); 6] = [
         (".weight", WeightOrBias::Weight),
         (".bias", WeightOrBias::Bias),
@@ -216,17 +317,35 @@ fn part_of(name: &str) -> (&str, WeightOrBias) {
     (name, WeightOrBias::Weight)
 }
 
-fn is_decoder(stem: &str) -> bool {
-    stem.starts_with("decoder.block.") || stem.contains(".decoder.block.")
+fn is_decoder(stem: &str, naming: Naming) -> bool {
+    let inside = |part: &str| {
+        stem.match_indices(part).any(|(at, _)| at == 0 || stem.as_bytes()[at - 1] == b'.')
+    };
+    inside("decoder.block.") || (naming.two_stacks && inside("decoder.layers."))
 }
 
 /// Roles and views of a parameter; empty when neither host, name nor graph tells its role.
 /// `nth` is the number of earlier uses of the same kind and part in the model's graph.
 pub fn classify(param: &ParamSpec, nth: usize) -> Vec<RoleView> {
+    classify_in(param, nth, Naming::default())
+}
+
+/// As [`classify`], of a parameter of a model whose names say more together.
+pub(in crate::optim) fn classify_in(
+    param: &ParamSpec,
+    nth: usize,
+    naming: Naming,
+) -> Vec<RoleView> {
     if let Some(host) = param.role {
         let Some(role) = host.role else { return Vec::new() };
         let layout = host.layout.or(param.usage.and_then(|u| u.layout));
-        let named = Named { kind: One(role), part: host.part, block: host.block, inout: false };
+        let kind = match role {
+            AttentionQkv => Qkv,
+            CrossQkv => QkvOfCross,
+            MlpGateUp => GateUp,
+            role => One(role),
+        };
+        let named = Named { kind, part: host.part, block: host.block, inout: false };
         return role_views(param, &named, Stack::Main, layout);
     }
     let layout = param.usage.and_then(|u| u.layout);
@@ -237,7 +356,8 @@ pub fn classify(param: &ParamSpec, nth: usize) -> Vec<RoleView> {
         .filter_map(|row| match_end(&tokens, row.0).map(|block| (row, block)))
         .max_by_key(|(row, _)| row.0.len());
     if let Some((&(_, kind, inout), block)) = best {
-        let stack = if is_decoder(stem) { Stack::Decoder } else { Stack::Main };
+        let stack = if is_decoder(stem, naming) { Stack::Decoder } else { Stack::Main };
+        let inout = inout && !naming.out_in;
         return role_views(param, &Named { kind, part, block, inout }, stack, layout);
     }
     let Some((kind, usage)) = param.usage.and_then(|u| u.kind.map(|k| (k, u))) else {
@@ -246,7 +366,7 @@ pub fn classify(param: &ParamSpec, nth: usize) -> Vec<RoleView> {
     let kind = from_use(kind);
     let in_block = match kind {
         One(role) => role.is_hidden_matrix() || (NormBeforeAttention..FinalNorm).contains(&role),
-        Qkv | GateUp => true,
+        Qkv | QkvOfCross | GateUp => true,
     };
     let named = Named { kind, part: usage.part, block: in_block.then_some(nth), inout: false };
     role_views(param, &named, Stack::Main, layout)
@@ -291,8 +411,8 @@ fn role_views(
     let is_matrix = param.shape.len() >= 2;
     let by_shape = match n.kind {
         // A published name stands for both layouts: the longer side is the fused one.
-        Qkv if is_matrix && rows == 3 * cols => Some(WeightLayout::OutIn),
-        Qkv if is_matrix && cols == 3 * rows => Some(WeightLayout::InOut),
+        Qkv | QkvOfCross if is_matrix && rows == 3 * cols => Some(WeightLayout::OutIn),
+        Qkv | QkvOfCross if is_matrix && cols == 3 * rows => Some(WeightLayout::InOut),
         _ => None,
     };
     let named = if n.inout { WeightLayout::InOut } else { WeightLayout::OutIn };
@@ -300,6 +420,7 @@ fn role_views(
     let roles: &[Role] = match &n.kind {
         One(role) => std::slice::from_ref(role),
         Qkv => &[AttentionQuery, AttentionKey, AttentionValue],
+        QkvOfCross => &[CrossQuery, CrossKey, CrossValue],
         GateUp => &[MlpGate, MlpUp],
     };
     let transposed = is_matrix && layout == WeightLayout::InOut && roles[0].is_linear();
@@ -363,6 +484,86 @@ mod tests {
         check(o, &[8], &[(AttentionOutput, Bias, Some(1), [1, 8])]);
         check("vit.embeddings.cls_token", &[1, 1, 8], &w(ClassToken, None, [1, 8]));
         check("something.else.weight", &[8, 8], &[]);
+    }
+
+    #[test]
+    fn names_of_pytorch_modules() {
+        use WeightOrBias::{Bias, Weight};
+        let qkv = |part, block, shape: [usize; 2]| {
+            [AttentionQuery, AttentionKey, AttentionValue].map(|role| (role, part, block, shape))
+        };
+        let w = |role, block, shape| [(role, Weight, Some(block), shape)];
+        let layer = "encoder.layers.4";
+        check(
+            &format!("{layer}.self_attn.in_proj_weight"),
+            &[24, 8],
+            &qkv(Weight, Some(4), [8, 8]),
+        );
+        check(&format!("{layer}.self_attn.in_proj_bias"), &[24], &qkv(Bias, Some(4), [1, 8]));
+        check(&format!("{layer}.linear1.weight"), &[32, 8], &w(MlpUp, 4, [32, 8]));
+        check("layers.0.linear2.weight", &[8, 32], &w(MlpDown, 0, [8, 32]));
+        check("layers.1.norm2.weight", &[8], &w(NormAfterMlp, 1, [1, 8]));
+        check("decoder.layers.1.norm2.weight", &[8], &w(NormBeforeMlp, 1, [1, 8]));
+        check("blocks.3.attn.qkv.weight", &[24, 8], &qkv(Weight, Some(3), [8, 8]));
+        check("blocks.3.attn.proj.weight", &[8, 8], &w(AttentionOutput, 3, [8, 8]));
+        check("blocks.3.mlp.fc1.weight", &[32, 8], &w(MlpUp, 3, [32, 8]));
+        let vision = "encoder.layers.encoder_layer_11";
+        check(
+            &format!("{vision}.self_attention.in_proj_weight"),
+            &[24, 8],
+            &qkv(Weight, Some(11), [8, 8]),
+        );
+        check(&format!("{vision}.mlp.3.weight"), &[8, 32], &w(MlpDown, 11, [8, 32]));
+        let clip = "visual.transformer.resblocks.2";
+        check(&format!("{clip}.attn.in_proj_weight"), &[24, 8], &qkv(Weight, Some(2), [8, 8]));
+        check(&format!("{clip}.mlp.c_fc.weight"), &[32, 8], &w(MlpUp, 2, [32, 8]));
+        check("layers.5.attention.wk.weight", &[8, 8], &w(AttentionKey, 5, [8, 8]));
+        check("layers.5.feed_forward.w3.weight", &[32, 8], &w(MlpUp, 5, [32, 8]));
+        check("norm.weight", &[8], &[(FinalNorm, Weight, None, [1, 8])]);
+        check("output.weight", &[99, 8], &[(Head, Weight, None, [99, 8])]);
+        check("attn.norm.weight", &[8], &[]);
+    }
+
+    #[test]
+    fn the_names_of_a_model_speak_together() {
+        let views = |params: &[(&str, &[usize])], at: usize| {
+            let params = params.iter().map(|(name, shape)| ParamSpec::new(*name, shape)).collect();
+            let spec = ModelSpec::new("m", params);
+            classify_in(&spec.params[at], 0, Naming::of(&spec))
+        };
+        // nanoGPT stores what GPT-2 stores transposed.
+        let square: (&str, &[usize]) = ("h.0.attn.c_proj.weight", &[8, 8]);
+        let nano = views(&[("h.0.attn.c_attn.weight", &[24, 8]), square], 1);
+        let gpt2 = views(&[("h.0.attn.c_attn.weight", &[8, 24]), square], 1);
+        assert!(!nano[0].view.transposed && gpt2[0].view.transposed);
+        // An encoder and a decoder are two stacks; a decoder alone is one.
+        let (a, b): ((&str, &[usize]), (&str, &[usize])) = (
+            ("encoder.layers.0.linear1.weight", &[8, 8]),
+            ("decoder.layers.0.linear1.weight", &[8, 8]),
+        );
+        assert_eq!(views(&[a, b], 1)[0].stack, Stack::Decoder);
+        assert_eq!(views(&[a, b], 0)[0].stack, Stack::Main);
+        assert_eq!(views(&[b], 0)[0].stack, Stack::Main);
+    }
+
+    #[test]
+    fn hosts_name_fused_matrices() {
+        let check = |json: &str, shape: &[usize], roles: &[Role], expect: [usize; 2]| {
+            let mut p = ParamSpec::new("w", shape);
+            p.role = Some(RoleOverride::from_json(json).unwrap());
+            let views = classify(&p, 0);
+            assert_eq!(views.iter().map(|v| v.role).collect::<Vec<_>>(), roles);
+            assert!(views.iter().all(|v| v.view.shape() == expect && v.block == Some(2)), "{json}");
+        };
+        let qkv = [AttentionQuery, AttentionKey, AttentionValue];
+        let json = "{\"role\": \"attention_qkv\", \"part\": \"weight\", \"block\": 2}";
+        check(json, &[24, 8], &qkv, [8, 8]);
+        check(json, &[8, 24], &qkv, [8, 8]);
+        check(&json.replace("weight", "bias"), &[24], &qkv, [1, 8]);
+        let cross = json.replace("attention_qkv", "cross_qkv");
+        check(&cross, &[24, 8], &[CrossQuery, CrossKey, CrossValue], [8, 8]);
+        let gate = json.replace("attention_qkv", "mlp_gate_up");
+        check(&gate, &[64, 8], &[MlpGate, MlpUp], [32, 8]);
     }
 
     #[test]

@@ -11,10 +11,10 @@ pub(in crate::optim) mod role;
 pub(in crate::optim) mod spec;
 pub(in crate::optim) mod view;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::optim::options::{Options, ShareGroup, ShareMember, SharePolicy};
 use crate::optim::plan::class::paper_class;
-use crate::optim::plan::classify::{RoleView, classify};
+use crate::optim::plan::classify::{Naming, RoleView, classify_in};
 use crate::optim::plan::role::{Role, Stack, Usage, WeightOrBias};
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::plan::view::{View, matrix_shape};
@@ -130,6 +130,24 @@ impl Plan {
         &self.left_out
     }
 
+    /// The models that were meant to share and share nothing, with the commonest reason.
+    pub fn alone(&self) -> Vec<(&str, String)> {
+        if self.policy == "none" || self.models.len() < 2 {
+            return Vec::new();
+        }
+        let in_group = |i: usize| self.groups.iter().flat_map(|g| &g.members).any(|m| m.model == i);
+        let why = |i: usize| {
+            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+            for left in self.left_out.iter().filter(|l| l.model == i) {
+                *reasons.entry(&left.reason).or_default() += 1;
+            }
+            let most = reasons.into_iter().max_by_key(|(_, n)| *n);
+            most.map_or_else(|| "it is in no group".to_owned(), |(reason, _)| reason.to_owned())
+        };
+        let names = self.models.iter().enumerate().filter(|(i, _)| !in_group(*i));
+        names.map(|(i, name)| (name.as_str(), why(i))).collect()
+    }
+
     /// Name of a parameter.
     pub fn param_name(&self, model: usize, param: usize) -> &str {
         &self.params[model][param].0
@@ -219,7 +237,7 @@ impl Plan {
 
     /// Roles of a model's parameters; what has none is left out.
     fn roles(&mut self, model: usize, spec: &ModelSpec) -> Vec<(usize, RoleView)> {
-        let nth = orders(spec);
+        let (nth, naming) = (orders(spec), Naming::of(spec));
         let mut views = Vec::new();
         for (param, p) in spec.params.iter().enumerate() {
             let view = View::whole(&p.shape);
@@ -228,7 +246,7 @@ impl Plan {
             } else if !p.trainable {
                 self.leave(model, param, view, "frozen");
             } else {
-                let found = classify(p, nth[param]);
+                let found = classify_in(p, nth[param], naming);
                 if found.is_empty() {
                     let host = p.role.is_some_and(|r| r.role.is_none());
                     let reason = if host { "kept out by the host" } else { "role unknown" };
@@ -374,9 +392,11 @@ impl Plan {
 /// The views of a model's f32 parameters, each with the parameter's index, whatever is trained.
 /// Parameters whose role is unknown have none.
 pub fn role_views(spec: &ModelSpec) -> Vec<(usize, RoleView)> {
+    let naming = Naming::of(spec);
     let params = spec.params.iter().zip(orders(spec)).enumerate();
     let f32s = params.filter(|(_, (p, _))| p.dtype == DType::F32);
-    f32s.flat_map(|(i, (p, nth))| classify(p, nth).into_iter().map(move |v| (i, v))).collect()
+    f32s.flat_map(|(i, (p, nth))| classify_in(p, nth, naming).into_iter().map(move |v| (i, v)))
+        .collect()
 }
 
 /// How many earlier uses of the same kind and part each parameter has in its graph.
@@ -455,12 +475,15 @@ impl fmt::Display for Plan {
         let width = self.models.iter().map(String::len).max().unwrap_or(0);
         writeln!(
             f,
-            "sharing plan: policy {}, {} models, {} groups, {} views left out",
+            "sharing plan: policy {}, {}, {}, {} left out",
             self.policy,
-            self.models.len(),
-            self.groups.len(),
-            self.left_out.len()
+            count(self.models.len(), "model"),
+            count(self.groups.len(), "group"),
+            count(self.left_out.len(), "view")
         )?;
+        for (name, why) in self.alone() {
+            writeln!(f, "warning: model '{name}' shares nothing: {why}")?;
+        }
         for g in &self.groups {
             write!(f, "{}", g.name)?;
             if let Some((slot, slots)) = g.slot {

@@ -43,6 +43,10 @@ pub enum Role {
     HeadDense,
     HeadNorm,
     Head,
+    // Of parameters that hold several roles one after another, which become views of them.
+    AttentionQkv,
+    CrossQkv,
+    MlpGateUp,
 }
 
 impl Role {
@@ -80,6 +84,9 @@ impl Role {
             Self::HeadDense => "head dense",
             Self::HeadNorm => "head norm",
             Self::Head => "head",
+            Self::AttentionQkv => "attention query, key and value",
+            Self::CrossQkv => "cross query, key and value",
+            Self::MlpGateUp => "mlp gate and up",
         }
     }
 
@@ -103,6 +110,9 @@ impl Role {
                 | Pooler
                 | HeadDense
                 | Head
+                | AttentionQkv
+                | CrossQkv
+                | MlpGateUp
         )
     }
 

@@ -272,8 +272,8 @@ impl Loader {
 
     /// [`Loader::restore`] from JSON.
     pub fn restore_json(&mut self, json: &str) -> Result<()> {
-        let state: LoaderState = serde_json::from_str(json)
-            .map_err(|e| Error::data(format!("loader state: {e}")).with_source(e))?;
+        let state: LoaderState =
+            serde_json::from_str(json).map_err(|e| Error::json(e).context("the loader's state"))?;
         self.restore(&state)
     }
 

@@ -1,6 +1,6 @@
 //! Which examples an epoch has: each once, or drawn at random by class or by weight.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::text::batch::dataset::{Dataset, Target};
 use crate::text::rng::{Purpose, Stream};
 
@@ -66,7 +66,8 @@ impl Sampling {
                 if weights.len() != n {
                     let given = weights.len();
                     return Err(Error::invalid(format!(
-                        "{given} example_weights for {n} examples"
+                        "{given} example_weights for {}",
+                        count(n, "example")
                     )));
                 }
                 let bad = |w: &f64| !(w.is_finite() && *w >= 0.0);

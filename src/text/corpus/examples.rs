@@ -1,6 +1,6 @@
 //! A corpus: the examples of one task, independent of tokenizers and models.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::text::corpus::labels::LabelMap;
 
 /// What a model learns from a corpus.
@@ -105,9 +105,9 @@ impl Corpus {
         }
         if !classes.is_empty() && classes.len() != texts.len() {
             return Err(Error::invalid(format!(
-                "{} labels for {} texts",
-                classes.len(),
-                texts.len()
+                "{} for {}",
+                count(classes.len(), "label"),
+                count(texts.len(), "text")
             )));
         }
         let seen = || LabelMap::from_seen(classes.iter().map(String::as_str));

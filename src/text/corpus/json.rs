@@ -43,11 +43,11 @@ pub(super) fn parse(path: &Path, line: usize, content: &str, how: &str) -> Resul
         return Err(at(path, line, what));
     }
     serde_json::from_str(content).map_err(|e| {
-        let text = e.to_string();
-        let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-        let how = if e.is_eof() { how } else { "" };
         let (row, column) = (e.line().max(1), e.column());
-        let what = format!("bad JSON at column {column}: {what}{how}");
+        let what = match e.is_eof() {
+            true => format!("the JSON object ends too early{how}"),
+            false => format!("not JSON at column {column}"),
+        };
         at(path, line + row - 1, what).with_source(e)
     })
 }
@@ -219,11 +219,11 @@ mod tests {
             let e = objects(text).unwrap_err();
             assert!(e.message().starts_with(expect), "{e}");
         };
-        check("{}\n{", "a.json:2: bad JSON at column 1: EOF");
-        check("{\n\"a\": 1\n}", "a.json:1: bad JSON at column 1: EOF");
+        check("{}\n{", "a.json:2: the JSON object ends too early");
+        check("{\n\"a\": 1\n}", "a.json:1: the JSON object ends too early");
         assert!(objects("{\n}").unwrap_err().message().contains("or the file one array of them"));
         check("text\tlabel\n", "a.json:1: 'text\tlabel' is no JSON object; each line must be");
-        check("[{},\n{\"a\":\n1,}]", "a.json:3: bad JSON at column 3");
+        check("[{},\n{\"a\":\n1,}]", "a.json:3: not JSON at column 3");
         check("[{}\n,\n,{}]", "a.json:3: an element of the array is missing");
         check("[{},\n]", "a.json:2: an element of the array is missing");
         check("\n[{}\n", "a.json:2: the array that opens here is not closed");

@@ -6,7 +6,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
-use crate::text::corpus::json::{for_each_object, list, string};
+use crate::text::corpus::json::{for_each_object, list, lookup, string};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::corpus::paths::find;
 use crate::text::text_file::{at, read_text};
@@ -80,7 +80,12 @@ fn question(context: &str, from: &Value) -> Result<Example> {
     let pairs: Option<Vec<(&Value, &Value)>> = match from.get("answers") {
         _ if impossible => Some(Vec::new()),
         Some(Value::Array(all)) => {
-            Some(all.iter().map(|a| (&a["text"], &a["answer_start"])).collect())
+            let mut pairs = Vec::with_capacity(all.len());
+            for (i, a) in all.iter().enumerate() {
+                let of = |key: &str| lookup(a, key, "").map_err(|_| missing(key, Some(i)));
+                pairs.push((of("text")?, of("answer_start")?));
+            }
+            Some(pairs)
         }
         Some(object @ Value::Object(_)) => {
             let (texts, starts) = (list(object, "text")?, list(object, "answer_start")?);
@@ -94,7 +99,11 @@ fn question(context: &str, from: &Value) -> Result<Example> {
             Some(texts.iter().zip(starts).collect())
         }
         Some(_) => return Err(Error::data("'answers' is neither a list nor an object")),
-        None => from.get("answer").map(|text| vec![(text, &from["answer_start"])]),
+        None => match (from.get("answer"), from.get("answer_start")) {
+            (Some(text), Some(start)) => Some(vec![(text, start)]),
+            (Some(_), None) => return Err(missing("answer_start", None)),
+            (None, _) => None,
+        },
     };
     let answers = pairs
         .map(|pairs| pairs.into_iter().map(|(text, start)| answer(context, text, start)).collect());
@@ -104,6 +113,11 @@ fn question(context: &str, from: &Value) -> Result<Example> {
         question: string(from, "question", "")?.to_owned(),
         answers: answers.transpose()?,
     })
+}
+
+fn missing(key: &str, answer: Option<usize>) -> Error {
+    let of = answer.map_or(String::new(), |i| format!(" from answer {i}"));
+    Error::data(format!("'{key}' is missing{of}"))
 }
 
 fn answer(context: &str, text: &Value, start: &Value) -> Result<Answer> {
@@ -176,6 +190,13 @@ mod tests {
         assert!(e(&format!("{good}{{")).contains("q.json:2: "));
         let wrong = "{\"context\":\"abc\",\"question\":\"b\",\"answer\":\"c\",\"answer_start\":1}";
         assert!(e(wrong).ends_with(":1: the answer 'c' is not at character 1"));
+        assert!(
+            e(&wrong.replace(",\"answer_start\":1", "")).ends_with(":1: 'answer_start' is missing")
+        );
+        let listed = "{\"context\":\"abc\",\"question\":\"b\",\"answers\":[{\"text\":\"c\"}]}";
+        assert!(e(listed).ends_with(":1: 'answer_start' is missing from answer 0"));
+        let unread = listed.replace("\"c\"}", "7,\"answer_start\":1}");
+        assert!(e(&unread).ends_with(":1: an answer's text is not a string"));
         assert!(e("").ends_with("the file holds no questions"));
         assert!(
             e("{\"data\":[{\"paragraphs\":[{}]}]}")

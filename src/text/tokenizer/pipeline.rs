@@ -1,8 +1,10 @@
 //! The pipelines of each style: normalizer, pre-tokenizer, model, post-processor, decoder.
 
 use crate::error::{Error, Result};
+use crate::text::tokenizer::check::tokenizers_error;
+use crate::text::tokenizer::config::Config;
 use crate::text::tokenizer::style::{SpecialToken, TokenizerAlgorithm, TokenizerStyle};
-use crate::text::tokenizer::tokenize::{Tokenizer, tokenizers_error};
+use crate::text::tokenizer::tokenize::Tokenizer;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::Vocab;
 use tokenizers::models::wordpiece::WordPiece;
@@ -20,8 +22,13 @@ use tokenizers::{
 pub(crate) const MAX_WORD_CHARS: usize = 100;
 
 /// The WordPiece model over a vocabulary.
-pub(crate) fn word_piece(vocab: Vocab, style: TokenizerStyle) -> Result<WordPiece> {
-    let unk = style.token(SpecialToken::Unk).unwrap_or("[UNK]").to_owned();
+pub(crate) fn word_piece(
+    vocab: Vocab,
+    style: TokenizerStyle,
+    config: &Config,
+) -> Result<WordPiece> {
+    let unk = config.token(SpecialToken::Unk).or(style.token(SpecialToken::Unk));
+    let unk = unk.unwrap_or("[UNK]").to_owned();
     if !vocab.contains_key(&unk) {
         return Err(Error::data(format!("the vocabulary lacks the unknown token '{unk}'")));
     }
@@ -33,13 +40,38 @@ pub(crate) fn word_piece(vocab: Vocab, style: TokenizerStyle) -> Result<WordPiec
         .map_err(tokenizers_error)
 }
 
-/// BERT's normalizer for WordPiece; byte-level BPE takes text as it is.
-pub(crate) fn normalizer(
-    algorithm: TokenizerAlgorithm,
-    lowercase: bool,
-) -> Option<NormalizerWrapper> {
-    let bert = BertNormalizer::new(true, true, None, lowercase);
-    (algorithm == TokenizerAlgorithm::WordPiece).then(|| bert.into())
+/// What a pipeline that is made of a vocabulary needs to know besides.
+pub(crate) struct Settings {
+    pub style: TokenizerStyle,
+    pub algorithm: TokenizerAlgorithm,
+    /// WordPiece: lower-case.
+    pub lowercase: bool,
+    /// WordPiece; `None`: as `lowercase`.
+    pub strip_accents: Option<bool>,
+    /// WordPiece: each Chinese character is a word.
+    pub split_chinese: bool,
+    /// Byte-level BPE: a space before a text that begins without one.
+    pub add_prefix_space: bool,
+}
+
+impl Settings {
+    pub fn new(style: TokenizerStyle, algorithm: TokenizerAlgorithm) -> Self {
+        Self {
+            style,
+            algorithm,
+            lowercase: true,
+            strip_accents: None,
+            split_chinese: true,
+            add_prefix_space: false,
+        }
+    }
+
+    /// BERT's normalizer for WordPiece; byte-level BPE takes text as it is.
+    pub fn normalizer(&self) -> Option<NormalizerWrapper> {
+        let bert =
+            BertNormalizer::new(true, self.split_chinese, self.strip_accents, self.lowercase);
+        (self.algorithm == TokenizerAlgorithm::WordPiece).then(|| bert.into())
+    }
 }
 
 pub(crate) fn pre_tokenizer(
@@ -53,40 +85,43 @@ pub(crate) fn pre_tokenizer(
 }
 
 /// A tokenizer from a model with the normalizer, pre-tokenizer, post-processor and decoder of its
-/// style.
+/// style, and the tokens that the configuration adds.
 pub(crate) fn assemble(
     model: ModelWrapper,
-    style: TokenizerStyle,
-    algorithm: TokenizerAlgorithm,
-    lowercase: bool,
-    add_prefix_space: bool,
+    settings: Settings,
+    config: &Config,
 ) -> Result<Tokenizer> {
+    let Settings { style, algorithm, add_prefix_space, .. } = settings;
     let mut pipeline = Pipeline::new(model);
-    pipeline.with_normalizer(normalizer(algorithm, lowercase)).map_err(tokenizers_error)?;
+    pipeline.with_normalizer(settings.normalizer()).map_err(tokenizers_error)?;
     pipeline.with_pre_tokenizer(Some(pre_tokenizer(algorithm, add_prefix_space)));
     let decoder: DecoderWrapper = match algorithm {
         TokenizerAlgorithm::WordPiece => WordPieceDecoder::default().into(),
         TokenizerAlgorithm::ByteLevelBpe => ByteLevel::default().into(),
     };
     pipeline.with_decoder(Some(decoder));
-    let known = style.special_tokens().iter().filter(|t| pipeline.token_to_id(t).is_some());
+    let named = config.added_tokens()?;
+    let is_named = |t: &str| named.iter().any(|n| n.content == t);
+    let known = style.special_tokens().iter();
+    let known = known.filter(|t| pipeline.token_to_id(t).is_some() && !is_named(t));
     // RoBERTa's mask token includes the space before it, as in its published files.
     let special = |t: &str| AddedToken::from(t, true).lstrip(t == "<mask>");
     let known: Vec<AddedToken> = known.map(|t| special(t)).collect();
     pipeline.add_special_tokens(known).map_err(tokenizers_error)?;
-    let post_processor = post_processor(&pipeline, style, algorithm, add_prefix_space)?;
+    pipeline.add_tokens(named).map_err(tokenizers_error)?;
+    let post_processor = post_processor(&pipeline, &settings, config)?;
     pipeline.with_post_processor(Some(post_processor));
-    Tokenizer::from_pipeline(pipeline, style)
+    Tokenizer::from_pipeline(pipeline, style, config)
 }
 
 fn post_processor(
     pipeline: &Pipeline,
-    style: TokenizerStyle,
-    algorithm: TokenizerAlgorithm,
-    add_prefix_space: bool,
+    settings: &Settings,
+    config: &Config,
 ) -> Result<PostProcessorWrapper> {
+    let &Settings { style, algorithm, add_prefix_space, .. } = settings;
     let token = |special| {
-        let text = style.token(special).unwrap_or_default();
+        let text = config.token(special).or(style.token(special)).unwrap_or_default();
         let id = pipeline.token_to_id(text).ok_or_else(|| {
             Error::data(format!("the vocabulary lacks the special token '{text}'"))
         })?;

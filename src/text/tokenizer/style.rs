@@ -62,6 +62,21 @@ impl SpecialToken {
     }
 }
 
+impl SpecialToken {
+    /// Names that added tokens of this role have in published vocabularies of other styles.
+    pub(crate) fn usual(self) -> &'static [&'static str] {
+        match self {
+            Self::Pad => &["[PAD]", "<pad>", "<|pad|>"],
+            Self::Unk => &["[UNK]", "<unk>", "<|unk|>"],
+            Self::Cls => &["[CLS]", "<cls>"],
+            Self::Sep => &["[SEP]", "<sep>"],
+            Self::Mask => &["[MASK]", "<mask>"],
+            Self::Bos => &["<s>", "<bos>", "[BOS]", "<|startoftext|>", "<|begin_of_text|>"],
+            Self::Eos => &["</s>", "<eos>", "[EOS]", "<|endoftext|>", "<|end_of_text|>"],
+        }
+    }
+}
+
 impl TokenizerStyle {
     /// The text of a special token; `None` when the style has none.
     pub fn token(self, special: SpecialToken) -> Option<&'static str> {

@@ -5,7 +5,10 @@
 //! and runs after truncation. Offsets are bytes of the given text, without white space around.
 
 use crate::error::{Error, Result};
+use crate::text::tokenizer::check::{MAX_IDS, caught, tokenizers_error};
+use crate::text::tokenizer::config::Config;
 use crate::text::tokenizer::encoding::{Encoding, Truncation};
+use crate::text::tokenizer::long::{self, Encoded, slice};
 use crate::text::tokenizer::style::{SpecialToken, TokenizerStyle};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
@@ -14,8 +17,6 @@ use tokenizers::{ModelWrapper, PostProcessor, PostProcessorWrapper, Tokenizer as
 
 /// Words that byte-pair encoding caches while it encodes a corpus.
 const CACHED_WORDS: usize = 10_000;
-/// A greater id is an error of the file: embeddings need a row for each.
-const MAX_IDS: usize = 1 << 24;
 
 /// A tokenizer: owned, immutable, usable from several threads at once.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Tokenizer {
     pub(crate) special_token_ids: [Option<u32>; 7],
     pub(crate) max_length: usize,
     pub(crate) token_types: bool,
+    /// What its files said; empty for one that was trained here.
+    pub(crate) config: Config,
     n_ids: usize,
 }
 
@@ -33,11 +36,6 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({:?}, {} tokens)", self.style, self.vocab_size())
     }
-}
-
-/// An error of the `tokenizers` crate.
-pub(crate) fn tokenizers_error(e: tokenizers::Error) -> Error {
-    Error::data(format!("tokenizer: {e}")).with_source(e)
 }
 
 /// Sets the size of byte-pair encoding's cache, in words. Each thread has one, which stays until
@@ -58,14 +56,29 @@ impl Tokenizer {
         copy
     }
 
-    /// From a pipeline. Its padding and truncation are dropped.
-    pub(crate) fn from_pipeline(mut pipeline: Pipeline, style: TokenizerStyle) -> Result<Self> {
+    /// From a pipeline. Its padding and truncation are dropped. Special tokens are those that the
+    /// configuration names, else the style's, else added tokens with a usual name.
+    pub(crate) fn from_pipeline(
+        mut pipeline: Pipeline,
+        style: TokenizerStyle,
+        config: &Config,
+    ) -> Result<Self> {
         let post_processor = pipeline.get_post_processor().cloned();
         pipeline.with_post_processor(None::<PostProcessorWrapper>);
         pipeline.with_padding(None);
         pipeline.with_truncation(None).map_err(tokenizers_error)?;
         resize_cache(&mut pipeline, 0);
-        let id = |special| style.token(special).and_then(|token| pipeline.token_to_id(token));
+        let added = pipeline.get_added_tokens_decoder();
+        let id = |special: SpecialToken| {
+            let of = |token: &str| pipeline.token_to_id(token);
+            let is_added = |name: &&str| added.values().any(|t| t.content == **name);
+            let usual = || special.usual().iter().find(|name| is_added(name)).copied();
+            let of_style = style.token(special);
+            let named = config.token(special).and_then(of);
+            // In a vocabulary of pieces a style's token may be a piece like others.
+            let added = || of_style.filter(|name| is_added(&name)).or_else(usual).and_then(of);
+            named.or_else(added).or_else(|| of_style.and_then(of))
+        };
         let special_token_ids = SpecialToken::ALL.map(id);
         let n_ids = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if n_ids > MAX_IDS {
@@ -82,6 +95,7 @@ impl Tokenizer {
             special_token_ids,
             max_length: 512,
             token_types,
+            config: Config::default(),
             n_ids,
         })
     }
@@ -117,7 +131,10 @@ impl Tokenizer {
 
     /// The text of an id.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.pipeline.id_to_token(id)
+        // The crate answers with the normalized text of an added token.
+        let added = self.pipeline.get_added_vocabulary().get_added_tokens_decoder();
+        let content = added.get(&id).map(|token| token.content.clone());
+        content.or_else(|| self.pipeline.id_to_token(id))
     }
 
     /// True when the architecture distinguishes the two texts of a pair by `token_type_ids`.
@@ -143,10 +160,16 @@ impl Tokenizer {
         max_length: usize,
         truncation: Truncation,
     ) -> Result<Encoding> {
-        let first = self.pipeline.encode(text, false).map_err(tokenizers_error)?;
-        let second =
-            pair.map(|p| self.pipeline.encode(p, false).map_err(tokenizers_error)).transpose()?;
+        let keep = (truncation != Truncation::Never).then_some(max_length);
+        let mut first = long::encode(&self.pipeline, text, keep)?;
+        let mut second = pair.map(|p| long::encode(&self.pipeline, p, keep)).transpose()?;
+        let more = first.more + second.as_ref().map_or(0, |s| s.more);
+        if let Some(second) = &mut second {
+            keep_the_longer(&mut first, second, max_length);
+        }
+        let (first, second) = (first.tokens, second.map(|s| s.tokens));
         let (first, second, truncated) = self.truncate(first, second, max_length, truncation)?;
+        let truncated = truncated + more;
         let whole = self.add_special_tokens(first, second)?;
         Ok(self.export(&whole, text, pair.unwrap_or(""), truncated))
     }
@@ -187,9 +210,8 @@ impl Tokenizer {
         max_length: usize,
         overlap: usize,
     ) -> Result<Vec<Encoding>> {
-        let mut question_tokens =
-            self.pipeline.encode(question, false).map_err(tokenizers_error)?;
-        let all = self.pipeline.encode(context, false).map_err(tokenizers_error)?;
+        let mut question_tokens = long::encode(&self.pipeline, question, Some(max_length))?.tokens;
+        let all = long::encode(&self.pipeline, context, None)?.tokens;
         let added = self.added_tokens(true);
         shorten(&mut question_tokens, max_length / 2, TruncationDirection::Right);
         let room = max_length.saturating_sub(added + question_tokens.len());
@@ -203,9 +225,7 @@ impl Tokenizer {
         let mut start = 0;
         loop {
             let end = (start + room).min(all.len());
-            let mut part = all.clone();
-            shorten(&mut part, end, TruncationDirection::Right);
-            shorten(&mut part, end - start, TruncationDirection::Left);
+            let part = slice(&all, start..end);
             let whole = self.add_special_tokens(question_tokens.clone(), Some(part))?;
             windows.push(self.export(&whole, question, context, all.len() - (end - start)));
             if end == all.len() {
@@ -217,12 +237,12 @@ impl Tokenizer {
 
     /// Ids of a text without special tokens, however long.
     pub(crate) fn raw_ids(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.pipeline.encode_fast(text, false).map_err(tokenizers_error)?.get_ids().to_vec())
+        long::ids(&self.pipeline, text)
     }
 
     /// Text of `ids`; special tokens are left out when `skip_special_tokens`.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
-        self.pipeline.decode(ids, skip_special_tokens).map_err(tokenizers_error)
+        caught(|| self.pipeline.decode(ids, skip_special_tokens))
     }
 
     fn truncate(
@@ -276,7 +296,7 @@ impl Tokenizer {
         second: Option<tokenizers::Encoding>,
     ) -> Result<tokenizers::Encoding> {
         if let Some(post_processor) = &self.post_processor {
-            return post_processor.process(first, second, true).map_err(tokenizers_error);
+            return caught(|| post_processor.process(first, second, true));
         }
         let parts = std::iter::once(first).chain(second).enumerate().map(|(i, mut part)| {
             part.set_sequence_id(i);
@@ -327,6 +347,23 @@ impl Tokenizer {
     }
 }
 
+/// Of two texts that were not encoded to their ends, the longer one stays the longer one, which is
+/// what truncation looks at.
+fn keep_the_longer(first: &mut Encoded, second: &mut Encoded, max_length: usize) {
+    let total = |e: &Encoded| e.tokens.len() + e.more;
+    let first_is_longer = total(first) > total(second);
+    let (shorter, longer) = if first_is_longer { (second, first) } else { (first, second) };
+    if longer.more == 0 || longer.tokens.len() > shorter.tokens.len() || shorter.more == 0 {
+        return;
+    }
+    let cut = shorter.tokens.len() - longer.tokens.len() + 1;
+    let length = shorter.tokens.len() - cut;
+    if length >= max_length {
+        shorten(&mut shorter.tokens, length, TruncationDirection::Right);
+        shorter.more += cut;
+    }
+}
+
 /// Truncates an encoding and drops what was cut off.
 fn shorten(encoding: &mut tokenizers::Encoding, length: usize, direction: TruncationDirection) {
     if length < encoding.len() {
@@ -337,6 +374,10 @@ fn shorten(encoding: &mut tokenizers::Encoding, length: usize, direction: Trunca
 
 /// `start..end` without white space at either end; unchanged when nothing else is inside.
 fn trimmed(text: &str, start: usize, end: usize) -> (usize, usize) {
+    // The crate trims spaces as if each were one byte, which may end inside of a character.
+    let is_boundary = |at: &usize| text.is_char_boundary(*at);
+    let start = (start..text.len()).find(is_boundary).unwrap_or(text.len());
+    let end = (0..=end.min(text.len())).rev().find(is_boundary).unwrap_or(0).max(start);
     let Some(piece) = text.get(start..end) else { return (start, end) };
     let rest = piece.trim_start();
     if rest.is_empty() {

@@ -6,11 +6,13 @@
 //! the same way, with `##` before symbols inside words; they only split words differently.
 
 use crate::error::{Error, Result};
+use crate::text::tokenizer::check::tokenizers_error;
+use crate::text::tokenizer::config::Config;
 use crate::text::tokenizer::pipeline::{
-    MAX_WORD_CHARS, assemble, normalizer, pre_tokenizer, word_piece,
+    MAX_WORD_CHARS, Settings, assemble, pre_tokenizer, word_piece,
 };
 use crate::text::tokenizer::style::{TokenizerAlgorithm, TokenizerStyle};
-use crate::text::tokenizer::tokenize::{Tokenizer, tokenizers_error};
+use crate::text::tokenizer::tokenize::Tokenizer;
 use rayon::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -66,21 +68,25 @@ impl Tokenizer {
         texts: &[S],
     ) -> Result<Self> {
         let algorithm = options.algorithm.unwrap_or(options.style.default_algorithm());
-        let counts = count_words(algorithm, options.lowercase, texts)?;
+        let settings =
+            Settings { lowercase: options.lowercase, ..Settings::new(options.style, algorithm) };
+        let counts = count_words(&settings, texts)?;
         if counts.is_empty() {
             return Err(Error::invalid("a tokenizer needs some text to be trained on"));
         }
         let prefix = if algorithm == TokenizerAlgorithm::WordPiece { "##" } else { "" };
         let trained = BpeTrainer::new(options, algorithm, &counts, prefix)?.run(options, prefix);
         let model: ModelWrapper = match algorithm {
-            TokenizerAlgorithm::WordPiece => word_piece(trained.vocab(), options.style)?.into(),
+            TokenizerAlgorithm::WordPiece => {
+                word_piece(trained.vocab(), options.style, &Config::default())?.into()
+            }
             TokenizerAlgorithm::ByteLevelBpe => BPE::builder()
                 .vocab_and_merges(trained.vocab(), trained.merges())
                 .build()
                 .map_err(tokenizers_error)?
                 .into(),
         };
-        let mut tokenizer = assemble(model, options.style, algorithm, options.lowercase, false)?;
+        let mut tokenizer = assemble(model, settings, &Config::default())?;
         tokenizer.max_length = options.model_max_length;
         Ok(tokenizer)
     }
@@ -89,13 +95,9 @@ impl Tokenizer {
 type Counts = BTreeMap<String, u64>;
 
 /// Words with their counts, sorted by bytes.
-fn count_words<S: AsRef<str> + Sync>(
-    algorithm: TokenizerAlgorithm,
-    lowercase: bool,
-    texts: &[S],
-) -> Result<Counts> {
-    let normalizer = normalizer(algorithm, lowercase);
-    let pre_tokenizer = pre_tokenizer(algorithm, false);
+fn count_words<S: AsRef<str> + Sync>(settings: &Settings, texts: &[S]) -> Result<Counts> {
+    let normalizer = settings.normalizer();
+    let pre_tokenizer = pre_tokenizer(settings.algorithm, false);
     let count = |mut counts: HashMap<String, u64>, text: &S| {
         let mut text = NormalizedString::from(text.as_ref());
         if let Some(normalizer) = &normalizer {
@@ -373,7 +375,8 @@ mod tests {
         let letters: Vec<String> = (0..200).map(word).collect();
         let plain: Vec<String> = TEXTS.map(str::to_owned).to_vec();
         for texts in [plain, letters] {
-            let counts = count_words(TokenizerAlgorithm::ByteLevelBpe, true, &texts).unwrap();
+            let settings = Settings::new(TokenizerStyle::Gpt2, TokenizerAlgorithm::ByteLevelBpe);
+            let counts = count_words(&settings, &texts).unwrap();
             let trainer =
                 BpeTrainer::new(&options, TokenizerAlgorithm::ByteLevelBpe, &counts, "").unwrap();
             let order = trainer.tokens.clone();

@@ -10,9 +10,10 @@ use crate::autodiff::LossKind;
 use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
+use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
-use crate::train::model::{Model, Run, labels};
+use crate::train::model::{Model, Run};
 use crate::train::trainer::{in_model, join};
 
 /// What mutual learning keeps from step to step.
@@ -94,7 +95,7 @@ impl Mutual {
         let each = models.iter().zip(batches);
         let labels = each.map(|(m, batch)| {
             let spec = &m.sessions.spec;
-            ignored_labels(labels(spec), spec.ignore_index, batch)
+            ignored_labels(labels(&spec.kind), spec.ignore_index, batch)
         });
         let labels = labels.collect::<Result<Vec<_>>>()?;
         Ok(if labels.iter().all(Vec::is_empty) { Vec::new() } else { labels })
