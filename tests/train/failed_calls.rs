@@ -289,6 +289,24 @@ fn check(name: &str, change: impl Fn(&mut optim::Options)) {
     println!("{name}: {n_sequences} sequences with {} failed calls", pair.n_failed);
 }
 
+/// Running means begin with the weights that the first step finds, not with those of a pass that
+/// failed before the host set others.
+#[test]
+fn of_a_first_pass() {
+    let (mut one, mut twin) = (trainer(|_| {}), trainer(|_| {}));
+    let mut bad = examples(1);
+    bad[1].tensors[2].1.as_mut_slice::<i64>().unwrap()[0] = 9;
+    pass(&mut one, &bad).unwrap_err();
+    for t in [&mut one, &mut twin] {
+        let name = t.parameters(0).unwrap().next().unwrap().name.to_owned();
+        let zeros = vec![0u8; t.parameter(0, &name).unwrap().bytes().len()];
+        t.set_parameter(0, &name, &zeros).unwrap();
+        pass(t, &examples(2)).unwrap();
+        t.step().unwrap();
+    }
+    assert!(state(&one) == state(&twin));
+}
+
 #[test]
 fn of_the_default_preset() {
     check("default", |_| {});
@@ -311,7 +329,7 @@ fn with_accumulation_and_running_means() {
 fn with_synchronisation_that_is_tried() {
     check("synchronisation", |o| {
         (o.mutual, o.share_policy) = (None, SharePolicy::Aligned);
-        (o.sync_beta, o.sync_every, o.max_loss_increase) = (0.9, 2, Some(0.001));
+        (o.sync_beta, o.sync_every, o.max_loss_increase) = (0.9, 1, Some(0.0));
     });
 }
 
