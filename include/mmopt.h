@@ -2908,7 +2908,8 @@ struct mmopt_error *mmopt_trainer_save_onnx(const struct mmopt_trainer *trainer,
  * without locks do not have this.
  *
  * Errors: STATE between a backward pass and its step, as gradients are not stored, and where
- * another trainer or optimizer writes into the directory; IO when a file cannot be written.
+ * another trainer or optimizer writes into the directory; IO when a file cannot be written; those
+ * of an asynchronous checkpoint before (mmopt_trainer_save_checkpoint_with).
  * Nothing is left behind then, unless the text says that the checkpoint is in place.
  *
  * @param[in] trainer shared access.
@@ -2928,7 +2929,8 @@ struct mmopt_error *mmopt_trainer_save_checkpoint(const struct mmopt_trainer *tr
  *
  * Errors: NOT_FOUND where there never was a checkpoint; INVALID_DATA where there are some and none
  * is whole, and for one of other models, with what differs; UNSUPPORTED for one that a later
- * library wrote; IO. The trainer is unchanged then.
+ * library wrote; IO. The trainer is unchanged then. docs/checkpoints.md says what may differ from
+ * the run that wrote it.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in] directory the directory, UTF-8.
@@ -2941,7 +2943,7 @@ struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
                                          char **host_text);
 
 /**
- * Which of a run's checkpoints stay. A run is a trainer and all that resume from its checkpoints;
+ * Which of a run's checkpoints stay, and how one is written. A run is a trainer and all that resume from its checkpoints;
  * checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
  * defaults.
  */
@@ -2956,8 +2958,11 @@ typedef struct mmopt_checkpoint_options {
     double score;
     /** 1 (default): a greater score is better; 0: a smaller one. */
     uint32_t greater_is_better;
-    /** 0; for later versions. */
-    uint32_t reserved;
+    /**
+     * 1: the state is copied, which takes as much memory again, and a thread of its own writes the
+     * copy while training goes on; 0 (default): the checkpoint is written when the call returns.
+     */
+    uint32_t asynchronous;
 } mmopt_checkpoint_options;
 
 /**
@@ -2968,16 +2973,25 @@ typedef struct mmopt_checkpoint_options {
 MMOPT_API void mmopt_checkpoint_options_init(struct mmopt_checkpoint_options *options);
 
 /**
- * As mmopt_trainer_save_checkpoint, with a choice of which of this run's checkpoints stay.
+ * As mmopt_trainer_save_checkpoint, with a choice of which of this run's checkpoints stay, and of
+ * whether it is written beside the training.
+ *
+ * With asynchronous 1 one checkpoint is under way at most: the next one of this trainer, of either
+ * kind, waits for it, and so do mmopt_trainer_resume and mmopt_trainer_free. If writing it failed,
+ * that next call fails with its error and writes nothing; the call after that one is free of it.
+ * mmopt_trainer_wait_for_checkpoint waits for it and says how it ended. A process that ends before
+ * leaves the checkpoints that were there.
  *
  * Errors: as mmopt_trainer_save_checkpoint; INVALID_ARGUMENT for keep_last 0, an infinite score,
- * or keep_best without a score.
+ * keep_best without a score, or path together with asynchronous; those of the asynchronous
+ * checkpoint before.
  *
  * @param[in] trainer shared access.
  * @param[in] directory the directory, UTF-8.
  * @param[in] host_text any text; may be NULL: empty.
  * @param[in] options may be NULL: the defaults.
- * @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL.
+ * @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL, and
+ * must be with asynchronous 1, where only mmopt_trainer_wait_for_checkpoint knows it.
  */
 MMOPT_API
 MMOPT_MUST_USE
@@ -2986,6 +3000,21 @@ struct mmopt_error *mmopt_trainer_save_checkpoint_with(const struct mmopt_traine
                                                        const char *host_text,
                                                        const struct mmopt_checkpoint_options *options,
                                                        char **path);
+
+/**
+ * Waits for the asynchronous checkpoint that is being written, if there is one.
+ *
+ * Errors: those of writing it, as mmopt_trainer_save_checkpoint; each is told once, by this
+ * function or the next checkpoint.
+ *
+ * @param[in] trainer shared access.
+ * @param[out] path the checkpoint's own directory; free it with mmopt_string_free; NULL where none
+ * was written since the last checkpoint or wait; may be NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_wait_for_checkpoint(const struct mmopt_trainer *trainer,
+                                                      char **path);
 
 /**
  * Reads and checks every file of every checkpoint in a directory, of trainers and optimizers. The

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Kills training at random instants, lets each system call on its checkpoints fail, and cuts the power
-# in a model of the disk: see tools/src/bin/crash_test. Needs Linux, a C compiler and the library in
+# Kills training at each system call on its checkpoints and at random instants, lets each of them fail,
+# and cuts the power in a model of the disk: see tools/src/bin/crash_test. Needs Linux, a C compiler and the library in
 # TARGET.
 #
 # usage: scripts/test_crash.sh TARGET KILLS

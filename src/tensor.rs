@@ -132,6 +132,39 @@ pub fn element_count(shape: &[usize]) -> Result<usize> {
         .ok_or_else(|| Error::shape(format!("shape {shape:?} is too large")))
 }
 
+/// The first element that is NaN or infinite among little-endian bytes, which need not be aligned;
+/// `None` for types that are not floating-point.
+pub(crate) fn first_non_finite(dtype: DType, bytes: &[u8]) -> Option<usize> {
+    // All bits of the exponent are set in what is not finite.
+    match dtype {
+        DType::F32 => {
+            let bad = |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7f80_0000 == 0x7f80_0000;
+            bytes.as_chunks::<4>().0.iter().position(bad)
+        }
+        DType::F64 => {
+            bytes.as_chunks::<8>().0.iter().position(|b| !f64::from_le_bytes(*b).is_finite())
+        }
+        DType::F16 | DType::BF16 => {
+            let exponent = if dtype == DType::F16 { 0x7c00 } else { 0x7f80 };
+            let bad = |b: &[u8; 2]| u16::from_le_bytes(*b) & exponent == exponent;
+            bytes.as_chunks::<2>().0.iter().position(bad)
+        }
+        _ => None,
+    }
+}
+
+/// The first element below zero among little-endian floats; -0 is not.
+pub(crate) fn first_negative(dtype: DType, bytes: &[u8]) -> Option<usize> {
+    match dtype {
+        DType::F32 => bytes.as_chunks::<4>().0.iter().position(|b| f32::from_le_bytes(*b) < 0.0),
+        DType::BF16 => {
+            let bad = |b: &[u8; 2]| half::bf16::from_le_bytes(*b) < half::bf16::ZERO;
+            bytes.as_chunks::<2>().0.iter().position(bad)
+        }
+        _ => None,
+    }
+}
+
 /// Dense row-major host memory with dtype and shape.
 #[derive(Clone)]
 pub struct Tensor {
@@ -265,6 +298,30 @@ impl std::fmt::Debug for Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_finite_or_negative_is_found_in_every_type() {
+        let bits = |x: &[f32]| x.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let row = [1.0, -f32::MAX, bad, f32::MIN_POSITIVE / 2.0];
+            assert_eq!(first_non_finite(DType::F32, &bits(&row)), Some(2));
+            let wide: Vec<u8> = row.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect();
+            assert_eq!(first_non_finite(DType::F64, &wide), Some(2));
+            let half = [1.0, bad].map(half::f16::from_f32);
+            let half: Vec<u8> = half.iter().flat_map(|v| v.to_le_bytes()).collect();
+            assert_eq!(first_non_finite(DType::F16, &half), Some(1));
+            let half = [f32::MAX / 2.0, bad].map(half::bf16::from_f32);
+            let half: Vec<u8> = half.iter().flat_map(|v| v.to_le_bytes()).collect();
+            assert_eq!(first_non_finite(DType::BF16, &half), Some(1));
+        }
+        assert_eq!(first_non_finite(DType::F32, &bits(&[0.0, f32::MAX])), None);
+        assert_eq!(first_non_finite(DType::I64, &[0xff; 8]), None);
+        assert_eq!(first_negative(DType::F32, &bits(&[-0.0, 1.0, -1e-30])), Some(2));
+        assert_eq!(first_negative(DType::F32, &bits(&[-0.0, 1.0])), None);
+        let half = [0.0, -0.5].map(half::bf16::from_f32);
+        let half: Vec<u8> = half.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(first_negative(DType::BF16, &half), Some(1));
+    }
 
     #[test]
     fn memory_is_aligned_and_checked() {

@@ -20,6 +20,9 @@ type CheckpointOptions struct {
 	Score float64
 	// LowerIsBetter is for losses.
 	LowerIsBetter bool
+	// Asynchronous: the state is copied, which takes as much memory again, and written beside the
+	// training. The next checkpoint waits for it and has its error; so has WaitForCheckpoint.
+	Asynchronous bool
 }
 
 // DefaultCheckpointOptions are the library's defaults.
@@ -32,6 +35,7 @@ func DefaultCheckpointOptions() CheckpointOptions {
 		KeepBest:      int(raw.keep_best),
 		Score:         float64(raw.score),
 		LowerIsBetter: raw.greater_is_better == 0,
+		Asynchronous:  raw.asynchronous != 0,
 	}
 }
 
@@ -46,11 +50,13 @@ func (o *CheckpointOptions) c(a *arena) *C.mmopt_checkpoint_options {
 	raw.keep_best = a.size("KeepBest", o.KeepBest)
 	raw.score = C.double(o.Score)
 	raw.greater_is_better = flag(!o.LowerIsBetter)
+	raw.asynchronous = flag(o.Asynchronous)
 	return raw
 }
 
 // SaveCheckpointWith is SaveCheckpoint with a choice of which checkpoints of this run stay; nil
-// options are the defaults. It gives back the checkpoint's own directory.
+// options are the defaults. It gives back the checkpoint's own directory; of an asynchronous one
+// WaitForCheckpoint does.
 func (t *Trainer) SaveCheckpointWith(
 	directory, hostText string, options *CheckpointOptions,
 ) (string, error) {
@@ -59,10 +65,30 @@ func (t *Trainer) SaveCheckpointWith(
 	defer runtime.KeepAlive(t)
 	d, h, o := a.text(directory), a.text(hostText), options.c(&a)
 	var path *C.char
+	out := &path
+	if o.asynchronous != 0 {
+		out = nil
+	}
 	err := a.call(func() *C.mmopt_error {
-		return C.mmopt_trainer_save_checkpoint_with(t.c(), d, h, o, &path)
+		return C.mmopt_trainer_save_checkpoint_with(t.c(), d, h, o, out)
 	})
-	if err != nil {
+	if err != nil || path == nil {
+		return "", err
+	}
+	return takeText(path), nil
+}
+
+// WaitForCheckpoint waits for the asynchronous checkpoint that is being written, and gives back its
+// directory; "" where there was none. Its error is that of writing it, and is told once.
+func (t *Trainer) WaitForCheckpoint() (string, error) {
+	var a arena
+	defer a.free()
+	defer runtime.KeepAlive(t)
+	var path *C.char
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_trainer_wait_for_checkpoint(t.c(), &path)
+	})
+	if err != nil || path == nil {
 		return "", err
 	}
 	return takeText(path), nil

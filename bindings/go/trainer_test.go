@@ -191,6 +191,13 @@ func TestTraining(t *testing.T) {
 	equal(t, must(j.Resume(filepath.Join(dir, "c")))(t), state)
 	keep := DefaultCheckpointOptions()
 	keep.KeepLast, keep.KeepBest, keep.Score, keep.LowerIsBetter = 1, 1, 0.25, true
+	keep.Asynchronous = true
+	equal(t, must(j.SaveCheckpointWith(filepath.Join(dir, "kept"), "mine", &keep))(t), "")
+	if place := must(j.WaitForCheckpoint())(t); !strings.Contains(place, "step-") {
+		t.Fatal(place)
+	}
+	equal(t, must(j.WaitForCheckpoint())(t), "")
+	keep.Asynchronous = false
 	place := must(j.SaveCheckpointWith(filepath.Join(dir, "kept"), "mine", &keep))(t)
 	all := must(ListCheckpoints(filepath.Join(dir, "kept")))(t)
 	if len(all) != 1 || all[0].Path != place || *all[0].Score != 0.25 || all[0].Damage != "" {

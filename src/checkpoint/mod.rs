@@ -6,11 +6,15 @@
 //! checkpoints alone. Reading takes the newest whole one.
 //!
 //! - `manifest`: what a checkpoint says of itself
+//! - `files`: its files before they are written
+//! - `beside`: writing in a thread of its own
 //! - `writer`: the one writer of a directory
 //! - `reader`: the newest whole checkpoint, with its files open
 //! - `listing`: all checkpoints of a directory, checked; removal of old ones
 //! - `weights`: safetensors files
 
+pub mod beside;
+pub mod files;
 pub mod listing;
 mod manifest;
 pub mod reader;

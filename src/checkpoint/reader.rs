@@ -170,11 +170,23 @@ fn attempt(root: &Path) -> Result<Option<Checkpoint>> {
             Err(e) => return Err(e),
         }
     }
+    if skipped.is_empty() && is_torn(root) {
+        let text = format!("{} is damaged: it has no {}", root.display(), manifest::NAME);
+        return Err(Error::data(text));
+    }
     if skipped.is_empty() {
         return Err(none());
     }
     let all: Vec<&str> = skipped.iter().map(|s| s.why.as_str()).collect();
     Err(Error::data(format!("no checkpoint is whole: {}", all.join("; "))))
+}
+
+/// Whether it is one checkpoint whose manifest is lost: no directory of checkpoints holds files.
+fn is_torn(root: &Path) -> bool {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_file = |path: PathBuf| !name(&path).starts_with('.') && path.is_file();
+    let mut all = fs::read_dir(root).into_iter().flatten().flatten();
+    name(root).starts_with(PREFIX) && all.any(|item| is_file(item.path()))
 }
 
 /// Whether an older checkpoint may stand in.

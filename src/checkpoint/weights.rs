@@ -288,11 +288,31 @@ pub fn write<'a, V: Into<View<'a>>>(
     tensors: impl IntoIterator<Item = (&'a str, V)>,
     metadata: &[(&str, &str)],
 ) -> Result<()> {
+    let tensors = in_order(tensors);
+    let header = header(&tensors, metadata)?;
+    write_atomically(path, |file| stream(file, &header, &tensors).map_err(|e| Error::io(path, e)))
+}
+
+/// As [`write`], straight into the file, which is not flushed: for a directory that nobody reads
+/// before all of it is.
+pub fn write_unflushed<'a, V: Into<View<'a>>>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, V)>,
+) -> Result<()> {
+    let tensors = in_order(tensors);
+    let header = header(&tensors, &[])?;
+    let write = || stream(&mut File::create(path)?, &header, &tensors);
+    write().map_err(|e| Error::io(path, e))
+}
+
+/// Wide element types first.
+fn in_order<'a, V: Into<View<'a>>>(
+    tensors: impl IntoIterator<Item = (&'a str, V)>,
+) -> Vec<(&'a str, View<'a>)> {
     let mut tensors: Vec<(&str, View)> =
         tensors.into_iter().map(|(name, view)| (name, view.into())).collect();
     tensors.sort_by(|a, b| (b.1.dtype.size(), a.0).cmp(&(a.1.dtype.size(), b.0)));
-    let header = header(&tensors, metadata)?;
-    write_atomically(path, |file| stream(file, &header, &tensors).map_err(|e| Error::io(path, e)))
+    tensors
 }
 
 fn stream(file: &mut File, header: &[u8], tensors: &[(&str, View)]) -> std::io::Result<()> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::manifest::{self, Entry, FORMAT, Manifest};
@@ -92,6 +92,18 @@ impl Writer {
     /// Whether others are kept from writing; not on file systems without locks.
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
+    }
+
+    /// Whether its lock is still that of the directory: somebody may have removed it.
+    fn is_in_place(&self) -> bool {
+        #[cfg(unix)]
+        if let Some(lock) = &self.lock {
+            use std::os::unix::fs::MetadataExt;
+            let place = |m: fs::Metadata| (m.dev(), m.ino());
+            let own = lock.metadata().ok().map(place);
+            return own.is_some() && own == fs::metadata(self.root.join(LOCK)).ok().map(place);
+        }
+        self.root.is_dir()
     }
 
     /// Removes what a process that died was writing or removing.
@@ -209,23 +221,35 @@ impl Writer {
 /// What a trainer or optimizer is to its checkpoints: a run, and the writer of the directory that
 /// it wrote into last, which it stays.
 #[derive(Debug)]
-pub struct RunWriter {
+pub struct RunWriter(Mutex<Run>);
+
+#[derive(Debug)]
+struct Run {
     name: String,
-    writer: Mutex<Option<Writer>>,
+    writer: Option<Writer>,
 }
 
 impl Default for RunWriter {
     fn default() -> Self {
-        Self { name: new_name(), writer: Mutex::new(None) }
+        Self(Mutex::new(Run { name: new_name(), writer: None }))
     }
 }
 
 impl RunWriter {
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Goes on with the run of a checkpoint; version 1 has none.
-    pub fn go_on(&mut self, name: &str) {
+    pub fn go_on(&self, name: &str) {
         if !name.is_empty() {
-            name.clone_into(&mut self.name);
+            name.clone_into(&mut self.run().name);
         }
+    }
+
+    /// Takes the right to write into `root`.
+    pub fn open(&self, root: &Path) -> Result<()> {
+        self.run().open(root).map(|_| ())
     }
 
     /// As [`Writer::write`], with the writer of `root`.
@@ -236,20 +260,24 @@ impl RunWriter {
         keep: Keep,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let mut own = self.writer.lock().unwrap_or_else(|e| e.into_inner());
+        let run = &mut *self.run();
+        let name = run.name.clone();
+        run.open(root)?.write(step, &name, keep, fill)
+    }
+}
+
+impl Run {
+    /// The writer of `root`. On failure the one before stays.
+    fn open(&mut self, root: &Path) -> Result<&Writer> {
         // Another spelling of the same directory would meet its own lock.
         let is_same = |w: &Writer| {
             let absolute = |p: &Path| p.canonicalize().ok();
             w.root() == root || absolute(w.root()).is_some_and(|r| Some(r) == absolute(root))
         };
-        if !own.as_ref().is_some_and(|w| is_same(w) && w.root().is_dir()) {
-            *own = None;
-            *own = Some(Writer::open(root)?);
+        if !self.writer.as_ref().is_some_and(|w| is_same(w) && w.is_in_place()) {
+            self.writer = Some(Writer::open(root)?);
         }
-        match &*own {
-            Some(writer) => writer.write(step, &self.name, keep, fill),
-            None => Err(Error::internal("no writer")),
-        }
+        self.writer.as_ref().ok_or_else(|| Error::internal("no writer"))
     }
 }
 

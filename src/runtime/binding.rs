@@ -141,6 +141,22 @@ impl Binding {
         })
     }
 
+    /// Copies of the owned inputs, for [`Binding::put_back_inputs`].
+    pub fn copy_inputs(&self) -> Vec<Option<Tensor>> {
+        self.inputs.iter().map(|slot| slot.owned.clone()).collect()
+    }
+
+    /// Fills the owned inputs with what they held, where their sizes are the same.
+    pub fn put_back_inputs(&mut self, saved: &[Option<Tensor>]) {
+        for (slot, saved) in self.inputs.iter_mut().zip(saved) {
+            if let (Some(own), Some(saved)) = (&mut slot.owned, saved)
+                && own.bytes().len() == saved.bytes().len()
+            {
+                own.bytes_mut().copy_from_slice(saved.bytes());
+            }
+        }
+    }
+
     /// Runs `session`, which must be the one that made this binding.
     ///
     /// # Errors

@@ -186,6 +186,7 @@ impl Session {
             values.iter().map(|v| v.ptr().cast_const()).collect();
         let output_ptrs: Vec<*const c_char> = outputs.iter().map(|n| n.as_ptr()).collect();
         let mut results: Vec<*mut sys::OrtValue> = vec![null_mut(); outputs.len()];
+        let n_cancelled = self.cancel_token.n_cancelled();
         // SAFETY: arrays of the lengths given, alive through the call; NULL asks for new values.
         let status = unsafe {
             (api().Run)(
@@ -199,7 +200,7 @@ impl Session {
                 results.as_mut_ptr(),
             )
         };
-        self.finish(status)?;
+        self.finish(status, n_cancelled)?;
         results
             .into_iter()
             // SAFETY: each value was made by the run and is released once.
@@ -239,15 +240,19 @@ impl Session {
     /// Runs over a binding.
     pub(super) fn run_bound(&self, binding: *const sys::OrtIoBinding) -> Result<()> {
         let session = self.inner.session.ptr();
+        let n_cancelled = self.cancel_token.n_cancelled();
         // SAFETY: session and binding live and belong together; the caller has exclusive use.
         let status =
             unsafe { (api().RunWithBinding)(session, self.cancel_token.options(), binding) };
-        self.finish(status)
+        self.finish(status, n_cancelled)
     }
 
-    fn finish(&self, status: sys::OrtStatusPtr) -> Result<()> {
+    /// The token may have been reset since it ended the run, before which
+    /// [`CancelToken::n_cancelled`] was `n_cancelled`.
+    fn finish(&self, status: sys::OrtStatusPtr, n_cancelled: Option<u64>) -> Result<()> {
         check(status).map_err(|error| {
-            if self.cancel_token.is_cancelled() {
+            let token = &self.cancel_token;
+            if token.n_cancelled().is_none_or(|n| Some(n) != n_cancelled) {
                 return Error::new(Kind::Cancelled, "the run was cancelled").with_source(error);
             }
             error

@@ -475,7 +475,7 @@ mod tests {
                 EncodeOptions { max_length, all_windows, overlap: 1, ..Default::default() };
             let data =
                 Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();
-            let order = LoaderOptions::evaluation(4);
+            let order = LoaderOptions::evaluation(1);
             let loader = Loader::new(vec![Arc::new(data)], order).unwrap();
             let scores = score(&loader, 0, &EvaluateOptions::default(), |batch| {
                 // The model is right wherever there is a label.

@@ -5,11 +5,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ema::Ema;
+use super::log::Level;
+use super::model::Model;
 use super::trainer::Trainer;
+use crate::checkpoint::beside::Turn;
+use crate::checkpoint::files::Files;
 use crate::checkpoint::reader::{self, Checkpoint};
-use crate::checkpoint::weights::{self, Weights};
+use crate::checkpoint::weights::{View, Weights};
 use crate::checkpoint::writer::Keep;
 use crate::error::{Context, Error, Kind, Result};
+use crate::optim::{MAX_COUNT, StateTensor};
+use crate::runtime::Device;
+use crate::tensor::first_non_finite;
 
 /// Checkpoints that are kept where nothing else is said.
 const KEEP: usize = 2;
@@ -23,7 +30,18 @@ struct TrainerState {
     models: Vec<String>,
     runs: Vec<u64>,
     user: String,
+    /// What does not have to be the same, and what is told where it is not. Empty in checkpoints of
+    /// libraries that did not note it.
+    #[serde(default)]
+    seeds: Vec<u64>,
+    #[serde(default)]
+    labels: Vec<Vec<String>>,
+    #[serde(default)]
+    device: String,
 }
+
+/// What differs from the checkpoint, and how loud it is told.
+type Changes = Vec<(Level, String)>;
 
 fn weights_file(model: usize) -> String {
     format!("model-{model:02}.safetensors")
@@ -47,15 +65,55 @@ impl Trainer {
         self.checkpoint_with(root, user, keep, |_| Ok(()))
     }
 
-    /// As [`Trainer::checkpoint_keeping`], with files that `more` adds to the directory that it
-    /// gets.
-    pub(crate) fn checkpoint_with(
-        &self,
-        root: &Path,
-        user: &str,
-        keep: Keep,
-        more: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<PathBuf> {
+    /// As [`Trainer::checkpoint_keeping`], beside the training: everything is copied, and a thread
+    /// of its own writes the copy while training goes on. At most one is under way: the next
+    /// checkpoint of this trainer waits for it. What it fails with is the error of that next call,
+    /// which does nothing else then, or of [`Trainer::wait_for_checkpoint`]. Dropping the trainer
+    /// waits for it as well.
+    ///
+    /// # Errors
+    /// As [`Trainer::checkpoint`], those of writing later; those of the one before.
+    pub fn checkpoint_beside(&self, root: &Path, user: &str, keep: Keep) -> Result<()> {
+        let place = || format!("checkpoint {}", root.display());
+        let turn = self.next_checkpoint()?;
+        let files = self.files(user)?;
+        self.run.open(root).context(place)?;
+        let files = files.into_owned().context(place)?;
+        let (run, step) = (self.run.clone(), self.optimizer().step_count());
+        let (root, place) = (root.to_owned(), place());
+        turn.begin(move || {
+            run.write(&root, step, keep, |dir| files.write(dir)).map_err(|e| e.context(place))
+        });
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written beside the training, and returns its
+    /// directory; `None` where there was none since the last time.
+    ///
+    /// # Errors
+    /// Those of writing it; they are told once.
+    pub fn wait_for_checkpoint(&self) -> Result<Option<PathBuf>> {
+        let (_, written) = self.writing.turn()?;
+        if let Some(written) = &written {
+            self.log_written(written);
+        }
+        Ok(written)
+    }
+
+    fn next_checkpoint(&self) -> Result<Turn<'_>> {
+        let (turn, written) = self.writing.turn()?;
+        if let Some(written) = written {
+            self.log_written(&written);
+        }
+        Ok(turn)
+    }
+
+    fn log_written(&self, written: &Path) {
+        self.log_info(|| format!("checkpoint written to {}", written.display()));
+    }
+
+    /// All files of a checkpoint.
+    fn files(&self, user: &str) -> Result<Files<'_>> {
         self.check_weights_in_place()?;
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
@@ -65,32 +123,57 @@ impl Trainer {
             models: self.models().iter().map(|m| m.name.clone()).collect(),
             runs: self.models().iter().map(|m| m.n_runs).collect(),
             user: user.to_owned(),
+            seeds: self.models().iter().map(Model::seed).collect(),
+            labels: self.models().iter().map(|m| m.label_names().to_vec()).collect(),
+            device: self.device_text(),
         };
-        let json =
+        let header =
             serde_json::to_string_pretty(&header).map_err(|e| Error::internal(e.to_string()))?;
+        let mut files = Files::default();
+        for (i, model) in self.models().iter().enumerate() {
+            let tensors = model.parameters.iter().map(|p| (p.name.as_str(), &p.value));
+            files.add_tensors(weights_file(i), tensors);
+        }
+        let moments = self.optimizer().state_tensors().into_iter();
+        files.add_tensors(MOMENTS, moments.map(named));
+        files.add_text(OPTIMIZER, self.optimizer().state_json()?.to_string());
+        if let Some(mutual) = &self.mutual {
+            mutual.add_to(&mut files);
+        }
+        if let Some(ema) = &self.ema {
+            ema.add_to(&mut files, self.models());
+        }
+        files.add_text(TRAINER, header);
+        Ok(files)
+    }
+
+    /// Where sessions compute, as far as it decides about the bits of a result.
+    fn device_text(&self) -> String {
+        let Some(session) = self.models().first().map(|m| &m.train_session) else {
+            return String::new();
+        };
+        let tf32 = session.tf32 && session.device != Device::Cpu;
+        format!("{}{}", session.device, if tf32 { " with tf32" } else { "" })
+    }
+
+    /// As [`Trainer::checkpoint_keeping`], with files that `more` adds to the directory that it
+    /// gets.
+    pub(crate) fn checkpoint_with(
+        &self,
+        root: &Path,
+        user: &str,
+        keep: Keep,
+        more: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        // Until this one is written no other can begin.
+        let _turn = self.next_checkpoint()?;
+        let files = self.files(user)?;
         let step = self.optimizer().step_count();
         let written = self
             .run
-            .write(root, step, keep, |dir| {
-                for (i, model) in self.models().iter().enumerate() {
-                    let tensors = model.parameters.iter().map(|p| (p.name.as_str(), &p.value));
-                    weights::write(&dir.join(weights_file(i)), tensors, &[])?;
-                }
-                let moments = self.optimizer().state_tensors();
-                let moments = moments.iter().map(|t| {
-                    let (dtype, shape, bytes) = (t.dtype, t.shape, t.bytes);
-                    (t.name.as_str(), weights::View { dtype, shape, bytes })
-                });
-                weights::write(&dir.join(MOMENTS), moments, &[])?;
-                let state = self.optimizer().state_json()?.to_string();
-                write_text(&dir.join(OPTIMIZER), &state)?;
-                self.mutual.as_ref().map_or(Ok(()), |m| m.write(dir))?;
-                self.ema.as_ref().map_or(Ok(()), |ema| ema.write(dir, self.models()))?;
-                more(dir)?;
-                write_text(&dir.join(TRAINER), &json)
-            })
+            .write(root, step, keep, |dir| files.write(dir).and_then(|()| more(dir)))
             .context(|| format!("checkpoint {}", root.display()))?;
-        self.log_info(|| format!("checkpoint written to {}", written.display()));
+        self.log_written(&written);
         Ok(written)
     }
 
@@ -112,7 +195,8 @@ impl Trainer {
         root: &Path,
         more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
     ) -> Result<T> {
-        let (text, found) =
+        self.writing.wait();
+        let (text, found, changes) =
             self.restore(root, more).context(|| format!("checkpoint {}", root.display()))?;
         for skipped in &found.skipped {
             self.log_warning(|| format!("a newer checkpoint cannot be used: {}", skipped.why));
@@ -121,6 +205,9 @@ impl Trainer {
             let step = self.optimizer().step_count();
             format!("resumed from {} at step {step}", found.path.display())
         });
+        for (level, change) in changes {
+            self.log.send(level, || change);
+        }
         for change in self.optimizer().changed_options() {
             self.log_warning(|| format!("resumed with another option: {change}"));
         }
@@ -131,7 +218,7 @@ impl Trainer {
         &mut self,
         root: &Path,
         more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
-    ) -> Result<(T, Checkpoint)> {
+    ) -> Result<(T, Checkpoint, Changes)> {
         self.check_weights_in_place()?;
         let found = reader::open(root)?;
         // What it holds is whole, so what does not fit is of other models.
@@ -139,15 +226,15 @@ impl Trainer {
             Kind::NotFound | Kind::Shape | Kind::InvalidArgument => Error::data(e.message()),
             _ => e,
         };
-        let text = self.restore_from(&found, more).map_err(told)?;
-        Ok((text, found))
+        let (text, changes) = self.restore_from(&found, more).map_err(told)?;
+        Ok((text, found, changes))
     }
 
     fn restore_from<T>(
         &mut self,
         found: &Checkpoint,
         more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<(T, Changes)> {
         let header: TrainerState = serde_json::from_str(found.text(TRAINER)?)
             .map_err(|e| Error::json(e).context(found.path_of(TRAINER).display()))?;
         let names: Vec<&String> = self.models().iter().map(|m| &m.name).collect();
@@ -165,6 +252,15 @@ impl Trainer {
                 names.len()
             )));
         }
+        let n_runs = self.models().iter().zip(&header.runs);
+        if let Some((model, n)) = n_runs.into_iter().find(|(_, n)| **n > MAX_COUNT) {
+            return Err(Error::data(format!(
+                "{}: {n} passes of model '{}'",
+                found.path_of(TRAINER).display(),
+                model.name
+            )));
+        }
+        let changes = self.changes(&header)?;
         let files = (0..header.models.len())
             .map(|i| found.weights(&weights_file(i)))
             .collect::<Result<Vec<_>>>()?;
@@ -196,15 +292,68 @@ impl Trainer {
         }
         self.run.go_on(&found.run);
         self.zero_grad();
-        Ok(more)
+        Ok((more, changes))
+    }
+
+    /// What is not as it was, and is told.
+    ///
+    /// # Errors
+    /// `InvalidData` for the same labels in another order: what was learned would be taken for
+    /// something else.
+    fn changes(&self, header: &TrainerState) -> Result<Changes> {
+        let mut changes = Changes::new();
+        let own = env!("CARGO_PKG_VERSION");
+        if header.version != own {
+            let text = format!("resumed what libmmopt {} wrote, with {own}", header.version);
+            changes.push((Level::Info, text));
+        }
+        let device = self.device_text();
+        if !header.device.is_empty() && header.device != device {
+            let text = format!(
+                "resumed on {device} what was trained on {}: results differ in their last digits",
+                header.device
+            );
+            changes.push((Level::Warning, text));
+        }
+        for (model, &was) in self.models().iter().zip(&header.seeds) {
+            if was != model.seed() {
+                let (name, seed) = (&model.name, model.seed());
+                let text = format!(
+                    "model '{name}': resumed with the seed {seed}, which was {was}: dropout draws \
+                     anew"
+                );
+                changes.push((Level::Warning, text));
+            }
+        }
+        for (model, was) in self.models().iter().zip(&header.labels) {
+            let (name, labels) = (&model.name, model.label_names());
+            if labels == was.as_slice() || was.is_empty() || labels.is_empty() {
+                continue;
+            }
+            let sorted = |labels: &[String]| {
+                let mut sorted = labels.to_vec();
+                sorted.sort_unstable();
+                sorted
+            };
+            if sorted(labels) == sorted(was) {
+                return Err(Error::data(format!(
+                    "model '{name}': it learned the labels {was:?}, and has them here in another \
+                     order, {labels:?}; make the model with the labels in their old order"
+                )));
+            }
+            let text = format!("model '{name}': resumed with the labels {labels:?}, were {was:?}");
+            changes.push((Level::Warning, text));
+        }
+        Ok(changes)
     }
 }
 
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|e| Error::io(path, e))
+fn named(tensor: StateTensor<'_>) -> (String, View<'_>) {
+    let StateTensor { name, dtype, shape, bytes } = tensor;
+    (name, View { dtype, shape, bytes })
 }
 
-fn check_parameters(model: &super::model::Model, file: &Weights) -> Result<()> {
+fn check_parameters(model: &Model, file: &Weights) -> Result<()> {
     for parameter in &model.parameters {
         let view = file
             .find(&parameter.name)
@@ -218,6 +367,10 @@ fn check_parameters(model: &super::model::Model, file: &Weights) -> Result<()> {
                 parameter.value.dtype(),
                 parameter.value.shape()
             )));
+        }
+        if let Some(at) = first_non_finite(view.dtype, view.bytes) {
+            let name = &parameter.name;
+            return Err(Error::data(format!("parameter '{name}' is not finite at element {at}")));
         }
     }
     Ok(())

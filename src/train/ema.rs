@@ -3,16 +3,14 @@
 //! evaluated by them, and they are the mean teachers of mutual learning (Tarvainen and Valpola
 //! 2017). Each trained parameter holds its mean.
 
-use std::path::Path;
-
 use super::model::Model;
 use super::parameter::Parameter;
 use super::trainer::{Trainer, in_model, join};
+use crate::checkpoint::files::Files;
 use crate::checkpoint::reader::Checkpoint;
-use crate::checkpoint::weights;
 use crate::error::{Context, Error, Result};
 use crate::optim::{self, Teacher};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, first_non_finite};
 
 fn file_name(model: usize) -> String {
     format!("ema-{model:02}.safetensors")
@@ -69,17 +67,16 @@ impl Ema {
         }
     }
 
-    /// Writes the means under the parameters' names, if they have begun.
-    pub fn write(&self, dir: &Path, models: &[Model]) -> Result<()> {
+    /// Adds the means under the parameters' names, if they have begun.
+    pub fn add_to<'a>(&self, files: &mut Files<'a>, models: &'a [Model]) {
         for (i, model) in models.iter().enumerate().filter(|_| self.begun) {
             let means = trained(&model.parameters)
                 .filter_map(|p| p.mean.as_ref().map(|mean| (p.name.as_str(), mean)));
-            weights::write(&dir.join(file_name(i)), means, &[])?;
+            files.add_tensors(file_name(i), means);
         }
-        Ok(())
     }
 
-    /// Reads what [`Ema::write`] wrote; a checkpoint that was written without it gives a fresh
+    /// Reads what [`Ema::add_to`] added; a checkpoint that was written without it gives a fresh
     /// start.
     pub fn read(found: &Checkpoint, models: &[Model]) -> Result<SavedMeans> {
         if found.find(&file_name(0)).is_none() {
@@ -203,6 +200,10 @@ fn read(found: &Checkpoint, name: &str, parameters: &[Parameter]) -> Result<Vec<
                 mean.dtype(),
                 mean.shape()
             )));
+        }
+        if let Some(at) = first_non_finite(mean.dtype(), mean.bytes()) {
+            let name = &p.name;
+            return Err(Error::data(format!("'{name}' is not finite at element {at}")));
         }
         Ok(mean)
     };

@@ -60,6 +60,13 @@ pub(super) struct Model {
     pub n_runs: u64,
 }
 
+/// What a pass overwrites of the pass before, which the next step still needs.
+pub(super) struct Earlier {
+    gradients: Vec<Option<Tensor>>,
+    /// What the session of these shapes was fed.
+    inputs: Option<(ShapeKey, Vec<Option<Tensor>>)>,
+}
+
 /// Loss and accuracy of one batch.
 pub(super) struct Run {
     pub loss: f64,
@@ -166,6 +173,11 @@ impl Model {
         self.published.as_ref().map(|p| [p.config.hidden, p.config.heads, p.config.intermediate])
     }
 
+    /// Of fresh weights and dropout.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Checks a training batch; nothing is changed.
     pub fn check_training(&self, batch: Batch) -> Result<()> {
         self.sessions.signature.check(batch, true).map(|_| ())
@@ -194,6 +206,41 @@ impl Model {
         self.training.get_or_make(key, make).map(|_| ())
     }
 
+    /// Sets aside what a pass over a batch overwrites: the gradients if the step reads them where
+    /// they lie, and the last batch if the step may look at it again.
+    pub fn set_aside(&mut self, batch: Batch, gradients: bool, inputs: bool) -> Earlier {
+        let all = self.parameters.iter().filter(|_| gradients);
+        let gradients = all.map(|p| p.gradient().cloned()).collect();
+        let key = self.sessions.signature.key(batch);
+        let inputs = inputs.then(|| self.training.get_mut(&key)).flatten();
+        Earlier { gradients, inputs: inputs.map(|bound| (key, bound.copy_inputs())) }
+    }
+
+    /// Puts back what [`Model::set_aside`] gave.
+    pub fn put_back(&mut self, earlier: Earlier) {
+        for (parameter, gradient) in self.parameters.iter_mut().zip(earlier.gradients) {
+            if let (Some(gradient), Ok(own)) = (gradient, parameter.gradient_mut()) {
+                own.bytes_mut().copy_from_slice(gradient.bytes());
+            }
+        }
+        if let Some((key, inputs)) = earlier.inputs
+            && let Some(bound) = self.training.get_mut(&key)
+        {
+            bound.put_back_inputs(&inputs);
+        }
+    }
+
+    /// Counts the pass over a batch that [`Model::learn`] made, once it is known that the passes of
+    /// all models are good: until then nothing that later passes depend on has changed.
+    pub fn count_pass(&mut self, batch: Batch) -> Result<()> {
+        let key = self.sessions.signature.key(batch);
+        let bound = self.training.get_mut(&key).ok_or_else(|| Error::internal("no session"))?;
+        bound.copy_buffers(&mut self.parameters)?;
+        self.last = key;
+        self.n_runs += 1;
+        Ok(())
+    }
+
     /// Loss and gradients of a batch that passed [`Model::check_training`].
     pub fn forward_backward(&mut self, batch: Batch) -> Result<Run> {
         self.check_trained()?;
@@ -209,7 +256,8 @@ impl Model {
     }
 
     /// As [`Model::forward_backward`], drawn towards a target; what the model itself predicts goes
-    /// into `prediction`. Both need mutual learning.
+    /// into `prediction`. Both need mutual learning. A pass that is to count is counted by
+    /// [`Model::count_pass`].
     pub fn learn(
         &mut self,
         batch: Batch,
@@ -220,7 +268,6 @@ impl Model {
         let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
-        self.last.clone_from(&key);
         let bound = self.training.get_or_make(key, |key| {
             let start = Instant::now();
             let made = sessions.training(parameters, batch, options)?;
@@ -236,8 +283,6 @@ impl Model {
             None => bound.clear_input(TARGET_WEIGHTS_INPUT),
         }
         bound.run(batch)?;
-        bound.copy_buffers(&mut self.parameters)?;
-        self.n_runs += 1;
         if let (Some(prediction), Some(temperature)) = (prediction, sessions.mutual) {
             prediction.set(&sessions.spec.kind, &outputs(bound)?, temperature)?;
         }

@@ -2,7 +2,7 @@
 
 use super::shared_tensor::{SharedTensor, Views};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{Tensor, first_non_finite};
 
 /// One parameter; sessions and the optimizer work on these tensors in place.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Drop for Parameter {
 
 impl Parameter {
     pub fn new(name: String, value: Tensor, trainable: bool) -> Result<Self> {
-        if let Some(index) = first_non_finite(&value)? {
+        if let Some(index) = first_non_finite(value.dtype(), value.bytes()) {
             return Err(Error::new(
                 Kind::NonFinite,
                 format!("parameter '{name}' is not finite at element {index}; repair the weights"),
@@ -121,15 +121,6 @@ fn rows(indices: &[usize], tensor: &Tensor) -> Vec<std::ops::Range<usize>> {
     let row = tensor.bytes().len() / n_rows;
     let inside = indices.iter().filter(|&&index| index < n_rows);
     inside.map(|index| index * row..(index + 1) * row).collect()
-}
-
-/// Position of the first NaN or infinity.
-fn first_non_finite(tensor: &Tensor) -> Result<Option<usize>> {
-    Ok(match tensor.dtype() {
-        DType::F32 => tensor.as_slice::<f32>()?.iter().position(|v| !v.is_finite()),
-        DType::F64 => tensor.as_slice::<f64>()?.iter().position(|v| !v.is_finite()),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The trainer: models side by side, one coordinated optimizer.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::batch::Batch;
 use super::ema::Ema;
 use super::log::{Level, Log};
-use super::model::{Model, Run};
+use super::model::{Earlier, Model, Run};
 use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
@@ -13,6 +14,7 @@ use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
 use crate::autodiff::LossKind;
+use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Kind, Result, count};
 use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
@@ -74,7 +76,8 @@ pub struct Trainer {
     pub(super) no_mutual: Option<String>,
     pub(super) ema: Option<Ema>,
     start: StartReport,
-    pub(super) run: RunWriter,
+    pub(super) run: Arc<RunWriter>,
+    pub(super) writing: Beside,
     pub(super) log: Log,
 }
 
@@ -126,7 +129,8 @@ impl Trainer {
             no_mutual,
             ema,
             start,
-            run: RunWriter::default(),
+            run: Arc::default(),
+            writing: Beside::default(),
             log,
         };
         trainer.log_creation();
@@ -248,21 +252,50 @@ impl Trainer {
         self.check_weights_in_place()?;
         let together = self.mutual.as_ref().is_some_and(Mutual::is_required);
         let one = self.model_mut(model)?;
-        let run = one
-            .check_training(batch)
-            .and_then(|()| {
-                if together {
-                    one.check_trained()?;
-                    return Err(Error::state(
-                        "with the option mutual all models run in one call: \
-                         forward_backward_all, or the batch of a loader",
-                    ));
-                }
-                one.forward_backward(batch)
-            })
-            .map_err(|e| in_model(e, &one.name));
+        let check = || {
+            one.check_training(batch)?;
+            if together {
+                one.check_trained()?;
+                return Err(Error::state(
+                    "with the option mutual all models run in one call: \
+                     forward_backward_all, or the batch of a loader",
+                ));
+            }
+            Ok(())
+        };
+        check().map_err(|e| in_model(e, &one.name))?;
+        let earlier = self.set_aside(model, batch);
+        let one = &mut self.models[model];
+        let run = one.forward_backward(batch).map_err(|e| in_model(e, &one.name));
         self.log_runs();
-        self.account(model, run?)
+        match run.and_then(|run| self.bind_new(model).map(|()| run)) {
+            Ok(run) => {
+                self.models[model].count_pass(batch)?;
+                self.account(model, run)
+            }
+            Err(error) => {
+                self.put_back(model, earlier);
+                Err(error)
+            }
+        }
+    }
+
+    /// What a failed pass of a model would take from the step that is to come; `None` where there
+    /// is nothing.
+    fn set_aside(&mut self, model: usize, batch: Batch) -> Option<Earlier> {
+        if self.optimizer.n_accumulated(model).is_ok_and(|n| n == 0) {
+            return None;
+        }
+        let options = self.optimizer.options();
+        let in_place = options.gradient_accumulation_steps == 1;
+        let looked_at = options.max_loss_increase.is_some();
+        Some(self.models[model].set_aside(batch, in_place, looked_at))
+    }
+
+    fn put_back(&mut self, model: usize, earlier: Option<Earlier>) {
+        if let Some(earlier) = earlier {
+            self.models[model].put_back(earlier);
+        }
     }
 
     /// Loss and gradients of one micro-batch for every model, side by side on the cores there
@@ -300,6 +333,10 @@ impl Trainer {
         for (model, batch) in self.models.iter().zip(batches) {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
+        let pairs = batches.iter().enumerate();
+        let earlier: Vec<_> = pairs.map(|(i, batch)| self.set_aside(i, batch)).collect();
+        let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
+        let misfit = self.mutual.as_ref().and_then(|m| m.misfit.clone());
         let runs = match &mut self.mutual {
             Some(mutual) => {
                 mutual.run(&mut self.models, batches, &self.optimizer, self.ema.as_mut())
@@ -307,7 +344,28 @@ impl Trainer {
             None => self.run_side_by_side(batches),
         };
         self.log_runs();
-        runs?.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
+        let bound = |trainer: &mut Self| (0..batches.len()).try_for_each(|i| trainer.bind_new(i));
+        let runs = match runs.and_then(|runs| bound(self).map(|()| runs)) {
+            Ok(runs) => runs,
+            Err(error) => {
+                for (i, earlier) in earlier.into_iter().enumerate() {
+                    self.put_back(i, earlier);
+                }
+                if let Some(ema) = &mut self.ema {
+                    ema.begun = begun;
+                }
+                if let Some(mutual) = &mut self.mutual {
+                    mutual.misfit = misfit;
+                }
+                return Err(error);
+            }
+        };
+        for (model, batch) in self.models.iter_mut().zip(batches) {
+            if !model.only_teaches() {
+                model.count_pass(batch)?;
+            }
+        }
+        runs.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
     }
 
     fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
@@ -325,9 +383,6 @@ impl Trainer {
     fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
         let Run { loss, mutual_loss, accuracy, weight, .. } = run;
         if !self.models[model].only_teaches() {
-            if !std::mem::replace(&mut self.bound[model], true) {
-                self.bind(model)?;
-            }
             // A loss over no label says nothing of how far the model is.
             let counts = self.mutual.is_none() || accuracy.n_labels > 0;
             // With mutual learning a micro-batch without labels teaches all the same.
@@ -348,6 +403,15 @@ impl Trainer {
         }
         let (n_correct, n_labels) = (accuracy.n_correct, accuracy.n_labels);
         Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
+    }
+
+    /// Binds a model that is trained, at its first pass.
+    fn bind_new(&mut self, model: usize) -> Result<()> {
+        if !self.bound[model] && !self.models[model].only_teaches() {
+            self.bind(model)?;
+            self.bound[model] = true;
+        }
+        Ok(())
     }
 
     /// Binds every model's memory to the optimizer, e.g. to restore its moments.
@@ -391,13 +455,18 @@ impl Trainer {
                 self.bind(model)?;
             }
         }
+        let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
         if let Some(ema) = &mut self.ema {
             ema.begin(&mut self.models);
         }
         self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
         self.each_parameter(Parameter::restore_frozen_rows);
-        let report = report?;
+        let report = report.inspect_err(|_| {
+            if let Some(ema) = &mut self.ema {
+                ema.begun = begun;
+            }
+        })?;
         if let Some(ema) = &self.ema {
             ema.follow(&mut self.models, report.step)?;
         }

@@ -195,8 +195,9 @@ static void call_one(void)
     if (now.trainer != NULL && strncmp(f->name, "mmopt_trainer_", 14) == 0 && must_fail(f, t) == 0 &&
         !is("trainer_create"))
         follow_trainer(o.code);
-    if (now.loader != NULL && strncmp(f->name, "mmopt_loader_", 13) == 0 && must_fail(f, t) == 0 &&
-        !is("loader_create"))
+    int moves = is("trainer_fit") || is("trainer_find_learning_rate") ||
+                (strncmp(f->name, "mmopt_loader_", 13) == 0 && !is("loader_create"));
+    if (now.loader != NULL && moves && must_fail(f, t) == 0)
         follow_loader(o.code);
 }
 

@@ -142,6 +142,65 @@ fn bad_input_and_files() {
 }
 
 #[test]
+#[cfg(feature = "text")]
+fn forked_children_are_refused() {
+    check("c/fork.c");
+}
+
+/// A training run with checkpoints opens no socket, looks up no host, prints nothing of its own, and
+/// writes nothing outside of the folder that it was given.
+#[test]
+#[cfg(all(feature = "text", target_os = "linux"))]
+fn training_touches_nothing_outside_its_folders() {
+    let Some(runtime) = runtime() else {
+        println!("not run: no ONNX Runtime");
+        return;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(root.join("crash/train.c"), dir.path().join("train.c")).unwrap();
+    for name in ["tiny.h", "check.h"] {
+        std::fs::copy(root.join("c").join(name), dir.path().join(name)).unwrap();
+    }
+    let program = compile(&dir.path().join("train.c"), dir.path());
+    let watch = dir.path().join("watch.so");
+    let compiled = Command::new("cc")
+        .args(["-std=c99", "-O1", "-shared", "-fPIC", "-o"])
+        .args([&watch, &root.join("crash/watch.c")])
+        .arg("-ldl")
+        .status();
+    assert!(compiled.unwrap().success());
+    let [home, run, noted] = ["home", "run", "noted"].map(|name| dir.path().join(name));
+    std::fs::create_dir(&home).unwrap();
+    for way in ["at-once", "beside"] {
+        let output = Command::new(&program)
+            .args([run.to_str().unwrap(), "3", way])
+            .current_dir(&home)
+            .env("LD_LIBRARY_PATH", dir.path())
+            .env("MMOPT_ORT_LIB", &runtime)
+            .env_remove("ORT_DISABLE_TELEMETRY")
+            .envs(["HOME", "XDG_CACHE_HOME", "TMPDIR"].map(|name| (name, &home)))
+            .env("LD_PRELOAD", &watch)
+            .env("WATCH", &noted)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.lines().count() == 2, "{text}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        let all = std::fs::read_to_string(&noted).unwrap();
+        let is_inside = |line: &&str| {
+            let (what, path) = line.split_once(' ').unwrap();
+            what != "socket" && what != "host" && Path::new(path).starts_with(&run)
+        };
+        assert!(all.lines().filter(is_inside).count() > 20, "its own files are seen");
+        let outside: Vec<&str> = all.lines().filter(|line| !is_inside(line)).collect();
+        assert_eq!(outside, [""; 0]);
+        assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0);
+        std::fs::remove_dir_all(&run).unwrap();
+    }
+}
+
+#[test]
 fn dlpack() {
     check("c/dlpack.c");
 }

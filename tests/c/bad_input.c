@@ -157,6 +157,7 @@ static void test_checkpoints(mmopt_trainer *trainer, mmopt_trainer *again, const
 
     FAILS(mmopt_trainer_save_checkpoint(again, folder, ""), MMOPT_CODE_STATE, "another trainer");
     mmopt_checkpoint_options_init(&keep);
+    CHECK(keep.asynchronous == 0);
     CHECK(keep.keep_last == 2 && keep.keep_best == 0 && keep.score != keep.score);
     keep.keep_best = 1;
     FAILS(mmopt_trainer_save_checkpoint_with(trainer, folder, "", &keep, NULL),
@@ -167,6 +168,18 @@ static void test_checkpoints(mmopt_trainer *trainer, mmopt_trainer *again, const
           MMOPT_CODE_INVALID_ARGUMENT, "keep_last");
     keep.keep_last = 1;
     OK(mmopt_trainer_save_checkpoint_with(trainer, folder, "kept", &keep, &place));
+    keep.asynchronous = 1;
+    FAILS(mmopt_trainer_save_checkpoint_with(trainer, folder, "", &keep, &json),
+          MMOPT_CODE_INVALID_ARGUMENT, "mmopt_trainer_wait_for_checkpoint");
+    OK(mmopt_trainer_save_checkpoint_with(trainer, folder, "kept", &keep, NULL));
+    mmopt_string_free(place);
+    OK(mmopt_trainer_wait_for_checkpoint(trainer, &place));
+    CHECK(place != NULL && strstr(place, "step-") != NULL);
+    OK(mmopt_trainer_wait_for_checkpoint(trainer, &json));
+    CHECK(json == NULL);
+    keep.asynchronous = 2;
+    FAILS(mmopt_trainer_save_checkpoint_with(trainer, folder, "", &keep, NULL),
+          MMOPT_CODE_INVALID_ARGUMENT, "asynchronous");
     OK(mmopt_checkpoint_list(folder, &n_damaged, &json));
     CHECK(n_damaged == 0 && strstr(json, place) != NULL);
     CHECK(strstr(json, "\"score\":0.5") != NULL && strchr(json, '\n') == NULL);

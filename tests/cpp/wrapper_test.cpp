@@ -372,6 +372,11 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(joint.resume(folder + "/c"), walk.state());
     auto keep = mmopt::checkpoint_options();
     keep.keep_last = 1;
+    keep.asynchronous = 1;
+    EXPECT_EQ(joint.save_checkpoint(folder + "/kept", "mine", keep), "");
+    EXPECT_NE(joint.wait_for_checkpoint().find("step-"), std::string::npos);
+    EXPECT_EQ(joint.wait_for_checkpoint(), "");
+    keep.asynchronous = 0;
     const auto place = joint.save_checkpoint(folder + "/kept", "mine", keep);
     auto listed = mmopt::list_checkpoints(folder + "/kept");
     EXPECT_NE(listed.json.find(place), std::string::npos);

@@ -8,6 +8,7 @@
  *   FAULT_TRACE=file     every such call, a line each, with what was written in hexadecimal
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -63,11 +64,6 @@ static int turn(void)
         return -1;
     return atoi(kind);
 }
-
-#define REAL(name, type) \
-    static type real; \
-    if (real == NULL) \
-    real = (type)dlsym(RTLD_NEXT, name)
 
 /* A call without data. */
 #define CALL(line, call) \
@@ -206,9 +202,10 @@ int mkdir(const char *path, mode_t mode)
     CALL(line, (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode));
 }
 
-static int unlink_at(int dir, const char *path, int flags)
+/* The path of a name in an open folder. */
+static void whole_path(int dir, const char *path, char whole[4200])
 {
-    char whole[4200], line[4300], link[64];
+    char link[64];
     ssize_t n = 0;
     whole[0] = '\0';
     if (dir != AT_FDCWD && path[0] != '/') {
@@ -218,7 +215,57 @@ static int unlink_at(int dir, const char *path, int flags)
             n = 0;
         whole[n++] = '/';
     }
-    snprintf(whole + n, sizeof whole - (size_t)n, "%s", path);
+    snprintf(whole + n, 4200 - (size_t)n, "%s", path);
+}
+
+/* Folders alone are opened so, to be emptied; closedir closes them unseen. */
+static int openat_any(int dir, const char *path, int flags, mode_t mode)
+{
+    char whole[4200], line[4300];
+    whole_path(dir, path, whole);
+    if (!below(whole))
+        return opened((int)syscall(SYS_openat, dir, path, flags | O_LARGEFILE, mode), NULL);
+    snprintf(line, sizeof line, "read %s\n", whole);
+    CALL(line, opened((int)syscall(SYS_openat, dir, path, flags | O_LARGEFILE, mode), NULL));
+}
+
+int openat(int dir, const char *path, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return openat_any(dir, path, flags, mode);
+}
+
+int openat64(int dir, const char *path, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return openat_any(dir, path, flags, mode);
+}
+
+DIR *opendir(const char *path)
+{
+    static DIR *(*real)(const char *);
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "opendir");
+    int what = below(path) ? turn() : 0;
+    if (what > 0) {
+        errno = what;
+        return NULL;
+    }
+    if (what == -2)
+        raise(SIGKILL);
+    return real(path);
+}
+
+static int unlink_at(int dir, const char *path, int flags)
+{
+    char whole[4200], line[4300];
+    whole_path(dir, path, whole);
     if (!below(whole))
         return (int)syscall(SYS_unlinkat, dir, path, flags);
     snprintf(line, sizeof line, "remove %s\n", whole);

@@ -1,5 +1,6 @@
 /* Trains two tiny models for some steps with a checkpoint after each, going on from the last;
- * prints a number that depends on every weight. Arguments: folder, steps.
+ * prints a number that depends on every weight. Arguments: folder, steps, and how checkpoints are
+ * written: at-once, or beside the training.
  *
  * Exit status: 0 done; 2 a checkpoint could not be written; 3 one could not be resumed. */
 #include "tiny.h"
@@ -36,11 +37,14 @@ static int failed(mmopt_error *error, int status)
 int main(int argc, char **argv)
 {
     mmopt_trainer_options options;
+    mmopt_checkpoint_options how;
     mmopt_trainer *trainer;
     char *state = NULL;
 
-    if (argc != 3)
+    if (argc != 4)
         return 1;
+    mmopt_checkpoint_options_init(&how);
+    how.asynchronous = strcmp(argv[3], "beside") == 0;
     OK(mmopt_runtime_load(getenv("MMOPT_ORT_LIB")));
     make_data();
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
@@ -61,9 +65,10 @@ int main(int argc, char **argv)
         OK(mmopt_trainer_step(trainer, NULL));
         mmopt_batch_free(batch);
         OK(mmopt_loader_state(loader, &state));
-        failed(mmopt_trainer_save_checkpoint(trainer, argv[1], state), 2);
+        failed(mmopt_trainer_save_checkpoint_with(trainer, argv[1], state, &how, NULL), 2);
         mmopt_string_free(state);
     }
+    failed(mmopt_trainer_wait_for_checkpoint(trainer, NULL), 2);
     printf("done %llx\n", mixed(trainer));
     mmopt_trainer_free(trainer);
     return 0;

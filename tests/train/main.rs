@@ -1,8 +1,10 @@
 //! Models and their training through the Rust API.
 
+mod damage;
 mod ema;
 #[path = "../common/exported_graphs.rs"]
 mod exported_graphs;
+mod failed_calls;
 mod fit;
 mod import_fixes;
 mod load;
@@ -12,5 +14,6 @@ mod mutual;
 #[cfg(feature = "text")]
 mod predictor;
 mod pretrained;
+mod resume;
 mod start;
 mod trainer;

@@ -31,19 +31,19 @@ fn config(name: &str, dropout: f64) -> Config {
     }
 }
 
-fn model(name: &str, dropout: f64) -> ModelOptions {
+pub(crate) fn model(name: &str, dropout: f64) -> ModelOptions {
     let source = Source::Config(Box::new(config(name, dropout)));
     let task = Some(Task::SequenceClassification { num_labels: 2 });
     ModelOptions { task, seed: 7, ..ModelOptions::new(name, source) }
 }
 
 /// Defaults, on the device that `MMOPT_TEST_DEVICE` names.
-fn trainer_options() -> TrainerOptions {
+pub(crate) fn trainer_options() -> TrainerOptions {
     let device = std::env::var("MMOPT_TEST_DEVICE").map(|d| d.parse().unwrap());
     TrainerOptions { device: device.unwrap_or_default(), ..TrainerOptions::default() }
 }
 
-fn trainer(names: &[&str], dropout: f64) -> Trainer {
+pub(crate) fn trainer(names: &[&str], dropout: f64) -> Trainer {
     let mut options = trainer_options();
     options.optimizer.learning_rate = 3e-3;
     options.optimizer.n_threads = 2;
@@ -51,12 +51,12 @@ fn trainer(names: &[&str], dropout: f64) -> Trainer {
 }
 
 /// A batch whose label says whether token 5 stands more often in it than token 6.
-struct Example {
-    tensors: Vec<(&'static str, Tensor)>,
+pub(crate) struct Example {
+    pub(crate) tensors: Vec<(&'static str, Tensor)>,
 }
 
 impl Example {
-    fn new(seed: u64, types: bool) -> Self {
+    pub(crate) fn new(seed: u64, types: bool) -> Self {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = |n: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -85,18 +85,18 @@ impl Example {
         Self { tensors }
     }
 
-    fn views(&self) -> Vec<TensorView<'_>> {
+    pub(crate) fn views(&self) -> Vec<TensorView<'_>> {
         self.tensors.iter().map(|(name, t)| TensorView::of(name, t)).collect()
     }
 }
 
-fn step_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
+pub(crate) fn step_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
     let losses = pass_all(trainer, seed);
     trainer.step().unwrap();
     losses
 }
 
-fn pass_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
+pub(crate) fn pass_all(trainer: &mut Trainer, seed: u64) -> Vec<f64> {
     try_pass_all(trainer, seed).unwrap()
 }
 
@@ -120,7 +120,7 @@ fn accuracy(trainer: &mut Trainer, model: usize) -> f64 {
     right as f64 / all as f64
 }
 
-fn weights(trainer: &Trainer) -> Vec<u8> {
+pub(crate) fn weights(trainer: &Trainer) -> Vec<u8> {
     (0..trainer.n_models())
         .flat_map(|m| {
             let names: Vec<String> =
@@ -553,7 +553,7 @@ fn the_padding_row_of_a_tied_head_keeps_the_heads_gradient() {
 }
 
 /// Warnings of a trainer from now on.
-fn warnings(trainer: &mut Trainer) -> std::sync::Arc<std::sync::Mutex<Vec<String>>> {
+pub(crate) fn warnings(trainer: &mut Trainer) -> std::sync::Arc<std::sync::Mutex<Vec<String>>> {
     let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
     let into = heard.clone();
     let sink = move |_: Level, text: &str| into.lock().unwrap().push(text.to_owned());

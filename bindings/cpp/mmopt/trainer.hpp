@@ -409,13 +409,22 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
                                            detail::text(host_text)));
     }
     /// The same, with a choice of which checkpoints of this run stay; gives back the checkpoint's
-    /// own directory.
+    /// own directory. With asynchronous 1 it is written beside the training, and the text is empty:
+    /// wait_for_checkpoint gives the directory.
     std::string save_checkpoint(const std::string &directory, const std::string &host_text,
                                 const mmopt_checkpoint_options &options) const {
         char *path = nullptr;
         done(mmopt_trainer_save_checkpoint_with(get(), detail::text(directory),
-                                                detail::text(host_text), &options, &path));
-        return detail::take(path);
+                                                detail::text(host_text), &options,
+                                                options.asynchronous == 1 ? nullptr : &path));
+        return path == nullptr ? std::string() : detail::take(path);
+    }
+    /// Waits for the asynchronous checkpoint that is being written; gives back its directory, empty
+    /// where there was none. Throws what writing it failed with.
+    std::string wait_for_checkpoint() const {
+        char *path = nullptr;
+        done(mmopt_trainer_wait_for_checkpoint(get(), &path));
+        return path == nullptr ? std::string() : detail::take(path);
     }
     /// Goes to the newest whole checkpoint; gives back the host's text.
     std::string resume(const std::string &directory) {

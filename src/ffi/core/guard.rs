@@ -11,14 +11,16 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 
 use super::error::mmopt_error;
+use super::fork;
 use crate::error::{Error, Kind, Result};
 
 /// The count that means: one exclusive user.
 const EXCLUSIVE: isize = -1;
 
-/// Runs the body of an export that can fail; a panic becomes an `Internal` error.
+/// Runs the body of an export that can fail; a panic becomes an `Internal` error. In a forked child
+/// it does not run.
 pub(crate) fn guard(body: impl FnOnce() -> Result<()>) -> *mut mmopt_error {
-    match catch(body) {
+    match catch(|| fork::check().and_then(|()| body())) {
         Ok(()) => std::ptr::null_mut(),
         Err(error) => mmopt_error::into_raw(&error),
     }
@@ -233,7 +235,8 @@ where
     }
 }
 
-/// Frees a handle; NULL is harmless. One that a running call still uses is left alone.
+/// Frees a handle; NULL is harmless. One that a running call still uses is left alone, and so is
+/// every one in a forked child: it may wait for threads that there are not.
 ///
 /// # Safety
 /// `handle` is NULL or came from [`into_raw`] and was not freed.
@@ -241,7 +244,7 @@ pub(crate) unsafe fn free<H: Handle>(handle: *mut H) {
     guard_or((), || {
         // SAFETY: by this function's contract.
         let Some(h) = (unsafe { handle.cast_const().as_ref() }) else { return Ok(()) };
-        if h.cell().users.load(Ordering::Acquire) == 0 {
+        if h.cell().users.load(Ordering::Acquire) == 0 && !fork::is_child() {
             // SAFETY: nobody uses it, and `into_raw` made it from a box.
             drop(unsafe { Box::from_raw(handle) });
         }

@@ -4,6 +4,7 @@
 pub(super) mod architecture;
 pub(super) mod args;
 pub(super) mod error;
+pub(super) mod fork;
 pub(super) mod guard;
 pub(super) mod names;
 pub(super) mod runtime;

@@ -9,12 +9,12 @@ use super::create::mmopt_trainer;
 use crate::checkpoint::listing::{self, Listed};
 use crate::checkpoint::writer::Keep;
 use crate::error::{Error, Result};
-use crate::ffi::core::args::{flag, optional_output, optional_text, owned_text, reserved, text};
+use crate::ffi::core::args::{flag, optional_output, optional_text, owned_text, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::core::structs::{Options, init, options};
 
-/// Which of a run's checkpoints stay. A run is a trainer and all that resume from its checkpoints;
+/// Which of a run's checkpoints stay, and how one is written. A run is a trainer and all that resume from its checkpoints;
 /// checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
 /// defaults.
 #[repr(C)]
@@ -30,8 +30,9 @@ pub struct mmopt_checkpoint_options {
     pub score: f64,
     /// 1 (default): a greater score is better; 0: a smaller one.
     pub greater_is_better: u32,
-    /// 0; for later versions.
-    pub reserved: u32,
+    /// 1: the state is copied, which takes as much memory again, and a thread of its own writes the
+    /// copy while training goes on; 0 (default): the checkpoint is written when the call returns.
+    pub asynchronous: u32,
 }
 
 impl Default for mmopt_checkpoint_options {
@@ -42,7 +43,7 @@ impl Default for mmopt_checkpoint_options {
             keep_best: 0,
             score: f64::NAN,
             greater_is_better: 1,
-            reserved: 0,
+            asynchronous: 0,
         }
     }
 }
@@ -54,7 +55,6 @@ unsafe impl Options for mmopt_checkpoint_options {
 
 impl mmopt_checkpoint_options {
     fn checked(&self) -> Result<Keep> {
-        reserved(self.reserved == 0, "reserved")?;
         if self.keep_last == 0 {
             return Err(Error::invalid("keep_last is 0; at least 1 checkpoint must stay"));
         }
@@ -82,16 +82,25 @@ pub unsafe extern "C" fn mmopt_checkpoint_options_init(options: *mut mmopt_check
     unsafe { init(options) };
 }
 
-/// As mmopt_trainer_save_checkpoint, with a choice of which of this run's checkpoints stay.
+/// As mmopt_trainer_save_checkpoint, with a choice of which of this run's checkpoints stay, and of
+/// whether it is written beside the training.
+///
+/// With asynchronous 1 one checkpoint is under way at most: the next one of this trainer, of either
+/// kind, waits for it, and so do mmopt_trainer_resume and mmopt_trainer_free. If writing it failed,
+/// that next call fails with its error and writes nothing; the call after that one is free of it.
+/// mmopt_trainer_wait_for_checkpoint waits for it and says how it ended. A process that ends before
+/// leaves the checkpoints that were there.
 ///
 /// Errors: as mmopt_trainer_save_checkpoint; INVALID_ARGUMENT for keep_last 0, an infinite score,
-/// or keep_best without a score.
+/// keep_best without a score, or path together with asynchronous; those of the asynchronous
+/// checkpoint before.
 ///
 /// @param[in] trainer shared access.
 /// @param[in] directory the directory, UTF-8.
 /// @param[in] host_text any text; may be NULL: empty.
 /// @param[in] options may be NULL: the defaults.
-/// @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL.
+/// @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL, and
+/// must be with asynchronous 1, where only mmopt_trainer_wait_for_checkpoint knows it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_save_checkpoint_with(
@@ -106,12 +115,52 @@ pub unsafe extern "C" fn mmopt_trainer_save_checkpoint_with(
         let trainer = shared(trainer)?;
         let directory = text(directory, "directory")?;
         let host = optional_text(host_text, "host_text")?.unwrap_or("");
-        let keep = self::options(options)?.checked()?;
+        let options = self::options(options)?;
+        let keep = options.checked()?;
+        let beside = flag(options.asynchronous, "asynchronous")?;
         let path = optional_output(path, "path")?;
+        if beside && path.is_wanted() {
+            return Err(Error::invalid(
+                "path is not known before an asynchronous checkpoint is written; pass NULL, and ask \
+                 mmopt_trainer_wait_for_checkpoint",
+            ));
+        }
+        if beside {
+            let begun = trainer.trainer.checkpoint_beside(Path::new(directory), host, keep);
+            return trainer.trainer.log_error("writing", begun);
+        }
         let written = trainer.trainer.checkpoint_keeping(Path::new(directory), host, keep);
         let written = trainer.trainer.log_error("writing", written)?;
         if path.is_wanted() {
             path.set(owned_text(&written.to_string_lossy(), "the path")?);
+        }
+        Ok(())
+    })
+}
+
+/// Waits for the asynchronous checkpoint that is being written, if there is one.
+///
+/// Errors: those of writing it, as mmopt_trainer_save_checkpoint; each is told once, by this
+/// function or the next checkpoint.
+///
+/// @param[in] trainer shared access.
+/// @param[out] path the checkpoint's own directory; free it with mmopt_string_free; NULL where none
+/// was written since the last checkpoint or wait; may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_wait_for_checkpoint(
+    trainer: *const mmopt_trainer,
+    path: *mut *mut c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let path = optional_output(path, "path")?;
+        let written = trainer.trainer.wait_for_checkpoint();
+        let written = trainer.trainer.log_error("writing", written)?;
+        if path.is_wanted() {
+            let text = |p: PathBuf| owned_text(&p.to_string_lossy(), "the path");
+            path.set(written.map(text).transpose()?.unwrap_or(std::ptr::null_mut()));
         }
         Ok(())
     })

@@ -64,7 +64,8 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
 /// without locks do not have this.
 ///
 /// Errors: STATE between a backward pass and its step, as gradients are not stored, and where
-/// another trainer or optimizer writes into the directory; IO when a file cannot be written.
+/// another trainer or optimizer writes into the directory; IO when a file cannot be written; those
+/// of an asynchronous checkpoint before (mmopt_trainer_save_checkpoint_with).
 /// Nothing is left behind then, unless the text says that the checkpoint is in place.
 ///
 /// @param[in] trainer shared access.
@@ -93,7 +94,8 @@ pub unsafe extern "C" fn mmopt_trainer_save_checkpoint(
 ///
 /// Errors: NOT_FOUND where there never was a checkpoint; INVALID_DATA where there are some and none
 /// is whole, and for one of other models, with what differs; UNSUPPORTED for one that a later
-/// library wrote; IO. The trainer is unchanged then.
+/// library wrote; IO. The trainer is unchanged then. docs/checkpoints.md says what may differ from
+/// the run that wrote it.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param[in] directory the directory, UTF-8.

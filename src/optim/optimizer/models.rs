@@ -9,6 +9,16 @@ use crate::optim::plan::spec::ModelSpec;
 use crate::optim::rates::factors::Rates;
 use crate::optim::rates::state::RateState;
 
+/// What a step decides about a model before it changes anything, and hosts can read.
+#[derive(Clone, Copy, Default)]
+pub(in crate::optim) struct Decision {
+    rates: Rates,
+    skipped_last: bool,
+    large: bool,
+    grad_norm: f64,
+    clip_factor: f64,
+}
+
 /// One model's numbers.
 #[derive(Clone)]
 pub(in crate::optim) struct ModelState {
@@ -42,6 +52,8 @@ pub(in crate::optim) struct ModelState {
     pub stable_gradients: bool,
     /// The last validation score.
     pub score: Option<f64>,
+    /// The decision of the step before, while one is under way.
+    pub before: Decision,
 }
 
 impl ModelState {
@@ -63,8 +75,22 @@ impl ModelState {
             bound: false,
             stable_gradients: true,
             score: None,
+            before: Decision::default(),
             spec,
         }
+    }
+
+    /// Notes the last step's decision, for a step that may fail.
+    pub fn keep_decision(&mut self) {
+        let &mut Self { rates, skipped_last, large, grad_norm, clip_factor, .. } = self;
+        self.before = Decision { rates, skipped_last, large, grad_norm, clip_factor };
+    }
+
+    /// Goes back to what was noted.
+    pub fn restore_decision(&mut self) {
+        let Decision { rates, skipped_last, large, grad_norm, clip_factor } = self.before;
+        (self.rates, self.skipped_last, self.large) = (rates, skipped_last, large);
+        (self.grad_norm, self.clip_factor) = (grad_norm, clip_factor);
     }
 
     /// Factor of the accumulated gradient: 1 over the number of micro-batches, or the sum of their

@@ -5,13 +5,19 @@ use crate::error::{Context, Error, Result};
 use crate::optim::memory::param::moment_dtype;
 use crate::optim::optimizer::Optimizer;
 use crate::optim::options::Options;
+use crate::optim::plan::spec::is_trainable;
 use crate::optim::rates::schedule::PlateauState;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, first_negative, first_non_finite};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the JSON that [`Optimizer::state_json`] writes.
 const VERSION: u32 = 1;
+/// Counters beyond this are damage: whoever counts to it at all is not alive.
+pub(crate) const MAX_COUNT: u64 = 1 << 53;
+/// Micro-batches whose adaptive rates are still to be updated are one at most; older libraries may
+/// have left some more.
+const MAX_WAITING: u64 = 1 << 10;
 
 /// A tensor of the state, borrowed.
 #[derive(Clone, Debug)]
@@ -225,6 +231,45 @@ impl Optimizer {
         &self.changed_options
     }
 
+    /// Numbers that no training leaves behind are refused: some would only be noticed steps later.
+    fn check_numbers(&self, state: &State) -> Result<()> {
+        let count = |what: &str, n: u64| (what.to_owned(), n <= MAX_COUNT);
+        let number = |what: &str, n: Exact| (what.to_owned(), n.0.is_finite());
+        let size = |what: &str, n: Exact| (what.to_owned(), n.0.is_finite() && n.0 >= 0.0);
+        let waiting = state.calls.checked_sub(state.ended);
+        let (factor, best, _) = &state.plateau;
+        let mut all = vec![
+            count("step", state.step),
+            count("calls", state.calls),
+            ("ended".into(), waiting.is_some_and(|n| n <= MAX_WAITING)),
+            size("learning_rate", state.learning_rate),
+            size("plateau", *factor),
+            number("plateau", best.unwrap_or(Exact(0.0))),
+            count("refused_syncs", state.refused_syncs),
+            ("losses".into(), state.losses.iter().flatten().all(|l| l.0.is_finite())),
+            ("rates".into(), state.rates.iter().all(|(r, f)| r.0.is_finite() && f.0 >= 0.0)),
+            ("rates".into(), state.rates.iter().all(|(_, f)| f.0.is_finite())),
+        ];
+        for m in &state.models {
+            let of = |what: &str| format!("{what} of model '{}'", m.name);
+            all.push(size(&of("base_weight"), m.base_weight));
+            all.push(size(&of("weight"), m.weight));
+            all.push(size(&of("weights"), m.weights.unwrap_or(Exact(0.0))));
+            all.push(number(&of("score"), m.score.unwrap_or(Exact(0.0))));
+            all.push((of("calls"), m.calls <= state.calls));
+            all.push(count(&of("skipped"), m.skipped));
+            all.extend(m.params.iter().map(|p| count(&of(&p.name), p.steps)));
+        }
+        let total: f64 = state.models.iter().map(|m| m.weight.0).sum();
+        all.push(("weight of all models".into(), total > 0.0 && total.is_finite()));
+        match all.iter().find(|(_, is_right)| !is_right) {
+            None => Ok(()),
+            Some((what, _)) => {
+                Err(Error::data(format!("optimizer state: {what} is out of its range")))
+            }
+        }
+    }
+
     fn check_state(&self, state: &State) -> Result<()> {
         if state.version != VERSION {
             return Err(Error::unsupported(format!(
@@ -249,8 +294,15 @@ impl Optimizer {
                     r.name
                 )));
             }
+            let trained = m.spec.params.iter().zip(&r.params).filter(|(_, q)| q.trainable);
+            if let Some((p, _)) = trained.into_iter().find(|(p, _)| !is_trainable(p.dtype)) {
+                return Err(Error::data(format!(
+                    "model '{}': the optimizer state trains '{}', which is {} here",
+                    r.name, p.name, p.dtype
+                )));
+            }
         }
-        Ok(())
+        self.check_numbers(state)
     }
 
     /// The state's tensors of every parameter, checked.
@@ -279,6 +331,14 @@ impl Optimizer {
                 let wanted = if wide { DType::F32 } else { moment_dtype(&self.options) };
                 if dtype != wanted {
                     let text = format!("'{name}' is {dtype}, the options say {wanted}");
+                    return Err(Error::data(text).context("optimizer state"));
+                }
+                // A partial sum may hold what its step will refuse.
+                let bad = first_non_finite(dtype, bytes).filter(|_| kind != "grad_sum");
+                let square = ["exp_avg_sq", "max_exp_avg_sq"].contains(&kind) && !p.muon;
+                let bad = bad.or_else(|| first_negative(dtype, bytes).filter(|_| square));
+                if let Some(at) = bad {
+                    let text = format!("'{name}' is out of its range at element {at}");
                     return Err(Error::data(text).context("optimizer state"));
                 }
                 *slot = Some(Tensor::from_bytes(dtype, shape, bytes).context(|| name)?);

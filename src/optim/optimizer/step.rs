@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::optim::kernel::coefficient::coefficients;
 use crate::optim::optimizer::callback::GradientCallback;
+use crate::optim::optimizer::models::ModelState;
 use crate::optim::optimizer::{Optimizer, StepReport};
 use crate::optim::options::{MomentDtype, NonFinite, SharePolicy, ShareRule};
 use crate::optim::plan::view::matrix_shape;
@@ -31,20 +32,12 @@ impl Optimizer {
     /// anything changes, as `non_finite` says. Allocates nothing after the first call.
     pub fn step(&mut self) -> Result<StepReport> {
         let step = self.step + 1;
-        let micro_batches = self.begin()?;
-        self.params.gather_values(&mut self.executor.pool)?;
-        if self.options.gradient_accumulation_steps == 1 {
-            self.params.gather_gradients(&mut self.executor.pool, None)?;
-        }
-        self.callbacks.call_gradient(step, &self.options, &self.models, &mut self.executor)?;
         let due = self.due(step);
-        let products = due.share && mixing_matrix::needs_products(self.options.share_rule);
-        self.inspect(products || due.metrics)?;
-        self.skip_non_finite()?;
-        self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
-        self.callbacks.call_rate(&mut self.models.states, step)?;
-        self.scale_gradients();
-        self.skip_overflow(due.share)?;
+        self.models.states.iter_mut().for_each(ModelState::keep_decision);
+        let decided = self.decide(step, &due);
+        let micro_batches = decided.inspect_err(|_| {
+            self.models.states.iter_mut().for_each(ModelState::restore_decision);
+        })?;
         self.count_skipped();
         self.step = step;
         self.rates.micro_batches = micro_batches;
@@ -79,6 +72,25 @@ impl Optimizer {
             self.sharing.measure_values();
         }
         Ok(report)
+    }
+
+    /// Looks at the gradients, asks the host, and decides who takes part and with which rates. What
+    /// fails here can be repeated. Returns the number of micro-batches seen.
+    fn decide(&mut self, step: u64, due: &Due) -> Result<u64> {
+        let micro_batches = self.begin()?;
+        self.params.gather_values(&mut self.executor.pool)?;
+        if self.options.gradient_accumulation_steps == 1 {
+            self.params.gather_gradients(&mut self.executor.pool, None)?;
+        }
+        self.callbacks.call_gradient(step, &self.options, &self.models, &mut self.executor)?;
+        let products = due.share && mixing_matrix::needs_products(self.options.share_rule);
+        self.inspect(products || due.metrics)?;
+        self.skip_non_finite()?;
+        self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
+        self.callbacks.call_rate(&mut self.models.states, step)?;
+        self.scale_gradients();
+        self.skip_overflow(due.share)?;
+        Ok(micro_batches)
     }
 
     fn due(&self, step: u64) -> Due {

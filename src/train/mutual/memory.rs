@@ -16,10 +16,11 @@ use super::examples::Examples;
 use super::prediction::Prediction;
 use super::target::{NOWHERE, Target, first_tokens, word_masses};
 use crate::autodiff::LossKind;
-use crate::checkpoint::weights::{self, View, Weights};
+use crate::checkpoint::files::Files;
+use crate::checkpoint::weights::Weights;
 use crate::error::{Error, Result};
 use crate::file::Scratch;
-use crate::tensor::DType;
+use crate::tensor::{DType, first_negative, first_non_finite};
 use crate::train::batch::TensorView;
 
 /// What a memory may hold, and how fast it forgets.
@@ -170,9 +171,9 @@ impl Memory {
                 first.model, self.n_classes
             )));
         }
-        self.n_classes = n_classes;
+        let before = std::mem::replace(&mut self.n_classes, n_classes);
         self.want(ids, &words);
-        self.make_room(ids, limits)?;
+        self.make_room(ids, limits).inspect_err(|_| self.n_classes = before)?;
         let decay = limits.decay as f32;
         for (example, id) in ids.ints().enumerate() {
             let place = self.place_of(id, self.wanted[example]);
@@ -344,8 +345,8 @@ impl Memory {
         self.mass = mass;
     }
 
-    /// Writes all.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    /// Adds all as a file.
+    pub fn add_to<'a>(&'a self, files: &mut Files<'a>, name: &str) {
         let mut all: Vec<(i64, Place)> = self.places.iter().map(|(&id, &p)| (id, p)).collect();
         all.sort_unstable_by_key(|&(id, _)| id);
         let ids: Vec<i64> = all.iter().map(|&(id, _)| id).collect();
@@ -353,19 +354,13 @@ impl Memory {
             all.iter().flat_map(|(_, p)| [p.at as i64, p.n_units as i64]).collect();
         let n_classes = [self.n_classes as i64];
         let sums = self.floats.get(0, self.floats.len());
-        let (of_ids, of_places, of_sums) = ([ids.len()], [ids.len(), 2], [sums.len()]);
-        let ints = |shape, all| View { dtype: DType::I64, shape, bytes: bytemuck::cast_slice(all) };
-        let sums = View { dtype: DType::F32, shape: &of_sums, bytes: bytemuck::cast_slice(sums) };
-        let tensors = [
-            ("classes", ints(&[1], &n_classes[..])),
-            ("examples", ints(&of_ids, &ids[..])),
-            ("places", ints(&of_places, &places[..])),
-            ("sums", sums),
-        ];
-        weights::write(path, tensors, &[])
+        files.add_floats(name, "sums", sums);
+        files.add_ints("classes", &[1], &n_classes);
+        files.add_ints("examples", &[ids.len()], &ids);
+        files.add_ints("places", &[ids.len(), 2], &places);
     }
 
-    /// Reads what [`Memory::write`] wrote, and makes room for it; nothing else changes.
+    /// Reads what [`Memory::add_to`] added, and makes room for it; nothing else changes.
     pub fn read(&mut self, file: Weights) -> Result<SavedMemory> {
         let [n_classes, ids, places] =
             ["classes", "examples", "places"].map(|name| file.tensor(name));
@@ -376,8 +371,14 @@ impl Memory {
         let (Some(n_classes), Some(sums)) = (n_classes, sums) else {
             return Err(Error::data("it is no memory of predictions"));
         };
+        let bad = first_non_finite(sums.dtype, sums.bytes);
+        if let Some(at) = bad.or_else(|| first_negative(sums.dtype, sums.bytes)) {
+            return Err(Error::data(format!("the sums are out of their range at element {at}")));
+        }
         let n_floats = sums.bytes.len() / 4;
-        let (header, unit) = if self.has_spans() { (1, 2) } else { (0, 1 + n_classes) };
+        let unit = if self.has_spans() { Some(2) } else { n_classes.checked_add(1) };
+        let header = usize::from(self.has_spans());
+        let unit = unit.ok_or_else(|| Error::data(format!("{n_classes} classes")))?;
         let (ids, places) = (ids.as_slice::<i64>()?, places.as_slice::<i64>()?);
         let (pairs, _) = places.as_chunks::<2>();
         if pairs.len() != ids.len() {
@@ -559,7 +560,7 @@ mod tests {
                 assert_eq!(of(memory, -2), [[1.0, 0.25], [1.0, 0.25]]);
             };
             check(&memory);
-            memory.write(&path).unwrap();
+            write(&memory, dir.path());
             let full = visit(&mut memory, &[8, 9], &[&[0], &[0]], 0.5).unwrap_err();
             assert!(full.message().contains("mutual.memory_examples"), "{full}");
             let full = visit(&mut memory, &[8], &[&[99]], 0.5).unwrap_err();
@@ -578,6 +579,12 @@ mod tests {
         assert!(!scratch.exists());
     }
 
+    fn write(memory: &Memory, dir: &Path) {
+        let mut files = Files::default();
+        memory.add_to(&mut files, "m.safetensors");
+        files.write(dir).unwrap();
+    }
+
     #[test]
     fn damaged_memories_are_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -585,7 +592,7 @@ mod tests {
         let mut memory = Memory::new(&LossKind::TokenClassification, None).unwrap();
         visit(&mut memory, &[7], &[&[0]], 0.25).unwrap();
         memory.places.insert(9, Place { at: 1, n_units: 1 });
-        memory.write(&path).unwrap();
+        write(&memory, dir.path());
         let outside = memory.read(Weights::read(&path).unwrap()).err().unwrap();
         assert_eq!(outside.kind(), Kind::InvalidData);
         assert!(outside.message().contains("outside of the sums"), "{outside}");

@@ -1,9 +1,8 @@
 //! What mutual learning adds to a trainer's checkpoint: the memory.
 
-use std::path::Path;
-
 use super::memory::{Memory, MemorySnapshot, SavedMemory};
 use super::step::Mutual;
+use crate::checkpoint::files::Files;
 use crate::checkpoint::reader::Checkpoint;
 use crate::error::{Context, Result};
 
@@ -13,9 +12,11 @@ const MEMORY: &str = "mutual-memory.safetensors";
 pub(in crate::train) struct Saved(Option<SavedMemory>);
 
 impl Mutual {
-    /// Writes what there is.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        self.memory.as_ref().map_or(Ok(()), |memory| memory.write(&dir.join(MEMORY)))
+    /// Adds what there is.
+    pub fn add_to<'a>(&'a self, files: &mut Files<'a>) {
+        if let Some(memory) = &self.memory {
+            memory.add_to(files, MEMORY);
+        }
     }
 
     /// Reads what the options need; a checkpoint that was written without it gives a fresh start.

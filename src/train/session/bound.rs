@@ -115,6 +115,16 @@ impl BoundSession {
         self.binding.run(&mut self.session)
     }
 
+    /// Copies of what the last run was fed, for [`BoundSession::put_back_inputs`].
+    pub fn copy_inputs(&self) -> Vec<Option<Tensor>> {
+        self.binding.copy_inputs()
+    }
+
+    /// Feeds again what [`BoundSession::copy_inputs`] gave.
+    pub fn put_back_inputs(&mut self, saved: &[Option<Tensor>]) {
+        self.binding.put_back_inputs(saved);
+    }
+
     /// Moves the buffers on to what the last run made of them.
     pub fn copy_buffers(&self, parameters: &mut [Parameter]) -> Result<()> {
         for (index, output) in &self.buffers {

@@ -7,12 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Up to so many changes that are not certain every choice of those that arrived is tried.
+const EVERY_CHOICE: usize = 4;
 
 #[derive(Clone, Default)]
 struct File {
-    certain: Vec<u8>,
-    now: Vec<u8>,
+    certain: Arc<Vec<u8>>,
+    now: Arc<Vec<u8>>,
 }
 
 /// A change of a folder that is not certain yet.
@@ -99,7 +104,7 @@ impl Disk {
         let path = PathBuf::from(path);
         match what {
             "create" | "truncate" => match self.file(&path) {
-                Some(file) if what == "truncate" => file.now.clear(),
+                Some(file) if what == "truncate" => file.now = Arc::default(),
                 Some(_) => {}
                 None => {
                     self.files.push(File::default());
@@ -113,7 +118,7 @@ impl Disk {
                 let bytes: Vec<u8> =
                     hex.chunks(2).map(|c| 16 * digit(c[0]) + digit(c[1])).collect();
                 if let Some(file) = self.file(&path) {
-                    file.now.extend(bytes);
+                    Arc::make_mut(&mut file.now).extend(bytes);
                 }
             }
             "sync" => self.sync(&path),
@@ -128,22 +133,37 @@ impl Disk {
     }
 
     /// A disk of which so many of the changes of folders arrived, as `arrived` says for each, and
-    /// of the bytes that are not certain a part.
-    fn image(&self, arrived: &dyn Fn(usize) -> bool, part: f64) -> Self {
+    /// of each file's bytes that are not certain so large a part as `part` says.
+    fn image(&self, arrived: &dyn Fn(usize) -> bool, part: &dyn Fn(usize) -> f64) -> Self {
         let mut image = self.clone();
         image.now = self.certain.clone();
         let arrived = self.pending.iter().enumerate().filter(|(i, _)| arrived(*i));
         arrived.for_each(|(_, change)| apply(&mut image.now, change));
-        for file in &mut image.files {
+        for (at, file) in image.files.iter_mut().enumerate() {
             if file.now != file.certain {
+                let part = part(at);
                 let n = (file.now.len() as f64 * part) as usize;
-                file.now.truncate(n.max(if part > 0.0 { file.certain.len() } else { 0 }));
                 if part == 0.0 {
                     file.now.clone_from(&file.certain);
+                } else if n.max(file.certain.len()) < file.now.len() {
+                    Arc::make_mut(&mut file.now).truncate(n.max(file.certain.len()));
                 }
             }
         }
         image
+    }
+
+    /// The same for the same entries with the same bytes.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (path, node) in &self.now {
+            path.hash(&mut hasher);
+            match node {
+                Node::Folder => 0u8.hash(&mut hasher),
+                Node::File(at) => self.files[*at].now.hash(&mut hasher),
+            }
+        }
+        hasher.finish()
     }
 
     /// Writes what the disk holds below `root` to `place`.
@@ -158,7 +178,7 @@ impl Disk {
             }
             match node {
                 Node::Folder => fs::create_dir_all(&to).expect("a folder"),
-                Node::File(at) => fs::write(&to, &self.files[*at].now).expect("a file"),
+                Node::File(at) => fs::write(&to, &*self.files[*at].now).expect("a file"),
             }
         }
     }
@@ -166,7 +186,7 @@ impl Disk {
 
 /// Calls `check` with every disk that a power cut may leave, and the step of the last checkpoint
 /// that was finished by then: its folder was renamed into place, and the folder above flushed.
-pub fn replay(trace: &str, root: &Path, check: &mut dyn FnMut(&Disk, u64)) {
+pub fn replay(trace: &str, root: &Path, check: &mut dyn FnMut(Disk, u64)) {
     let mut disk = Disk::default();
     disk.certain.insert(root.to_owned(), Node::Folder);
     disk.now.clone_from(&disk.certain);
@@ -193,12 +213,25 @@ pub fn replay(trace: &str, root: &Path, check: &mut dyn FnMut(&Disk, u64)) {
             continue;
         }
         let n = disk.pending.len();
-        for part in [0.0, 0.5, 1.0] {
-            check(&disk.image(&|_| false, part), finished);
-            check(&disk.image(&|_| true, part), finished);
-            check(&disk.image(&|at| at + 1 == n, part), finished);
-            check(&disk.image(&|at| at + 1 < n, part), finished);
-            check(&disk.image(&|at| (at * 7 + i * 3) % 5 < 2, part), finished);
+        // Every choice of what arrived where there are few; else the ends, each without the last
+        // or with it alone, and some of all.
+        let choices: Vec<Box<dyn Fn(usize) -> bool>> = if n <= EVERY_CHOICE {
+            (0..1usize << n).map(|set| Box::new(move |at: usize| set >> at & 1 == 1) as _).collect()
+        } else {
+            vec![
+                Box::new(|_| false),
+                Box::new(|_| true),
+                Box::new(move |at| at + 1 == n),
+                Box::new(move |at| at + 1 < n),
+                Box::new(move |at| (at * 7 + i * 3) % 5 < 2),
+                Box::new(move |at| (at * 3 + i * 7) % 4 > 0),
+            ]
+        };
+        for arrived in &choices {
+            for part in [0.0, 0.5, 1.0] {
+                check(disk.image(arrived, &|_| part), finished);
+            }
+            check(disk.image(arrived, &|at| ((at * 7 + i * 3) % 3) as f64 / 2.0), finished);
         }
     }
 }
