@@ -1,8 +1,9 @@
 /* Trains two tiny models for some steps with a checkpoint after each, going on from the last;
  * prints a number that depends on every weight. Arguments: folder, steps, and how checkpoints are
- * written: at-once, or beside the training.
+ * written: at-once, beside the training, or by a fit, whose log must then have each step once.
  *
- * Exit status: 0 done; 2 a checkpoint could not be written; 3 one could not be resumed. */
+ * Exit status: 0 done; 2 a checkpoint could not be written; 3 one could not be resumed; 4 the log is
+ * not that of one undisturbed fit. */
 #include "tiny.h"
 
 static unsigned long long mixed(mmopt_trainer *trainer)
@@ -34,6 +35,52 @@ static int failed(mmopt_error *error, int status)
     exit(status);
 }
 
+/* The steps that a log of JSON lines has, as a text; "torn" where a line is not whole. */
+static void read_steps(const char *path, char *steps, size_t room)
+{
+    static char line[1 << 16];
+    FILE *log = fopen(path, "r");
+    size_t used = 0;
+
+    CHECK(log != NULL);
+    steps[0] = '\0';
+    while (log != NULL && fgets(line, sizeof line, log) != NULL) {
+        size_t n = strlen(line);
+        const char *step = strstr(line, "\"step\":");
+        if (n < 2 || line[n - 1] != '\n' || line[n - 2] != '}')
+            used += (size_t)snprintf(steps + used, room - used, " torn");
+        else if (strstr(line, "\"type\":\"step\"") != NULL && step != NULL)
+            used += (size_t)snprintf(steps + used, room - used, " %ld", strtol(step + 7, NULL, 10));
+    }
+    if (log != NULL)
+        fclose(log);
+}
+
+/* The same steps as one call, with a log beside the folder. */
+static void fit_steps(mmopt_trainer *trainer, const char *folder, unsigned long long n_steps)
+{
+    mmopt_fit_options options;
+    char path[4096], steps[4096], wanted[4096] = "";
+    size_t used = 0;
+
+    snprintf(path, sizeof path, "%s.jsonl", folder);
+    mmopt_fit_options_init(&options);
+    options.epochs = 0;
+    options.max_steps = n_steps;
+    options.checkpoint_dir = folder;
+    options.checkpoint_every = 1;
+    options.resume = 1;
+    options.jsonl_path = path;
+    failed(mmopt_trainer_fit(trainer, loader, NULL, 0, &options, NULL, NULL, NULL, NULL), 3);
+    for (unsigned long long i = 1; i <= n_steps; i++)
+        used += (size_t)snprintf(wanted + used, sizeof wanted - used, " %llu", i);
+    read_steps(path, steps, sizeof steps);
+    if (strcmp(steps, wanted) != 0) {
+        printf("the log has the steps%s\n", steps);
+        exit(4);
+    }
+}
+
 int main(int argc, char **argv)
 {
     mmopt_trainer_options options;
@@ -51,6 +98,12 @@ int main(int argc, char **argv)
     options.n_threads = 1;
     options.learning_rate = 1e-2;
     trainer = make_trainer(&options);
+    if (strcmp(argv[3], "fit") == 0) {
+        fit_steps(trainer, argv[1], strtoull(argv[2], NULL, 10));
+        printf("done %llx\n", mixed(trainer));
+        mmopt_trainer_free(trainer);
+        return 0;
+    }
     mmopt_error *error = mmopt_trainer_resume(trainer, argv[1], &state);
     if (mmopt_error_code(error) == MMOPT_CODE_NOT_FOUND) {
         mmopt_error_free(error);

@@ -5,7 +5,8 @@
 //! test-crash` compiles both. After each crash or fault the folder must hold a whole checkpoint if
 //! one was ever finished, and training that goes on from it must end with the weights of training
 //! that was never disturbed. Everything is done with checkpoints that are written in the call, and
-//! with those that are written beside the training. The last line has the counts; the exit status
+//! with those that are written beside the training; a fifth of the kills are of a fit, whose log
+//! must have each step once in the end. The last line has the counts; the exit status
 //! is 1 if any is not 0.
 
 mod disk;
@@ -154,6 +155,34 @@ impl Test {
             }
             if !self.goes_on(&dir) {
                 println!("killed many times: it does not go on as it should");
+                add(&self.counts.differ, 1);
+            }
+        });
+    }
+
+    /// A fit that is killed again and again, and goes on by itself: with the weights of undisturbed
+    /// training, and each step in its log once.
+    fn kill_fits(&self, n: usize) {
+        self.each(n.div_ceil(10), |name, part| {
+            let dir = self.fresh(&format!("fit-{name}"));
+            for number in part * 10..n.min(part * 10 + 10) {
+                let mut child = self.command(&dir, STEPS, "fit").spawn().expect("it starts");
+                std::thread::sleep(self.length.mul_f64(1.1 * random(number)));
+                let _ = child.kill();
+                let output = child.wait_with_output().expect("it ends");
+                add(&self.counts.kills, 1);
+                if !is_whole(&dir, has_finished(&dir)) {
+                    println!("killed (fit): no whole checkpoint is left");
+                    add(&self.counts.without_whole, 1);
+                }
+                if output.status.code().is_some_and(|code| code != 0) {
+                    println!("killed (fit): it ends with {}", last_line(&output));
+                    add(&self.counts.differ, 1);
+                }
+            }
+            let output = self.run(&dir, STEPS, "fit");
+            if last_line(&output) != self.expected {
+                println!("killed many times (fit): it ends with {}", last_line(&output));
                 add(&self.counts.differ, 1);
             }
         });
@@ -352,7 +381,7 @@ fn main() -> ExitCode {
         length: Duration::ZERO,
         counts: Counts::default(),
     };
-    for way in WAYS {
+    for way in [WAYS[0], WAYS[1], "fit"] {
         let dir = test.fresh("undisturbed");
         let started = Instant::now();
         let last = last_line(&test.run(&dir, STEPS, way));
@@ -363,6 +392,7 @@ fn main() -> ExitCode {
     }
     let kills: usize = kills.parse().expect("a number");
     test.kill_at_every_call();
+    test.kill_fits(kills / 5);
     test.kill_at_random(kills.saturating_sub(of(&test.counts.kills)));
     test.fail_every_call();
     WAYS.iter().for_each(|way| test.cut_the_power(way));
