@@ -7,7 +7,8 @@
 // objects may be used by several.
 //
 // Go memory is pinned during a call and not kept afterwards. The exception is an Optimizer, which
-// updates the caller's slices in place: they stay pinned until it is closed.
+// updates the caller's slices in place: they stay pinned until it is closed, and gradients until
+// others take their place.
 //
 // Errors have the type *Error, with a Code; errors.Is compares them with ErrNotFound and so on.
 // Options come from a function such as DefaultTrainerOptions; nil means the defaults.

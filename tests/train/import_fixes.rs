@@ -591,7 +591,7 @@ fn the_log_has_fixes_plan_and_skipped_models() {
     said(Level::Info, "'emb.weight' and 'val_9', transposed; tied");
     said(Level::Warning, "'zero' is read in 2 places and trained as one");
     said(Level::Info, "plan for 1 model:");
-    said(Level::Info, "threads");
+    said(Level::Info, " to train, ");
     step(&mut trainer, &tags());
     said(Level::Debug, "a training session for the shapes");
     said(Level::Debug, "step 1: model 'model': rate 3e-2");

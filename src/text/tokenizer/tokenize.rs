@@ -76,7 +76,7 @@ impl Tokenizer {
             let of_style = style.token(special);
             let named = config.token(special).and_then(of);
             // In a vocabulary of pieces a style's token may be a piece like others.
-            let added = || of_style.filter(|name| is_added(&name)).or_else(usual).and_then(of);
+            let added = || of_style.filter(|name| is_added(name)).or_else(usual).and_then(of);
             named.or_else(added).or_else(|| of_style.and_then(of))
         };
         let special_token_ids = SpecialToken::ALL.map(id);
