@@ -2361,7 +2361,7 @@ struct mmopt_error *mmopt_trainer_model_index(const struct mmopt_trainer *traine
                                               size_t *model);
 
 /**
- * Frees a trainer. NULL is harmless.
+ * Frees a trainer, after an asynchronous checkpoint of it is written. NULL is harmless.
  *
  * @param trainer may be NULL; freed by the call.
  */
@@ -2943,9 +2943,9 @@ struct mmopt_error *mmopt_trainer_resume(struct mmopt_trainer *trainer,
                                          char **host_text);
 
 /**
- * Which of a run's checkpoints stay, and how one is written. A run is a trainer and all that resume from its checkpoints;
- * checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
- * defaults.
+ * Which of a run's checkpoints stay, and how one is written. A run is a trainer and all that
+ * resume from its checkpoints; checkpoints of other runs are never removed.
+ * mmopt_checkpoint_options_init fills in the defaults.
  */
 typedef struct mmopt_checkpoint_options {
     /** sizeof(mmopt_checkpoint_options). */
@@ -2990,8 +2990,8 @@ MMOPT_API void mmopt_checkpoint_options_init(struct mmopt_checkpoint_options *op
  * @param[in] directory the directory, UTF-8.
  * @param[in] host_text any text; may be NULL: empty.
  * @param[in] options may be NULL: the defaults.
- * @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL, and
- * must be with asynchronous 1, where only mmopt_trainer_wait_for_checkpoint knows it.
+ * @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL,
+ * and must be with asynchronous 1, where only mmopt_trainer_wait_for_checkpoint knows it.
  */
 MMOPT_API
 MMOPT_MUST_USE

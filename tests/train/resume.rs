@@ -60,8 +60,7 @@ fn told(dir: &Path, options: TrainerOptions, models: Vec<ModelOptions>) -> Vec<S
     assert_eq!(trainer.resume(dir).unwrap(), "mine");
     assert_eq!(trainer.optimizer().step_count(), 2);
     step_all(&mut trainer, 2);
-    let heard = heard.lock().unwrap().clone();
-    heard
+    heard.lock().unwrap().clone()
 }
 
 #[test]

@@ -14,9 +14,9 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{guard, shared};
 use crate::ffi::core::structs::{Options, init, options};
 
-/// Which of a run's checkpoints stay, and how one is written. A run is a trainer and all that resume from its checkpoints;
-/// checkpoints of other runs are never removed. mmopt_checkpoint_options_init fills in the
-/// defaults.
+/// Which of a run's checkpoints stay, and how one is written. A run is a trainer and all that
+/// resume from its checkpoints; checkpoints of other runs are never removed.
+/// mmopt_checkpoint_options_init fills in the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_checkpoint_options {
@@ -99,8 +99,8 @@ pub unsafe extern "C" fn mmopt_checkpoint_options_init(options: *mut mmopt_check
 /// @param[in] directory the directory, UTF-8.
 /// @param[in] host_text any text; may be NULL: empty.
 /// @param[in] options may be NULL: the defaults.
-/// @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL, and
-/// must be with asynchronous 1, where only mmopt_trainer_wait_for_checkpoint knows it.
+/// @param[out] path the checkpoint's own directory; free it with mmopt_string_free; may be NULL,
+/// and must be with asynchronous 1, where only mmopt_trainer_wait_for_checkpoint knows it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn mmopt_trainer_save_checkpoint_with(
@@ -121,8 +121,8 @@ pub unsafe extern "C" fn mmopt_trainer_save_checkpoint_with(
         let path = optional_output(path, "path")?;
         if beside && path.is_wanted() {
             return Err(Error::invalid(
-                "path is not known before an asynchronous checkpoint is written; pass NULL, and ask \
-                 mmopt_trainer_wait_for_checkpoint",
+                "path is not known before an asynchronous checkpoint is written; pass NULL, and \
+                 ask mmopt_trainer_wait_for_checkpoint",
             ));
         }
         if beside {

@@ -137,7 +137,7 @@ pub unsafe extern "C" fn mmopt_trainer_model_index(
     })
 }
 
-/// Frees a trainer. NULL is harmless.
+/// Frees a trainer, after an asynchronous checkpoint of it is written. NULL is harmless.
 ///
 /// @param trainer may be NULL; freed by the call.
 #[unsafe(no_mangle)]
