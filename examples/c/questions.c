@@ -24,7 +24,7 @@ int main(int argc, char **argv)
     mmopt_trainer *trainer;
     mmopt_fit_options fit;
     mmopt_scores scores;
-    const size_t n_epochs = argc > 2 ? 2 : 4;
+    const size_t n_epochs = argc > 2 ? 1 : 4;
 
     if (argc > 2) {
         check(mmopt_corpus_read_question_answering(argv[1], &all));
@@ -42,7 +42,7 @@ int main(int argc, char **argv)
     }
     mmopt_loader *loader = load(train, tokenizer, 1), *eval_loader = load(eval, tokenizer, 0);
     mmopt_trainer_options options;
-    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_INDEPENDENT); /* one model alone */
     options.learning_rate = argc > 2 ? 1e-4 : 5e-3;
     options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
     options.total_steps = n_epochs * mmopt_loader_n_batches(loader);
