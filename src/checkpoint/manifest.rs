@@ -116,7 +116,7 @@ impl Manifest {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let data = |e: serde_json::Error| Error::data(format!("damaged: {e}"));
+        let data = |e: serde_json::Error| Error::json(e).context("damaged");
         let version: Version = serde_json::from_str(text).map_err(data)?;
         if version.format > FORMAT {
             return Err(Error::unsupported(format!(

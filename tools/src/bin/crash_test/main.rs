@@ -1,4 +1,5 @@
-//! Checkpoints under crashes, failing calls and power cuts: `crash_test PROGRAM FAULTS KILLS`.
+//! Checkpoints under crashes, failing calls and power cuts: `crash_test PROGRAM FAULTS KILLS
+//! [kills|faults|power|share]...`, all parts if none is named.
 //!
 //! PROGRAM is tests/crash/train.c, FAULTS the library of tests/crash/faults.c, and KILLS how many
 //! times the program is killed, at each of its calls and the rest at random instants. `make
@@ -6,8 +7,9 @@
 //! one was ever finished, and training that goes on from it must end with the weights of training
 //! that was never disturbed. Everything is done with checkpoints that are written in the call, and
 //! with those that are written beside the training; a fifth of the kills are of a fit, whose log
-//! must have each step once in the end. The last line has the counts; the exit status
-//! is 1 if any is not 0.
+//! must have each step once in the end. Then two writers at a time are at one folder for a minute,
+//! of which one must be refused, and four readers, which must always see a whole checkpoint. The
+//! last line has the counts; the exit status is 1 if anything was wrong.
 
 mod disk;
 
@@ -16,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mmopt::checkpoint::reader;
@@ -273,6 +275,60 @@ impl Test {
         }
     }
 
+    /// Two writers at a time, of which one is refused, and four readers beside them, for so long.
+    fn share(&self, length: Duration) -> bool {
+        let dir = self.fresh("shared");
+        self.run(&dir, 1, WAYS[0]);
+        let (n_opened, n_bad) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (mut n_pairs, mut n_refused, mut n_wrong) = (0, 0, 0);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        add(&n_opened, 1);
+                        if let Err(e) = reader::open(&dir) {
+                            println!("a reader beside a writer: {e}");
+                            add(&n_bad, 1);
+                        }
+                    }
+                });
+            }
+            let started = Instant::now();
+            while started.elapsed() < length {
+                let steps = 1 + STEPS * (n_pairs as u64 + 1);
+                let way = WAYS[n_pairs % WAYS.len()];
+                let start = |_| self.command(&dir, steps, way).spawn().expect("it starts");
+                let pair = [0, 1].map(start).map(|c| c.wait_with_output().expect("it ends"));
+                // MMOPT_CODE_STATE is what the second one must get.
+                let codes = pair.each_ref().map(|o| match o.status.code() {
+                    Some(2) if !last_line(o).starts_with("code 10: ") => None,
+                    code => code,
+                });
+                n_pairs += 1;
+                n_refused += codes.iter().filter(|c| **c == Some(2)).count();
+                // They may also have come one after the other.
+                let is_right = match codes {
+                    [Some(0), Some(2)] | [Some(2), Some(0)] => true,
+                    [Some(0), Some(0)] => last_line(&pair[0]) == last_line(&pair[1]),
+                    _ => false,
+                };
+                if !is_right {
+                    println!("two writers ({way}): {codes:?} {pair:?}");
+                    n_wrong += 1;
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        println!(
+            "{n_pairs} pairs of writers, {n_refused} refused: {n_wrong} wrong; {} reads beside \
+             them: {} wrong",
+            grouped(of(&n_opened)),
+            of(&n_bad)
+        );
+        n_wrong + of(&n_bad) == 0 && n_refused > 0
+    }
+
     /// What the disk may hold after a power cut at any call.
     fn cut_the_power(&self, way: &str) {
         let dir = self.fresh("power");
@@ -367,10 +423,14 @@ fn grouped(n: usize) -> String {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, program, faults, kills] = &arguments[..] else {
-        eprintln!("usage: crash_test PROGRAM FAULTS KILLS");
-        return ExitCode::FAILURE;
+    let (program, faults, kills, parts) = match &arguments[..] {
+        [_, program, faults, kills, parts @ ..] => (program, faults, kills, parts),
+        _ => {
+            eprintln!("usage: crash_test PROGRAM FAULTS KILLS [kills|faults|power|share]...");
+            return ExitCode::FAILURE;
+        }
     };
+    let wants = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
     let scratch = Path::new(program).with_file_name("scratch");
     fs::create_dir_all(&scratch).expect("a folder");
     let mut test = Test {
@@ -391,11 +451,18 @@ fn main() -> ExitCode {
         test.expected = last;
     }
     let kills: usize = kills.parse().expect("a number");
-    test.kill_at_every_call();
-    test.kill_fits(kills / 5);
-    test.kill_at_random(kills.saturating_sub(of(&test.counts.kills)));
-    test.fail_every_call();
-    WAYS.iter().for_each(|way| test.cut_the_power(way));
+    if wants("kills") {
+        test.kill_at_every_call();
+        test.kill_fits(kills / 5);
+        test.kill_at_random(kills.saturating_sub(of(&test.counts.kills)));
+    }
+    if wants("faults") {
+        test.fail_every_call();
+    }
+    if wants("power") {
+        WAYS.iter().for_each(|way| test.cut_the_power(way));
+    }
+    let is_shared = !wants("share") || test.share(Duration::from_secs(60));
     let _ = fs::remove_dir_all(&test.scratch);
     let Counts { kills, without_whole, differ, faults, wrong, disks, lost } = &test.counts;
     let [kills, faults, disks] = [kills, faults, disks].map(|n| grouped(of(n)));
@@ -404,5 +471,9 @@ fn main() -> ExitCode {
         "{kills} kills: {without_whole} without a whole checkpoint, {differ} resumes that differ; \
          {faults} faults: {wrong} wrong; {disks} power-loss replays: {lost} lost"
     );
-    if without_whole + differ + wrong + lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if without_whole + differ + wrong + lost == 0 && is_shared {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
