@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -145,6 +145,10 @@ bench-train: runtime
 # A step with each teacher of mutual learning against one without.
 bench-mutual: runtime
 	$(CARGO) bench --locked --bench mutual
+
+# A checkpoint of 1.3 GB against a plain write, and a step that begins one beside the training.
+bench-checkpoint: runtime
+	$(CARGO) bench --locked --bench checkpoint
 
 # From an exported BERT-base to a training session: seconds and memory.
 bench-load: runtime
