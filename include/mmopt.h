@@ -1185,7 +1185,9 @@ typedef struct mmopt_loader_options {
     double mlm_probability;
     /**
      * Question answering: 1: a long context becomes several overlapping rows, for evaluation; 0
-     * (default): one row, with the answer near its middle.
+     * (default): one row, with the answer near its middle. Token classification: 1: a long
+     * sentence becomes several overlapping rows, which together have the tag of each word once; 0
+     * (default): it is cut.
      */
     uint32_t all_windows;
     /**
@@ -1194,8 +1196,8 @@ typedef struct mmopt_loader_options {
      */
     uint32_t pack;
     /**
-     * Question answering: tokens that neighbouring windows of a context share; default 64, at most
-     * half of the window's context.
+     * With all_windows: tokens that neighbouring windows share; default 64, at most half of the
+     * window's context or sentence.
      */
     size_t overlap;
     /**

@@ -231,7 +231,7 @@ fn a_report_is_written_whole_or_not_at_all() {
     check(&[paths[0].clone(), paths[0].clone()], &output, Kind::InvalidArgument, "named twice");
     check(&paths[..1], &paths[0], Kind::InvalidArgument, "name another file");
     check(&[dir.path().join("none")], &output, Kind::NotFound, "none");
-    check(&paths[..1], &dir.path().join("x/report.html"), Kind::NotFound, "report.html");
+    check(&paths[..1], &dir.path().join("x/report.html"), Kind::Io, "report.html");
     assert!(!output.exists());
     write_report(&paths[..1], &output).unwrap();
     assert!(std::fs::read_to_string(&output).unwrap().ends_with("</html>\n"));
