@@ -150,6 +150,7 @@ func TestACancelledBatchIsNotLost(t *testing.T) {
 	var state string
 	var seen [][]int
 	ctx, cancel := context.WithCancel(background)
+	defer cancel()
 	for batch, err := range j.loader.Batches() {
 		ok(t, err)
 		if len(seen) == 2 {

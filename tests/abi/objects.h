@@ -208,7 +208,6 @@ static void set_up(struct world *w, const char *folder)
     w->tokenizers[0] = w->tokenizers[1] = w->tokenizer;
     OK(mmopt_token_file_write(path(w, "plain.txt"), MMOPT_SAMPLE_BY_LINE, w->tokenizer,
                               path(w, "plain.tokens"), NULL));
-    w->token_files[0] = w->token_files[1] = path(w, "plain.tokens");
     CHECK(mkdir(path(w, "tokenizer"), 0777) == 0);
     OK(mmopt_tokenizer_save(w->tokenizer, path(w, "tokenizer")));
     w->encoding = fresh_encoding(w);
