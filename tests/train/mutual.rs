@@ -510,7 +510,7 @@ fn the_memory_holds_words_of_any_tokenizer() {
         }
     }
     assert!(!std::path::Path::new(&file).exists());
-    let mut plain = classification();
+    let mut plain = tokens();
     plain.iter_mut().for_each(|m| m.kind = LossKind::CausalLm);
     let options = Mutual { teacher: Teacher::Memory, ..Mutual::default() };
     let refused = trainer(&plain, &options, 0.1).unwrap_err();

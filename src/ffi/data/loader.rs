@@ -270,9 +270,9 @@ pub unsafe extern "C" fn mmopt_loader_create(
 /// already and was made of the same files (by name, size and time of change) by the same tokenizer
 /// is left as it is. The file is written under another name first, and has a checksum.
 ///
-/// Errors: NOT_FOUND or IO when the text cannot be read; INVALID_DATA for text that is not UTF-8, an
-/// empty file, or a line of more than 64 MiB; INVALID_ARGUMENT when sample_by is no mmopt_sample_by;
-/// IO when token_file cannot be written. token_file is unchanged then.
+/// Errors: NOT_FOUND or IO when the text cannot be read; INVALID_DATA for text that is not UTF-8,
+/// an empty file, or a line of more than 64 MiB; INVALID_ARGUMENT when sample_by is no
+/// mmopt_sample_by; IO when token_file cannot be written. token_file is unchanged then.
 ///
 /// @param[in] path the text, or a pattern of several files (* and ?), UTF-8.
 /// @param sample_by an mmopt_sample_by.

@@ -115,7 +115,8 @@ impl Dataset {
     /// are read from the file when a batch has them.
     ///
     /// Errors: tokens that another tokenizer made; options without `pack`; as for a corpus a
-    /// `max_length` without room, and a masked objective without a mask token; fewer than two tokens.
+    /// `max_length` without room, and a masked objective without a mask token; fewer than two
+    /// tokens.
     pub fn from_token_file(
         tokens: &TokenFile,
         tokenizer: &Tokenizer,
