@@ -537,10 +537,8 @@ mod tests {
         let gpt2 = views(&[("h.0.attn.c_attn.weight", &[8, 24]), square], 1);
         assert!(!nano[0].view.transposed && gpt2[0].view.transposed);
         // An encoder and a decoder are two stacks; a decoder alone is one.
-        let (a, b): ((&str, &[usize]), (&str, &[usize])) = (
-            ("encoder.layers.0.linear1.weight", &[8, 8]),
-            ("decoder.layers.0.linear1.weight", &[8, 8]),
-        );
+        let a: (&str, &[usize]) = ("encoder.layers.0.linear1.weight", &[8, 8]);
+        let b: (&str, &[usize]) = ("decoder.layers.0.linear1.weight", &[8, 8]);
         assert_eq!(views(&[a, b], 1)[0].stack, Stack::Decoder);
         assert_eq!(views(&[a, b], 0)[0].stack, Stack::Main);
         assert_eq!(views(&[b], 0)[0].stack, Stack::Main);
