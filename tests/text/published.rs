@@ -95,6 +95,66 @@ fn strings_are_encoded_as_the_published_classes_do() {
     assert!(wrong.is_empty(), "{} of {n} differ: {some:#?}", wrong.len());
 }
 
+/// Answers at any characters of 420 contexts of such strings: the span is that of the tokens that an
+/// answer touches, and an answer that touches none is counted, never "no answer".
+#[test]
+fn answers_in_hostile_contexts_are_neither_lost_nor_moved() {
+    let strings: Vec<String> = serde_json::from_str(&read("strings.json")).unwrap();
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % n.max(1)
+    };
+    let mut n_untouched = 0;
+    for base in ["bert", "gpt2", "roberta"] {
+        let tokenizer = Tokenizer::load(&data().join(base)).unwrap();
+        for _ in 0..420 {
+            let parts: Vec<&str> = (0..6)
+                .map(|_| strings[below(strings.len())].as_str())
+                .filter(|s| s.len() < 200)
+                .collect();
+            let context = format!("{} x", parts.join(" "));
+            let places: Vec<usize> =
+                (0..=context.len()).filter(|&i| context.is_char_boundary(i)).collect();
+            let first = below(places.len() - 1);
+            let last = (first + 1 + below(8)).min(places.len() - 1);
+            let (start, end) = (places[first], places[last]);
+            let answer = Answer { text: context[start..end].to_owned(), start };
+            let example = Example::Question {
+                id: String::new(),
+                context: context.clone(),
+                question: "who?".into(),
+                answers: Some(vec![answer]),
+            };
+            let corpus =
+                Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), vec![example])
+                    .unwrap();
+            let options = EncodeOptions { all_windows: true, ..EncodeOptions::default() };
+            let data = Dataset::encode(&corpus, &tokenizer, &options).unwrap();
+            let [sequence] = data.sequences() else { continue };
+            let offsets = &sequence.context.as_ref().unwrap().offsets;
+            let touched: Vec<i64> = (0..offsets.len())
+                .filter(|&i| offsets[i].0 < offsets[i].1)
+                .filter(|&i| offsets[i].0 < end && offsets[i].1 > start)
+                .map(|i| i as i64)
+                .collect();
+            let expect = match (touched.first(), touched.last()) {
+                (Some(&first), Some(&last)) => Target::Span(first, last),
+                _ => Target::None,
+            };
+            n_untouched += usize::from(touched.is_empty());
+            assert_eq!(
+                sequence.target,
+                expect,
+                "{base}: {:?} in {context:?}",
+                &context[start..end]
+            );
+            assert_eq!(data.stats().n_unplaced_answers, u64::from(touched.is_empty()));
+        }
+    }
+    assert!(n_untouched > 20, "{n_untouched}");
+}
+
 #[test]
 fn what_was_read_is_saved() {
     let check = |base: &str, config: Value, class: &str, special: &[(SpecialToken, &str)]| {
