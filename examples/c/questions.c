@@ -9,7 +9,7 @@ static mmopt_loader *load(const mmopt_corpus *corpus, const mmopt_tokenizer *tok
     mmopt_loader *loader;
     mmopt_loader_options options;
     mmopt_loader_options_init(&options);
-    options.max_length = 192;
+    options.max_length = 160;
     options.shuffle = training;
     options.all_windows = !training; /* a long context in parts */
     check(mmopt_loader_create(corpus, &tokenizer, 1, &options, &loader));
@@ -50,8 +50,7 @@ int main(int argc, char **argv)
     mmopt_fit_options_init(&fit);
     fit.epochs = n_epochs;
     fit.jsonl_path = "questions.jsonl"; /* report.c makes a page of it */
-    check(mmopt_trainer_fit(trainer, loader, (const mmopt_loader **)&eval_loader, 1, &fit, NULL,
-                            NULL, NULL, NULL));
+    check(mmopt_trainer_fit(trainer, loader, NULL, 0, &fit, NULL, NULL, NULL, NULL));
     check(mmopt_trainer_evaluate_loader(trainer, 0, eval_loader, NULL, &scores, NULL));
     check(mmopt_trainer_save_model(trainer, 0, "bert")); /* a directory that predict.c reads */
     check(mmopt_tokenizer_save(tokenizer, "bert"));
