@@ -9,7 +9,7 @@ static mmopt_loader *load(const mmopt_corpus *corpus, const mmopt_tokenizer *tok
     mmopt_loader *loader;
     mmopt_loader_options options;
     mmopt_loader_options_init(&options);
-    options.max_length = 160;
+    options.max_length = 128;
     options.shuffle = training;
     options.all_windows = !training; /* a long context in parts */
     check(mmopt_loader_create(corpus, &tokenizer, 1, &options, &loader));
