@@ -1,6 +1,7 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
-use crate::text::batch::encode::{EncodeOptions, TokenBlocks};
+use crate::text::batch::blocks::TokenBlocks;
+use crate::text::batch::encode::EncodeOptions;
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::tokenizer::encoding::Encoding;

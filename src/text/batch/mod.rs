@@ -1,5 +1,6 @@
 //! From a corpus and a tokenizer to batches of tensors.
 
+pub(crate) mod blocks;
 pub(crate) mod collate;
 pub(crate) mod dataset;
 pub(crate) mod encode;

@@ -14,7 +14,8 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::file::{foreign_kind, map_file, open_file, write_atomically};
-use crate::text::batch::encode::{encode_each, end_token};
+use crate::text::batch::blocks::end_token;
+use crate::text::batch::encode::encode_each;
 use crate::text::corpus::examples::Example;
 use crate::text::corpus::paths::find;
 use crate::text::corpus::plain_text::SampleBy;
