@@ -374,3 +374,48 @@ pub fn write(settings: &Settings) -> Result<()> {
     println!("{} runs, {} rows", runs.0.len(), rows.len());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five seeds of two arms whose models score `base` and `own` on the evaluation split.
+    fn runs(base: f64, own: f64) -> Runs {
+        let (mut runs, mut examples) = (Vec::new(), Vec::new());
+        for seed in 1..=5 {
+            for (arm, score, right) in [("independent", base, "1100"), ("default", own, "1110")] {
+                let cell = format!("fresh/trec/{arm}/{seed}");
+                let model = json!({"score": score, "test_score": score});
+                let record = json!({
+                    "epoch": 1, "step": 10, "seconds": 1.0,
+                    "bert": model, "gpt2": model, "roberta": model,
+                });
+                runs.push(json!({
+                    "cell": cell, "regime": "fresh", "task": "trec", "arm": arm, "seed": seed,
+                    "metric": "accuracy", "records": [record],
+                }));
+                examples.push(json!({
+                    "cell": cell, "mean_prediction": score + 0.02,
+                    "bert": right, "gpt2": right, "roberta": right,
+                }));
+            }
+        }
+        Runs::of(runs, examples)
+    }
+
+    #[test]
+    fn gains_are_paired_and_have_both_intervals() {
+        let runs = runs(0.5, 0.75);
+        let text = summary(&runs);
+        let line =
+            "| three fresh models | trec, accuracy | 50.0 | +25.0 ± 0.0 (5 seeds) | +25.0 |\n";
+        assert!(text.ends_with(line) && text.lines().count() == 3, "{text}");
+        // One of four examples is gained, which a draw may have four times or never.
+        let (low, high) = runs.interval("fresh", "trec", "default").unwrap();
+        assert!(low == 0.0 && (50.0..=100.0).contains(&high), "{low} {high}");
+        let page = tables(&runs);
+        assert!(page.contains("| fresh | trec | independent | +2.00 ± 0.00 (5) |"), "{page}");
+        assert!(page.contains("+25.00 ± 0.00 (5) | +0.00 to +"), "{page}");
+        assert_eq!(rows(&runs).len(), 2 * 5 * 3 * 2 * 2);
+    }
+}
