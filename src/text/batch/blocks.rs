@@ -42,18 +42,6 @@ impl Frame {
     }
 }
 
-/// What follows each document of packed text.
-pub(crate) fn end_token(tokenizer: &Tokenizer) -> Option<u32> {
-    let tail = || match tokenizer.added_tokens(false) {
-        2 => {
-            let cls = tokenizer.special_token_id(SpecialToken::Cls);
-            cls.and_then(|_| tokenizer.special_token_id(SpecialToken::Sep))
-        }
-        _ => None,
-    };
-    tokenizer.special_token_id(SpecialToken::Eos).or_else(tail)
-}
-
 /// The blocks of text whose tokens lie in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TokenBlocks {

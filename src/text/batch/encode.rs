@@ -1,10 +1,11 @@
 //! Encoding a corpus: from examples to sequences of token ids, in parallel, in order.
 
 use crate::error::{Context, Error, Result};
-use crate::text::batch::blocks::{Frame, TokenBlocks, end_token};
+use crate::text::batch::blocks::{Frame, TokenBlocks};
 use crate::text::batch::dataset::{
     AnswerContext, Dataset, IGNORE_INDEX, Masking, Sequence, Target,
 };
+use crate::text::batch::parallel::{BLOCK, encode_each};
 use crate::text::batch::token_file::TokenFile;
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::tokenizer::encoding::{Encoding, Truncation};
@@ -12,13 +13,7 @@ use crate::text::tokenizer::style::SpecialToken;
 use crate::text::tokenizer::tokenize::Tokenizer;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-
-/// Examples that a thread takes at once. Up to this many are encoded on the caller's thread.
-const BLOCK: usize = 32;
 
 /// What a language model predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,48 +183,6 @@ fn masking(
         mlm_probability: options.mlm_probability,
         never_masked,
     }))
-}
-
-/// `f` of each example with its index, in order; the error of the first that fails. The threads end
-/// with the call, and with them the tokenizer's cache on each.
-pub(crate) fn encode_each<T: Send>(
-    examples: &[Example],
-    f: impl Fn(usize, &Example) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    if examples.len() <= BLOCK {
-        return examples.iter().enumerate().map(|(i, e)| f(i, e)).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut blocks = Vec::new();
-        loop {
-            let start = next.fetch_add(BLOCK, Ordering::Relaxed);
-            let Some(block) = examples.get(start..) else { return blocks };
-            let block = block.iter().take(BLOCK).enumerate();
-            let results: Result<Vec<T>> = block.map(|(i, e)| f(start + i, e)).collect();
-            if results.is_err() {
-                // Blocks before this one are being encoded, those after it are not needed.
-                next.store(examples.len(), Ordering::Relaxed);
-            }
-            blocks.push((start, results));
-        }
-    };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let n_threads = cores.min(examples.len().div_ceil(BLOCK));
-    let mut blocks = thread::scope(|scope| {
-        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
-        let threads: Vec<_> = (0..n_threads).filter_map(start).collect();
-        // Where no thread can be started, the caller's does the work.
-        let own = if threads.is_empty() { work() } else { Vec::new() };
-        let theirs = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
-        theirs.flatten().chain(own).collect::<Vec<_>>()
-    });
-    blocks.sort_by_key(|block| block.0);
-    let mut all = Vec::with_capacity(examples.len());
-    for (_, results) in blocks {
-        all.extend(results?);
-    }
-    Ok(all)
 }
 
 struct Encoder<'a> {
@@ -402,7 +355,7 @@ impl Encoder<'_> {
         };
         let documents: Vec<Vec<u32>> = encode_each(corpus.examples(), ids)?;
         let frame = Frame::of(self.tokenizer, self.max_length)?;
-        let end = end_token(self.tokenizer);
+        let end = self.tokenizer.document_end();
         let joined: Vec<u32> =
             documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
         let target = self.language_target();

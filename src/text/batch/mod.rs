@@ -5,5 +5,6 @@ pub(crate) mod collate;
 pub(crate) mod dataset;
 pub(crate) mod encode;
 pub(crate) mod loader;
+pub(crate) mod parallel;
 pub(crate) mod sampling;
 pub(crate) mod token_file;

@@ -14,8 +14,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::file::{foreign_kind, map_file, open_file, write_atomically};
-use crate::text::batch::blocks::end_token;
-use crate::text::batch::encode::encode_each;
+use crate::text::batch::parallel::encode_each;
 use crate::text::corpus::examples::Example;
 use crate::text::corpus::paths::find;
 use crate::text::corpus::plain_text::SampleBy;
@@ -176,7 +175,7 @@ fn encode(
     let cached = tokenizer.with_cache();
     let mut writer = Writer {
         tokenizer: &cached,
-        end: end_token(tokenizer),
+        end: tokenizer.document_end(),
         out: BufWriter::with_capacity(PIECE, out),
         path,
         documents: Vec::new(),

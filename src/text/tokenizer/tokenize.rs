@@ -129,6 +129,17 @@ impl Tokenizer {
         id(SpecialToken::Pad).or(id(SpecialToken::Eos)).unwrap_or(0)
     }
 
+    /// What follows each document of packed text: the end token, else the separator of a style that
+    /// puts a class token before a text and a separator after it.
+    pub(crate) fn document_end(&self) -> Option<u32> {
+        let id = |s| self.special_token_id(s);
+        let separator = || {
+            let has_both = self.added_tokens(false) == 2 && id(SpecialToken::Cls).is_some();
+            has_both.then(|| id(SpecialToken::Sep)).flatten()
+        };
+        id(SpecialToken::Eos).or_else(separator)
+    }
+
     /// The text of an id.
     pub fn token(&self, id: u32) -> Option<String> {
         // The crate answers with the normalized text of an added token.
