@@ -252,21 +252,35 @@ static void make_trainer(struct job *job)
         mmopt_model_free(models[i]);
 }
 
+/* Adds to a text that malloc made. */
+static void add_text(char **text, const char *format, ...)
+{
+    va_list values, again;
+    size_t used = strlen(*text);
+
+    va_start(values, format);
+    va_copy(again, values);
+    size_t n = (size_t)vsnprintf(NULL, 0, format, again) + 1;
+    va_end(again);
+    if ((*text = realloc(*text, used + n)) == NULL)
+        die("out of memory");
+    vsnprintf(*text + used, n, format, values);
+    va_end(values);
+}
+
 /* What the checkpoint keeps for this program: the sums, the loader's place, and the records, a
  * line each. */
 static void save_checkpoint(const struct job *job)
 {
     char *loader;
     check(mmopt_loader_state(job->train_loader, &loader));
-    size_t n = strlen(loader) + strlen(job->records) + 128 * (job->settings.n_models + 1);
-    char *text = allocate(n, 1);
-    size_t used = 0;
+    char *text = copy_text("", 0);
     for (size_t i = 0; i < job->settings.n_models; i++) {
         const struct sums *sums = &job->sums[i];
-        used += (size_t)snprintf(text + used, n - used, "%.17g %llu %llu %llu\n", sums->loss,
-                                 sums->n_correct, sums->n_labels, sums->n_batches);
+        add_text(&text, "%.17g %llu %llu %llu\n", sums->loss, sums->n_correct, sums->n_labels,
+                 sums->n_batches);
     }
-    snprintf(text + used, n - used, "%s\n%s", loader, job->records);
+    add_text(&text, "%s\n%s", loader, job->records);
     check(mmopt_trainer_save_checkpoint(job->trainer, job->settings.checkpoint, text));
     mmopt_string_free(loader);
     free(text);
@@ -375,46 +389,52 @@ static void show_progress(struct job *job, unsigned long long epoch)
     fflush(stdout);
 }
 
+static mmopt_scores score(struct job *job, size_t model, mmopt_loader *loader)
+{
+    mmopt_scores scores;
+    check(mmopt_trainer_evaluate_loader(job->trainer, model, loader, NULL, &scores, NULL));
+    return scores;
+}
+
 /* Scores of each model on the held-out examples, and a record of them; with the test's at the end
  * of an epoch, which is 0 within one. */
 static void evaluate(struct job *job, unsigned long long epoch)
 {
     const struct settings *s = &job->settings;
+    char **to = &job->records;
+    double ema_score[MAX_MODELS], ema_test[MAX_MODELS];
+    int has_test = epoch > 0 && job->test_loader != NULL;
 
     end_line(job);
-    size_t room = strlen(job->records) + 160 + 320 * s->n_models;
-    char *records = allocate(room, 1);
-    size_t used = (size_t)snprintf(records, room,
-                                   "%s{\"epoch\": %llu, \"step\": %llu, \"seconds\": %.3f, "
-                                   "\"processor_seconds\": %.3f",
-                                   job->records, epoch, job->step, job->train_seconds,
-                                   job->processor_seconds);
+    check(mmopt_trainer_use_ema_weights(job->trainer, s->ema));
+    for (size_t i = 0; i < s->n_models && s->ema; i++) {
+        ema_score[i] = score(job, i, job->eval_loader).score;
+        ema_test[i] = has_test ? score(job, i, job->test_loader).score : 0;
+    }
+    check(mmopt_trainer_use_ema_weights(job->trainer, 0));
+    add_text(to, "{\"epoch\": %llu, \"step\": %llu, \"seconds\": %.3f, \"processor_seconds\": %.3f",
+             epoch, job->step, job->train_seconds, job->processor_seconds);
     for (size_t i = 0; i < s->n_models; i++) {
         const struct sums *t = &job->sums[i];
-        mmopt_scores eval, test;
-        check(mmopt_trainer_evaluate_loader(job->trainer, i, job->eval_loader, NULL, &eval, NULL));
+        mmopt_scores eval = score(job, i, job->eval_loader);
         job->score[i] = eval.score;
-        used += (size_t)snprintf(records + used, room - used, ", \"%s\": {", s->models[i]);
+        add_text(to, ", \"%s\": {", s->models[i]);
         if (epoch > 0)
-            used += (size_t)snprintf(records + used, room - used,
-                                     "\"train_loss\": %.6f, \"train_accuracy\": %.6f, ",
-                                     t->n_batches == 0 ? 0.0 : t->loss / (double)t->n_batches,
-                                     ratio(t->n_correct, t->n_labels));
-        if (epoch > 0 && job->test_loader != NULL) {
-            check(mmopt_trainer_evaluate_loader(job->trainer, i, job->test_loader, NULL, &test,
-                                                NULL));
-            used += (size_t)snprintf(records + used, room - used, "\"test_score\": %.6f, ",
-                                     test.score);
-        }
-        used += (size_t)snprintf(records + used, room - used,
-                                 "\"loss\": %.6f, \"score\": %.6f}", eval.loss, eval.score);
+            add_text(to, "\"train_loss\": %.6f, \"train_accuracy\": %.6f, ",
+                     t->n_batches == 0 ? 0.0 : t->loss / (double)t->n_batches,
+                     ratio(t->n_correct, t->n_labels));
+        if (has_test)
+            add_text(to, "\"test_score\": %.6f, ", score(job, i, job->test_loader).score);
+        if (has_test && s->ema)
+            add_text(to, "\"ema_test_score\": %.6f, ", ema_test[i]);
+        if (s->ema)
+            add_text(to, "\"ema_score\": %.6f, ", ema_score[i]);
+        add_text(to, "\"loss\": %.6f, \"score\": %.6f}", eval.loss, eval.score);
         if (!s->quiet)
             printf("%s%s %.4f (loss %.4f)%s", i == 0 ? "held out: " : ", ", s->models[i],
                    eval.score, eval.loss, i + 1 == s->n_models ? "\n" : "");
     }
-    snprintf(records + used, room - used, "}\n");
-    free(job->records);
-    job->records = records;
+    add_text(to, "}\n");
     if (epoch > 0)
         memset(job->sums, 0, sizeof job->sums);
     fflush(stdout);

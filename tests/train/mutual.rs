@@ -86,13 +86,15 @@ fn peers_teach_each_other_with_every_knob() {
     let sure = Mutual { confidence_threshold: 0.4, ..hot.clone() };
     let agreeing = Mutual { label_agreement: true, ..hot.clone() };
     let weighted = Mutual { teacher_weights: TeacherWeights::Model, ..sure.clone() };
+    let by_self = Mutual { include_self: true, ..weighted.clone() };
     let models = classification();
     let mut n_taught = Vec::new();
-    for options in [peers, hot, sure, agreeing, weighted] {
+    for options in [peers, hot, sure, agreeing, weighted, by_self] {
         let mut trainer = trainer(&models, &options, 0.1).unwrap();
         let found = pass(&mut trainer, &models).unwrap();
         for (i, model) in models.iter().enumerate() {
             let mut teachers = others(&models, i);
+            teachers.extend(options.include_self.then_some((model, model.weight)));
             if options.teacher_weights == TeacherWeights::Equal {
                 teachers = unweighted(teachers);
             }

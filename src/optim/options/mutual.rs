@@ -70,6 +70,11 @@ pub struct Mutual {
     /// weights; not for the memory, which knows no single teachers.
     #[schemars(example = false)]
     pub fresh_teach_loaded: bool,
+    /// Peers and mean teacher: whether a model's own prediction, made like the others', is one of
+    /// its teachers'. All models of one task are then drawn towards one prediction, the mean of
+    /// them all. The memory always holds them all.
+    #[schemars(example = true)]
+    pub include_self: bool,
     /// Mean teacher: decay of the running mean of weights, unless the option `ema_decay` is set.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: f64,
@@ -113,6 +118,7 @@ impl Default for Mutual {
             confidence_threshold: 0.0,
             label_agreement: false,
             teacher_weights: TeacherWeights::default(),
+            include_self: false,
             ema_decay: 0.99,
             memory_decay: 0.6,
             memory_examples: 1_000_000,

@@ -253,12 +253,13 @@ impl Mutual {
                 done => done?,
             }
         } else {
-            let alone = models.len() == 1;
+            let by_own = self.options.include_self || models.len() == 1;
             for (j, prediction) in self.predictions.iter().enumerate() {
                 let is_taught = |i: usize, j: usize| {
                     self.options.fresh_teach_loaded || models[i].is_fresh() || !models[j].is_fresh()
                 };
-                if (j == i && !alone) || prediction.is_empty() || !is_taught(i, j) {
+                let is_teacher = if j == i { by_own } else { is_taught(i, j) };
+                if prediction.is_empty() || !is_teacher {
                     continue;
                 }
                 match target.add(&student, &of(j), prediction, self.teacher_weights[j]) {

@@ -45,7 +45,7 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
     }
 }
 
-pub const ARMS: [Arm; 14] = [
+pub const ARMS: [Arm; 15] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -99,6 +99,16 @@ pub const ARMS: [Arm; 14] = [
         further_passes: 1.0,
         what: "predictions of the running means of all other models",
         ..arm("mutual_mean_teacher", "independent", r#"{"mutual":{"teacher":"mean_teacher"}}"#)
+    },
+    Arm {
+        is_semi_supervised: true,
+        further_passes: 1.0,
+        what: "those and that of its own",
+        ..arm(
+            "mutual_mean_teacher_self",
+            "independent",
+            r#"{"mutual":{"teacher":"mean_teacher","include_self":true}}"#,
+        )
     },
     Arm {
         is_semi_supervised: true,
