@@ -34,6 +34,11 @@ fn main() -> Result<()> {
         let inputs = vec![noise(&[tokens])?, noise(&logits)?, labels, f(&[tokens])?];
         bench("CrossEntropyGrad", inputs, &[&logits], threads)?;
     }
+    // A product of a block's first matrix and of its gradients; 'standard' is in f32.
+    for [m, n, k] in [[tokens, 3072, 768], [tokens, 768, 3072], [768, 3072, tokens]] {
+        let inputs = vec![noise(&[m, k])?, noise(&[k, n])?];
+        bench("MatMulBf16", inputs, &[&[m, n]], threads)?;
+    }
     for vocabulary in [30_522, 50_257] {
         let table = [vocabulary, 768];
         let inputs = vec![whole(tokens, vocabulary)?, noise(&[tokens, 768])?, f(&table)?];
@@ -110,15 +115,20 @@ fn graph(op: &str, inputs: &[Tensor], outputs: &[&[usize]]) -> Result<Vec<u8>> {
         graph.add_output(output);
         to.push(Some(output));
     }
-    let loss = [("ignore_index", Attribute::Int(-100)), ("label_smoothing", Attribute::Float(0.0))];
-    let loss = loss.into_iter().filter(|_| op.starts_with("CrossEntropy"));
+    let attributes = match op {
+        "CrossEntropy" | "CrossEntropyGrad" => {
+            vec![("ignore_index", Attribute::Int(-100)), ("label_smoothing", Attribute::Float(0.0))]
+        }
+        "MatMulBf16" => vec![("transA", Attribute::Int(0)), ("transB", Attribute::Int(0))],
+        _ => Vec::new(),
+    };
     graph.push_node(Node {
         name: String::new(),
         op: op.into(),
         domain: mmopt::onnx::MMOPT_DOMAIN.into(),
         inputs: from,
         outputs: to,
-        attributes: loss.map(|(k, v)| (k.to_owned(), v)).collect(),
+        attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
     });
     kernels::attach(&mut graph)?;
     graph.to_bytes()

@@ -2,12 +2,12 @@
 //! one batch, then the optimizer. `BENCH_DEVICE` is `cpu` (default) or `cuda:N`, `BENCH_MODELS` a
 //! list of `bert`, `gpt2`, `roberta`; `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_STEPS` and
 //! `BENCH_THREADS` are numbers, `BENCH_PRESET` is `default`, `aligned` or `none` (nothing
-//! shared); `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens and labels are random, weights fresh.
+//! shared), `BENCH_PRECISION` is `f32` or `bf16`; `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens and labels are random, weights fresh.
 
 use std::time::Instant;
 
 use mmopt::models::{Config, Sizes, Task};
-use mmopt::optim::{Options, ShareRule};
+use mmopt::optim::{Options, Precision, ShareRule};
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
@@ -92,7 +92,11 @@ fn main() {
         _ => Options::default(),
     };
     let (threads, tf32) = (number("BENCH_THREADS", 0), number("BENCH_TF32", 0) == 1);
-    let optimizer = Options { n_threads: threads, ..optimizer };
+    let precision = match text("BENCH_PRECISION", "f32").as_str() {
+        "bf16" => Precision::Bf16,
+        _ => Precision::F32,
+    };
+    let optimizer = Options { n_threads: threads, precision, ..optimizer };
     let options = TrainerOptions { optimizer, device, tf32, ..TrainerOptions::default() };
     let models = names.iter().map(|n| model(n)).collect();
     let mut trainer = Trainer::new(options, models).expect("trainer");

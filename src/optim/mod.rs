@@ -33,8 +33,8 @@ pub use options::schema::options_schema;
 pub use options::{
     AdaptiveLr, EpsPlacement, GradientAccumulation, Influence, InstructionSet, LrSchedule, Method,
     ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options, ParamGroup, Plateau,
-    PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Start, Teacher,
-    TeacherWeights, Weighting,
+    Precision, PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Start,
+    Teacher, TeacherWeights, Weighting,
 };
 pub use plan::class::paper_class;
 pub use plan::classify::{RoleView, classify};

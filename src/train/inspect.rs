@@ -6,7 +6,8 @@ use super::import::ModelReport;
 use super::log::{Level, Sink};
 use super::trainer::{Trainer, in_model};
 use crate::error::{Result, count};
-use crate::optim::StepReport;
+use crate::optim::{Precision, StepReport};
+use crate::runtime::kernels::has_bf16_products;
 
 impl Trainer {
     /// What was found in a model's graph, and what was done about it.
@@ -82,6 +83,17 @@ impl Trainer {
         let started = self.start().models.iter().flat_map(|m| m.summary());
         messages.extend(started.map(|line| (Level::Info, line)));
         messages.extend(self.plan_messages());
+        if self.optimizer().options().precision == Precision::Bf16 {
+            messages.push(match has_bf16_products() {
+                true => (Level::Info, "products of matrices in bf16".to_owned()),
+                false => (
+                    Level::Warning,
+                    "precision bf16: this processor has no instructions for it (AMX, \
+                     AVX512-BF16); products are computed in f32"
+                        .to_owned(),
+                ),
+            });
+        }
         if self.models().len() > 1 {
             messages.push((Level::Info, self.mutual_text()));
         }

@@ -21,7 +21,7 @@ use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, chec
 use crate::error::{Error, Result};
 use crate::models::Task;
 use crate::onnx::{Graph, TensorData, ValueId};
-use crate::optim::{ModelSpec, ParamSpec};
+use crate::optim::{ModelSpec, ParamSpec, Precision};
 use crate::runtime::{SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
@@ -112,6 +112,7 @@ impl Model {
                 signature,
                 precomputed,
                 mutual: None,
+                precision: Precision::F32,
                 cancel_token: None,
             },
             published,

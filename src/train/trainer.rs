@@ -17,8 +17,9 @@ use crate::autodiff::LossKind;
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Kind, Result, count};
-use crate::optim::{Buffers, Optimizer, Plan, StepReport, Teacher};
-use crate::runtime::{CancelToken, SessionOptions, plan_threads};
+use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport, Teacher};
+use crate::runtime::kernels::has_bf16_products;
+use crate::runtime::{CancelToken, Device, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
 
 /// Result of one forward and backward pass.
@@ -91,6 +92,11 @@ impl Trainer {
             return Err(Error::invalid("a trainer needs at least one model"));
         }
         crate::runtime::load(options.runtime.as_deref())?;
+        if options.optimizer.precision == Precision::Bf16 && options.device != Device::Cpu {
+            return Err(Error::unsupported(
+                "precision bf16 is for the CPU; on a GPU the option tf32 makes products faster",
+            ));
+        }
         for (i, model) in models.iter().enumerate() {
             if model.name.is_empty() {
                 return Err(Error::invalid(format!("model {i} has no name")));
@@ -657,6 +663,10 @@ fn cores(threads: usize) -> usize {
 
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool) {
+    let precision = match options.optimizer.precision {
+        Precision::Bf16 if !has_bf16_products() => Precision::F32,
+        asked => asked,
+    };
     let cores = cores(options.optimizer.n_threads);
     let mutual = options.optimizer.mutual.as_ref().filter(|_| is_mutual);
     // Models that learn from those before them run one after another.
@@ -665,6 +675,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool
     let (_, threads) = plan_threads(cores, if in_turn { 1 } else { n_trained.max(1) });
     for model in models {
         model.sessions.mutual = mutual.map(|m| m.temperature);
+        model.sessions.precision = precision;
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

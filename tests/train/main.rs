@@ -11,6 +11,7 @@ mod load;
 mod models_oracle;
 mod models_properties;
 mod mutual;
+mod precision;
 #[cfg(feature = "text")]
 mod predictor;
 mod pretrained;

@@ -12,7 +12,7 @@ use mmopt::checkpoint::weights::Weights;
 use mmopt::models::{BuiltModel, Config, Task, build};
 use mmopt::runtime::{self, Optimize, Session, SessionOptions};
 use mmopt::tensor::Tensor;
-use mmopt::train::graphs::mutual_training_graph;
+use mmopt::train::graphs::{GraphOptions, training_graph_with};
 
 struct Oracle {
     name: String,
@@ -169,7 +169,8 @@ fn gradients(oracle: &Oracle) -> (f32, Vec<(String, Tensor)>) {
     let padding = oracle.model.padding_rows.iter().filter(|p| tied(&p.parameter));
     let padding: Vec<_> = padding.map(|p| (graph.find(&p.parameter).unwrap(), p.row)).collect();
     let loss = loss_of(oracle.model.task);
-    let training = mutual_training_graph(graph, &params, &loss, &shapes, None, &padding).unwrap();
+    let options = GraphOptions { padding: &padding, ..GraphOptions::default() };
+    let training = training_graph_with(graph, &params, &loss, &shapes, &options).unwrap();
     for (name, _, _) in &training.data_inputs {
         if let Ok(label) = oracle.numbers.tensor(&format!("label:{name}")) {
             fed.push((name.clone(), label));

@@ -14,8 +14,7 @@ use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
-use crate::optim::Start;
-use crate::optim::{ModelSpec, Optimizer, StridedBuffer};
+use crate::optim::{ModelSpec, Optimizer, Precision, Start, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory, from gradients that the
 /// host computes.
@@ -48,7 +47,7 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual, ema_decay, start).
+/// (max_loss_increase, mutual, ema_decay, precision, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -104,6 +103,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
         ("max_loss_increase", options.max_loss_increase.is_some()),
         ("mutual", options.mutual.as_ref().is_some_and(|m| m.required)),
         ("ema_decay", options.ema_decay.is_some()),
+        ("precision", options.precision != Precision::F32),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {

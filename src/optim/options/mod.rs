@@ -7,11 +7,13 @@
 
 mod mutual;
 pub(super) mod page;
+mod precision;
 pub(super) mod schema;
 mod start;
 mod validate;
 
 pub use mutual::{Mutual, Teacher, TeacherWeights};
+pub use precision::Precision;
 pub use start::Start;
 
 use schemars::JsonSchema;
@@ -489,6 +491,10 @@ pub struct Options {
     /// out by whoever owns the models: the trainer, not gradient mode.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: Option<f64>,
+    /// What products of matrices in the models' passes are computed in. Carried out by whoever runs
+    /// the models: the trainer, not gradient mode.
+    #[schemars(example = Precision::Bf16)]
+    pub precision: Precision,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
     /// gradient mode.
     #[schemars(example = Start::Pretrained)]
@@ -561,6 +567,7 @@ impl Default for Options {
             max_loss_increase: None,
             mutual: Some(Mutual::preset()),
             ema_decay: None,
+            precision: Precision::F32,
             start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,

@@ -83,6 +83,14 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             dropout(&mut body);
             (&["x", "seed"], &["y"], &["ratio", "salt"])
         }
+        "MatMulBf16" => {
+            gemm(&mut body, &["a", "b"]);
+            (&["a", "b"], &["y"], &["transA", "transB"])
+        }
+        "GemmBf16" => {
+            gemm(&mut body, &["a", "b", "c"]);
+            (&["a", "b", "c"], &["y"], &["transA", "transB"])
+        }
         "EmbeddingGrad" => {
             embedding_grad(&mut body);
             (&["ids", "rows", "table"], &["dtable"], &[])
@@ -194,6 +202,13 @@ fn int(name: &str, value: i64) -> AttributeProto {
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), r#type: 7, ..named(name) }
+}
+
+/// A product in f32.
+fn gemm(b: &mut Body, inputs: &[&str]) {
+    let given =
+        |name: &str| AttributeProto { ref_attr_name: name.into(), r#type: 2, ..named(name) };
+    b.put("y", "Gemm", inputs, vec![given("transA"), given("transB")]);
 }
 
 fn dropout(b: &mut Body) {

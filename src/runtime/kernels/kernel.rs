@@ -10,13 +10,15 @@ use ort::operator::ComputeContext;
 /// The result of a kernel.
 pub(super) type KernelResult<T = ()> = ort::Result<T>;
 
-/// Attributes of the cross-entropies and of dropout; zero for the other operators.
+/// Attributes of the cross-entropies, of dropout and of products; zero for the other operators.
 #[derive(Clone, Copy, Default)]
 pub(super) struct KernelAttributes {
     pub(super) ignore_index: i64,
     pub(super) label_smoothing: f32,
     pub(super) ratio: f32,
     pub(super) salt: i64,
+    pub(super) trans_a: bool,
+    pub(super) trans_b: bool,
 }
 
 pub(super) const DEFECT: &str = "the kernel failed; this is a defect of the library";

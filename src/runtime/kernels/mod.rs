@@ -10,6 +10,8 @@
 //! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` |
 //! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
 //! | `Dropout` | x, seed `[1]` i64 | y |
+//! | `MatMulBf16` | a `[m, k]`, b `[k, n]` | y `[m, n]` |
+//! | `GemmBf16` | a, b, c `[n]` | y |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
 //! A node names all inputs and all outputs. The two cross-entropies require the attributes
@@ -17,13 +19,16 @@
 //! `ratio` (0 to 1, 1 excluded) and `salt`, a number of its own for each node. Of the table only
 //! the shape is read. y, dy and dx are like x.
 //!
-//! All floats are f32; everything works on the last axis. Each operator also has a form in
-//! standard operators ([`attach`] puts it into the graph): where no kernel is registered, on
-//! another device or by choice, the runtime runs that instead, from the same file.
+//! All floats are f32; everything but the products works on the last axis. The products require
+//! `transA` and `transB` of `Gemm`; they round both factors to bf16 and add up in f32. Each operator
+//! also has a form in standard operators, that of products in f32 ([`attach`] puts it into the
+//! graph): where no kernel is registered, on another device or by choice, the runtime runs that
+//! instead, from the same file.
 //!
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
-//! threads, and in the builds for each instruction set.
+//! threads, and but for the products in the builds for each instruction set.
 
+mod bf16;
 mod dropout;
 mod embedding;
 mod functions;
@@ -36,6 +41,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use bf16::is_fast as has_bf16_products;
 pub use functions::attach;
 
 use ort::operator::OperatorDomain;

@@ -7,7 +7,7 @@ use ort::operator::{
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
 use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, guarded};
-use super::{dropout, embedding, loss, norm, pointwise};
+use super::{bf16, dropout, embedding, loss, norm, pointwise};
 
 /// Shape of an output in terms of an input's.
 #[derive(Clone, Copy)]
@@ -16,6 +16,8 @@ pub(super) enum Dims {
     Like(usize),
     /// All but the last of input `i`.
     Outer(usize),
+    /// Not told here; nodes' values have their shapes in the graph.
+    Unknown,
 }
 
 /// One operator with its kernel: a row of the table.
@@ -34,7 +36,7 @@ impl KernelDef {
     }
 }
 
-use Dims::{Like, Outer};
+use Dims::{Like, Outer, Unknown};
 use Type::{Float32 as F, Int64 as I};
 
 /// All operators; outputs are f32 throughout.
@@ -88,6 +90,13 @@ pub(super) static ROWS: &[KernelDef] = &[
         outputs: &[Like(2)],
         compute: embedding::embedding_grad,
     },
+    KernelDef { name: "MatMulBf16", inputs: &[F, F], outputs: &[Unknown], compute: bf16::product },
+    KernelDef {
+        name: "GemmBf16",
+        inputs: &[F, F, F],
+        outputs: &[Unknown],
+        compute: bf16::product_and_row,
+    },
     KernelDef { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 
@@ -120,6 +129,8 @@ impl Operator for Op {
             label_smoothing: info.get("label_smoothing").unwrap_or(0.0),
             ratio: info.get("ratio").unwrap_or(0.0),
             salt: info.get("salt").unwrap_or(0),
+            trans_a: info.get::<i64>("transA").unwrap_or(0) != 0,
+            trans_b: info.get::<i64>("transB").unwrap_or(0) != 0,
         };
         Ok(Box::new(move |cx: &ComputeContext| {
             guarded(|| (row.compute)(cx, &attributes))
@@ -136,7 +147,7 @@ impl Operator for Op {
 fn infer(row: &KernelDef, cx: &mut ShapeInferenceContext) -> KernelResult {
     let inputs = cx.inputs();
     for (i, rule) in row.outputs.iter().enumerate() {
-        let (Like(from) | Outer(from)) = *rule;
+        let (Like(from) | Outer(from)) = *rule else { continue };
         let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(from) else {
             continue;
         };

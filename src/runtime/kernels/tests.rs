@@ -395,6 +395,38 @@ fn dropped(x: &[f32], seed: i64, salt: i64, ratio: f32) -> Vec<f64> {
     x.iter().enumerate().map(|(i, &v)| if keep(i) { f64::from(v) * scale } else { 0.0 }).collect()
 }
 
+/// Of factors that bf16 holds as they are, so that products in f32 are the same.
+#[test]
+fn products() {
+    for (m, n, k) in [(3, 5, 7), (70, 40, 90)] {
+        for (i, with_row) in (0..4).flat_map(|i| [(i, false), (i, true)]) {
+            let (ta, tb) = (i & 1 != 0, i & 2 != 0);
+            let whole = |t: Tensor| {
+                let values: Vec<f32> =
+                    t.as_slice::<f32>().unwrap().iter().map(|x| x.round()).collect();
+                Tensor::from_slice(t.shape(), &values).unwrap()
+            };
+            let shape = |t: bool, x: usize, y: usize| if t { [y, x] } else { [x, y] };
+            let mut inputs = vec![
+                whole(tensor(1, &shape(ta, m, k), 8.0)),
+                whole(tensor(2, &shape(tb, k, n), 8.0)),
+            ];
+            inputs.extend(with_row.then(|| tensor(3, &[n], 8.0)));
+            let values: Vec<Vec<f64>> = inputs.iter().map(wide).collect();
+            let a = |r: usize, c: usize| values[0][if ta { c * m + r } else { r * k + c }];
+            let b = |r: usize, c: usize| values[1][if tb { c * k + r } else { r * n + c }];
+            let row = |c: usize| values.get(2).map_or(0.0, |row| row[c]);
+            let y = |r: usize, c: usize| row(c) + (0..k).map(|p| a(r, p) * b(p, c)).sum::<f64>();
+            let expected = (0..m * n).map(|at| y(at / n, at % n)).collect();
+            let flag = |t: bool| Attribute::Int(t.into());
+            let attributes = [("transA", flag(ta)), ("transB", flag(tb))];
+            let op = if with_row { "GemmBf16" } else { "MatMulBf16" };
+            let case = Case { op, inputs: &inputs, outputs: 1, attributes: &attributes };
+            case.check(&[expected]);
+        }
+    }
+}
+
 #[test]
 fn dropout_draws_the_same_mask_everywhere() {
     for (shape, seed, salt, ratio) in [

@@ -4,6 +4,7 @@
 //! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
 //! shapes alone is a constant. Each shape of batch has its own training graph.
 
+mod bf16;
 mod buffers;
 mod dropout;
 mod non_finite;
@@ -31,6 +32,7 @@ pub use specialise::fix_shapes_and_types;
 use crate::autodiff::{self, AttachedLoss, LossSpec};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, compat};
+use crate::optim::Precision;
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -88,23 +90,32 @@ pub fn training_graph(
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<TrainingGraph> {
-    mutual_training_graph(forward, params, spec, shapes, None, &[])
+    training_graph_with(forward, params, spec, shapes, &GraphOptions::default())
 }
 
-/// [`training_graph`] whose gradients are those of the loss plus, with a temperature, the term of
-/// [`autodiff::attach_mutual`]; its two inputs are then among `data_inputs`. The loss output is the
-/// loss without that term. `padding` names tables and a row of each that gets no gradient where it
-/// is looked up.
+/// What a training graph is besides differentiated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GraphOptions<'a> {
+    /// Temperature of mutual learning, where it is on.
+    pub mutual: Option<f64>,
+    /// Tables, and a row of each that gets no gradient where it is looked up.
+    pub padding: &'a [(ValueId, usize)],
+    /// What products of matrices are computed in.
+    pub precision: Precision,
+}
+
+/// [`training_graph`] with options. With mutual learning the gradients are those of the loss plus
+/// the term of [`autodiff::attach_mutual`], whose two inputs are then among `data_inputs`; the loss
+/// output is the loss without that term.
 ///
 /// # Errors
-/// As [`training_graph`]; `InvalidArgument` for a loss without logits.
-pub fn mutual_training_graph(
+/// As [`training_graph`]; `InvalidArgument` for mutual learning of a loss without logits.
+pub fn training_graph_with(
     forward: &Graph,
     params: &[ValueId],
     spec: &LossSpec,
     shapes: &BTreeMap<String, Vec<usize>>,
-    temperature: Option<f64>,
-    padding: &[(ValueId, usize)],
+    options: &GraphOptions,
 ) -> Result<TrainingGraph> {
     let (shapes, labels) = of_labels(forward, shapes);
     let mut graph = fix_shapes_and_types(forward, &shapes)?;
@@ -119,14 +130,14 @@ pub fn mutual_training_graph(
     let statistics = buffers::running_statistics(&mut graph, params)?;
     let mut total = attached.loss;
     let mut term = None;
-    if let Some(temperature) = temperature {
+    if let Some(temperature) = options.mutual {
         let logits = &attached.logits;
         let own = autodiff::attach_mutual(&mut graph, &spec.kind, logits, temperature)?;
         (total, term) = (Build::new(&mut graph).add(total, own)?, Some(own));
     }
     let targets = [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT];
     let targets: Vec<ValueId> = targets.iter().filter_map(|name| graph.find(name)).collect();
-    let stopped = padding::stop_lookups(&mut graph, padding)?;
+    let stopped = padding::stop_lookups(&mut graph, options.padding)?;
     let gradients = autodiff::differentiate(&mut graph, total, params)?;
     padding::resume_lookups(&mut graph, &stopped);
     let mut writer = Writer::new(&mut graph);
@@ -148,7 +159,7 @@ pub fn mutual_training_graph(
         buffers.push((name, output));
     }
     let data = [&inputs[..], &attached.labels[..], &targets[..]].concat();
-    let (bytes, data_inputs) = writer.finish(&data, params)?;
+    let (bytes, data_inputs) = writer.finish(&data, params, options.precision)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers })
 }
@@ -170,6 +181,7 @@ pub fn evaluation_graph(
     params: &[ValueId],
     spec: Option<&LossSpec>,
     shapes: &BTreeMap<String, Vec<usize>>,
+    precision: Precision,
 ) -> Result<EvaluationGraph> {
     let mut graph = forward.clone();
     compat::raise_opset(&mut graph)?;
@@ -194,7 +206,7 @@ pub fn evaluation_graph(
     };
     let loss = attached.as_ref().map(|a| writer.output(a.loss, "loss")).transpose()?;
     let labels = attached.map(|a| a.labels).unwrap_or_default();
-    let (bytes, data_inputs) = writer.finish(&[inputs, labels].concat(), params)?;
+    let (bytes, data_inputs) = writer.finish(&[inputs, labels].concat(), params, precision)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
     Ok(EvaluationGraph { bytes, data_inputs, params, loss, logits })
 }
@@ -305,12 +317,16 @@ impl<'g> Writer<'g> {
         mut self,
         data: &[ValueId],
         params: &[ValueId],
+        precision: Precision,
     ) -> Result<(Vec<u8>, Vec<(String, DType, Vec<usize>)>)> {
         let outputs = std::mem::take(&mut self.outputs);
         let graph = self.g.graph_mut();
         graph.set_outputs(outputs);
         graph.prune();
         graph.prune_inputs(params);
+        if precision == Precision::Bf16 {
+            bf16::products_in_bf16(graph)?;
+        }
         graph.sort()?;
         compat::fold_empty(graph)?;
         graph.prune();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{EvaluationGraph, TrainingGraph, Writer, fix_shapes_and_types, parameters};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Graph, ValueId};
+use crate::optim::Precision;
 
 /// Which outputs of a model are its loss and gradients.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,7 @@ fn write(mut graph: Graph, precomputed: &PrecomputedGradients) -> Result<Trainin
     for (v, (name, _)) in gradients.into_iter().zip(&precomputed.gradients) {
         grads.push(Some(writer.output(v, &format!("grad/{name}"))?));
     }
-    let (bytes, data_inputs) = writer.finish(&data, &params)?;
+    let (bytes, data_inputs) = writer.finish(&data, &params, Precision::F32)?;
     let params = precomputed.gradients.iter().map(|(name, _)| name.clone()).collect();
     let (mutual, buffers) = (None, Vec::new());
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers })
@@ -98,7 +99,7 @@ pub fn precomputed_evaluation_graph(
     let mut writer = Writer::new(&mut graph);
     let loss = loss.map(|v| writer.output(v, "loss")).transpose()?;
     let logits = writer.values(&logits)?;
-    let (bytes, data_inputs) = writer.finish(&data, &[])?;
+    let (bytes, data_inputs) = writer.finish(&data, &[], Precision::F32)?;
     Ok(EvaluationGraph { bytes, data_inputs, params: Vec::new(), loss, logits })
 }
 

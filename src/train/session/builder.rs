@@ -4,12 +4,13 @@ use super::bound::{BoundSession, GraphSpec};
 use crate::autodiff::LossSpec;
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
+use crate::optim::Precision;
 use crate::runtime::{CancelToken, SessionOptions};
 use crate::tensor::DType;
 use crate::train::batch::{Batch, Signature};
 use crate::train::graphs::{
-    EvaluationGraph, PrecomputedGradients, TrainingGraph, evaluation_graph, mutual_training_graph,
-    precomputed_evaluation_graph, precomputed_graph,
+    EvaluationGraph, GraphOptions, PrecomputedGradients, TrainingGraph, evaluation_graph,
+    precomputed_evaluation_graph, precomputed_graph, training_graph_with,
 };
 use crate::train::parameter::Parameter;
 
@@ -25,6 +26,8 @@ pub(in crate::train) struct SessionBuilder {
     pub precomputed: Option<PrecomputedGradients>,
     /// Temperature of mutual learning, when it is on.
     pub mutual: Option<f64>,
+    /// What products of matrices are computed in.
+    pub precision: Precision,
     /// Ends this model's runs; every session gets it.
     pub cancel_token: Option<CancelToken>,
 }
@@ -55,8 +58,9 @@ impl SessionBuilder {
                 let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
                 let padding = |&i: &usize| parameters[i].padding_row.map(|row| (self.ids[i], row));
                 let padding: Vec<(ValueId, usize)> = trained.iter().filter_map(padding).collect();
-                let mutual = self.mutual;
-                mutual_training_graph(&self.graph, &ids, &self.spec, &shapes, mutual, &padding)?
+                let (mutual, precision) = (self.mutual, self.precision);
+                let options = GraphOptions { mutual, padding: &padding, precision };
+                training_graph_with(&self.graph, &ids, &self.spec, &shapes, &options)?
             }
         };
         Ok((graph, trained))
@@ -71,7 +75,8 @@ impl SessionBuilder {
             }
             None => {
                 shapes.extend(self.signature.label_shapes(batch));
-                evaluation_graph(&self.graph, &[], labelled.then_some(&self.spec), &shapes)
+                let spec = labelled.then_some(&self.spec);
+                evaluation_graph(&self.graph, &[], spec, &shapes, self.precision)
             }
         }
     }

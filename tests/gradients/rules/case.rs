@@ -6,6 +6,7 @@ use std::fmt;
 use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::error::{Error, Result};
 use mmopt::onnx::{Attribute, Graph, Node, TensorData, ValueId};
+use mmopt::optim::Precision;
 use mmopt::runtime::{Device, Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{TrainingGraph, evaluation_graph, training_graph};
@@ -402,7 +403,8 @@ impl Case {
         dtype: DType,
     ) -> Result<f64> {
         let spec = LossSpec::new(LossKind::Output("loss".into()));
-        let evaluation = evaluation_graph(graph, params, Some(&spec), &BTreeMap::new())?;
+        let evaluation =
+            evaluation_graph(graph, params, Some(&spec), &BTreeMap::new(), Precision::F32)?;
         let session = Session::from_bytes(&evaluation.bytes, &SessionOptions::default())?;
         let data = Tensor::zeros(dtype, &[1])?;
         let tensors = tensors(dtype, values, shapes)?;

@@ -1,0 +1,353 @@
+//! Products of f32 matrices whose factors are rounded to bf16; sums stay in f32.
+//!
+//! Both factors are copied into *tiles* of 16 by 32 numbers, as the processor's tile registers take
+//! them. A column of tiles that follow each other along the summed axis is a *panel*. The result is
+//! computed in blocks of 32 by 32, each from two panels of either factor. The order of a sum
+//! depends on the shape alone, so the same bits come out at any number of threads.
+
+mod pack;
+mod tile;
+
+use std::sync::Mutex;
+
+use ort::operator::ComputeContext;
+
+use super::kernel::{DEFECT, KernelAttributes, KernelResult, each, error, input, output, require};
+use pack::{Factor, TILE_K, TILE_SIDE, Tile, pack_panels};
+pub use tile::is_fast;
+use tile::{BLOCK, Isa, add_block};
+
+/// How much is packed at once.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// The greatest length of the summed axis.
+    depth: usize,
+    /// Most tiles of one factor, each 1 KiB.
+    tiles: usize,
+}
+
+const LIMITS: Limits = Limits { depth: 2048, tiles: 8192 };
+/// Tiles of a panel that are gone through at a time, so that two panels stay in the first cache.
+const DEPTH_TILES: usize = 16;
+/// Rows and columns of the result that one thread works on at a time.
+const PART: (usize, usize) = (128, 256);
+/// Buffers that are kept for the next product, each of at most 8 MiB.
+const MAX_KEPT: usize = 16;
+
+static KEPT: Mutex<Vec<Vec<Tile>>> = Mutex::new(Vec::new());
+
+/// Room for tiles; it is used again by later products.
+struct Tiles(Vec<Tile>);
+
+impl Tiles {
+    fn new(n: usize) -> KernelResult<Self> {
+        let mut tiles = KEPT.lock().ok().and_then(|mut kept| kept.pop()).unwrap_or_default();
+        let more = n.saturating_sub(tiles.len());
+        tiles.try_reserve_exact(more).map_err(|_| error("out of memory"))?;
+        tiles.resize(n.max(tiles.len()), Tile::ZERO);
+        Ok(Self(tiles))
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        if let Ok(mut kept) = KEPT.lock()
+            && kept.len() < MAX_KEPT
+        {
+            kept.push(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+/// y = op(a) op(b), op transposes where the attributes say so
+pub(super) fn product(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
+    compute(cx, attributes, &[])
+}
+
+/// y = op(a) op(b) + c, c a row
+pub(super) fn product_and_row(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
+    input!(cx, 2, f32 => row);
+    compute(cx, attributes, row.1)
+}
+
+fn compute(cx: &ComputeContext, attributes: &KernelAttributes, row: &[f32]) -> KernelResult {
+    input!(cx, 0, f32 => a);
+    input!(cx, 1, f32 => b);
+    let sizes = |dims: &[i64], transposed: bool| match *dims {
+        [x, y] if transposed => Ok((y as usize, x as usize)),
+        [x, y] => Ok((x as usize, y as usize)),
+        _ => Err(error("a factor is not a matrix")),
+    };
+    let (m, k) = sizes(&a.0, attributes.trans_a)?;
+    let (k_b, n) = sizes(&b.0, attributes.trans_b)?;
+    require(k == k_b, "the factors do not fit")?;
+    require(row.is_empty() || row.len() == n, "the row is not as long as the result is wide")?;
+    output!(cx, 0, [m as i64, n as i64] => y);
+    let Some(y) = y else { return Ok(()) };
+    let a = Factor::new(a.1, m, k, attributes.trans_a);
+    let b = Factor::new(b.1, n, k, !attributes.trans_b);
+    let parallel =
+        |n: usize, work: &(dyn Fn(usize) + Sync)| each(cx, (0..n).collect(), |_, i| work(i));
+    multiply(&a, &b, row, y, LIMITS, Isa::best(), &parallel)
+}
+
+/// Calls its second argument for each number below its first, on several threads.
+type Parallel<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) -> KernelResult + 'a;
+
+/// How a length is parted into as few equal pieces as may be, each a multiple of `unit` and at most
+/// `most`: the length of a piece.
+fn piece(length: usize, unit: usize, most: usize) -> usize {
+    let most = (most / unit).max(1) * unit;
+    length.div_ceil(length.div_ceil(most).max(1)).next_multiple_of(unit)
+}
+
+/// A pointer into the result, of which each part of the work writes elements of its own.
+struct Result2d(*mut f32);
+
+// SAFETY: parts of the work write elements of their own.
+unsafe impl Sync for Result2d {}
+
+fn multiply(
+    a: &Factor,
+    b: &Factor,
+    row: &[f32],
+    y: &mut [f32],
+    limits: Limits,
+    isa: Isa,
+    parallel: &Parallel,
+) -> KernelResult {
+    let (m, n, k) = (a.outer, b.outer, a.k);
+    require(y.len() == m * n && b.k == k, DEFECT)?;
+    if k == 0 && n > 0 {
+        y.fill(0.0);
+        y.chunks_exact_mut(n).for_each(|y| y.iter_mut().zip(row).for_each(|(y, c)| *y = *c));
+    }
+    let depth = piece(k, TILE_K, limits.depth).max(TILE_K);
+    let depth_tiles = depth / TILE_K;
+    let most = limits.tiles / depth_tiles * TILE_SIDE;
+    let (rows, columns) = (piece(m, BLOCK, most), piece(n, BLOCK, most));
+    let mut a_tiles = Tiles::new(rows / TILE_SIDE * depth_tiles)?;
+    let mut b_tiles = Tiles::new(columns / TILE_SIDE * depth_tiles)?;
+    let target = Result2d(y.as_mut_ptr());
+    for k0 in (0..k).step_by(depth) {
+        let k_tiles = (k - k0).min(depth).div_ceil(TILE_K);
+        for m0 in (0..m).step_by(rows) {
+            let m1 = (m0 + rows).min(m);
+            pack_panels(a, (m0, m1), (k0, k_tiles), &mut a_tiles.0, false, isa, parallel)?;
+            for n0 in (0..n).step_by(columns) {
+                let n1 = (n0 + columns).min(n);
+                // With one block of columns the tiles of the last rows still hold them.
+                if columns < n || m0 == 0 {
+                    pack_panels(b, (n0, n1), (k0, k_tiles), &mut b_tiles.0, true, isa, parallel)?;
+                }
+                let parts = ((m1 - m0).div_ceil(PART.0), (n1 - n0).div_ceil(PART.1));
+                parallel(parts.0 * parts.1, &|i| {
+                    let (m2, n2) = (m0 + i % parts.0 * PART.0, n0 + i / parts.0 * PART.1);
+                    let block = Block {
+                        rows: (m2, (m2 + PART.0).min(m1)),
+                        columns: (n2, (n2 + PART.1).min(n1)),
+                        a: &a_tiles.0[(m2 - m0) / TILE_SIDE * k_tiles..],
+                        b: &b_tiles.0[(n2 - n0) / TILE_SIDE * k_tiles..],
+                        k_tiles,
+                        width: n,
+                        is_first: k0 == 0,
+                    };
+                    // SAFETY: `target` has m rows of n elements, and no other part has these.
+                    unsafe { block.compute(target.get(), isa) };
+                    if k0 + depth >= k && !row.is_empty() {
+                        // SAFETY: as above.
+                        unsafe { block.add_row(target.get(), row) };
+                    }
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Result2d {
+    fn get(&self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// A part of the result, and the panels that it is computed from.
+struct Block<'a> {
+    rows: (usize, usize),
+    columns: (usize, usize),
+    a: &'a [Tile],
+    b: &'a [Tile],
+    /// The length of a panel.
+    k_tiles: usize,
+    /// The width of the whole result.
+    width: usize,
+    /// Whether the result is written, not added to.
+    is_first: bool,
+}
+
+impl Block<'_> {
+    /// # Safety
+    /// `y` points to rows of `width` elements, of which nobody else uses those of this block.
+    unsafe fn compute(&self, y: *mut f32, isa: Isa) {
+        isa.with_tiles(|| {
+            for start in (0..self.k_tiles).step_by(DEPTH_TILES) {
+                let n_tiles = DEPTH_TILES.min(self.k_tiles - start);
+                let panels = |tiles: &'_ [Tile], i: usize| -> [*const Tile; 2] {
+                    [0, 1].map(|j| {
+                        let at = (i + j) * self.k_tiles + start;
+                        tiles[at..at + n_tiles].as_ptr()
+                    })
+                };
+                let is_first = self.is_first && start == 0;
+                for n in (self.columns.0..self.columns.1).step_by(BLOCK) {
+                    let b = panels(self.b, (n - self.columns.0) / TILE_SIDE);
+                    for m in (self.rows.0..self.rows.1).step_by(BLOCK) {
+                        let a = panels(self.a, (m - self.rows.0) / TILE_SIDE);
+                        let size = (BLOCK.min(self.rows.1 - m), BLOCK.min(self.columns.1 - n));
+                        // SAFETY: the panels have `n_tiles` tiles from there on, and the result
+                        // `size` elements, by the caller's promise.
+                        unsafe {
+                            let at = y.add(m * self.width + n);
+                            write_block(isa, a, b, n_tiles, at, self.width, size, is_first);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// # Safety
+    /// As of [`Block::compute`].
+    unsafe fn add_row(&self, y: *mut f32, row: &[f32]) {
+        let (from, to) = self.columns;
+        for m in self.rows.0..self.rows.1 {
+            // SAFETY: by the caller's promise.
+            let y =
+                unsafe { std::slice::from_raw_parts_mut(y.add(m * self.width + from), to - from) };
+            y.iter_mut().zip(&row[from..to]).for_each(|(y, c)| *y += c);
+        }
+    }
+}
+
+/// A block of the result; through a buffer where it has fewer rows or columns than others.
+///
+/// # Safety
+/// The panels have `n_tiles` tiles, and `y` points to `size` elements in rows `width` apart.
+#[allow(clippy::too_many_arguments)]
+unsafe fn write_block(
+    isa: Isa,
+    a: [*const Tile; 2],
+    b: [*const Tile; 2],
+    n_tiles: usize,
+    y: *mut f32,
+    width: usize,
+    size: (usize, usize),
+    is_first: bool,
+) {
+    if size == (BLOCK, BLOCK) {
+        // SAFETY: by the caller's promise.
+        return unsafe { add_block(isa, a, b, n_tiles, y, width, is_first) };
+    }
+    let mut buffer = [0f32; BLOCK * BLOCK];
+    // SAFETY: rows of `size` elements, by the caller's promise.
+    let row = |i: usize| unsafe { std::slice::from_raw_parts_mut(y.add(i * width), size.1) };
+    let lines = |buffer: &'_ mut [f32; BLOCK * BLOCK],
+                 f: &mut dyn FnMut(&mut [f32], &mut [f32])| {
+        for (i, line) in buffer.chunks_exact_mut(BLOCK).take(size.0).enumerate() {
+            f(&mut line[..size.1], row(i));
+        }
+    };
+    lines(&mut buffer, &mut |line, row| line.copy_from_slice(row));
+    // SAFETY: the buffer is a whole block.
+    unsafe { add_block(isa, a, b, n_tiles, buffer.as_mut_ptr(), BLOCK, is_first) };
+    lines(&mut buffer, &mut |line, row| row.copy_from_slice(line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    fn series(seed: u32, n: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    fn at(x: &[f32], (i, j): (usize, usize), (rows, columns): (usize, usize), t: bool) -> f64 {
+        let v = if t { x[j * rows + i] } else { x[i * columns + j] };
+        f64::from(bf16::from_f32(v).to_f32())
+    }
+
+    /// Largest error, relative to the root of the number of products in a sum. Bits of `i` say
+    /// which factor is transposed and whether a row is added.
+    fn error_of(isa: Isa, limits: Limits, (m, n, k): (usize, usize, usize), i: usize) -> f64 {
+        let (ta, tb) = (i & 1 != 0, i & 2 != 0);
+        let (a, b) = (series(1, m * k), series(2, k * n));
+        let c = if i & 4 != 0 { series(3, n) } else { Vec::new() };
+        let mut y = vec![f32::NAN; m * n];
+        let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
+            (0..n).rev().for_each(work);
+            Ok(())
+        };
+        let (fa, fb) = (Factor::new(&a, m, k, ta), Factor::new(&b, n, k, !tb));
+        multiply(&fa, &fb, &c, &mut y, limits, isa, &serial).unwrap();
+        let mut worst = 0f64;
+        for i in 0..m {
+            for j in 0..n {
+                let product = |p| at(&a, (i, p), (m, k), ta) * at(&b, (p, j), (k, n), tb);
+                let row = c.get(j).map_or(0.0, |&c| f64::from(c));
+                let expected = (0..k).map(product).sum::<f64>() + row;
+                worst = worst.max((f64::from(y[i * n + j]) - expected).abs());
+            }
+        }
+        worst / (k as f64).sqrt().max(1.0)
+    }
+
+    #[test]
+    fn products_are_those_of_rounded_factors() {
+        let sizes =
+            [(1, 1, 1), (32, 32, 32), (33, 31, 30), (16, 48, 65), (130, 257, 40), (5, 90, 0)];
+        for isa in Isa::all() {
+            for size in sizes {
+                for i in 0..8 {
+                    let error = error_of(isa, LIMITS, size, i);
+                    assert!(error < 1e-6, "{isa:?} {size:?} {i}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_products_are_cut_along_every_axis() {
+        let limits = Limits { depth: 96, tiles: 12 };
+        for isa in Isa::all() {
+            for (i, size) in [(40, 130, 200), (130, 40, 200), (70, 70, 97)].into_iter().enumerate()
+            {
+                let error = error_of(isa, limits, size, 4 + i);
+                assert!(error < 1e-6, "{isa:?} {size:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_and_infinity_stay() {
+        for isa in Isa::all() {
+            let (a, b) = (vec![f32::NAN; 4], vec![f32::INFINITY, 1.0, 1.0, 1.0]);
+            let mut y = vec![0f32; 4];
+            let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
+                (0..n).for_each(work);
+                Ok(())
+            };
+            let f =
+                |x: &'_ [f32]| Factor::new(Box::leak(x.to_vec().into_boxed_slice()), 2, 2, false);
+            multiply(&f(&a), &f(&[1.0; 4]), &[], &mut y, LIMITS, isa, &serial).unwrap();
+            assert!(y.iter().all(|y| y.is_nan()), "{isa:?}: {y:?}");
+            multiply(&f(&b), &f(&[1.0; 4]), &[], &mut y, LIMITS, isa, &serial).unwrap();
+            assert_eq!(y, [f32::INFINITY, f32::INFINITY, 2.0, 2.0], "{isa:?}");
+        }
+    }
+}

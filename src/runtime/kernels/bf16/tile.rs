@@ -1,0 +1,418 @@
+//! What is written for each instruction set: packing a tile, and adding products of tiles to a
+//! block of the result.
+
+use half::bf16;
+
+use super::pack::{TILE_SIDE, Tile};
+
+/// Rows and columns of a block of the result.
+pub(super) const BLOCK: usize = 2 * TILE_SIDE;
+
+/// The instructions that products are made with. All round factors in the same way; sums differ in
+/// their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isa {
+    /// Tile registers (AMX-BF16).
+    #[cfg(target_arch = "x86_64")]
+    Amx,
+    /// Dot products of pairs in vectors of 16 (AVX512-BF16).
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// None in particular; slower than products in f32.
+    Portable,
+}
+
+/// Whether this processor and system have instructions that make products in bf16 faster than in
+/// f32.
+pub fn is_fast() -> bool {
+    Isa::best() != Isa::Portable
+}
+
+impl Isa {
+    pub(super) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::sync::OnceLock;
+            static BEST: OnceLock<Isa> = OnceLock::new();
+            return *BEST.get_or_init(|| {
+                if !x86::has_avx512() {
+                    return Self::Portable;
+                }
+                if x86::may_use_tiles() { Self::Amx } else { Self::Avx512 }
+            });
+        }
+        #[allow(unreachable_code)]
+        Self::Portable
+    }
+
+    /// All that this processor has.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(x86::has_avx512().then_some(Self::Avx512));
+            all.extend((Self::best() == Self::Amx).then_some(Self::Amx));
+        }
+        all
+    }
+
+    /// Runs `work`, in which [`add_block`] may be called.
+    pub(super) fn with_tiles(self, work: impl FnOnce()) {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Amx {
+            // Given back also when `work` panics: the state would cost every switch of threads.
+            struct Configured;
+            impl Drop for Configured {
+                fn drop(&mut self) {
+                    // SAFETY: the processor has tiles.
+                    unsafe { x86::release_tiles() };
+                }
+            }
+            // SAFETY: the processor has tiles, and this process may use them.
+            unsafe { x86::configure_tiles() };
+            let _configured = Configured;
+            return work();
+        }
+        work();
+    }
+
+    /// Packs one tile from rows `step` apart: 16 rows of 32 numbers along the summed axis, or where
+    /// `is_strided`, 32 rows on that axis of 16 numbers.
+    pub(super) fn pack(
+        self,
+        to: &mut Tile,
+        from: &[f32],
+        step: usize,
+        is_strided: bool,
+        by_k: bool,
+    ) {
+        let (rows, width) = if is_strided { (32, 16) } else { (16, 32) };
+        assert!(from.len() >= (rows - 1) * step + width);
+        match self {
+            Self::Portable => pack_portable(to, from, step, is_strided, by_k),
+            // SAFETY: the processor has the instructions, and the rows are there.
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx | Self::Avx512 => unsafe {
+                x86::pack(&mut to.0, from.as_ptr(), step, is_strided, is_strided != by_k);
+            },
+        }
+    }
+}
+
+/// Adds the products of two panels of either factor to a block of the result, whose rows are
+/// `width` apart; the result is overwritten where `is_first`.
+///
+/// # Safety
+/// Panels have `n_tiles` tiles. The result is a whole block. Within [`Isa::with_tiles`].
+pub(super) unsafe fn add_block(
+    isa: Isa,
+    a: [*const Tile; 2],
+    b: [*const Tile; 2],
+    n_tiles: usize,
+    y: *mut f32,
+    width: usize,
+    is_first: bool,
+) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => x86::add_block_amx(a, b, n_tiles, y, width, is_first),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => x86::add_block_avx512(a, b, n_tiles, y, width, is_first),
+            Isa::Portable => add_block_portable(a, b, n_tiles, y, width, is_first),
+        }
+    }
+}
+
+fn pack_portable(to: &mut Tile, from: &[f32], step: usize, is_strided: bool, by_k: bool) {
+    for outer in 0..TILE_SIDE {
+        for pair in 0..TILE_SIDE {
+            let at = |k: usize| if is_strided { k * step + outer } else { outer * step + k };
+            let bits = |k: usize| u32::from(bf16::from_f32(from[at(k)]).to_bits());
+            let place = if by_k { pair * TILE_SIDE + outer } else { outer * TILE_SIDE + pair };
+            to.0[place] = bits(2 * pair) | bits(2 * pair + 1) << 16;
+        }
+    }
+}
+
+/// The two numbers of a pair.
+fn pair(bits: u32) -> (f32, f32) {
+    (f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000))
+}
+
+/// # Safety
+/// As of [`add_block`].
+unsafe fn add_block_portable(
+    a: [*const Tile; 2],
+    b: [*const Tile; 2],
+    n_tiles: usize,
+    y: *mut f32,
+    width: usize,
+    is_first: bool,
+) {
+    for i in 0..BLOCK {
+        // SAFETY: the result is a whole block, the panels have `n_tiles` tiles.
+        let (y, a, b) = unsafe {
+            let panel = |p: *const Tile| std::slice::from_raw_parts(p, n_tiles);
+            let y = std::slice::from_raw_parts_mut(y.add(i * width), BLOCK);
+            (y, panel(a[i / TILE_SIDE]), b.map(panel))
+        };
+        if is_first {
+            y.fill(0.0);
+        }
+        for (y, b) in y.chunks_exact_mut(TILE_SIDE).zip(b) {
+            for (a, b) in a.iter().zip(b) {
+                let row = &a.0[i % TILE_SIDE * TILE_SIDE..][..TILE_SIDE];
+                for (&a, b) in row.iter().zip(b.0.chunks_exact(TILE_SIDE)) {
+                    let (a0, a1) = pair(a);
+                    for (y, &b) in y.iter_mut().zip(b) {
+                        let (b0, b1) = pair(b);
+                        *y += a0 * b0 + a1 * b1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::asm;
+    use std::arch::x86_64::*;
+
+    use super::{TILE_SIDE, Tile};
+
+    pub(super) fn has_avx512() -> bool {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16")
+    }
+
+    /// Whether the processor has tiles of bf16, and the system lets this process use them. It is
+    /// asked for; threads that exist already may use them too.
+    pub(super) fn may_use_tiles() -> bool {
+        const TILES_AND_BF16: u32 = 1 << 24 | 1 << 22;
+        if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILES_AND_BF16 != TILES_AND_BF16 {
+            return false;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            const REQUEST: libc::c_long = 0x1023; // ARCH_REQ_XCOMP_PERM
+            const TILE_DATA: libc::c_long = 18;
+            // SAFETY: a request about this process alone, which the system may refuse.
+            return unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) } == 0;
+        }
+        #[allow(unreachable_code)]
+        false
+    }
+
+    #[repr(C, align(64))]
+    struct Configuration {
+        palette: u8,
+        start_row: u8,
+        reserved: [u8; 14],
+        row_bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+
+    /// Eight tiles of 16 rows of 64 bytes.
+    static CONFIGURATION: Configuration = Configuration {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+
+    /// # Safety
+    /// [`may_use_tiles`].
+    pub(super) unsafe fn configure_tiles() {
+        // SAFETY: the configuration is as the processor's manual describes it.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack)) };
+    }
+
+    /// # Safety
+    /// The processor has tiles.
+    pub(super) unsafe fn release_tiles() {
+        // SAFETY: by the caller's promise.
+        unsafe { asm!("tilerelease", options(nostack)) };
+    }
+
+    /// # Safety
+    /// As of [`super::add_block`], and [`may_use_tiles`].
+    pub(super) unsafe fn add_block_amx(
+        a: [*const Tile; 2],
+        b: [*const Tile; 2],
+        n_tiles: usize,
+        y: *mut f32,
+        width: usize,
+        is_first: bool,
+    ) {
+        // SAFETY: the block and the panels are there, by the caller's promise. Tiles 0 to 3 are the
+        // block's quarters, 4 and 5 of the first factor, 6 and 7 of the second.
+        unsafe {
+            let below = y.add(16 * width);
+            if is_first {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nostack)
+                );
+            } else {
+                asm!(
+                    "tileloadd tmm0, [{y} + {w}]",
+                    "tileloadd tmm1, [{y} + {w} + 64]",
+                    "tileloadd tmm2, [{z} + {w}]",
+                    "tileloadd tmm3, [{z} + {w} + 64]",
+                    y = in(reg) y, z = in(reg) below, w = in(reg) 4 * width,
+                    options(nostack),
+                );
+            }
+            asm!(
+                "2:",
+                "tileloadd tmm4, [{a0} + {row}]",
+                "tileloadd tmm6, [{b0} + {row}]",
+                "tileloadd tmm7, [{b1} + {row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {row}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a0}, 1024",
+                "add {a1}, 1024",
+                "add {b0}, 1024",
+                "add {b1}, 1024",
+                "dec {n}",
+                "jnz 2b",
+                a0 = inout(reg) a[0] => _, a1 = inout(reg) a[1] => _,
+                b0 = inout(reg) b[0] => _, b1 = inout(reg) b[1] => _,
+                n = inout(reg) n_tiles => _, row = in(reg) 64usize,
+                options(nostack),
+            );
+            asm!(
+                "tilestored [{y} + {w}], tmm0",
+                "tilestored [{y} + {w} + 64], tmm1",
+                "tilestored [{z} + {w}], tmm2",
+                "tilestored [{z} + {w} + 64], tmm3",
+                y = in(reg) y, z = in(reg) below, w = in(reg) 4 * width,
+                options(nostack),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As of [`super::add_block`], and [`has_avx512`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn add_block_avx512(
+        a: [*const Tile; 2],
+        b: [*const Tile; 2],
+        n_tiles: usize,
+        y: *mut f32,
+        width: usize,
+        is_first: bool,
+    ) {
+        const ROWS: usize = 8;
+        for part in 0..4 {
+            let a = a[part / 2].cast::<i32>();
+            let first = part % 2 * ROWS;
+            // SAFETY: the block and the panels are there, by the caller's promise.
+            unsafe {
+                let y = y.add(part * ROWS * width);
+                let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+                if !is_first {
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum = [0, 16].map(|c| _mm512_loadu_ps(y.add(r * width + c)));
+                    }
+                }
+                for pair in 0..n_tiles * TILE_SIDE {
+                    let columns = b.map(|b| {
+                        let pairs = _mm512_load_si512(b.cast::<i32>().add(pair * 16).cast());
+                        std::mem::transmute::<__m512i, __m512bh>(pairs)
+                    });
+                    let (tile, place) = (pair / TILE_SIDE * 256, pair % TILE_SIDE);
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let x = *a.add(tile + (first + r) * TILE_SIDE + place);
+                        let x = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x));
+                        sum[0] = _mm512_dpbf16_ps(sum[0], x, columns[0]);
+                        sum[1] = _mm512_dpbf16_ps(sum[1], x, columns[1]);
+                    }
+                }
+                for (r, sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(y.add(r * width), sum[0]);
+                    _mm512_storeu_ps(y.add(r * width + 16), sum[1]);
+                }
+            }
+        }
+    }
+
+    /// Packs a tile; the rows of pairs are turned into columns where `transpose`.
+    ///
+    /// # Safety
+    /// [`has_avx512`]; `from` has the rows that [`super::Isa::pack`] describes.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn pack(
+        to: &mut [u32; 256],
+        from: *const f32,
+        step: usize,
+        is_strided: bool,
+        transpose: bool,
+    ) {
+        let mut rows = [_mm512_setzero_si512(); 16];
+        // The first numbers of 16 pairs, then the second ones: brought together.
+        let turns: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+        // SAFETY: the rows are there, by the caller's promise.
+        unsafe {
+            let turns = _mm512_loadu_si512(turns.as_ptr().cast());
+            for (r, row) in rows.iter_mut().enumerate() {
+                let (first, second) = match is_strided {
+                    true => (from.add(2 * r * step), from.add((2 * r + 1) * step)),
+                    false => (from.add(r * step), from.add(r * step + 16)),
+                };
+                let (first, second) = (_mm512_loadu_ps(first), _mm512_loadu_ps(second));
+                let both = _mm512_cvtne2ps_pbh(second, first);
+                *row = std::mem::transmute::<__m512bh, __m512i>(both);
+                if is_strided {
+                    *row = _mm512_permutexvar_epi16(turns, *row);
+                }
+            }
+            if transpose {
+                transpose_16(&mut rows);
+            }
+            for (r, row) in rows.iter().enumerate() {
+                _mm512_store_si512(to.as_mut_ptr().add(16 * r).cast(), *row);
+            }
+        }
+    }
+
+    /// Transposes 16 by 16 numbers.
+    #[target_feature(enable = "avx512f")]
+    fn transpose_16(x: &mut [__m512i; 16]) {
+        let mut y = *x;
+        for i in (0..16).step_by(2) {
+            y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+            y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+        }
+        for i in (0..16).step_by(4) {
+            x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+            x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+            x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+            x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+        }
+        // Quarter q of x[4 g + j] holds column 4 q + j of rows 4 g to 4 g + 3.
+        for j in 0..4 {
+            let low = _mm512_shuffle_i32x4::<0x88>(x[j], x[4 + j]); // q 0, 2 of both
+            let high = _mm512_shuffle_i32x4::<0xdd>(x[j], x[4 + j]); // q 1, 3 of both
+            let low2 = _mm512_shuffle_i32x4::<0x88>(x[8 + j], x[12 + j]);
+            let high2 = _mm512_shuffle_i32x4::<0xdd>(x[8 + j], x[12 + j]);
+            y[j] = _mm512_shuffle_i32x4::<0x88>(low, low2);
+            y[8 + j] = _mm512_shuffle_i32x4::<0xdd>(low, low2);
+            y[4 + j] = _mm512_shuffle_i32x4::<0x88>(high, high2);
+            y[12 + j] = _mm512_shuffle_i32x4::<0xdd>(high, high2);
+        }
+        *x = y;
+    }
+}

@@ -1,0 +1,276 @@
+//! Products of matrices in bf16: what takes most of a pass is written as operators of this library
+//! (`mmopt.MatMulBf16`, `mmopt.GemmBf16`) that round both factors to bf16 and add up in f32. All
+//! values stay f32: parameters, gradients, moments, and everything between two products.
+
+use crate::error::Result;
+use crate::onnx::{Attribute, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, ValueType};
+use crate::tensor::DType;
+
+/// Products smaller along one of their axes, or in multiplications, stay in f32: they take no time,
+/// and some of them, like those of a head with two classes, are better exact.
+const LEAST_SIDE: usize = 16;
+const LEAST_WORK: usize = 1 << 18;
+
+/// A factor as a matrix, and whether the product takes its transpose.
+type Factor = (ValueId, bool);
+
+struct Product {
+    a: Factor,
+    b: Factor,
+    /// Rows, columns, and the length of the sums.
+    sizes: (usize, usize, usize),
+    /// A row that is added to each row of the result.
+    row: Option<ValueId>,
+}
+
+/// Rewrites the graph's large products of f32 matrices of known shapes.
+pub(super) fn products_in_bf16(graph: &mut Graph) -> Result<()> {
+    // Of the graph as it is: what is rewritten reads and makes the same values.
+    let uses = Uses { producers: graph.producers(), consumers: graph.consumers() };
+    let ids: Vec<NodeId> = graph.node_ids().collect();
+    for id in ids {
+        let mut product = match uses.product_of(graph, id) {
+            Some(product) if is_large(product.sizes) => product,
+            _ => continue,
+        };
+        let mut at = id;
+        if product.row.is_none()
+            && let Some((sum, row)) = uses.added_row(graph, id, product.sizes.1)
+        {
+            product.row = Some(row);
+            at = sum;
+        }
+        replace(graph, at, product)?;
+    }
+    Ok(())
+}
+
+fn is_large((m, n, k): (usize, usize, usize)) -> bool {
+    m.min(n).min(k) >= LEAST_SIDE && m.saturating_mul(n).saturating_mul(k) >= LEAST_WORK
+}
+
+fn shape(graph: &Graph, v: ValueId) -> Option<Vec<usize>> {
+    let ty = &graph.value(v).ty;
+    (ty.dtype == Some(DType::F32)).then(|| ty.static_shape()).flatten()
+}
+
+/// Who makes and who reads each value.
+struct Uses {
+    producers: Vec<Option<(NodeId, usize)>>,
+    consumers: Vec<Vec<(NodeId, usize)>>,
+}
+
+impl Uses {
+    /// The matrix that `v` is the transpose of.
+    fn transposed(&self, graph: &Graph, v: ValueId) -> Option<ValueId> {
+        let (id, _) = self.producers[v.index()]?;
+        let node = graph.node(id);
+        let turns = node.op == "Transpose" && node.domain.is_empty();
+        let swaps = node.ints("perm").is_none_or(|p| p == [1, 0]);
+        let from = node.input(0).filter(|_| turns && swaps)?;
+        (shape(graph, from)?.len() == 2).then_some(from)
+    }
+
+    fn factor(&self, graph: &Graph, v: ValueId) -> Factor {
+        self.transposed(graph, v).map_or((v, false), |from| (from, true))
+    }
+
+    /// The product that a node is, if its second factor is one matrix.
+    fn product_of(&self, graph: &Graph, id: NodeId) -> Option<Product> {
+        let node = graph.node(id);
+        if !node.domain.is_empty() || node.outputs.len() != 1 {
+            return None;
+        }
+        let (a, b) = (node.input(0)?, node.input(1)?);
+        let (a_shape, b_shape) = (shape(graph, a)?, shape(graph, b)?);
+        let &[b0, b1] = &b_shape[..] else { return None };
+        match node.op.as_str() {
+            "MatMul" => {
+                let (&k, lead) = a_shape.split_last()?;
+                if lead.is_empty() {
+                    return None;
+                }
+                let a = if lead.len() == 1 { self.factor(graph, a) } else { (a, false) };
+                let sizes = (lead.iter().product(), b1, k);
+                (k == b0).then(|| Product { a, b: self.factor(graph, b), sizes, row: None })
+            }
+            "Gemm" => {
+                let is_one = |name: &str| node.float(name).unwrap_or(1.0) == 1.0;
+                let flag = |name: &str| node.int(name).unwrap_or(0) != 0;
+                let &[a0, a1] = &a_shape[..] else { return None };
+                let (ta, tb) = (flag("transA"), flag("transB"));
+                let (m, k) = if ta { (a1, a0) } else { (a0, a1) };
+                let n = if tb { b0 } else { b1 };
+                let row = node.input(2);
+                let fits = match row {
+                    Some(row) => is_one("beta") && shape(graph, row)? == [n],
+                    None => true,
+                };
+                let turned = |(v, twice): Factor, once: bool| (v, twice != once);
+                let (a, b) = (turned(self.factor(graph, a), ta), turned(self.factor(graph, b), tb));
+                (fits && is_one("alpha")).then_some(Product { a, b, sizes: (m, n, k), row })
+            }
+            _ => None,
+        }
+    }
+
+    /// The sum that alone reads a product, if what it adds is one row of that width.
+    fn added_row(&self, graph: &Graph, product: NodeId, width: usize) -> Option<(NodeId, ValueId)> {
+        let y = graph.node(product).output(0)?;
+        let [(sum, _)] = self.consumers[y.index()][..] else { return None };
+        let node = graph.node(sum);
+        if node.op != "Add" || !node.domain.is_empty() || graph.outputs().contains(&y) {
+            return None;
+        }
+        let (first, second) = (node.input(0)?, node.input(1)?);
+        let row = if first == y { second } else { first };
+        let keeps = shape(graph, node.output(0)?)? == shape(graph, y)?;
+        (keeps && row != y && shape(graph, row)? == [width]).then_some((sum, row))
+    }
+}
+
+/// Makes the node `at` the product, or the last step of it.
+fn replace(graph: &mut Graph, at: NodeId, product: Product) -> Result<()> {
+    let Some(y) = graph.node(at).output(0) else { return Ok(()) };
+    let (m, n, k) = product.sizes;
+    let mut g = Build::new(graph);
+    let (mut a, turned) = product.a;
+    if g.rank(a)? != 2 {
+        a = g.reshape(a, &[m, k])?;
+    }
+    let is_matrix = g.rank(y)? == 2;
+    let to = if is_matrix {
+        y
+    } else {
+        let name = g.graph_mut().fresh_name("bf16");
+        let to = g.graph_mut().add_value(&name)?;
+        g.graph_mut().set_type(to, ValueType::known(DType::F32, &[m, n]));
+        to
+    };
+    let mut inputs = vec![Some(a), Some(product.b.0)];
+    inputs.extend(product.row.map(Some));
+    let flags = [("transA", turned), ("transB", product.b.1)];
+    let node = Node {
+        name: String::new(),
+        op: if product.row.is_some() { "GemmBf16" } else { "MatMulBf16" }.into(),
+        domain: MMOPT_DOMAIN.into(),
+        inputs,
+        outputs: vec![Some(to)],
+        attributes: flags.map(|(k, v)| (k.to_owned(), Attribute::Int(v.into()))).into(),
+    };
+    if is_matrix {
+        *graph.node_mut(at) = node;
+        return Ok(());
+    }
+    graph.push_node(node);
+    let mut g = Build::new(graph);
+    let whole = g.shape(y)?;
+    let again = g.reshape(to, &whole)?;
+    *graph.node_mut(at) = Node {
+        name: String::new(),
+        op: "Identity".into(),
+        domain: String::new(),
+        inputs: vec![Some(again)],
+        outputs: vec![Some(y)],
+        attributes: [].into(),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::TensorData;
+
+    const F32: DType = DType::F32;
+
+    fn ops(graph: &Graph) -> Vec<&str> {
+        graph.nodes().iter().map(|n| n.op.as_str()).collect()
+    }
+
+    fn finished(mut graph: Graph) -> Graph {
+        products_in_bf16(&mut graph).unwrap();
+        graph.sort().unwrap();
+        graph.prune();
+        graph
+    }
+
+    fn flags(graph: &Graph, op: &str) -> (i64, i64) {
+        let node = graph.nodes().iter().find(|n| n.op == op).unwrap();
+        (node.int("transA").unwrap(), node.int("transB").unwrap())
+    }
+
+    /// x `[2, 64, 64]` times w, plus a row, as exporters write a layer.
+    #[test]
+    fn a_layer_becomes_one_product() {
+        let mut g = Graph::new("layer", 17);
+        let x = g.add_input("x", ValueType::known(F32, &[2, 64, 64])).unwrap();
+        let w = g.add_input("w", ValueType::known(F32, &[48, 64])).unwrap();
+        let row = g.add_input("row", ValueType::known(F32, &[48])).unwrap();
+        let mut b = Build::new(&mut g);
+        let turned = b.transpose_last(w).unwrap();
+        let product = b.matmul(x, turned).unwrap();
+        let y = b.add(row, product).unwrap();
+        g.rename(y, "y").unwrap();
+        g.add_output(y);
+        let g = finished(g);
+        assert_eq!(ops(&g), ["Reshape", "GemmBf16", "Reshape", "Identity"]);
+        assert_eq!(flags(&g, "GemmBf16"), (0, 1));
+        assert_eq!(g.value_name(g.outputs()[0]), "y");
+        assert_eq!(g.value(g.outputs()[0]).ty.static_shape().unwrap(), [2, 64, 48]);
+    }
+
+    #[test]
+    fn transposes_and_gemms_are_taken_in() {
+        let mut g = Graph::new("gradient", 17);
+        let x = g.add_input("x", ValueType::known(F32, &[128, 64])).unwrap();
+        let dy = g.add_input("dy", ValueType::known(F32, &[128, 48])).unwrap();
+        let mut b = Build::new(&mut g);
+        let xt = b.transpose_last(x).unwrap();
+        let dw = b.matmul(xt, dy).unwrap();
+        let dwt = b.gemm((dy, true), (x, false), 1.0).unwrap();
+        let half = b.gemm((dy, true), (x, false), 0.5).unwrap();
+        for v in [dw, dwt, half] {
+            g.add_output(v);
+        }
+        let g = finished(g);
+        assert_eq!(ops(&g), ["MatMulBf16", "MatMulBf16", "Gemm"]);
+        assert_eq!(flags(&g, "MatMulBf16"), (1, 0));
+    }
+
+    /// Batches of products, small ones, and sums that more than one row is added in, stay.
+    #[test]
+    fn others_stay() {
+        let mut g = Graph::new("others", 17);
+        let mut input =
+            |name: &str, shape: &[usize]| g.add_input(name, ValueType::known(F32, shape)).unwrap();
+        let (heads, small) = (input("heads", &[4, 64, 64]), input("small", &[64, 2]));
+        let (x, w, whole) =
+            (input("x", &[128, 64]), input("w", &[64, 64]), input("all", &[128, 64]));
+        let mut b = Build::new(&mut g);
+        let batch = b.matmul(heads, heads).unwrap();
+        let head = b.matmul(x, small).unwrap();
+        let product = b.matmul(x, w).unwrap();
+        let sum = b.add(product, whole).unwrap();
+        for v in [batch, head, sum] {
+            g.add_output(v);
+        }
+        let g = finished(g);
+        assert_eq!(ops(&g), ["MatMul", "MatMul", "MatMulBf16", "Add"]);
+    }
+
+    /// A product that something else reads, too, is not taken into a sum.
+    #[test]
+    fn a_product_that_is_read_twice_stays_a_value() {
+        let mut g = Graph::new("twice", 17);
+        let x = g.add_input("x", ValueType::known(F32, &[64, 64])).unwrap();
+        let row = TensorData::from_slice(&[64], &[1f32; 64]).unwrap();
+        let row = g.add_initializer("row", row).unwrap();
+        let mut b = Build::new(&mut g);
+        let product = b.matmul(x, x).unwrap();
+        let sum = b.add(product, row).unwrap();
+        g.add_output(product);
+        g.add_output(sum);
+        assert_eq!(ops(&finished(g)), ["MatMulBf16", "Add"]);
+    }
+}
