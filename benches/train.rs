@@ -2,7 +2,8 @@
 //! one batch, then the optimizer. `BENCH_DEVICE` is `cpu` (default) or `cuda:N`, `BENCH_MODELS` a
 //! list of `bert`, `gpt2`, `roberta`; `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_STEPS` and
 //! `BENCH_THREADS` are numbers, `BENCH_PRESET` is `default`, `aligned` or `none` (nothing
-//! shared), `BENCH_PRECISION` is `f32` or `bf16`; `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens and labels are random, weights fresh.
+//! shared), `BENCH_PRECISION` is `f32` or `bf16`; `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
+//! and labels are random, weights fresh.
 
 use std::time::Instant;
 

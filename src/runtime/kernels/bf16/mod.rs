@@ -8,6 +8,8 @@
 mod pack;
 mod tile;
 
+use std::cell::RefCell;
+use std::slice::from_raw_parts_mut;
 use std::sync::Mutex;
 
 use ort::operator::ComputeContext;
@@ -29,7 +31,7 @@ struct Limits {
 const LIMITS: Limits = Limits { depth: 2048, tiles: 8192 };
 /// Tiles of a panel that are gone through at a time, so that two panels stay in the first cache.
 const DEPTH_TILES: usize = 16;
-/// Rows and columns of the result that one thread works on at a time.
+/// Rows and columns of the result that one thread works on at a time: whole blocks.
 const PART: (usize, usize) = (128, 256);
 /// Buffers that are kept for the next product, each of at most 8 MiB.
 const MAX_KEPT: usize = 16;
@@ -143,21 +145,18 @@ fn multiply(
                 let parts = ((m1 - m0).div_ceil(PART.0), (n1 - n0).div_ceil(PART.1));
                 parallel(parts.0 * parts.1, &|i| {
                     let (m2, n2) = (m0 + i % parts.0 * PART.0, n0 + i / parts.0 * PART.1);
-                    let block = Block {
+                    let part = Part {
                         rows: (m2, (m2 + PART.0).min(m1)),
                         columns: (n2, (n2 + PART.1).min(n1)),
                         a: &a_tiles.0[(m2 - m0) / TILE_SIDE * k_tiles..],
                         b: &b_tiles.0[(n2 - n0) / TILE_SIDE * k_tiles..],
                         k_tiles,
-                        width: n,
-                        is_first: k0 == 0,
                     };
-                    // SAFETY: `target` has m rows of n elements, and no other part has these.
-                    unsafe { block.compute(target.get(), isa) };
-                    if k0 + depth >= k && !row.is_empty() {
-                        // SAFETY: as above.
-                        unsafe { block.add_row(target.get(), row) };
-                    }
+                    SUMS.with_borrow_mut(|sums| {
+                        part.sum(sums, isa);
+                        // SAFETY: `target` has m rows of n elements, and no other part has these.
+                        unsafe { part.write(sums, target.get(), n, (k0 == 0).then_some(row)) };
+                    });
                 })?;
             }
         }
@@ -171,96 +170,84 @@ impl Result2d {
     }
 }
 
+/// 32 by 32 sums.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Block([f32; BLOCK * BLOCK]);
+
+thread_local! {
+    /// The blocks of the part that a thread works on.
+    static SUMS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A part of the result, and the panels that it is computed from.
-struct Block<'a> {
+struct Part<'a> {
     rows: (usize, usize),
     columns: (usize, usize),
     a: &'a [Tile],
     b: &'a [Tile],
     /// The length of a panel.
     k_tiles: usize,
-    /// The width of the whole result.
-    width: usize,
-    /// Whether the result is written, not added to.
-    is_first: bool,
 }
 
-impl Block<'_> {
-    /// # Safety
-    /// `y` points to rows of `width` elements, of which nobody else uses those of this block.
-    unsafe fn compute(&self, y: *mut f32, isa: Isa) {
+impl Part<'_> {
+    /// Blocks down and across.
+    fn n_blocks(&self) -> (usize, usize) {
+        let n = |(from, to): (usize, usize)| (to - from).div_ceil(BLOCK);
+        (n(self.rows), n(self.columns))
+    }
+
+    /// Computes all blocks, column by column. They lie one after another, for rows of a wide result
+    /// are too far from each other: the first cache would not hold those of a block.
+    fn sum(&self, sums: &mut Vec<Block>, isa: Isa) {
+        let (down, across) = self.n_blocks();
+        sums.resize((down * across).max(sums.len()), Block([0.0; BLOCK * BLOCK]));
         isa.with_tiles(|| {
             for start in (0..self.k_tiles).step_by(DEPTH_TILES) {
                 let n_tiles = DEPTH_TILES.min(self.k_tiles - start);
                 let panels = |tiles: &'_ [Tile], i: usize| -> [*const Tile; 2] {
-                    [0, 1].map(|j| {
-                        let at = (i + j) * self.k_tiles + start;
+                    [2 * i, 2 * i + 1].map(|panel| {
+                        let at = panel * self.k_tiles + start;
                         tiles[at..at + n_tiles].as_ptr()
                     })
                 };
-                let is_first = self.is_first && start == 0;
-                for n in (self.columns.0..self.columns.1).step_by(BLOCK) {
-                    let b = panels(self.b, (n - self.columns.0) / TILE_SIDE);
-                    for m in (self.rows.0..self.rows.1).step_by(BLOCK) {
-                        let a = panels(self.a, (m - self.rows.0) / TILE_SIDE);
-                        let size = (BLOCK.min(self.rows.1 - m), BLOCK.min(self.columns.1 - n));
-                        // SAFETY: the panels have `n_tiles` tiles from there on, and the result
-                        // `size` elements, by the caller's promise.
-                        unsafe {
-                            let at = y.add(m * self.width + n);
-                            write_block(isa, a, b, n_tiles, at, self.width, size, is_first);
-                        }
+                for n in 0..across {
+                    let b = panels(self.b, n);
+                    for m in 0..down {
+                        let (a, block) = (panels(self.a, m), &mut sums[n * down + m].0);
+                        // SAFETY: the panels have `n_tiles` tiles from there on.
+                        unsafe { add_block(isa, a, b, n_tiles, block, start == 0) };
                     }
                 }
             }
         });
     }
 
+    /// Writes the sums, with a row added where one is given, or adds them to what is there.
+    ///
     /// # Safety
-    /// As of [`Block::compute`].
-    unsafe fn add_row(&self, y: *mut f32, row: &[f32]) {
+    /// `y` points to rows of `width` elements, of which nobody else uses those of this part.
+    unsafe fn write(&self, sums: &[Block], y: *mut f32, width: usize, first: Option<&[f32]>) {
+        let (down, _) = self.n_blocks();
         let (from, to) = self.columns;
         for m in self.rows.0..self.rows.1 {
             // SAFETY: by the caller's promise.
-            let y =
-                unsafe { std::slice::from_raw_parts_mut(y.add(m * self.width + from), to - from) };
-            y.iter_mut().zip(&row[from..to]).for_each(|(y, c)| *y += c);
+            let y = unsafe { from_raw_parts_mut(y.add(m * width + from), to - from) };
+            let i = m - self.rows.0;
+            for (n, y) in y.chunks_mut(BLOCK).enumerate() {
+                let block = &sums[n * down + i / BLOCK].0;
+                let sums = &block[i % BLOCK * BLOCK..][..y.len()];
+                match first {
+                    None => y.iter_mut().zip(sums).for_each(|(y, x)| *y += x),
+                    Some([]) => y.copy_from_slice(sums),
+                    Some(row) => {
+                        let row = &row[from + n * BLOCK..];
+                        y.iter_mut().zip(sums).zip(row).for_each(|((y, x), c)| *y = x + c);
+                    }
+                }
+            }
         }
     }
-}
-
-/// A block of the result; through a buffer where it has fewer rows or columns than others.
-///
-/// # Safety
-/// The panels have `n_tiles` tiles, and `y` points to `size` elements in rows `width` apart.
-#[allow(clippy::too_many_arguments)]
-unsafe fn write_block(
-    isa: Isa,
-    a: [*const Tile; 2],
-    b: [*const Tile; 2],
-    n_tiles: usize,
-    y: *mut f32,
-    width: usize,
-    size: (usize, usize),
-    is_first: bool,
-) {
-    if size == (BLOCK, BLOCK) {
-        // SAFETY: by the caller's promise.
-        return unsafe { add_block(isa, a, b, n_tiles, y, width, is_first) };
-    }
-    let mut buffer = [0f32; BLOCK * BLOCK];
-    // SAFETY: rows of `size` elements, by the caller's promise.
-    let row = |i: usize| unsafe { std::slice::from_raw_parts_mut(y.add(i * width), size.1) };
-    let lines = |buffer: &'_ mut [f32; BLOCK * BLOCK],
-                 f: &mut dyn FnMut(&mut [f32], &mut [f32])| {
-        for (i, line) in buffer.chunks_exact_mut(BLOCK).take(size.0).enumerate() {
-            f(&mut line[..size.1], row(i));
-        }
-    };
-    lines(&mut buffer, &mut |line, row| line.copy_from_slice(row));
-    // SAFETY: the buffer is a whole block.
-    unsafe { add_block(isa, a, b, n_tiles, buffer.as_mut_ptr(), BLOCK, is_first) };
-    lines(&mut buffer, &mut |line, row| row.copy_from_slice(line));
 }
 
 #[cfg(test)]

@@ -100,28 +100,27 @@ impl Isa {
     }
 }
 
-/// Adds the products of two panels of either factor to a block of the result, whose rows are
-/// `width` apart; the result is overwritten where `is_first`.
+/// Adds the products of two panels of either factor to a block of the result, which is overwritten
+/// where `is_first`. Within [`Isa::with_tiles`].
 ///
 /// # Safety
-/// Panels have `n_tiles` tiles. The result is a whole block. Within [`Isa::with_tiles`].
+/// Panels have `n_tiles` tiles, at least one. The processor has the instructions.
 pub(super) unsafe fn add_block(
     isa: Isa,
     a: [*const Tile; 2],
     b: [*const Tile; 2],
     n_tiles: usize,
-    y: *mut f32,
-    width: usize,
+    y: &mut [f32; BLOCK * BLOCK],
     is_first: bool,
 ) {
     // SAFETY: the caller's promise is passed on.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx => x86::add_block_amx(a, b, n_tiles, y, width, is_first),
+            Isa::Amx => x86::add_block_amx(a, b, n_tiles, y, is_first),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::add_block_avx512(a, b, n_tiles, y, width, is_first),
-            Isa::Portable => add_block_portable(a, b, n_tiles, y, width, is_first),
+            Isa::Avx512 => x86::add_block_avx512(a, b, n_tiles, y, is_first),
+            Isa::Portable => add_block_portable(a, b, n_tiles, y, is_first),
         }
     }
 }
@@ -148,16 +147,14 @@ unsafe fn add_block_portable(
     a: [*const Tile; 2],
     b: [*const Tile; 2],
     n_tiles: usize,
-    y: *mut f32,
-    width: usize,
+    y: &mut [f32; BLOCK * BLOCK],
     is_first: bool,
 ) {
-    for i in 0..BLOCK {
-        // SAFETY: the result is a whole block, the panels have `n_tiles` tiles.
-        let (y, a, b) = unsafe {
+    for (i, y) in y.chunks_exact_mut(BLOCK).enumerate() {
+        // SAFETY: the panels have `n_tiles` tiles.
+        let (a, b) = unsafe {
             let panel = |p: *const Tile| std::slice::from_raw_parts(p, n_tiles);
-            let y = std::slice::from_raw_parts_mut(y.add(i * width), BLOCK);
-            (y, panel(a[i / TILE_SIDE]), b.map(panel))
+            (panel(a[i / TILE_SIDE]), b.map(panel))
         };
         if is_first {
             y.fill(0.0);
@@ -182,7 +179,7 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    use super::{TILE_SIDE, Tile};
+    use super::{BLOCK, TILE_SIDE, Tile};
 
     pub(super) fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -246,14 +243,15 @@ mod x86 {
         a: [*const Tile; 2],
         b: [*const Tile; 2],
         n_tiles: usize,
-        y: *mut f32,
-        width: usize,
+        y: &mut [f32; BLOCK * BLOCK],
         is_first: bool,
     ) {
-        // SAFETY: the block and the panels are there, by the caller's promise. Tiles 0 to 3 are the
-        // block's quarters, 4 and 5 of the first factor, 6 and 7 of the second.
+        const ROW: usize = 4 * BLOCK;
+        let y = y.as_mut_ptr();
+        // SAFETY: the panels are there, by the caller's promise. Tiles 0 to 3 are the block's
+        // quarters, 4 and 5 of the first factor, 6 and 7 of the second.
         unsafe {
-            let below = y.add(16 * width);
+            let below = y.add(TILE_SIDE * BLOCK);
             if is_first {
                 asm!(
                     "tilezero tmm0",
@@ -268,7 +266,7 @@ mod x86 {
                     "tileloadd tmm1, [{y} + {w} + 64]",
                     "tileloadd tmm2, [{z} + {w}]",
                     "tileloadd tmm3, [{z} + {w} + 64]",
-                    y = in(reg) y, z = in(reg) below, w = in(reg) 4 * width,
+                    y = in(reg) y, z = in(reg) below, w = in(reg) ROW,
                     options(nostack),
                 );
             }
@@ -298,7 +296,7 @@ mod x86 {
                 "tilestored [{y} + {w} + 64], tmm1",
                 "tilestored [{z} + {w}], tmm2",
                 "tilestored [{z} + {w} + 64], tmm3",
-                y = in(reg) y, z = in(reg) below, w = in(reg) 4 * width,
+                y = in(reg) y, z = in(reg) below, w = in(reg) ROW,
                 options(nostack),
             );
         }
@@ -311,21 +309,20 @@ mod x86 {
         a: [*const Tile; 2],
         b: [*const Tile; 2],
         n_tiles: usize,
-        y: *mut f32,
-        width: usize,
+        y: &mut [f32; BLOCK * BLOCK],
         is_first: bool,
     ) {
         const ROWS: usize = 8;
         for part in 0..4 {
             let a = a[part / 2].cast::<i32>();
             let first = part % 2 * ROWS;
-            // SAFETY: the block and the panels are there, by the caller's promise.
+            // SAFETY: the panels are there, by the caller's promise.
             unsafe {
-                let y = y.add(part * ROWS * width);
+                let y = y.as_mut_ptr().add(part * ROWS * BLOCK);
                 let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
                 if !is_first {
                     for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = [0, 16].map(|c| _mm512_loadu_ps(y.add(r * width + c)));
+                        *sum = [0, 16].map(|c| _mm512_loadu_ps(y.add(r * BLOCK + c)));
                     }
                 }
                 for pair in 0..n_tiles * TILE_SIDE {
@@ -342,8 +339,8 @@ mod x86 {
                     }
                 }
                 for (r, sum) in sums.iter().enumerate() {
-                    _mm512_storeu_ps(y.add(r * width), sum[0]);
-                    _mm512_storeu_ps(y.add(r * width + 16), sum[1]);
+                    _mm512_storeu_ps(y.add(r * BLOCK), sum[0]);
+                    _mm512_storeu_ps(y.add(r * BLOCK + 16), sum[1]);
                 }
             }
         }
