@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch bench-train experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -142,6 +142,12 @@ bench-step: runtime
 bench-train: runtime
 	$(CARGO) bench --locked --bench train
 
+# The same steps in PyTorch beside ours, in turn; PYTHON has torch, else our side is measured alone.
+# scripts/torch_venv.sh makes one.
+PYTHON ?= $(BUILD)/torch-venv/bin/python
+bench-torch: runtime
+	BENCH_TORCH="$(PYTHON)" $(CARGO) bench --locked --bench train
+
 # A step with each teacher of mutual learning against one without.
 bench-mutual: runtime
 	$(CARGO) bench --locked --bench mutual
@@ -161,6 +167,7 @@ bench-abi: lib
 bench: bench-step bench-abi
 	$(CARGO) bench --locked --bench kernels
 	$(CARGO) bench --locked --bench muon
+	$(MAKE) bench-torch
 
 # Joint against independent training on real text, see docs/results.md: hours. DATA names the folder
 # of the labelled files; without it only what a script can fetch is run. May be killed, and goes on

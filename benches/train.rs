@@ -1,9 +1,16 @@
 //! What a joint step of whole models costs: forward and backward passes of base-size models on
 //! one batch, then the optimizer. `BENCH_DEVICE` is `cpu` (default) or `cuda:N`, `BENCH_MODELS` a
 //! list of `bert`, `gpt2`, `roberta`; `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_STEPS` and
-//! `BENCH_THREADS` are numbers, `BENCH_PRESET` is `default`, `aligned` or `none` (nothing
-//! shared), `BENCH_PRECISION` is `f32` or `bf16`; `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
+//! `BENCH_THREADS` are numbers, and so are `BENCH_LAYERS`, `BENCH_HIDDEN`, `BENCH_HEADS` and
+//! `BENCH_VOCAB` for other sizes; `BENCH_PRESET` is `default`, `paper`, `aligned` or `none` (nothing
+//! shared, no teachers), `BENCH_PRECISION` is `f32` or `bf16`; `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
 //! and labels are random, weights fresh.
+//!
+//! With `BENCH_TORCH`, a Python that has torch, it measures the library and PyTorch in turn, in
+//! `BENCH_ROUNDS` rounds.
+
+#[path = "torch/compare.rs"]
+mod compare;
 
 use std::time::Instant;
 
@@ -27,12 +34,13 @@ fn model(name: &str) -> ModelOptions {
         "gpt2" => (50_257, 1024),
         _ => (50_265, 514),
     };
+    let hidden = number("BENCH_HIDDEN", 768);
     let sizes = Sizes {
-        vocab,
-        hidden: 768,
+        vocab: number("BENCH_VOCAB", vocab),
+        hidden,
         layers: number("BENCH_LAYERS", 12),
-        heads: 12,
-        intermediate: 3072,
+        heads: number("BENCH_HEADS", 12),
+        intermediate: 4 * hidden,
         positions,
         dropout: 0.1,
     };
@@ -54,7 +62,8 @@ fn batch(name: &str, batch: usize, length: usize) -> Vec<(&'static str, Tensor)>
         ((state >> 33) % n) as i64
     };
     let shape = [batch, length];
-    let ids: Vec<i64> = (0..batch * length).map(|_| 5 + next(30_000)).collect();
+    let vocab = number("BENCH_VOCAB", 30_000) as u64 - 5;
+    let ids: Vec<i64> = (0..batch * length).map(|_| 5 + next(vocab)).collect();
     let labels: Vec<i64> = (0..batch).map(|_| next(2)).collect();
     let full = |x: i64| Tensor::from_slice(&shape, &vec![x; batch * length]).expect("tensor");
     let mut tensors = vec![
@@ -82,13 +91,19 @@ fn peak() -> f64 {
 }
 
 fn main() {
+    let torch = text("BENCH_TORCH", "");
+    if !torch.is_empty() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        return compare::run(&torch, number("BENCH_THREADS", cores), number("BENCH_ROUNDS", 3));
+    }
     let names = text("BENCH_MODELS", "bert,gpt2,roberta");
     let names: Vec<&str> = names.split(',').collect();
     let device: Device = text("BENCH_DEVICE", "cpu").parse().expect("BENCH_DEVICE");
     let (size, length) = (number("BENCH_BATCH", 8), number("BENCH_LENGTH", 128));
     let steps = number("BENCH_STEPS", 5);
     let optimizer = match text("BENCH_PRESET", "default").as_str() {
-        "none" => Options { share_rule: ShareRule::None, ..Options::default() },
+        "none" => Options::independent(),
+        "paper" => Options::paper(),
         "aligned" => Options { share_rule: ShareRule::Mean, ..Options::default() },
         _ => Options::default(),
     };
@@ -133,6 +148,6 @@ fn main() {
     println!(
         "{}",
         serde_json::json!({"device": device.to_string(), "models": names, "batch": size,
-            "length": length, "passes": passes, "optimizer": updates, "step": total})
+            "length": length, "passes": passes, "optimizer": updates, "step": total, "peak": peak()})
     );
 }

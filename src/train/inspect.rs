@@ -88,7 +88,7 @@ impl Trainer {
                 true => (Level::Info, "products of matrices in bf16".to_owned()),
                 false => (
                     Level::Warning,
-                    "precision bf16: this processor has no instructions for it (AMX, \
+                    "precision bf16: this processor is not faster in it (it takes AMX, or AMD's \
                      AVX512-BF16); products are computed in f32"
                         .to_owned(),
                 ),

@@ -14,7 +14,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Factors are rounded to bf16 (8 bits of mantissa), sums are f32. For training and evaluation
-    /// on a CPU with instructions for it (AMX, AVX512-BF16); on another it is f32, and the log says
-    /// so. An error on a GPU. See docs/runtime.md.
+    /// on a CPU that is faster in it (AMX, or AMD's AVX512-BF16); on another it is f32, and the log
+    /// says so. An error on a GPU. See docs/runtime.md.
     Bf16,
 }

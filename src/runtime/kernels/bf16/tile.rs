@@ -35,10 +35,12 @@ impl Isa {
             use std::sync::OnceLock;
             static BEST: OnceLock<Isa> = OnceLock::new();
             return *BEST.get_or_init(|| {
-                if !x86::has_avx512() {
-                    return Self::Portable;
+                // Intel's AVX512-BF16 was measured at 0.7 times the speed of products in f32.
+                match x86::has_avx512() {
+                    true if x86::may_use_tiles() => Self::Amx,
+                    true if !x86::is_of_intel() => Self::Avx512,
+                    _ => Self::Portable,
                 }
-                if x86::may_use_tiles() { Self::Amx } else { Self::Avx512 }
             });
         }
         #[allow(unreachable_code)]
@@ -187,11 +189,25 @@ mod x86 {
             && is_x86_feature_detected!("avx512bf16")
     }
 
+    fn cpuid(leaf: u32) -> CpuidResult {
+        // It needs no `unsafe` since Rust 1.94.
+        #[allow(unused_unsafe)]
+        // SAFETY: every processor of this architecture has the instruction.
+        unsafe {
+            __cpuid_count(leaf, 0)
+        }
+    }
+
+    pub(super) fn is_of_intel() -> bool {
+        let id = cpuid(0);
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    }
+
     /// Whether the processor has tiles of bf16, and the system lets this process use them. It is
     /// asked for; threads that exist already may use them too.
     pub(super) fn may_use_tiles() -> bool {
         const TILES_AND_BF16: u32 = 1 << 24 | 1 << 22;
-        if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILES_AND_BF16 != TILES_AND_BF16 {
+        if cpuid(0).eax < 7 || cpuid(7).edx & TILES_AND_BF16 != TILES_AND_BF16 {
             return false;
         }
         #[cfg(target_os = "linux")]

@@ -18,9 +18,6 @@ use crate::grid::{self, Cell, Kind, Regime};
 use crate::{Result, Settings};
 
 pub const MODELS: [&str; 3] = ["bert", "gpt2", "roberta"];
-/// Of the running means of weights by which every arm is scored beside its weights; that of mean
-/// teachers.
-const EMA_DECAY: f64 = 0.99;
 /// The pretrained model's rate, as a factor of the fresh ones'.
 const PRETRAINED_LR_SCALE: f64 = 0.1;
 
@@ -205,14 +202,15 @@ impl Job<'_> {
             let group = json!({"model": "bert", "lr_scale": PRETRAINED_LR_SCALE});
             options.insert("param_groups".into(), json!([group]));
         }
-        options.insert("ema_decay".into(), json!(EMA_DECAY));
-        add("--options", Value::Object(options).to_string());
+        if !options.is_empty() {
+            add("--options", Value::Object(options).to_string());
+        }
         add("--evaluations", "4".into());
         add("--json", path(json));
         if !cell.is_tuning {
             add("--out", path(&models_of(self.settings, &cell.name())));
         }
-        arguments.extend(["--ema".into(), "--quiet".into()]);
+        arguments.push("--quiet".into());
         Ok(arguments)
     }
 
