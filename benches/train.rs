@@ -94,7 +94,8 @@ fn main() {
     let torch = text("BENCH_TORCH", "");
     if !torch.is_empty() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        return compare::run(&torch, number("BENCH_THREADS", cores), number("BENCH_ROUNDS", 3));
+        let (threads, rounds) = (number("BENCH_THREADS", cores), number("BENCH_ROUNDS", 3));
+        return compare::run(&torch, threads, number("BENCH_STEPS", 5), rounds);
     }
     let names = text("BENCH_MODELS", "bert,gpt2,roberta");
     let names: Vec<&str> = names.split(',').collect();

@@ -14,9 +14,9 @@ struct Case {
 }
 
 const SMALL: &str = "BENCH_LAYERS=4 BENCH_HIDDEN=128 BENCH_HEADS=4 BENCH_VOCAB=8000 BENCH_BATCH=32 \
-                     BENCH_LENGTH=32 BENCH_STEPS=20 BENCH_PRESET=none";
+                     BENCH_LENGTH=32 BENCH_STEPS=30 BENCH_PRESET=none";
 const SMALL_TORCH: &str = "--layers 4 --hidden 128 --heads 4 --vocab 8000 --batch 32 --length 32 \
-                           --steps 20";
+                           --steps 30";
 
 const CASES: [Case; 9] = [
     one("bert", "BENCH_MODELS=bert BENCH_PRESET=none", "--models bert"),
@@ -51,10 +51,10 @@ fn ours(settings: &str) -> Option<Value> {
     last_line(&mut command)
 }
 
-fn torch(python: &str, threads: usize, arguments: &str) -> Option<Value> {
+fn torch(python: &str, threads: usize, steps: usize, arguments: &str) -> Option<Value> {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/torch/step.py");
     let mut command = Command::new(python);
-    command.arg(program).arg("--threads").arg(threads.to_string());
+    command.arg(program).args(["--threads", &threads.to_string(), "--steps", &steps.to_string()]);
     last_line(command.args(arguments.split_whitespace()))
 }
 
@@ -71,7 +71,7 @@ fn median(runs: &[Value]) -> BTreeMap<&'static str, f64> {
 }
 
 /// `python` has the package torch, or only our side is measured.
-pub fn run(python: &str, threads: usize, rounds: usize) {
+pub fn run(python: &str, threads: usize, steps: usize, rounds: usize) {
     let version =
         Command::new(python).args(["-c", "import torch; print(torch.__version__)"]).output();
     let version = version.ok().filter(|o| o.status.success());
@@ -92,7 +92,7 @@ pub fn run(python: &str, threads: usize, rounds: usize) {
                     _ => case
                         .torch
                         .filter(|_| version.is_some())
-                        .and_then(|a| torch(python, threads, a)),
+                        .and_then(|a| torch(python, threads, steps, a)),
                 };
             }
             for (runs, run) in sides {

@@ -105,10 +105,13 @@ fn joint_training_resumes_bit_by_bit_and_predicts() {
     }
     let train = Example::new("c/joint_train.c");
     let with = |more: &[&'static str]| [TINY, more].concat();
-    let text = train.succeeds(&with(&["--steps", "9", "--out", "whole", "--json", "m.json"]));
+    let text =
+        train.succeeds(&with(&["--steps", "9", "--out", "whole", "--json", "m.json", "--ema"]));
     assert!(number(&text, "majority") > 0.4, "{text}");
     let metrics: serde_json::Value = serde_json::from_slice(&train.read("m.json")).unwrap();
     assert_eq!(metrics["epochs"][0]["step"], 9);
+    let of_means = metrics["epochs"][0]["bert"]["ema_score"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&of_means), "{of_means}");
     assert!(metrics["score"]["gpt2"].is_number());
 
     let half = with(&["--steps", "9", "--checkpoint", "c", "--checkpoint-every", "4"]);
