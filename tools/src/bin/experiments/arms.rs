@@ -17,6 +17,8 @@ pub struct Arm {
     pub has_teachers: bool,
     /// One of the two that the targets compare.
     pub is_compared: bool,
+    /// Has three quarters of the others' epochs; the learning rate ends with them.
+    pub is_short: bool,
     pub what: &'static str,
 }
 
@@ -25,6 +27,8 @@ impl Arm {
     pub fn fits(&self, regime: Regime, task: &Task) -> bool {
         match self.name {
             "mutual_memory" => task.kind == Kind::Classification,
+            // Whose epochs are too few to part.
+            "default_short" => regime != Regime::FewLabels,
             "start_aligned" => regime != Regime::OnePretrained,
             "start_pretrained" | "start_pretrained_mutual" => regime == Regime::OnePretrained,
             _ => true,
@@ -41,11 +45,12 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
         further_passes: 0.0,
         has_teachers: false,
         is_compared: false,
+        is_short: false,
         what: "",
     }
 }
 
-pub const ARMS: [Arm; 15] = [
+pub const ARMS: [Arm; 16] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -57,6 +62,13 @@ pub const ARMS: [Arm; 15] = [
         further_passes: 1.0,
         what: "the default preset",
         ..arm("default", "joint", "")
+    },
+    Arm {
+        is_short: true,
+        is_semi_supervised: true,
+        further_passes: 1.0,
+        what: "the default preset for three quarters of the epochs",
+        ..arm("default_short", "joint", "")
     },
     Arm { what: "the published rules", ..arm("paper", "paper", "") },
     Arm {

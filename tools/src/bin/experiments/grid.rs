@@ -159,7 +159,7 @@ impl Cell {
 /// Rates and epochs: see docs/results.md. With unlabelled examples an epoch is a walk over those, in
 /// which labelled ones are seen several times.
 fn schedule(regime: Regime, task: &Task, arm: &Arm) -> Schedule {
-    let epochs = match (regime, task.kind) {
+    let epochs: u64 = match (regime, task.kind) {
         (Regime::FewLabels, _) if arm.is_semi_supervised => 2,
         (Regime::FewLabels, Kind::Questions) => 10,
         (Regime::FewLabels, _) => 15,
@@ -168,6 +168,7 @@ fn schedule(regime: Regime, task: &Task, arm: &Arm) -> Schedule {
         (_, Kind::Classification) => 4,
         (_, Kind::Entities) => 12,
     };
+    let epochs = if arm.is_short { (3 * epochs).div_ceil(4).min(epochs - 1) } else { epochs };
     Schedule { learning_rate: 5e-4, epochs }
 }
 
