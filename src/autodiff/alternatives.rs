@@ -6,14 +6,10 @@ use crate::onnx::Node;
 /// instead.
 pub(super) const ALTERNATIVES: &[(&[&str], &str)] = &[
     (
-        &["GRU", "LSTM", "RNN"],
-        "export the model with the recurrence written out, one cell of MatMul, Sigmoid and Tanh \
-         for each step, or freeze what is before it",
-    ),
-    (
-        &["Loop", "Scan", "SequenceMap"],
-        "export the model with the loop written out for a fixed number of steps, or freeze what \
-         is before it",
+        &["Loop", "SequenceMap"],
+        "gradients go through a Loop whose number of steps follows from shapes and constants and \
+         whose condition stays true, if its states keep their shapes or it is short; export the \
+         model with the loop written out, or freeze what is before it",
     ),
     (
         &[

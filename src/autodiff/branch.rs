@@ -76,7 +76,7 @@ fn backward(
         let (dtype, shape) = (g.dtype(outer)?, g.shape(outer)?);
         let gradient = inner.and_then(|_| found.next()).flatten();
         let gradient = gradient.map_or_else(|| b.zeros(dtype, &shape), Ok)?;
-        outputs.push(b.unary("Identity", gradient)?);
+        outputs.push(b.graph_mut().own_output(gradient, &outputs));
     }
     branch.set_outputs(outputs);
     branch.prune();

@@ -1,19 +1,15 @@
 //! The engine: finds the path from the parameters to the loss, walks it backwards, and sums what
 //! the uses of a value contribute, in a fixed order.
-//!
-//! *reached*: a value that depends on a parameter through floats. *needed*: a value that the loss
-//! is computed from. The path is the values that are both.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::alternatives::alternative;
-use super::branch;
+use super::path::{Path, row};
 use super::row::{Entry, Row};
 use super::rule::RuleCx;
-use super::table;
+use super::{branch, scan};
 use crate::error::{Context, Error, Result};
-use crate::onnx::compat::{is_lowered, is_raised, raise_opset, unknown_attribute};
-use crate::onnx::{Attribute, Build, Graph, Node, NodeId, ValueId};
+use crate::onnx::compat::{is_lowered, is_raised, raise_opset};
+use crate::onnx::{Build, Graph, NodeId, Scan, ValueId};
 use crate::tensor::DType;
 
 /// Appends the gradients of `loss` (a float with one element) with respect to each of `wrt`.
@@ -120,166 +116,6 @@ fn check_ends(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Result<()> {
     Ok(())
 }
 
-/// Which values lie between the parameters and the loss.
-struct Path {
-    reached: Vec<bool>,
-    needed: HashSet<ValueId>,
-}
-
-impl Path {
-    fn find(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Result<Self> {
-        let path = Self::trace(graph, ends, wrt);
-        path.check(graph, |_| false)?;
-        Ok(path)
-    }
-
-    fn trace(graph: &Graph, ends: &[ValueId], wrt: &[ValueId]) -> Self {
-        let mut reached = vec![false; graph.values().len()];
-        wrt.iter().for_each(|v| reached[v.index()] = true);
-        for node in graph.nodes() {
-            let captured = node.captures();
-            let mut reads = read_inputs(graph, node);
-            let depends = reads.any(|v| reached[v.index()])
-                || captured.iter().filter_map(|n| graph.find(n)).any(|v| reached[v.index()]);
-            let stops = matches!(entry(graph, node), Some(Entry::Stop));
-            if depends && !stops {
-                for v in node.outputs.iter().flatten() {
-                    let dtype = graph.value(*v).ty.dtype;
-                    reached[v.index()] |= dtype.is_none_or(DType::is_float);
-                }
-            }
-        }
-        let mut path = Self { reached, needed: ends.iter().copied().collect() };
-        for node in graph.nodes().iter().rev() {
-            if node.outputs.iter().flatten().any(|v| path.needed.contains(v)) {
-                path.needed.extend(read_inputs(graph, node));
-                path.needed.extend(node.captures().iter().filter_map(|n| graph.find(n)));
-            }
-        }
-        path
-    }
-
-    fn contains(&self, v: ValueId) -> bool {
-        self.reached.get(v.index()).copied().unwrap_or(false) && self.needed.contains(&v)
-    }
-
-    fn reads(&self, graph: &Graph, node: &Node) -> bool {
-        let captured = node.captures();
-        let captured = captured.iter().filter_map(|n| graph.find(n));
-        read_inputs(graph, node).chain(captured).any(|v| self.contains(v))
-    }
-
-    fn nodes(&self, graph: &Graph) -> Vec<NodeId> {
-        let on_path = |id: &NodeId| {
-            let node = graph.node(*id);
-            node.outputs.iter().flatten().any(|&v| self.contains(v)) && self.reads(graph, node)
-        };
-        graph.node_ids().filter(on_path).collect()
-    }
-
-    /// Outer values on the path that the branches of an `If` read, each once.
-    fn captured(&self, graph: &Graph, node: &Node) -> Vec<ValueId> {
-        let mut values: Vec<ValueId> =
-            node.captures().iter().filter_map(|n| graph.find(n)).collect();
-        values.sort_unstable();
-        values.dedup();
-        values.retain(|&v| self.contains(v));
-        values
-    }
-
-    /// The same as [`Path::check`] within the branches of an `If`.
-    fn check_branches(&self, graph: &Graph, node: &Node, lowered: fn(&Node) -> bool) -> Result<()> {
-        let captured = self.captured(graph, node);
-        for body in graph.branches(node)? {
-            let mut inner = graph.branch(body)?;
-            inner.inline_functions()?;
-            let names = captured.iter().map(|&v| graph.value_name(v));
-            let wrt: Vec<ValueId> = names.filter_map(|n| inner.find(n)).collect();
-            Self::trace(&inner, inner.outputs(), &wrt).check(&inner, lowered)?;
-        }
-        Ok(())
-    }
-
-    /// Every node of the path has a rule or is `lowered` later; its values are f32 or f64.
-    fn check(&self, graph: &Graph, lowered: fn(&Node) -> bool) -> Result<()> {
-        for id in self.nodes(graph) {
-            let node = graph.node(id);
-            if lowered(node) {
-                if let Some(name) = unknown_attribute(node) {
-                    let text = format!("{}: {}", graph.describe(id), unknown(name));
-                    return Err(Error::unsupported(text));
-                }
-                continue;
-            }
-            if branch::is_if(node) {
-                self.check_branches(graph, node, lowered).context(|| graph.describe(id))?;
-                continue;
-            }
-            let problem = match entry(graph, node) {
-                Some(Entry::Rule(_)) if has_bodies(node) => {
-                    Some("gradients through a body are not supported".to_owned())
-                }
-                Some(Entry::Rule(_)) => row(graph, node)
-                    .and_then(|row| unlisted(row, node))
-                    .or(half_precision(graph, node)),
-                Some(Entry::Stop) => None,
-                None => Some(no_rule(node)),
-            };
-            if let Some(problem) = problem {
-                return Err(Error::unsupported(format!("{}: {problem}", graph.describe(id))));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn no_rule(node: &Node) -> String {
-    let text = format!("no gradient rule for the operator {}", node.op);
-    alternative(node).map_or_else(|| text.clone(), |instead| format!("{text}; {instead}"))
-}
-
-fn unknown(attribute: &str) -> String {
-    format!("no gradient rule with the attribute '{attribute}'")
-}
-
-/// An attribute of the node that the rule does not understand.
-fn unlisted(row: &Row, node: &Node) -> Option<String> {
-    node.attributes.keys().find(|name| !row.attributes.contains(&name.as_str())).map(|n| unknown(n))
-}
-
-fn has_bodies(node: &Node) -> bool {
-    node.attributes.values().any(|a| matches!(a, Attribute::Graph(_)))
-}
-
-fn half_precision(graph: &Graph, node: &Node) -> Option<String> {
-    let all = node.inputs.iter().chain(&node.outputs).flatten();
-    let narrow = |d: &DType| matches!(d, DType::F16 | DType::BF16);
-    let dtype = all.filter_map(|v| graph.value(*v).ty.dtype).find(narrow)?;
-    Some(format!("works on {dtype}; mixed precision is not supported yet, export in f32"))
-}
-
-fn row(graph: &Graph, node: &Node) -> Option<&'static Row> {
-    let opset = graph.opsets.get(&node.domain).copied().unwrap_or(1);
-    table::find(&node.op, &node.domain, opset)
-}
-
-fn entry(graph: &Graph, node: &Node) -> Option<Entry> {
-    row(graph, node).map(|row| row.entry)
-}
-
-/// Whether a gradient can reach input `slot` of a node, as far as the rule table tells.
-pub fn passes_gradient(graph: &Graph, id: NodeId, slot: usize) -> bool {
-    row(graph, graph.node(id))
-        .is_none_or(|row| matches!(row.entry, Entry::Rule(_)) && !row.types_only.contains(&slot))
-}
-
-/// Inputs on whose elements the result depends.
-fn read_inputs<'n>(graph: &Graph, node: &'n Node) -> impl Iterator<Item = ValueId> + use<'n> {
-    let types_only = row(graph, node).map_or(&[][..], |row| row.types_only);
-    let inputs = node.inputs.iter().enumerate().filter(|(i, _)| !types_only.contains(i));
-    inputs.filter_map(|(_, v)| *v)
-}
-
 /// The backward pass under way.
 struct Backward<'g> {
     g: Build<'g>,
@@ -306,6 +142,12 @@ impl Backward<'_> {
         if branch::is_if(&node) {
             let captured = path.captured(self.g.graph(), &node);
             for (x, dx) in branch::gradients(&mut self.g, &node, &dys, &captured, pull_back)? {
+                self.contributions.entry(x).or_default().push(dx);
+            }
+            return Ok(());
+        }
+        if Scan::is(&node) {
+            for (x, dx) in scan::gradients(&mut self.g, id, &dys, path, pull_back)? {
                 self.contributions.entry(x).or_default().push(dx);
             }
             return Ok(());

@@ -75,7 +75,7 @@ model, the node, the operator with its opset, and the attribute. Operators that 
 checked for their attributes wherever they are.
 
 Opsets 7 to 16 are raised to 17 first, which changes no result. Not raised are `RoiAlign` before
-opset 16, `Scan` of opset 8, old forms within a `Loop` or `Scan`, a `BatchNormalization` with
+opset 16, `Scan` of opset 8, a `BatchNormalization` with
 `spatial` 0 or whose saved statistics are used, and a `Resize` of opset 10 by scales that are not
 constant. `Dropout` before opset 12 does not say whether it is in training mode: as since then, it
 is not. A `BatchNormalization` before opset 14 with more than one output is in training mode.
@@ -98,5 +98,12 @@ is 1.
 
 Model-local functions are written out where they are called, and so is the branch of an `If` whose
 condition follows from shapes and constants. Where the condition depends on data, gradients go
-through the branch that is taken, to what it reads from outside. `Loop` and `Scan` have no gradient.
+through the branch that is taken, to what it reads from outside. Gradients go through a `Scan` to
+its states and slices and to what its body reads from outside, and through a `Loop` whose number of
+steps follows from shapes and constants and whose condition stays true: short ones are written out,
+others must have states that keep their shapes.
+
+`RNN`, `GRU` and `LSTM` are trained as a `Scan` of their steps, with all activations of the standard
+(`Affine`, `ScaledTanh` and `ThresholdedRelu` with their alpha and beta given, since runtimes
+disagree on the defaults).
 ";

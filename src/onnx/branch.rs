@@ -1,11 +1,11 @@
-//! Converts a branch of an `If` to a separate graph and back.
+//! Converts a body (a branch of an `If`, a step of a loop) to a separate graph and back.
 //!
-//! *captured*: a value of the outer graph that the branch reads by name. It is an input of the
-//! branch's graph, or an initializer where the outer graph has one.
+//! *captured*: a value of the outer graph that the body reads by name. It is an input of the
+//! body's graph, or an initializer where the outer graph has one.
 
 use std::collections::{HashMap, HashSet};
 
-use super::graph::{Graph, Node, ValueId};
+use super::graph::{Graph, Node, ValueId, ValueType};
 use super::inline::rename_body;
 use super::proto::{GraphProto, NodeProto, TensorProto};
 use super::tensor_data::TensorData;
@@ -26,13 +26,30 @@ impl Graph {
     /// A branch of this graph as a graph: captured values come with the types and the data that
     /// they have here.
     pub fn branch(&self, body: &GraphProto) -> Result<Self> {
-        if !body.input.is_empty() || !body.sparse_initializer.is_empty() {
-            return Err(Error::unsupported("a branch with inputs or sparse constants"));
+        if !body.input.is_empty() {
+            return Err(Error::unsupported("a branch with inputs"));
+        }
+        self.body(body, &[])
+    }
+
+    /// The body of a loop as a graph, whose first inputs are the body's own, of the given types;
+    /// the rest is as for [`Graph::branch`]. What the body puts out twice, or hands on as it is, it
+    /// puts out by way of an Identity.
+    pub fn body(&self, body: &GraphProto, inputs: &[ValueType]) -> Result<Self> {
+        if !body.sparse_initializer.is_empty() {
+            return Err(Error::unsupported("a body with sparse constants"));
+        }
+        if body.input.len() != inputs.len() {
+            let (n, given) = (body.input.len(), inputs.len());
+            return Err(Error::data(format!("a body with {n} inputs, which is given {given}")));
         }
         let mut graph = Self::new(&self.name, self.opset());
         graph.ir_version = self.ir_version;
         graph.opsets.clone_from(&self.opsets);
         graph.functions.clone_from(&self.functions);
+        for (info, ty) in body.input.iter().zip(inputs) {
+            graph.add_input(&info.name, ty.clone())?;
+        }
         for name in captures(body) {
             let outer = self.find(&name);
             let outer = outer.ok_or_else(|| Error::data(format!("nothing defines '{name}'")))?;
@@ -53,29 +70,29 @@ impl Graph {
         for info in &body.output {
             let v = graph.find(&info.name);
             let v = v.ok_or_else(|| Error::data(format!("nothing defines '{}'", info.name)))?;
+            let handed_on = graph.inputs()[..inputs.len()].contains(&v);
+            let v = if handed_on || graph.outputs().contains(&v) { graph.copy(v) } else { v };
             graph.add_output(v);
-        }
-        if graph.outputs().len() != body.output.len() {
-            return Err(Error::unsupported("a branch that outputs one value twice"));
         }
         graph.sort()?;
         Ok(graph)
     }
 
-    /// Makes float tensors that the branches of each `If` hold initializers of this graph, which
-    /// the branches capture: initializers of one dimension or more, `Constant` nodes of two. Those
-    /// that some node reads in a place for which `moves` (operator, input) is false stay, and those
-    /// that a branch puts out as they are. They keep their names where these are free.
+    /// Makes float tensors that the bodies of each `If`, `Loop` and `Scan` hold initializers of
+    /// this graph, which the bodies capture: initializers of one dimension or more, `Constant`
+    /// nodes of two. Those that some node reads in a place for which `moves` (operator, input) is
+    /// false stay, and those that a body puts out as they are. They keep their names where these
+    /// are free.
     ///
     /// # Errors
     /// `InvalidData` for damaged tensors; `Unsupported` for external data in a branch.
     pub fn move_weights_out(&mut self, moves: fn(&str, usize) -> bool) -> Result<()> {
         for id in self.node_ids() {
             let node = self.node(id).clone();
-            if node.op != "If" || !node.domain.is_empty() {
+            if !holds_weights(&node.op, &node.domain) {
                 continue;
             }
-            let label = if node.name.is_empty() { "If" } else { &node.name };
+            let label = if node.name.is_empty() { &node.op } else { &node.name };
             for (name, attribute) in &node.attributes {
                 let Attribute::Graph(body) = attribute else { continue };
                 let mut body = (**body).clone();
@@ -94,7 +111,7 @@ impl Graph {
         moves: fn(&str, usize) -> bool,
     ) -> Result<bool> {
         let mut moved = false;
-        for node in body.node.iter_mut().filter(|n| n.op_type == "If" && n.domain.is_empty()) {
+        for node in body.node.iter_mut().filter(|n| holds_weights(&n.op_type, &n.domain)) {
             for inner in node.attribute.iter_mut().filter_map(|a| a.g.as_mut()) {
                 moved |= self.take_weights(inner, label, moves)?;
             }
@@ -149,6 +166,22 @@ impl Graph {
         found
     }
 
+    /// An Identity of a value.
+    pub(crate) fn copy(&mut self, v: ValueId) -> ValueId {
+        let ty = self.value(v).ty.clone();
+        let copy = self.op("Identity", &[v], []);
+        self.set_type(copy, ty);
+        copy
+    }
+
+    /// `v`, or a copy of it where it is given or one of `others`, which are outputs already: an
+    /// output of its own. (Runtimes lose values that others read too when they remove an Identity
+    /// before an output.)
+    pub(crate) fn own_output(&mut self, v: ValueId, others: &[ValueId]) -> ValueId {
+        let given = self.inputs().contains(&v) || self.initializer(v).is_some();
+        if given || others.contains(&v) { self.copy(v) } else { v }
+    }
+
     /// Renames the values that a branch defines to names that are free in this graph.
     pub(crate) fn rename_apart(&mut self, branch: &mut Self, captured: &[String]) -> Result<()> {
         let captured: HashSet<&str> = captured.iter().map(String::as_str).collect();
@@ -201,6 +234,11 @@ impl InnerWeight {
     }
 }
 
+/// Whether bodies of an operator may hold weights that are trained.
+fn holds_weights(op: &str, domain: &str) -> bool {
+    domain.is_empty() && ["If", "Loop", "Scan"].contains(&op)
+}
+
 /// Whether a tensor has floats in at least `rank` dimensions.
 fn is_weight(tensor: &TensorProto, rank: usize) -> bool {
     let float = DType::from_onnx(tensor.data_type).is_ok_and(DType::is_float);
@@ -208,7 +246,7 @@ fn is_weight(tensor: &TensorProto, rank: usize) -> bool {
 }
 
 /// Name and data of a `Constant` node with a tensor.
-fn constant_of(node: &NodeProto) -> Option<(String, TensorProto)> {
+pub(super) fn constant_of(node: &NodeProto) -> Option<(String, TensorProto)> {
     let own = node.op_type == "Constant" && read::domain_key(&node.domain).is_empty();
     let tensor = node.attribute.first().filter(|_| own)?.t.clone()?;
     Some((node.output.first()?.clone(), tensor))

@@ -229,7 +229,7 @@ fn rename(name: &mut String, names: &HashMap<String, String>) {
 }
 
 /// Renames inputs and outputs of nodes, in their bodies too.
-fn rename_nodes(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
+pub(super) fn rename_nodes(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
     for node in nodes {
         node.input.iter_mut().chain(&mut node.output).for_each(|n| rename(n, names));
         for attribute in &mut node.attribute {

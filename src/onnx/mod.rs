@@ -12,8 +12,10 @@ mod inline;
 mod names;
 pub mod proto;
 mod read;
+mod scan;
 mod size_limit;
 mod tensor_data;
+mod unroll;
 mod write;
 
 pub use branch::InnerWeight;
@@ -21,6 +23,7 @@ pub(crate) use branch::captures;
 pub use build::Build;
 pub use edit::show_dims;
 pub use graph::{Attribute, Attributes, Dim, Graph, Node, NodeId, Value, ValueId, ValueType};
+pub use scan::{Scan, Slices};
 pub use tensor_data::TensorData;
 
 /// The operator domain of this library's fused kernels, version 1. A graph that imports it may

@@ -130,6 +130,11 @@ impl Graph {
     /// The graph as a branch of a graph that has the values named `captured`; with the types of
     /// all values.
     pub(crate) fn to_branch(&self, captured: &[String]) -> GraphProto {
+        self.to_body(&[], captured)
+    }
+
+    /// The same with inputs of its own.
+    pub(crate) fn to_body(&self, inputs: &[ValueId], captured: &[String]) -> GraphProto {
         let own = |id: &ValueId| !captured.iter().any(|n| n == self.value_name(*id));
         let initializers = self.initializers().iter().filter(|(id, _)| own(id));
         let made = self.nodes().iter().flat_map(|n| n.outputs.iter().flatten());
@@ -137,6 +142,7 @@ impl Graph {
             name: "branch".into(),
             node: self.nodes().iter().map(|n| self.node_proto(n)).collect(),
             initializer: initializers.map(|(&id, d)| d.to_proto(self.value_name(id))).collect(),
+            input: inputs.iter().map(|&v| self.value_info(v)).collect(),
             output: self.outputs().iter().map(|&v| self.value_info(v)).collect(),
             value_info: made
                 .filter(|v| !self.outputs().contains(v))

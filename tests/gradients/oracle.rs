@@ -70,12 +70,11 @@ fn what_has_no_rule_comes_with_advice() {
     use mmopt::autodiff::check_operators;
     use mmopt::onnx::{Graph, Node, TensorData};
     for (op, part) in [
-        ("LSTM", "recurrence written out"),
         ("GridSample", "use Resize"),
         ("Col2Im", "ConvTranspose"),
         ("DequantizeLinear", "quantised weights are not trainable"),
         ("RoiAlign", "freeze what is before it"),
-        ("Loop", "loop written out"),
+        ("SequenceMap", "loop written out"),
     ] {
         let mut g = Graph::new("odd", 17);
         let w = TensorData::from_slice(&[2], &[1f32, 2.0]).unwrap();

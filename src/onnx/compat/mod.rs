@@ -4,6 +4,7 @@
 //! *lowering*: rewriting an operator to simpler standard ones. *contrib operator*: a fused operator
 //! of ONNX Runtime's domain `com.microsoft`, as optimised files have them.
 
+mod batch_first;
 mod empty;
 mod lower;
 mod old_forms;
@@ -12,7 +13,8 @@ mod opset;
 
 pub use empty::fold_empty;
 pub use lower::{
-    is_lowered, lower, lower_sequences, lowered_attributes, lowered_operators, unknown_attribute,
+    is_lowered, loops_to_scans, lower, lower_sequences, lowered_attributes, lowered_operators,
+    unknown_attribute,
 };
 pub use old_runtimes::{ends_in_padding, needs_shape, rewrite_for_old_runtimes};
 pub use opset::{is_raised, raise_opset};

@@ -1,6 +1,7 @@
 //! Forms of operators that mean the same on every supported ONNX Runtime. Older runtimes read some
 //! forms differently, or crash on them.
 
+use super::batch_first::steps_first;
 use crate::error::{Error, Result};
 use crate::onnx::build::positive_axis;
 use crate::onnx::{Attribute, Graph, Node, NodeId, TensorData};
@@ -12,7 +13,8 @@ use crate::tensor::DType;
 /// - negative `axes` of `Resize`;
 /// - `AveragePool` with `ceil_mode` that counts its padding;
 /// - pools with dilations that are padded to the same size, which runtimes pad as without
-///   dilations.
+///   dilations;
+/// - recurrent layers with the batch first, which runtimes refuse.
 ///
 /// Values keep their ids. New nodes have no types yet.
 pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
@@ -27,6 +29,7 @@ pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
             "Resize" => make_axes_positive(graph, id)?,
             "AveragePool" => pads_written_out(graph, id)? | factor_out_padding(graph, id)?,
             "LpPool" | "MaxPool" => pads_written_out(graph, id)?,
+            "GRU" | "LSTM" | "RNN" => steps_first(graph, id)?,
             _ => false,
         };
     }

@@ -4,7 +4,8 @@
 use super::old_forms::{changed, rewrite};
 use crate::error::{Context, Error, Result};
 use crate::onnx::proto::{GraphProto, NodeProto};
-use crate::onnx::{Attribute, Graph, Node, captures};
+use crate::onnx::read::value_type;
+use crate::onnx::{Attribute, Graph, captures};
 
 /// The oldest opset that is read: older ones broadcast by attributes.
 const OLDEST_OPSET: i64 = 7;
@@ -26,7 +27,7 @@ pub fn is_raised(opset: i64) -> bool {
 ///
 /// # Errors
 /// `Unsupported` for an older opset, and names the node whose form has no equal: RoiAlign before
-/// opset 16, BatchNormalization whose saved statistics are used, old forms within loops.
+/// opset 16, BatchNormalization whose saved statistics are used.
 pub fn raise_opset(graph: &mut Graph) -> Result<()> {
     let opset = graph.opset();
     if opset < OLDEST_OPSET {
@@ -74,7 +75,7 @@ fn raise_bodies(graph: &mut Graph, id: crate::onnx::NodeId, opset: i64) -> Resul
     for (name, attribute) in &node.attributes {
         let Attribute::Graph(body) = attribute else { continue };
         let Some(old) = changed_within(body, opset) else { continue };
-        if !takes_branches(&node) || opset >= SAME_FORMS {
+        if opset >= SAME_FORMS {
             let op = &old.op_type;
             return Err(Error::unsupported(format!(
                 "in its {name}, {op} '{}' has another form from opset {RULES_OPSET} on; export the \
@@ -83,16 +84,14 @@ fn raise_bodies(graph: &mut Graph, id: crate::onnx::NodeId, opset: i64) -> Resul
             )));
         }
         let captured = captures(body);
-        let mut branch = graph.branch(body)?;
-        raise(&mut branch, opset).context(|| name.clone())?;
-        graph.rename_apart(&mut branch, &captured)?;
-        graph.set_body(id, name, branch.to_branch(&captured));
+        let types = body.input.iter().map(value_type).collect::<Result<Vec<_>>>()?;
+        let mut inner = graph.body(body, &types)?;
+        raise(&mut inner, opset).context(|| name.clone())?;
+        graph.rename_apart(&mut inner, &captured)?;
+        let own = inner.inputs()[..types.len()].to_vec();
+        graph.set_body(id, name, inner.to_body(&own, &captured));
     }
     Ok(())
-}
-
-fn takes_branches(node: &Node) -> bool {
-    node.op == "If" && node.domain.is_empty()
 }
 
 /// The first node of a body, or of bodies within, whose form changed.

@@ -118,7 +118,7 @@ pub fn training_graph_with(
     options: &GraphOptions,
 ) -> Result<TrainingGraph> {
     let (shapes, labels) = of_labels(forward, shapes);
-    let mut graph = fix_shapes_and_types(forward, &shapes)?;
+    let mut graph = specialise::without_loops(forward, &shapes)?;
     precision::refuse_narrow(&graph, params)?;
     // From here on the graph may hold fused operators; they run anywhere, see `attach`.
     graph.opsets.insert(MMOPT_DOMAIN.into(), 1);

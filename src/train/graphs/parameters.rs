@@ -119,9 +119,9 @@ pub fn find_non_trainable(graph: &Graph) -> Vec<NonTrainableTensor> {
     }
     found.extend(graph.inner_weights().into_iter().map(|w| {
         let reason = match w.holder.as_str() {
-            "Loop" => "it lies in the body of a Loop, which has no gradient",
-            "Scan" => "it lies in the body of a Scan, which has no gradient",
-            "If" => "in a branch of an If it sets what an operator does, or is put out as it is",
+            "If" | "Loop" | "Scan" => {
+                "within a body it sets what an operator does, or is put out as it is"
+            }
             "function" => {
                 "it is a constant within a function of the model; export without functions"
             }

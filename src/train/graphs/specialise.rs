@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, HashSet};
 use crate::autodiff::einsum_shape;
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
-use crate::onnx::compat::{lower_sequences, needs_shape, raise_opset, rewrite_for_old_runtimes};
-use crate::onnx::{Attribute, Dim, Graph, Node, TensorData, ValueId, ValueType, captures};
+use crate::onnx::compat::{
+    loops_to_scans, lower_sequences, needs_shape, raise_opset, rewrite_for_old_runtimes,
+};
+use crate::onnx::proto::GraphProto;
+use crate::onnx::{Attribute, Dim, Graph, Node, Scan, TensorData, ValueId, ValueType, captures};
 use crate::runtime::{Optimize, Session, SessionOptions};
 use crate::tensor::{DType, element_count};
 
@@ -40,6 +43,19 @@ const RANDOM: &[&str] = &[
 /// unknown inputs; `Runtime` when the runtime refuses the model, which means that it is not valid
 /// ONNX at its opset or newer than the runtime.
 pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph> {
+    specialise(graph, shapes, false)
+}
+
+/// The same with each `Loop` written out, or made a `Scan`, where that is possible.
+pub(super) fn without_loops(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph> {
+    specialise(graph, shapes, true)
+}
+
+fn specialise(
+    graph: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    training: bool,
+) -> Result<Graph> {
     let place = || format!("model '{}'", graph.name);
     let mut work = graph.clone();
     raise_opset(&mut work)?;
@@ -71,7 +87,12 @@ pub fn fix_shapes_and_types(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>
         }
         unknown = now;
     }
-    type_branches(&mut work).context(place)?;
+    type_bodies(&mut work, training).context(place)?;
+    if training
+        && (work.unroll_loops().context(place)? | loops_to_scans(&mut work).context(place)?)
+    {
+        return specialise(&work, &BTreeMap::new(), training);
+    }
     Ok(work)
 }
 
@@ -79,15 +100,11 @@ fn count_sequences(graph: &Graph) -> usize {
     graph.nodes().iter().filter(|n| n.op == "SequenceAt" && n.domain.is_empty()).count()
 }
 
-/// Makes the types of what the branches of each `If` hold known.
-fn type_branches(graph: &mut Graph) -> Result<()> {
+/// Makes the types of what the bodies of each `If`, `Scan` and `Loop` hold known.
+fn type_bodies(graph: &mut Graph, training: bool) -> Result<()> {
     for id in graph.node_ids() {
         let node = graph.node(id).clone();
-        if node.op != "If" || !node.domain.is_empty() {
-            continue;
-        }
-        let names = ["then_branch", "else_branch"];
-        for (name, body) in names.into_iter().zip(graph.branches(&node)?) {
+        for (name, body, inputs) in bodies(graph, &node)? {
             let names = captures(body);
             let known = |n: &String| {
                 let v = graph.find(n).map(|v| &graph.value(v).ty);
@@ -96,14 +113,61 @@ fn type_branches(graph: &mut Graph) -> Result<()> {
             if !names.iter().all(known) {
                 continue;
             }
-            let branch = graph.branch(body)?;
             let place = || format!("{}: {name}", graph.describe(id));
-            let mut typed = fix_shapes_and_types(&branch, &BTreeMap::new()).context(place)?;
+            let inner = graph.body(body, &inputs).context(place)?;
+            let typed = specialise(&inner, &BTreeMap::new(), training).context(place);
+            let mut typed = match typed {
+                Ok(typed) => typed,
+                // What a loop's states become later may differ from what they start with.
+                Err(_) if node.op == "Loop" => continue,
+                Err(e) => return Err(e),
+            };
+            if node.op == "Loop" && !is_steady(&typed, inputs.len()) {
+                continue;
+            }
             graph.rename_apart(&mut typed, &names)?;
-            graph.set_body(id, name, typed.to_branch(&names));
+            let own = typed.inputs()[..inputs.len()].to_vec();
+            graph.set_body(id, name, typed.to_body(&own, &names));
         }
     }
     Ok(())
+}
+
+/// Whether the states of a loop's body, which are all inputs but two, keep their types.
+fn is_steady(body: &Graph, n_inputs: usize) -> bool {
+    let states = body.inputs()[2..n_inputs].iter().zip(body.outputs().iter().skip(1));
+    states.into_iter().all(|(x, y)| body.value(*x).ty == body.value(*y).ty)
+}
+
+/// Bodies of a node, with their names and the types of their inputs, where these are known.
+fn bodies<'n>(
+    graph: &Graph,
+    node: &'n Node,
+) -> Result<Vec<(&'static str, &'n GraphProto, Vec<ValueType>)>> {
+    if Scan::is(node) {
+        let Ok(form) = Scan::of(graph, node) else { return Ok(Vec::new()) };
+        return Ok(vec![("body", Scan::body(node)?, form.types)]);
+    }
+    match (node.op.as_str(), node.attributes.get("body")) {
+        _ if !node.domain.is_empty() => Ok(Vec::new()),
+        ("If", _) => {
+            let [yes, no] = graph.branches(node)?;
+            Ok(vec![("then_branch", yes, Vec::new()), ("else_branch", no, Vec::new())])
+        }
+        ("Loop", Some(Attribute::Graph(body))) if node.inputs.len() >= 2 => {
+            let known = |v: &Option<ValueId>| {
+                let ty = &graph.value((*v)?).ty;
+                Some(ValueType::known(ty.dtype?, &ty.static_shape()?))
+            };
+            let Some(states) = node.inputs[2..].iter().map(known).collect::<Option<Vec<_>>>()
+            else {
+                return Ok(Vec::new());
+            };
+            let step = [ValueType::known(DType::I64, &[]), ValueType::known(DType::Bool, &[])];
+            Ok(vec![("body", body, [&step[..], &states[..]].concat())])
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Number of values that nodes make and whose type is not fully known.

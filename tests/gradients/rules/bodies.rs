@@ -17,7 +17,7 @@ use mmopt::train::graphs::training_graph;
 use super::case::session_options;
 use crate::runtime;
 
-fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let names = |n: &[&str]| n.iter().map(|n| (*n).to_owned()).collect();
     NodeProto {
         op_type: op.into(),
@@ -232,7 +232,7 @@ fn functions_without_end_are_refused() {
     assert!(e.contains("more nodes") || e.contains("bodies within bodies"), "{e}");
 }
 
-fn branch(nodes: Vec<NodeProto>, constants: Vec<TensorProto>, output: &str) -> GraphProto {
+pub fn branch(nodes: Vec<NodeProto>, constants: Vec<TensorProto>, output: &str) -> GraphProto {
     GraphProto {
         name: "branch".into(),
         node: nodes,
@@ -242,7 +242,7 @@ fn branch(nodes: Vec<NodeProto>, constants: Vec<TensorProto>, output: &str) -> G
     }
 }
 
-fn two(name: &str) -> TensorProto {
+pub fn two(name: &str) -> TensorProto {
     TensorProto {
         name: name.into(),
         data_type: DType::F64.onnx(),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::error::{Error, Result};
+use mmopt::onnx::proto::GraphProto;
 use mmopt::onnx::{Attribute, Graph, Node, TensorData, ValueId};
 use mmopt::optim::Precision;
 use mmopt::runtime::{Device, Session, SessionOptions};
@@ -54,6 +55,10 @@ pub enum Input {
     Fixed(Vec<usize>, Vec<f64>),
     /// Any other constant.
     Constant(TensorData),
+    /// No input of the node, but a tensor of that name which its body reads; differentiated.
+    Captured(&'static str, Vec<usize>),
+    /// The same of constant integers, which are a scalar if there is one.
+    Named(&'static str, Vec<i64>),
     /// Left out.
     None,
 }
@@ -89,6 +94,10 @@ pub struct Case {
     narrow: bool,
     /// Whether the rewrite's result is compared with the operator's own.
     rewritten: bool,
+    /// Whether nothing but that is compared.
+    result_only: bool,
+    /// The step of differences in f64.
+    step: f64,
 }
 
 impl fmt::Display for Case {
@@ -98,13 +107,16 @@ impl fmt::Display for Case {
             .iter()
             .map(|i| match i {
                 Input::Param(s) | Input::Values(s, _) => format!("{s:?}"),
+                Input::Captured(name, s) => format!("{name} {s:?}"),
+                Input::Named(name, v) => format!("{name} {v:?}"),
                 Input::Again(i) => format!("input {i}"),
                 Input::Fixed(_, v) => format!("{v:?}"),
                 Input::Constant(d) => format!("{:?}", d.to_f64s().unwrap_or_default()),
                 Input::None => "-".into(),
             })
             .collect();
-        let attributes = &self.attributes;
+        let body = |a: &&(&str, Attribute)| !matches!(a.1, Attribute::Graph(_));
+        let attributes: Vec<_> = self.attributes.iter().filter(body).collect();
         write!(f, "{} (opset {}) of {shapes:?} {attributes:?}", self.op, self.opset)?;
         self.axes.as_ref().map_or(Ok(()), |a| write!(f, " axes {a:?}"))
     }
@@ -125,6 +137,8 @@ pub fn case(op: &'static str) -> Case {
         tolerance: 1.0,
         narrow: false,
         rewritten: false,
+        result_only: false,
+        step: 1e-3,
     }
 }
 
@@ -156,6 +170,22 @@ impl Case {
     pub fn ints_of(mut self, shape: &[usize], values: &[i64]) -> Self {
         let data = TensorData::ints(values).reshaped(shape).unwrap();
         self.inputs.push(Input::Constant(data));
+        self
+    }
+
+    pub fn captured(mut self, name: &'static str, shape: &[usize]) -> Self {
+        self.inputs.push(Input::Captured(name, shape.to_vec()));
+        self
+    }
+
+    pub fn named(mut self, name: &'static str, values: &[i64]) -> Self {
+        self.inputs.push(Input::Named(name, values.to_vec()));
+        self
+    }
+
+    /// A body, as the attribute of that name.
+    pub fn body(mut self, name: &'static str, body: GraphProto) -> Self {
+        self.attributes.push((name, Attribute::Graph(Box::new(body))));
         self
     }
 
@@ -206,6 +236,12 @@ impl Case {
         self
     }
 
+    pub fn texts(mut self, name: &'static str, value: &[&str]) -> Self {
+        let texts = value.iter().map(|t| (*t).to_owned()).collect();
+        self.attributes.push((name, Attribute::Strings(texts)));
+        self
+    }
+
     pub fn axes(mut self, axes: &[i64]) -> Self {
         self.axes = Some(axes.to_vec());
         self
@@ -247,6 +283,18 @@ impl Case {
     /// Also compares the result with that of the runtime's own kernel.
     pub fn rewritten(mut self) -> Self {
         self.rewritten = true;
+        self
+    }
+
+    /// Compares the result with that of the runtime's own kernel, and not the gradient.
+    pub fn result_only(mut self) -> Self {
+        (self.rewritten, self.result_only) = (true, true);
+        self
+    }
+
+    /// Takes small differences in f64, which rarely meet a kink.
+    pub fn fine(mut self) -> Self {
+        self.step = 1e-5;
         self
     }
 
@@ -366,6 +414,9 @@ impl Case {
                 let text = format!("the runtime gives {own}, the rewrite {ours} ({dtype})");
                 return Err(Error::internal(text));
             }
+            if self.result_only {
+                return Ok(Checked { dtype, forward: ours, gradients: Vec::new() });
+            }
         }
         let names: Vec<&str> = training.grads.iter().flatten().map(String::as_str).collect();
         let device = device();
@@ -376,7 +427,7 @@ impl Case {
             at(&mut Session::from_bytes(&training.bytes, &options)?, 0.0, &names)?
         };
         let analytic = along(&training, &direction, &shapes, &gradients)?;
-        let h = if dtype == DType::F64 { 1e-3 } else { 4e-2 };
+        let h = if dtype == DType::F64 { self.step } else { 4e-2 };
         let mut loss = |k: f64| at(&mut session, k * h, &[training.loss.as_str()]).map(|r| r[0][0]);
         let forward = loss(0.0)?;
         let numeric = (8.0 * (loss(1.0)? - loss(-1.0)?) - (loss(2.0)? - loss(-2.0)?)) / (12.0 * h);
@@ -425,6 +476,16 @@ impl Case {
         let (mut inputs, mut params) = (Vec::new(), Vec::new());
         for input in &self.inputs {
             inputs.push(match input {
+                Input::Captured(name, shape) => {
+                    let data = self.draw(shape, &mut random);
+                    params.push(g.add_initializer(name, float_data(dtype, shape, &data)?)?);
+                    continue;
+                }
+                Input::Named(name, values) => {
+                    let shape = if values.len() == 1 { vec![] } else { vec![values.len()] };
+                    g.add_initializer(name, TensorData::ints(values).reshaped(&shape)?)?;
+                    continue;
+                }
                 Input::Param(shape) => {
                     let data = self.draw(shape, &mut random);
                     let v = g.add_initializer("", float_data(dtype, shape, &data)?)?;

@@ -18,6 +18,8 @@ pub mod layers;
 mod losses;
 pub mod lowered;
 pub mod microsoft;
+pub mod recurrent;
+mod scans;
 
 use crate::runtime;
 use std::collections::BTreeSet;
@@ -196,6 +198,19 @@ fn pools_with_steps_in_the_padding_are_refused() {
 #[test]
 fn lowered_operators() {
     check("lowered", &[lowered::cases(), image::rewritten()].concat());
+}
+
+#[test]
+fn scans() {
+    check("scans", &[scans::cases(), scans::loops()].concat());
+}
+
+#[test]
+fn recurrent_layers() {
+    let cases = recurrent::cases();
+    check("recurrent", &[recurrent::batch_first(), cases.clone()].concat());
+    let own = cases.into_iter().map(|c| c.result_only().narrow());
+    check("recurrent results", &own.collect::<Vec<_>>());
 }
 
 #[test]

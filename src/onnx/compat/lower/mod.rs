@@ -7,11 +7,14 @@
 mod attention;
 mod contrib;
 mod gelu;
+mod loops;
 mod loss;
 mod norm;
+mod recurrent;
 mod rewrite;
 mod sequence;
 
+pub use loops::loops_to_scans;
 use rewrite::{Lowered, replace};
 
 use crate::error::{Context, Error, Result};
@@ -34,11 +37,13 @@ const REWRITES: &[Lowered] = &[
         ],
         ..Lowered::by(attention::attention)
     },
+    Lowered { op: "GRU", attributes: recurrent::OF_GRU, ..Lowered::by(recurrent::gru) },
     Lowered {
         op: "LRN",
         attributes: &["alpha", "beta", "bias", "size"],
         ..Lowered::by(norm::local_response)
     },
+    Lowered { op: "LSTM", attributes: recurrent::OF_LSTM, ..Lowered::by(recurrent::lstm) },
     Lowered {
         op: "MeanVarianceNormalization",
         attributes: &["axes"],
@@ -49,6 +54,7 @@ const REWRITES: &[Lowered] = &[
         attributes: &["ignore_index", "reduction"],
         ..Lowered::by(loss::negative_log_likelihood)
     },
+    Lowered { op: "RNN", attributes: recurrent::COMMON, ..Lowered::by(recurrent::rnn) },
     Lowered {
         op: "RotaryEmbedding",
         attributes: &["interleaved", "num_heads", "rotary_embedding_dim"],
@@ -61,9 +67,13 @@ const REWRITES: &[Lowered] = &[
     },
 ];
 
-/// Operators on sequences: name and attributes.
-const SEQUENCES: &[(&str, &[&str])] =
-    &[("SequenceAt", &[]), ("SequenceConstruct", &[]), ("SplitToSequence", &["axis", "keepdims"])];
+/// Operators that are rewritten together with others, or in some cases: name and attributes.
+const OTHERS: &[(&str, &[&str])] = &[
+    ("Loop", &["body"]),
+    ("SequenceAt", &[]),
+    ("SequenceConstruct", &[]),
+    ("SplitToSequence", &["axis", "keepdims"]),
+];
 
 /// Every rewrite.
 fn rewrites_table() -> impl Iterator<Item = &'static Lowered> {
@@ -72,15 +82,15 @@ fn rewrites_table() -> impl Iterator<Item = &'static Lowered> {
 
 /// Domain and name of every operator that is rewritten.
 pub fn lowered_operators() -> impl Iterator<Item = (&'static str, &'static str)> {
-    rewrites_table().map(|l| (l.domain, l.op)).chain(SEQUENCES.iter().map(|(op, _)| ("", *op)))
+    rewrites_table().map(|l| (l.domain, l.op)).chain(OTHERS.iter().map(|(op, _)| ("", *op)))
 }
 
 /// The attributes that the rewrite of an operator understands; `None` for operators that are not
 /// rewritten.
 pub fn lowered_attributes(domain: &str, op: &str) -> Option<&'static [&'static str]> {
     let rewrite = rewrites_table().find(|l| l.domain == domain && l.op == op);
-    let sequence = || SEQUENCES.iter().find(|(name, _)| domain.is_empty() && *name == op);
-    rewrite.map(|l| l.attributes).or_else(|| sequence().map(|(_, attributes)| *attributes))
+    let other = || OTHERS.iter().find(|(name, _)| domain.is_empty() && *name == op);
+    rewrite.map(|l| l.attributes).or_else(|| other().map(|(_, attributes)| *attributes))
 }
 
 /// The attribute of a node that its rewrite does not understand.
@@ -89,7 +99,8 @@ pub fn unknown_attribute(node: &Node) -> Option<&str> {
     node.attributes.keys().map(String::as_str).find(|name| !known.contains(name))
 }
 
-/// Rewrites sequences that are split and indexed, attention, losses and fused operators. Nothing
+/// Rewrites sequences that are split and indexed, recurrent layers, attention, losses and
+/// fused operators. Nothing
 /// changes on failure.
 pub fn lower(graph: &mut Graph) -> Result<()> {
     let mut work = graph.clone();
