@@ -24,14 +24,15 @@ pub(super) const ALTERNATIVES: &[(&[&str], &str)] = &[
         "quantised weights are not trainable; train the model in f32 and quantise what comes out",
     ),
     (
-        &["DFT", "STFT"],
-        "export the transform as a product or Conv with its cosines and sines, or freeze what is \
-         before it",
+        &["Compress"],
+        "there is a gradient where the condition is a constant or follows from shapes; multiply by \
+         a mask, or freeze what is before it",
     ),
     (&["Col2Im"], "export it as a ConvTranspose with a fixed weight of zeros and ones"),
     (
-        &["GridSample", "AffineGrid"],
-        "use Resize where the grid is regular, or freeze what is before it",
+        &["AffineGrid"],
+        "write the grid out as a product, use Resize where it is regular, or freeze what is before \
+         it",
     ),
     (&["MaxRoiPool", "RoiAlign"], "freeze what is before it, and train what is behind it"),
     (&["Det"], "write it out in products and sums, or freeze what is before it"),

@@ -84,7 +84,7 @@ Rules cover broadcasting, repeated inputs and empty tensors, with these limits:
 axes, slices, pads, repeats, scales and dropout's ratio and mode must not depend on data (on shapes
 they may); `MaxPool` with `storage_order` 0; pools whose `ceil_mode` puts no step wholly into the
 padding; `Resize` without `antialias`, `keep_aspect_ratio_policy` and `tf_crop_and_resize`; scatter
-reductions `none` and `add`; of `BatchNormalization` and `LayerNormalization` the first output;
+reductions `none` and `add`; of `BatchNormalization` the first output; `DFT` not both `onesided` and `inverse`;
 `Attention` without `nonpad_kv_seqlen` and without its last output.
 
 Where several elements tie for a maximum or minimum they share the gradient equally; `Relu` at 0 has

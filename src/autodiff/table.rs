@@ -2,8 +2,8 @@
 
 use super::row::Row;
 use super::rules::{
-    activation, arithmetic, conv, einsum, fused, index, matrix, norm, pool, pool_norm, reduce,
-    resize, shape, stops,
+    activation, arithmetic, conv, einsum, fourier, fused, index, matrix, norm, pool, pool_norm,
+    reduce, resize, shape, stops,
 };
 
 /// The families: a title for the documentation, and their rows.
@@ -13,6 +13,7 @@ pub(super) const FAMILIES: &[(&str, &[Row])] = &[
     ("Reductions", reduce::ROWS),
     ("Matrix products", matrix::ROWS),
     ("Sums of products", einsum::ROWS),
+    ("Fourier transforms", fourier::ROWS),
     ("Shapes", shape::ROWS),
     ("Indexing", index::ROWS),
     ("Normalisation and dropout", norm::ROWS),

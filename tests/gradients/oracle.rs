@@ -70,7 +70,7 @@ fn what_has_no_rule_comes_with_advice() {
     use mmopt::autodiff::check_operators;
     use mmopt::onnx::{Graph, Node, TensorData};
     for (op, part) in [
-        ("GridSample", "use Resize"),
+        ("AffineGrid", "use Resize"),
         ("Col2Im", "ConvTranspose"),
         ("DequantizeLinear", "quantised weights are not trainable"),
         ("RoiAlign", "freeze what is before it"),

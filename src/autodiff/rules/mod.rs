@@ -4,6 +4,7 @@ pub(super) mod activation;
 pub(super) mod arithmetic;
 pub(super) mod conv;
 pub(super) mod einsum;
+pub(super) mod fourier;
 pub(super) mod fused;
 pub(super) mod index;
 pub(super) mod matrix;

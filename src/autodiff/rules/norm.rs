@@ -73,11 +73,15 @@ fn through(
 }
 
 /// y = x̂ γ + β, x̂ = (x - mean x)/σ        dγ = Σ dy x̂        dβ = Σ dy
-/// dx: see [`through`]
+/// dx: see [`through`]; of the outputs mean and 1/σ see [`statistics`]
 fn layer_norm(cx: &mut RuleCx) -> Result<()> {
-    let (scale, dy) = (cx.x(1)?, cx.dy()?);
     let (first, rank) = (cx.axis(-1)?, cx.x_shape(0)?.len());
     let axes: Vec<usize> = (first..rank).collect();
+    let scale = cx.x(1)?;
+    if cx.dy_of(1).is_some() || cx.dy_of(2).is_some() {
+        return statistics(cx, &axes);
+    }
+    let dy = cx.dy()?;
     if first + 1 == rank && fused::allowed(cx.g(), dy) && cx.x_shape(1)? == cx.x_shape(0)?[first..]
     {
         return fused_layer_norm(cx, first);
@@ -90,6 +94,44 @@ fn layer_norm(cx: &mut RuleCx) -> Result<()> {
     cx.add_grad(1, |g| g.mul(dy, hat.0))?;
     if cx.needs(2) {
         cx.add_grad(2, |_| Ok(dy))?;
+    }
+    Ok(())
+}
+
+/// The same with cotangents of the mean and of 1/σ: dx += dmean/n - d(1/σ) x̂/(n σ²)
+fn statistics(cx: &mut RuleCx, axes: &[usize]) -> Result<()> {
+    let (x, scale, shape) = (cx.x(0)?, cx.x(1)?, cx.x_shape(0)?);
+    let (dy, dmean, dinverse) = (cx.dy_of(0), cx.dy_of(1), cx.dy_of(2));
+    let n: usize = axes.iter().map(|&a| shape[a]).product();
+    let hat = normalised(cx, axes)?;
+    cx.add_grad(0, |g| {
+        let dtype = g.dtype(x)?;
+        let mut terms = Vec::new();
+        if let Some(dy) = dy {
+            let dxhat = g.mul(dy, scale)?;
+            terms.push(through(g, dxhat, hat, axes)?);
+        }
+        if let Some(dmean) = dmean {
+            let dmean = g.cast(dmean, dtype)?;
+            let dmean = g.scale(dmean, 1.0 / n as f64)?;
+            terms.push(g.expand(dmean, &shape)?);
+        }
+        if let Some(dinverse) = dinverse {
+            let dinverse = g.cast(dinverse, dtype)?;
+            let square = g.square(hat.1)?;
+            let slope = g.mul(dinverse, square)?;
+            let slope = g.scale(slope, -1.0 / n as f64)?;
+            terms.push(g.mul(hat.0, slope)?);
+        }
+        g.sum(&terms)
+    })?;
+    cx.add_grad(1, |g| match dy {
+        Some(dy) => g.mul(dy, hat.0),
+        None => g.zeros_like(scale),
+    })?;
+    if cx.needs(2) {
+        let bias = cx.x(2)?;
+        cx.add_grad(2, |g| dy.map_or_else(|| g.zeros_like(bias), Ok))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::tensor::DType;
 /// - `AveragePool` with `ceil_mode` that counts its padding;
 /// - pools with dilations that are padded to the same size, which runtimes pad as without
 ///   dilations;
+/// - `Compress` by a constant, of whose result runtimes do not tell the shape;
 /// - recurrent layers with the batch first, which runtimes refuse.
 ///
 /// Values keep their ids. New nodes have no types yet.
@@ -29,6 +30,7 @@ pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
             "Resize" => make_axes_positive(graph, id)?,
             "AveragePool" => pads_written_out(graph, id)? | factor_out_padding(graph, id)?,
             "LpPool" | "MaxPool" => pads_written_out(graph, id)?,
+            "Compress" => picks(graph, id)?,
             "GRU" | "LSTM" | "RNN" => steps_first(graph, id)?,
             _ => false,
         };
@@ -88,6 +90,24 @@ fn pads_written_out(graph: &mut Graph, id: NodeId) -> Result<bool> {
     attributes.remove("auto_pad");
     attributes.remove("ceil_mode");
     attributes.insert("pads".to_owned(), pads);
+    Ok(true)
+}
+
+/// A `Compress` by a constant as a `Gather`.
+fn picks(graph: &mut Graph, id: NodeId) -> Result<bool> {
+    let node = graph.node(id).clone();
+    let condition = node.input(1).and_then(|v| graph.constant(v));
+    let (Some(x), Some(condition)) = (node.input(0), condition) else { return Ok(false) };
+    let flags = condition.to_i64s()?;
+    let kept = flags.iter().enumerate().filter(|(_, flag)| **flag != 0).map(|(i, _)| i as i64);
+    let kept = graph.add_initializer("", TensorData::ints(&kept.collect::<Vec<_>>()))?;
+    let mut x = x;
+    if !node.attributes.contains_key("axis") {
+        let all = graph.add_initializer("", TensorData::ints(&[-1]))?;
+        x = graph.op("Reshape", &[x, all], []);
+    }
+    let node = graph.node_mut(id);
+    (node.op, node.inputs) = ("Gather".to_owned(), vec![Some(x), Some(kept)]);
     Ok(true)
 }
 

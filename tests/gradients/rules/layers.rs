@@ -19,6 +19,14 @@ fn norms() -> Vec<Case> {
         case("LayerNormalization").x(&[2, 3, 4]).x(&[4]),
         case("LayerNormalization").int("axis", 1).x(&[2, 3, 4]).x(&[3, 4]).x(&[3, 4]),
         case("LayerNormalization").float("epsilon", 0.1).x(&[1, 5]).x(&[5]).x(&[5]),
+        case("LayerNormalization").narrow().x(&[2, 4]).x(&[4]).x(&[4]).outputs(3, &[0, 1, 2]),
+        case("LayerNormalization").narrow().x(&[2, 4]).x(&[4]).x(&[4]).outputs(3, &[2]),
+        case("LayerNormalization")
+            .narrow()
+            .int("axis", 1)
+            .x(&[2, 3, 4])
+            .x(&[3, 4])
+            .outputs(2, &[1]),
         case("RMSNormalization").opset(23).x(&[2, 3, 4]).x(&[4]),
         case("RMSNormalization").opset(23).int("axis", -2).x(&[2, 3, 4]).x(&[3, 4]),
         batch(image("InstanceNormalization"), 4),

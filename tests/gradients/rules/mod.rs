@@ -20,6 +20,7 @@ pub mod lowered;
 pub mod microsoft;
 pub mod recurrent;
 mod scans;
+pub mod signals;
 
 use crate::runtime;
 use std::collections::BTreeSet;
@@ -33,7 +34,8 @@ use mmopt::tensor::{DType, Tensor};
 use mmopt_tools::dump::Dump;
 
 fn all_cases() -> Vec<Case> {
-    [elementwise::cases(), data::cases(), layers::cases(), image::cases(), edges::cases()].concat()
+    let rules = [elementwise::cases(), data::cases(), layers::cases(), image::cases()].concat();
+    [rules, signals::transforms(), edges::cases()].concat()
 }
 
 /// Checks cases and tells of each that was not run why. `MMOPT_GRADCHECK_DUMP` names a folder that
@@ -198,6 +200,11 @@ fn pools_with_steps_in_the_padding_are_refused() {
 #[test]
 fn lowered_operators() {
     check("lowered", &[lowered::cases(), image::rewritten()].concat());
+}
+
+#[test]
+fn signals() {
+    check("signals", &[signals::transforms(), signals::cases()].concat());
 }
 
 #[test]

@@ -7,12 +7,14 @@
 mod attention;
 mod contrib;
 mod gelu;
+mod grid;
 mod loops;
 mod loss;
 mod norm;
 mod recurrent;
 mod rewrite;
 mod sequence;
+mod signal;
 
 pub use loops::loops_to_scans;
 use rewrite::{Lowered, replace};
@@ -37,11 +39,17 @@ const REWRITES: &[Lowered] = &[
         ],
         ..Lowered::by(attention::attention)
     },
+    Lowered { op: "CenterCropPad", attributes: &["axes"], ..Lowered::by(signal::center) },
     Lowered { op: "GRU", attributes: recurrent::OF_GRU, ..Lowered::by(recurrent::gru) },
     Lowered {
         op: "LRN",
         attributes: &["alpha", "beta", "bias", "size"],
         ..Lowered::by(norm::local_response)
+    },
+    Lowered {
+        op: "GridSample",
+        attributes: &["align_corners", "mode", "padding_mode"],
+        ..Lowered::by(grid::sample)
     },
     Lowered { op: "LSTM", attributes: recurrent::OF_LSTM, ..Lowered::by(recurrent::lstm) },
     Lowered {
@@ -60,6 +68,7 @@ const REWRITES: &[Lowered] = &[
         attributes: &["interleaved", "num_heads", "rotary_embedding_dim"],
         ..Lowered::by(attention::rotary)
     },
+    Lowered { op: "STFT", attributes: &["onesided"], ..Lowered::by(signal::stft) },
     Lowered {
         op: "SoftmaxCrossEntropyLoss",
         attributes: &["ignore_index", "reduction"],
@@ -69,6 +78,7 @@ const REWRITES: &[Lowered] = &[
 
 /// Operators that are rewritten together with others, or in some cases: name and attributes.
 const OTHERS: &[(&str, &[&str])] = &[
+    ("Compress", &["axis"]),
     ("Loop", &["body"]),
     ("SequenceAt", &[]),
     ("SequenceConstruct", &[]),
