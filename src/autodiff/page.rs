@@ -75,17 +75,18 @@ model, the node, the operator with its opset, and the attribute. Operators that 
 checked for their attributes wherever they are.
 
 Opsets 7 to 16 are raised to 17 first, which changes no result. Not raised are `RoiAlign` before
-opset 16, `Scan` of opset 8, a `BatchNormalization` with
-`spatial` 0 or whose saved statistics are used, and a `Resize` of opset 10 by scales that are not
-constant. `Dropout` before opset 12 does not say whether it is in training mode: as since then, it
-is not. A `BatchNormalization` before opset 14 with more than one output is in training mode.
+opset 16, `Scan` of opset 8, a `BatchNormalization` with `spatial` 0 or whose saved statistics are
+used, and a `Resize` of opset 10 by scales that are not constant. `Dropout` before opset 12 does not
+say whether it is in training mode: as since then, it is not. A `BatchNormalization` before opset 14
+with more than one output is in training mode.
 
 Rules cover broadcasting, repeated inputs and empty tensors, with these limits:
 axes, slices, pads, repeats, scales and dropout's ratio and mode must not depend on data (on shapes
 they may); `MaxPool` with `storage_order` 0; pools whose `ceil_mode` puts no step wholly into the
 padding; `Resize` without `antialias`, `keep_aspect_ratio_policy` and `tf_crop_and_resize`; scatter
-reductions `none` and `add`; of `BatchNormalization` the first output; `DFT` not both `onesided` and `inverse`;
-`Attention` without `nonpad_kv_seqlen` and without its last output.
+reductions `none` and `add`; of `BatchNormalization` the first output; `DFT` not both `onesided` and
+`inverse`; `Attention` without `nonpad_kv_seqlen`, and without its last output where
+`qk_matmul_output_mode` is 2 and positions are masked out.
 
 Where several elements tie for a maximum or minimum they share the gradient equally; `Relu` at 0 has
 gradient 0. `Clip` is `Min(Max(x, min), max)`, as ONNX says: at a bound the gradient is that of x,

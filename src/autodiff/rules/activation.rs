@@ -272,13 +272,12 @@ fn gelu_tanh(g: &mut G, x: ValueId) -> Result<ValueId> {
 
 /// y = softmax x        dx = y (dy - Σ dy y)
 ///
-/// A row without any finite entry is NaN. Where the model replaces such rows (IsNaN and Where), so
+/// A row without any finite entry is NaN. Where the model replaces such rows (IsNaN or Where), so
 /// does the rule: they have no gradient.
 fn softmax(cx: &mut RuleCx) -> Result<()> {
     let (y, dy) = (cx.y(0)?, cx.dy()?);
     let axis = cx.axis(-1)?;
-    let replaces_nan =
-        cx.g().graph().nodes().iter().any(|n| n.op == "IsNaN" && n.input(0) == Some(y));
+    let replaces_nan = is_selected(cx.g(), y);
     cx.add_grad(0, |g| {
         let y = if replaces_nan { without_nan(g, y)? } else { y };
         if axis + 1 == g.rank(y)? && fused::allowed(g, y) {
@@ -289,6 +288,20 @@ fn softmax(cx: &mut RuleCx) -> Result<()> {
         let centred = g.sub(dy, sum)?;
         g.mul(y, centred)
     })
+}
+
+/// Whether an IsNaN or a Where reads y, or a Cast of it.
+fn is_selected(g: &G, y: ValueId) -> bool {
+    let mut same = vec![y];
+    for node in g.graph().nodes() {
+        let reads = |v: &Option<ValueId>| v.is_some_and(|v| same.contains(&v));
+        match node.op.as_str() {
+            "IsNaN" | "Where" if node.inputs.iter().any(reads) => return true,
+            "Cast" | "Identity" if reads(&node.input(0)) => same.extend(node.output(0)),
+            _ => {}
+        }
+    }
+    false
 }
 
 fn without_nan(g: &mut G, y: ValueId) -> Result<ValueId> {

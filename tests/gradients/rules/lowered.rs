@@ -56,6 +56,9 @@ fn attention() -> Vec<Case> {
         heads(2, 2).none().x(&[2, 2, 2, 4]).x(&[2, 2, 2, 6]),
         heads(2, 2).none().x(&[2, 2, 2, 4]).x(&[2, 2, 2, 6]).int("is_causal", 1),
         heads(2, 2).none().x(&[2, 2, 2, 4]).x(&[2, 2, 2, 6]).outputs(3, &[0, 1, 2]),
+        heads(2, 2).outputs(4, &[0, 3]),
+        heads(2, 2).int("qk_matmul_output_mode", 3).int("is_causal", 1).outputs(4, &[0, 3]),
+        heads(2, 2).x(&[3, 5]).int("qk_matmul_output_mode", 2).opset(24).outputs(4, &[0, 3]),
         case("Attention")
             .opset(23)
             .int("q_num_heads", 4)

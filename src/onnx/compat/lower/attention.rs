@@ -30,19 +30,30 @@ pub(super) struct Scores {
 /// Attention over q [batch, heads, queries, d], k and v [batch, heads, keys, d or dv].
 pub(super) fn attend(
     g: &mut Build,
-    (q, k, v): (ValueId, ValueId, ValueId),
+    qkv: (ValueId, ValueId, ValueId),
     how: &Scores,
 ) -> Result<ValueId> {
+    Ok(attend_in_stages(g, qkv, how)?.0)
+}
+
+/// The same, with the scores: scaled, bounded, with what is added to them, and after the softmax.
+fn attend_in_stages(
+    g: &mut Build,
+    (q, k, v): (ValueId, ValueId, ValueId),
+    how: &Scores,
+) -> Result<(ValueId, [ValueId; 4])> {
     let dtype = g.dtype(q)?;
     let d = g.shape(q)?.last().copied().unwrap_or(1).max(1);
     let q = g.scale(q, how.scale.unwrap_or(1.0 / (d as f64).sqrt()))?;
     let kt = g.transpose_last(k)?;
     let mut scores = g.matmul(q, kt)?;
+    let scaled = scores;
     if how.softcap > 0.0 {
         let small = g.scale(scores, 1.0 / how.softcap)?;
         let bounded = g.unary("Tanh", small)?;
         scores = g.scale(bounded, how.softcap)?;
     }
+    let bounded = scores;
     if let Some(bias) = how.bias {
         scores = g.add(scores, bias)?;
     }
@@ -56,7 +67,7 @@ pub(super) fn attend(
         let mask = g.cast(allowed, dtype)?;
         p = g.mul(p, mask)?;
     }
-    g.matmul(p, v)
+    Ok((g.matmul(p, v)?, [scaled, bounded, scores, p]))
 }
 
 /// `[batch, length, heads * d]` as `[batch, heads, length, d]`.
@@ -184,9 +195,20 @@ pub(super) fn attention(g: &mut Build, node: &Node) -> Result<Option<Vec<ValueId
             None => near,
         });
     }
-    let y = attend(g, (q, k, v), &how)?;
+    let (y, stages) = attend_in_stages(g, (q, k, v), &how)?;
     let y = if flat { join_heads(g, y)? } else { y };
-    Ok(Some(vec![y, present_k, present_v]))
+    let mut outputs = vec![y, present_k, present_v];
+    if node.output(3).is_some() {
+        let mode = node.int("qk_matmul_output_mode").unwrap_or(0);
+        // What is masked out is minus infinity there.
+        if mode == 2 && how.allowed.is_some() {
+            return Err(Error::unsupported("qk_matmul_output_mode 2 with positions masked out"));
+        }
+        let stage = usize::try_from(mode).ok().and_then(|i| stages.get(i));
+        let stage = stage.ok_or_else(|| Error::data(format!("qk_matmul_output_mode {mode}")))?;
+        outputs.push(*stage);
+    }
+    Ok(Some(outputs))
 }
 
 fn mask(g: &mut Build, node: &Node, how: &mut Scores) -> Result<()> {
