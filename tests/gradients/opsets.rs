@@ -405,3 +405,46 @@ fn branches_are_raised() {
         assert!((a - b).abs() < 1e-5, "{found:?} for {plain:?}");
     }
 }
+
+/// So is what a step of a `Loop` holds.
+#[test]
+fn steps_are_raised() {
+    if !runtime() {
+        return;
+    }
+    let names = |n: &[&str]| n.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let info = |name: &str| ValueInfoProto { name: name.into(), r#type: None };
+    let node = |op: &str, x: &str, y: &str| NodeProto {
+        op_type: op.into(),
+        input: names(&[x]),
+        output: names(&[y]),
+        attribute: vec![AttributeProto {
+            name: "axes".into(),
+            r#type: 7,
+            ints: vec![0],
+            ..AttributeProto::default()
+        }],
+        ..NodeProto::default()
+    };
+    let body = GraphProto {
+        name: "step".into(),
+        input: vec![info("i"), info("on"), info("h")],
+        node: vec![node("Unsqueeze", "h", "wide"), node("Squeeze", "wide", "next")],
+        output: vec![info("on"), info("next")],
+        ..GraphProto::default()
+    };
+    let (mut g, w) = form(11, "Relu").graph(&[3]);
+    let truth = TensorData::new(DType::Bool, &[], vec![1u8].into()).unwrap();
+    let truth = g.add_initializer("", truth).unwrap();
+    let steps = TensorData::ints(&[2]).reshaped(&[]).unwrap();
+    let steps = g.add_initializer("", steps).unwrap();
+    let first = g.node_ids().next().unwrap();
+    let node = g.node_mut(first);
+    node.op = "Loop".into();
+    node.inputs = vec![Some(steps), Some(truth), Some(w)];
+    node.attributes.insert("body".into(), Attribute::Graph(Box::new(body)));
+    let (found, plain) = (run(&g, w).unwrap(), form(17, "Identity").run(&[3]).unwrap());
+    for (a, b) in found.iter().zip(&plain) {
+        assert!((a - b).abs() < 1e-5, "{found:?} for {plain:?}");
+    }
+}
