@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -82,6 +82,11 @@ test-report: examples
 # Modules of libtorch under mmopt against torch::optim::AdamW. Says so where there is no libtorch.
 test-torch: lib
 	scripts/test_torch.sh $(abspath $(TARGET)) $(abspath $(BUILD))/torch
+
+# The standard's own node tests and converted models; fetches the package `onnx`. Six minutes.
+test-backend: runtime lib
+	MMOPT_ORT_LIB="$${MMOPT_ORT_LIB:-$(abspath $(RUNTIME))/lib/libonnxruntime.so}" \
+		scripts/test_backend.sh $(abspath $(TARGET)) $(abspath $(BUILD))/backend
 
 format:
 	$(CARGO) fmt --all -- --check

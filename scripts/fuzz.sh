@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the readers and the differentiator: fuzz.sh [SECONDS [TARGET...]]. The time is shared
+# Fuzzes the rules' attributes, the readers and the differentiator: fuzz.sh [SECONDS [TARGET...]].
+# Random attributes take their own time first (RANDOM_CASES of them). The time is shared
 # among the targets, one process at a time. Fetches the nightly toolchain and cargo-fuzz where
 # they are missing. A find is left in fuzz/artifacts/TARGET and ends the run with an error.
 set -euo pipefail
@@ -16,6 +17,9 @@ rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly -
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 
 MMOPT_CORPUS=$PWD/fuzz/corpus cargo test --release --locked --test gradients fuzz::corpus -- --exact
+# Rules under random attributes, 20,000 cases, against differences.
+MMOPT_RANDOM_CASES=${RANDOM_CASES:-20000} cargo test --release --locked --test gradients \
+    -- rules::random::random_attributes --exact --nocapture
 total=0
 for target in "${targets[@]}"; do total=$((total + ${share[$target]})); done
 for target in "${targets[@]}"; do

@@ -15,6 +15,7 @@ mod header_file;
 mod install;
 mod programs;
 mod recipes;
+mod standard;
 mod stub;
 mod task_programs;
 mod trace;

@@ -98,6 +98,8 @@ pub struct Case {
     result_only: bool,
     /// The step of differences in f64.
     step: f64,
+    /// What inputs are drawn by.
+    seed: u64,
 }
 
 impl fmt::Display for Case {
@@ -139,6 +141,7 @@ pub fn case(op: &'static str) -> Case {
         rewritten: false,
         result_only: false,
         step: 1e-3,
+        seed: 3,
     }
 }
 
@@ -295,6 +298,12 @@ impl Case {
     /// Takes small differences in f64, which rarely meet a kink.
     pub fn fine(mut self) -> Self {
         self.step = 1e-5;
+        self
+    }
+
+    /// Draws other inputs.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
         self
     }
 
@@ -472,7 +481,7 @@ impl Case {
         if !self.domain.is_empty() {
             g.opsets.insert(self.domain.into(), 1);
         }
-        let mut random = Random::new(3);
+        let mut random = Random::new(self.seed);
         let (mut inputs, mut params) = (Vec::new(), Vec::new());
         for input in &self.inputs {
             inputs.push(match input {

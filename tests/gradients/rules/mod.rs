@@ -18,6 +18,7 @@ pub mod layers;
 mod losses;
 pub mod lowered;
 pub mod microsoft;
+mod random;
 pub mod recurrent;
 mod scans;
 pub mod signals;
