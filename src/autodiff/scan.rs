@@ -317,18 +317,17 @@ impl Reverse {
             let (dtype, shape) = types(&self.body, stack.own)?;
             made.push((dtype, stack.slices.stacked(&shape, self.form.steps)));
         }
-        let list = |of: &[Stack], f: fn(&Slices) -> i64| {
-            Attribute::Ints(of.iter().map(|s| f(&s.slices)).collect())
-        };
-        let (axis, direction): (fn(&Slices) -> i64, fn(&Slices) -> i64) =
-            (|s| s.axis as i64, |s| s.backward.into());
+        let axes =
+            |of: &[Stack]| Attribute::Ints(of.iter().map(|s| s.slices.axis as i64).collect());
+        let directions =
+            |of: &[Stack]| Attribute::Ints(of.iter().map(|s| s.slices.backward.into()).collect());
         let attributes = [
             ("body", Attribute::Graph(Box::new(body))),
             ("num_scan_inputs", Attribute::Int(self.scanned.len() as i64)),
-            ("scan_input_axes", list(&self.scanned, axis)),
-            ("scan_input_directions", list(&self.scanned, direction)),
-            ("scan_output_axes", list(&self.collected, axis)),
-            ("scan_output_directions", list(&self.collected, direction)),
+            ("scan_input_axes", axes(&self.scanned)),
+            ("scan_input_directions", directions(&self.scanned)),
+            ("scan_output_axes", axes(&self.collected)),
+            ("scan_output_directions", directions(&self.collected)),
         ];
         let outputs = g.emit_n("Scan", &inputs, &made, attributes);
         let (finals, stacks) = outputs.split_at(self.states.len());

@@ -122,16 +122,20 @@ def converted():
         yield case.name, onnx.load(str(folder / "model.onnx")), read("input"), read("output")
 
 
+# A row of scores that is masked out whole.
+ALSO = {"test_attention_23_boolmask_fullymasked_row_nan_robustness_expanded"}
+
+
 def sample(folder, results, out):
     passed = {line.split()[0] for line in results.read_text().splitlines() if "passed" in line}
     smallest = {}
     for line in (folder / "list").read_text().splitlines():
         name, loss, _ = line.split()
         path = folder / f"{name}.onnx"
-        if name not in passed or loss == "-" or "_expanded" in name:
+        if name not in passed or loss == "-" or ("_expanded" in name and name not in ALSO):
             continue
         first = onnx.load(str(path)).graph.node[0]
-        key = (first.domain, first.op_type)
+        key = name if name in ALSO else (first.domain, first.op_type)
         if key not in smallest or path.stat().st_size < smallest[key][0]:
             smallest[key] = (path.stat().st_size, path, line)
     out.mkdir(parents=True, exist_ok=True)

@@ -135,7 +135,12 @@ fn pick(op: &'static str, r: &mut Random) -> Case {
 fn alpha(op: &'static str, r: &mut Random) -> Case {
     let case = case(op).x(&r.shape((0, 3)));
     let case = if op == "Swish" { case.opset(24) } else { case };
-    if r.flag(0.3) { case } else { case.float("alpha", r.number(0.1, 1.4)) }
+    match op {
+        // In f32 differences are wide, and must not reach the threshold.
+        "ThresholdedRelu" => case.float("alpha", r.number(0.05, 0.25)),
+        _ if r.flag(0.3) => case,
+        _ => case.float("alpha", r.number(0.1, 1.4)),
+    }
 }
 
 fn two_numbers(op: &'static str, r: &mut Random) -> Case {
@@ -144,14 +149,17 @@ fn two_numbers(op: &'static str, r: &mut Random) -> Case {
         "Selu" => ("alpha", "gamma"),
         _ => ("lambd", "bias"),
     };
-    let mut case = case(op).x(&r.shape((0, 3)));
-    if r.flag(0.7) {
-        case = case.float(first, r.number(0.1, 1.3));
+    let x = case(op).x(&r.shape((0, 3)));
+    // In f32 differences are wide, and must not reach a kink.
+    match op {
+        "HardSigmoid" if r.flag(0.3) => x,
+        "HardSigmoid" => x.float(first, r.number(0.05, 0.25)).float(second, r.number(0.42, 0.58)),
+        "Shrink" => {
+            let bound = if r.flag(0.8) { r.number(0.05, 0.25) } else { r.number(1.8, 2.2) };
+            x.float(first, bound).float(second, r.number(-0.7, 0.7)).narrow()
+        }
+        _ => x.float(first, r.number(0.1, 1.3)).float(second, r.number(0.1, 1.3)),
     }
-    if r.flag(0.7) {
-        case = case.float(second, r.number(0.1, 1.3));
-    }
-    if op == "Shrink" { case.narrow() } else { case }
 }
 
 fn softmax(op: &'static str, r: &mut Random) -> Case {
