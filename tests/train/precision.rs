@@ -89,8 +89,8 @@ fn threads_do_not_change_the_bits() {
 #[test]
 fn evaluation_has_the_same_precision() {
     let [mut narrow, mut wide] = [Precision::Bf16, Precision::F32].map(|p| trainer(p, 2));
-    for i in 0..NAMES.len() {
-        let example = Example::new(5, NAMES[i] == "bert");
+    for (i, name) in NAMES.iter().enumerate() {
+        let example = Example::new(5, *name == "bert");
         let loss = |t: &mut Trainer| t.evaluate(i, &example.views()).unwrap().loss.unwrap();
         let (own, exact) = (loss(&mut narrow), loss(&mut wide));
         assert!((own - exact).abs() < 0.01, "{own} against {exact}");

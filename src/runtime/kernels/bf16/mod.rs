@@ -80,8 +80,8 @@ fn compute(cx: &ComputeContext, attributes: &KernelAttributes, row: &[f32]) -> K
         [x, y] => Ok((x as usize, y as usize)),
         _ => Err(error("a factor is not a matrix")),
     };
-    let (m, k) = sizes(&a.0, attributes.trans_a)?;
-    let (k_b, n) = sizes(&b.0, attributes.trans_b)?;
+    let (m, k) = sizes(a.0, attributes.trans_a)?;
+    let (k_b, n) = sizes(b.0, attributes.trans_b)?;
     require(k == k_b, "the factors do not fit")?;
     require(row.is_empty() || row.len() == n, "the row is not as long as the result is wide")?;
     output!(cx, 0, [m as i64, n as i64] => y);
