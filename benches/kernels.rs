@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     for vocabulary in [2, 30_522] {
         let logits = [tokens, vocabulary];
         let labels = whole(tokens, vocabulary)?;
-        let inputs = vec![noise(&logits)?, labels.clone()];
+        let inputs = vec![noise(&logits)?, labels.copy()?];
         bench("CrossEntropy", inputs, &[&[tokens], &[tokens]], threads)?;
         let inputs = vec![noise(&[tokens])?, noise(&logits)?, labels, f(&[tokens])?];
         bench("CrossEntropyGrad", inputs, &[&logits], threads)?;
@@ -94,7 +94,7 @@ fn bench(op: &str, inputs: Vec<Tensor>, outputs: &[&[usize]], threads: usize) ->
 fn bound(session: &Session, inputs: &[Tensor], outputs: &[&[usize]]) -> Result<Binding> {
     let mut binding = session.bind()?;
     for (i, tensor) in inputs.iter().enumerate() {
-        binding.bind_input_owned(&format!("i{i}"), tensor.clone())?;
+        binding.bind_input_owned(&format!("i{i}"), tensor.copy()?)?;
     }
     for (i, shape) in outputs.iter().enumerate() {
         binding.bind_output_owned(&format!("o{i}"), Tensor::zeros(DType::F32, shape)?)?;

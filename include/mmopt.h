@@ -9,8 +9,8 @@
  * with mmopt_error_code and mmopt_error_message, and free it with mmopt_error_free. A call that
  * fails has changed nothing and has written no result, unless its text says otherwise. Any call can
  * fail with INVALID_ARGUMENT for a NULL pointer or a text that is not UTF-8, with STATE while
- * another call uses the object, and with POISONED or INTERNAL; the comment of a function names its
- * other errors, without the prefix MMOPT_CODE_.
+ * another call uses the object, with OUT_OF_MEMORY, and with POISONED or INTERNAL; the comment of a
+ * function names its other errors, without the prefix MMOPT_CODE_.
  *
  * Ownership. The caller owns each new object and frees it with the object's _free function.
  * Freeing NULL is harmless. Objects keep alive what they need, so they may be freed in any order.
@@ -133,6 +133,8 @@ MMOPT_ENUM(mmopt_code) {
     MMOPT_CODE_POISONED = 12,
     /** A bug in this library. */
     MMOPT_CODE_INTERNAL = 13,
+    /** The system has no memory, or no thread, for the call. */
+    MMOPT_CODE_OUT_OF_MEMORY = 14,
 };
 
 /** Why a call failed. NULL is success. The caller frees it with mmopt_error_free. */
@@ -3038,7 +3040,7 @@ struct mmopt_error *mmopt_checkpoint_list(const char *directory,
 
 /**
  * Removes damaged checkpoints from a directory, and of the whole ones all but the newest,
- * whichever runs wrote them.
+ * whichever runs wrote them. Those of a later library stay.
  *
  * Errors: INVALID_ARGUMENT for keep_last 0, and for the directory of one checkpoint; STATE while a
  * trainer or optimizer writes there; NOT_FOUND without the directory; IO.

@@ -35,6 +35,8 @@ pub enum Kind {
     Poisoned = 12,
     /// A defect in this library.
     Internal = 13,
+    /// The system has no memory, or no thread, for the call.
+    OutOfMemory = 14,
 }
 
 /// An error: its [`Kind`], a message for people, and what caused it.
@@ -116,6 +118,17 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
+    /// So many bytes that the system does not give.
+    pub fn out_of_memory(n_bytes: usize) -> Self {
+        Self::new(Kind::OutOfMemory, format!("the system has no memory for {n_bytes} bytes"))
+    }
+
+    /// A thread that cannot be started.
+    pub fn no_thread(source: std::io::Error) -> Self {
+        let text = format!("the system starts no thread: {source}");
+        Self::new(Kind::OutOfMemory, text).with_source(source)
+    }
+
     /// JSON that cannot be read: where, and in words for people. The caller adds the file.
     pub fn json(source: serde_json::Error) -> Self {
         use serde_json::error::Category;
@@ -146,20 +159,36 @@ impl Error {
     /// A folder that cannot be made: always [`Kind::Io`], as nothing was looked for.
     pub fn create_folder(path: &std::path::Path, source: std::io::Error) -> Self {
         let text = format!("the folder {} cannot be created: {source}", path.display());
-        Self::new(Kind::Io, text).with_source(source)
+        Self::new(io_kind(&source), text).with_source(source)
     }
 
     /// A file that cannot be written: always [`Kind::Io`], likewise.
     pub fn write(path: &std::path::Path, source: std::io::Error) -> Self {
-        Self::new(Kind::Io, format!("{} cannot be written: {source}", path.display()))
+        Self::new(io_kind(&source), format!("{} cannot be written: {source}", path.display()))
             .with_source(source)
     }
 
     /// An I/O failure on `path`.
     pub fn io(path: &std::path::Path, source: std::io::Error) -> Self {
-        let kind =
-            if source.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Io };
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => Kind::NotFound,
+            _ => io_kind(&source),
+        };
         Self::new(kind, format!("{}: {source}", path.display())).with_source(source)
+    }
+}
+
+/// What failed where a file was there: the disk, or memory for its content.
+fn io_kind(error: &std::io::Error) -> Kind {
+    match error.kind() {
+        std::io::ErrorKind::OutOfMemory => Kind::OutOfMemory,
+        _ => Kind::Io,
+    }
+}
+
+impl From<std::collections::TryReserveError> for Error {
+    fn from(source: std::collections::TryReserveError) -> Self {
+        Self::new(Kind::OutOfMemory, "the system has no memory for this").with_source(source)
     }
 }
 

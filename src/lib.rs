@@ -30,6 +30,7 @@ pub mod tasks;
 pub mod tensor;
 #[cfg(feature = "text")]
 pub mod text;
+mod threads;
 pub mod train;
 
 pub mod ffi;

@@ -1,7 +1,10 @@
-//! Zeroed host memory for tensors. Large blocks are mapped from the system: their pages cost
-//! nothing until they are written, and are large where the system offers it.
+//! Memory whose size comes from outside, which the system may refuse: `OutOfMemory`.
+//!
+//! [`Memory`] is the zeroed memory of tensors. Large blocks are mapped from the system: their pages
+//! cost nothing until they are written, and are large where the system offers it. The functions
+//! make vectors.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::pin::Pin;
 use memmap2::MmapMut;
 
@@ -24,11 +27,11 @@ pub(crate) struct Floats {
 
 impl Floats {
     /// Pages are taken when they are first written: an aligned allocation of zeros would write all.
-    pub fn new(len: usize) -> Self {
+    pub fn new(len: usize) -> Result<Self> {
         const PER_LINE: usize = size_of::<Line>() / size_of::<f32>();
-        let values = vec![0.0f32; len + PER_LINE - 1];
+        let values = zeros::<f32>(len + PER_LINE - 1)?;
         let start = values.as_ptr().align_offset(align_of::<Line>());
-        Self { values, start, len }
+        Ok(Self { values, start, len })
     }
 }
 
@@ -59,7 +62,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// `len` bytes of zeros; an error when the system has none left for a large block.
+    /// `len` bytes of zeros.
     ///
     /// From 2 MB on the block begins at most 62 KB after the start of a large page, and the system
     /// is asked to use large pages (Linux, with transparent huge pages on request): strided access,
@@ -67,13 +70,9 @@ impl Memory {
     /// so that arrays that are read together do not compete for the same cache sets.
     pub fn zeroed(len: usize) -> Result<Self> {
         if len < PAGE {
-            let lines = bytemuck::allocation::zeroed_vec(len.div_ceil(64));
-            return Ok(Self { store: Store::Lines(lines), len });
+            return Ok(Self { store: Store::Lines(zeros(len.div_ceil(64))?), len });
         }
-        let failed = |e: std::io::Error| {
-            let text = format!("the system gives no {len} bytes of memory: {e}");
-            Error::new(Kind::Internal, text).with_source(e)
-        };
+        let failed = |e: std::io::Error| Error::out_of_memory(len).with_source(e);
         let total = len.checked_add(2 * PAGE).ok_or_else(|| Error::shape("memory too large"))?;
         let map = MmapMut::map_anon(total).map_err(failed)?;
         let first = map.as_ptr().align_offset(PAGE);
@@ -103,6 +102,13 @@ impl Memory {
         }
     }
 
+    /// The same bytes in memory of their own.
+    pub fn copy(&self) -> Result<Self> {
+        let mut copy = Self::zeroed(self.len)?;
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        Ok(copy)
+    }
+
     /// Pins a large block so that the device copies it directly; without effect where that is not
     /// possible.
     pub fn pin(&mut self, device: i32) {
@@ -115,19 +121,79 @@ impl Memory {
     }
 }
 
-impl Clone for Memory {
-    fn clone(&self) -> Self {
-        let lines = || Store::Lines(bytemuck::allocation::zeroed_vec(self.len.div_ceil(64)));
-        let mut copy =
-            Self::zeroed(self.len).unwrap_or_else(|_| Self { store: lines(), len: self.len });
-        copy.bytes_mut().copy_from_slice(self.bytes());
-        copy
+/// Zeros, whose pages are taken when they are first written.
+pub(crate) fn zeros<T: bytemuck::Zeroable>(n: usize) -> Result<Vec<T>> {
+    bytemuck::allocation::try_zeroed_vec(n)
+        .map_err(|()| Error::out_of_memory(n.saturating_mul(size_of::<T>())))
+}
+
+/// An empty vector with room for `n` items.
+pub(crate) fn room<T>(n: usize) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(n)
+        .map_err(|e| Error::out_of_memory(n.saturating_mul(size_of::<T>())).with_source(e))?;
+    Ok(all)
+}
+
+/// `n` times the same.
+pub(crate) fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
+    let mut all = room(n)?;
+    all.resize(n, value);
+    Ok(all)
+}
+
+/// A copy.
+pub(crate) fn copied<T: Copy>(from: &[T]) -> Result<Vec<T>> {
+    let mut all = room(from.len())?;
+    all.extend_from_slice(from);
+    Ok(all)
+}
+
+/// Puts one more at the end.
+pub(crate) fn push<T>(all: &mut Vec<T>, item: T) -> Result<()> {
+    if all.len() == all.capacity() {
+        all.try_reserve(1)?;
     }
+    all.push(item);
+    Ok(())
+}
+
+/// Iterators whose items are gathered in memory that may be refused.
+pub(crate) trait Gather: Iterator + Sized {
+    /// All items.
+    fn gathered(self) -> Result<Vec<Self::Item>> {
+        let mut all = room(self.size_hint().0)?;
+        for item in self {
+            push(&mut all, item)?;
+        }
+        Ok(all)
+    }
+
+    /// All items, or the first error.
+    fn gathered_or_error<T>(self) -> Result<Vec<T>>
+    where
+        Self: Iterator<Item = Result<T>>,
+    {
+        let mut all = room(self.size_hint().0)?;
+        for item in self {
+            push(&mut all, item?)?;
+        }
+        Ok(all)
+    }
+}
+
+impl<I: Iterator> Gather for I {}
+
+/// Whether there are so many bytes now, for what is then taken in many small blocks that cannot be
+/// refused one by one.
+pub(crate) fn check_room(n_bytes: usize) -> Result<()> {
+    room::<u8>(n_bytes).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn blocks_of_any_size_are_zero_and_aligned() {
@@ -138,7 +204,7 @@ mod tests {
                 assert_eq!(memory.bytes().as_ptr() as usize % 64, 0);
                 assert!(memory.bytes().iter().all(|&b| b == 0));
                 memory.bytes_mut().fill(7);
-                assert_eq!(memory.clone().bytes(), memory.bytes());
+                assert_eq!(memory.copy().unwrap().bytes(), memory.bytes());
             }
             assert!(all.iter().all(|m| m.bytes().iter().all(|&b| b == 7)));
         }
@@ -146,7 +212,25 @@ mod tests {
 
     #[test]
     fn more_than_the_system_has_is_an_error() {
-        assert!(Memory::zeroed(usize::MAX / 4).is_err());
+        let check = |result: Result<()>| {
+            assert_eq!(result.unwrap_err().kind(), Kind::OutOfMemory);
+        };
+        let much = isize::MAX as usize / 2;
+        check(Memory::zeroed(much).map(drop));
+        check(zeros::<f32>(much / 4).map(drop));
+        check(filled(much / 8, 1u64).map(drop));
+        check(std::iter::repeat_n(1u8, much).gathered().map(drop));
+        check(check_room(much));
+        check(check_room(usize::MAX));
         assert!(Memory::zeroed(usize::MAX - 100).is_err());
+    }
+
+    #[test]
+    fn vectors_that_grow() {
+        assert_eq!((0..1000).gathered().unwrap(), Vec::from_iter(0..1000));
+        assert_eq!((0..9).filter(|i| i % 2 == 0).gathered().unwrap(), [0, 2, 4, 6, 8]);
+        let all = (0..9).map(|i| if i < 5 { Ok(i) } else { Err(Error::invalid("5")) });
+        assert_eq!(all.gathered_or_error().unwrap_err().message(), "5");
+        assert_eq!(copied(&filled(3, 7u8).unwrap()).unwrap(), [7, 7, 7]);
     }
 }

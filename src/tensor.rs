@@ -166,7 +166,6 @@ pub(crate) fn first_negative(dtype: DType, bytes: &[u8]) -> Option<usize> {
 }
 
 /// Dense row-major host memory with dtype and shape.
-#[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
@@ -183,6 +182,12 @@ impl Tensor {
         }
         let n_bytes = element_count(shape)? * dtype.size();
         Ok(Self { dtype, shape: shape.to_vec(), n_bytes, memory: Memory::zeroed(n_bytes)? })
+    }
+
+    /// The same in memory of its own.
+    pub fn copy(&self) -> Result<Self> {
+        let Self { dtype, n_bytes, .. } = *self;
+        Ok(Self { dtype, shape: self.shape.clone(), n_bytes, memory: self.memory.copy()? })
     }
 
     /// Lets a device copy the elements directly, where they are many and the machine can.

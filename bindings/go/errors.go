@@ -28,6 +28,7 @@ const (
 	Cancelled          Code = C.MMOPT_CODE_CANCELLED
 	Poisoned           Code = C.MMOPT_CODE_POISONED
 	Internal           Code = C.MMOPT_CODE_INTERNAL
+	OutOfMemory        Code = C.MMOPT_CODE_OUT_OF_MEMORY
 )
 
 var codeNames = map[Code]string{
@@ -35,6 +36,7 @@ var codeNames = map[Code]string{
 	InvalidData: "InvalidData", Unsupported: "Unsupported", Shape: "Shape",
 	RuntimeUnavailable: "RuntimeUnavailable", Runtime: "Runtime", NonFinite: "NonFinite",
 	State: "State", Cancelled: "Cancelled", Poisoned: "Poisoned", Internal: "Internal",
+	OutOfMemory: "OutOfMemory",
 }
 
 // String is the name of a code.
@@ -63,6 +65,7 @@ var (
 	ErrCancelled          = error(&Error{Code: Cancelled})
 	ErrPoisoned           = error(&Error{Code: Poisoned})
 	ErrInternal           = error(&Error{Code: Internal})
+	ErrOutOfMemory        = error(&Error{Code: OutOfMemory})
 )
 
 // Error is why a call failed.

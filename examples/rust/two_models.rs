@@ -42,7 +42,7 @@ fn main() -> mmopt::Result<()> {
     let (mut models, mut datasets) = (Vec::new(), Vec::new());
     for (name, style) in [("bert", TokenizerStyle::Bert), ("gpt2", TokenizerStyle::Gpt2)] {
         let options = TokenizerTrainOptions { style, model_max_length: 128, ..Default::default() };
-        let tokenizer = Tokenizer::train(&options, &corpus.texts())?;
+        let tokenizer = Tokenizer::train(&options, &corpus.texts().unwrap())?;
         models.push(model(name, &tokenizer, &corpus));
         let dataset = Dataset::encode(&corpus, &tokenizer, &EncodeOptions::default())?;
         datasets.push(Arc::new(dataset));

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::weights::{self, View};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Result};
+use crate::memory::copied;
 use crate::tensor::DType;
 
 /// A tensor of a file.
@@ -13,7 +14,13 @@ struct Named<'a> {
     name: String,
     dtype: DType,
     shape: Cow<'a, [usize]>,
-    bytes: Cow<'a, [u8]>,
+    bytes: Bytes<'a>,
+}
+
+enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+    Ints(Vec<i64>),
 }
 
 enum Content<'a> {
@@ -39,7 +46,8 @@ impl<'a> Files<'a> {
     ) {
         let named = |(name, view): (N, V)| {
             let View { dtype, shape, bytes } = view.into();
-            Named { name: name.into(), dtype, shape: shape.into(), bytes: bytes.into() }
+            let bytes = Bytes::Borrowed(bytes);
+            Named { name: name.into(), dtype, shape: shape.into(), bytes }
         };
         let all = tensors.into_iter().map(named).collect();
         self.0.push((name.into(), Content::Tensors(all)));
@@ -51,19 +59,19 @@ impl<'a> Files<'a> {
             name: name.to_owned(),
             dtype: DType::F32,
             shape: vec![all.len()].into(),
-            bytes: bytemuck::cast_slice::<f32, u8>(all).into(),
+            bytes: Bytes::Borrowed(bytemuck::cast_slice(all)),
         };
         self.0.push((file.to_owned(), Content::Tensors(vec![one])));
     }
 
     /// Adds integers to the last file, of tensors, that was added.
-    pub fn add_ints(&mut self, name: &str, shape: &[usize], all: &[i64]) {
+    pub fn add_ints(&mut self, name: &str, shape: &[usize], all: Vec<i64>) {
         if let Some((_, Content::Tensors(tensors))) = self.0.last_mut() {
             tensors.push(Named {
                 name: name.to_owned(),
                 dtype: DType::I64,
                 shape: shape.to_owned().into(),
-                bytes: bytemuck::cast_slice::<i64, u8>(all).to_owned().into(),
+                bytes: Bytes::Ints(all),
             });
         }
     }
@@ -71,7 +79,7 @@ impl<'a> Files<'a> {
     /// Copies what is borrowed.
     ///
     /// # Errors
-    /// `Internal` where the system has no memory for it.
+    /// `OutOfMemory`.
     pub fn into_owned(self) -> Result<Files<'static>> {
         let file = |(name, content): (String, Content)| {
             let content = match content {
@@ -101,23 +109,23 @@ impl<'a> Files<'a> {
 
 impl Named<'_> {
     fn view(&self) -> View<'_> {
-        View { dtype: self.dtype, shape: &self.shape, bytes: &self.bytes }
+        let bytes = match &self.bytes {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes.as_slice(),
+            Bytes::Ints(all) => bytemuck::cast_slice(all),
+        };
+        View { dtype: self.dtype, shape: &self.shape, bytes }
     }
 
     fn into_owned(self) -> Result<Named<'static>> {
         let bytes = match self.bytes {
-            Cow::Owned(bytes) => bytes,
-            Cow::Borrowed(bytes) => {
-                let mut copy = Vec::new();
-                copy.try_reserve_exact(bytes.len()).map_err(|e| {
-                    let text = format!("no memory for a copy of '{}': {e}", self.name);
-                    Error::new(Kind::Internal, text).with_source(e)
-                })?;
-                copy.extend_from_slice(bytes);
-                copy
+            Bytes::Owned(bytes) => Bytes::Owned(bytes),
+            Bytes::Ints(all) => Bytes::Ints(all),
+            Bytes::Borrowed(bytes) => {
+                Bytes::Owned(copied(bytes).context(|| format!("a copy of '{}'", self.name))?)
             }
         };
         let Self { name, dtype, shape, .. } = self;
-        Ok(Named { name, dtype, shape: shape.into_owned().into(), bytes: bytes.into() })
+        Ok(Named { name, dtype, shape: shape.into_owned().into(), bytes })
     }
 }

@@ -154,6 +154,21 @@ fn one_writer_at_a_time() {
     Writer::open(root.path()).unwrap();
 }
 
+/// What cannot be checked is not damaged: it is not pruned.
+#[test]
+fn a_checkpoint_of_a_later_library_stays() {
+    let root = tempfile::tempdir().unwrap();
+    save(root.path(), 1, "a");
+    save(root.path(), 2, "b");
+    let manifest = root.path().join("step-00000002/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap().replace("\"format\": 2", "\"format\": 99");
+    fs::write(manifest, text).unwrap();
+    let all = list(root.path()).unwrap();
+    assert!(all[0].is_later && all[0].damage.is_some(), "{all:?}");
+    assert_eq!(prune(root.path(), 1).unwrap(), Vec::<PathBuf>::new());
+    assert!(root.path().join("step-00000002").is_dir());
+}
+
 #[test]
 fn the_same_step_can_be_written_again() {
     let root = tempfile::tempdir().unwrap();

@@ -316,7 +316,7 @@ fn in_order<'a, V: Into<View<'a>>>(
 }
 
 fn stream(file: &mut File, header: &[u8], tensors: &[(&str, View)]) -> std::io::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 16, file);
+    let mut out = BufWriter::new(file);
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header)?;
     for (_, view) in tensors {

@@ -9,8 +9,8 @@
  * with mmopt_error_code and mmopt_error_message, and free it with mmopt_error_free. A call that
  * fails has changed nothing and has written no result, unless its text says otherwise. Any call can
  * fail with INVALID_ARGUMENT for a NULL pointer or a text that is not UTF-8, with STATE while
- * another call uses the object, and with POISONED or INTERNAL; the comment of a function names its
- * other errors, without the prefix MMOPT_CODE_.
+ * another call uses the object, with OUT_OF_MEMORY, and with POISONED or INTERNAL; the comment of a
+ * function names its other errors, without the prefix MMOPT_CODE_.
  *
  * Ownership. The caller owns each new object and frees it with the object's _free function.
  * Freeing NULL is harmless. Objects keep alive what they need, so they may be freed in any order.

@@ -17,7 +17,7 @@ fn file_name(model: usize) -> String {
 
 impl BestWeights {
     pub fn new(n_models: usize) -> Self {
-        Self(vec![Vec::new(); n_models])
+        Self((0..n_models).map(|_| Vec::new()).collect())
     }
 
     /// Copies a model's parameters as they are now.
@@ -26,10 +26,11 @@ impl BestWeights {
         if kept.is_empty() {
             let names: Vec<String> =
                 trainer.parameters(model)?.map(|p| p.name.to_owned()).collect();
-            for name in names {
-                let value = trainer.parameter(model, &name)?.clone();
-                kept.push((name, value));
-            }
+            let copy = |name: String| {
+                let value = trainer.parameter(model, &name)?.copy()?;
+                Ok((name, value))
+            };
+            *kept = names.into_iter().map(copy).collect::<Result<_>>()?;
             return Ok(());
         }
         for (name, value) in kept {

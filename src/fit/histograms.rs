@@ -25,7 +25,7 @@ impl BeforeStep {
                     let tag = format!("gradients/{}/{name}", trainer.model_name(model)?);
                     values.push(histogram(tag, &of(gradient)?));
                 }
-                let value = trainer.parameter(model, name)?.clone();
+                let value = trainer.parameter(model, name)?.copy()?;
                 weights.push((model, name.to_owned(), value));
             }
         }

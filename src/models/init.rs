@@ -5,11 +5,12 @@
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Result};
+use crate::memory::filled;
 use crate::onnx::TensorData;
 use crate::tensor::{DType, element_count};
+use crate::threads::for_each;
 
 /// How a fresh parameter is filled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,18 +43,20 @@ pub(super) fn fresh(
     padding_row: Option<usize>,
 ) -> Result<TensorData> {
     let n = element_count(shape)?;
-    let mut values = Vec::new();
-    if values.try_reserve_exact(n).is_err() {
-        return Err(Error::invalid(format!("no memory for '{name}' of shape {shape:?}")));
-    }
-    values.resize(n, if init == Init::Ones { 1.0 } else { 0.0 });
+    let mut values = filled(n, if init == Init::Ones { 1.0 } else { 0.0 })
+        .context(|| format!("parameter '{name}' of shape {shape:?}"))?;
     if let Init::Normal(std) = init {
         let key = key(seed, name);
-        values.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
+        let fill = |(i, chunk): (usize, &mut [f32])| {
             let mut rng = ChaCha8Rng::from_seed(key);
             rng.set_stream(i as u64);
             fill_normal(&mut rng, std, chunk);
-        });
+        };
+        let mut chunks = values.chunks_mut(CHUNK).enumerate();
+        match n {
+            0..=CHUNK => chunks.for_each(fill),
+            _ => for_each(&mut chunks, fill)?,
+        }
     }
     if let Some(row) = padding_row {
         let width = n / shape[0].max(1);

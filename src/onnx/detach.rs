@@ -5,56 +5,62 @@ use bytes::Bytes;
 use super::graph::{Attribute, Graph};
 use super::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto};
 use super::tensor_data::TensorData;
+use crate::error::Result;
+use crate::memory::copied;
 
 impl Graph {
     /// Copies all remaining data out of the mapped files that the graph was read from, so that they
     /// are closed once nothing else refers to them. Otherwise one small constant would keep a whole
     /// weights file mapped.
-    pub fn detach(&mut self) {
-        self.initializers_mut().values_mut().for_each(TensorData::detach);
+    ///
+    /// Error: `OutOfMemory`; the graph still refers to some of them.
+    pub fn detach(&mut self) -> Result<()> {
+        self.initializers_mut().values_mut().try_for_each(TensorData::detach)?;
         for node in self.nodes_mut() {
             for attribute in node.attributes.values_mut() {
                 match attribute {
-                    Attribute::Tensor(data) => data.detach(),
-                    Attribute::Graph(body) => detach_graph(body),
-                    Attribute::Opaque(proto) => detach_attribute(proto),
+                    Attribute::Tensor(data) => data.detach()?,
+                    Attribute::Graph(body) => detach_graph(body)?,
+                    Attribute::Opaque(proto) => detach_attribute(proto)?,
                     _ => {}
                 }
             }
         }
         for function in &mut self.functions {
-            detach_nodes(&mut function.node);
-            function.attribute_proto.iter_mut().for_each(detach_attribute);
+            detach_nodes(&mut function.node)?;
+            function.attribute_proto.iter_mut().try_for_each(detach_attribute)?;
         }
+        Ok(())
     }
 }
 
-fn own(bytes: &mut Bytes) {
-    *bytes = Bytes::copy_from_slice(bytes);
+fn own(bytes: &mut Bytes) -> Result<()> {
+    *bytes = copied(bytes)?.into();
+    Ok(())
 }
 
-fn detach_graph(graph: &mut GraphProto) {
-    graph.initializer.iter_mut().for_each(detach_tensor);
-    graph.sparse_initializer.iter_mut().for_each(detach_sparse);
-    detach_nodes(&mut graph.node);
+fn detach_graph(graph: &mut GraphProto) -> Result<()> {
+    graph.initializer.iter_mut().try_for_each(detach_tensor)?;
+    graph.sparse_initializer.iter_mut().try_for_each(detach_sparse)?;
+    detach_nodes(&mut graph.node)
 }
 
-fn detach_nodes(nodes: &mut [NodeProto]) {
-    nodes.iter_mut().flat_map(|n| &mut n.attribute).for_each(detach_attribute);
+fn detach_nodes(nodes: &mut [NodeProto]) -> Result<()> {
+    nodes.iter_mut().flat_map(|n| &mut n.attribute).try_for_each(detach_attribute)
 }
 
-fn detach_attribute(attribute: &mut AttributeProto) {
-    attribute.s.iter_mut().chain(&mut attribute.strings).for_each(own);
-    attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(detach_tensor);
-    attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(detach_graph);
+fn detach_attribute(attribute: &mut AttributeProto) -> Result<()> {
+    attribute.s.iter_mut().chain(&mut attribute.strings).try_for_each(own)?;
+    attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(detach_tensor)?;
+    attribute.g.iter_mut().chain(&mut attribute.graphs).try_for_each(detach_graph)
 }
 
-fn detach_sparse(tensor: &mut SparseTensorProto) {
-    tensor.values.iter_mut().chain(&mut tensor.indices).for_each(detach_tensor);
+fn detach_sparse(tensor: &mut SparseTensorProto) -> Result<()> {
+    tensor.values.iter_mut().chain(&mut tensor.indices).try_for_each(detach_tensor)
 }
 
-fn detach_tensor(tensor: &mut TensorProto) {
-    tensor.raw_data.iter_mut().chain(&mut tensor.string_data).for_each(own);
+fn detach_tensor(tensor: &mut TensorProto) -> Result<()> {
+    tensor.raw_data.iter_mut().chain(&mut tensor.string_data).try_for_each(own)
 }
 
 #[cfg(test)]
@@ -111,7 +117,7 @@ mod tests {
         g.add_output(y);
         drop((data, tensor));
         assert!(Arc::strong_count(&file) > 1);
-        g.detach();
+        g.detach().unwrap();
         assert_eq!(Arc::strong_count(&file), 1);
         assert_eq!(g.initializer(c).unwrap().to_i64s().unwrap(), [1]);
     }

@@ -15,6 +15,7 @@ use super::proto::{
 use super::tensor_data::TensorData;
 use crate::error::{Context, Error, Result};
 use crate::file::map_file;
+use crate::memory::check_room;
 use crate::tensor::DType;
 
 impl Graph {
@@ -39,6 +40,8 @@ fn decode(bytes: Bytes, folder: Option<PathBuf>) -> Result<Graph> {
     if bytes.is_empty() {
         return Err(Error::data("the file is empty"));
     }
+    // Data that lies in typed fields is copied by the decoder.
+    check_room(bytes.len())?;
     let model = ModelProto::decode(bytes)
         .map_err(|e| Error::data(format!("not an ONNX model, or a damaged one ({e})")))?;
     let proto = model.graph.ok_or_else(|| Error::data("not an ONNX model: it has no graph"))?;

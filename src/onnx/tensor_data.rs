@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::proto::TensorProto;
 use crate::error::{Error, Result};
+use crate::memory::{Gather, copied};
 use crate::tensor::{DType, Element, Tensor, element_count};
 
 /// An immutable dense tensor; clones share the bytes.
@@ -33,7 +34,7 @@ impl TensorData {
 
     /// Copies elements.
     pub fn from_slice<T: Element>(shape: &[usize], data: &[T]) -> Result<Self> {
-        Self::new(T::DTYPE, shape, Bytes::copy_from_slice(bytemuck::cast_slice(data)))
+        Self::new(T::DTYPE, shape, copied::<u8>(bytemuck::cast_slice(data))?.into())
     }
 
     /// A 1-D int64 tensor: shapes, axes, indices.
@@ -58,12 +59,12 @@ impl TensorData {
     }
 
     /// Copies a host tensor.
-    pub fn from_tensor(tensor: &Tensor) -> Self {
-        Self {
+    pub fn from_tensor(tensor: &Tensor) -> Result<Self> {
+        Ok(Self {
             dtype: tensor.dtype(),
             shape: tensor.shape().to_vec(),
-            bytes: Bytes::copy_from_slice(tensor.bytes()),
-        }
+            bytes: copied(tensor.bytes())?.into(),
+        })
     }
 
     /// Copies into aligned host memory.
@@ -77,8 +78,9 @@ impl TensorData {
     }
 
     /// Copies the bytes, so that they refer to no file.
-    pub(super) fn detach(&mut self) {
-        self.bytes = Bytes::copy_from_slice(&self.bytes);
+    pub(super) fn detach(&mut self) -> Result<()> {
+        self.bytes = copied(&self.bytes)?.into();
+        Ok(())
     }
 
     /// Element type.
@@ -109,10 +111,10 @@ impl TensorData {
     /// Elements as i64; integer and boolean types only.
     pub fn to_i64s(&self) -> Result<Vec<i64>> {
         match self.dtype {
-            DType::I64 => Ok(self.read(i64::from_le_bytes)),
-            DType::I32 => Ok(self.read(|b| i64::from(i32::from_le_bytes(b)))),
-            DType::U8 | DType::Bool => Ok(self.bytes.iter().map(|&b| i64::from(b)).collect()),
-            DType::I8 => Ok(self.bytes.iter().map(|&b| i64::from(b as i8)).collect()),
+            DType::I64 => self.read(i64::from_le_bytes),
+            DType::I32 => self.read(|b| i64::from(i32::from_le_bytes(b))),
+            DType::U8 | DType::Bool => self.bytes.iter().map(|&b| i64::from(b)).gathered(),
+            DType::I8 => self.bytes.iter().map(|&b| i64::from(b as i8)).gathered(),
             other => Err(Error::invalid(format!("{other} tensor where integers are expected"))),
         }
     }
@@ -120,16 +122,16 @@ impl TensorData {
     /// Elements as f64; any numeric type.
     pub fn to_f64s(&self) -> Result<Vec<f64>> {
         match self.dtype {
-            DType::F32 => Ok(self.read(|b| f64::from(f32::from_le_bytes(b)))),
-            DType::F64 => Ok(self.read(f64::from_le_bytes)),
-            DType::F16 => Ok(self.read(|b| half::f16::from_le_bytes(b).to_f64())),
-            DType::BF16 => Ok(self.read(|b| half::bf16::from_le_bytes(b).to_f64())),
-            _ => Ok(self.to_i64s()?.into_iter().map(|v| v as f64).collect()),
+            DType::F32 => self.read(|b| f64::from(f32::from_le_bytes(b))),
+            DType::F64 => self.read(f64::from_le_bytes),
+            DType::F16 => self.read(|b| half::f16::from_le_bytes(b).to_f64()),
+            DType::BF16 => self.read(|b| half::bf16::from_le_bytes(b).to_f64()),
+            _ => self.to_i64s()?.into_iter().map(|v| v as f64).gathered(),
         }
     }
 
-    fn read<const N: usize, T>(&self, f: impl Fn([u8; N]) -> T) -> Vec<T> {
-        self.bytes.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()
+    fn read<const N: usize, T>(&self, f: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
+        self.bytes.as_chunks::<N>().0.iter().map(|c| f(*c)).gathered()
     }
 
     /// From the message; `external` resolves data outside the file.
@@ -148,7 +150,7 @@ impl TensorData {
         } else if let Some(raw) = &proto.raw_data {
             raw.clone()
         } else {
-            typed_bytes(dtype, proto)
+            typed_bytes(dtype, proto)?
         };
         Self::new(dtype, &shape, bytes)
     }
@@ -166,9 +168,9 @@ impl TensorData {
 }
 
 /// The typed fields that `TensorProto` offers beside `raw_data`.
-fn typed_bytes(dtype: DType, proto: &TensorProto) -> Bytes {
-    fn le<T: bytemuck::NoUninit>(values: &[T]) -> Bytes {
-        Bytes::copy_from_slice(bytemuck::cast_slice(values))
+fn typed_bytes(dtype: DType, proto: &TensorProto) -> Result<Bytes> {
+    fn le<T: bytemuck::NoUninit>(values: &[T]) -> Result<Bytes> {
+        Ok(copied::<u8>(bytemuck::cast_slice(values))?.into())
     }
     let ints = &proto.int32_data;
     match dtype {
@@ -176,15 +178,13 @@ fn typed_bytes(dtype: DType, proto: &TensorProto) -> Bytes {
         DType::F64 => le(&proto.double_data),
         DType::I64 => le(&proto.int64_data),
         DType::U64 => le(&proto.uint64_data),
-        DType::U32 => le(&proto.uint64_data.iter().map(|&v| v as u32).collect::<Vec<_>>()),
+        DType::U32 => le(&proto.uint64_data.iter().map(|&v| v as u32).gathered()?),
         DType::I32 => le(ints),
         DType::U16 | DType::I16 | DType::F16 | DType::BF16 => {
-            le(&ints.iter().map(|&v| v as u16).collect::<Vec<_>>())
+            le(&ints.iter().map(|&v| v as u16).gathered()?)
         }
-        DType::U8 | DType::I8 | DType::Bool => {
-            le(&ints.iter().map(|&v| v as u8).collect::<Vec<_>>())
-        }
-        DType::String => Bytes::new(),
+        DType::U8 | DType::I8 | DType::Bool => le(&ints.iter().map(|&v| v as u8).gathered()?),
+        DType::String => Ok(Bytes::new()),
     }
 }
 

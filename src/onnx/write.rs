@@ -14,6 +14,7 @@ use super::proto::{
 };
 use crate::error::{Error, Result};
 use crate::file::{with_suffix, write_atomically};
+use crate::memory::room;
 
 /// Protobuf's limit for one message.
 const MAX_MESSAGE: usize = i32::MAX as usize;
@@ -31,7 +32,7 @@ impl Graph {
                  write it with external data"
             )));
         }
-        Ok(model.encode_to_vec())
+        encoded(&model)
     }
 
     /// Writes the model to `path`. Data goes inside, or, when the model exceeds 2 GB or
@@ -77,7 +78,7 @@ impl Graph {
             Ok(())
         })?;
         write_atomically(path, |file| {
-            file.write_all(&model.encode_to_vec()).map_err(|e| Error::io(path, e))
+            file.write_all(&encoded(&model)?).map_err(|e| Error::io(path, e))
         })
     }
 
@@ -206,4 +207,10 @@ pub(super) fn attribute_proto(name: &str, attribute: &Attribute) -> AttributePro
         Attribute::Opaque(v) => return (**v).clone(),
     }
     proto
+}
+
+fn encoded(model: &ModelProto) -> Result<Vec<u8>> {
+    let mut bytes = room(model.encoded_len())?;
+    model.encode(&mut bytes).map_err(|e| Error::internal(e.to_string()))?;
+    Ok(bytes)
 }

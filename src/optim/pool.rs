@@ -5,7 +5,7 @@
 //! nothing, which is why this is not a general purpose pool: the step must not allocate after its
 //! first run.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -184,9 +184,7 @@ impl Pool {
             let handle = std::thread::Builder::new()
                 .name(format!("mmopt-step-{worker}"))
                 .spawn(move || worker_loop(&shared, worker))
-                .map_err(|e| {
-                    Error::new(Kind::Internal, format!("cannot start a thread: {e}")).with_source(e)
-                })?;
+                .map_err(Error::no_thread)?;
             pool.handles.push(handle);
         }
         Ok(pool)
@@ -247,6 +245,7 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 

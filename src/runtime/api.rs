@@ -28,6 +28,7 @@ pub(super) fn check(status: sys::OrtStatusPtr) -> Result<()> {
         sys::OrtErrorCode::ORT_NO_SUCHFILE => Kind::NotFound,
         sys::OrtErrorCode::ORT_INVALID_PROTOBUF => Kind::InvalidData,
         sys::OrtErrorCode::ORT_NOT_IMPLEMENTED => Kind::Unsupported,
+        _ if is_memory(&text) => Kind::OutOfMemory,
         _ => Kind::Runtime,
     };
     Err(Error::new(kind, format!("ONNX Runtime: {text}")))
@@ -35,7 +36,23 @@ pub(super) fn check(status: sys::OrtStatusPtr) -> Result<()> {
 
 /// Converts an error of the binding crate.
 pub(super) fn wrap(error: ort::Error) -> Error {
-    Error::new(Kind::Runtime, format!("ONNX Runtime: {error}"))
+    let text = error.to_string();
+    let kind = if is_memory(&text) { Kind::OutOfMemory } else { Kind::Runtime };
+    Error::new(kind, format!("ONNX Runtime: {text}"))
+}
+
+/// Whether the runtime's text says that memory is short: of the host, of its arenas, of a GPU. It
+/// has no code for that.
+fn is_memory(text: &str) -> bool {
+    let words = [
+        "bad_alloc",
+        "Failed to allocate memory",
+        "is smaller than requested",
+        "out of memory",
+        // Of our own operators.
+        "the system has no memory",
+    ];
+    words.iter().any(|word| text.contains(word))
 }
 
 /// A C string of the runtime as text; empty for NULL.

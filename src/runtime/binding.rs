@@ -142,8 +142,8 @@ impl Binding {
     }
 
     /// Copies of the owned inputs, for [`Binding::put_back_inputs`].
-    pub fn copy_inputs(&self) -> Vec<Option<Tensor>> {
-        self.inputs.iter().map(|slot| slot.owned.clone()).collect()
+    pub fn copy_inputs(&self) -> Result<Vec<Option<Tensor>>> {
+        self.inputs.iter().map(|slot| slot.owned.as_ref().map(Tensor::copy).transpose()).collect()
     }
 
     /// Fills the owned inputs with what they held, where their sizes are the same.

@@ -603,7 +603,7 @@ mod tests {
         };
         let mut loader = loader(&corpus, &options, 4);
         let mut of = |epoch| {
-            loader.set_epoch(epoch);
+            loader.set_epoch(epoch).unwrap();
             let mut ids = Vec::new();
             let scores = score(&loader, 0, &EvaluateOptions::default(), |batch| {
                 ids.extend(ints(batch, "input_ids"));

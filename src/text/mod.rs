@@ -14,7 +14,7 @@
 //! # fn main() -> mmopt::Result<()> {
 //! let train = Corpus::read_classification("train.tsv".as_ref(), &CorpusOptions::default(), None)?;
 //! let options = TokenizerTrainOptions { style: TokenizerStyle::Bert, ..Default::default() };
-//! let tokenizer = Tokenizer::train(&options, &train.texts())?;
+//! let tokenizer = Tokenizer::train(&options, &train.texts()?)?;
 //! let data = Dataset::encode(&train, &tokenizer, &EncodeOptions::default())?;
 //! let mut loader = Loader::new(vec![Arc::new(data)], LoaderOptions::default())?;
 //! while let Some(batches) = loader.next_batches()? {

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::{check_readable, foreign_kind};
+use crate::memory::check_room;
 use std::path::Path;
 
 /// The whole file as text, without a byte order mark.
@@ -12,6 +13,8 @@ use std::path::Path;
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     check_readable(path)?;
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    // For the parts that are made of it: examples, words, values of JSON.
+    check_room(bytes.len().saturating_mul(4)).map_err(|e| e.context(path.display()))?;
     decode(path, bytes)
 }
 
@@ -33,9 +36,22 @@ fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
         text.drain(..'\u{FEFF}'.len_utf8());
     }
     if text.contains('\r') && !text.contains('\n') {
-        text = text.replace('\r', "\n");
+        text = replaced(&text, "\r")?;
     }
     Ok(text)
+}
+
+/// A text with line feeds in the place of other line ends.
+pub(crate) fn replaced(text: &str, line_end: &str) -> Result<String> {
+    let mut plain = String::new();
+    plain.try_reserve_exact(text.len())?;
+    for (i, line) in text.split(line_end).enumerate() {
+        if i > 0 {
+            plain.push('\n');
+        }
+        plain.push_str(line);
+    }
+    Ok(plain)
 }
 
 /// Lines with their 1-based numbers, without LF or CRLF.

@@ -138,7 +138,7 @@ impl Trainer {
         files.add_tensors(MOMENTS, moments.map(named));
         files.add_text(OPTIMIZER, self.optimizer().state_json()?.to_string());
         if let Some(mutual) = &self.mutual {
-            mutual.add_to(&mut files);
+            mutual.add_to(&mut files)?;
         }
         if let Some(ema) = &self.ema {
             ema.add_to(&mut files, self.models());

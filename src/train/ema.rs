@@ -5,12 +5,13 @@
 
 use super::model::Model;
 use super::parameter::Parameter;
-use super::trainer::{Trainer, in_model, join};
+use super::trainer::{Trainer, in_model};
 use crate::checkpoint::files::Files;
 use crate::checkpoint::reader::Checkpoint;
 use crate::error::{Context, Error, Result};
 use crate::optim::{self, Teacher};
 use crate::tensor::{Tensor, first_non_finite};
+use crate::threads::side_by_side;
 
 fn file_name(model: usize) -> String {
     format!("ema-{model:02}.safetensors")
@@ -38,27 +39,25 @@ impl Ema {
     }
 
     /// The means begin with the weights as they are when the first step is under way.
-    pub fn begin(&mut self, models: &mut [Model]) {
-        if !std::mem::replace(&mut self.begun, true) {
-            for parameter in models.iter_mut().flat_map(|m| trained_mut(&mut m.parameters)) {
-                match &mut parameter.mean {
-                    Some(mean) => mean.bytes_mut().copy_from_slice(parameter.value.bytes()),
-                    none => *none = Some(parameter.value.clone()),
-                }
+    pub fn begin(&mut self, models: &mut [Model]) -> Result<()> {
+        if self.begun {
+            return Ok(());
+        }
+        for parameter in models.iter_mut().flat_map(|m| trained_mut(&mut m.parameters)) {
+            match &mut parameter.mean {
+                Some(mean) => mean.bytes_mut().copy_from_slice(parameter.value.bytes()),
+                none => *none = Some(parameter.value.copy()?),
             }
         }
+        self.begun = true;
+        Ok(())
     }
 
     /// Moves towards the weights after step `t`, from 1.
     pub fn follow(&self, models: &mut [Model], t: u64) -> Result<()> {
         let rate = (1.0 - decay_at(self.decay, t)) as f32;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = models
-                .iter_mut()
-                .map(|m| scope.spawn(move || follow(&mut m.parameters, rate)))
-                .collect();
-            threads.into_iter().try_for_each(join)
-        })
+        let each = models.iter_mut().map(|m| move || follow(&mut m.parameters, rate));
+        side_by_side(each).into_iter().collect()
     }
 
     fn set_in_use(&mut self, on: bool, models: &mut [Model]) {
@@ -94,11 +93,13 @@ impl Ema {
         if saved.is_empty() {
             return;
         }
-        self.begin(models);
+        self.begun = true;
         for (model, means) in models.iter_mut().zip(saved) {
             for (parameter, saved) in trained_mut(&mut model.parameters).zip(means) {
-                if let Some(mean) = &mut parameter.mean {
-                    mean.bytes_mut().copy_from_slice(saved.bytes());
+                match &mut parameter.mean {
+                    // Sessions know its address.
+                    Some(mean) => mean.bytes_mut().copy_from_slice(saved.bytes()),
+                    none => *none = Some(saved),
                 }
             }
         }
@@ -119,7 +120,7 @@ impl Trainer {
                 Err(Error::state("no running mean of weights is kept; set the option ema_decay"))
             }
             Some(ema) => {
-                ema.begin(&mut self.models);
+                ema.begin(&mut self.models)?;
                 ema.set_in_use(on, &mut self.models);
                 Ok(())
             }
@@ -222,7 +223,7 @@ mod tests {
             Parameter::new(name.into(), tensor(&[1.0, -3.0]), trained).unwrap()
         };
         let mut parameters = vec![parameter("frozen", false), parameter("w", true)];
-        parameters[1].mean = Some(parameters[1].value.clone());
+        parameters[1].mean = Some(parameters[1].value.copy().unwrap());
         let mut expected = [1.0f64, -3.0];
         for t in 1..=200u64 {
             let values = [t as f64 / 7.0, (t as f64).sin()];

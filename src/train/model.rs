@@ -209,12 +209,15 @@ impl Model {
 
     /// Sets aside what a pass over a batch overwrites: the gradients if the step reads them where
     /// they lie, and the last batch if the step may look at it again.
-    pub fn set_aside(&mut self, batch: Batch, gradients: bool, inputs: bool) -> Earlier {
+    pub fn set_aside(&mut self, batch: Batch, gradients: bool, inputs: bool) -> Result<Earlier> {
         let all = self.parameters.iter().filter(|_| gradients);
-        let gradients = all.map(|p| p.gradient().cloned()).collect();
+        let gradients = all.map(|p| p.gradient().map(Tensor::copy).transpose());
+        let gradients = gradients.collect::<Result<_>>()?;
         let key = self.sessions.signature.key(batch);
         let inputs = inputs.then(|| self.training.get_mut(&key)).flatten();
-        Earlier { gradients, inputs: inputs.map(|bound| (key, bound.copy_inputs())) }
+        let inputs = inputs.map(|bound| bound.copy_inputs().map(|copies| (key, copies)));
+        let inputs = inputs.transpose()?;
+        Ok(Earlier { gradients, inputs })
     }
 
     /// Puts back what [`Model::set_aside`] gave.
@@ -275,7 +278,7 @@ impl Model {
             let ms = start.elapsed().as_millis();
             let text = format!("a training session for the shapes {key:?} took {ms} ms to open");
             notes.push((Level::Debug, text));
-            Ok(made)
+            Ok::<_, Error>(made)
         })?;
         check_labels(&sessions.spec, bound, batch)?;
         bound.set_input(SEED_INPUT, &dropout_seed(self.seed, self.n_runs).to_ne_bytes())?;
@@ -320,7 +323,7 @@ impl Model {
     pub fn evaluate(&mut self, batch: Batch) -> Result<(Run, Vec<(String, Tensor)>)> {
         let (run, bound) = self.forward(batch, None)?;
         let logits = (0..bound.n_outputs())
-            .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.clone())))
+            .map(|i| Ok((bound.output_name(i).to_owned(), bound.output(i)?.copy()?)))
             .collect::<Result<_>>()?;
         Ok((run, logits))
     }
@@ -410,7 +413,7 @@ impl Model {
     pub fn inference_graph(&self) -> Result<Graph> {
         let mut graph = self.sessions.graph.clone();
         for (&id, parameter) in self.sessions.ids.iter().zip(&self.parameters) {
-            graph.set_initializer(id, TensorData::from_tensor(&parameter.value));
+            graph.set_initializer(id, TensorData::from_tensor(&parameter.value)?);
         }
         if let Some(precomputed) =
             self.sessions.precomputed.as_ref().filter(|g| !g.logits.is_empty())

@@ -27,16 +27,19 @@ impl Trainer {
     /// Between a backward pass and its step it is a `State` error.
     pub fn snapshot(&self) -> Result<TrainerSnapshot> {
         self.check_weights_in_place()?;
-        let models = self.models.iter().map(|model| ModelSnapshot {
-            n_runs: model.n_runs,
-            values: model.parameters.iter().map(|p| p.value.clone()).collect(),
-            means: model.parameters.iter().map(|p| p.mean.clone()).collect(),
+        let models = self.models.iter().map(|model| {
+            let means = model.parameters.iter().map(|p| p.mean.as_ref().map(Tensor::copy));
+            Ok(ModelSnapshot {
+                n_runs: model.n_runs,
+                values: model.parameters.iter().map(|p| p.value.copy()).collect::<Result<_>>()?,
+                means: means.map(Option::transpose).collect::<Result<_>>()?,
+            })
         });
         Ok(TrainerSnapshot {
             optimizer: self.optimizer().snapshot()?,
-            models: models.collect(),
+            models: models.collect::<Result<_>>()?,
             means_begun: self.ema.as_ref().is_some_and(|ema| ema.begun),
-            memory: self.mutual.as_ref().and_then(|m| m.snapshot()),
+            memory: self.mutual.as_ref().map_or(Ok(None), |m| m.snapshot())?,
         })
     }
 

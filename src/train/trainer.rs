@@ -16,11 +16,12 @@ use super::start::report::StartReport;
 use crate::autodiff::LossKind;
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
-use crate::error::{Context, Error, Kind, Result, count};
+use crate::error::{Context, Error, Result, count};
 use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport, Teacher};
 use crate::runtime::kernels::has_bf16_products;
 use crate::runtime::{CancelToken, Device, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
+use crate::threads::side_by_side;
 
 /// Result of one forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +37,7 @@ pub struct TrainResult {
 }
 
 /// Result of an evaluation.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Evaluation {
     /// Loss, if the batch had labels.
     pub loss: Option<f64>,
@@ -270,7 +271,7 @@ impl Trainer {
             Ok(())
         };
         check().map_err(|e| in_model(e, &one.name))?;
-        let earlier = self.set_aside(model, batch);
+        let earlier = self.set_aside(model, batch)?;
         let one = &mut self.models[model];
         let run = one.forward_backward(batch).map_err(|e| in_model(e, &one.name));
         self.log_runs();
@@ -288,14 +289,14 @@ impl Trainer {
 
     /// What a failed pass of a model would take from the step that is to come; `None` where there
     /// is nothing.
-    fn set_aside(&mut self, model: usize, batch: Batch) -> Option<Earlier> {
+    fn set_aside(&mut self, model: usize, batch: Batch) -> Result<Option<Earlier>> {
         if self.optimizer.n_accumulated(model).is_ok_and(|n| n == 0) {
-            return None;
+            return Ok(None);
         }
         let options = self.optimizer.options();
         let in_place = options.gradient_accumulation_steps == 1;
         let looked_at = options.max_loss_increase.is_some();
-        Some(self.models[model].set_aside(batch, in_place, looked_at))
+        self.models[model].set_aside(batch, in_place, looked_at).map(Some)
     }
 
     fn put_back(&mut self, model: usize, earlier: Option<Earlier>) {
@@ -340,7 +341,8 @@ impl Trainer {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
         let pairs = batches.iter().enumerate();
-        let earlier: Vec<_> = pairs.map(|(i, batch)| self.set_aside(i, batch)).collect();
+        let earlier =
+            pairs.map(|(i, batch)| self.set_aside(i, batch)).collect::<Result<Vec<_>>>()?;
         let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
         let misfit = self.mutual.as_ref().and_then(|m| m.misfit.clone());
         let runs = match &mut self.mutual {
@@ -350,7 +352,12 @@ impl Trainer {
             None => self.run_side_by_side(batches),
         };
         self.log_runs();
-        let bound = |trainer: &mut Self| (0..batches.len()).try_for_each(|i| trainer.bind_new(i));
+        // The last that can fail is what mutual learning remembers.
+        let bound = |trainer: &mut Self| {
+            (0..batches.len()).try_for_each(|i| trainer.bind_new(i))?;
+            let Self { mutual, models, .. } = trainer;
+            mutual.as_mut().map_or(Ok(()), |m| m.remember(models, batches))
+        };
         let runs = match runs.and_then(|runs| bound(self).map(|()| runs)) {
             Ok(runs) => runs,
             Err(error) => {
@@ -375,13 +382,8 @@ impl Trainer {
     }
 
     fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
-        let runs: Vec<Result<Run>> = std::thread::scope(|scope| {
-            let pairs = self.models.iter_mut().zip(batches);
-            let threads: Vec<_> = pairs
-                .map(|(model, batch)| scope.spawn(move || model.forward_backward(batch)))
-                .collect();
-            threads.into_iter().map(join).collect()
-        });
+        let pairs = self.models.iter_mut().zip(batches);
+        let runs = side_by_side(pairs.map(|(model, batch)| move || model.forward_backward(batch)));
         let named = runs.into_iter().zip(&self.models);
         named.map(|(run, model)| run.map_err(|e| in_model(e, &model.name))).collect()
     }
@@ -411,13 +413,13 @@ impl Trainer {
         Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
     }
 
-    /// Binds a model that is trained, at its first pass.
+    /// Binds a model that is trained, at its first pass, and makes what counting a pass needs.
     fn bind_new(&mut self, model: usize) -> Result<()> {
         if !self.bound[model] && !self.models[model].only_teaches() {
             self.bind(model)?;
             self.bound[model] = true;
         }
-        Ok(())
+        self.optimizer.reserve_sums(model)
     }
 
     /// Binds every model's memory to the optimizer, e.g. to restore its moments.
@@ -463,7 +465,7 @@ impl Trainer {
         }
         let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
         if let Some(ema) = &mut self.ema {
-            ema.begin(&mut self.models);
+            ema.begin(&mut self.models)?;
         }
         self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
@@ -642,10 +644,6 @@ impl std::fmt::Debug for Trainer {
 pub(super) fn in_model(error: Error, name: &str) -> Error {
     let place = format!("model '{name}'");
     if error.message().starts_with(&place) { error } else { error.context(place) }
-}
-
-pub(super) fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a worker thread panicked")))
 }
 
 fn write_bytes(into: &mut [u8], from: &[u8]) -> Result<()> {

@@ -77,7 +77,7 @@ fn run(g: &Graph, params: &[ValueId]) -> Result<(f64, Vec<Vec<f64>>)> {
     let mut names = vec![t.loss.as_str()];
     names.extend(t.grads.iter().flatten().map(String::as_str));
     let results = session.run(&feeds, &names)?;
-    let f64s = |t: &Tensor| TensorData::from_tensor(t).to_f64s();
+    let f64s = |t: &Tensor| TensorData::from_tensor(t).unwrap().to_f64s();
     let mut found = results[1..].iter();
     let mut gradients = Vec::new();
     for name in &t.grads {

@@ -140,7 +140,7 @@ fn run(graph: &Graph, w: ValueId) -> Result<Vec<f64>> {
     let results = session.run(&feeds, &[training.loss.as_str(), gradient.as_str()])?;
     let mut all = Vec::new();
     for t in &results {
-        all.extend(TensorData::from_tensor(t).to_f64s()?);
+        all.extend(TensorData::from_tensor(t)?.to_f64s()?);
     }
     Ok(all)
 }
@@ -151,7 +151,7 @@ fn as_it_is(form: &Form, w_shape: &[usize]) -> Result<f64> {
     let session = Session::from_bytes(&graph.to_bytes()?, &SessionOptions::default())?;
     let one = Tensor::from_slice(&[1], &[1f32])?;
     let loss = session.run(&[("one", &one)], &["loss"])?;
-    Ok(TensorData::from_tensor(&loss[0]).to_f64s()?[0])
+    Ok(TensorData::from_tensor(&loss[0])?.to_f64s()?[0])
 }
 
 fn same(old: &Form, new: &Form, w_shape: &[usize]) -> Option<String> {
@@ -400,7 +400,7 @@ fn branches_are_raised() {
     let feeds = [("one", &one), ("condition", &yes), (training.params[0].as_str(), &value)];
     let results = session.run(&feeds, &[training.loss.as_str(), gradient.as_str()]).unwrap();
     let plain = form(17, "Softmax").run(&[3]).unwrap();
-    let found = TensorData::from_tensor(&results[1]).to_f64s().unwrap();
+    let found = TensorData::from_tensor(&results[1]).unwrap().to_f64s().unwrap();
     for (a, b) in found.iter().zip(&plain[1..]) {
         assert!((a - b).abs() < 1e-5, "{found:?} for {plain:?}");
     }

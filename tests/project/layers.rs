@@ -311,7 +311,8 @@ fn imports_and_the_code_map_agree() {
             broken.push(format!("docs/architecture.md: the code map has no row for `{layer}`"));
             continue;
         };
-        for (other, file) in imports.iter().filter(|(o, _)| !drawn.contains(*o) && *o != "error") {
+        let is_common = |other: &str| ["error", "memory", "threads"].contains(&other);
+        for (other, file) in imports.iter().filter(|(o, _)| !drawn.contains(*o) && !is_common(o)) {
             broken.push(format!("{file}: {layer} must not import {other}, by the code map"));
         }
         for other in drawn.iter().filter(|o| !imports.contains_key(*o)) {

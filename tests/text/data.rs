@@ -25,7 +25,7 @@ fn unpacked(folder: &Path, name: &str) -> Option<PathBuf> {
 
 fn trained(corpus: &Corpus, style: TokenizerStyle) -> Tokenizer {
     let options = TokenizerTrainOptions { style, vocab_size: 6000, ..Default::default() };
-    Tokenizer::train(&options, &corpus.texts()).unwrap()
+    Tokenizer::train(&options, &corpus.texts().unwrap()).unwrap()
 }
 
 #[test]

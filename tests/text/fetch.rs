@@ -87,7 +87,7 @@ fn ratings_become_labels_and_equal_sentences_stay_together() {
     assert_eq!(train.label_counts()[1] + eval.label_counts()[1], 111 * 3);
     assert!((40..120).contains(&eval.len()), "{}", eval.len());
     let keys = |c: &Corpus| -> BTreeSet<String> {
-        c.texts().iter().map(|t| t.to_lowercase().replace('!', "")).collect()
+        c.texts().unwrap().iter().map(|t| t.to_lowercase().replace('!', "")).collect()
     };
     assert!(keys(&train).is_disjoint(&keys(&eval)));
     assert!(!keys(&train).iter().any(|k| k.contains("  ") || k.contains('\r')));

@@ -306,7 +306,7 @@ fn mended_edits_are_refused_and_change_nothing() {
     let file = file.unwrap();
     let tensors: Vec<_> = file.names().map(|name| (name, file.tensor(name).unwrap())).collect();
     let negative = tensors.iter().map(|(name, tensor)| {
-        let mut tensor = tensor.clone();
+        let mut tensor = tensor.copy().unwrap();
         if name.ends_with("exp_avg_sq") {
             tensor.as_mut_slice::<f32>().unwrap()[0] = -1.0;
         }

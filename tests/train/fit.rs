@@ -45,7 +45,7 @@ fn world() -> World {
             model_max_length: 32,
             ..Default::default()
         };
-        let tokenizer = Tokenizer::train(&options, &train.texts()).unwrap();
+        let tokenizer = Tokenizer::train(&options, &train.texts().unwrap()).unwrap();
         let encode = EncodeOptions { max_length: Some(32), ..Default::default() };
         let dataset = |c: &Corpus| Arc::new(Dataset::encode(c, &tokenizer, &encode).unwrap());
         world.datasets.push(dataset(&train));

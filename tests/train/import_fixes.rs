@@ -50,7 +50,7 @@ fn tags() -> [(&'static str, Tensor); 2] {
     let n = BATCH * LENGTH;
     let ids: Vec<i64> = (0..n).map(|i| (i * 7 % VOCABULARY) as i64).collect();
     let ids = Tensor::from_slice(&[BATCH, LENGTH], &ids).unwrap();
-    [("input_ids", ids.clone()), ("labels", ids)]
+    [("input_ids", ids.copy().unwrap()), ("labels", ids)]
 }
 
 fn views<'a>(tensors: &'a [(&'static str, Tensor)]) -> Vec<TensorView<'a>> {

@@ -14,6 +14,10 @@ use mmopt::tensor::Tensor;
 use mmopt::train::{TrainResult, Trainer, TrainerOptions};
 use mmopt::{Kind, Result};
 
+fn copy(tensor: &Tensor) -> Tensor {
+    tensor.copy().unwrap()
+}
+
 fn trainer(models: &[Linear], mutual: &Mutual, learning_rate: f64) -> Result<Trainer> {
     let optimizer = optim::Options {
         learning_rate,
@@ -226,7 +230,7 @@ fn the_memory_holds_decayed_means_over_models() {
     let mut fresh = models.clone();
     let ids: Vec<i64> = (100..106).collect();
     let ids = Tensor::from_slice(&[6], &ids).unwrap();
-    fresh.iter_mut().for_each(|m| m.set("example_ids", Some(ids.clone())));
+    fresh.iter_mut().for_each(|m| m.set("example_ids", Some(ids.copy().unwrap())));
     let full = pass(&mut trainer, &fresh).unwrap_err();
     assert!(full.kind() == Kind::State && full.message().contains("memory_examples"), "{full}");
     fresh[1].set("example_ids", None);
@@ -306,9 +310,9 @@ fn losses_over_no_label_move_no_rate() {
         let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
         let list = models.iter().map(Linear::options).collect();
         let mut trainer = Trainer::new(options, list).unwrap();
-        let labels = models[0].find("labels").cloned();
+        let labels = models[0].find("labels").map(copy);
         for _ in 0..12 {
-            models.iter_mut().for_each(|m| m.set("labels", labels.clone()));
+            models.iter_mut().for_each(|m| m.set("labels", labels.as_ref().map(copy)));
             pass(&mut trainer, &models).unwrap();
             if unlabelled {
                 models.iter_mut().for_each(|m| m.set("labels", None));
@@ -388,13 +392,15 @@ fn words_align_other_tokens() {
 fn answers_with_the_same_tokens_need_no_words() {
     for with_words in [true, false] {
         let mut models = answers(true);
-        let [x, words] = ["x", "word_ids"].map(|n| models[0].find(n).cloned());
+        let [x, words] = ["x", "word_ids"].map(|n| models[0].find(n).map(copy));
         (models[1].shape, models[1].two_outputs) = (models[0].shape.clone(), false);
         models[1].x = x.unwrap().as_slice::<f32>().unwrap().iter().map(|x| -x).collect();
         models[1].w = models[0].w.iter().map(|w| 0.5 - w).collect();
         let x = Tensor::from_slice(&models[1].shape, &models[1].x).unwrap();
         models[1].set("x", Some(x));
-        models.iter_mut().for_each(|m| m.set("word_ids", words.clone().filter(|_| with_words)));
+        models
+            .iter_mut()
+            .for_each(|m| m.set("word_ids", words.as_ref().filter(|_| with_words).map(copy)));
         let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
         let mut trainer = trainer(&models, &options, 0.1).unwrap();
         models.iter_mut().for_each(|m| m.classes = m.length());
@@ -486,7 +492,7 @@ fn the_memory_holds_words_of_any_tokenizer() {
     for memory_file in [None, Some(file.clone())] {
         for mut models in [tokens(), answers(true), answers(false)] {
             let ids = Tensor::from_slice(&[2], &[40i64, -7]).unwrap();
-            models.iter_mut().for_each(|m| m.set("example_ids", Some(ids.clone())));
+            models.iter_mut().for_each(|m| m.set("example_ids", Some(ids.copy().unwrap())));
             let memory_file = memory_file.clone();
             let options = Mutual {
                 teacher: Teacher::Memory,
@@ -525,7 +531,7 @@ fn the_memory_leaves_out_what_is_not_finite() {
     let options = Mutual { teacher: Teacher::Memory, ..Mutual::default() };
     let mut models = classification();
     let mut trainer = trainer(&models, &options, 0.0).unwrap();
-    let x = models[0].find("x").cloned().unwrap();
+    let x = models[0].find("x").map(copy).unwrap();
     models[0].set("x", Some(Tensor::from_slice(x.shape(), &[f32::NAN; 24]).unwrap()));
     pass(&mut trainer, &models).unwrap();
     trainer.zero_grad();

@@ -129,7 +129,7 @@ fn distance(a: &Tensor, b: &Tensor, floor: f64) -> Result<f64> {
     if (a.dtype(), a.shape()) != (b.dtype(), b.shape()) {
         return Ok(f64::INFINITY);
     }
-    let (a, b) = (TensorData::from_tensor(a).to_f64s()?, TensorData::from_tensor(b).to_f64s()?);
+    let (a, b) = (TensorData::from_tensor(a)?.to_f64s()?, TensorData::from_tensor(b)?.to_f64s()?);
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
     let same = |a: &f64, b: &f64| a == b || (a.is_nan() && b.is_nan());
     let different: Vec<(f64, f64)> =

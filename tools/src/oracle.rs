@@ -176,7 +176,7 @@ impl Oracle {
         for (name, dtype, _) in &training.data_inputs {
             let label = self.tensors.get(&format!("label:{name}"));
             let given = match label.or_else(|| self.tensors.get(&format!("input:{name}"))) {
-                Some(tensor) => tensor.clone(),
+                Some(tensor) => tensor.copy()?,
                 None => self.only_label(name)?,
             };
             if given.dtype() != *dtype {
@@ -203,7 +203,7 @@ impl Oracle {
     fn only_label(&self, name: &str) -> Result<Tensor> {
         let mut labels = self.tensors.iter().filter(|(k, _)| k.starts_with("label:"));
         match (labels.next(), labels.next()) {
-            (Some((_, tensor)), None) => Ok(tensor.clone()),
+            (Some((_, tensor)), None) => tensor.copy(),
             _ => Err(Error::not_found(format!("no values for '{name}' in oracle.safetensors"))),
         }
     }

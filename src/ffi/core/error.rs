@@ -38,6 +38,8 @@ pub enum mmopt_code {
     Poisoned = 12,
     /// A bug in this library.
     Internal = 13,
+    /// The system has no memory, or no thread, for the call.
+    OutOfMemory = 14,
 }
 
 impl From<Kind> for mmopt_code {
@@ -56,6 +58,7 @@ impl From<Kind> for mmopt_code {
             Kind::Cancelled => Self::Cancelled,
             Kind::Poisoned => Self::Poisoned,
             Kind::Internal => Self::Internal,
+            Kind::OutOfMemory => Self::OutOfMemory,
         }
     }
 }
@@ -143,6 +146,7 @@ mod tests {
             Cancelled,
             Poisoned,
             Internal,
+            OutOfMemory,
         ];
         for (i, kind) in kinds.into_iter().enumerate() {
             assert_eq!(kind as u32, i as u32 + 1);

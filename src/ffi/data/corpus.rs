@@ -430,7 +430,7 @@ pub unsafe extern "C" fn mmopt_corpus_plain_text(
     guard(|| unsafe {
         let corpus = shared(corpus)?;
         let plain = output(plain, "plain")?;
-        plain.set(new_handle(corpus.corpus.plain_text())?);
+        plain.set(new_handle(corpus.corpus.plain_text()?)?);
         Ok(())
     })
 }
@@ -655,7 +655,7 @@ pub unsafe extern "C" fn mmopt_corpus_without_labels(
     guard(|| unsafe {
         let corpus = shared(corpus)?;
         let unlabelled = output(unlabelled, "unlabelled")?;
-        unlabelled.set(new_handle(corpus.corpus.without_labels())?);
+        unlabelled.set(new_handle(corpus.corpus.without_labels()?)?);
         Ok(())
     })
 }

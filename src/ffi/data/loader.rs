@@ -467,7 +467,7 @@ pub unsafe extern "C" fn mmopt_loader_set_epoch(
 ) -> *mut mmopt_error {
     // SAFETY: a loader of the caller, by the header's contract.
     guard(|| unsafe {
-        exclusive(loader)?.set_epoch(epoch);
+        exclusive(loader)?.set_epoch(epoch)?;
         Ok(())
     })
 }

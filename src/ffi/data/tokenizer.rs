@@ -178,7 +178,7 @@ pub unsafe extern "C" fn mmopt_tokenizer_train(
         let corpus = shared(corpus)?.corpus.clone();
         let options = self::options(options)?.checked()?;
         let tokenizer = output(tokenizer, "tokenizer")?;
-        tokenizer.set(into_raw(Arc::new(Tokenizer::train(&options, &corpus.texts())?)));
+        tokenizer.set(into_raw(Arc::new(Tokenizer::train(&options, &corpus.texts()?)?)));
         Ok(())
     })
 }

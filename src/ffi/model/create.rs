@@ -9,6 +9,7 @@ use crate::ffi::core::args::{model_name, output, owned_text, slice, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, free, guard, handle, into_raw, shared};
 use crate::ffi::core::structs::options;
+use crate::memory::copied;
 use crate::models::{Config, Task};
 use crate::train::{ModelOptions, Source};
 
@@ -97,7 +98,7 @@ pub unsafe extern "C" fn mmopt_model_from_onnx_bytes(
         let name = model_name(name)?;
         let bytes = slice(bytes.cast::<u8>(), n_bytes, "bytes")?;
         let model = output(model, "model")?;
-        model.set(give(name, Source::OnnxBytes(bytes::Bytes::copy_from_slice(bytes)), None));
+        model.set(give(name, Source::OnnxBytes(copied(bytes)?.into()), None));
         Ok(())
     })
 }

@@ -210,7 +210,7 @@ pub unsafe extern "C" fn mmopt_checkpoint_list(
 }
 
 /// Removes damaged checkpoints from a directory, and of the whole ones all but the newest,
-/// whichever runs wrote them.
+/// whichever runs wrote them. Those of a later library stay.
 ///
 /// Errors: INVALID_ARGUMENT for keep_last 0, and for the directory of one checkpoint; STATE while a
 /// trainer or optimizer writes there; NOT_FOUND without the directory; IO.

@@ -38,6 +38,15 @@ pub(in crate::optim) struct ParamState {
     pub dense_gradient: Option<Tensor>,
 }
 
+/// What a parameter needs beside what it has.
+#[derive(Default)]
+pub(in crate::optim) struct Missing {
+    m: Option<Tensor>,
+    v: Option<Tensor>,
+    x: Option<Tensor>,
+    dense_value: Option<Tensor>,
+}
+
 impl ParamState {
     /// Applies the pattern groups to one parameter; writes `trainable` back to its spec.
     pub fn new(
@@ -86,12 +95,6 @@ impl ParamState {
         Ok(state)
     }
 
-    /// Whether the sweep cannot work on the host's memory itself.
-    pub fn needs_dense_value(&self) -> bool {
-        let dense = self.value.dtype == DType::F32 && self.value.is_dense();
-        !self.value.is_null() && is_trainable(self.value.dtype) && !dense
-    }
-
     /// Whether the host's values hold fewer digits than the step works with.
     pub fn is_narrow(&self) -> bool {
         matches!(self.value.dtype, DType::BF16 | DType::F16)
@@ -102,27 +105,44 @@ impl ParamState {
         self.dense_value.is_some() && self.is_narrow()
     }
 
-    /// Moments, and a dense copy of values that need one, for a parameter that has none yet.
-    pub fn allocate(
-        &mut self,
+    /// Which it has of its moments and the dense copy.
+    pub fn present(&self) -> [bool; 4] {
+        [&self.m, &self.v, &self.x, &self.dense_value].map(Option::is_some)
+    }
+
+    /// Zeros for what is not `present` of its moments and, for values that need one, its dense
+    /// copy, to be trained or not with its values there.
+    pub fn missing(
+        &self,
         options: &Options,
         shape: &[usize],
-        buffers: &mut ParamBuffers,
-    ) -> Result<()> {
-        if self.trainable && self.m.is_none() {
-            let dtype = if self.muon { DType::F32 } else { moment_dtype(options) };
-            let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
-            let adam = matches!(options.method, Method::AdamW | Method::Muon);
-            self.m = zeros(true)?;
-            self.v = zeros(adam)?;
-            self.x = zeros(options.amsgrad && adam && !self.muon)?;
-        }
-        let changes = self.trainable || options.share_policy == SharePolicy::Paper;
-        if self.needs_dense_value() && changes && self.dense_value.is_none() {
+        value: &StridedArray,
+        trainable: bool,
+        present: [bool; 4],
+    ) -> Result<Missing> {
+        let [m, v, x, dense_value] = present.map(|there| !there);
+        let zeros = |dtype, wanted: bool| wanted.then(|| Tensor::zeros(dtype, shape)).transpose();
+        let dtype = if self.muon { DType::F32 } else { moment_dtype(options) };
+        let adam = matches!(options.method, Method::AdamW | Method::Muon);
+        let changes = trainable || options.share_policy == SharePolicy::Paper;
+        let has_max = options.amsgrad && adam && !self.muon;
+        Ok(Missing {
+            m: zeros(dtype, trainable && m)?,
+            v: zeros(dtype, trainable && adam && v)?,
+            x: zeros(dtype, trainable && has_max && x)?,
             // Zero is the master of +0 and of nothing else: the first gathering reads the host's.
-            self.dense_value = Some(Tensor::zeros(DType::F32, shape)?);
-        }
-        let direct = !self.needs_dense_value() && is_trainable(self.value.dtype);
+            dense_value: zeros(DType::F32, needs_dense_copy(value) && changes && dense_value)?,
+        })
+    }
+
+    /// Takes what was missing, and tells the sweep where everything is.
+    pub fn take(&mut self, missing: Missing, buffers: &mut ParamBuffers) {
+        let Missing { m, v, x, dense_value } = missing;
+        self.m = m.or_else(|| self.m.take());
+        self.v = v.or_else(|| self.v.take());
+        self.x = x.or_else(|| self.x.take());
+        self.dense_value = dense_value.or_else(|| self.dense_value.take());
+        let direct = !needs_dense_copy(&self.value) && is_trainable(self.value.dtype);
         if direct {
             self.dense_value = None;
         }
@@ -131,24 +151,34 @@ impl ParamState {
         buffers.m = pointer(&mut self.m);
         buffers.v = pointer(&mut self.v);
         buffers.x = pointer(&mut self.x);
-        Ok(())
+    }
+
+    /// Memory for a dense copy of a gradient, where it needs one and there is none of its type.
+    pub fn missing_gradient(&self, gradient: &StridedArray) -> Result<Option<Tensor>> {
+        let fits = self.dense_gradient.as_ref().is_some_and(|t| t.dtype() == gradient.dtype);
+        if gradient.is_dense() || gradient.is_null() || fits {
+            return Ok(None);
+        }
+        Tensor::zeros(gradient.dtype, &[self.len]).map(Some)
     }
 
     /// The gradient that the sweep reads: the host's memory, or a copy of it when it is not dense.
-    pub fn bind_gradient(&mut self, buffers: &mut ParamBuffers) -> Result<()> {
+    pub fn bind_gradient(&mut self, missing: Option<Tensor>, buffers: &mut ParamBuffers) {
         buffers.g_type = self.gradient.dtype;
         if self.gradient.is_dense() || self.gradient.is_null() {
             self.dense_gradient = None;
             buffers.g = self.gradient.data;
-            return Ok(());
+            return;
         }
-        let fits = self.dense_gradient.as_ref().is_some_and(|t| t.dtype() == self.gradient.dtype);
-        if !fits {
-            self.dense_gradient = Some(Tensor::zeros(self.gradient.dtype, &[self.len])?);
-        }
+        self.dense_gradient = missing.or_else(|| self.dense_gradient.take());
         buffers.g = pointer(&mut self.dense_gradient);
-        Ok(())
     }
+}
+
+/// Whether the sweep cannot work on the host's memory itself.
+fn needs_dense_copy(value: &StridedArray) -> bool {
+    let dense = value.dtype == DType::F32 && value.is_dense();
+    !value.is_null() && is_trainable(value.dtype) && !dense
 }
 
 /// The error for a parameter of a type that cannot be trained.

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::optim::memory::dense_copies::DenseCopies;
 use crate::optim::memory::host_buffers::{StridedBuffers, check_gradient, check_value};
 use crate::optim::memory::owned::OwnedTensors;
-use crate::optim::memory::param::ParamState;
+use crate::optim::memory::param::{Missing, ParamState};
 use crate::optim::memory::strided::{MemoryUse, StridedArray, check_overlap};
 use crate::optim::options::{Options, SharePolicy};
 use crate::optim::plan::spec::ModelSpec;
@@ -52,11 +52,19 @@ impl Params {
                     })
             };
         let arrays = buffers.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
-        for (i, (value, gradient)) in arrays.into_iter().enumerate() {
-            let state = &mut self.states[first + i];
-            (state.value, state.gradient, state.fresh) = (value, gradient, true);
-            self.allocate(options, spec, first + i)?;
-            self.states[first + i].bind_gradient(&mut self.buffers[first + i])?;
+        let missing = arrays.iter().enumerate().map(|(i, (value, gradient))| {
+            let state = &self.states[first + i];
+            let shape = &spec.params[i].shape;
+            let own = state.missing(options, shape, value, state.trainable, state.present())?;
+            Ok((own, state.missing_gradient(gradient)?))
+        });
+        let missing = missing.collect::<Result<Vec<_>>>()?;
+        let all = self.states[first..].iter_mut().zip(&mut self.buffers[first..]);
+        for ((state, buffers), (arrays, (own, copy))) in all.zip(arrays.into_iter().zip(missing)) {
+            (state.value, state.gradient) = arrays;
+            state.fresh = true;
+            state.take(own, buffers);
+            state.bind_gradient(copy, buffers);
         }
         self.list_copies();
         Ok(())
@@ -70,8 +78,11 @@ impl Params {
         i: usize,
         value: StridedArray,
     ) -> Result<StridedArray> {
-        let old = std::mem::replace(&mut self.states[i].value, value);
-        self.allocate(options, spec, i)?;
+        let state = &mut self.states[i];
+        let shape = &spec.params[state.index].shape;
+        let missing = state.missing(options, shape, &value, state.trainable, state.present())?;
+        let old = std::mem::replace(&mut state.value, value);
+        state.take(missing, &mut self.buffers[i]);
         self.list_copies();
         Ok(old)
     }
@@ -79,19 +90,32 @@ impl Params {
     /// Gives a parameter another gradient.
     pub fn set_gradient(&mut self, i: usize, gradient: StridedArray) -> Result<()> {
         let state = &mut self.states[i];
+        let missing = state.missing_gradient(&gradient)?;
         (state.gradient, state.fresh) = (gradient, true);
         let had = state.dense_gradient.is_some();
-        state.bind_gradient(&mut self.buffers[i])?;
+        state.bind_gradient(missing, &mut self.buffers[i]);
         if had != state.dense_gradient.is_some() {
             self.list_copies();
         }
         Ok(())
     }
 
-    /// Moments, and a dense copy of values that need one, for a parameter that has none yet.
-    pub fn allocate(&mut self, options: &Options, spec: &ModelSpec, i: usize) -> Result<()> {
-        let shape = &spec.params[self.states[i].index].shape;
-        self.states[i].allocate(options, shape, &mut self.buffers[i])
+    /// What a parameter lacks to be trained or not.
+    pub fn missing(
+        &self,
+        options: &Options,
+        spec: &ModelSpec,
+        i: usize,
+        trainable: bool,
+    ) -> Result<Missing> {
+        let state = &self.states[i];
+        let shape = &spec.params[state.index].shape;
+        state.missing(options, shape, &state.value, trainable, state.present())
+    }
+
+    /// Gives a parameter what was missing.
+    pub fn take(&mut self, i: usize, missing: Missing) {
+        self.states[i].take(missing, &mut self.buffers[i]);
     }
 
     /// Lists the dense copies anew, after parameters were bound or frozen.

@@ -53,6 +53,7 @@ impl Optimizer {
         loss: Option<f64>,
         weight: f64,
     ) -> Result<()> {
+        self.reserve_sums(model)?;
         let model = self.models.index(model)?;
         self.models.states[model].check_bound()?;
         self.check_fresh(model)?;
@@ -132,17 +133,29 @@ impl Optimizer {
         self.models.clear_accumulated();
     }
 
+    /// Makes the sums that [`Optimizer::accumulate`] of a model, by the caller's index, needs.
+    pub(crate) fn reserve_sums(&mut self, model: usize) -> Result<()> {
+        let model = self.models.index(model)?;
+        if self.options.gradient_accumulation_steps == 1 {
+            return Ok(());
+        }
+        let first = self.models.first_param[model];
+        let specs = &self.models.states[model].spec.params;
+        let states = &mut self.params.states[first..first + specs.len()];
+        for (p, buffers) in states.iter_mut().zip(&self.params.buffers[first..]) {
+            if p.trainable && !buffers.g.is_null() && p.grad_sum.is_none() {
+                p.grad_sum = Some(Tensor::zeros(DType::F32, &specs[p.index].shape)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds `weight` times a model's bound gradients to its sums.
     fn add_gradients(&mut self, model: usize, weight: f32) -> Result<()> {
         let first = self.models.first_param[model];
         let specs = &self.models.states[model].spec.params;
         let bound = &self.params.buffers;
         let states = &mut self.params.states[first..first + specs.len()];
-        for (p, buffers) in states.iter_mut().zip(&bound[first..]) {
-            if p.trainable && !buffers.g.is_null() && p.grad_sum.is_none() {
-                p.grad_sum = Some(Tensor::zeros(DType::F32, &specs[p.index].shape)?);
-            }
-        }
         let sums = states.iter_mut().map(|p| (grad_sum_slice(&mut p.grad_sum), p.has_grad_sum));
         let sums: Vec<_> = sums.collect();
         self.executor.accumulate(&self.sharing.tiling, bound, (first, weight), &sums)?;

@@ -176,15 +176,20 @@ impl Optimizer {
         if changed.is_empty() {
             return Ok(0);
         }
+        let now = |i: usize| self.params.states[i].trainable;
+        let plan = self.plan_for(|i| if changed.contains(&i) { trainable } else { now(i) })?;
+        let bound = |i: &&usize| self.models.states[self.params.states[**i].model].bound;
+        let missing = changed.iter().filter(bound).map(|&i| {
+            let spec = &self.models.states[self.params.states[i].model].spec;
+            Ok((i, self.params.missing(&self.options, spec, i, trainable)?))
+        });
+        let missing = missing.collect::<Result<Vec<_>>>()?;
         for &i in &changed {
             let p = &mut self.params.states[i];
             p.trainable = trainable;
-            let state = &mut self.models.states[p.model];
-            state.spec.params[p.index].trainable = trainable;
-            if state.bound {
-                self.params.allocate(&self.options, &state.spec, i)?;
-            }
+            self.models.states[p.model].spec.params[p.index].trainable = trainable;
         }
+        missing.into_iter().for_each(|(i, missing)| self.params.take(i, missing));
         let group = ParamGroup {
             pattern: pattern.into(),
             model: model.into(),
@@ -193,7 +198,7 @@ impl Optimizer {
         };
         self.options.param_groups.push(group);
         self.params.list_copies();
-        self.replan()?;
+        self.take_plan(plan);
         Ok(changed.len())
     }
 }

@@ -21,7 +21,7 @@ use crate::optim::options::{InstructionSet, Options};
 use crate::optim::plan::Plan;
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::rates::state::RateState;
-use crate::optim::sweep::executor::Executor;
+use crate::optim::sweep::executor::{Executor, Tables};
 use crate::optim::sweep::metrics::Metrics;
 use crate::optim::sweep::proposed_sync::ProposedSync;
 use crate::optim::sweep::sharing::Sharing;
@@ -93,7 +93,7 @@ impl Optimizer {
         models.compute_rates(&options, &rates, 1, 1);
         let mut executor = Executor::new(&options)?;
         let sharing = Sharing::new(&options, &models.specs_in_f32(), &models.first_param)?;
-        executor.resize(&params.buffers, &sharing);
+        executor.resize(executor.tables(&params.buffers, &sharing)?);
         let handled = vec![false; params.states.len()];
         let callbacks = Callbacks { handled, ..Callbacks::default() };
         let sync = ProposedSync::default();
@@ -112,13 +112,23 @@ impl Optimizer {
         })
     }
 
-    /// Plans anew, keeping every number that training produced.
-    fn replan(&mut self) -> Result<()> {
-        let (specs, first_param) = (self.models.specs_in_f32(), &self.models.first_param);
-        self.sharing = Sharing::new(&self.options, &specs, first_param)?;
-        self.executor.resize(&self.params.buffers, &self.sharing);
+    /// The plan with other trained parameters, and the tables for it.
+    fn plan_for(&self, trainable: impl Fn(usize) -> bool) -> Result<(Sharing, Tables)> {
+        let mut specs = self.models.specs_in_f32();
+        for (i, p) in self.params.states.iter().enumerate() {
+            specs[p.model].params[p.index].trainable = trainable(i);
+        }
+        let sharing = Sharing::new(&self.options, &specs, &self.models.first_param)?;
+        let tables = self.executor.tables(&self.params.buffers, &sharing)?;
+        Ok((sharing, tables))
+    }
+
+    /// Goes over to a plan, keeping every number that training produced.
+    fn take_plan(&mut self, (sharing, tables): (Sharing, Tables)) {
+        self.sharing = sharing;
+        self.executor.resize(tables);
+        self.executor.buffers.clone_from(&self.params.buffers);
         self.callbacks.handled.fill(false);
-        Ok(())
     }
 
     /// Who shares with whom.

@@ -2,7 +2,8 @@
 //! everything else as JSON. Restoring it continues with the same bits.
 
 use crate::error::{Context, Error, Result};
-use crate::optim::memory::param::moment_dtype;
+use crate::memory::{Gather, room};
+use crate::optim::memory::param::{Missing, moment_dtype};
 use crate::optim::optimizer::Optimizer;
 use crate::optim::options::Options;
 use crate::optim::plan::spec::is_trainable;
@@ -180,6 +181,9 @@ impl Optimizer {
             .map_err(|e| Error::json(e).context("the optimizer's state"))?;
         self.check_state(&state)?;
         let fresh = self.read_tensors(&state, tensor)?;
+        let records: Vec<&ParamRecord> = state.models.iter().flat_map(|m| &m.params).collect();
+        let plan = self.plan_for(|i| records[i].trainable)?;
+        let missing = self.missing_beside(&fresh, &records)?;
         for (m, r) in self.models.states.iter_mut().zip(&state.models) {
             (m.base_weight, m.weight) = (r.base_weight.0, r.weight.0);
             (m.micro_batches, m.accumulated, m.non_finite_loss) = (r.calls, r.window, r.bad_loss);
@@ -188,7 +192,6 @@ impl Optimizer {
             // Until the next step has looked at the moments.
             m.large = true;
         }
-        let records = state.models.iter().flat_map(|m| &m.params);
         for ((p, r), [m, v, x, sum, master]) in
             self.params.states.iter_mut().zip(records).zip(fresh)
         {
@@ -213,13 +216,12 @@ impl Optimizer {
             state.losses.iter().map(plain).collect(),
             state.rates.iter().map(|r| (r.0.0, r.1.0)).collect(),
         );
-        for i in 0..self.params.states.len() {
-            let spec = &self.models.states[self.params.states[i].model].spec;
-            self.params.allocate(&self.options, spec, i)?;
+        for (i, missing) in missing.into_iter().enumerate() {
+            self.params.take(i, missing);
         }
         self.params.list_copies();
         self.models.normalise_weights()?;
-        self.replan()?;
+        self.take_plan(plan);
         let (step, micro_batches) = (self.step + 1, self.rates.micro_batches + 1);
         self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
         Ok(())
@@ -305,13 +307,30 @@ impl Optimizer {
         self.check_numbers(state)
     }
 
+    /// What parameters need beside the tensors of a state.
+    fn missing_beside(
+        &self,
+        found: &[[Option<Tensor>; KINDS.len()]],
+        records: &[&ParamRecord],
+    ) -> Result<Vec<Missing>> {
+        let all = self.params.states.iter().zip(found).zip(records);
+        all.map(|((p, [m, v, x, _, master]), r)| {
+            let shape = &self.models.states[p.model].spec.params[p.index].shape;
+            let v = v.is_some() || p.muon && p.v.is_some();
+            let master = master.is_some() || p.dense_value.is_some();
+            let present = [m.is_some(), v, x.is_some(), master];
+            p.missing(&self.options, shape, &p.value, r.trainable, present)
+        })
+        .gathered_or_error()
+    }
+
     /// The state's tensors of every parameter, checked.
     fn read_tensors<'a>(
         &self,
         state: &State,
         tensor: &dyn Fn(&str) -> Option<SavedTensor<'a>>,
     ) -> Result<Vec<[Option<Tensor>; KINDS.len()]>> {
-        let mut out = Vec::with_capacity(self.params.states.len());
+        let mut out = room(self.params.states.len())?;
         for (p, r) in self.params.states.iter().zip(state.models.iter().flat_map(|m| &m.params)) {
             let model = &self.models.states[p.model].spec;
             let shape = &model.params[p.index].shape;

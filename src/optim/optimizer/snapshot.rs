@@ -33,17 +33,20 @@ impl Optimizer {
         if self.models.states.iter().any(|m| m.accumulated > 0) || self.sync.is_proposed() {
             return Err(Error::state("a step is under way; call step or zero_grad first"));
         }
-        let params = self.params.states.iter().map(|p| ParamSnapshot {
-            steps: p.steps,
-            trainable: p.trainable,
-            tensors: [p.m.clone(), p.v.clone(), p.x.clone(), p.dense_value.clone()],
+        let copy = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::copy).transpose();
+        let params = self.params.states.iter().map(|p| {
+            Ok(ParamSnapshot {
+                steps: p.steps,
+                trainable: p.trainable,
+                tensors: [copy(&p.m)?, copy(&p.v)?, copy(&p.x)?, copy(&p.dense_value)?],
+            })
         });
         Ok(OptimizerSnapshot {
             step: self.step,
             learning_rate: self.options.learning_rate,
             models: self.models.states.clone(),
             rates: self.rates.clone(),
-            params: params.collect(),
+            params: params.collect::<Result<_>>()?,
             undone_syncs: self.sync.undone,
             metrics: self.sharing.metrics.clone(),
         })

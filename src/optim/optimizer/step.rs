@@ -90,6 +90,7 @@ impl Optimizer {
         self.callbacks.call_rate(&mut self.models.states, step)?;
         self.scale_gradients();
         self.skip_overflow(due.share)?;
+        self.reserve_matrices()?;
         Ok(micro_batches)
     }
 
@@ -241,6 +242,15 @@ impl Optimizer {
     }
 
     /// Updates Muon's matrices, after the sweep has put their momentum into v.
+    /// Memory for [`Optimizer::update_matrices`], as large as the largest matrix.
+    fn reserve_matrices(&mut self) -> Result<()> {
+        for p in self.params.states.iter().filter(|p| p.muon && p.trainable && p.len > 0) {
+            let spec = &self.models.states[p.model].spec;
+            self.executor.reserve_matrix(matrix_shape(&spec.params[p.index].shape))?;
+        }
+        Ok(())
+    }
+
     fn update_matrices(&mut self) -> Result<()> {
         for (i, p) in self.params.states.iter().enumerate() {
             if p.muon && self.executor.param_steps[i].active && p.len > 0 {

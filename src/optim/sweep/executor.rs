@@ -1,6 +1,7 @@
 //! The executor: threads, kernels, scratch memory and the tables of one step.
 
 use crate::error::Result;
+use crate::memory::{copied, filled};
 use crate::optim::kernel::coefficient::{Coefficients, idle};
 use crate::optim::kernel::simd::Build;
 use crate::optim::kernel::weighted_sum;
@@ -16,6 +17,16 @@ use crate::optim::sweep::tiling::{TILE_FLOATS, Tiling, cached_elements};
 use crate::optim::sweep::update::Sweep;
 use crate::optim::sweep::work::WorkItem;
 use crate::tensor::{DType, Tensor};
+
+/// What [`Executor::resize`] takes: all tables for a plan.
+pub(in crate::optim) struct Tables {
+    workers: WorkerScratch,
+    buffers: Vec<ParamBuffers>,
+    param_steps: Vec<ParamStep>,
+    coefficients: Vec<Coefficients>,
+    grad_squares: Vec<f64>,
+    partial_sums: Vec<f64>,
+}
 
 /// Runs sweeps, and holds what one step knows of each parameter.
 pub(in crate::optim) struct Executor {
@@ -50,16 +61,28 @@ impl Executor {
         })
     }
 
-    /// Makes all tables anew for a plan.
-    pub fn resize(&mut self, buffers: &[ParamBuffers], sharing: &Sharing) {
+    /// All tables for a plan.
+    pub fn tables(&self, buffers: &[ParamBuffers], sharing: &Sharing) -> Result<Tables> {
         let (n, largest) = (buffers.len(), sharing.tiling.largest);
         let tile_floats = TILE_FLOATS.max(cached_elements(largest) * largest);
-        self.workers = WorkerScratch::new(self.pool.threads(), tile_floats);
-        self.grad_squares = vec![0.0; n];
-        self.partial_sums = vec![0.0; sharing.n_partials()];
-        self.param_steps = vec![ParamStep::IDLE; n];
-        self.coefficients = vec![idle(); n];
-        self.buffers = buffers.to_vec();
+        Ok(Tables {
+            workers: WorkerScratch::new(self.pool.threads(), tile_floats)?,
+            grad_squares: filled(n, 0.0)?,
+            partial_sums: filled(sharing.n_partials(), 0.0)?,
+            param_steps: filled(n, ParamStep::IDLE)?,
+            coefficients: filled(n, idle())?,
+            buffers: copied(buffers)?,
+        })
+    }
+
+    /// Takes the tables of a plan.
+    pub fn resize(&mut self, tables: Tables) {
+        self.workers = tables.workers;
+        self.grad_squares = tables.grad_squares;
+        self.partial_sums = tables.partial_sums;
+        self.param_steps = tables.param_steps;
+        self.coefficients = tables.coefficients;
+        self.buffers = tables.buffers;
     }
 
     /// The kernel build in use.
@@ -155,7 +178,7 @@ impl Executor {
     pub fn largest(&mut self, sharing: &Sharing, is_bf16: bool) -> Result<Vec<Largest>> {
         let tiling = &sharing.tiling;
         let items = &tiling.chunks;
-        let mut parts = vec![Largest::default(); items.len()];
+        let mut parts = filled(items.len(), Largest::default())?;
         let Self { pool, build, workers, buffers, param_steps, coefficients, .. } = self;
         let out = DisjointSlice::new(&mut parts);
         let sweep = Sweep {
@@ -178,7 +201,7 @@ impl Executor {
                 out.at(i, 1)[0] = found;
             }
         })?;
-        let mut all = vec![Largest::default(); buffers.len()];
+        let mut all = filled(buffers.len(), Largest::default())?;
         for (item, part) in items.iter().zip(parts) {
             if let WorkItem::Chunk { param, .. } = *item {
                 all[param] = all[param].or(part);
@@ -253,6 +276,11 @@ impl Executor {
                 add_gradient(build, buffers, start, (sum, *more), weight, s);
             }
         })
+    }
+
+    /// Makes room for [`Executor::update_matrix`].
+    pub fn reserve_matrix(&mut self, shape: [usize; 2]) -> Result<()> {
+        self.orthogonaliser.reserve(shape)
     }
 
     /// Muon's update of one parameter, after the sweep.

@@ -10,7 +10,7 @@ use crate::optim::kernel::transpose::Rectangle;
 use crate::optim::kernel::{reduce, transpose};
 use crate::optim::pool::Pool;
 use crate::optim::sweep::buffers::ParamBuffers;
-use crate::optim::sweep::product::{Extent, Packed, combine};
+use crate::optim::sweep::product::{Extent, Packed, combine, grow};
 
 const A: f32 = 3.4445;
 const B: f32 = -4.7750;
@@ -28,6 +28,16 @@ pub(in crate::optim) struct Orthogonaliser {
 }
 
 impl Orthogonaliser {
+    /// Makes room for a matrix.
+    pub fn reserve(&mut self, [rows, cols]: [usize; 2]) -> Result<()> {
+        let (m, n) = (rows.min(cols), rows.max(cols));
+        grow(&mut self.x, m * n)?;
+        grow(&mut self.square, m * m)?;
+        grow(&mut self.poly, m * m)?;
+        grow(&mut self.next, m * n)?;
+        self.packed.reserve([m, n])
+    }
+
     /// Updates a matrix, after the sweep has put its momentum into v; s is the factor on the rate.
     ///
     /// # Safety
@@ -41,16 +51,7 @@ impl Orthogonaliser {
         [rate, weight_decay, s]: [f64; 3],
     ) -> Result<()> {
         let (m, n) = (rows.min(cols), rows.max(cols));
-        for (buffer, len) in [
-            (&mut self.x, m * n),
-            (&mut self.square, m * m),
-            (&mut self.poly, m * m),
-            (&mut self.next, m * n),
-        ] {
-            if buffer.len() < len {
-                buffer.resize(len, 0.0);
-            }
-        }
+        self.reserve([rows, cols])?;
         // SAFETY: the caller's promise.
         let u = unsafe { std::slice::from_raw_parts(buffers.v.cast::<f32>(), rows * cols) };
         if rows > cols {

@@ -44,11 +44,27 @@ pub(in crate::optim) struct Packed {
     panels: Vec<f32>,
 }
 
-fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+impl Packed {
+    /// Makes room for the products of an `m` × `n` matrix, m ≤ n, with itself and with `m` × `m`.
+    pub fn reserve(&mut self, [m, n]: [usize; 2]) -> Result<()> {
+        let packed = |rows: usize, width: usize| rows.next_multiple_of(width);
+        grow(&mut self.blocks, packed(m, ROWS) * n)?;
+        grow(&mut self.panels, (packed(m, COLUMNS) * n).max(packed(n, COLUMNS) * m))
+    }
+}
+
+/// Lengthens a buffer to `len` at least.
+pub(in crate::optim) fn grow(buffer: &mut Vec<f32>, len: usize) -> Result<()> {
     if buffer.len() < len {
+        buffer.try_reserve_exact(len - buffer.len())?;
         buffer.resize(len, 0.0);
     }
-    &mut buffer[..len]
+    Ok(())
+}
+
+fn room(buffer: &mut Vec<f32>, len: usize) -> Result<&mut [f32]> {
+    grow(buffer, len)?;
+    Ok(&mut buffer[..len])
 }
 
 /// Rows of the `m` × `k` matrix `x`, `width` at a time, stored `[k][width]`.
@@ -60,7 +76,7 @@ fn pack_rows(
     into: &mut Vec<f32>,
 ) -> Result<()> {
     let n_packs = m.div_ceil(width);
-    let slice = DisjointSlice::new(room(into, n_packs * width * k));
+    let slice = DisjointSlice::new(room(into, n_packs * width * k)?);
     pool.run(n_packs, &|_, item| {
         // SAFETY: items have their own packs.
         let pack = unsafe { slice.at(item * width * k, width * k) };
@@ -79,7 +95,7 @@ fn pack_rows(
 /// Columns of the `k` × `n` matrix `x`, `COLUMNS` at a time, stored `[k][COLUMNS]`.
 fn pack_columns(pool: &mut Pool, x: &[f32], [k, n]: [usize; 2], into: &mut Vec<f32>) -> Result<()> {
     let n_packs = n.div_ceil(COLUMNS);
-    let slice = DisjointSlice::new(room(into, n_packs * COLUMNS * k));
+    let slice = DisjointSlice::new(room(into, n_packs * COLUMNS * k)?);
     pool.run(n_packs, &|_, item| {
         // SAFETY: items have their own packs.
         let pack = unsafe { slice.at(item * COLUMNS * k, COLUMNS * k) };

@@ -1,6 +1,7 @@
 //! The workers' scratch memory.
 
-use crate::memory::Floats;
+use crate::error::Result;
+use crate::memory::{Floats, Gather};
 use crate::optim::sweep::tile::{BLOCK, MAX_ROWS, PITCH_GAP, STRIP_BUFFER};
 use std::cell::UnsafeCell;
 
@@ -16,16 +17,16 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(tile_floats: usize) -> Self {
+    pub fn new(tile_floats: usize) -> Result<Self> {
         let block = || Floats::new(BLOCK);
-        Self {
-            tiles: Floats::new(tile_floats + PITCH_GAP * MAX_ROWS),
-            strip: Floats::new(STRIP_BUFFER),
-            load: block(),
-            m: block(),
-            v: block(),
-            x: block(),
-        }
+        Ok(Self {
+            tiles: Floats::new(tile_floats + PITCH_GAP * MAX_ROWS)?,
+            strip: Floats::new(STRIP_BUFFER)?,
+            load: block()?,
+            m: block()?,
+            v: block()?,
+            x: block()?,
+        })
     }
 
     /// One block, for converted gradients.
@@ -41,8 +42,9 @@ pub(crate) struct WorkerScratch(Vec<UnsafeCell<Scratch>>);
 unsafe impl Sync for WorkerScratch {}
 
 impl WorkerScratch {
-    pub fn new(workers: usize, tile_floats: usize) -> Self {
-        Self((0..workers).map(|_| UnsafeCell::new(Scratch::new(tile_floats))).collect())
+    pub fn new(workers: usize, tile_floats: usize) -> Result<Self> {
+        let one = |_| Scratch::new(tile_floats).map(UnsafeCell::new);
+        (0..workers).map(one).gathered_or_error().map(Self)
     }
 
     /// # Safety

@@ -1,6 +1,7 @@
 //! Sharing: the plan, the tiles of its groups, and how each group mixes and synchronises in a step.
 
 use crate::error::{Error, Result};
+use crate::memory::filled;
 use crate::optim::kernel::weighted_sum::MAX_MATRIX_MEMBERS;
 use crate::optim::options::{Influence, Options, ShareRule};
 use crate::optim::plan::Plan;
@@ -69,8 +70,8 @@ impl Sharing {
         Ok(Self {
             influence: influence(&options.share_influence, specs)?,
             n_models: specs.len(),
-            gram: vec![0.0; if products { tiling.gram_len() } else { 0 }],
-            matrices: vec![0.0; if needs_matrix { tiling.gram_len() } else { 0 }],
+            gram: filled(if products { tiling.gram_len() } else { 0 }, 0.0)?,
+            matrices: filled(if needs_matrix { tiling.gram_len() } else { 0 }, 0.0)?,
             scratch: MatrixScratch::new(tiling.largest),
             metrics: measured.then(|| Metrics::blank(&plan)),
             plan,

@@ -2,8 +2,9 @@
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{KernelAttributes, KernelResult, each, input, output, require};
+use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
 use super::math;
+use crate::memory::zeros;
 
 /// Rows are walked in at most this many blocks; each sums its own share of dgamma and dbeta.
 const BLOCKS: usize = 64;
@@ -28,7 +29,8 @@ pub(super) fn layer_norm_grad(cx: &ComputeContext, _: &KernelAttributes) -> Kern
     output!(cx, 2, gamma_dims => dbeta);
     let Some(dx) = dx else { return Ok(()) };
     let block = rows.div_ceil(BLOCKS).max(1);
-    let mut sums = vec![0f32; 2 * width * rows.div_ceil(block)];
+    let mut sums =
+        zeros::<f32>(2 * width * rows.div_ceil(block)).map_err(|e| error(e.message()))?;
     if !x.is_empty() {
         let of = block * width;
         let parts = dx.chunks_mut(of).zip(sums.chunks_mut(2 * width)).collect();

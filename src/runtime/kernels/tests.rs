@@ -269,7 +269,7 @@ fn cross_entropy_and_its_gradient() {
         }
         let attributes = loss_attributes(smoothing);
         let labels = Tensor::from_slice(&[n], &labels).unwrap();
-        let inputs = [logits.clone(), labels.clone()];
+        let inputs = [logits.copy().unwrap(), labels.copy().unwrap()];
         let forward =
             Case { op: "CrossEntropy", inputs: &inputs, outputs: 2, attributes: &attributes };
         forward.check(&[rows, lses.clone()]);

@@ -1,6 +1,7 @@
 //! Batches: sequences of a dataset as named tensors, padded to a common length.
 
 use crate::error::{Error, Result};
+use crate::memory::{Gather, filled, zeros};
 use crate::tensor::{Element, Tensor};
 use crate::text::batch::dataset::{AnswerContext, Dataset, IGNORE_INDEX, Sequence, Target};
 use crate::text::rng::{Purpose, Stream};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// where it begins with `[CLS]` or `<s>`, else -100. For token classification and question
 /// answering `word_ids`, i64 \[B, S\]: [`Sequence::words`](super::Sequence::words), -1 for none.
 /// Trainers take `example_ids` and `word_ids` for mutual learning; no model reads them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// The tensors by name.
     pub tensors: Vec<(String, Tensor)>,
@@ -82,7 +83,7 @@ impl Dataset {
                 Error::invalid(format!("sequence {i} of a dataset of {}", self.len()))
             })
         };
-        let sequences: Vec<Cow<Sequence>> = indices.iter().map(pick).collect::<Result<_>>()?;
+        let sequences: Vec<Cow<Sequence>> = indices.iter().map(pick).gathered_or_error()?;
         let sequences: Vec<&Sequence> = sequences.iter().map(AsRef::as_ref).collect();
         let longest = sequences.iter().map(|s| s.ids.len()).max();
         let longest = longest.ok_or_else(|| Error::invalid("a batch needs a sequence"))?;
@@ -116,10 +117,10 @@ impl Dataset {
     ) -> Result<()> {
         let shape = [sequences.len(), length];
         let pad = i64::from(self.pad_id());
-        let mut ids = vec![pad; sequences.len() * length];
-        let mut mask = vec![0i64; ids.len()];
-        let mut types = vec![0i64; ids.len()];
-        let mut labels = vec![IGNORE_INDEX; ids.len()];
+        let mut ids = filled(sequences.len() * length, pad)?;
+        let mut mask = zeros::<i64>(ids.len())?;
+        let mut types = zeros::<i64>(ids.len())?;
+        let mut labels = filled(ids.len(), IGNORE_INDEX)?;
         let language_modeling =
             sequences.iter().all(|s| matches!(s.target, Target::NextToken | Target::MaskedTokens));
         for (row, sequence) in sequences.iter().enumerate() {
@@ -181,7 +182,7 @@ fn push_identities(batch: &mut Batch, sequences: &[&Sequence], length: usize) ->
     if sequences.iter().any(|s| s.words.is_empty()) {
         return Ok(());
     }
-    let mut words = vec![-1i64; sequences.len() * length];
+    let mut words = filled(sequences.len() * length, -1i64)?;
     for (row, sequence) in words.chunks_exact_mut(length.max(1)).zip(sequences) {
         row.iter_mut().zip(&sequence.words).for_each(|(to, w)| *to = w.map_or(-1, i64::from));
     }
@@ -218,7 +219,7 @@ fn push_targets(batch: &mut Batch, sequences: &[&Sequence], length: usize) -> Re
         return batch.push("end_positions", &[n], &ends);
     }
     if sequences.iter().all(|s| matches!(s.target, Target::Tags(_) | Target::None)) {
-        let mut labels = vec![IGNORE_INDEX; n * length];
+        let mut labels = filled(n * length, IGNORE_INDEX)?;
         for (row, sequence) in sequences.iter().enumerate() {
             if let Target::Tags(tags) = &sequence.target {
                 labels[row * length..row * length + tags.len()].copy_from_slice(tags);

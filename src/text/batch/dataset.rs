@@ -1,5 +1,7 @@
 //! A dataset: a corpus encoded by one tokenizer.
 
+use crate::error::Result;
+use crate::memory::Gather;
 use crate::text::batch::blocks::TokenBlocks;
 use crate::text::batch::encode::EncodeOptions;
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
@@ -194,8 +196,8 @@ impl Dataset {
         max_length: usize,
         options: &EncodeOptions,
         masking: Option<Masking>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             task: corpus.task(),
             labels: corpus.labels().clone(),
             stats: EncodingStats::of(corpus, &sequences),
@@ -208,8 +210,8 @@ impl Dataset {
             all_windows: options.all_windows,
             n_examples: corpus.len(),
             packed: corpus.task() == TextTask::LanguageModeling && options.pack,
-            references: corpus.examples().iter().filter_map(Reference::of).collect(),
-        }
+            references: corpus.examples().iter().filter_map(Reference::of).gathered()?,
+        })
     }
 
     pub(crate) fn from_blocks(

@@ -1,6 +1,7 @@
 //! Encoding a corpus: from examples to sequences of token ids, in parallel, in order.
 
 use crate::error::{Context, Error, Result};
+use crate::memory::{Gather, check_room, room};
 use crate::text::batch::blocks::{Frame, TokenBlocks};
 use crate::text::batch::dataset::{
     AnswerContext, Dataset, IGNORE_INDEX, Masking, Sequence, Target,
@@ -100,11 +101,13 @@ impl Dataset {
         }
         let masking = masking(corpus.task(), tokenizer, options)?;
         let max_length = max_length(tokenizer, options)?;
+        // For the sequences, which are small blocks.
+        check_room(corpus.n_bytes().saturating_mul(4))?;
         let cached = (corpus.len() > BLOCK).then(|| tokenizer.with_cache());
         let encoder =
             Encoder { tokenizer: cached.as_ref().unwrap_or(tokenizer), options, max_length };
         let sequences = encoder.all(corpus)?;
-        Ok(Dataset::from_parts(corpus, tokenizer, sequences, max_length, options, masking))
+        Dataset::from_parts(corpus, tokenizer, sequences, max_length, options, masking)
     }
 
     /// The text of a file of tokens, joined and cut into blocks as [`Dataset::encode`] does. Blocks
@@ -197,7 +200,7 @@ impl Encoder<'_> {
             return self.blocks(corpus);
         }
         let one = |i, example: &_| self.sequences(i, example).context(|| format!("example {i}"));
-        Ok(encode_each(corpus.examples(), one)?.into_iter().flatten().collect())
+        encode_each(corpus.examples(), one)?.into_iter().flatten().gathered()
     }
 
     fn sequences(&self, example: usize, from: &Example) -> Result<Vec<Sequence>> {
@@ -356,13 +359,14 @@ impl Encoder<'_> {
         let documents: Vec<Vec<u32>> = encode_each(corpus.examples(), ids)?;
         let frame = Frame::of(self.tokenizer, self.max_length)?;
         let end = self.tokenizer.document_end();
-        let joined: Vec<u32> =
-            documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)).collect();
+        let n = documents.iter().map(|ids| ids.len() + 1).sum();
+        let mut joined: Vec<u32> = room(n)?;
+        joined.extend(documents.into_iter().flat_map(|ids| ids.into_iter().chain(end)));
         let target = self.language_target();
         let block =
             |(i, chunk): (usize, &[u32])| frame.sequence(i, chunk.iter().copied(), target.clone());
         let chunks = joined.chunks(frame.room).filter(|c| c.len() >= 2).enumerate();
-        let sequences: Vec<Sequence> = chunks.map(block).collect();
+        let sequences = chunks.map(block).gathered()?;
         if sequences.is_empty() {
             return Err(too_short());
         }
@@ -728,7 +732,7 @@ mod tests {
     #[test]
     fn questions_whose_answer_is_not_known_are_ignored_beside_others() {
         let asked = question("old town");
-        let corpus = asked.concatenate(&asked.without_labels()).unwrap();
+        let corpus = asked.concatenate(&asked.without_labels().unwrap()).unwrap();
         let options = EncodeOptions { max_length: Some(400), ..Default::default() };
         let data = Dataset::encode(&corpus, &tokenizer(TokenizerStyle::Bert), &options).unwrap();
         assert_eq!(data.sequences()[1].target, Target::None);
@@ -755,7 +759,7 @@ mod tests {
                 .or(t.special_token_id(SpecialToken::Sep))
                 .unwrap();
             let mut expect = Vec::new();
-            for text in corpus.texts() {
+            for text in corpus.texts().unwrap() {
                 expect.extend(t.raw_ids(&text).unwrap());
                 expect.push(end);
             }

@@ -15,6 +15,7 @@
 //! With `max_tokens` a batch has as many rows as its tokens allow, with padding.
 
 use crate::error::{Error, Result};
+use crate::memory::{Gather, check_room, copied, push, room};
 use crate::text::batch::collate::{Batch, CollateOptions};
 use crate::text::batch::dataset::{Dataset, Target};
 use crate::text::batch::sampling::{MAX_SAMPLES, Sampling};
@@ -133,7 +134,7 @@ impl Loader {
     pub fn new(datasets: Vec<Arc<Dataset>>, options: LoaderOptions) -> Result<Self> {
         check(&datasets, &options)?;
         let mut loader = Self { datasets, options, epoch: 0, position: 0, batches: Vec::new() };
-        loader.arrange();
+        loader.batches = loader.arrange(0)?;
         if loader.n_batches() == 0 {
             let size = loader.options.batch_size;
             return Err(Error::invalid(format!(
@@ -147,7 +148,7 @@ impl Loader {
     /// after that begins the following epoch.
     pub fn next_batches(&mut self) -> Result<Option<Vec<Batch>>> {
         if self.position >= self.n_batches() {
-            self.set_epoch(self.epoch.wrapping_add(1));
+            self.set_epoch(self.epoch.wrapping_add(1))?;
             return Ok(None);
         }
         let batches = self.peek()?;
@@ -192,15 +193,17 @@ impl Loader {
         let options = CollateOptions { pad_to_multiple_of, seed, epoch: 0 };
         Ok((0..data.len()).step_by(batch_size).map(move |start| {
             let end = data.len().min(start.saturating_add(batch_size));
-            data.batch_for(&(start..end).collect::<Vec<_>>(), options)
+            data.batch_for(&(start..end).gathered()?, options)
         }))
     }
 
     /// Moves to the start of an epoch.
-    pub fn set_epoch(&mut self, epoch: u64) {
-        self.epoch = epoch;
-        self.position = 0;
-        self.arrange();
+    ///
+    /// Error: `OutOfMemory`; the loader is unchanged then.
+    pub fn set_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.batches = self.arrange(epoch)?;
+        (self.epoch, self.position) = (epoch, 0);
+        Ok(())
     }
 
     /// Epochs done.
@@ -215,7 +218,7 @@ impl Loader {
 
     /// Number of batches of the current epoch; the same for all, except with `max_tokens`.
     pub fn n_batches(&self) -> usize {
-        self.batches.iter().map(Vec::len).min().unwrap_or(0)
+        n_batches(&self.batches)
     }
 
     /// The padded shapes \[B, S\] of one dataset's batches in the current epoch, each once, sorted.
@@ -255,13 +258,11 @@ impl Loader {
         if state.fingerprint != self.fingerprint() || state.seed != self.options.seed {
             return Err(Error::data("the loader's state belongs to other data, options or seed"));
         }
-        let mut at = self.clone();
-        at.set_epoch(state.epoch);
-        if state.position > at.n_batches() {
+        let batches = self.arrange(state.epoch)?;
+        if state.position > n_batches(&batches) {
             return Err(Error::data(format!("the loader's state is at batch {}", state.position)));
         }
-        at.position = state.position;
-        *self = at;
+        (self.batches, self.epoch, self.position) = (batches, state.epoch, state.position);
         Ok(())
     }
 
@@ -304,54 +305,56 @@ impl Loader {
         hasher.finalize()
     }
 
-    /// Decides the batches of the current epoch.
-    fn arrange(&mut self) {
+    /// Decides the batches of an epoch.
+    fn arrange(&self, epoch: u64) -> Result<Vec<Vec<Vec<usize>>>> {
         let multiple = self.options.pad_to_multiple_of;
         let all = &self.datasets;
-        self.batches = if self.options.aligned {
-            vec![self.epoch_batches(0, Lengths { datasets: all, multiple })]
-        } else {
-            let own = |k: usize| Lengths { datasets: &all[k..=k], multiple };
-            (0..all.len()).map(|k| self.epoch_batches(k, own(k))).collect()
-        };
+        if self.options.aligned {
+            return Ok(vec![self.epoch_batches(epoch, 0, Lengths { datasets: all, multiple })?]);
+        }
+        let own = |k: usize| Lengths { datasets: &all[k..=k], multiple };
+        (0..all.len()).map(|k| self.epoch_batches(epoch, k, own(k))).collect()
     }
 
-    fn epoch_batches(&self, dataset: usize, lengths: Lengths) -> Vec<Vec<usize>> {
+    fn epoch_batches(
+        &self,
+        epoch: u64,
+        dataset: usize,
+        lengths: Lengths,
+    ) -> Result<Vec<Vec<usize>>> {
         let LoaderOptions { batch_size, shuffle, seed, unlabelled_ratio, .. } = self.options;
-        let (data, dataset) = (&self.datasets[dataset], dataset as u64);
+        let data = &self.datasets[dataset];
+        // For the vectors of batches, which are small.
+        check_room(data.len().saturating_mul(size_of::<usize>()))?;
+        let of = Walk { epoch, dataset: dataset as u64, lengths };
         let mut batches = if unlabelled_ratio > 0.0 {
-            self.mixed_batches(data, dataset, lengths)
+            self.mixed_batches(data, of)?
         } else {
-            self.walk(self.chosen(data, dataset), batch_size, dataset, lengths)
+            self.walk(self.chosen(data, of)?, batch_size, of)?
         };
         if shuffle {
-            Stream::new(seed, Purpose::Batches, self.epoch, dataset).shuffle(&mut batches);
+            Stream::new(seed, Purpose::Batches, epoch, of.dataset).shuffle(&mut batches);
         }
-        batches
+        Ok(batches)
     }
 
-    /// The sequences of this epoch.
-    fn chosen(&self, data: &Dataset, dataset: u64) -> Vec<usize> {
+    /// The sequences of an epoch.
+    fn chosen(&self, data: &Dataset, of: Walk) -> Result<Vec<usize>> {
         let LoaderOptions { sampling, n_samples, seed, .. } = &self.options;
         if !sampling.draws() {
-            return (0..data.len()).collect();
+            return (0..data.len()).gathered();
         }
         let n = if *n_samples == 0 { data.len() } else { *n_samples };
-        sampling.draw(data, n, (*seed, self.epoch, dataset))
+        sampling.draw(data, n, (*seed, of.epoch, of.dataset))
     }
 
     /// One walk over sequences in parts of `size`, or of `max_tokens`, those of similar length
     /// together.
-    fn walk(
-        &self,
-        mut order: Vec<usize>,
-        size: usize,
-        dataset: u64,
-        lengths: Lengths,
-    ) -> Vec<Vec<usize>> {
+    fn walk(&self, mut order: Vec<usize>, size: usize, of: Walk) -> Result<Vec<Vec<usize>>> {
+        let lengths = of.lengths;
         let LoaderOptions { shuffle, seed, drop_last, max_tokens, .. } = self.options;
         if shuffle {
-            Stream::new(seed, Purpose::Order, self.epoch, dataset).shuffle(&mut order);
+            Stream::new(seed, Purpose::Order, of.epoch, of.dataset).shuffle(&mut order);
         }
         if drop_last {
             order.truncate(order.len() / size * size);
@@ -359,64 +362,83 @@ impl Loader {
         if max_tokens > 0 {
             let total: usize = order.iter().map(|&i| lengths.padded(i)).sum();
             let mean = total.div_ceil(order.len().max(1)).max(1);
-            self.sort_buckets(&mut order, (max_tokens / mean).max(1), lengths);
+            self.sort_buckets(&mut order, (max_tokens / mean).max(1), lengths)?;
             return by_tokens(&order, max_tokens, lengths);
         }
-        self.sort_buckets(&mut order, size, lengths);
-        order.chunks(size).map(<[_]>::to_vec).collect()
+        self.sort_buckets(&mut order, size, lengths)?;
+        order.chunks(size).map(copied).gathered_or_error()
     }
 
-    fn sort_buckets(&self, order: &mut [usize], size: usize, lengths: Lengths) {
+    fn sort_buckets(&self, order: &mut [usize], size: usize, lengths: Lengths) -> Result<()> {
         let LoaderOptions { shuffle, bucket_batches, .. } = self.options;
-        if shuffle && bucket_batches > 0 {
-            for bucket in order.chunks_mut(size.saturating_mul(bucket_batches)) {
-                bucket.sort_by_key(|&i| lengths.longest(i));
-            }
+        if !shuffle || bucket_batches == 0 {
+            return Ok(());
         }
+        for bucket in order.chunks_mut(size.saturating_mul(bucket_batches)) {
+            // Those of one length stay in their order.
+            let keys = bucket.iter().enumerate().map(|(at, &i)| (lengths.longest(i), at, i));
+            let mut keys = keys.gathered()?;
+            keys.sort_unstable();
+            bucket.iter_mut().zip(keys).for_each(|(to, (.., i))| *to = i);
+        }
+        Ok(())
     }
 
     /// Batches of labelled examples, which come first, and unlabelled ones.
-    fn mixed_batches(&self, data: &Dataset, dataset: u64, lengths: Lengths) -> Vec<Vec<usize>> {
-        let (labelled, unlabelled): (Vec<usize>, Vec<usize>) =
-            (0..data.len()).partition(|&i| data.is_labelled(i));
+    fn mixed_batches(&self, data: &Dataset, of: Walk) -> Result<Vec<Vec<usize>>> {
+        let labelled = (0..data.len()).filter(|&i| data.is_labelled(i)).gathered()?;
+        let unlabelled = (0..data.len()).filter(|&i| !data.is_labelled(i)).gathered()?;
         let (n_labelled, n_unlabelled) = self.options.shares();
-        let mut batches = self.walk(unlabelled, n_unlabelled, dataset, lengths);
+        let mut batches = self.walk(unlabelled, n_unlabelled, of)?;
         let n_beside = |n: usize| match n {
             n if n == n_unlabelled => n_labelled,
             n => (n as f64 * n_labelled as f64 / n_unlabelled as f64).round().max(1.0) as usize,
         };
         let n_wanted: usize = batches.iter().map(|b| n_beside(b.len())).sum();
-        let mut order = self.labelled_order(&labelled, n_wanted, dataset);
-        self.sort_buckets(&mut order, n_labelled, lengths);
+        let mut order = self.labelled_order(&labelled, n_wanted, of)?;
+        self.sort_buckets(&mut order, n_labelled, of.lengths)?;
         let mut rest = order.as_slice();
         for batch in &mut batches {
             let (beside, later) = rest.split_at(n_beside(batch.len()));
+            batch.try_reserve(beside.len())?;
             batch.splice(..0, beside.iter().copied());
             rest = later;
         }
-        batches
+        Ok(batches)
     }
 
-    /// The part of the walk over labelled examples that belongs to this epoch: it has `n` of them,
-    /// as every epoch has.
-    fn labelled_order(&self, labelled: &[usize], n: usize, dataset: u64) -> Vec<usize> {
+    /// The part of the walk over labelled examples that belongs to an epoch: it has `n` of them, as
+    /// every epoch has.
+    fn labelled_order(&self, labelled: &[usize], n: usize, of: Walk) -> Result<Vec<usize>> {
         let LoaderOptions { shuffle, seed, .. } = self.options;
-        let (all, start) = (labelled.len() as u128, u128::from(self.epoch) * n as u128);
-        let mut order = Vec::with_capacity(n + labelled.len());
+        let (all, start) = (labelled.len() as u128, u128::from(of.epoch) * n as u128);
+        let mut order = room(n + 2 * labelled.len())?;
         let mut pass = start / all;
         while order.len() < n + (start % all) as usize {
             let begin = order.len();
             order.extend(labelled);
             if shuffle {
-                let mut stream = Stream::new(seed, Purpose::Labelled, pass as u64, dataset);
+                let mut stream = Stream::new(seed, Purpose::Labelled, pass as u64, of.dataset);
                 stream.shuffle(&mut order[begin..]);
             }
             pass += 1;
         }
         order.drain(..(start % all) as usize);
         order.truncate(n);
-        order
+        Ok(order)
     }
+}
+
+/// Which walk over sequences: of an epoch, of a dataset.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    epoch: u64,
+    dataset: u64,
+    lengths: Lengths<'a>,
+}
+
+fn n_batches(batches: &[Vec<Vec<usize>>]) -> usize {
+    batches.iter().map(Vec::len).min().unwrap_or(0)
 }
 
 /// Lengths of the sequences at one index of datasets that are batched together.
@@ -439,23 +461,23 @@ impl Lengths<'_> {
 }
 
 /// Neighbours together, as many as have `max_tokens` with padding.
-fn by_tokens(order: &[usize], max_tokens: usize, lengths: Lengths) -> Vec<Vec<usize>> {
+fn by_tokens(order: &[usize], max_tokens: usize, lengths: Lengths) -> Result<Vec<Vec<usize>>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut width = 0;
     for &i in order {
         let wider = lengths.padded(i).max(width);
         match batches.last_mut().filter(|b| (b.len() + 1).saturating_mul(wider) <= max_tokens) {
             Some(batch) => {
-                batch.push(i);
+                push(batch, i)?;
                 width = wider;
             }
             None => {
-                batches.push(vec![i]);
+                push(&mut batches, vec![i])?;
                 width = lengths.padded(i);
             }
         }
     }
-    batches
+    Ok(batches)
 }
 
 fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {
@@ -570,7 +592,7 @@ mod tests {
 
     fn data(corpus: &Corpus, style: TokenizerStyle) -> Arc<Dataset> {
         let options = TokenizerTrainOptions { style, vocab_size: 270, ..Default::default() };
-        let tokenizer = Tokenizer::train(&options, &corpus.texts()).unwrap();
+        let tokenizer = Tokenizer::train(&options, &corpus.texts().unwrap()).unwrap();
         Arc::new(Dataset::encode(corpus, &tokenizer, &EncodeOptions::default()).unwrap())
     }
 
@@ -668,7 +690,7 @@ mod tests {
 
     /// Labelled examples, then unlabelled ones.
     fn mixed(labelled: usize, unlabelled: usize) -> Vec<Arc<Dataset>> {
-        let (first, second) = (corpus(labelled), corpus(unlabelled).without_labels());
+        let (first, second) = (corpus(labelled), corpus(unlabelled).without_labels().unwrap());
         let both = first.concatenate(&second).unwrap();
         vec![data(&both, TokenizerStyle::Bert), data(&both, TokenizerStyle::Gpt2)]
     }
@@ -724,7 +746,7 @@ mod tests {
         let mut again = Loader::new(datasets.clone(), o.clone()).unwrap();
         again.restore_json(&state).unwrap();
         assert_eq!((drain(&mut again), drain(&mut again)), rest);
-        again.set_epoch(u64::MAX);
+        again.set_epoch(u64::MAX).unwrap();
         assert_eq!(drain(&mut again).len(), 14);
         let other = LoaderOptions { unlabelled_ratio: 0.5, ..o };
         assert!(Loader::new(datasets, other).unwrap().restore_json(&state).is_err());
@@ -817,7 +839,7 @@ mod tests {
         let mut loader = Loader::new(datasets.clone(), o.clone()).unwrap();
         let first = loader.n_batches();
         let epoch = (1..50).find(|&epoch| {
-            loader.set_epoch(epoch);
+            loader.set_epoch(epoch).unwrap();
             loader.n_batches() > first
         });
         let state = LoaderState { position: loader.n_batches(), ..loader.state() };
@@ -841,7 +863,7 @@ mod tests {
         assert!(e(pair(2), weighted(vec![0.0, 0.0])).contains("a sum of 0"));
         assert!(e(pair(2), weighted(vec![f64::MAX, f64::MAX])).contains("a sum of inf"));
         let balanced = LoaderOptions { sampling: Sampling::ClassBalanced, ..options(4) };
-        let bare = data(&corpus(5).without_labels(), TokenizerStyle::Bert);
+        let bare = data(&corpus(5).without_labels().unwrap(), TokenizerStyle::Bert);
         assert!(e(vec![bare], balanced.clone()).contains("dataset 0: class-balanced sampling"));
         let ordered = LoaderOptions { shuffle: false, ..balanced.clone() };
         assert!(e(pair(5), ordered).contains("needs shuffle"));
@@ -871,7 +893,7 @@ mod tests {
         assert!(e(mixed(4, 4), 2, -1.0).starts_with("unlabelled_ratio is -1"));
         assert!(e(mixed(4, 4), 1, 1.0).contains("batch_size is 1"));
         assert!(e(pair(5), 2, 1.0).contains("dataset 0 has no unlabelled examples"));
-        let bare = data(&corpus(5).without_labels(), TokenizerStyle::Bert);
+        let bare = data(&corpus(5).without_labels().unwrap(), TokenizerStyle::Bert);
         assert!(e(vec![bare], 2, 1.0).contains("dataset 0 has no labelled examples"));
         assert!(e(mixed(4, 90), usize::MAX, 1e-300).ends_with("but dataset 0 has 4"));
         let few = LoaderOptions { unlabelled_ratio: 1e300, ..options(4) };

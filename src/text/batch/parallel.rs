@@ -1,6 +1,7 @@
 //! Work on every example of a corpus, on all cores.
 
 use crate::error::Result;
+use crate::memory::{Gather, room};
 use crate::text::corpus::examples::Example;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ pub(crate) fn encode_each<T: Send>(
     f: impl Fn(usize, &Example) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     if examples.len() <= BLOCK {
-        return examples.iter().enumerate().map(|(i, e)| f(i, e)).collect();
+        return examples.iter().enumerate().map(|(i, e)| f(i, e)).gathered_or_error();
     }
     let next = AtomicUsize::new(0);
     let work = || {
@@ -44,7 +45,7 @@ pub(crate) fn encode_each<T: Send>(
         theirs.flatten().chain(own).collect::<Vec<_>>()
     });
     blocks.sort_by_key(|block| block.0);
-    let mut all = Vec::with_capacity(examples.len());
+    let mut all = room(examples.len())?;
     for (_, results) in blocks {
         all.extend(results?);
     }

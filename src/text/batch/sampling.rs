@@ -1,6 +1,7 @@
 //! Which examples an epoch has: each once, or drawn at random by class or by weight.
 
 use crate::error::{Error, Result, count};
+use crate::memory::Gather;
 use crate::text::batch::dataset::{Dataset, Target};
 use crate::text::rng::{Purpose, Stream};
 
@@ -92,7 +93,7 @@ impl Sampling {
         data: &Dataset,
         n: usize,
         (seed, epoch, dataset): (u64, u64, u64),
-    ) -> Vec<usize> {
+    ) -> Result<Vec<usize>> {
         let mut counts = vec![0usize; data.labels().len()];
         for class in data.sequences().iter().filter_map(|s| class(&s.target)) {
             counts[class] += 1;
@@ -107,7 +108,7 @@ impl Sampling {
             total += weight(s);
             total
         };
-        let sums: Vec<f64> = data.sequences().iter().map(up_to).collect();
+        let sums: Vec<f64> = data.sequences().iter().map(up_to).gathered()?;
         let total = sums.last().copied().unwrap_or(0.0);
         // Rounding may reach the total; the last sequence with a weight stands for it.
         let last = sums.partition_point(|&sum| sum < total);
@@ -116,7 +117,7 @@ impl Sampling {
             let at = rng.unit() * total;
             sums.partition_point(|&sum| sum <= at).min(last)
         };
-        (0..n).map(|_| one()).collect()
+        (0..n).map(|_| one()).gathered()
     }
 }
 

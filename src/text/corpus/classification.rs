@@ -4,6 +4,7 @@
 //! files follow RFC 4180. Blank lines are skipped.
 
 use crate::error::{Error, Result};
+use crate::memory::{Gather, push, room};
 use crate::text::corpus::csv::{self, Record};
 use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown_label};
 use crate::text::corpus::json::{for_each_object, scalar, string};
@@ -94,9 +95,15 @@ struct Rows {
 }
 
 impl Rows {
-    fn push(&mut self, line: usize, text: String, pair: Option<String>, label: Option<String>) {
+    fn push(
+        &mut self,
+        line: usize,
+        text: String,
+        pair: Option<String>,
+        label: Option<String>,
+    ) -> Result<()> {
         let file = self.files.len().saturating_sub(1);
-        self.rows.push(Row { file, line, text, pair, label });
+        push(&mut self.rows, Row { file, line, text, pair, label })
     }
 }
 
@@ -122,7 +129,7 @@ impl Corpus {
         let Rows { files, rows } = all;
         let seen = || LabelMap::from_seen(rows.iter().filter_map(|r| r.label.as_deref()));
         let labels = labels.cloned().unwrap_or_else(seen);
-        let mut examples = Vec::with_capacity(rows.len());
+        let mut examples = room(rows.len())?;
         for row in rows {
             let label = row.label.as_deref().map(|name| {
                 let place = |e| at(&files[row.file], row.line, e);
@@ -161,7 +168,7 @@ fn read(path: PathBuf, options: &CorpusOptions, all: &mut Rows) -> Result<()> {
             let text = read_text(&path)?;
             let records = match format {
                 CorpusFormat::Csv => csv::records(&path, &text)?,
-                _ => tsv_records(&text),
+                _ => tsv_records(&text)?,
             };
             if table_rows(&path, records, options, all)? {
                 taken = "; the first line was taken as a header";
@@ -210,8 +217,7 @@ fn read_folder(folder: &Path, options: &CorpusOptions, all: &mut Rows) -> Result
             return Err(at(&path, 1, "the file holds no text"));
         }
         all.files.push(path);
-        all.push(1, text, None, class.map(str::to_owned));
-        Ok(())
+        all.push(1, text, None, class.map(str::to_owned))
     };
     for entry in visible(folder)? {
         if options.unlabelled && entry.is_file() {
@@ -255,11 +261,11 @@ fn read_parquet(path: &Path, _: &CorpusOptions, _: &mut Rows) -> Result<()> {
     )))
 }
 
-fn tsv_records(text: &str) -> Vec<Record> {
+fn tsv_records(text: &str) -> Result<Vec<Record>> {
     lines(text)
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(n, line)| (n, line.split('\t').map(str::to_owned).collect()))
-        .collect()
+        .gathered()
 }
 
 /// Positions of the columns in a table, once the header is known.
@@ -365,8 +371,7 @@ fn row(
         return Err(at(path, line, "the label is empty"));
     }
     let pair = at_columns.pair.map(|i| field(i, "second text", "pair_column")).transpose()?;
-    all.push(line, field(at_columns.text, "text", "text_column")?, pair, label);
-    Ok(())
+    all.push(line, field(at_columns.text, "text", "text_column")?, pair, label)
 }
 
 fn json_row(value: &Value, line: usize, options: &CorpusOptions, all: &mut Rows) -> Result<()> {
@@ -387,8 +392,7 @@ fn json_row(value: &Value, line: usize, options: &CorpusOptions, all: &mut Rows)
             Some(scalar(value, name, "label_column")?)
         }
     };
-    all.push(line, text.to_owned(), pair, label);
-    Ok(())
+    all.push(line, text.to_owned(), pair, label)
 }
 
 fn key(column: &Option<Column>) -> Result<Option<&str>> {
@@ -500,7 +504,7 @@ mod tests {
         let got: Vec<_> = got.iter().map(|(text, _, label)| (&text[..], &label[..])).collect();
         assert_eq!(got, expect);
         let bare = read(&CorpusOptions { unlabelled: true, ..d.clone() }, None).unwrap();
-        assert_eq!(bare.texts(), ["what it is"]);
+        assert_eq!(bare.texts().unwrap(), ["what it is"]);
         let two = LabelMap::from_names(["bad", "pos"]).unwrap();
         let e = read(&d, Some(&two)).unwrap_err();
         assert!(e.message().contains("neg/1.txt:1: label 'neg' is not one of 'bad', 'pos'"), "{e}");

@@ -2,6 +2,7 @@
 //! field, is an error: a lenient reader would take the following lines for part of the field.
 
 use crate::error::Result;
+use crate::memory::push;
 use crate::text::text_file::at;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ pub(super) fn records(path: &Path, text: &str) -> Result<Vec<Record>> {
         let (first_line, start) = (reader.line, reader.next);
         let fields = reader.record()?;
         if !text[start..reader.next].trim().is_empty() {
-            records.push((first_line, fields));
+            push(&mut records, (first_line, fields))?;
         }
     }
     Ok(records)

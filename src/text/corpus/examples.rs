@@ -1,6 +1,7 @@
 //! A corpus: the examples of one task, independent of tokenizers and models.
 
 use crate::error::{Error, Result, count};
+use crate::memory::{Gather, check_room, room};
 use crate::text::corpus::labels::LabelMap;
 
 /// What a model learns from a corpus.
@@ -116,7 +117,7 @@ impl Corpus {
             None => Ok(None),
             Some(name) => labels.id(name).map(Some).ok_or_else(|| unknown_label(name, &labels)),
         };
-        let mut examples = Vec::with_capacity(texts.len());
+        let mut examples = room(texts.len())?;
         let mut pairs = pairs.into_iter();
         for (i, text) in texts.into_iter().enumerate() {
             let label = label(i).map_err(|e| e.context(format!("example {i}")))?;
@@ -151,8 +152,9 @@ impl Corpus {
     }
 
     /// All texts, in order, for training a tokenizer; words are joined by spaces.
-    pub fn texts(&self) -> Vec<String> {
-        let mut texts = Vec::with_capacity(self.examples.len());
+    pub fn texts(&self) -> Result<Vec<String>> {
+        self.check_room()?;
+        let mut texts = room(2 * self.examples.len())?;
         for example in &self.examples {
             match example {
                 Example::Text { text, pair, .. } => {
@@ -167,7 +169,7 @@ impl Corpus {
                 Example::Document(text) => texts.push(text.clone()),
             }
         }
-        texts
+        Ok(texts)
     }
 
     /// The examples at `indices`, in that order, with the same labels.
@@ -179,7 +181,8 @@ impl Corpus {
                 Error::invalid(format!("example {i} of a corpus of {}", self.examples.len()))
             })
         };
-        let examples = indices.iter().map(pick).collect::<Result<_>>()?;
+        self.check_room()?;
+        let examples = indices.iter().map(pick).gathered_or_error()?;
         Ok(Self { task: self.task, labels: self.labels.clone(), examples })
     }
 
@@ -215,14 +218,16 @@ impl Corpus {
                 )));
             }
         }
-        let examples = corpora.iter().flat_map(|c| &c.examples).cloned().collect();
+        corpora.iter().try_for_each(|c| c.check_room())?;
+        let mut examples = room(corpora.iter().map(|c| c.len()).sum())?;
+        examples.extend(corpora.iter().flat_map(|c| &c.examples).cloned());
         Ok(Self { task: first.task, labels: labels.clone(), examples })
     }
 
     /// A copy with the same classes whose examples have no labels, e.g. to learn from them beside
     /// labelled ones. Plain text stays as it is.
-    pub fn without_labels(&self) -> Self {
-        let mut copy = self.clone();
+    pub fn without_labels(&self) -> Result<Self> {
+        let mut copy = Self::concatenate_all(&[self])?;
         for example in &mut copy.examples {
             match example {
                 Example::Text { label, .. } => *label = None,
@@ -231,14 +236,32 @@ impl Corpus {
                 Example::Document(_) => {}
             }
         }
-        copy
+        Ok(copy)
     }
 
     /// The texts as documents of plain text, e.g. to train a language model on them before a
     /// classifier: [`Corpus::texts`] for language modelling.
-    pub fn plain_text(&self) -> Self {
-        let examples = self.texts().into_iter().map(Example::Document).collect();
-        Self { task: TextTask::LanguageModeling, labels: LabelMap::default(), examples }
+    pub fn plain_text(&self) -> Result<Self> {
+        let examples = self.texts()?.into_iter().map(Example::Document).gathered()?;
+        Ok(Self { task: TextTask::LanguageModeling, labels: LabelMap::default(), examples })
+    }
+
+    /// Bytes of all texts.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let of = |example: &Example| match example {
+            Example::Text { text, pair, .. } => text.len() + pair.as_ref().map_or(0, String::len),
+            Example::Words { words, .. } => {
+                words.iter().map(|w| w.len() + size_of::<String>()).sum()
+            }
+            Example::Question { context, question, .. } => context.len() + question.len(),
+            Example::Document(text) => text.len(),
+        };
+        self.examples.iter().map(of).sum()
+    }
+
+    /// Whether there is memory for a copy, which is made of many small blocks.
+    fn check_room(&self) -> Result<()> {
+        check_room(self.n_bytes())
     }
 
     /// How often each class (classification) or tag (tokens) occurs, by id.
@@ -320,7 +343,7 @@ mod tests {
         assert_eq!(corpus.label_counts(), [1, 3]);
         assert_eq!(corpus.majority_fraction(), 0.75);
         let part = corpus.subset(&[3, 0]).unwrap();
-        assert_eq!(part.texts(), ["d", "a"]);
+        assert_eq!(part.texts().unwrap(), ["d", "a"]);
         assert_eq!(part.labels(), corpus.labels());
         assert!(corpus.subset(&[4]).is_err());
     }
@@ -343,10 +366,16 @@ mod tests {
         };
         let (labelled, bare) = (read(&["a", "b"], &["x", "y"]), read(&["c"], &[]));
         let both = labelled.concatenate(&bare).unwrap();
-        assert_eq!((both.texts(), both.label_counts()), (strings(&["a", "b", "c"]), vec![1, 1]));
+        assert_eq!(
+            (both.texts().unwrap(), both.label_counts()),
+            (strings(&["a", "b", "c"]), vec![1, 1])
+        );
         assert_eq!(bare.concatenate(&labelled).unwrap().labels(), labelled.labels());
         let all = Corpus::concatenate_all(&[&bare, &labelled, &bare, &labelled]).unwrap();
-        assert_eq!((all.texts().join(""), all.label_counts()), ("cabcab".into(), vec![2, 2]));
+        assert_eq!(
+            (all.texts().unwrap().join(""), all.label_counts()),
+            ("cabcab".into(), vec![2, 2])
+        );
         let other = Corpus::concatenate_all(&[&bare, &labelled, &read(&["d"], &["z"])]);
         assert_eq!(
             other.unwrap_err().message(),
@@ -365,7 +394,7 @@ mod tests {
         let labels = LabelMap::from_names(["x", "y"]).unwrap();
         let check = |task, example: Example, bare: Example| {
             let corpus = Corpus::new(task, labels.clone(), vec![example]).unwrap();
-            let copy = corpus.without_labels();
+            let copy = corpus.without_labels().unwrap();
             assert_eq!((copy.labels(), copy.examples()), (&labels, &[bare][..]));
             assert_eq!(corpus.concatenate(&copy).unwrap().len(), 2);
         };

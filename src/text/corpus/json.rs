@@ -4,6 +4,7 @@
 //! element of `answers`. A key that is the whole path wins.
 
 use crate::error::{Error, Result};
+use crate::memory::push;
 use crate::text::text_file::{at, lines};
 use serde_json::Value;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub(super) fn for_each_object(
 ) -> Result<()> {
     let mut one = |line: usize, content: &str, how: &str| {
         let value = parse(path, line, content, how)?;
-        each(line, &value).map_err(|e| at(path, line, e.message()))
+        each(line, &value).map_err(|e| e.context(format!("{}:{line}", path.display())))
     };
     if !text.trim_start().starts_with('[') {
         let rows = lines(text).filter(|(_, content)| !content.trim().is_empty());
@@ -56,6 +57,7 @@ pub(super) fn parse(path: &Path, line: usize, content: &str, how: &str) -> Resul
 fn elements<'a>(path: &Path, text: &'a str) -> Result<Vec<(usize, &'a str)>> {
     let mut all = Vec::new();
     let (mut line, mut depth, mut quoted, mut escaped) = (1, 0usize, false, false);
+    // A line counts from the first byte of the element that is no white space.
     // The element that is being read: its first byte, and its line once it has begun.
     let (mut start, mut begins, mut opened, mut end) = (0, None, 0, None);
     for (i, byte) in text.bytes().enumerate() {
@@ -73,7 +75,7 @@ fn elements<'a>(path: &Path, text: &'a str) -> Result<Vec<(usize, &'a str)>> {
             b'[' | b'{' => depth += 1,
             b',' | b']' if depth == 1 => {
                 match begins.take() {
-                    Some(line) => all.push((line, &text[start..i])),
+                    Some(line) => push(&mut all, (line, text[start..i].trim_start()))?,
                     // Nothing is allowed between the brackets of an empty array alone.
                     None if byte == b']' && all.is_empty() => {}
                     None => return Err(at(path, line, "an element of the array is missing")),
@@ -95,8 +97,7 @@ fn elements<'a>(path: &Path, text: &'a str) -> Result<Vec<(usize, &'a str)>> {
     if !text[end..].trim().is_empty() {
         return Err(at(path, line, "something follows the array"));
     }
-    // A line counts from the first byte of the element that is no white space.
-    Ok(all.into_iter().map(|(line, content)| (line, content.trim_start())).collect())
+    Ok(all)
 }
 
 fn step<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {

@@ -1,7 +1,7 @@
 //! Names of classes and their ids.
 
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The classes of a task: id -> name and back. Ids are 0 to `len() - 1`. Whole numbers are one
 /// class however they are written: `1` and `1.0`.
@@ -29,9 +29,12 @@ impl LabelMap {
     /// From the labels seen in data: integers sort by value, anything else by bytes, so that
     /// the ids do not depend on the order of the examples. `1.0` is named `1`.
     pub fn from_seen<'a>(seen: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut names: Vec<String> = seen.into_iter().map(|name| plain(name).to_owned()).collect();
-        names.sort_unstable();
-        names.dedup();
+        // One by one: `collect` would take room for all that were seen.
+        let mut names = BTreeSet::new();
+        for name in seen {
+            names.insert(plain(name));
+        }
+        let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         if names.iter().all(|n| n.parse::<i64>().is_ok()) {
             names.sort_by_key(|n| n.parse::<i64>().unwrap_or_default());
         }

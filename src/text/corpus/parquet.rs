@@ -58,7 +58,7 @@ fn read(
     let rows = reader.get_row_iter(projection).map_err(|e| damaged(path, e))?;
     for (i, row) in rows.enumerate() {
         let value = row.map_err(|e| damaged(path, e))?.to_json_value();
-        each(i + 1, &value).map_err(|e| at(path, i + 1, e.message()))?;
+        each(i + 1, &value).map_err(|e| e.context(format!("{}:{}", path.display(), i + 1)))?;
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Reader of plain text for language modelling.
 
 use crate::error::Result;
+use crate::memory::{Gather, push};
 use crate::text::corpus::examples::{Corpus, Example, TextTask};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::corpus::paths::find;
-use crate::text::text_file::{at, read_text};
+use crate::text::text_file::{at, read_text, replaced};
 use std::path::Path;
 
 /// What becomes one example of a file of plain text.
@@ -27,13 +28,14 @@ impl Corpus {
     pub fn read_plain_text(path: &Path, sample_by: SampleBy) -> Result<Self> {
         let mut examples = Vec::new();
         for path in find(path)? {
-            let text = read_text(&path)?.replace("\r\n", "\n");
+            let text = replaced(&read_text(&path)?, "\r\n")?;
             let parts: Vec<String> = match sample_by {
                 SampleBy::Document => vec![text],
-                SampleBy::Line => text.lines().map(str::to_owned).collect(),
-                SampleBy::Paragraph => paragraphs(&text),
+                SampleBy::Line => text.lines().map(str::to_owned).gathered()?,
+                SampleBy::Paragraph => paragraphs(&text)?,
             };
             let before = examples.len();
+            examples.try_reserve(parts.len())?;
             let parts = parts.into_iter().filter(|p| !p.trim().is_empty());
             examples.extend(parts.map(Example::Document));
             if examples.len() == before {
@@ -44,7 +46,7 @@ impl Corpus {
     }
 }
 
-fn paragraphs(text: &str) -> Vec<String> {
+fn paragraphs(text: &str) -> Result<Vec<String>> {
     let mut all = vec![String::new()];
     for line in text.lines() {
         let Some(last) = all.last_mut() else { break };
@@ -54,10 +56,10 @@ fn paragraphs(text: &str) -> Vec<String> {
             }
             last.push_str(line);
         } else if !last.is_empty() {
-            all.push(String::new());
+            push(&mut all, String::new())?;
         }
     }
-    all
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -69,7 +71,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.txt");
         std::fs::write(&path, "\u{FEFF}\r\na\r\nb\r\n \r\n\r\nc\r\n").unwrap();
-        let read = |sample_by| Corpus::read_plain_text(&path, sample_by).unwrap().texts();
+        let read = |sample_by| Corpus::read_plain_text(&path, sample_by).unwrap().texts().unwrap();
         assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
         assert_eq!(read(SampleBy::Line), ["a", "b", "c"]);
         assert_eq!(read(SampleBy::Document), ["\na\nb\n \n\nc\n"]);
@@ -77,7 +79,7 @@ mod tests {
         assert_eq!(read(SampleBy::Paragraph), ["a\nb", "c"]);
         std::fs::write(dir.path().join("s.txt"), "first").unwrap();
         let both = Corpus::read_plain_text(&dir.path().join("?.txt"), SampleBy::Line).unwrap();
-        assert_eq!(both.texts(), ["first", "a", "b", "c"]);
+        assert_eq!(both.texts().unwrap(), ["first", "a", "b", "c"]);
         std::fs::write(&path, " \n\n").unwrap();
         let e = Corpus::read_plain_text(&path, SampleBy::Document).unwrap_err();
         assert!(e.message().ends_with("t.txt:1: the file holds no text"));

@@ -5,6 +5,7 @@
 //! bytes.
 
 use crate::error::{Context, Error, Result};
+use crate::memory::push;
 use crate::text::corpus::examples::{Answer, Corpus, Example, TextTask};
 use crate::text::corpus::json::{for_each_object, list, lookup, string};
 use crate::text::corpus::labels::LabelMap;
@@ -34,6 +35,7 @@ impl Corpus {
             if found.is_empty() {
                 return Err(at(&path, 1, "the file holds no questions"));
             }
+            examples.try_reserve(found.len())?;
             examples.extend(found);
         }
         Corpus::new(TextTask::QuestionAnswering, LabelMap::default(), examples)
@@ -47,7 +49,7 @@ fn examples_of(path: &Path, text: &str) -> Result<Vec<Example>> {
     }
     let mut examples = Vec::new();
     for_each_object(path, text, |_, value| {
-        examples.push(question(string(value, "context", "")?, value)?);
+        push(&mut examples, question(string(value, "context", "")?, value)?)?;
         Ok(())
     })?;
     Ok(examples)
@@ -58,7 +60,7 @@ fn squad(document: &Value) -> Result<Vec<Example>> {
     for (a, article) in list(document, "data")?.iter().enumerate() {
         if article.get("context").is_some() {
             let flat = question(string(article, "context", "")?, article);
-            examples.push(flat.context(|| format!("data[{a}]"))?);
+            push(&mut examples, flat.context(|| format!("data[{a}]"))?)?;
             continue;
         }
         let paragraphs = list(article, "paragraphs").context(|| format!("data[{a}]"))?;
@@ -67,7 +69,7 @@ fn squad(document: &Value) -> Result<Vec<Example>> {
             let context = string(paragraph, "context", "").context(path)?;
             for (q, qa) in list(paragraph, "qas").context(path)?.iter().enumerate() {
                 let path = || format!("data[{a}].paragraphs[{p}].qas[{q}]");
-                examples.push(question(context, qa).context(path)?);
+                push(&mut examples, question(context, qa).context(path)?)?;
             }
         }
     }

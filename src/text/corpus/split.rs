@@ -2,6 +2,7 @@
 //! into a sample and the rest.
 
 use crate::error::{Error, Result};
+use crate::memory::{Gather, check_room, push, room};
 use crate::text::corpus::examples::{Corpus, Example};
 use crate::text::rng::{Purpose, Stream};
 use std::collections::{BTreeMap, HashMap};
@@ -35,13 +36,15 @@ impl Corpus {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(Error::invalid(format!("eval_fraction {fraction} is not between 0 and 1")));
         }
+        // For the groups: their keys, and a vector for each.
+        check_room(self.n_bytes() + 128 * self.len())?;
         let mut strata: BTreeMap<Option<u32>, Vec<Vec<usize>>> = BTreeMap::new();
-        for group in self.groups() {
+        for group in self.groups()? {
             let class = match &self.examples()[group[0]] {
                 Example::Text { label, .. } if options.stratify => *label,
                 _ => None,
             };
-            strata.entry(class).or_default().push(group);
+            push(strata.entry(class).or_default(), group)?;
         }
         let mut rng = Stream::new(options.seed, Purpose::Split, 0, 0);
         let mut eval = Vec::new();
@@ -53,6 +56,7 @@ impl Corpus {
             for group in groups.iter() {
                 if taken + group.len() <= wanted {
                     taken += group.len();
+                    eval.try_reserve(group.len())?;
                     eval.extend(group);
                 }
             }
@@ -64,8 +68,7 @@ impl Corpus {
                 self.len()
             )));
         }
-        let is_eval: std::collections::HashSet<usize> = eval.iter().copied().collect();
-        let train: Vec<usize> = (0..self.len()).filter(|i| !is_eval.contains(i)).collect();
+        let train = (0..self.len()).filter(|i| eval.binary_search(i).is_err()).gathered()?;
         Ok((self.subset(&train)?, self.subset(&eval)?))
     }
 
@@ -80,13 +83,14 @@ impl Corpus {
         if n == 0 || n > all {
             return Err(Error::invalid(format!("a sample of {n} of {all} examples")));
         }
+        check_room(32 * self.len())?;
         let mut strata: BTreeMap<Option<u32>, Vec<usize>> = BTreeMap::new();
         for (i, example) in self.examples().iter().enumerate() {
             let class = match example {
                 Example::Text { label, .. } => *label,
                 _ => None,
             };
-            strata.entry(class).or_default().push(i);
+            push(strata.entry(class).or_default(), i)?;
         }
         let product = |of: &[usize]| of.len() as u128 * n as u128;
         let mut wanted: Vec<usize> =
@@ -97,7 +101,7 @@ impl Corpus {
         let missing = n - wanted.iter().sum::<usize>();
         by_remainder.iter().take(missing).for_each(|&(_, k)| wanted[k] += 1);
         let mut rng = Stream::new(seed, Purpose::Sample, 0, 0);
-        let (mut chosen, mut rest) = (Vec::with_capacity(n), Vec::with_capacity(all - n));
+        let (mut chosen, mut rest) = (room(n)?, room(all - n)?);
         for (of, wanted) in strata.values_mut().zip(wanted) {
             rng.shuffle(of);
             chosen.extend(&of[..wanted]);
@@ -109,18 +113,19 @@ impl Corpus {
     }
 
     /// Indices of examples that belong together, by first occurrence.
-    fn groups(&self) -> Vec<Vec<usize>> {
+    fn groups(&self) -> Result<Vec<Vec<usize>>> {
         let mut by_key: HashMap<String, usize> = HashMap::new();
-        let mut groups: Vec<Vec<usize>> = Vec::new();
+        by_key.try_reserve(self.len())?;
+        let mut groups: Vec<Vec<usize>> = room(self.len())?;
         for (i, example) in self.examples().iter().enumerate() {
             let next = groups.len();
             let group = *by_key.entry(key(example)).or_insert(next);
             if group == next {
                 groups.push(Vec::new());
             }
-            groups[group].push(i);
+            push(&mut groups[group], i)?;
         }
-        groups
+        Ok(groups)
     }
 }
 
@@ -157,7 +162,7 @@ mod tests {
 
     fn keys(corpus: &Corpus) -> HashSet<String> {
         let digits = |t: &String| t.chars().filter(char::is_ascii_digit).collect();
-        corpus.texts().iter().map(digits).collect()
+        corpus.texts().unwrap().iter().map(digits).collect()
     }
 
     #[test]
@@ -185,8 +190,9 @@ mod tests {
             let (chosen, rest) = all.sample(n, 1).unwrap();
             assert_eq!((chosen.len(), rest.len()), (n, 60 - n));
             assert_eq!(chosen.label_counts(), classes);
-            let mut both: Vec<_> = chosen.texts().into_iter().chain(rest.texts()).collect();
-            let mut expected = all.texts();
+            let mut both: Vec<_> =
+                chosen.texts().unwrap().into_iter().chain(rest.texts().unwrap()).collect();
+            let mut expected = all.texts().unwrap();
             both.sort();
             expected.sort();
             assert_eq!(both, expected);
@@ -194,7 +200,7 @@ mod tests {
         assert_eq!(all.sample(30, 1).unwrap(), all.sample(30, 1).unwrap());
         assert_ne!(all.sample(30, 1).unwrap(), all.sample(30, 2).unwrap());
         assert!(all.sample(0, 1).is_err() && all.sample(61, 1).is_err());
-        let bare = all.without_labels().sample(7, 1).unwrap().0;
+        let bare = all.without_labels().unwrap().sample(7, 1).unwrap().0;
         assert_eq!(bare.len(), 7);
     }
 

@@ -7,6 +7,7 @@
 //! `#begin document`, and in files with tabs any line that begins with `# ` and has none.
 
 use crate::error::Result;
+use crate::memory::{push, room};
 use crate::text::corpus::examples::{Corpus, Example, TextTask, unknown_label};
 use crate::text::corpus::labels::LabelMap;
 use crate::text::corpus::paths::find;
@@ -34,14 +35,14 @@ impl Corpus {
         for (path, text) in paths.iter().zip(&texts) {
             for sentence in self::sentences(path, text)? {
                 let tagged = sentence.into_iter().map(|line| tagged(path, line));
-                sentences.push((path, tagged.collect::<Result<Vec<_>>>()?));
+                push(&mut sentences, (path, tagged.collect::<Result<Vec<_>>>()?))?;
             }
         }
         let labels = match labels {
             Some(labels) => labels.clone(),
             None => seen(sentences.iter().flat_map(|(_, sentence)| sentence))?,
         };
-        let mut examples = Vec::with_capacity(sentences.len());
+        let mut examples = room(sentences.len())?;
         for (path, sentence) in sentences {
             let mut words = Vec::with_capacity(sentence.len());
             let mut tags = Vec::with_capacity(sentence.len());
@@ -69,7 +70,10 @@ impl Corpus {
         };
         let mut examples = Vec::new();
         for path in find(path)? {
-            examples.extend(sentences(&path, &read_text(&path)?)?.into_iter().map(untagged));
+            let text = read_text(&path)?;
+            let found = sentences(&path, &text)?;
+            examples.try_reserve(found.len())?;
+            examples.extend(found.into_iter().map(untagged));
         }
         Corpus::new(TextTask::TokenClassification, LabelMap::default(), examples)
     }
@@ -83,17 +87,17 @@ fn sentences<'a>(path: &Path, text: &'a str) -> Result<Vec<Sentence<'a>>> {
     for (number, line) in lines(text) {
         if line.trim().is_empty() {
             if !current.is_empty() {
-                all.push(std::mem::take(&mut current));
+                push(&mut all, std::mem::take(&mut current))?;
             }
             continue;
         }
         let is_comment = current.is_empty() && is_comment(line, tabs);
         if !line.starts_with("-DOCSTART-") && !is_comment {
-            current.push((number, line));
+            push(&mut current, (number, line))?;
         }
     }
     if !current.is_empty() {
-        all.push(current);
+        push(&mut all, current)?;
     }
     if all.is_empty() {
         return Err(at(path, 1, "the file holds no words"));
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     fn comments_are_no_words() {
         let check = |content: &str, expect: &[&str]| {
-            assert_eq!(read(content, None).unwrap().texts(), expect, "{content}");
+            assert_eq!(read(content, None).unwrap().texts().unwrap(), expect, "{content}");
         };
         check("# text = EU rejects\n# id 3 domain=en\nEU B-ORG\nrejects O\n", &["EU rejects"]);
         check("# newdoc\n# newpar id\nEU O\n\n# sent_id = 2\nyes O\n", &["EU", "yes"]);
@@ -186,8 +190,8 @@ mod tests {
         let pattern = dir.path().join("*.conll");
         let corpus = Corpus::read_token_classification(&pattern, None).unwrap();
         assert_eq!(corpus.labels().names(), ["O", "B-LOC", "B-ORG"]);
-        assert_eq!(corpus.texts(), ["EU says", "Rome"]);
-        assert_eq!(Corpus::read_words(&pattern).unwrap().texts(), ["EU says", "Rome"]);
+        assert_eq!(corpus.texts().unwrap(), ["EU says", "Rome"]);
+        assert_eq!(Corpus::read_words(&pattern).unwrap().texts().unwrap(), ["EU says", "Rome"]);
         let tags = LabelMap::from_names(["O", "B-ORG"]).unwrap();
         let e = Corpus::read_token_classification(&pattern, Some(&tags)).unwrap_err();
         assert!(e.message().contains("b.conll:1: label 'B-LOC'"), "{e}");

@@ -27,7 +27,7 @@ pub(crate) struct Config {
 
 impl Config {
     pub fn read(dir: &Path) -> Result<Self> {
-        let read = |name| Ok(json_beside(dir, name)?.unwrap_or_default());
+        let read = |name| json_beside(dir, name).map(Option::unwrap_or_default);
         let values: Value = read("tokenizer_config.json")?;
         let lists = values.get("added_tokens_decoder").is_some();
         let legacy = |name| if lists { Ok(Value::Null) } else { read(name) };

@@ -125,7 +125,7 @@ fn post_processor(
         let id = pipeline.token_to_id(text).ok_or_else(|| {
             Error::data(format!("the vocabulary lacks the special token '{text}'"))
         })?;
-        Ok((text.to_owned(), id))
+        Ok::<_, Error>((text.to_owned(), id))
     };
     let trim = algorithm == TokenizerAlgorithm::ByteLevelBpe;
     Ok(match style {

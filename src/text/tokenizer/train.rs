@@ -13,6 +13,7 @@ use crate::text::tokenizer::pipeline::{
 };
 use crate::text::tokenizer::style::{TokenizerAlgorithm, TokenizerStyle};
 use crate::text::tokenizer::tokenize::Tokenizer;
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -116,12 +117,16 @@ fn count_words<S: AsRef<str> + Sync>(settings: &Settings, texts: &[S]) -> Result
         }
         Ok::<_, Error>(counts)
     };
-    let parts = texts.par_iter().try_fold(HashMap::new, count);
+    // Not the pool of the process, which panics for ever if its threads cannot be started once.
+    let pool = ThreadPoolBuilder::new()
+        .build()
+        .map_err(|e| Error::no_thread(std::io::Error::other(e.to_string())))?;
     let merge = |mut a: HashMap<String, u64>, b: HashMap<String, u64>| {
         b.into_iter().for_each(|(word, n)| *a.entry(word).or_default() += n);
         Ok(a)
     };
-    Ok(parts.try_reduce(HashMap::new, merge)?.into_iter().collect())
+    let all = || texts.par_iter().try_fold(HashMap::new, count).try_reduce(HashMap::new, merge);
+    Ok(pool.install(all)?.into_iter().collect())
 }
 
 type Pair = (u32, u32);

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::memory::copied;
 use crate::onnx::{Graph, NodeId, TensorData, ValueId};
 use crate::runtime::{Optimize, Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
@@ -115,7 +116,7 @@ pub fn find_non_finite(
     checked: &[&str],
     feeds: &[(&str, &Tensor)],
 ) -> Result<Option<NonFiniteOrigin>> {
-    let mut graph = Graph::from_bytes(model.to_vec().into())?;
+    let mut graph = Graph::from_bytes(copied(model)?.into())?;
     let ends = checked
         .iter()
         .map(|name| graph.find(name).ok_or_else(|| Error::not_found(format!("no value '{name}'"))))
@@ -166,7 +167,7 @@ struct Summary {
 
 impl Summary {
     fn of(tensor: &Tensor) -> Option<Self> {
-        let values = TensorData::from_tensor(tensor).to_f64s().ok()?;
+        let values = TensorData::from_tensor(tensor).and_then(|data| data.to_f64s()).ok()?;
         let finite = values.iter().copied().filter(|v| v.is_finite());
         let n_non_finite = values.len() - finite.clone().count();
         let operand = Operand {

@@ -476,7 +476,7 @@ fn take_parameters(
     }
     graph.prune();
     // The weights were copied; what is left must not keep their file in memory.
-    graph.detach();
+    graph.detach()?;
     let id = |c: &Candidate| narrowed.get(&c.value).copied().unwrap_or(c.value);
     Ok((candidates.iter().map(id).collect(), parameters))
 }

@@ -3,6 +3,7 @@
 
 use crate::autodiff::{LossKind, LossSpec};
 use crate::error::{Error, Result};
+use crate::memory::filled;
 use crate::tensor::{DType, Tensor, element_count};
 use crate::train::batch::{Batch, EXAMPLE_IDS, TensorView, WORD_IDS};
 
@@ -106,7 +107,7 @@ pub(super) fn ignored_labels(
         let Some(view) = of_rank(rank) else { return Ok(Vec::new()) };
         let shape = &view.shape[..rank];
         let n = element_count(shape)?;
-        made.push((name, Tensor::from_slice(shape, &vec![ignore_index; n])?));
+        made.push((name, Tensor::from_slice(shape, &filled(n, ignore_index)?)?));
     }
     Ok(made)
 }

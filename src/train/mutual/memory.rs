@@ -20,6 +20,7 @@ use crate::checkpoint::files::Files;
 use crate::checkpoint::weights::Weights;
 use crate::error::{Error, Result};
 use crate::file::Scratch;
+use crate::memory::{Gather, copied};
 use crate::tensor::{DType, first_negative, first_non_finite};
 use crate::train::batch::TensorView;
 
@@ -69,9 +70,12 @@ pub(in crate::train) struct MemorySnapshot(usize, HashMap<i64, Place>, Vec<f32>)
 
 impl Memory {
     /// Sets aside what was remembered.
-    pub fn snapshot(&self) -> MemorySnapshot {
-        let sums = self.floats.get(0, self.floats.len()).to_vec();
-        MemorySnapshot(self.n_classes, self.places.clone(), sums)
+    pub fn snapshot(&self) -> Result<MemorySnapshot> {
+        let sums = copied(self.floats.get(0, self.floats.len()))?;
+        let mut places = HashMap::new();
+        places.try_reserve(self.places.len())?;
+        places.extend(&self.places);
+        Ok(MemorySnapshot(self.n_classes, places, sums))
     }
 
     /// Puts back what was set aside: a memory only grows, so there is room.
@@ -251,6 +255,7 @@ impl Memory {
         if (n_floats as u64).saturating_mul(4) > limits.bytes {
             return full("memory_bytes", format!("{} bytes", limits.bytes));
         }
+        self.places.try_reserve(n_examples - self.places.len())?;
         self.floats.reserve(n_floats)
     }
 
@@ -346,18 +351,18 @@ impl Memory {
     }
 
     /// Adds all as a file.
-    pub fn add_to<'a>(&'a self, files: &mut Files<'a>, name: &str) {
-        let mut all: Vec<(i64, Place)> = self.places.iter().map(|(&id, &p)| (id, p)).collect();
+    pub fn add_to<'a>(&'a self, files: &mut Files<'a>, name: &str) -> Result<()> {
+        let mut all = self.places.iter().map(|(&id, &p)| (id, p)).gathered()?;
         all.sort_unstable_by_key(|&(id, _)| id);
-        let ids: Vec<i64> = all.iter().map(|&(id, _)| id).collect();
-        let places: Vec<i64> =
-            all.iter().flat_map(|(_, p)| [p.at as i64, p.n_units as i64]).collect();
+        let ids = all.iter().map(|&(id, _)| id).gathered()?;
+        let places = all.iter().flat_map(|(_, p)| [p.at as i64, p.n_units as i64]).gathered()?;
         let n_classes = [self.n_classes as i64];
         let sums = self.floats.get(0, self.floats.len());
         files.add_floats(name, "sums", sums);
-        files.add_ints("classes", &[1], &n_classes);
-        files.add_ints("examples", &[ids.len()], &ids);
-        files.add_ints("places", &[ids.len(), 2], &places);
+        files.add_ints("classes", &[1], copied(&n_classes)?);
+        files.add_ints("examples", &[all.len()], ids);
+        files.add_ints("places", &[all.len(), 2], places);
+        Ok(())
     }
 
     /// Reads what [`Memory::add_to`] added, and makes room for it; nothing else changes.
@@ -389,10 +394,15 @@ impl Memory {
             let end = n_units.checked_mul(unit)?.checked_add(header)?.checked_add(at)?;
             (end <= n_floats).then_some((id, Place { at, n_units }))
         };
-        let places: Option<HashMap<i64, Place>> = ids.iter().zip(pairs).map(place).collect();
-        let places = places.ok_or_else(|| Error::data("a record lies outside of the sums"))?;
+        let mut known = HashMap::new();
+        known.try_reserve(ids.len())?;
+        for pair in ids.iter().zip(pairs) {
+            let outside = || Error::data("a record lies outside of the sums");
+            let (id, place) = place(pair).ok_or_else(outside)?;
+            known.insert(id, place);
+        }
         self.floats.reserve(n_floats)?;
-        Ok(SavedMemory { n_classes, places, file })
+        Ok(SavedMemory { n_classes, places: known, file })
     }
 
     /// Goes on from what was read, or from nothing.
@@ -467,9 +477,7 @@ impl Floats {
     /// Makes room for `n` numbers in all.
     fn reserve(&mut self, n: usize) -> Result<()> {
         match self {
-            Self::Ram(all) => all.try_reserve(n.saturating_sub(all.len())).map_err(|e| {
-                Error::state(format!("no memory for {n} numbers of predictions: {e}"))
-            }),
+            Self::Ram(all) => Ok(all.try_reserve(n.saturating_sub(all.len()))?),
             Self::File(file, _) => file.grow(n.saturating_mul(4)),
         }
     }
@@ -581,7 +589,7 @@ mod tests {
 
     fn write(memory: &Memory, dir: &Path) {
         let mut files = Files::default();
-        memory.add_to(&mut files, "m.safetensors");
+        memory.add_to(&mut files, "m.safetensors").unwrap();
         files.write(dir).unwrap();
     }
 

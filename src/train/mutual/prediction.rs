@@ -34,6 +34,7 @@ impl Prediction {
         let (_, classes) = row_shape(kind, outputs)?;
         self.n_classes = classes;
         self.probabilities.clear();
+        self.probabilities.try_reserve(outputs.iter().map(|o| o.len()).sum())?;
         match outputs {
             [both] if *kind == LossKind::QuestionAnswering => {
                 let both = both.as_slice::<f32>()?;

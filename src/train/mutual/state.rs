@@ -13,10 +13,8 @@ pub(in crate::train) struct Saved(Option<SavedMemory>);
 
 impl Mutual {
     /// Adds what there is.
-    pub fn add_to<'a>(&'a self, files: &mut Files<'a>) {
-        if let Some(memory) = &self.memory {
-            memory.add_to(files, MEMORY);
-        }
+    pub fn add_to<'a>(&'a self, files: &mut Files<'a>) -> Result<()> {
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.add_to(files, MEMORY))
     }
 
     /// Reads what the options need; a checkpoint that was written without it gives a fresh start.
@@ -28,8 +26,8 @@ impl Mutual {
     }
 
     /// Sets aside what a step changes.
-    pub fn snapshot(&self) -> Option<MemorySnapshot> {
-        self.memory.as_ref().map(Memory::snapshot)
+    pub fn snapshot(&self) -> Result<Option<MemorySnapshot>> {
+        self.memory.as_ref().map(Memory::snapshot).transpose()
     }
 
     /// Puts back what was set aside.

@@ -10,11 +10,12 @@ use crate::autodiff::LossKind;
 use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
+use crate::threads::side_by_side;
 use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
-use crate::train::trainer::{in_model, join};
+use crate::train::trainer::in_model;
 
 /// What mutual learning keeps from step to step.
 pub(in crate::train) struct Mutual {
@@ -126,9 +127,6 @@ impl Mutual {
                 self.run_side_by_side(models, batches, &mut runs)?;
             }
         }
-        if self.options.teacher == Teacher::Memory {
-            self.remember(models, batches)?;
-        }
         Ok(runs.into_iter().flatten().collect())
     }
 
@@ -173,25 +171,18 @@ impl Mutual {
         runs: &mut [Option<Run>],
     ) -> Result<()> {
         let keep = self.options.teacher == Teacher::Memory;
-        let results: Vec<Option<Result<Run>>> = std::thread::scope(|scope| {
-            let parts = models.iter_mut().zip(batches).zip(&self.targets);
-            let parts = parts.zip(&mut self.predictions);
-            let threads: Vec<_> = parts
-                .map(|(((model, batch), target), prediction)| {
-                    (!model.only_teaches()).then(|| {
-                        let prediction = keep.then_some(prediction);
-                        scope.spawn(move || model.learn(batch, Some(target), prediction))
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|t| t.map(join)).collect()
-        });
-        for ((run, result), model) in runs.iter_mut().zip(results).zip(models) {
-            if let Some(result) = result {
-                *run = Some(result.map_err(|e| in_model(e, &model.name))?);
+        let parts = models.iter_mut().zip(batches).zip(&self.targets);
+        let parts = parts.zip(&mut self.predictions).zip(runs);
+        let parts = parts.filter(|((((model, _), _), _), _)| !model.only_teaches());
+        let work = parts.map(|((((model, batch), target), prediction), run)| {
+            let prediction = keep.then_some(prediction);
+            move || {
+                let done = model.learn(batch, Some(target), prediction);
+                *run = Some(done.map_err(|e| in_model(e, &model.name))?);
+                Ok(())
             }
-        }
-        Ok(())
+        });
+        side_by_side(work).into_iter().collect()
     }
 
     /// The predictions, without dropout and side by side, of the models that only teach, and of
@@ -211,25 +202,19 @@ impl Mutual {
             _ => false,
         };
         if let Some(ema) = ema.filter(|_| by_means) {
-            ema.begin(models);
+            ema.begin(models)?;
         }
-        let results: Vec<Option<Result<Run>>> = std::thread::scope(|scope| {
-            let parts = models.iter_mut().zip(batches).zip(&mut self.predictions);
-            let threads: Vec<_> = parts
-                .map(|((model, batch), prediction)| {
-                    (all || model.only_teaches())
-                        .then(|| scope.spawn(move || model.predict(batch, by_means, prediction)))
-                })
-                .collect();
-            threads.into_iter().map(|t| t.map(join)).collect()
-        });
-        for ((run, result), model) in runs.iter_mut().zip(results).zip(models) {
-            if let Some(result) = result {
-                let done = result.map_err(|e| in_model(e, &model.name))?;
+        let parts = models.iter_mut().zip(batches).zip(&mut self.predictions).zip(runs);
+        let parts = parts.filter(|(((model, _), _), _)| all || model.only_teaches());
+        let work = parts.map(|(((model, batch), prediction), run)| {
+            move || {
+                let done = model.predict(batch, by_means, prediction);
+                let done = done.map_err(|e| in_model(e, &model.name))?;
                 *run = model.only_teaches().then_some(done);
+                Ok(())
             }
-        }
-        Ok(())
+        });
+        side_by_side(work).into_iter().collect()
     }
 
     /// Makes a model's target from the predictions there are.
@@ -243,12 +228,12 @@ impl Mutual {
         let shape = models[i].row_shape(batches[i]).map_err(|e| in_model(e, &models[i].name))?;
         let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
         let (student, target) = (of(i), &mut self.targets[i]);
-        target.begin(shape);
+        target.begin(shape)?;
         if let Some(memory) = &mut self.memory {
             match memory.recall(&student, target) {
                 Err(e) if !self.options.required && e.kind() == Kind::Shape => {
                     self.misfit.get_or_insert_with(|| e.message().to_owned());
-                    target.begin(shape);
+                    target.begin(shape)?;
                 }
                 done => done?,
             }
@@ -275,8 +260,9 @@ impl Mutual {
         Ok(())
     }
 
-    /// Adds the step's predictions to the memory.
-    fn remember(&mut self, models: &[Model], batches: &[Batch]) -> Result<()> {
+    /// Adds the predictions of [`Mutual::run`] to the memory, if there is one. What fails changes
+    /// nothing.
+    pub fn remember(&mut self, models: &[Model], batches: &[Batch]) -> Result<()> {
         let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
         let Some(memory) = &mut self.memory else { return Ok(()) };
         // What is not finite would stay in the means.

@@ -38,7 +38,7 @@ pub(in crate::train) struct Target {
 
 impl Target {
     /// Begins a target without teachers.
-    pub fn begin(&mut self, (rows, classes): (usize, usize)) {
+    pub fn begin(&mut self, (rows, classes): (usize, usize)) -> Result<()> {
         self.n_classes = classes;
         for (values, n) in [
             (&mut self.probabilities, rows * classes),
@@ -46,9 +46,11 @@ impl Target {
             (&mut self.present, rows),
         ] {
             values.clear();
+            values.try_reserve(n)?;
             values.resize(n, 0.0);
         }
         self.entropy = 0.0;
+        Ok(())
     }
 
     fn n_rows(&self) -> usize {

@@ -116,7 +116,7 @@ impl BoundSession {
     }
 
     /// Copies of what the last run was fed, for [`BoundSession::put_back_inputs`].
-    pub fn copy_inputs(&self) -> Vec<Option<Tensor>> {
+    pub fn copy_inputs(&self) -> Result<Vec<Option<Tensor>>> {
         self.binding.copy_inputs()
     }
 

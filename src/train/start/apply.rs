@@ -6,7 +6,7 @@ use super::report::{StartReport, StartRows, StartedModel, StartedTable, StartedV
 use super::tokens::{RowSource, row_sources};
 use super::views::{RoleViews, copy_view, is_body};
 use super::width::Width;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::optim::{Options, Role, Start};
 use crate::train::model::Model;
 
@@ -38,8 +38,7 @@ pub(in crate::train) fn apply(options: &Options, models: &mut [Model]) -> Result
         Ok((source, maps.collect::<Result<Vec<_>>>()?))
     };
     let (source, maps) = match plan() {
-        Err(e) if options.start == Start::Auto => {
-            let e: Error = e;
+        Err(e) if options.start == Start::Auto && Error::kind(&e) != Kind::OutOfMemory => {
             report.note = Some(e.message().to_owned());
             return Ok(report);
         }

@@ -40,7 +40,7 @@ pub fn reader(data: &[u8]) {
         .and_then(|()| split_shared_initializers(&mut fixed));
     let _ = find_shared_initializers(&fixed);
     write_and_read(&fixed);
-    graph.detach();
+    let _ = graph.detach();
     if compat::raise_opset(&mut graph).is_ok()
         && inline(&mut graph).is_ok()
         && switch_to_inference(&mut graph).is_ok()

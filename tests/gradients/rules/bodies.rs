@@ -99,7 +99,7 @@ fn run(g: &Graph, w: ValueId, x: &[f64; 3]) -> Result<(f64, Vec<f64>)> {
     let gradient = t.grads[0].clone().unwrap();
     let outputs =
         session.run(&[("x", &x), (t.params[0].as_str(), &w)], &[t.loss.as_str(), &gradient])?;
-    let f64s = |t: &Tensor| TensorData::from_tensor(t).to_f64s();
+    let f64s = |t: &Tensor| TensorData::from_tensor(t)?.to_f64s();
     Ok((f64s(&outputs[0])?[0], f64s(&outputs[1])?))
 }
 

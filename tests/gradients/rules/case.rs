@@ -413,7 +413,7 @@ impl Case {
             let mut feeds = vec![("one", &data)];
             feeds.extend(training.params.iter().map(String::as_str).zip(&moved));
             let results = session.run(&feeds, outputs)?;
-            results.iter().map(|t| TensorData::from_tensor(t).to_f64s()).collect()
+            results.iter().map(|t| TensorData::from_tensor(t)?.to_f64s()).collect()
         };
         if self.rewritten {
             let own = self.forward(&graph, &params, &values, &shapes, dtype)?;
@@ -472,7 +472,7 @@ impl Case {
         feeds.extend(evaluation.params.iter().map(String::as_str).zip(&tensors));
         let name = evaluation.loss.unwrap_or_default();
         let loss = session.run(&feeds, &[name.as_str()])?;
-        Ok(TensorData::from_tensor(&loss[0]).to_f64s()?[0])
+        Ok(TensorData::from_tensor(&loss[0])?.to_f64s()?[0])
     }
 
     /// The graph of the case and its loss; a dummy input keeps it a model with data.
@@ -583,7 +583,7 @@ fn scalar(g: &mut Graph, value: i64) -> Result<ValueId> {
 }
 
 fn float_data(dtype: DType, shape: &[usize], values: &[f64]) -> Result<TensorData> {
-    Ok(TensorData::from_tensor(&float_tensor(dtype, shape, values)?))
+    TensorData::from_tensor(&float_tensor(dtype, shape, values)?)
 }
 
 fn float_tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {

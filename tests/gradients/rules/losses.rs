@@ -20,7 +20,7 @@ fn model(outputs: &[(&str, &[usize])], dtype: DType) -> (Graph, Vec<ValueId>) {
     let mut params = Vec::new();
     for (name, shape) in outputs {
         let n = shape.iter().product::<usize>();
-        let w = TensorData::from_tensor(&floats(dtype, shape, &vec![0.0; n]));
+        let w = TensorData::from_tensor(&floats(dtype, shape, &vec![0.0; n])).unwrap();
         let w = g.add_initializer(&format!("w_{name}"), w).unwrap();
         let y = g.op("Mul", &[w, one], []);
         g.rename(y, name).unwrap();
@@ -91,7 +91,7 @@ fn check_in(
         values.iter().zip(outputs).map(|(v, (_, s))| floats(dtype, s, v)).collect();
     let cast = |t: &Tensor| match t.as_slice::<f64>() {
         Ok(values) => floats(dtype, t.shape(), values),
-        Err(_) => t.clone(),
+        Err(_) => t.copy().unwrap(),
     };
     let labels: Vec<(&str, Tensor)> = labels.iter().map(|(n, t)| (*n, cast(t))).collect();
     let mut feeds = vec![("one", &one)];
@@ -101,7 +101,7 @@ fn check_in(
     names.extend(t.grads.iter().map(|g| g.as_deref().unwrap()));
     let session = Session::from_bytes(&t.bytes, &session_options()).unwrap();
     let results = session.run(&feeds, &names).unwrap();
-    let read = |t: &Tensor| TensorData::from_tensor(t).to_f64s().unwrap();
+    let read = |t: &Tensor| TensorData::from_tensor(t).unwrap().to_f64s().unwrap();
     let loss = read(&results[0])[0];
     let expected = reference(&values);
     let bound = match (dtype, device()) {

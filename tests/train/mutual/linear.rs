@@ -27,7 +27,6 @@ pub fn close(found: &[f64], expected: &[f64], bound: f64, what: &str) {
 }
 
 /// logits = x w; x is [batch, width] or [batch, length, width].
-#[derive(Clone)]
 pub struct Linear {
     pub name: &'static str,
     pub kind: LossKind,
@@ -42,6 +41,14 @@ pub struct Linear {
     pub x: Vec<f32>,
     pub w: Vec<f32>,
     pub tensors: Vec<(&'static str, Tensor)>,
+}
+
+impl Clone for Linear {
+    fn clone(&self) -> Self {
+        let tensors = self.tensors.iter().map(|(name, t)| (*name, t.copy().unwrap())).collect();
+        let (kind, shape) = (self.kind.clone(), self.shape.clone());
+        Self { kind, shape, x: self.x.clone(), w: self.w.clone(), tensors, ..*self }
+    }
 }
 
 pub struct Expected {

@@ -49,7 +49,7 @@ fn pair_with(
         let vocab_size = 300;
         let options =
             TokenizerTrainOptions { style, vocab_size, min_frequency: 1, ..Default::default() };
-        let tokenizer = Tokenizer::train(&options, &corpus.texts()).unwrap();
+        let tokenizer = Tokenizer::train(&options, &corpus.texts().unwrap()).unwrap();
         models.push(model(style, tokenizer.vocab_size(), task));
         let options = EncodeOptions { max_length: Some(48), ..Default::default() };
         datasets.push(Arc::new(Dataset::encode(corpus, &tokenizer, &options).unwrap()));
@@ -175,7 +175,7 @@ fn words_align_taggers_and_readers() {
             let (mut trainer, mut loader) = pair(&corpus, task, options);
             let mut results = step(&mut trainer, &mut loader).unwrap();
             if teacher == Teacher::Memory {
-                loader.set_epoch(0);
+                loader.set_epoch(0).unwrap();
                 results = step(&mut trainer, &mut loader).unwrap();
             }
             let taught = results.iter().filter(|r| r.mutual_loss > 1e-6).count();

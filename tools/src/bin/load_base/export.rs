@@ -3,7 +3,7 @@
 //! arithmetic around every split into heads, activations and masks in elementary operators, free
 //! batch and sequence dimensions.
 
-use mmopt::error::Result;
+use mmopt::error::{Error, Result};
 use mmopt::onnx::{Attribute, Dim, Graph, TensorData, ValueId, ValueType};
 use mmopt::tensor::DType;
 
@@ -169,7 +169,7 @@ impl Export {
         let mut heads = |part: &str, perm: &[i64]| {
             let y = self.linear(&format!("{name}.{part}"), x, (WIDTH, WIDTH))?;
             let y = self.reshape(y, &[HEADS as i64, width])?;
-            Ok(self.transpose(y, perm))
+            Ok::<_, Error>(self.transpose(y, perm))
         };
         let query = heads("query", &[0, 2, 1, 3])?;
         let key = heads("key", &[0, 2, 3, 1])?;

@@ -1,0 +1,79 @@
+//! Work on several threads at once. What no thread can be started for is done on the caller's.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::error::{Error, Result};
+
+/// Calls each function on a thread of its own; the results in order.
+pub(crate) fn side_by_side<R, F>(work: impl Iterator<Item = F>) -> Vec<Result<R>>
+where
+    R: Send,
+    F: FnOnce() -> Result<R> + Send,
+{
+    // A function that was handed to a thread that does not start is still in its slot.
+    let slots: Vec<Mutex<Option<F>>> = work.map(|work| Mutex::new(Some(work))).collect();
+    let call = |slot: &Mutex<Option<F>>| {
+        let work = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.map_or_else(|| Err(Error::internal("no work")), |work| work())
+    };
+    thread::scope(|scope| {
+        let start = |slot| thread::Builder::new().spawn_scoped(scope, move || call(slot)).ok();
+        let threads: Vec<_> = slots.iter().map(start).collect();
+        let end = |(thread, slot): (Option<thread::ScopedJoinHandle<_>>, _)| match thread {
+            Some(thread) => {
+                thread.join().unwrap_or_else(|_| Err(Error::internal("a worker thread panicked")))
+            }
+            None => call(slot),
+        };
+        threads.into_iter().zip(&slots).map(end).collect()
+    })
+}
+
+/// Calls a function for each item, on all cores, in no particular order.
+pub(crate) fn for_each<T: Send>(
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(T) + Sync,
+) -> Result<()> {
+    let items = Mutex::new(items);
+    let take = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let (take, work) = (&take, &work);
+    let all = move || {
+        while let Some(item) = take() {
+            work(item);
+        }
+        Ok(())
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    side_by_side((0..cores).map(|_| all)).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn results_are_in_order_and_a_panic_is_an_error() {
+        let work = (0..4).map(|i| {
+            move || match i {
+                1 => Err(Error::invalid("1")),
+                2 => panic!("told to"),
+                _ => Ok(i),
+            }
+        });
+        let got: Vec<_> = side_by_side(work).into_iter().map(|r| r.map_err(|e| e.kind())).collect();
+        assert_eq!(got, [Ok(0), Err(Kind::InvalidArgument), Err(Kind::Internal), Ok(3)]);
+    }
+
+    #[test]
+    fn each_item_is_seen_once() {
+        let sum = AtomicUsize::new(0);
+        for_each(0..1000, |i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        })
+        .unwrap();
+        assert_eq!(sum.into_inner(), 499_500);
+    }
+}
