@@ -14,7 +14,7 @@ use crate::checkpoint::reader::{self, Checkpoint};
 use crate::checkpoint::weights::{View, Weights};
 use crate::checkpoint::writer::Keep;
 use crate::error::{Context, Error, Kind, Result};
-use crate::optim::{MAX_COUNT, StateTensor};
+use crate::optim::{MAX_COUNT, NonFinite, StateTensor};
 use crate::runtime::Device;
 use crate::tensor::first_non_finite;
 
@@ -55,7 +55,8 @@ impl Trainer {
     ///
     /// # Errors
     /// `State` between a backward pass and its step, and where another trainer writes into the
-    /// directory; `Io`.
+    /// directory; `NonFinite` for weights that are NaN or infinite, unless the option `non_finite`
+    /// ignores them; `Io`.
     pub fn checkpoint(&self, root: &Path, user: &str) -> Result<PathBuf> {
         self.checkpoint_keeping(root, user, Keep::last(KEEP))
     }
@@ -118,6 +119,10 @@ impl Trainer {
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
         }
+        // What could not be resumed is not written as if all were well.
+        if !self.allows_non_finite() {
+            self.models().iter().try_for_each(check_finite)?;
+        }
         let header = TrainerState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             models: self.models().iter().map(|m| m.name.clone()).collect(),
@@ -145,6 +150,23 @@ impl Trainer {
         }
         files.add_text(TRAINER, header);
         Ok(files)
+    }
+
+    /// Whether weights may hold NaN and infinity: where the options ignore them.
+    fn allows_non_finite(&self) -> bool {
+        self.optimizer().options().non_finite == NonFinite::Ignore
+    }
+
+    /// Before a model is written, which could then not be loaded: an error for weights that are not
+    /// finite, or a warning where the options ignore them.
+    pub(super) fn check_savable(&self, model: &Model) -> Result<()> {
+        match check_finite(model) {
+            Err(e) if self.allows_non_finite() => {
+                self.log_warning(|| format!("{e}; what is written cannot be loaded as it is"));
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Where sessions compute, as far as it decides about the bits of a result.
@@ -265,10 +287,13 @@ impl Trainer {
             .map(|i| found.weights(&weights_file(i)))
             .collect::<Result<Vec<_>>>()?;
         for (model, file) in self.models().iter().zip(&files) {
-            check_parameters(model, file).context(|| format!("model '{}'", model.name))?;
+            let finite = !self.allows_non_finite();
+            check_parameters(model, file, finite).context(|| format!("model '{}'", model.name))?;
         }
         let mutual = self.mutual.as_mut().map(|m| m.read(found)).transpose()?;
-        let means = self.ema.as_ref().map(|_| Ema::read(found, self.models())).transpose()?;
+        let means =
+            self.ema.as_ref().map(|_| Ema::read(found, self.models(), !self.allows_non_finite()));
+        let means = means.transpose()?;
         let moments = found.weights(MOMENTS)?;
         let state = serde_json::from_str(found.text(OPTIMIZER)?)
             .map_err(|e| Error::json(e).context(found.path_of(OPTIMIZER).display()))?;
@@ -353,7 +378,18 @@ fn named(tensor: StateTensor<'_>) -> (String, View<'_>) {
     (name, View { dtype, shape, bytes })
 }
 
-fn check_parameters(model: &Model, file: &Weights) -> Result<()> {
+fn check_finite(model: &Model) -> Result<()> {
+    for parameter in &model.parameters {
+        if let Some(at) = first_non_finite(parameter.value.dtype(), parameter.value.bytes()) {
+            let (name, parameter) = (&model.name, &parameter.name);
+            let text = format!("model '{name}': '{parameter}' is not finite at element {at}");
+            return Err(Error::new(Kind::NonFinite, text));
+        }
+    }
+    Ok(())
+}
+
+fn check_parameters(model: &Model, file: &Weights, finite: bool) -> Result<()> {
     for parameter in &model.parameters {
         let view = file
             .find(&parameter.name)
@@ -368,7 +404,8 @@ fn check_parameters(model: &Model, file: &Weights) -> Result<()> {
                 parameter.value.shape()
             )));
         }
-        if let Some(at) = first_non_finite(view.dtype, view.bytes) {
+        let bad = first_non_finite(view.dtype, view.bytes).filter(|_| finite);
+        if let Some(at) = bad {
             let name = &parameter.name;
             return Err(Error::data(format!("parameter '{name}' is not finite at element {at}")));
         }

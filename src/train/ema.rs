@@ -76,13 +76,14 @@ impl Ema {
     }
 
     /// Reads what [`Ema::add_to`] added; a checkpoint that was written without it gives a fresh
-    /// start.
-    pub fn read(found: &Checkpoint, models: &[Model]) -> Result<SavedMeans> {
+    /// start. `finite` says whether NaN and infinity are refused.
+    pub fn read(found: &Checkpoint, models: &[Model], finite: bool) -> Result<SavedMeans> {
         if found.find(&file_name(0)).is_none() {
             return Ok(Vec::new());
         }
         let read = |(i, model): (usize, &Model)| {
-            read(found, &file_name(i), &model.parameters).map_err(|e| in_model(e, &model.name))
+            read(found, &file_name(i), &model.parameters, finite)
+                .map_err(|e| in_model(e, &model.name))
         };
         models.iter().enumerate().map(read).collect()
     }
@@ -190,7 +191,12 @@ fn swap(parameters: &mut [Parameter]) {
     }
 }
 
-fn read(found: &Checkpoint, name: &str, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
+fn read(
+    found: &Checkpoint,
+    name: &str,
+    parameters: &[Parameter],
+    finite: bool,
+) -> Result<Vec<Tensor>> {
     let file = found.weights(name)?;
     let read = |p: &Parameter| {
         let mean = file.tensor(&p.name)?;
@@ -202,7 +208,7 @@ fn read(found: &Checkpoint, name: &str, parameters: &[Parameter]) -> Result<Vec<
                 mean.shape()
             )));
         }
-        if let Some(at) = first_non_finite(mean.dtype(), mean.bytes()) {
+        if let Some(at) = first_non_finite(mean.dtype(), mean.bytes()).filter(|_| finite) {
             let name = &p.name;
             return Err(Error::data(format!("'{name}' is not finite at element {at}")));
         }

@@ -573,8 +573,13 @@ impl Trainer {
 
     /// Writes one model to `dir` in published form (`config.json`, `model.safetensors`), or, for
     /// models that came as ONNX, as `model.onnx` ready for inference.
+    ///
+    /// # Errors
+    /// `NonFinite` for weights that are NaN or infinite, which could not be loaded; only a warning
+    /// where the option `non_finite` ignores them. `Io`.
     pub fn save_model(&self, model: usize, dir: &Path) -> Result<()> {
         let one = self.model(model)?;
+        self.check_savable(one)?;
         let write = || {
             std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
             match &one.published {
@@ -590,9 +595,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Writes one model's forward graph with its present weights, ready for inference.
+    /// Writes one model's forward graph with its present weights, ready for inference. Errors as
+    /// [`Trainer::save_model`].
     pub fn save_onnx(&self, model: usize, path: &Path) -> Result<()> {
         let one = self.model(model)?;
+        self.check_savable(one)?;
         one.inference_graph()
             .and_then(|graph| graph.write(path, false))
             .map_err(|e| in_model(e, &one.name))?;

@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use mmopt::Kind;
 use mmopt::checkpoint::reader;
 use mmopt::checkpoint::writer::Keep;
+use mmopt::optim::{self, NonFinite};
 use mmopt::train::{Level, ModelOptions, Trainer, TrainerOptions};
-use mmopt::{Kind, optim};
 
 use crate::damage::{edit, mend, state};
 use crate::trainer::{model, pass_all, step_all, trainer, trainer_options, warnings, weights};
@@ -184,6 +185,48 @@ fn checkpoints_beside_the_training_resume_with_the_same_bits() {
             .map(|name| found.file(&format!("{name}.safetensors")).unwrap().to_vec())
     };
     assert!(files(beside.path()) == files(at_once.path()));
+}
+
+/// What could not be resumed is not written, and what training leaves behind is.
+#[test]
+fn weights_that_are_not_finite() {
+    for ignored in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options();
+        options.optimizer.ema_decay = Some(0.9);
+        if ignored {
+            options.optimizer.non_finite = NonFinite::Ignore;
+        }
+        let mut trainer = Trainer::new(options.clone(), models(&NAMES)).unwrap();
+        step_all(&mut trainer, 1);
+        let name = trainer.parameters(1).unwrap().next().unwrap().name.to_owned();
+        let mut value = trainer.parameter(1, &name).unwrap().bytes().to_vec();
+        value[8..12].copy_from_slice(&f32::NAN.to_le_bytes());
+        trainer.set_parameter(1, &name, &value).unwrap();
+        let (folder, file) = (dir.path().join("model"), dir.path().join("model.onnx"));
+        if ignored {
+            // Then moments and means are NaN, too.
+            step_all(&mut trainer, 2);
+            let heard = warnings(&mut trainer);
+            trainer.save_model(1, &folder).unwrap();
+            assert!(heard.lock().unwrap()[0].contains("cannot be loaded"), "{heard:?}");
+            trainer.checkpoint(dir.path(), "").unwrap();
+            let mut fresh = Trainer::new(options, models(&NAMES)).unwrap();
+            fresh.resume(dir.path()).unwrap();
+            assert!(state(&fresh) == state(&trainer));
+            continue;
+        }
+        for error in [
+            trainer.checkpoint(dir.path(), "").unwrap_err(),
+            trainer.save_model(1, &folder).unwrap_err(),
+            trainer.save_onnx(1, &file).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::NonFinite);
+            let place = format!("model 'gpt2': '{name}' is not finite at element 2");
+            assert!(error.message().contains(&place), "{error}");
+        }
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "something was written");
+    }
 }
 
 #[test]

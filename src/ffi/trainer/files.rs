@@ -12,7 +12,9 @@ use crate::ffi::core::guard::{exclusive, guard, shared};
 /// model.safetensors, or model.onnx for a model from an ONNX graph. Each file appears whole or not
 /// at all.
 ///
-/// Errors: INVALID_ARGUMENT when model is out of range; IO when a file cannot be written.
+/// Errors: INVALID_ARGUMENT when model is out of range; NON_FINITE when weights are NaN or
+/// infinite, as the files could not be loaded (a warning where non_finite is ignore); IO when a
+/// file cannot be written.
 ///
 /// @param[in] trainer shared access.
 /// @param model the index of the model, from 0.
@@ -34,7 +36,9 @@ pub unsafe extern "C" fn mmopt_trainer_save_model(
 
 /// Writes the forward graph of one model with its present weights, for inference.
 ///
-/// Errors: INVALID_ARGUMENT when model is out of range; IO when the file cannot be written.
+/// Errors: INVALID_ARGUMENT when model is out of range; NON_FINITE when weights are NaN or
+/// infinite, as the file could not be loaded (a warning where non_finite is ignore); IO when the
+/// file cannot be written.
 ///
 /// @param[in] trainer shared access.
 /// @param model the index of the model, from 0.
@@ -64,8 +68,9 @@ pub unsafe extern "C" fn mmopt_trainer_save_onnx(
 /// without locks do not have this.
 ///
 /// Errors: STATE between a backward pass and its step, as gradients are not stored, and where
-/// another trainer or optimizer writes into the directory; IO when a file cannot be written; those
-/// of an asynchronous checkpoint before (mmopt_trainer_save_checkpoint_with).
+/// another trainer or optimizer writes into the directory; NON_FINITE when weights are NaN or
+/// infinite and non_finite is not ignore; IO when a file cannot be written; those of an
+/// asynchronous checkpoint before (mmopt_trainer_save_checkpoint_with).
 /// Nothing is left behind then, unless the text says that the checkpoint is in place.
 ///
 /// @param[in] trainer shared access.

@@ -5,7 +5,7 @@ use crate::error::{Context, Error, Result};
 use crate::memory::{Gather, room};
 use crate::optim::memory::param::{Missing, moment_dtype};
 use crate::optim::optimizer::Optimizer;
-use crate::optim::options::Options;
+use crate::optim::options::{NonFinite, Options};
 use crate::optim::plan::spec::is_trainable;
 use crate::optim::rates::schedule::PlateauState;
 use crate::tensor::{DType, Tensor, first_negative, first_non_finite};
@@ -353,7 +353,8 @@ impl Optimizer {
                     return Err(Error::data(text).context("optimizer state"));
                 }
                 // A partial sum may hold what its step will refuse.
-                let bad = first_non_finite(dtype, bytes).filter(|_| kind != "grad_sum");
+                let any = kind == "grad_sum" || self.options.non_finite == NonFinite::Ignore;
+                let bad = first_non_finite(dtype, bytes).filter(|_| !any);
                 let square = ["exp_avg_sq", "max_exp_avg_sq"].contains(&kind) && !p.muon;
                 let bad = bad.or_else(|| first_negative(dtype, bytes).filter(|_| square));
                 if let Some(at) = bad {
