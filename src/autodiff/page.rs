@@ -39,8 +39,11 @@ pub fn operators_markdown() -> String {
     page
 }
 
+/// In alphabetical order.
 fn listed(attributes: &[&str]) -> String {
-    if attributes.is_empty() { "-".to_owned() } else { attributes.join(", ") }
+    let mut sorted = attributes.to_vec();
+    sorted.sort_unstable();
+    if sorted.is_empty() { "-".to_owned() } else { sorted.join(", ") }
 }
 
 /// Lines of at most 100 columns.

@@ -4,33 +4,19 @@
 use std::sync::{Arc, Mutex};
 
 use mmopt::Kind;
-use mmopt::models::{Config, Sizes, Task};
+use mmopt::models::Sizes;
 use mmopt::optim::Precision;
 use mmopt::runtime::Device;
 use mmopt::runtime::kernels::has_bf16_products;
-use mmopt::train::{Level, ModelOptions, Source, Trainer, TrainerOptions};
+use mmopt::train::{Level, ModelOptions, Trainer, TrainerOptions};
 
-use crate::trainer::{Example, pass_all, weights};
+use crate::trainer::{Example, model_of, pass_all, sizes, weights};
 
 const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
+/// Wide enough that products are large.
 fn model(name: &str) -> ModelOptions {
-    let sizes = Sizes {
-        vocab: 40,
-        hidden: 64,
-        layers: 2,
-        heads: 2,
-        intermediate: 128,
-        positions: 24,
-        dropout: 0.1,
-    };
-    let config = match name {
-        "bert" => Config::bert(&sizes),
-        "gpt2" => Config::gpt2(&sizes),
-        _ => Config::roberta(&sizes),
-    };
-    let task = Some(Task::SequenceClassification { num_labels: 2 });
-    ModelOptions { task, seed: 7, ..ModelOptions::new(name, Source::Config(Box::new(config))) }
+    model_of(name, &Sizes { hidden: 64, intermediate: 128, ..sizes(0.1) })
 }
 
 fn trainer(precision: Precision, n_threads: usize) -> Trainer {

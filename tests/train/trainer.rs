@@ -11,7 +11,7 @@ const BATCH: usize = 8;
 const LENGTH: usize = 12;
 const VOCABULARY: usize = 40;
 
-fn sizes(dropout: f64) -> Sizes {
+pub(crate) fn sizes(dropout: f64) -> Sizes {
     Sizes {
         vocab: VOCABULARY,
         hidden: 16,
@@ -23,16 +23,20 @@ fn sizes(dropout: f64) -> Sizes {
     }
 }
 
-fn config(name: &str, dropout: f64) -> Config {
+fn config(name: &str, sizes: &Sizes) -> Config {
     match name {
-        "bert" => Config::bert(&sizes(dropout)),
-        "gpt2" => Config::gpt2(&sizes(dropout)),
-        _ => Config::roberta(&sizes(dropout)),
+        "bert" => Config::bert(sizes),
+        "gpt2" => Config::gpt2(sizes),
+        _ => Config::roberta(sizes),
     }
 }
 
 pub(crate) fn model(name: &str, dropout: f64) -> ModelOptions {
-    let source = Source::Config(Box::new(config(name, dropout)));
+    model_of(name, &sizes(dropout))
+}
+
+pub(crate) fn model_of(name: &str, sizes: &Sizes) -> ModelOptions {
+    let source = Source::Config(Box::new(config(name, sizes)));
     let task = Some(Task::SequenceClassification { num_labels: 2 });
     ModelOptions { task, seed: 7, ..ModelOptions::new(name, source) }
 }
@@ -557,7 +561,7 @@ fn padding_rows_get_no_gradient() {
 /// published class; models_oracle compares the numbers.
 #[test]
 fn the_padding_row_of_a_tied_head_keeps_the_heads_gradient() {
-    let source = Source::Config(Box::new(config("bert", 0.0)));
+    let source = Source::Config(Box::new(config("bert", &sizes(0.0))));
     let task = Some(Task::MaskedLm);
     let options = ModelOptions { task, seed: 7, ..ModelOptions::new("bert", source) };
     let mut trainer = Trainer::new(trainer_options(), vec![options]).unwrap();

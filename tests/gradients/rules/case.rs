@@ -12,6 +12,20 @@ use mmopt::runtime::{Device, Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{TrainingGraph, evaluation_graph, training_graph};
 
+/// The operators that reduce over axes.
+pub const REDUCTIONS: [&str; 10] = [
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+];
+
 /// The device that `MMOPT_TEST_DEVICE` names: gradients are computed there, what they are
 /// compared with on the CPU.
 pub fn device() -> Device {

@@ -1,7 +1,7 @@
 //! Cases at the edges: no elements, one element, the same input twice, axes counted from the end;
 //! and which rules lack such a case.
 
-use super::case::{Case, case};
+use super::case::{Case, REDUCTIONS, case};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -149,18 +149,7 @@ fn elementwise() -> Vec<Case> {
 
 fn reductions() -> Vec<Case> {
     let mut cases = Vec::new();
-    for op in [
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSum",
-        "ReduceSumSquare",
-    ] {
+    for op in REDUCTIONS {
         cases.push(case(op).positive(0.4, 1.6).x(&[0, 3]).axes(&[-1]));
         cases.push(case(op).positive(0.4, 1.6).x(&[0, 3]).axes(&[1]).int("keepdims", 0).opset(18));
     }

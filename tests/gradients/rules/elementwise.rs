@@ -1,6 +1,6 @@
 //! Cases of arithmetic, activations and reductions.
 
-use super::case::{Case, case};
+use super::case::{Case, REDUCTIONS, case};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -150,18 +150,7 @@ fn variadic() -> Vec<Case> {
 
 fn reductions() -> Vec<Case> {
     let mut cases = Vec::new();
-    for op in [
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSum",
-        "ReduceSumSquare",
-    ] {
+    for op in REDUCTIONS {
         let x = |shape: &[usize]| case(op).positive(0.4, 1.6).x(shape);
         cases.push(x(&[2, 3, 4]).axes(&[1]));
         for opset in [17, 18] {

@@ -62,7 +62,7 @@ const REWRITES: &[Lowered] = &[
         attributes: &["ignore_index", "reduction"],
         ..Lowered::by(loss::negative_log_likelihood)
     },
-    Lowered { op: "RNN", attributes: recurrent::COMMON, ..Lowered::by(recurrent::rnn) },
+    Lowered { op: "RNN", attributes: recurrent::OF_RNN, ..Lowered::by(recurrent::rnn) },
     Lowered {
         op: "RotaryEmbedding",
         attributes: &["interleaved", "num_heads", "rotary_embedding_dim"],

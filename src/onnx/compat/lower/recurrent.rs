@@ -8,36 +8,25 @@ use crate::error::{Context, Error, Result};
 use crate::onnx::{Attribute, Build, Graph, Node, ValueId, ValueType};
 use crate::tensor::DType;
 
-/// The attributes of all three.
-pub(super) const COMMON: &[&str] = &[
-    "activation_alpha",
-    "activation_beta",
-    "activations",
-    "clip",
-    "direction",
-    "hidden_size",
-    "layout",
-];
-pub(super) const OF_GRU: &[&str] = &[
-    "activation_alpha",
-    "activation_beta",
-    "activations",
-    "clip",
-    "direction",
-    "hidden_size",
-    "layout",
-    "linear_before_reset",
-];
-pub(super) const OF_LSTM: &[&str] = &[
-    "activation_alpha",
-    "activation_beta",
-    "activations",
-    "clip",
-    "direction",
-    "hidden_size",
-    "input_forget",
-    "layout",
-];
+/// The attributes that all three have, and those of one.
+macro_rules! attributes {
+    ($($own:literal),*) => {
+        &[
+            "activation_alpha",
+            "activation_beta",
+            "activations",
+            "clip",
+            "direction",
+            "hidden_size",
+            "layout",
+            $($own),*
+        ]
+    };
+}
+
+pub(super) const OF_RNN: &[&str] = attributes!();
+pub(super) const OF_GRU: &[&str] = attributes!("linear_before_reset");
+pub(super) const OF_LSTM: &[&str] = attributes!("input_forget");
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {

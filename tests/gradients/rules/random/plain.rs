@@ -1,6 +1,6 @@
 //! Arithmetic, activations, reductions, shapes and indexing.
 
-use super::super::case::{Case, Random, case};
+use super::super::case::{Case, REDUCTIONS, Random, case};
 use super::{Draw, narrower};
 
 pub const DRAWS: &[(&[&str], Draw)] = &[
@@ -45,21 +45,7 @@ pub const DRAWS: &[(&[&str], Draw)] = &[
         case.text("approximate", r.pick(&["none", "tanh"]))
     }),
     (&["Softmax", "LogSoftmax"], softmax),
-    (
-        &[
-            "ReduceL1",
-            "ReduceL2",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceMin",
-            "ReduceProd",
-            "ReduceSum",
-            "ReduceSumSquare",
-        ],
-        reduction,
-    ),
+    (&REDUCTIONS, reduction),
     (&["CumSum"], cumulative),
     (&["Gemm"], gemm),
     (&["MatMul"], matmul),

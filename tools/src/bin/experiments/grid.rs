@@ -228,3 +228,25 @@ pub fn fits(name: &str, pattern: &str) -> bool {
             || (0..=name.len()).any(|i| name.is_char_boundary(i) && fits(&name[i..], rest))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_arms_have_fewer_epochs_wherever_they_run() {
+        let arm = |name| ARMS.iter().find(|a| a.name == name).unwrap();
+        let (short, whole) = (arm("default_short"), arm("default"));
+        let mut n_epochs = Vec::new();
+        for regime in REGIMES {
+            for task in TASKS.iter().filter(|t| short.fits(regime, t)) {
+                let [fewer, all] = [short, whole].map(|a| schedule(regime, task, a).epochs);
+                assert!(fewer > 0 && fewer < all, "{}/{}", regime.name(), task.name);
+                n_epochs.push((fewer, all));
+            }
+        }
+        n_epochs.sort_unstable();
+        n_epochs.dedup();
+        assert_eq!(n_epochs, [(2, 3), (3, 4), (9, 12)]);
+    }
+}
