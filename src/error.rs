@@ -156,13 +156,13 @@ impl Error {
         Self::data(what).with_source(source)
     }
 
-    /// A folder that cannot be made: always [`Kind::Io`], as nothing was looked for.
+    /// A folder that cannot be made: never [`Kind::NotFound`], as nothing was looked for.
     pub fn create_folder(path: &std::path::Path, source: std::io::Error) -> Self {
         let text = format!("the folder {} cannot be created: {source}", path.display());
         Self::new(io_kind(&source), text).with_source(source)
     }
 
-    /// A file that cannot be written: always [`Kind::Io`], likewise.
+    /// A file that cannot be written: never [`Kind::NotFound`], likewise.
     pub fn write(path: &std::path::Path, source: std::io::Error) -> Self {
         Self::new(io_kind(&source), format!("{} cannot be written: {source}", path.display()))
             .with_source(source)
