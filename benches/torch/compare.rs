@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// One measurement: a name, the environment of our side, the arguments of PyTorch's.
 struct Case {
     name: &'static str,
-    ours: Option<&'static str>,
+    ours: &'static str,
     torch: Option<&'static str>,
 }
 
@@ -25,17 +25,17 @@ const CASES: [Case; 9] = [
     one("joint", "BENCH_PRESET=none", ""),
     one("joint bf16", "BENCH_PRESET=none BENCH_PRECISION=bf16", "--precision bf16"),
     one("joint published", "BENCH_PRESET=paper", "--sharing paper"),
-    Case { name: "joint default", ours: Some("BENCH_PRESET=default"), torch: None },
+    Case { name: "joint default", ours: "BENCH_PRESET=default", torch: None },
     Case {
         name: "joint default bf16",
-        ours: Some("BENCH_PRESET=default BENCH_PRECISION=bf16"),
+        ours: "BENCH_PRESET=default BENCH_PRECISION=bf16",
         torch: None,
     },
     one("small", SMALL, SMALL_TORCH),
 ];
 
 const fn one(name: &'static str, ours: &'static str, torch: &'static str) -> Case {
-    Case { name, ours: Some(ours), torch: Some(torch) }
+    Case { name, ours, torch: Some(torch) }
 }
 
 /// The last line of a program's output, as JSON; `None` where it failed.
@@ -84,19 +84,18 @@ pub fn run(python: &str, threads: usize, steps: usize, rounds: usize) {
     for round in 0..rounds {
         for case in &CASES {
             let [own, other] = found.entry(case.name).or_default();
-            let mut sides: [(&mut Vec<Value>, Option<Value>); 2] = [(own, None), (other, None)];
+            let mut run_ours = || own.extend(ours(case.ours));
+            let mut run_torch = || {
+                let arguments = case.torch.filter(|_| version.is_some());
+                other.extend(arguments.and_then(|a| torch(python, threads, steps, a)));
+            };
             // Each side is the first in turn.
-            for side in [round % 2, 1 - round % 2] {
-                sides[side].1 = match side {
-                    0 => case.ours.and_then(ours),
-                    _ => case
-                        .torch
-                        .filter(|_| version.is_some())
-                        .and_then(|a| torch(python, threads, steps, a)),
-                };
-            }
-            for (runs, run) in sides {
-                runs.extend(run);
+            if round % 2 == 0 {
+                run_ours();
+                run_torch();
+            } else {
+                run_torch();
+                run_ours();
             }
         }
     }

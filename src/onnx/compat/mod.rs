@@ -8,13 +8,13 @@ mod batch_first;
 mod empty;
 mod lower;
 mod old_forms;
-mod old_runtimes;
 mod opset;
+mod runtime_forms;
 
 pub use empty::fold_empty;
 pub use lower::{
     is_lowered, loops_to_scans, lower, lower_sequences, lowered_attributes, lowered_operators,
     unknown_attribute,
 };
-pub use old_runtimes::{ends_in_padding, needs_shape, rewrite_for_old_runtimes};
 pub use opset::{is_raised, raise_opset};
+pub use runtime_forms::{ends_in_padding, needs_shape, rewrite_for_runtimes};

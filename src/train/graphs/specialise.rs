@@ -7,7 +7,7 @@ use crate::autodiff::einsum_shape;
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
 use crate::onnx::compat::{
-    loops_to_scans, lower_sequences, needs_shape, raise_opset, rewrite_for_old_runtimes,
+    loops_to_scans, lower_sequences, needs_shape, raise_opset, rewrite_for_runtimes,
 };
 use crate::onnx::proto::GraphProto;
 use crate::onnx::{Attribute, Dim, Graph, Node, Scan, TensorData, ValueId, ValueType, captures};
@@ -67,7 +67,7 @@ fn specialise(
     work.prune();
     // What one round makes constant lets the runtime see further in the next.
     let mut unknown = usize::MAX;
-    rewrite_for_old_runtimes(&mut work).context(place)?;
+    rewrite_for_runtimes(&mut work).context(place)?;
     for _ in 0..MAX_ROUNDS {
         ask_runtime(&mut work).context(place)?;
         fold_shapes(&mut work).context(place)?;
@@ -75,7 +75,7 @@ fn specialise(
         lower_sequences(&mut work).context(place)?;
         let inlined = work.inline_branches().context(place)?;
         work.inline_functions().context(place)?;
-        let rewritten = rewrite_for_old_runtimes(&mut work).context(place)?;
+        let rewritten = rewrite_for_runtimes(&mut work).context(place)?;
         // What took their place has no types yet.
         if inlined || rewritten || count_sequences(&work) < sequences {
             unknown = usize::MAX;

@@ -1,5 +1,5 @@
-//! Forms of operators that mean the same on every supported ONNX Runtime. Older runtimes read some
-//! forms differently, or crash on them.
+//! Forms of operators that mean the same on every supported ONNX Runtime. Some runtimes read the
+//! others differently, crash on them, or have no kernel for them.
 
 use super::batch_first::steps_first;
 use crate::error::{Error, Result};
@@ -7,8 +7,8 @@ use crate::onnx::build::positive_axis;
 use crate::onnx::{Attribute, Graph, Node, NodeId, TensorData};
 use crate::tensor::DType;
 
-/// Rewrites, wherever enough is known, what older runtimes understand differently, and returns
-/// whether anything changed:
+/// Rewrites, wherever enough is known, what not every runtime understands as the standard has it;
+/// returns whether anything changed:
 /// - reductions over no axes with `noop_with_empty_axes`, which then are elementwise;
 /// - negative `axes` of `Resize`;
 /// - `AveragePool` with `ceil_mode` that counts its padding;
@@ -18,7 +18,7 @@ use crate::tensor::DType;
 /// - recurrent layers with the batch first, which runtimes refuse.
 ///
 /// Values keep their ids. New nodes have no types yet.
-pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
+pub fn rewrite_for_runtimes(graph: &mut Graph) -> Result<bool> {
     let mut changed = false;
     for id in graph.node_ids() {
         let node = graph.node(id);
@@ -41,7 +41,7 @@ pub fn rewrite_for_old_runtimes(graph: &mut Graph) -> Result<bool> {
     Ok(changed)
 }
 
-/// Whether older runtimes crash on a node's form and [`rewrite_for_old_runtimes`] needs a shape to
+/// Whether older runtimes crash on a node's form and [`rewrite_for_runtimes`] needs a shape to
 /// change it: the node must not be handed to a runtime before its input's shape is known.
 pub fn needs_shape(node: &Node) -> bool {
     let negative = |axes: &[i64]| axes.iter().any(|&a| a < 0);
@@ -283,11 +283,11 @@ mod tests {
             [("ReduceL2", "Abs"), ("ReduceSumSquare", "Mul"), ("ReduceMax", "Identity")]
         {
             let mut g = graph(op, &[2, 3], &noop);
-            assert!(rewrite_for_old_runtimes(&mut g).unwrap());
+            assert!(rewrite_for_runtimes(&mut g).unwrap());
             assert_eq!(ops(&g), [becomes]);
-            assert!(!rewrite_for_old_runtimes(&mut g).unwrap());
+            assert!(!rewrite_for_runtimes(&mut g).unwrap());
         }
-        assert!(!rewrite_for_old_runtimes(&mut graph("ReduceL2", &[2, 3], &[])).unwrap());
+        assert!(!rewrite_for_runtimes(&mut graph("ReduceL2", &[2, 3], &[])).unwrap());
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         let axes = [("axes", Attribute::Ints(vec![-1, 2]))];
         let mut g = graph("Resize", &[1, 2, 4, 6], &axes);
         assert!(needs_shape(&g.nodes()[0]));
-        assert!(rewrite_for_old_runtimes(&mut g).unwrap());
+        assert!(rewrite_for_runtimes(&mut g).unwrap());
         assert_eq!(g.nodes()[0].ints("axes"), Some(&[3, 2][..]));
         assert!(!needs_shape(&g.nodes()[0]));
     }
@@ -315,7 +315,7 @@ mod tests {
             graph("AveragePool", &[1, 1, size], &attributes)
         };
         let mut g = pool(6, &[2, 0]);
-        assert!(rewrite_for_old_runtimes(&mut g).unwrap());
+        assert!(rewrite_for_runtimes(&mut g).unwrap());
         assert_eq!(ops(&g), ["AveragePool", "Mul"]);
         let part = g.nodes()[1].input(1).and_then(|v| g.initializer(v)).unwrap();
         assert_eq!(part.to_f64s().unwrap(), [0.5, 1.0, 1.0]);
@@ -323,6 +323,6 @@ mod tests {
         // The last of three steps would begin in the padding.
         let mut g = pool(4, &[2, 2]);
         assert!(ends_in_padding(&g.nodes()[0], &[1, 1, 4]));
-        assert!(!rewrite_for_old_runtimes(&mut g).unwrap());
+        assert!(!rewrite_for_runtimes(&mut g).unwrap());
     }
 }
