@@ -244,19 +244,22 @@ mod tests {
         let mut g = Graph::new("others", 17);
         let mut input =
             |name: &str, shape: &[usize]| g.add_input(name, ValueType::known(F32, shape)).unwrap();
-        let (heads, small) = (input("heads", &[4, 64, 64]), input("small", &[64, 2]));
-        let (x, w, whole) =
-            (input("x", &[128, 64]), input("w", &[64, 64]), input("all", &[128, 64]));
+        let heads = input("heads", &[4, 64, 64]);
+        // One side of 2 with much work; all sides of 32 with little.
+        let (tokens, classes) = (input("tokens", &[4096, 64]), input("classes", &[64, 2]));
+        let square = input("square", &[32, 32]);
+        let (x, w) = (input("x", &[128, 64]), input("w", &[64, 64]));
+        let whole = input("whole", &[128, 64]);
         let mut b = Build::new(&mut g);
-        let batch = b.matmul(heads, heads).unwrap();
-        let head = b.matmul(x, small).unwrap();
+        let kept = [(heads, heads), (tokens, classes), (square, square)];
+        let kept = kept.map(|(x, y)| b.matmul(x, y).unwrap());
         let product = b.matmul(x, w).unwrap();
         let sum = b.add(product, whole).unwrap();
-        for v in [batch, head, sum] {
+        for v in kept.into_iter().chain([sum]) {
             g.add_output(v);
         }
         let g = finished(g);
-        assert_eq!(ops(&g), ["MatMul", "MatMul", "MatMulBf16", "Add"]);
+        assert_eq!(ops(&g), ["MatMul", "MatMul", "MatMul", "MatMulBf16", "Add"]);
     }
 
     /// A product that something else reads, or that the graph puts out, is not taken into a sum.
