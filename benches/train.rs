@@ -3,7 +3,9 @@
 //! list of `bert`, `gpt2`, `roberta`; `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_STEPS` and
 //! `BENCH_THREADS` are numbers, and so are `BENCH_LAYERS`, `BENCH_HIDDEN`, `BENCH_HEADS` and
 //! `BENCH_VOCAB` for other sizes; `BENCH_PRESET` is `default`, `paper`, `aligned` or `none` (nothing
-//! shared, no teachers), `BENCH_PRECISION` is `f32` or `bf16`; `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
+//! shared, no teachers), `BENCH_PRECISION` is `f32` or `bf16`;
+//! `BENCH_CHECKPOINTING=1` computes activations again; `BENCH_MOMENTS=bf16` keeps moments in bf16;
+//! `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
 //! and labels are random, weights fresh.
 //!
 //! With `BENCH_TORCH`, a Python that has torch, it measures the library and PyTorch in turn, in
@@ -15,7 +17,7 @@ mod compare;
 use std::time::Instant;
 
 use mmopt::models::{Config, Sizes, Task};
-use mmopt::optim::{Options, Precision, ShareRule};
+use mmopt::optim::{MomentDtype, Options, Precision, ShareRule};
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
@@ -113,7 +115,13 @@ fn main() {
         "bf16" => Precision::Bf16,
         _ => Precision::F32,
     };
-    let optimizer = Options { n_threads: threads, precision, ..optimizer };
+    let activation_checkpointing = number("BENCH_CHECKPOINTING", 0) == 1;
+    let moment_dtype = match text("BENCH_MOMENTS", "f32").as_str() {
+        "bf16" => MomentDtype::BF16,
+        _ => MomentDtype::F32,
+    };
+    let own = Options { n_threads: threads, precision, ..optimizer };
+    let optimizer = Options { activation_checkpointing, moment_dtype, ..own };
     let options = TrainerOptions { optimizer, device, tf32, ..TrainerOptions::default() };
     let models = names.iter().map(|n| model(n)).collect();
     let mut trainer = Trainer::new(options, models).expect("trainer");

@@ -94,6 +94,12 @@ impl Trainer {
                 ),
             });
         }
+        if self.optimizer().options().activation_checkpointing {
+            messages.push((
+                Level::Info,
+                "most activations are computed again in the backward part".to_owned(),
+            ));
+        }
         if self.models().len() > 1 {
             messages.push((Level::Info, self.mutual_text()));
         }

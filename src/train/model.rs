@@ -113,6 +113,7 @@ impl Model {
                 precomputed,
                 mutual: None,
                 precision: Precision::F32,
+                activation_checkpointing: false,
                 cancel_token: None,
             },
             published,

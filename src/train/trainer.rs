@@ -98,6 +98,12 @@ impl Trainer {
                 "precision bf16 is for the CPU; on a GPU the option tf32 makes products faster",
             ));
         }
+        if options.optimizer.activation_checkpointing && options.device != Device::Cpu {
+            return Err(Error::unsupported(
+                "activation_checkpointing is for the CPU; on a GPU take smaller batches and \
+                 gradient_accumulation_steps",
+            ));
+        }
         for (i, model) in models.iter().enumerate() {
             if model.name.is_empty() {
                 return Err(Error::invalid(format!("model {i} has no name")));
@@ -681,6 +687,7 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool
     for model in models {
         model.sessions.mutual = mutual.map(|m| m.temperature);
         model.sessions.precision = precision;
+        model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
         let of = |threads| SessionOptions {
             name: model.name.clone(),
             threads,

@@ -1,5 +1,6 @@
 //! Models and their training through the Rust API.
 
+mod checkpointing;
 mod damage;
 mod ema;
 #[path = "../common/exported_graphs.rs"]

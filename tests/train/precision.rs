@@ -10,7 +10,7 @@ use mmopt::runtime::Device;
 use mmopt::runtime::kernels::has_bf16_products;
 use mmopt::train::{Level, ModelOptions, Trainer, TrainerOptions};
 
-use crate::trainer::{Example, model_of, pass_all, sizes, weights};
+use crate::trainer::{Example, gradients, model_of, pass_all, sizes, weights};
 
 const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
@@ -25,15 +25,6 @@ fn trainer(precision: Precision, n_threads: usize) -> Trainer {
     options.optimizer.n_threads = n_threads;
     options.optimizer.learning_rate = 3e-3;
     Trainer::new(options, NAMES.map(model).into()).unwrap()
-}
-
-fn gradients(trainer: &Trainer, i: usize) -> Vec<(String, Vec<f32>)> {
-    let names: Vec<_> = trainer.parameters(i).unwrap().map(|p| p.name.to_owned()).collect();
-    let of = |name: &String| {
-        let gradient = trainer.gradient(i, name).unwrap();
-        gradient.map(|g| (name.clone(), g.as_slice::<f32>().unwrap().to_vec()))
-    };
-    names.iter().filter_map(of).collect()
 }
 
 /// Each gradient is close to that in f32, and most are not equal to it.

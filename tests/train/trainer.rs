@@ -124,6 +124,16 @@ fn accuracy(trainer: &mut Trainer, model: usize) -> f64 {
     right as f64 / all as f64
 }
 
+/// The gradients of a model, with the names of their parameters.
+pub(crate) fn gradients(trainer: &Trainer, i: usize) -> Vec<(String, Vec<f32>)> {
+    let names: Vec<_> = trainer.parameters(i).unwrap().map(|p| p.name.to_owned()).collect();
+    let of = |name: &String| {
+        let gradient = trainer.gradient(i, name).unwrap();
+        gradient.map(|g| (name.clone(), g.as_slice::<f32>().unwrap().to_vec()))
+    };
+    names.iter().filter_map(of).collect()
+}
+
 pub(crate) fn weights(trainer: &Trainer) -> Vec<u8> {
     (0..trainer.n_models())
         .flat_map(|m| {

@@ -47,7 +47,7 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual, ema_decay, precision, start).
+/// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -104,6 +104,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
         ("mutual", options.mutual.as_ref().is_some_and(|m| m.required)),
         ("ema_decay", options.ema_decay.is_some()),
         ("precision", options.precision != Precision::F32),
+        ("activation_checkpointing", options.activation_checkpointing),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {

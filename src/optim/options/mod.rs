@@ -495,6 +495,12 @@ pub struct Options {
     /// the models: the trainer, not gradient mode.
     #[schemars(example = Precision::Bf16)]
     pub precision: Precision,
+    /// Keep few activations of a model's forward part, and compute the others again in its backward
+    /// part: less memory for about a third more time, the same gradients but for rounding. For
+    /// training on a CPU; an error on a GPU. Carried out by whoever runs the models: the trainer,
+    /// not gradient mode.
+    #[schemars(example = true)]
+    pub activation_checkpointing: bool,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
     /// gradient mode.
     #[schemars(example = Start::Pretrained)]
@@ -568,6 +574,7 @@ impl Default for Options {
             mutual: Some(Mutual::preset()),
             ema_decay: None,
             precision: Precision::F32,
+            activation_checkpointing: false,
             start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,

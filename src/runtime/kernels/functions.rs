@@ -79,6 +79,10 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             let inputs = &["drows", "logits", "labels", "lse"];
             (inputs, &["dlogits"], &["ignore_index", "label_smoothing"])
         }
+        "After" => {
+            body.put("y", "Identity", &["x"], vec![]);
+            (&["x", "after"], &["y"], &[])
+        }
         "Dropout" => {
             dropout(&mut body);
             (&["x", "seed"], &["y"], &["ratio", "salt"])

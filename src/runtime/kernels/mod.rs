@@ -9,6 +9,7 @@
 //! | `SoftmaxGrad` | dy, y | dx |
 //! | `CrossEntropy` | logits `[n, c]`, labels `[n]` i64 | rows `[n]`, lse `[n]` |
 //! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
+//! | `After` | x, another value | y, which is x |
 //! | `Dropout` | x, seed `[1]` i64 | y |
 //! | `MatMulBf16` | a `[m, k]`, b `[k, n]` | y `[m, n]` |
 //! | `GemmBf16` | a, b, c `[n]` | y |

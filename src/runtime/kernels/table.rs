@@ -97,6 +97,7 @@ pub(super) static ROWS: &[KernelDef] = &[
         outputs: &[Unknown],
         compute: bf16::product_and_row,
     },
+    KernelDef { name: "After", inputs: &[F, F], outputs: &[Like(0)], compute: pointwise::after },
     KernelDef { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 

@@ -166,6 +166,15 @@ fn gelu_forward() {
 }
 
 #[test]
+fn after() {
+    for shape in [&[7usize, 5, 333][..], &[40_000], &[0, 3]] {
+        let inputs = [tensor(2, shape, 6.0), tensor(3, &[4, 2], 1.0)];
+        let expected = wide(&inputs[0]);
+        Case { op: "After", inputs: &inputs, outputs: 1, attributes: &[] }.check(&[expected]);
+    }
+}
+
+#[test]
 fn gelu_far_from_zero() {
     let x = [-1e30f32, -1e4, -40.0, -14.5, 14.5, 40.0, 1e4, 1e30];
     let inputs = [Tensor::from_slice(&[8], &[1f32; 8]), Tensor::from_slice(&[8], &x)];

@@ -6,6 +6,7 @@
 
 mod bf16;
 mod buffers;
+mod checkpointing;
 mod dropout;
 mod non_finite;
 mod padding;
@@ -102,6 +103,8 @@ pub struct GraphOptions<'a> {
     pub padding: &'a [(ValueId, usize)],
     /// What products of matrices are computed in.
     pub precision: Precision,
+    /// Whether the backward part computes activations again.
+    pub activation_checkpointing: bool,
 }
 
 /// [`training_graph`] with options. With mutual learning the gradients are those of the loss plus
@@ -138,8 +141,13 @@ pub fn training_graph_with(
     let targets = [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT];
     let targets: Vec<ValueId> = targets.iter().filter_map(|name| graph.find(name)).collect();
     let stopped = padding::stop_lookups(&mut graph, options.padding)?;
+    graph.sort()?;
+    let n_forward = graph.nodes().len();
     let gradients = autodiff::differentiate(&mut graph, total, params)?;
     padding::resume_lookups(&mut graph, &stopped);
+    if options.activation_checkpointing {
+        checkpointing::recompute(&mut graph, n_forward, params)?;
+    }
     let mut writer = Writer::new(&mut graph);
     let loss = writer.output(attached.loss, "loss")?;
     let logits = writer.logits(&attached)?;

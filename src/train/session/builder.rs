@@ -28,6 +28,8 @@ pub(in crate::train) struct SessionBuilder {
     pub mutual: Option<f64>,
     /// What products of matrices are computed in.
     pub precision: Precision,
+    /// Whether backward parts compute activations again.
+    pub activation_checkpointing: bool,
     /// Ends this model's runs; every session gets it.
     pub cancel_token: Option<CancelToken>,
 }
@@ -58,8 +60,12 @@ impl SessionBuilder {
                 let ids: Vec<ValueId> = trained.iter().map(|&i| self.ids[i]).collect();
                 let padding = |&i: &usize| parameters[i].padding_row.map(|row| (self.ids[i], row));
                 let padding: Vec<(ValueId, usize)> = trained.iter().filter_map(padding).collect();
-                let (mutual, precision) = (self.mutual, self.precision);
-                let options = GraphOptions { mutual, padding: &padding, precision };
+                let options = GraphOptions {
+                    mutual: self.mutual,
+                    padding: &padding,
+                    precision: self.precision,
+                    activation_checkpointing: self.activation_checkpointing,
+                };
                 training_graph_with(&self.graph, &ids, &self.spec, &shapes, &options)?
             }
         };
