@@ -1,7 +1,7 @@
 //! What each teacher of mutual learning costs: a step of three small models with it against a step
 //! without. Every round takes one step of every trainer, in another order each time, so that all
 //! see the same machine; ratios are of steps in one round. `BENCH_ROUNDS`, `BENCH_LAYERS`,
-//! `BENCH_HIDDEN`, `BENCH_BATCH`, `BENCH_LENGTH` and `BENCH_THREADS` are numbers. Tokens and labels
+//! `BENCH_HIDDEN`, `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_THREADS` and `BENCH_PARALLEL` (`max_parallel_models`) are numbers. Tokens and labels
 //! are random, weights fresh.
 
 use std::time::Instant;
@@ -54,7 +54,9 @@ fn models() -> Vec<ModelOptions> {
 fn trainer(teacher: Option<Teacher>) -> Trainer {
     let mutual = teacher.map(|teacher| Mutual { teacher, ..Mutual::default() });
     let n_threads = number("BENCH_THREADS", 0);
-    let optimizer = Options { mutual, n_threads, ..Options::independent() };
+    let max_parallel_models = number("BENCH_PARALLEL", 0);
+    let own = Options { mutual, n_threads, ..Options::independent() };
+    let optimizer = Options { max_parallel_models, ..own };
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     Trainer::new(options, models()).expect("trainer")
 }

@@ -5,6 +5,7 @@
 //! `BENCH_VOCAB` for other sizes; `BENCH_PRESET` is `default`, `paper`, `aligned` or `none` (nothing
 //! shared, no teachers), `BENCH_PRECISION` is `f32` or `bf16`;
 //! `BENCH_CHECKPOINTING=1` computes activations again; `BENCH_MOMENTS=bf16` keeps moments in bf16;
+//! `BENCH_PARALLEL` is `max_parallel_models`;
 //! `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
 //! and labels are random, weights fresh.
 //!
@@ -120,7 +121,8 @@ fn main() {
         "bf16" => MomentDtype::BF16,
         _ => MomentDtype::F32,
     };
-    let own = Options { n_threads: threads, precision, ..optimizer };
+    let max_parallel_models = number("BENCH_PARALLEL", 0);
+    let own = Options { n_threads: threads, precision, max_parallel_models, ..optimizer };
     let optimizer = Options { activation_checkpointing, moment_dtype, ..own };
     let options = TrainerOptions { optimizer, device, tf32, ..TrainerOptions::default() };
     let models = names.iter().map(|n| model(n)).collect();

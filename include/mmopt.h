@@ -4570,7 +4570,8 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, start).
+ * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing,
+ * max_parallel_models, start).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

@@ -30,6 +30,35 @@ where
     })
 }
 
+/// Calls all functions, at most `n` at the same time; the results in order.
+pub(crate) fn at_most<R, F>(n: usize, work: impl Iterator<Item = F>) -> Vec<Result<R>>
+where
+    R: Send,
+    F: FnOnce() -> Result<R> + Send,
+{
+    let work: Vec<F> = work.collect();
+    if n >= work.len() {
+        return side_by_side(work.into_iter());
+    }
+    let results: Vec<Mutex<Option<Result<R>>>> = work.iter().map(|_| Mutex::new(None)).collect();
+    let next = Mutex::new(work.into_iter().zip(&results));
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let each = || {
+        while let Some((work, result)) = take() {
+            let done = work();
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+        }
+        Ok(())
+    };
+    // What panics leaves no result.
+    let each = &each;
+    let _: Vec<Result<()>> = side_by_side((0..n.max(1)).map(|_| each));
+    let lost = || Err(Error::internal("a worker thread panicked"));
+    let result = |r: Mutex<Option<_>>| r.into_inner().unwrap_or_else(PoisonError::into_inner);
+    drop(next);
+    results.into_iter().map(|r| result(r).unwrap_or_else(lost)).collect()
+}
+
 /// Calls a function for each item, on all cores, in no particular order.
 pub(crate) fn for_each<T: Send>(
     items: impl Iterator<Item = T> + Send,
@@ -65,6 +94,30 @@ mod tests {
         });
         let got: Vec<_> = side_by_side(work).into_iter().map(|r| r.map_err(|e| e.kind())).collect();
         assert_eq!(got, [Ok(0), Err(Kind::InvalidArgument), Err(Kind::Internal), Ok(3)]);
+    }
+
+    #[test]
+    fn no_more_than_so_many_at_the_same_time() {
+        for n in 1..5 {
+            let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let work = (0..4).map(|i| {
+                let (now, most) = (&now, &most);
+                move || {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    if i == 2 { Err(Error::invalid("2")) } else { Ok(i) }
+                }
+            });
+            let got: Vec<_> =
+                at_most(n, work).into_iter().map(|r| r.map_err(|e| e.kind())).collect();
+            assert_eq!(got, [Ok(0), Ok(1), Err(Kind::InvalidArgument), Ok(3)]);
+            assert!(most.into_inner() <= n);
+        }
+        // One that panics takes none of the others with it.
+        let work = (0..3).map(|i| move || if i == 0 { panic!("told to") } else { Ok(i) });
+        let got: Vec<_> = at_most(2, work).into_iter().map(|r| r.ok()).collect();
+        assert_eq!(got, [None, Some(1), Some(2)]);
     }
 
     #[test]

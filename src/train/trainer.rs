@@ -17,11 +17,11 @@ use crate::autodiff::LossKind;
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Result, count};
-use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport, Teacher};
+use crate::optim::{Buffers, Optimizer, Options, Plan, Precision, StepReport, Teacher};
 use crate::runtime::kernels::has_bf16_products;
 use crate::runtime::{CancelToken, Device, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
-use crate::threads::side_by_side;
+use crate::threads::at_most;
 
 /// Result of one forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -388,8 +388,9 @@ impl Trainer {
     }
 
     fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
+        let n = n_parallel(self.optimizer.options());
         let pairs = self.models.iter_mut().zip(batches);
-        let runs = side_by_side(pairs.map(|(model, batch)| move || model.forward_backward(batch)));
+        let runs = at_most(n, pairs.map(|(model, batch)| move || model.forward_backward(batch)));
         let named = runs.into_iter().zip(&self.models);
         named.map(|(run, model)| run.map_err(|e| in_model(e, &model.name))).collect()
     }
@@ -672,6 +673,14 @@ fn cores(threads: usize) -> usize {
     if threads == 0 { all() } else { threads }
 }
 
+/// How many models may run at the same time.
+pub(super) fn n_parallel(options: &Options) -> usize {
+    match options.max_parallel_models {
+        0 => usize::MAX,
+        n => n,
+    }
+}
+
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
 fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool) {
     let precision = match options.optimizer.precision {
@@ -683,7 +692,8 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool
     // Models that learn from those before them run one after another.
     let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
     let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
-    let (_, threads) = plan_threads(cores, if in_turn { 1 } else { n_trained.max(1) });
+    let most = if in_turn { 1 } else { n_parallel(&options.optimizer) };
+    let (_, threads) = plan_threads(cores, n_trained.min(most).max(1));
     for model in models {
         model.sessions.mutual = mutual.map(|m| m.temperature);
         model.sessions.precision = precision;

@@ -1,4 +1,4 @@
-//! The option `activation_checkpointing`: the same losses and gradients, also with dropout and while
+//! The options `activation_checkpointing` and `max_parallel_models`: the same losses and gradients, also with dropout and while
 //! models learn from each other, the same bits with any number of threads, and where it is refused.
 
 use mmopt::Kind;
@@ -61,6 +61,30 @@ fn threads_do_not_change_the_bits() {
         }
     }
     assert!(weights(&one) == weights(&many));
+}
+
+/// Models in turn, with all threads each, learn what models side by side learn, and their teachers
+/// predict the same.
+#[test]
+fn models_in_turn_have_the_same_bits() {
+    for mutual in [None, Some(Mutual::default())] {
+        let [mut turn, mut side] = [1, 0].map(|max_parallel_models| {
+            let optimizer = Options {
+                max_parallel_models,
+                n_threads: 3,
+                mutual: mutual.clone(),
+                learning_rate: 3e-3,
+                ..Options::default()
+            };
+            let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+            Trainer::new(options, NAMES.map(model).into()).unwrap()
+        });
+        for seed in 0..3 {
+            assert_eq!(pass_all(&mut turn, seed), pass_all(&mut side, seed));
+            let _ = [&mut turn, &mut side].map(|t| t.step().unwrap());
+        }
+        assert!(weights(&turn) == weights(&side));
+    }
 }
 
 #[test]

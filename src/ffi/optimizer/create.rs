@@ -47,7 +47,8 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, start).
+/// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing,
+/// max_parallel_models, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -105,6 +106,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
         ("ema_decay", options.ema_decay.is_some()),
         ("precision", options.precision != Precision::F32),
         ("activation_checkpointing", options.activation_checkpointing),
+        ("max_parallel_models", options.max_parallel_models != 0),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {

@@ -501,6 +501,12 @@ pub struct Options {
     /// not gradient mode.
     #[schemars(example = true)]
     pub activation_checkpointing: bool,
+    /// Models whose passes run at the same time, each with an equal part of the threads; 1 is one
+    /// after another with all threads, which holds the activations of one model at a time. 0: all.
+    /// The result does not depend on it. Carried out by whoever runs the models: the trainer, not
+    /// gradient mode.
+    #[schemars(example = 1)]
+    pub max_parallel_models: usize,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
     /// gradient mode.
     #[schemars(example = Start::Pretrained)]
@@ -575,6 +581,7 @@ impl Default for Options {
             ema_decay: None,
             precision: Precision::F32,
             activation_checkpointing: false,
+            max_parallel_models: 0,
             start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,

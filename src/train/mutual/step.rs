@@ -10,12 +10,12 @@ use crate::autodiff::LossKind;
 use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
 use crate::tensor::Tensor;
-use crate::threads::side_by_side;
+use crate::threads::at_most;
 use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
-use crate::train::trainer::in_model;
+use crate::train::trainer::{in_model, n_parallel};
 
 /// What mutual learning keeps from step to step.
 pub(in crate::train) struct Mutual {
@@ -114,7 +114,8 @@ impl Mutual {
         self.set_teacher_weights(optimizer)?;
         self.predictions.iter_mut().for_each(Prediction::clear);
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
-        self.predict(models, batches, ema, &mut runs)?;
+        let n = n_parallel(optimizer.options());
+        self.predict(n, models, batches, ema, &mut runs)?;
         let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
@@ -124,7 +125,7 @@ impl Mutual {
                         self.set_target(models, batches, i, step)?;
                     }
                 }
-                self.run_side_by_side(models, batches, &mut runs)?;
+                self.run_side_by_side(n, models, batches, &mut runs)?;
             }
         }
         Ok(runs.into_iter().flatten().collect())
@@ -166,6 +167,7 @@ impl Mutual {
     /// The training passes, none of which waits for another.
     fn run_side_by_side(
         &mut self,
+        n: usize,
         models: &mut [Model],
         batches: &[Batch],
         runs: &mut [Option<Run>],
@@ -182,13 +184,14 @@ impl Mutual {
                 Ok(())
             }
         });
-        side_by_side(work).into_iter().collect()
+        at_most(n, work).into_iter().collect()
     }
 
     /// The predictions, without dropout and side by side, of the models that only teach, and of
     /// those that are trained where the teacher asks for them and somebody learns from them.
     fn predict(
         &mut self,
+        n: usize,
         models: &mut [Model],
         batches: &[Batch],
         ema: Option<&mut Ema>,
@@ -214,7 +217,7 @@ impl Mutual {
                 Ok(())
             }
         });
-        side_by_side(work).into_iter().collect()
+        at_most(n, work).into_iter().collect()
     }
 
     /// Makes a model's target from the predictions there are.
