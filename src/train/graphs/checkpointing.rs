@@ -137,13 +137,14 @@ impl Forward {
             made += begin;
             passing = (passing + begin).saturating_sub(end);
             match best {
-                Some((at, least, dropped)) if passing > least => {
-                    if passing >= LEAST_RISE * least && dropped >= LEAST_GAIN * least {
-                        cuts.push(at);
-                        made -= dropped;
-                        best = None;
-                    }
+                Some((at, least, dropped))
+                    if passing >= LEAST_RISE * least && dropped >= LEAST_GAIN * least =>
+                {
+                    cuts.push(at);
+                    made -= dropped;
+                    best = None;
                 }
+                Some((_, least, _)) if passing > least => {}
                 _ if passing > 0 => best = Some((position, passing, made)),
                 _ => {}
             }
