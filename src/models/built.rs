@@ -48,6 +48,9 @@ pub struct BuiltModel {
     pub task: Task,
     /// State-dict names of the parameters, in the order of use; each an initializer.
     pub parameters: Vec<String>,
+    /// State-dict names of the parameters that the task puts on top of the model. BERT's pooler is
+    /// one of them.
+    pub head: Vec<String>,
     /// State-dict names that are other names of a parameter: (alias, parameter).
     pub tied: Vec<(String, String)>,
     /// Parameters that are newly initialised: without a weight, or of a fresh head; all of them

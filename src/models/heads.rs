@@ -176,6 +176,7 @@ impl ForwardGraph {
             .filter_map(|d| Some(PaddingRow { parameter: d.name.clone(), row: d.padding_row? }));
         BuiltModel {
             parameters: self.declared.iter().map(|d| d.name.clone()).collect(),
+            head: self.declared.iter().filter(|d| d.head).map(|d| d.name.clone()).collect(),
             padding_rows: padding_rows.collect(),
             inputs: names(self.graph.inputs()),
             outputs: names(self.graph.outputs()),

@@ -17,6 +17,8 @@ use crate::threads::for_each;
 pub(super) enum Init {
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
+    /// Uniform between minus this bound and the bound.
+    Uniform(f64),
     /// All 0.
     Zeros,
     /// All 1.
@@ -34,6 +36,15 @@ impl AsRef<[u8]> for FloatBytes {
     }
 }
 
+/// Fresh f32 values for the parameter `name`, uniform in [-`bound`, `bound`): those of that name
+/// and seed, whatever else is drawn.
+///
+/// # Errors
+/// `OutOfMemory`; `Shape` for a shape of more elements than there can be.
+pub fn uniform(seed: u64, name: &str, shape: &[usize], bound: f64) -> Result<TensorData> {
+    fresh(seed, name, shape, Init::Uniform(bound), None)
+}
+
 /// The fresh f32 parameter `name`; row `padding_row` of it is zero.
 pub(super) fn fresh(
     seed: u64,
@@ -45,12 +56,16 @@ pub(super) fn fresh(
     let n = element_count(shape)?;
     let mut values = filled(n, if init == Init::Ones { 1.0 } else { 0.0 })
         .context(|| format!("parameter '{name}' of shape {shape:?}"))?;
-    if let Init::Normal(std) = init {
+    if matches!(init, Init::Normal(_) | Init::Uniform(_)) {
         let key = key(seed, name);
         let fill = |(i, chunk): (usize, &mut [f32])| {
             let mut rng = ChaCha8Rng::from_seed(key);
             rng.set_stream(i as u64);
-            fill_normal(&mut rng, std, chunk);
+            match init {
+                Init::Normal(std) => fill_normal(&mut rng, std, chunk),
+                Init::Uniform(bound) => fill_uniform(&mut rng, bound, chunk),
+                Init::Zeros | Init::Ones => {}
+            }
         };
         let mut chunks = values.chunks_mut(CHUNK).enumerate();
         match n {
@@ -102,6 +117,10 @@ fn fill_normal(rng: &mut ChaCha8Rng, std: f64, values: &mut [f32]) {
     }
 }
 
+fn fill_uniform(rng: &mut ChaCha8Rng, bound: f64, values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = (bound * symmetric(rng.next_u64())) as f32);
+}
+
 /// 53 random bits as a number in [-1, 1).
 fn symmetric(bits: u64) -> f64 {
     (bits >> 11) as f64 * (1.0 / (1u64 << 52) as f64) - 1.0
@@ -149,6 +168,17 @@ mod tests {
         }
         assert!(mean(3).abs() < 0.03);
         assert!(x.iter().zip(&x[1..]).map(|(a, b)| a * b / 4e-4).sum::<f64>().abs() / n < 0.01);
+    }
+
+    #[test]
+    fn uniform_values_fill_their_range() {
+        let x = uniform(3, "w", &[400, 500], 0.5).unwrap().to_f64s().unwrap();
+        assert!(x.iter().all(|v| (-0.5..=0.5).contains(v)));
+        let mean = |p: i32| x.iter().map(|v| v.powi(p)).sum::<f64>() / 200_000.0;
+        assert!(mean(1).abs() < 2e-3, "{}", mean(1));
+        // The variance of a uniform variable: a third of the bound's square.
+        assert!((mean(2) * 12.0 - 1.0).abs() < 0.01, "{}", mean(2));
+        assert!(x.iter().any(|v| *v > 0.499) && x.iter().any(|v| *v < -0.499));
     }
 
     #[test]

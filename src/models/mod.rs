@@ -25,6 +25,7 @@ mod tests;
 pub use built::{BuiltModel, LoadOptions, PaddingRow};
 pub use config::{Activation, Architecture, Config, Sizes};
 pub use directory::{load, save};
+pub use init::uniform;
 pub use task::Task;
 
 use crate::checkpoint::weights::Weights;

@@ -5,6 +5,7 @@
 //! `checkpoint`, `resume`.
 
 mod accuracy;
+mod adapters;
 mod batch;
 mod checkpoint;
 mod ema;
@@ -24,6 +25,7 @@ mod start;
 mod sync_check;
 mod trainer;
 
+pub use adapters::{AdapterOptions, AdapterSource};
 pub use batch::{Batch, TensorView};
 pub use evaluator::Evaluator;
 pub use import::ModelReport;

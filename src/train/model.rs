@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::accuracy::{Accuracy, accuracy, loss_weight};
+use super::adapters::Adapters;
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into, labels};
 use super::graphs::{
     NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
@@ -21,7 +22,7 @@ use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, chec
 use crate::error::{Error, Result};
 use crate::models::Task;
 use crate::onnx::{Graph, TensorData, ValueId};
-use crate::optim::{ModelSpec, ParamSpec, Precision};
+use crate::optim::{ModelSpec, ParamSpec, Precision, Usage};
 use crate::runtime::{SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
@@ -46,6 +47,7 @@ pub(super) struct Model {
     positions: HashMap<String, usize>,
     pub sessions: SessionBuilder,
     pub published: Option<Published>,
+    pub adapters: Adapters,
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
     pub notes: Vec<(Level, String)>,
@@ -81,7 +83,7 @@ pub(super) struct Run {
 
 impl Model {
     pub fn new(options: &ModelOptions, max_sessions: usize) -> Result<Self> {
-        let Loaded { graph, published, ids, parameters, report } = load(options)?;
+        let Loaded { graph, published, ids, parameters, adapters, report } = load(options)?;
         let precomputed = options.gradients.as_ref().map(|g| g.outputs.clone());
         let spec = loss_spec(options, published.as_ref())?;
         if precomputed.is_none() {
@@ -117,6 +119,7 @@ impl Model {
                 cancel_token: None,
             },
             published,
+            adapters,
             report,
             notes: Vec::new(),
             mask_told: false,
@@ -130,7 +133,7 @@ impl Model {
 
     /// The optimizer's description of the model.
     pub fn spec(&self) -> ModelSpec {
-        let uses = usages(&self.sessions.graph, &self.sessions.ids);
+        let uses = self.usages();
         let params = self.parameters.iter().zip(uses).map(|(p, usage)| ParamSpec {
             name: p.name.clone(),
             shape: p.value.shape().to_vec(),
@@ -147,6 +150,19 @@ impl Model {
             vocabulary: self.vocabulary.clone(),
             task: self.task.clone(),
         }
+    }
+
+    /// What the graph shows of each parameter's use.
+    fn usages(&self) -> Vec<Option<Usage>> {
+        let (graph, ids) = (&self.sessions.graph, &self.sessions.ids);
+        if self.adapters.is_empty() {
+            return usages(graph, ids);
+        }
+        // A layer with an adapter has two products, and shows no more what it does.
+        let plain = self.adapters.taken_out(graph);
+        let mut uses = plain.map_or_else(|_| vec![None; ids.len()], |graph| usages(&graph, ids));
+        self.adapters.add_usages(&self.parameters, &mut uses);
+        uses
     }
 
     /// The names of classes or tags by id, as in the configuration; empty without any.
@@ -409,12 +425,29 @@ impl Model {
         found.ok_or_else(|| Error::not_found(format!("no parameter '{name}'")))
     }
 
-    /// The forward graph with the present weights inside, ready for inference. Of a model that
-    /// computes its own gradients, the part that makes the logits; all of it without logits.
+    /// The matrices that adapters change, with these added to them, by name.
+    pub fn merged(&self) -> Result<HashMap<String, Tensor>> {
+        self.adapters.merged(&self.parameters)
+    }
+
+    /// The parameters of the model without adapters, those of `merged` in place of its own.
+    pub fn exported<'a>(
+        &'a self,
+        merged: &'a HashMap<String, Tensor>,
+    ) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        let own = self.parameters.iter().filter(|p| !self.adapters.owns(&p.name));
+        own.map(|p| (p.name.as_str(), merged.get(&p.name).unwrap_or(&p.value)))
+    }
+
+    /// The forward graph with the present weights inside, ready for inference; adapters are merged.
+    /// Of a model that computes its own gradients, the part that makes the logits; all of it
+    /// without logits.
     pub fn inference_graph(&self) -> Result<Graph> {
-        let mut graph = self.sessions.graph.clone();
+        let mut graph = self.adapters.taken_out(&self.sessions.graph)?;
+        let merged = self.merged()?;
         for (&id, parameter) in self.sessions.ids.iter().zip(&self.parameters) {
-            graph.set_initializer(id, TensorData::from_tensor(&parameter.value)?);
+            let value = merged.get(&parameter.name).unwrap_or(&parameter.value);
+            graph.set_initializer(id, TensorData::from_tensor(value)?);
         }
         if let Some(precomputed) =
             self.sessions.precomputed.as_ref().filter(|g| !g.logits.is_empty())

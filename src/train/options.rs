@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::adapters::AdapterSource;
 use super::graphs::PrecomputedGradients;
 use super::start::tokens::Tokens;
 use crate::autodiff::LossSpec;
@@ -119,6 +120,9 @@ pub struct ModelOptions {
     /// synchronisation moves them. Those of published models are frozen without being named, unless
     /// the table is a head's matrix, too.
     pub frozen_rows: Vec<(String, usize)>,
+    /// Low-rank adapters: all parameters but these and whole modules that they name are frozen;
+    /// `trainable` and `frozen` choose among them. Default none.
+    pub adapters: Option<AdapterSource>,
     /// What is done about what exporters do to parameters.
     pub import_fixes: ImportFixes,
     /// The model, an ONNX source, computes its own gradients: nothing is differentiated, and
@@ -180,6 +184,7 @@ impl ModelOptions {
             trainable: Vec::new(),
             frozen: Vec::new(),
             frozen_rows: Vec::new(),
+            adapters: None,
             import_fixes: ImportFixes::default(),
             gradients: None,
             vocabulary: None,

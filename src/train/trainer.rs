@@ -579,7 +579,8 @@ impl Trainer {
     }
 
     /// Writes one model to `dir` in published form (`config.json`, `model.safetensors`), or, for
-    /// models that came as ONNX, as `model.onnx` ready for inference.
+    /// models that came as ONNX, as `model.onnx` ready for inference. Adapters are merged into the
+    /// matrices beside them.
     ///
     /// # Errors
     /// `NonFinite` for weights that are NaN or infinite, which could not be loaded; only a warning
@@ -591,8 +592,8 @@ impl Trainer {
             std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
             match &one.published {
                 Some(published) => {
-                    let parameters = one.parameters.iter().map(|p| (p.name.as_str(), &p.value));
-                    crate::models::save(dir, &published.config, parameters)
+                    let merged = one.merged()?;
+                    crate::models::save(dir, &published.config, one.exported(&merged))
                 }
                 None => one.inference_graph()?.write(&dir.join("model.onnx"), false),
             }

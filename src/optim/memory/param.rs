@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::optim::memory::strided::StridedArray;
 use crate::optim::options::{Method, MomentDtype, Options, ParamGroup, SharePolicy};
-use crate::optim::plan::classify::classify;
+use crate::optim::plan::classify::{RoleView, classify};
 use crate::optim::plan::pattern::matches;
 use crate::optim::plan::spec::{ModelSpec, ParamSpec, is_trainable};
 use crate::optim::sweep::buffers::ParamBuffers;
@@ -88,7 +88,8 @@ impl ParamState {
         }
         let hidden = |p: &ParamSpec| {
             let views = classify(p, 0);
-            !views.is_empty() && views.iter().all(|v| v.role.is_hidden_matrix())
+            let whole = |v: &RoleView| v.role.is_hidden_matrix() && !v.part.is_adapter();
+            !views.is_empty() && views.iter().all(whole)
         };
         state.muon = options.method == Method::Muon && p.shape.len() == 2 && hidden(p);
         spec.params[index].trainable = state.trainable;

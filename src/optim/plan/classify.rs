@@ -12,7 +12,7 @@ use crate::optim::plan::view::{View, matrix_shape};
 pub struct RoleView {
     /// What it does.
     pub role: Role,
-    /// Weight or bias.
+    /// Weight, bias, or an adapter of the weight.
     pub part: WeightOrBias,
     /// Which stack.
     pub stack: Stack,
@@ -301,7 +301,9 @@ fn part_of(name: &str) -> (&str, WeightOrBias) {
             return (stem, part);
         }
     }
-    const ENDS: [(&str, WeightOrBias); 6] = [
+    const ENDS: [(&str, WeightOrBias); 8] = [
+        (".lora_A.weight", WeightOrBias::LoraA),
+        (".lora_B.weight", WeightOrBias::LoraB),
         (".weight", WeightOrBias::Weight),
         (".bias", WeightOrBias::Bias),
         (".gamma", WeightOrBias::Weight),
@@ -407,6 +409,17 @@ fn role_views(
     stack: Stack,
     layout: Option<WeightLayout>,
 ) -> Vec<RoleView> {
+    if n.part.is_adapter() {
+        // Adapters are stored one way, and a fused matrix has one.
+        let role = match n.kind {
+            One(role) => role,
+            Qkv => AttentionQkv,
+            QkvOfCross => CrossQkv,
+            GateUp => MlpGateUp,
+        };
+        let view = View::whole(&param.shape);
+        return vec![RoleView { role, part: n.part, stack, block: n.block, view }];
+    }
     let [rows, cols] = matrix_shape(&param.shape);
     let is_matrix = param.shape.len() >= 2;
     let by_shape = match n.kind {
@@ -465,6 +478,14 @@ mod tests {
         let up = "roberta.encoder.layer.0.intermediate.dense.weight";
         check(up, &[32, 8], &w(MlpUp, Some(0), [32, 8]));
         check("transformer.h.3.mlp.c_fc.weight", &[8, 32], &w(MlpUp, Some(3), [32, 8]));
+        // Adapters lie as they are applied, whatever the layout of the weight.
+        let (a, b) = (WeightOrBias::LoraA, WeightOrBias::LoraB);
+        let name = "bert.encoder.layer.1.attention.self.key.lora_A.weight";
+        check(name, &[2, 8], &[(AttentionKey, a, Some(1), [2, 8])]);
+        let name = "transformer.h.3.mlp.c_fc.lora_B.weight";
+        check(name, &[32, 2], &[(MlpUp, b, Some(3), [32, 2])]);
+        let name = "transformer.h.0.attn.c_attn.lora_B.weight";
+        check(name, &[24, 2], &[(AttentionQkv, b, Some(0), [24, 2])]);
         check("h.3.mlp.c_proj.weight", &[32, 8], &w(MlpDown, Some(3), [8, 32]));
         check(
             "h.11.attn.c_attn.bias",

@@ -295,8 +295,7 @@ impl Plan {
                 members.push(c.member);
             }
         }
-        let part = if key.part == WeightOrBias::Weight { "weight" } else { "bias" };
-        let name = format!("{} {part}", key.role.name());
+        let name = format!("{} {}", key.role.name(), key.part.name());
         for (slot, members) in slots {
             if let [m] = members[..] {
                 let reason = no_partner(key, &name, m.model, slot, shapes);

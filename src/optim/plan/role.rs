@@ -43,7 +43,8 @@ pub enum Role {
     HeadDense,
     HeadNorm,
     Head,
-    // Of parameters that hold several roles one after another, which become views of them.
+    // Of parameters that hold several roles one after another, which become views of them; the
+    // adapters of such a parameter stay whole.
     AttentionQkv,
     CrossQkv,
     MlpGateUp,
@@ -126,7 +127,7 @@ impl Role {
     }
 }
 
-/// The weight or the bias of a role.
+/// The weight or the bias of a role, or an adapter of its weight.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -136,6 +137,27 @@ pub enum WeightOrBias {
     Weight,
     /// Bias or shift.
     Bias,
+    /// The first matrix of a low-rank adapter, `[rank, in]`.
+    LoraA,
+    /// The second matrix of a low-rank adapter, `[out, rank]`.
+    LoraB,
+}
+
+impl WeightOrBias {
+    /// The name in plans: `weight`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Weight => "weight",
+            Self::Bias => "bias",
+            Self::LoraA => "lora A",
+            Self::LoraB => "lora B",
+        }
+    }
+
+    /// Whether it is a matrix of a low-rank adapter.
+    pub fn is_adapter(self) -> bool {
+        matches!(self, Self::LoraA | Self::LoraB)
+    }
 }
 
 /// How the matrix of a linear map is stored.

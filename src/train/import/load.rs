@@ -20,6 +20,7 @@ use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
 use crate::onnx::{Graph, ValueId};
 use crate::optim::matches as matches_glob;
 use crate::tensor::{DType, Tensor};
+use crate::train::adapters::{self, AdapterSource, Adapters, Base};
 use crate::train::graphs::{
     GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
     find_parameters, hold_in_f32, make_inputs, may_be_trained, outputs_in_f32, parameter_data,
@@ -37,6 +38,8 @@ pub(in crate::train) struct Published {
     pub fresh: bool,
     padding: Vec<PaddingRow>,
     tied: Vec<(String, String)>,
+    /// The parameters of the head.
+    head: Vec<String>,
     /// Newly initialised parameters.
     missing: Vec<String>,
     /// Weights in the file that are not read.
@@ -51,6 +54,29 @@ impl Published {
         let row = self.padding.iter().find(|row| row.parameter == name).map(|row| row.row);
         row.filter(|_| is_head)
     }
+
+    /// The modules of the head that are newly initialised: the outermost ones that hold nothing
+    /// else.
+    fn fresh_head(&self, body: &[&str]) -> Vec<String> {
+        let fresh = self.head.iter().filter(|name| self.missing.contains(name));
+        let module = |name: &String| {
+            let outer = name.split('.').next().unwrap_or(name);
+            let in_body = |n: &&str| n.split('.').next() == Some(outer) && !self.has_head(n);
+            match body.iter().any(in_body) {
+                true => {
+                    name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module).to_owned()
+                }
+                false => outer.to_owned(),
+            }
+        };
+        let mut modules: Vec<String> = fresh.map(module).collect();
+        modules.dedup();
+        modules
+    }
+
+    fn has_head(&self, name: &str) -> bool {
+        self.head.iter().any(|h| h == name)
+    }
 }
 
 /// A model that was read.
@@ -61,6 +87,7 @@ pub(in crate::train) struct Loaded {
     /// The parameters' values in the graph.
     pub ids: Vec<ValueId>,
     pub parameters: Vec<Parameter>,
+    pub adapters: Adapters,
     pub report: ModelReport,
 }
 
@@ -69,7 +96,8 @@ pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
     let (mut graph, published) = read(options)?;
     let found = analyse(&mut graph, published.as_ref(), options)?;
     let (ids, parameters) = take_parameters(&mut graph, &found.candidates, options)?;
-    Ok(Loaded { graph, published, ids, parameters, report: found.report })
+    let Analysis { adapters, report, .. } = found;
+    Ok(Loaded { graph, published, ids, parameters, adapters, report })
 }
 
 impl ModelOptions {
@@ -99,9 +127,9 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     };
     let of = |built: BuiltModel| {
         let fresh = built.missing.len() == built.parameters.len();
-        let BuiltModel { graph, config, task, padding_rows: padding, tied, .. } = built;
+        let BuiltModel { graph, config, task, padding_rows: padding, tied, head, .. } = built;
         let (missing, unused) = (built.missing, built.unexpected);
-        (graph, Some(Published { config, task, fresh, padding, tied, missing, unused }))
+        (graph, Some(Published { config, task, fresh, padding, tied, head, missing, unused }))
     };
     let (mut graph, published) = match &options.source {
         Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
@@ -142,6 +170,7 @@ struct Candidate {
 
 struct Analysis {
     candidates: Vec<Candidate>,
+    adapters: Adapters,
     report: ModelReport,
 }
 
@@ -168,12 +197,13 @@ fn analyse(
             apply_import_fixes(graph, options.import_fixes, &mut report, &mut aliases)?;
         }
     }
+    let adapters = add_adapters(graph, published, options, &aliases)?;
     let found = match &options.gradients {
         Some(precomputed) => precomputed_parameters(graph, &precomputed.outputs)?,
         None => find_parameters(graph),
     };
     let non_trainable = find_non_trainable(graph);
-    let choice = Choice { options, aliases: &aliases, found: &found };
+    let choice = Choice { options, aliases: &aliases, found: &found, adapters: &adapters };
     choice.check_patterns(&non_trainable)?;
     let mut candidates = Vec::new();
     for p in &found {
@@ -191,6 +221,7 @@ fn analyse(
         candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows, padding_row });
     }
     let tensors = non_trainable.iter();
+    report.adapters = adapters.list.iter().map(|a| a.weight.clone()).collect();
     report
         .non_trainable
         .extend(tensors.map(|u| reported(&u.name, &u.shape, u.dtype, u.reason, false)));
@@ -203,7 +234,32 @@ fn analyse(
         let rest: Vec<ReportedNonTrainable> = rest.filter(|n| !named(n)).collect();
         report.non_trainable.extend(rest);
     }
-    Ok(Analysis { candidates, report })
+    Ok(Analysis { candidates, adapters, report })
+}
+
+/// Adds the adapters that the options ask for.
+fn add_adapters(
+    graph: &mut Graph,
+    published: Option<&Published>,
+    options: &ModelOptions,
+    aliases: &Aliases,
+) -> Result<Adapters> {
+    let Some(source) = &options.adapters else { return Ok(Adapters::default()) };
+    if options.gradients.is_some() {
+        return Err(Error::unsupported(
+            "a graph that brings its own gradients has none for adapters; leave the adapters out",
+        ));
+    }
+    let body: Vec<&str> = graph.initializers().keys().map(|&v| graph.value_name(v)).collect();
+    let base = Base {
+        matches: &|pattern, name| aliases.matches(pattern, name),
+        fresh_head: published.map(|p| p.fresh_head(&body)).unwrap_or_default(),
+        seed: options.seed,
+    };
+    match source {
+        AdapterSource::New(new) => adapters::attach(graph, new, &base),
+    }
+    .context(|| "adapters")
 }
 
 fn reported(
@@ -343,6 +399,7 @@ struct Choice<'a> {
     options: &'a ModelOptions,
     aliases: &'a Aliases,
     found: &'a [GraphParameter],
+    adapters: &'a Adapters,
 }
 
 impl Choice<'_> {
@@ -371,6 +428,9 @@ impl Choice<'_> {
     fn why_frozen(&self, p: &GraphParameter) -> Option<String> {
         if !matches!(p.dtype, DType::F32 | DType::F64) {
             return Some(format!("{} cannot be trained yet; export the model in f32", p.dtype));
+        }
+        if !self.adapters.trains(&p.name) {
+            return Some("the model trains adapters".to_owned());
         }
         let frozen = self.options.frozen.iter().find(|f| self.aliases.matches(f, &p.name));
         if let Some(pattern) = frozen {

@@ -93,6 +93,8 @@ pub struct ModelReport {
     pub unused: Vec<String>,
     /// Whether the weights of a directory were not read, as `fresh_weights` asks.
     pub fresh_weights: bool,
+    /// Names of the matrices that have a low-rank adapter.
+    pub adapters: Vec<String>,
 }
 
 impl ModelReport {
@@ -201,6 +203,10 @@ impl Display for ModelReport {
                 writeln!(f, "  newly initialised: all parameters")?;
             }
             some => writeln!(f, "  newly initialised: {}", some.join(", "))?,
+        }
+        if !self.adapters.is_empty() {
+            let (n, names) = (self.adapters.len(), listed(&self.adapters));
+            writeln!(f, "  low-rank adapters beside {n} matrices: {names}")?;
         }
         if !self.unused.is_empty() {
             writeln!(f, "  weights that are not used: {}", listed(&self.unused))?;

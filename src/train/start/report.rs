@@ -130,11 +130,7 @@ impl fmt::Display for StartedTable {
 
 impl fmt::Display for StartedView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = match self.part {
-            WeightOrBias::Weight => "weight",
-            WeightOrBias::Bias => "bias",
-        };
-        write!(f, "{} {part}", self.role.name())?;
+        write!(f, "{} {}", self.role.name(), self.part.name())?;
         if let Some(block) = self.block {
             write!(f, ", block {block}")?;
         }

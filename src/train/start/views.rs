@@ -11,7 +11,10 @@ pub(super) struct RoleViews {
 
 impl RoleViews {
     pub fn of(model: &Model) -> Self {
-        Self { views: role_views(&model.spec()) }
+        let mut views = role_views(&model.spec());
+        // Adapters have a start of their own, which changes nothing.
+        views.retain(|(_, v)| !v.part.is_adapter());
+        Self { views }
     }
 
     /// All views, each with its parameter.

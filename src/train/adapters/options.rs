@@ -1,0 +1,65 @@
+//! What adapters a model gets.
+
+use crate::error::{Error, Result};
+
+/// Low-rank adapters for some of a model's matrices. All else is frozen, but for whole modules that
+/// are named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterOptions {
+    /// Which matrices of linear layers get one: names of modules, whole (`h.0.attn.c_attn`) or
+    /// their last parts (`query`, `c_attn`), or glob patterns (`*`, `?`) of modules or of weights.
+    pub target_modules: Vec<String>,
+    /// The rank r, at least 1. Default 8.
+    pub rank: usize,
+    /// α: the product B A is multiplied by α / r. Default 8.
+    pub alpha: f64,
+    /// Dropout probability of what goes into A, 0 to below 1. Default 0.
+    pub dropout: f32,
+    /// Modules that are trained whole and saved with the adapters, named as in `target_modules`.
+    /// Default: the parts of the task's head that are newly initialised.
+    pub modules_to_save: Option<Vec<String>>,
+}
+
+impl Default for AdapterOptions {
+    fn default() -> Self {
+        Self {
+            target_modules: Vec::new(),
+            rank: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            modules_to_save: None,
+        }
+    }
+}
+
+impl AdapterOptions {
+    /// # Errors
+    /// `InvalidArgument` for what is out of range.
+    pub fn check(&self) -> Result<()> {
+        if self.target_modules.is_empty() {
+            return Err(Error::invalid(
+                "target_modules is empty; name the matrices that get an adapter, e.g. query and \
+                 value",
+            ));
+        }
+        if self.rank == 0 {
+            return Err(Error::invalid("rank is 0; an adapter's rank is at least 1"));
+        }
+        if !(self.alpha.is_finite() && self.alpha > 0.0) {
+            let text = format!("alpha is {}; it is finite and above 0", self.alpha);
+            return Err(Error::invalid(text));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let text = format!("dropout is {}; it is at least 0 and below 1", self.dropout);
+            return Err(Error::invalid(text));
+        }
+        Ok(())
+    }
+}
+
+/// Where a model's adapters come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdapterSource {
+    /// Newly initialised.
+    New(AdapterOptions),
+}
