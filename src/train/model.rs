@@ -1,11 +1,12 @@
 //! One model: its forward graph, its parameters, and a session per shape.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::accuracy::{Accuracy, accuracy, loss_weight};
-use super::adapters::Adapters;
+use super::adapters::{Adapters, Home};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into, labels};
 use super::graphs::{
     NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
@@ -14,13 +15,13 @@ use super::import::{Loaded, ModelReport, Published, load, usages};
 use super::log::Level;
 use super::mutual::prediction::{Prediction, row_shape};
 use super::mutual::target::Target;
-use super::options::ModelOptions;
+use super::options::{ModelOptions, Source};
 use super::parameter::Parameter;
 use super::session::{BoundSession, SessionBuilder};
 use super::start::tokens::Tokens;
 use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators};
 use crate::error::{Error, Result};
-use crate::models::Task;
+use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
 use crate::optim::{ModelSpec, ParamSpec, Precision, Usage};
 use crate::runtime::{SessionOptions, ShapeCache};
@@ -48,6 +49,8 @@ pub(super) struct Model {
     pub sessions: SessionBuilder,
     pub published: Option<Published>,
     pub adapters: Adapters,
+    /// Where it came from, if from a directory.
+    directory: Option<PathBuf>,
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
     pub notes: Vec<(Level, String)>,
@@ -120,6 +123,10 @@ impl Model {
             },
             published,
             adapters,
+            directory: match &options.source {
+                Source::Directory(dir) => Some(dir.clone()),
+                _ => None,
+            },
             report,
             notes: Vec::new(),
             mask_told: false,
@@ -428,6 +435,17 @@ impl Model {
     /// The matrices that adapters change, with these added to them, by name.
     pub fn merged(&self) -> Result<HashMap<String, Tensor>> {
         self.adapters.merged(&self.parameters)
+    }
+
+    /// Writes the adapters alone.
+    pub fn save_adapters(&self, dir: &Path) -> Result<()> {
+        let published = self.published.as_ref();
+        let home = Home {
+            directory: self.directory.as_deref(),
+            task: published.map(|p| p.task),
+            is_conv1d: published.is_some_and(|p| p.config.architecture == Architecture::Gpt2),
+        };
+        self.adapters.save(dir, &self.parameters, &home)
     }
 
     /// The parameters of the model without adapters, those of `merged` in place of its own.

@@ -580,7 +580,7 @@ impl Trainer {
 
     /// Writes one model to `dir` in published form (`config.json`, `model.safetensors`), or, for
     /// models that came as ONNX, as `model.onnx` ready for inference. Adapters are merged into the
-    /// matrices beside them.
+    /// matrices beside them; [`Trainer::save_adapters`] writes them alone.
     ///
     /// # Errors
     /// `NonFinite` for weights that are NaN or infinite, which could not be loaded; only a warning
@@ -600,6 +600,19 @@ impl Trainer {
         };
         write().map_err(|e| in_model(e, &one.name))?;
         self.log_info(|| format!("model '{}' written to {}", one.name, dir.display()));
+        Ok(())
+    }
+
+    /// Writes one model's adapters alone, with the modules that were trained whole, to `dir` in the
+    /// layout of Python's `peft`: `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// `State` for a model without adapters; otherwise as [`Trainer::save_model`].
+    pub fn save_adapters(&self, model: usize, dir: &Path) -> Result<()> {
+        let one = self.model(model)?;
+        self.check_savable(one)?;
+        one.save_adapters(dir).map_err(|e| in_model(e, &one.name))?;
+        self.log_info(|| format!("adapters of '{}' written to {}", one.name, dir.display()));
         Ok(())
     }
 

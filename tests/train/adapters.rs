@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mmopt::autodiff::{LossKind, LossSpec};
+use mmopt::checkpoint::weights::Weights;
 use mmopt::models::{Sizes, Task};
 use mmopt::onnx::{Attribute, Graph, ValueId, ValueType};
 use mmopt::tensor::{DType, Tensor};
@@ -519,4 +520,144 @@ fn adapters_are_trained_by_adamw_with_muon() {
     let of = |end: &str| state.iter().filter(|t| t.name.contains(end)).count();
     // Two moments each, where Muon has one.
     assert_eq!(of("lora_A"), 4, "{:?}", state.iter().map(|t| &t.name).collect::<Vec<_>>());
+}
+
+fn json(dir: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(dir.join("adapter_config.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A directory with the model as it is before it gets adapters.
+fn base(name: &str, dir: &Path) -> ModelOptions {
+    let at = dir.join(format!("{name}-base"));
+    trainer_of(vec![model(name, 0.0)]).save_model(0, &at).unwrap();
+    let fresh_head = true;
+    ModelOptions { fresh_head, seed: 11, ..ModelOptions::new(name, Source::Directory(at)) }
+}
+
+fn train(trainer: &mut Trainer, name: &str) {
+    for seed in 0..5 {
+        trainer.forward_backward(0, &Example::new(seed, name == "bert").views()).unwrap();
+        trainer.step().unwrap();
+    }
+}
+
+#[test]
+fn adapters_are_saved_alone_in_the_published_layout_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bert", "gpt2"] {
+        let plain = base(name, dir.path());
+        let dropped = AdapterOptions { dropout: 0.1, ..options(targets(name)) };
+        let mut one = trainer_of(vec![with(plain.clone(), dropped)]);
+        train(&mut one, name);
+        let at = dir.path().join(name);
+        one.save_adapters(0, &at).unwrap();
+
+        let config = json(&at);
+        let is_gpt2 = name == "gpt2";
+        let modules: &[&str] = match is_gpt2 {
+            true => &["attn.c_attn", "mlp.c_proj"],
+            false => &["intermediate.dense", "self.query", "self.value"],
+        };
+        assert_eq!(config["target_modules"], serde_json::json!(modules));
+        let head = if is_gpt2 { "score" } else { "classifier" };
+        assert_eq!(config["modules_to_save"], serde_json::json!([head]));
+        assert_eq!(config["fan_in_fan_out"], is_gpt2);
+        for (key, value) in
+            [("r", 2.into()), ("lora_alpha", 6.into()), ("lora_dropout", 0.1.into())]
+        {
+            let value: serde_json::Value = value;
+            assert_eq!(config[key], value);
+        }
+        assert_eq!(
+            (&config["peft_type"], &config["task_type"]),
+            (&"LORA".into(), &"SEQ_CLS".into())
+        );
+        let weights = Weights::read(&at.join("adapter_model.safetensors")).unwrap();
+        assert_eq!(weights.len(), if is_gpt2 { 9 } else { 14 });
+        let (module, n_in, n_out) = match is_gpt2 {
+            true => ("transformer.h.1.attn.c_attn", 16, 48),
+            false => ("bert.encoder.layer.1.intermediate.dense", 16, 32),
+        };
+        let shape = |part: &str| {
+            let key = format!("base_model.model.{module}.{part}.weight");
+            weights.find(&key).unwrap_or_else(|| panic!("no {key}")).shape.to_vec()
+        };
+        assert_eq!((shape("lora_A"), shape("lora_B")), (vec![2, n_in], vec![n_out, 2]));
+        assert!(weights.find(&format!("base_model.model.{head}.weight")).is_some());
+
+        let saved = Some(AdapterSource::Saved(at.clone()));
+        let mut two = trainer_of(vec![ModelOptions { adapters: saved, seed: 5, ..plain }]);
+        assert_eq!(names(&one, true), names(&two, true));
+        assert_eq!(two.report(0).unwrap().newly_initialised, [""; 0]);
+        assert_eq!(logits(&mut one, name), logits(&mut two, name));
+        let again = dir.path().join("again");
+        two.save_adapters(0, &again).unwrap();
+        assert_eq!(json(&at), json(&again));
+        let bytes = |dir: &Path| std::fs::read(dir.join("adapter_model.safetensors")).unwrap();
+        assert_eq!(bytes(&at), bytes(&again));
+        train(&mut two, name);
+        assert_ne!(logits(&mut one, name), logits(&mut two, name));
+    }
+}
+
+#[test]
+fn adapters_of_another_model_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let [bert, gpt2] = ["bert", "gpt2"].map(|name| base(name, dir.path()));
+    let at = dir.path().join("saved");
+    let mut trainer = trainer_of(vec![with(bert.clone(), options(&["query"]))]);
+    trainer.save_adapters(0, &at).unwrap();
+    let refused = |model: &ModelOptions, from: &Path, kind: Kind, parts: &[&str]| {
+        let adapters = Some(AdapterSource::Saved(from.to_owned()));
+        let model = ModelOptions { adapters, ..model.clone() };
+        let error = Trainer::new(trainer_options(), vec![model]).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(parts.iter().all(|part| error.to_string().contains(part)), "{error}");
+    };
+    refused(&gpt2, &at, Kind::NotFound, &["'gpt2'", "adapter_model", "classifier"]);
+    let three = Some(Task::SequenceClassification { num_labels: 3 });
+    let other = ModelOptions { task: three, ..bert.clone() };
+    refused(&other, &at, Kind::Shape, &["classifier.bias", "[2]", "[3]"]);
+    refused(&bert, &dir.path().join("none"), Kind::NotFound, &["adapter_config.json"]);
+    let config = at.join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"r\": 2", "\"r\": 3")).unwrap();
+    refused(&bert, &at, Kind::Shape, &["lora_A", "[2, 16]", "[3, 16]"]);
+    std::fs::write(&config, text.replace("LORA", "LOHA")).unwrap();
+    refused(&bert, &at, Kind::Unsupported, &["LOHA"]);
+    std::fs::write(&config, &text).unwrap();
+    std::fs::write(at.join("adapter_model.safetensors"), b"{}").unwrap();
+    refused(&bert, &at, Kind::InvalidData, &["adapter_model.safetensors"]);
+    // A model without adapters has none to write.
+    trainer = trainer_of(vec![bert]);
+    let error = trainer.save_adapters(0, &dir.path().join("new")).unwrap_err();
+    assert_eq!(error.kind(), Kind::State, "{error}");
+    assert!(!dir.path().join("new").exists());
+}
+
+/// Weights of the bare body and of an ONNX file have other beginnings of names.
+#[test]
+fn adapters_fit_where_names_begin_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("saved");
+    let adapters =
+        AdapterOptions { modules_to_save: Some(Vec::new()), ..options(&["query", "value"]) };
+    let mut one = trainer_of(vec![with(exported(), adapters)]);
+    train(&mut one, "bert");
+    one.save_adapters(0, &at).unwrap();
+    assert_eq!(json(&at)["modules_to_save"], serde_json::Value::Null);
+    assert_eq!(json(&at)["fan_in_fan_out"], false);
+    let file = at.join("adapter_model.safetensors");
+    let weights = Weights::read(&file).unwrap();
+    let names: Vec<String> =
+        weights.names().map(|n| n.replace("model.m.bert.", "model.")).collect();
+    assert!(names.iter().any(|n| n.starts_with("base_model.model.encoder.")), "{names:?}");
+    let tensors: Vec<Tensor> = weights.names().map(|n| weights.tensor(n).unwrap()).collect();
+    drop(weights);
+    let renamed = names.iter().map(String::as_str).zip(&tensors);
+    mmopt::checkpoint::weights::write(&file, renamed, &[]).unwrap();
+    let saved = Some(AdapterSource::Saved(at));
+    let mut two = trainer_of(vec![ModelOptions { adapters: saved, ..exported() }]);
+    assert_eq!(logits(&mut one, "bert"), logits(&mut two, "bert"));
 }

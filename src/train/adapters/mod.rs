@@ -6,24 +6,29 @@
 //! ```
 //!
 //! As in the published implementation (`peft`), A is uniform in ±1/√in, which is Kaiming's bound
-//! with a = √5, and B is zero: at the start the model gives what it gave. *whole module*: one that
-//! is trained as it is, such as a new head (`modules_to_save`).
+//! with a = √5, and B is zero: the model begins as what it was. *whole module*: one that is
+//! trained as it is, such as a new head (`modules_to_save`).
 
+mod choice;
+mod files;
 mod merge;
 mod options;
 mod rewrite;
+mod saved;
 mod targets;
 
+pub(in crate::train) use choice::Base;
+pub(in crate::train) use files::Home;
 pub use options::{AdapterOptions, AdapterSource};
-pub(in crate::train) use targets::NameMatch;
 
 use std::collections::HashMap;
 
+use self::choice::{Choice, Pair};
 use self::rewrite::{Rewrite, Site, take_out};
-use self::targets::{Target, choose, find_targets, whole_modules};
+use self::targets::{Target, find_targets, shortest_names};
 use crate::error::{Context, Error, Result};
 use crate::models;
-use crate::onnx::{Graph, TensorData, ValueId, compat};
+use crate::onnx::{Graph, TensorData, compat};
 use crate::optim::{Usage, WeightLayout, WeightOrBias};
 use crate::tensor::{DType, Tensor};
 use crate::train::graphs::find_parameters;
@@ -44,17 +49,14 @@ pub(in crate::train) struct Adapters {
     pub list: Vec<Adapter>,
     pub rank: usize,
     pub alpha: f64,
-    /// Parameters of modules that are trained whole.
+    pub dropout: f32,
+    /// Names that tell the modules with an adapter from other linear layers.
+    pub target_modules: Vec<String>,
+    /// Modules that are trained whole, and their parameters.
+    pub whole: Vec<String>,
     pub whole_parameters: Vec<String>,
-}
-
-/// What is known of the model that gets adapters.
-pub(in crate::train) struct Base<'a> {
-    /// Whether a pattern matches a parameter under one of its names.
-    pub matches: NameMatch<'a>,
-    /// Modules that are newly initialised parts of a head.
-    pub fresh_head: Vec<String>,
-    pub seed: u64,
+    /// Those of the parameters that were read with the adapters.
+    pub read: Vec<String>,
 }
 
 impl Adapters {
@@ -75,7 +77,12 @@ impl Adapters {
 
     /// Whether a parameter is trained, as far as the adapters decide.
     pub fn trains(&self, name: &str) -> bool {
-        self.is_empty() || self.owns(name) || self.whole_parameters.iter().any(|w| w == name)
+        self.is_empty() || self.owns(name) || self.is_whole(name)
+    }
+
+    /// Whether a parameter is of a module that is trained whole.
+    pub fn is_whole(&self, name: &str) -> bool {
+        self.whole_parameters.iter().any(|w| w == name)
     }
 
     /// The graph as it was without adapters; values keep their ids.
@@ -124,42 +131,41 @@ impl Adapters {
     }
 }
 
-/// Rewrites a graph so that the options' matrices have adapters.
+/// Rewrites a graph so that the matrices that a source names have adapters.
 ///
 /// # Errors
 /// `NotFound` for a pattern that matches nothing, with what could match; `Unsupported` for a
-/// parameter that cannot have an adapter; `InvalidArgument`; `OutOfMemory`.
+/// parameter that cannot have an adapter; `InvalidArgument`; `OutOfMemory`; those of reading files.
 pub(in crate::train) fn attach(
     graph: &mut Graph,
-    options: &AdapterOptions,
+    source: &AdapterSource,
     base: &Base,
 ) -> Result<Adapters> {
-    options.check()?;
     prepare(graph)?;
     let found = find_parameters(graph);
-    let patterns = options.modules_to_save.as_ref().unwrap_or(&base.fresh_head);
-    let (_, whole_parameters) = whole_modules(patterns, &found, base.matches)?;
     let targets = find_targets(graph, &found);
-    let patterns = &options.target_modules;
-    let chosen = choose(targets, patterns, &found, base.matches, &whole_parameters)?;
-    let mut adapters =
-        Adapters { list: Vec::new(), rank: options.rank, alpha: options.alpha, whole_parameters };
-    let mut rewrite = Rewrite::new(graph, options.dropout)?;
-    for target in &chosen {
-        let [a, b] = fresh(graph, target, options.rank, base.seed)
-            .context(|| format!("adapter of '{}', rank {}", target.name, options.rank))?;
-        let sites = rewrite.add(graph, target, (a, b), adapters.scale())?;
-        let name = |v: ValueId| graph.value_name(v).to_owned();
-        adapters.list.push(Adapter {
-            weight: target.name.clone(),
-            a: name(a),
-            b: name(b),
-            layout: target.layout,
-            sites,
-        });
+    let modules: Vec<String> = targets.iter().map(|t| t.module.clone()).collect();
+    let Choice { rank, alpha, dropout, targets, whole, whole_parameters, read } = match source {
+        AdapterSource::New(options) => choice::of_options(options, base, &found, targets)?,
+        AdapterSource::Saved(dir) => saved::of_directory(dir, base, &found, targets)?,
+    };
+    let chosen: Vec<&str> = targets.iter().map(|(t, _)| t.module.as_str()).collect();
+    let target_modules = shortest_names(&chosen, &modules);
+    let mut adapters = Adapters { rank, alpha, dropout, target_modules, ..Adapters::default() };
+    let mut rewrite = Rewrite::new(graph, dropout)?;
+    for (target, pair) in targets {
+        let place = || format!("adapter of '{}', rank {rank}", target.name);
+        let values = pair.map_or_else(|| fresh(&target, rank, base.seed), Ok).context(place)?;
+        let scale = adapters.scale();
+        adapters.list.push(add(graph, &mut rewrite, &target, values, scale).context(place)?);
     }
     graph.sort()?;
-    Ok(adapters)
+    for (value, data) in read {
+        adapters.read.push(graph.value_name(value).to_owned());
+        let dtype = graph.value(value).ty.dtype.unwrap_or(DType::F32);
+        graph.set_initializer(value, in_dtype(data, dtype)?);
+    }
+    Ok(Adapters { whole, whole_parameters, ..adapters })
 }
 
 /// Forms that a rewrite can rely on: no calls of functions around products, and an operator set in
@@ -171,17 +177,35 @@ fn prepare(graph: &mut Graph) -> Result<()> {
     compat::raise_opset(graph)
 }
 
-/// A and B as initializers.
-fn fresh(graph: &mut Graph, target: &Target, rank: usize, seed: u64) -> Result<[ValueId; 2]> {
-    let name = |part: &str| format!("{}.{part}.weight", target.module);
-    let (a, b) = (name("lora_A"), name("lora_B"));
+/// A as published, and B of zeros.
+fn fresh(target: &Target, rank: usize, seed: u64) -> Result<Pair> {
+    let [a, b] = names(target);
     let bound = 1.0 / (target.n_in.max(1) as f64).sqrt();
-    let drawn = models::uniform(seed, &a, &[rank, target.n_in], bound)?;
-    let zeros = models::uniform(seed, &b, &[target.n_out, rank], 0.0)?;
-    Ok([
-        graph.add_initializer(&a, in_dtype(drawn, target.dtype)?)?,
-        graph.add_initializer(&b, in_dtype(zeros, target.dtype)?)?,
-    ])
+    Ok(Pair {
+        a: models::uniform(seed, &a, &[rank, target.n_in], bound)?,
+        b: models::uniform(seed, &b, &[target.n_out, rank], 0.0)?,
+    })
+}
+
+fn names(target: &Target) -> [String; 2] {
+    ["lora_A", "lora_B"].map(|part| format!("{}.{part}.weight", target.module))
+}
+
+/// Puts A and B into the graph as initializers, and adds their product.
+fn add(
+    graph: &mut Graph,
+    rewrite: &mut Rewrite,
+    target: &Target,
+    values: Pair,
+    scale: f64,
+) -> Result<Adapter> {
+    let [a, b] = names(target);
+    let values = (
+        graph.add_initializer(&a, in_dtype(values.a, target.dtype)?)?,
+        graph.add_initializer(&b, in_dtype(values.b, target.dtype)?)?,
+    );
+    let sites = rewrite.add(graph, target, values, scale)?;
+    Ok(Adapter { weight: target.name.clone(), a, b, layout: target.layout, sites })
 }
 
 /// f32 values in the element type of the graph.

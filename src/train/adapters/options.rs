@@ -1,4 +1,6 @@
-//! What adapters a model gets.
+//! What adapters a model gets: new ones, or those of a directory.
+
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
@@ -62,4 +64,7 @@ impl AdapterOptions {
 pub enum AdapterSource {
     /// Newly initialised.
     New(AdapterOptions),
+    /// A directory with `adapter_config.json` and `adapter_model.safetensors`, in the layout of
+    /// Python's `peft`. Modules that were trained whole get their values from there.
+    Saved(PathBuf),
 }

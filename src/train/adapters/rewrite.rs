@@ -159,3 +159,60 @@ pub(super) fn take_out<'a>(graph: &mut Graph, sites: impl Iterator<Item = &'a Si
     graph.prune();
     graph.sort()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::ValueType;
+    use crate::train::adapters::targets::find_targets;
+    use crate::train::graphs::find_parameters;
+
+    /// `tanh(x W + b)` with the bias on either side.
+    fn layer(bias_first: bool) -> Graph {
+        let mut g = Graph::new("layer", 17);
+        let x = g.add_input("x", ValueType::known(DType::F32, &[2, 3, 4])).unwrap();
+        let mut hold = |name: &str, shape: &[usize]| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|i| i as f32).collect();
+            g.add_initializer(name, TensorData::from_slice(shape, &values).unwrap()).unwrap()
+        };
+        let (w, row) = (hold("w.weight", &[4, 5]), hold("w.bias", &[5]));
+        let y = g.op("MatMul", &[x, w], []);
+        let y = g.op("Add", &if bias_first { [row, y] } else { [y, row] }, []);
+        let y = g.op("Tanh", &[y], []);
+        g.add_output(y);
+        g
+    }
+
+    fn text(graph: &Graph) -> Vec<String> {
+        let name = |v: &Option<ValueId>| v.map_or("", |v| graph.value_name(v)).to_owned();
+        let node = |n: &Node| {
+            let list = |vs: &[Option<ValueId>]| vs.iter().map(name).collect::<Vec<_>>().join(" ");
+            format!("{} = {} {}", list(&n.outputs), n.op, list(&n.inputs))
+        };
+        graph.nodes().iter().map(node).collect()
+    }
+
+    #[test]
+    fn product_and_bias_stay_side_by_side_and_the_graph_comes_back() {
+        for bias_first in [false, true] {
+            let mut graph = layer(bias_first);
+            let before = text(&graph);
+            let target = find_targets(&graph, &find_parameters(&graph)).remove(0);
+            let mut hold = |name: &str, shape: &[usize]| {
+                let zeros = vec![0f32; shape.iter().product()];
+                graph.add_initializer(name, TensorData::from_slice(shape, &zeros).unwrap()).unwrap()
+            };
+            let pair = (hold("a", &[2, 4]), hold("b", &[5, 2]));
+            let mut rewrite = Rewrite::new(&mut graph, 0.5).unwrap();
+            let sites = rewrite.add(&mut graph, &target, pair, 0.5).unwrap();
+            graph.sort().unwrap();
+            let product = graph.nodes().iter().find(|n| n.op == "MatMul").unwrap().output(0);
+            let reads = |n: &&Node| n.inputs.contains(&product);
+            let bias = graph.nodes().iter().find(reads).unwrap();
+            assert!(bias.inputs.contains(&graph.find("w.bias")), "{:?}", text(&graph));
+            assert_eq!(bias.output(0), Some(sites[0].base));
+            take_out(&mut graph, sites.iter()).unwrap();
+            assert_eq!(text(&graph), before);
+        }
+    }
+}

@@ -168,8 +168,30 @@ fn listed(targets: &[Target]) -> String {
     }
 }
 
-pub(super) fn last_part(module: &str) -> &str {
-    module.rsplit('.').next().unwrap_or(module)
+fn last_part(module: &str) -> &str {
+    last_parts(module, 1)
+}
+
+fn last_parts(module: &str, n: usize) -> &str {
+    let at = module.rmatch_indices('.').nth(n - 1);
+    at.map_or(module, |(at, _)| &module[at + 1..])
+}
+
+/// As few last parts of the `chosen` modules' names as tell them from the others of `all`.
+pub(super) fn shortest_names(chosen: &[&str], all: &[String]) -> Vec<String> {
+    let deepest = chosen.iter().map(|m| m.split('.').count()).max().unwrap_or(1);
+    let others = || all.iter().filter(|m| !chosen.contains(&m.as_str()));
+    let mut names = Vec::new();
+    for n in 1..=deepest {
+        names = chosen.iter().map(|m| last_parts(m, n)).collect();
+        let names_other = |m: &String| names.iter().any(|name| names_module(name, m));
+        if !others().any(names_other) {
+            break;
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Modules that are trained whole, without those that lie inside another, and the names of their
@@ -205,7 +227,7 @@ fn is_inside(name: &str, module: &str) -> bool {
 }
 
 /// The module that a pattern names, of those that a parameter lies in.
-fn module_by(pattern: &str, parameter: &str, matches: NameMatch) -> Option<String> {
+pub(super) fn module_by(pattern: &str, parameter: &str, matches: NameMatch) -> Option<String> {
     let own = module_of(parameter);
     let ends = own.match_indices('.').map(|(at, _)| at).chain([own.len()]);
     let named = |end: &usize| names_module(pattern, &own[..*end]);
@@ -239,6 +261,20 @@ mod tests {
         for pattern in ["uery", "key", "self", "encoder", "layer.1.*"] {
             assert!(!names_module(pattern, module), "{pattern}");
         }
+    }
+
+    #[test]
+    fn target_modules_are_as_short_as_they_can_be() {
+        let all = ["h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_proj", "h.1.mlp.c_proj"];
+        let all = all.map(str::to_owned);
+        let check = |chosen: &[usize], names: &[&str]| {
+            let chosen: Vec<&str> = chosen.iter().map(|&i| all[i].as_str()).collect();
+            assert_eq!(shortest_names(&chosen, &all), names);
+        };
+        check(&[0], &["c_attn"]);
+        check(&[1, 2, 3], &["c_proj"]);
+        check(&[2, 3], &["mlp.c_proj"]);
+        check(&[0, 2], &["0.attn.c_attn", "0.mlp.c_proj"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::models::{self, BuiltModel, Config, LoadOptions, PaddingRow, Task};
 use crate::onnx::{Graph, ValueId};
 use crate::optim::matches as matches_glob;
 use crate::tensor::{DType, Tensor};
-use crate::train::adapters::{self, AdapterSource, Adapters, Base};
+use crate::train::adapters::{self, Adapters, Base};
 use crate::train::graphs::{
     GraphParameter, NonTrainableTensor, Origin, PrecomputedGradients, find_non_trainable,
     find_parameters, hold_in_f32, make_inputs, may_be_trained, outputs_in_f32, parameter_data,
@@ -221,6 +221,7 @@ fn analyse(
         candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows, padding_row });
     }
     let tensors = non_trainable.iter();
+    report.newly_initialised.retain(|name| !adapters.read.contains(name));
     report.adapters = adapters.list.iter().map(|a| a.weight.clone()).collect();
     report
         .non_trainable
@@ -256,10 +257,7 @@ fn add_adapters(
         fresh_head: published.map(|p| p.fresh_head(&body)).unwrap_or_default(),
         seed: options.seed,
     };
-    match source {
-        AdapterSource::New(new) => adapters::attach(graph, new, &base),
-    }
-    .context(|| "adapters")
+    adapters::attach(graph, source, &base).context(|| "adapters")
 }
 
 fn reported(
