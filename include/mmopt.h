@@ -1922,6 +1922,95 @@ struct mmopt_error *mmopt_model_set_label_names(struct mmopt_model *model,
 /** @} */
 
 /**
+ * @defgroup adapters Low-rank adapters
+ * A model trained by a small part of its parameters: the product of two narrow matrices
+ * beside each frozen one (LoRA).
+ * @{
+ */
+
+/**
+ * Low-rank adapters: y = x W + b + alpha / rank * dropout(x) A^T B^T, with A [rank, in] and
+ * B [out, rank] (Hu et al. 2021, arXiv 2106.09685). mmopt_adapter_options_init fills in the
+ * defaults. All of it is copied.
+ */
+typedef struct mmopt_adapter_options {
+    /** sizeof(mmopt_adapter_options). */
+    size_t struct_size;
+    /**
+     * The matrices of linear layers that get one: names of modules, whole or their last parts
+     * (query, c_attn), or patterns of modules or of weights, as for mmopt_model_freeze. Required.
+     */
+    const char *const *target_modules;
+    /** How many. */
+    size_t n_target_modules;
+    /** The rank, 1 to 65536; default 8. */
+    size_t rank;
+    /** The product of A and B is multiplied by alpha / rank; above 0; default 8. */
+    double alpha;
+    /** Dropout probability of what goes into A, at least 0, below 1; default 0. */
+    double dropout;
+    /**
+     * Modules that are trained whole and saved with the adapters, named likewise. NULL (default):
+     * the newly initialised parts of the task's head. To train none, n_modules_to_save is 0 and
+     * this is not NULL.
+     */
+    const char *const *modules_to_save;
+    /** How many. */
+    size_t n_modules_to_save;
+} mmopt_adapter_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_adapter_options_init(struct mmopt_adapter_options *options);
+
+/**
+ * Puts a low-rank adapter beside each matrix that options name, and freezes everything else but
+ * the adapters and the modules to save: it has neither gradients nor moments. A is drawn as
+ * published, by the seed of mmopt_model_set_seed, and B is 0: the model gives the same as without
+ * until the first step. Adapters of an earlier call are replaced. A and B are parameters,
+ * \<module\>.lora_A.weight and \<module\>.lora_B.weight, which share across models by the role of
+ * their matrix. mmopt_model_train_only and mmopt_model_freeze choose among what is left to train.
+ * What is saved as a model has its adapters merged; mmopt_trainer_save_adapters writes them alone.
+ * A name that matches nothing fails the trainer's creation with NOT_FOUND and says what could
+ * match; one of a parameter that can have no adapter fails it with UNSUPPORTED.
+ *
+ * Errors: INVALID_ARGUMENT for a number out of range, without target_modules, and for text that is
+ * not UTF-8; UNSUPPORTED for a model that brings its own gradients.
+ *
+ * @param[in,out] model exclusive access.
+ * @param[in] options names at least one target; not NULL.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_add_adapters(struct mmopt_model *model,
+                                             const struct mmopt_adapter_options *options);
+
+/**
+ * As mmopt_model_add_adapters, with the adapters that a directory holds in the layout of Python's
+ * peft: adapter_config.json and adapter_model.safetensors, as mmopt_trainer_save_adapters writes
+ * them. Rank, alpha, dropout and targets are those of the files. Modules that were trained whole
+ * get their values from there, and are trained on. Files are read when the trainer is created.
+ *
+ * The trainer's creation fails with UNSUPPORTED for adapters of another kind than plain LoRA (such
+ * as DoRA, rank-stabilised, with biases, of several ranks), with NOT_FOUND and SHAPE for those of
+ * another model, and with NOT_FOUND, IO or INVALID_DATA for files that cannot be read.
+ *
+ * Errors: INVALID_ARGUMENT for text that is not UTF-8; UNSUPPORTED as mmopt_model_add_adapters.
+ *
+ * @param[in,out] model exclusive access.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_model_load_adapters(struct mmopt_model *model,
+                                              const char *directory);
+
+/** @} */
+
+/**
  * @defgroup onnx_graphs Models from ONNX graphs
  * Graphs that compute their own gradients, and what is repaired on import: shared
  * initializers, duplicate weights, and parameter names that an exporter invented.
@@ -2872,7 +2961,7 @@ struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *tr
 /**
  * Writes one model into a directory, which is created if it does not exist: config.json and
  * model.safetensors, or model.onnx for a model from an ONNX graph. Each file appears whole or not
- * at all.
+ * at all. Low-rank adapters are merged into the matrices beside them.
  *
  * Errors: INVALID_ARGUMENT when model is out of range; NON_FINITE when weights are NaN or
  * infinite, as the files could not be loaded (a warning where non_finite is ignore); IO when a
@@ -2889,7 +2978,28 @@ struct mmopt_error *mmopt_trainer_save_model(const struct mmopt_trainer *trainer
                                              const char *directory);
 
 /**
- * Writes the forward graph of one model with its present weights, for inference.
+ * Writes the low-rank adapters of one model alone, with the modules that were trained whole, into
+ * a directory, which is created if it does not exist: adapter_config.json and
+ * adapter_model.safetensors, in the layout of Python's peft. mmopt_model_load_adapters reads them.
+ * Each file appears whole or not at all.
+ *
+ * Errors: INVALID_ARGUMENT when model is out of range; STATE for a model without adapters;
+ * NON_FINITE when weights are NaN or infinite (a warning where non_finite is ignore); IO when a
+ * file cannot be written.
+ *
+ * @param[in] trainer shared access.
+ * @param model the index of the model, from 0.
+ * @param[in] directory the directory, UTF-8.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_save_adapters(const struct mmopt_trainer *trainer,
+                                                size_t model,
+                                                const char *directory);
+
+/**
+ * Writes the forward graph of one model with its present weights, for inference; low-rank adapters
+ * are merged.
  *
  * Errors: INVALID_ARGUMENT when model is out of range; NON_FINITE when weights are NaN or
  * infinite, as the file could not be loaded (a warning where non_finite is ignore); IO when the

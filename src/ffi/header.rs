@@ -94,6 +94,15 @@ pub const GROUPS: &[Group] = &[
         files: &["model/settings.rs", "model/pretrained.rs"],
     },
     Group {
+        id: "adapters",
+        title: "Low-rank adapters",
+        about: [
+            "A model trained by a small part of its parameters: the product of two narrow matrices",
+            "beside each frozen one (LoRA).",
+        ],
+        files: &["model/adapters.rs"],
+    },
+    Group {
         id: "onnx_graphs",
         title: "Models from ONNX graphs",
         about: [

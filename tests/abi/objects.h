@@ -142,6 +142,19 @@ static void make_writer(struct world *w)
     mmopt_corpus_free(plain);
 }
 
+static void make_adapted(struct world *w)
+{
+    mmopt_adapter_options options;
+    mmopt_model *model = model_named(w, "adapted");
+
+    mmopt_adapter_options_init(&options);
+    tweak_adapter_options(w, &options);
+    OK(mmopt_model_add_adapters(model, &options));
+    OK(mmopt_trainer_create(NULL, (const mmopt_model *const *)&model, 1, &w->adapted));
+    OK(mmopt_trainer_save_adapters(w->adapted, 0, path(w, "adapters")));
+    mmopt_model_free(model);
+}
+
 static mmopt_predictions *fresh_predictions(struct world *w)
 {
     mmopt_predictions *predictions = NULL;
@@ -233,6 +246,7 @@ static void set_up(struct world *w, const char *folder)
     w->cancel_token = fresh_cancel_token(w);
     w->predictor = fresh_predictor(w);
     make_writer(w);
+    make_adapted(w);
     w->predictions = fresh_predictions(w);
     w->optimizer = fresh_optimizer(w);
     OK(mmopt_optimizer_save_checkpoint(w->optimizer, path(w, "optimizer")));
@@ -256,6 +270,7 @@ static void tear_down(struct world *w)
     mmopt_predictor_free(w->predictor);
     mmopt_predictor_free(w->writer_predictor);
     mmopt_trainer_free(w->writer);
+    mmopt_trainer_free(w->adapted);
     mmopt_tokenizer_free(w->writer_tokenizer);
     mmopt_predictions_free(w->predictions);
     mmopt_optimizer_free(w->optimizer);

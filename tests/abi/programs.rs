@@ -104,6 +104,12 @@ fn metrics() {
 }
 
 #[test]
+#[cfg(feature = "text")]
+fn adapters() {
+    check("c/adapters.c");
+}
+
+#[test]
 fn reports() {
     check("c/report.c");
 }

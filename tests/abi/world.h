@@ -42,6 +42,8 @@ struct world {
     mmopt_tokenizer *writer_tokenizer;
     mmopt_trainer *writer;
     mmopt_predictor *writer_predictor;
+    /* A BERT with adapters. */
+    mmopt_trainer *adapted;
     const mmopt_batch *questions;
     /* Where inputs lie; where outputs go, of each thread its own. */
     const char *folder, *out;
@@ -311,6 +313,18 @@ static void tweak_precomputed_gradient_options(struct world *w, mmopt_precompute
     o->loss = text(w, "loss");
     o->gradients = &pair;
     o->n_gradients = 1;
+}
+
+static void tweak_adapter_options(struct world *w, mmopt_adapter_options *o)
+{
+    static const char *const targets[] = {"query", "intermediate.dense", "classifier", "c_attn"};
+    o->target_modules = targets, o->n_target_modules = 1, o->rank = 2;
+    if (!w->fuzz)
+        return;
+    o->n_target_modules = below(w, 5), o->rank = below(w, 4), o->alpha = below(w, 6);
+    o->dropout = below(w, 3) ? 0 : 0.1 * below(w, 12);
+    o->modules_to_save = below(w, 2) ? NULL : targets + 2;
+    o->n_modules_to_save = o->modules_to_save ? below(w, 3) : 0;
 }
 
 static void tweak_model_config(struct world *w, mmopt_model_config *o)

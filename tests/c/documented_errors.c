@@ -212,6 +212,8 @@ static void test_models(void)
     FAILS(mmopt_model_set_label_names(good, names, 2), INVALID, "twice");
     FAILS(mmopt_model_set_label_names(good, &empty, 1), INVALID, "empty");
     FAILS(mmopt_model_set_precomputed_gradients(good, NULL), INVALID, NULL);
+    FAILS(mmopt_model_add_adapters(good, NULL), INVALID, "target_modules");
+    FAILS(mmopt_model_load_adapters(good, "\xff"), INVALID, "UTF-8");
     FAILS(mmopt_model_set_shared_initializers(good, 77), INVALID, NULL);
     FAILS(mmopt_model_set_duplicate_weights(good, 77), INVALID, NULL);
     FAILS(mmopt_model_set_restore_names(good, 2), INVALID, NULL);
@@ -310,6 +312,8 @@ static void test_trainer(void)
     FAILS(mmopt_trainer_model_report_json(trainer, 2, &json), INVALID, "model 2");
     FAILS(mmopt_trainer_save_model(trainer, 2, folder), INVALID, "model 2");
     FAILS(mmopt_trainer_save_model(trainer, 0, "/proc/none/x"), IO, "/proc/none");
+    FAILS(mmopt_trainer_save_adapters(trainer, 2, "x"), INVALID, "model 2");
+    FAILS(mmopt_trainer_save_adapters(trainer, 0, "x"), STATE, "no adapters");
     FAILS(mmopt_trainer_save_onnx(trainer, 2, "x"), INVALID, "model 2");
     FAILS(mmopt_trainer_save_onnx(trainer, 0, "/proc/none/x"), IO, "/proc/none");
     FAILS(mmopt_trainer_resume(trainer, "/none", NULL), NOT_FOUND, "/none");

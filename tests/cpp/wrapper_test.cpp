@@ -345,6 +345,25 @@ TEST_F(Joint, WeightsOfOneTaskTrainForAnother) {
     EXPECT_EQ(code_of([&] { models[0].set_label_names({}); }), MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST_F(Joint, AdaptersAreTrainedAndSavedAlone) {
+    const auto folder = scratch("adapters");
+    auto options = mmopt::adapter_options();
+    options.rank = 2;
+    models[0].add_adapters({"query", "value"}, options);
+    models[1].add_adapters({"c_attn"});
+    EXPECT_EQ(code_of([&] { models[0].add_adapters({}); }), MMOPT_CODE_INVALID_ARGUMENT);
+    const auto batch = this->batch();
+    auto joint = trainer();
+    joint.forward_backward(batch);
+    joint.step();
+    const auto loss = joint.evaluate(0, batch.tensors(0)).loss();
+    joint.save_adapters(0, folder);
+    models[0].load_adapters(folder);
+    auto again = trainer();
+    EXPECT_EQ(again.evaluate(0, batch.tensors(0)).loss(), loss);
+    EXPECT_EQ(code_of([&] { again.save_adapters(2, folder); }), MMOPT_CODE_INVALID_ARGUMENT);
+}
+
 TEST_F(Joint, TrainsSavesAndResumes) {
     models[0].set_weight(2).set_seed(7).set_dropout(0.05).freeze("*.token_type_embeddings.*");
     models[1].train_only("transformer.*").train_only("score.*");

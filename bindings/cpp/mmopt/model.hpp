@@ -20,6 +20,10 @@ namespace mmopt {
 [[nodiscard]] inline mmopt_loss_options loss_options() noexcept {
     return defaults<mmopt_loss_options, mmopt_loss_options_init>();
 }
+/// Defaults of low-rank adapters; model::add_adapters fills in the target modules.
+[[nodiscard]] inline mmopt_adapter_options adapter_options() noexcept {
+    return defaults<mmopt_adapter_options, mmopt_adapter_options_init>();
+}
 [[nodiscard]] inline mmopt_precomputed_gradient_options precomputed_gradient_options() noexcept {
     return defaults<mmopt_precomputed_gradient_options, mmopt_precomputed_gradient_options_init>();
 }
@@ -138,6 +142,21 @@ class model : public handle<mmopt_model, mmopt_model_free> {
     /// Trains only parameters whose name matches this pattern, or that of another call.
     model &train_only(const std::string &pattern) {
         detail::check(mmopt_model_train_only(get(), detail::text(pattern)));
+        return *this;
+    }
+    /// Puts a low-rank adapter beside each matrix of a linear layer that a name or pattern of
+    /// target_modules matches, and freezes everything but the adapters and the modules to save.
+    model &add_adapters(const std::vector<std::string> &target_modules,
+                        mmopt_adapter_options options = adapter_options()) {
+        const auto all = detail::c_strings(target_modules);
+        options.target_modules = all.data();
+        options.n_target_modules = all.size();
+        detail::check(mmopt_model_add_adapters(get(), &options));
+        return *this;
+    }
+    /// Gives the model the adapters of a directory, in the layout of Python's peft.
+    model &load_adapters(const std::string &directory) {
+        detail::check(mmopt_model_load_adapters(get(), detail::text(directory)));
         return *this;
     }
     /// The outputs of an ONNX graph that computes its own gradients: nothing is differentiated.

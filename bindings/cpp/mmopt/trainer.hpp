@@ -400,6 +400,10 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     void save_model(std::size_t model, const std::string &directory) const {
         done(mmopt_trainer_save_model(get(), model, detail::text(directory)));
     }
+    /// The adapters of a model alone, in the layout of Python's peft.
+    void save_adapters(std::size_t model, const std::string &directory) const {
+        done(mmopt_trainer_save_adapters(get(), model, detail::text(directory)));
+    }
     void save_onnx(std::size_t model, const std::string &path) const {
         done(mmopt_trainer_save_onnx(get(), model, detail::text(path)));
     }

@@ -1,5 +1,6 @@
 //! Models to be trained: where each comes from, what is trained, what is repaired on import.
 
+pub(super) mod adapters;
 pub(super) mod config;
 pub(super) mod create;
 #[cfg(feature = "text")]
@@ -12,5 +13,6 @@ pub(super) mod settings;
 #[cfg(feature = "text")]
 pub use for_corpus::*;
 pub use {
-    config::*, create::*, import_fixes::*, precomputed_gradients::*, pretrained::*, settings::*,
+    adapters::*, config::*, create::*, import_fixes::*, precomputed_gradients::*, pretrained::*,
+    settings::*,
 };

@@ -10,7 +10,7 @@ use crate::ffi::core::guard::{exclusive, guard, shared};
 
 /// Writes one model into a directory, which is created if it does not exist: config.json and
 /// model.safetensors, or model.onnx for a model from an ONNX graph. Each file appears whole or not
-/// at all.
+/// at all. Low-rank adapters are merged into the matrices beside them.
 ///
 /// Errors: INVALID_ARGUMENT when model is out of range; NON_FINITE when weights are NaN or
 /// infinite, as the files could not be loaded (a warning where non_finite is ignore); IO when a
@@ -34,7 +34,35 @@ pub unsafe extern "C" fn mmopt_trainer_save_model(
     })
 }
 
-/// Writes the forward graph of one model with its present weights, for inference.
+/// Writes the low-rank adapters of one model alone, with the modules that were trained whole, into
+/// a directory, which is created if it does not exist: adapter_config.json and
+/// adapter_model.safetensors, in the layout of Python's peft. mmopt_model_load_adapters reads them.
+/// Each file appears whole or not at all.
+///
+/// Errors: INVALID_ARGUMENT when model is out of range; STATE for a model without adapters;
+/// NON_FINITE when weights are NaN or infinite (a warning where non_finite is ignore); IO when a
+/// file cannot be written.
+///
+/// @param[in] trainer shared access.
+/// @param model the index of the model, from 0.
+/// @param[in] directory the directory, UTF-8.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_save_adapters(
+    trainer: *const mmopt_trainer,
+    model: usize,
+    directory: *const c_char,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let trainer = shared(trainer)?;
+        let saved = trainer.trainer.save_adapters(model, Path::new(text(directory, "directory")?));
+        trainer.trainer.log_error("saving", saved)
+    })
+}
+
+/// Writes the forward graph of one model with its present weights, for inference; low-rank adapters
+/// are merged.
 ///
 /// Errors: INVALID_ARGUMENT when model is out of range; NON_FINITE when weights are NaN or
 /// infinite, as the file could not be loaded (a warning where non_finite is ignore); IO when the

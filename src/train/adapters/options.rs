@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
+/// The largest rank; more is a mistake in the caller's arithmetic.
+pub(super) const MAX_RANK: usize = 1 << 16;
+
 /// Low-rank adapters for some of a model's matrices. All else is frozen, but for whole modules that
 /// are named.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +14,7 @@ pub struct AdapterOptions {
     /// Which matrices of linear layers get one: names of modules, whole (`h.0.attn.c_attn`) or
     /// their last parts (`query`, `c_attn`), or glob patterns (`*`, `?`) of modules or of weights.
     pub target_modules: Vec<String>,
-    /// The rank r, at least 1. Default 8.
+    /// The rank r, 1 to 65536. Default 8.
     pub rank: usize,
     /// α: the product B A is multiplied by α / r. Default 8.
     pub alpha: f64,
@@ -44,8 +47,9 @@ impl AdapterOptions {
                  value",
             ));
         }
-        if self.rank == 0 {
-            return Err(Error::invalid("rank is 0; an adapter's rank is at least 1"));
+        if !(1..=MAX_RANK).contains(&self.rank) {
+            let text = format!("rank is {}; an adapter's rank is 1 to {MAX_RANK}", self.rank);
+            return Err(Error::invalid(text));
         }
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             let text = format!("alpha is {}; it is finite and above 0", self.alpha);

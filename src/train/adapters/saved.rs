@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::choice::{Base, Choice, Pair};
+use super::options::MAX_RANK;
 use super::targets::{Target, module_by};
 use crate::checkpoint::weights::Weights;
 use crate::error::{Context, Error, Result};
@@ -100,7 +101,8 @@ fn config(text: &str) -> Result<Config> {
     }
     let number = |key: &str| json.get(key).and_then(Value::as_f64);
     let rank = json.get("r").and_then(Value::as_u64).and_then(|r| usize::try_from(r).ok());
-    let rank = rank.filter(|&r| r > 0).ok_or_else(|| Error::data("r is no rank above 0"))?;
+    let rank = rank.filter(|r| (1..=MAX_RANK).contains(r));
+    let rank = rank.ok_or_else(|| Error::data(format!("r is no rank from 1 to {MAX_RANK}")))?;
     let alpha = number("lora_alpha").filter(|a| a.is_finite() && *a > 0.0);
     let alpha = alpha.ok_or_else(|| Error::data("lora_alpha is no number above 0"))?;
     let dropout = number("lora_dropout").unwrap_or(0.0) as f32;
