@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
 
 all: lib runtime
 
@@ -78,6 +78,10 @@ test-gpu:
 # build/report. Says so where there is no Chromium.
 test-report: examples
 	scripts/test_report.sh $(BUILD)
+
+# Adapters against Python's peft, both ways. Says so where there is none and none can be fetched.
+test-peft: runtime lib
+	scripts/test_peft.sh $(abspath $(TARGET)) $(abspath $(BUILD))/peft
 
 # Modules of libtorch under mmopt against torch::optim::AdamW. Says so where there is no libtorch.
 test-torch: lib
