@@ -1945,7 +1945,7 @@ typedef struct mmopt_adapter_options {
     size_t n_target_modules;
     /** The rank, 1 to 65536; default 8. */
     size_t rank;
-    /** The product of A and B is multiplied by alpha / rank; above 0; default 8. */
+    /** The product of A and B is multiplied by alpha / rank; 1e-30 to 1e30; default 8. */
     double alpha;
     /** Dropout probability of what goes into A, at least 0, below 1; default 0. */
     double dropout;

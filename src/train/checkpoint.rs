@@ -38,6 +38,9 @@ struct TrainerState {
     labels: Vec<Vec<String>>,
     #[serde(default)]
     device: String,
+    /// Rank, α and dropout of each model's adapters.
+    #[serde(default)]
+    adapters: Vec<String>,
 }
 
 /// What differs from the checkpoint, and how loud it is told.
@@ -129,6 +132,7 @@ impl Trainer {
             runs: self.models().iter().map(|m| m.n_runs).collect(),
             user: user.to_owned(),
             seeds: self.models().iter().map(Model::seed).collect(),
+            adapters: self.models().iter().map(|m| m.adapters.to_string()).collect(),
             labels: self.models().iter().map(|m| m.label_names().to_vec()).collect(),
             device: self.device_text(),
         };
@@ -347,6 +351,13 @@ impl Trainer {
                     "model '{name}': resumed with the seed {seed}, which was {was}: dropout draws \
                      anew"
                 );
+                changes.push((Level::Warning, text));
+            }
+        }
+        for (model, was) in self.models().iter().zip(&header.adapters) {
+            let (name, now) = (&model.name, model.adapters.to_string());
+            if *was != now {
+                let text = format!("model '{name}': resumed with adapters: {now}; were: {was}");
                 changes.push((Level::Warning, text));
             }
         }

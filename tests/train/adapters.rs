@@ -17,7 +17,7 @@ use mmopt::train::{
 use mmopt::{Kind, optim};
 
 use crate::exported_graphs::{floats, noise};
-use crate::trainer::{Example, model, model_of, step_all, trainer_options, weights};
+use crate::trainer::{Example, model, model_of, step_all, trainer_options, warnings, weights};
 
 const EXPORTED: &str = "tests/data/oracle/bert-seqcls/tstrain-op17-eager.onnx";
 
@@ -330,6 +330,7 @@ fn what_matches_nothing_is_told_with_what_could() {
         (AdapterOptions { rank: 65_537, ..options(&["query"]) }, "rank"),
         (AdapterOptions { alpha: f64::NAN, ..options(&["query"]) }, "alpha"),
         (AdapterOptions { alpha: 0.0, ..options(&["query"]) }, "alpha"),
+        (AdapterOptions { alpha: 1e300, ..options(&["query"]) }, "alpha"),
         (AdapterOptions { dropout: 1.0, ..options(&["query"]) }, "dropout"),
         (options(&[]), "target_modules"),
     ] {
@@ -393,7 +394,11 @@ fn resumed_training_has_the_same_bits() {
         }
     }
     let mut three = trainer_of(other);
+    let heard = warnings(&mut three);
     three.resume(dir.path()).unwrap();
+    let told = "adapters: rank 2, alpha 6, dropout 0; were: rank 2, alpha 6, dropout 0.2";
+    let heard = heard.lock().unwrap().clone();
+    assert_eq!(heard.iter().filter(|h| h.contains(told)).count(), 2, "{heard:?}");
     assert_ne!(step_all(&mut three, 3), losses[0]);
     // A trainer without adapters says what it lacks.
     let plain = ["bert", "gpt2"].map(|n| model(n, 0.1)).to_vec();

@@ -26,7 +26,7 @@ pub struct mmopt_adapter_options {
     pub n_target_modules: usize,
     /// The rank, 1 to 65536; default 8.
     pub rank: usize,
-    /// The product of A and B is multiplied by alpha / rank; above 0; default 8.
+    /// The product of A and B is multiplied by alpha / rank; 1e-30 to 1e30; default 8.
     pub alpha: f64,
     /// Dropout probability of what goes into A, at least 0, below 1; default 0.
     pub dropout: f64,

@@ -22,6 +22,7 @@ pub(in crate::train) use files::Home;
 pub use options::{AdapterOptions, AdapterSource};
 
 use std::collections::HashMap;
+use std::fmt;
 
 use self::choice::{Choice, Pair};
 use self::rewrite::{Rewrite, Site, take_out};
@@ -128,6 +129,19 @@ impl Adapters {
             Ok((adapter.weight.clone(), merged))
         });
         merged.collect()
+    }
+}
+
+/// What decides about the results besides the parameters.
+impl fmt::Display for Adapters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list.len() {
+            0 => f.write_str("none"),
+            _ => {
+                let Self { rank, alpha, dropout, .. } = self;
+                write!(f, "rank {rank}, alpha {alpha}, dropout {dropout}")
+            }
+        }
     }
 }
 

@@ -16,13 +16,18 @@ pub struct AdapterOptions {
     pub target_modules: Vec<String>,
     /// The rank r, 1 to 65536. Default 8.
     pub rank: usize,
-    /// α: the product B A is multiplied by α / r. Default 8.
+    /// α, 1e-30 to 1e30: the product B A is multiplied by α / r. Default 8.
     pub alpha: f64,
     /// Dropout probability of what goes into A, 0 to below 1. Default 0.
     pub dropout: f32,
     /// Modules that are trained whole and saved with the adapters, named as in `target_modules`.
     /// Default: the parts of the task's head that are newly initialised.
     pub modules_to_save: Option<Vec<String>>,
+}
+
+/// Whether α / r is a number above 0 in f32.
+pub(super) fn is_alpha(alpha: f64) -> bool {
+    (1e-30..=1e30).contains(&alpha)
 }
 
 impl Default for AdapterOptions {
@@ -51,8 +56,8 @@ impl AdapterOptions {
             let text = format!("rank is {}; an adapter's rank is 1 to {MAX_RANK}", self.rank);
             return Err(Error::invalid(text));
         }
-        if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            let text = format!("alpha is {}; it is finite and above 0", self.alpha);
+        if !is_alpha(self.alpha) {
+            let text = format!("alpha is {}; it is 1e-30 to 1e30", self.alpha);
             return Err(Error::invalid(text));
         }
         if !(0.0..1.0).contains(&self.dropout) {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::choice::{Base, Choice, Pair};
-use super::options::MAX_RANK;
+use super::options::{MAX_RANK, is_alpha};
 use super::targets::{Target, module_by};
 use crate::checkpoint::weights::Weights;
 use crate::error::{Context, Error, Result};
@@ -103,8 +103,8 @@ fn config(text: &str) -> Result<Config> {
     let rank = json.get("r").and_then(Value::as_u64).and_then(|r| usize::try_from(r).ok());
     let rank = rank.filter(|r| (1..=MAX_RANK).contains(r));
     let rank = rank.ok_or_else(|| Error::data(format!("r is no rank from 1 to {MAX_RANK}")))?;
-    let alpha = number("lora_alpha").filter(|a| a.is_finite() && *a > 0.0);
-    let alpha = alpha.ok_or_else(|| Error::data("lora_alpha is no number above 0"))?;
+    let alpha = number("lora_alpha").filter(|&a| is_alpha(a));
+    let alpha = alpha.ok_or_else(|| Error::data("lora_alpha is no number from 1e-30 to 1e30"))?;
     let dropout = number("lora_dropout").unwrap_or(0.0) as f32;
     if !(0.0..1.0).contains(&dropout) {
         return Err(Error::data(format!("lora_dropout is {dropout}; it is in [0, 1)")));
