@@ -443,6 +443,7 @@ impl Model {
         let home = Home {
             directory: self.directory.as_deref(),
             task: published.map(|p| p.task),
+            tied: published.map_or(&[], |p| &p.tied),
             is_conv1d: published.is_some_and(|p| p.config.architecture == Architecture::Gpt2),
         };
         self.adapters.save(dir, &self.parameters, &home)

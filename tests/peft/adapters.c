@@ -2,8 +2,8 @@
 
        adapters DIR NAME TASK TARGET...
 
-   trains adapters beside the TARGETs of DIR/NAME/base for ten steps, for TASK SEQ_CLS (3 classes) or
-   CAUSAL_LM; writes them to DIR/NAME/trained, the merged model to DIR/NAME/merged and its logits to
+   trains adapters beside the TARGETs of DIR/NAME/base for ten steps, for TASK SEQ_CLS (3 classes),
+   MASKED_LM or CAUSAL_LM; writes them to DIR/NAME/trained, the merged model to DIR/NAME/merged and its logits to
    DIR/NAME/trained.logits; reads the adapters again; and reads those of peft in DIR/NAME/given,
    whose logits go to DIR/NAME/given.logits. */
 #include <mmopt.h>
@@ -17,6 +17,7 @@ enum { ROWS = 4, LENGTH = 12, CLASSES = 3 };
 
 static const char *folder, *name;
 static int is_lm;
+static uint32_t task;
 
 static void check(mmopt_error *error)
 {
@@ -42,10 +43,7 @@ static mmopt_trainer *make_trainer(const mmopt_adapter_options *adapters, const 
     mmopt_trainer_options options;
 
     check(mmopt_model_from_directory(name, in("base"), &model));
-    if (is_lm)
-        check(mmopt_model_set_task(model, MMOPT_TASK_CAUSAL_LM, 0));
-    else
-        check(mmopt_model_set_task(model, MMOPT_TASK_SEQUENCE_CLASSIFICATION, CLASSES));
+    check(mmopt_model_set_task(model, task, CLASSES));
     if (adapters != NULL)
         check(mmopt_model_add_adapters(model, adapters));
     else
@@ -116,7 +114,10 @@ int main(int n, char **arguments)
 
     if (n < 5)
         return 2;
-    folder = arguments[1], name = arguments[2], is_lm = strcmp(arguments[3], "CAUSAL_LM") == 0;
+    folder = arguments[1], name = arguments[2], is_lm = strcmp(arguments[3], "SEQ_CLS") != 0;
+    task = strcmp(arguments[3], "CAUSAL_LM") == 0   ? MMOPT_TASK_CAUSAL_LM
+           : strcmp(arguments[3], "MASKED_LM") == 0 ? MMOPT_TASK_MASKED_LM
+                                                    : MMOPT_TASK_SEQUENCE_CLASSIFICATION;
     make_batch();
     mmopt_adapter_options_init(&adapters);
     adapters.target_modules = (const char *const *)&arguments[4];

@@ -36,9 +36,17 @@ MODELS = {
              transformers.GPT2LMHeadModel, "CAUSAL_LM", ["c_attn", "mlp.c_proj"]),
     "gpt2-seqcls": (transformers.GPT2Config(**GPT2), transformers.GPT2Model,
                     transformers.GPT2ForSequenceClassification, "SEQ_CLS", ["c_attn"]),
+    # peft copies the whole head, with the decoder that is tied to the embedding.
+    "bert-mlm": (transformers.BertConfig(**SIZES), transformers.BertModel,
+                 transformers.BertForMaskedLM, "MASKED_LM", ["query", "value"]),
     "minilm": (None, transformers.BertModel, transformers.BertForSequenceClassification, "SEQ_CLS",
                ["query", "key", "value", "attention.output.dense"]),
 }
+
+
+def head_of(task):
+    """What from_pretrained is told about the head."""
+    return {"num_labels": 3} if task == "SEQ_CLS" else {}
 
 
 def main(folder, minilm=None):
@@ -50,13 +58,14 @@ def main(folder, minilm=None):
         else:
             os.makedirs(f"{folder}/{name}")
             os.symlink(os.path.abspath(minilm), f"{folder}/{name}/base")
-        heads = {} if with_head is base else {"num_labels": 3}
-        model = with_head.from_pretrained(f"{folder}/{name}/base", **heads)
+        model = with_head.from_pretrained(f"{folder}/{name}/base", **head_of(task))
+        is_masked = task == "MASKED_LM"
         model = get_peft_model(model, LoraConfig(
-            task_type=task, r=4, lora_alpha=10, lora_dropout=0.1, target_modules=targets,
-            fan_in_fan_out=name.startswith("gpt2")))
-        for parameter in model.parameters():
-            if parameter.requires_grad:
+            task_type=None if is_masked else task, r=4, lora_alpha=10, lora_dropout=0.1,
+            target_modules=targets, fan_in_fan_out=name.startswith("gpt2"),
+            modules_to_save=["cls"] if is_masked else None))
+        for key, parameter in model.named_parameters():
+            if parameter.requires_grad and "decoder" not in key:
                 torch.nn.init.normal_(parameter, std=0.3 if config else 0.05)
         model.save_pretrained(f"{folder}/{name}/given")
     with open(f"{folder}/list", "w") as file:

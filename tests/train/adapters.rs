@@ -664,3 +664,41 @@ fn adapters_fit_where_names_begin_otherwise() {
     let mut two = trainer_of(vec![ModelOptions { adapters: saved, ..exported() }]);
     assert_eq!(logits(&mut one, "bert"), logits(&mut two, "bert"));
 }
+
+/// peft copies a head with the decoder that is tied to the embedding: it is in the file, and what is
+/// read must be equal to the embedding.
+#[test]
+fn a_whole_head_is_saved_with_what_is_tied_to_the_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("saved");
+    let plain = ModelOptions { task: Some(Task::MaskedLm), ..base("bert", dir.path()) };
+    let one = trainer_of(vec![with(plain.clone(), options(&["query"]))]);
+    one.save_adapters(0, &at).unwrap();
+    assert_eq!(json(&at)["modules_to_save"], serde_json::json!(["cls"]));
+    let read = || {
+        let saved = Some(AdapterSource::Saved(at.clone()));
+        Trainer::new(
+            TrainerOptions::default(),
+            vec![ModelOptions { adapters: saved, ..plain.clone() }],
+        )
+    };
+    let two = read().unwrap();
+    assert_eq!(names(&one, true), names(&two, true));
+    let table = "bert.embeddings.word_embeddings.weight";
+    assert!(names(&two, false).iter().any(|n| n == table));
+    let file = at.join("adapter_model.safetensors");
+    let weights = Weights::read(&file).unwrap();
+    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+    let key = "base_model.model.cls.predictions.decoder.weight";
+    let same = weights.find(key).unwrap().bytes == one.parameter(0, table).unwrap().bytes();
+    assert!(same && !names.iter().any(|n| n.ends_with(table)), "{names:?}");
+    let mut tensors: Vec<Tensor> = names.iter().map(|n| weights.tensor(n).unwrap()).collect();
+    drop(weights);
+    let decoder = names.iter().position(|n| n == key).unwrap();
+    tensors[decoder].as_mut_slice::<f32>().unwrap()[7] += 1.0;
+    let changed = names.iter().map(String::as_str).zip(&tensors);
+    mmopt::checkpoint::weights::write(&file, changed, &[]).unwrap();
+    let error = read().unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    assert!(error.message().contains(key) && error.message().contains(table), "{error}");
+}

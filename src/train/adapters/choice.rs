@@ -12,6 +12,8 @@ pub(in crate::train) struct Base<'a> {
     pub matches: NameMatch<'a>,
     /// Modules that are newly initialised parts of a head.
     pub fresh_head: Vec<String>,
+    /// Second names of parameters in the published state dict: alias, parameter.
+    pub tied: &'a [(String, String)],
     pub seed: u64,
 }
 

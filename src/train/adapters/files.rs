@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Adapters;
 use super::saved::{CONFIG, PREFIX, WEIGHTS};
+use super::targets::is_inside;
 use crate::checkpoint::weights;
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
@@ -20,6 +21,8 @@ pub(in crate::train) struct Home<'a> {
     pub task: Option<Task>,
     /// Whether matrices are stored `[in, out]`, in layers that peft has another class for.
     pub is_conv1d: bool,
+    /// Second names of parameters in the published state dict: alias, parameter.
+    pub tied: &'a [(String, String)],
 }
 
 impl Adapters {
@@ -34,7 +37,13 @@ impl Adapters {
         }
         std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
         let own = parameters.iter().filter(|p| self.owns(&p.name) || self.is_whole(&p.name));
-        let named: Vec<_> = own.map(|p| (format!("{PREFIX}{}", p.name), &p.value)).collect();
+        let mut named: Vec<_> = own.map(|p| (format!("{PREFIX}{}", p.name), &p.value)).collect();
+        // peft wants all of a whole module, with what is tied to parameters outside.
+        let inside = |name: &str| self.whole.iter().any(|module| is_inside(name, module));
+        for (alias, source) in home.tied.iter().filter(|(alias, _)| inside(alias)) {
+            let source = parameters.iter().find(|p| p.name == *source);
+            named.extend(source.map(|p| (format!("{PREFIX}{alias}"), &p.value)));
+        }
         let tensors = named.iter().map(|(name, value)| (name.as_str(), *value));
         weights::write(&dir.join(WEIGHTS), tensors, &[("format", "pt")])?;
         let text = serde_json::to_string_pretty(&self.config(home))

@@ -161,7 +161,7 @@ pub(in crate::train) fn attach(
     let modules: Vec<String> = targets.iter().map(|t| t.module.clone()).collect();
     let Choice { rank, alpha, dropout, targets, whole, whole_parameters, read } = match source {
         AdapterSource::New(options) => choice::of_options(options, base, &found, targets)?,
-        AdapterSource::Saved(dir) => saved::of_directory(dir, base, &found, targets)?,
+        AdapterSource::Saved(dir) => saved::of_directory(dir, graph, base, &found, targets)?,
     };
     let chosen: Vec<&str> = targets.iter().map(|(t, _)| t.module.as_str()).collect();
     let target_modules = shortest_names(&chosen, &modules);

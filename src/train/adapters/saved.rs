@@ -15,7 +15,7 @@ use super::options::{MAX_RANK, is_alpha};
 use super::targets::{Target, module_by};
 use crate::checkpoint::weights::Weights;
 use crate::error::{Context, Error, Result};
-use crate::onnx::TensorData;
+use crate::onnx::{Graph, TensorData};
 use crate::tensor::DType;
 use crate::train::graphs::GraphParameter;
 
@@ -58,6 +58,7 @@ struct Config {
 /// another kind; `NotFound` and `Shape` for those of another model.
 pub(super) fn of_directory(
     dir: &Path,
+    graph: &Graph,
     base: &Base,
     found: &[GraphParameter],
     targets: Vec<Target>,
@@ -67,12 +68,12 @@ pub(super) fn of_directory(
     let config = config(&text).context(|| path.display())?;
     let path = dir.join(WEIGHTS);
     let weights = Weights::read(&path)?;
-    let file = File { weights: &weights, config: &config };
+    let file = File { weights: &weights, config: &config, graph };
     file.choice(base, found, targets).context(|| path.display())
 }
 
-fn config(text: &str) -> Result<Config> {
-    let json: Value = serde_json::from_str(text).map_err(Error::json)?;
+/// Refuses what is not plain LoRA with one rank and alpha.
+fn check_kind(json: &Value) -> Result<()> {
     let kind = json.get("peft_type").and_then(Value::as_str).unwrap_or("unknown");
     if kind != "LORA" {
         return Err(Error::unsupported(format!("peft_type is {kind}; only LORA is read")));
@@ -99,6 +100,12 @@ fn config(text: &str) -> Result<Config> {
     if bias != "none" {
         return Err(Error::unsupported(format!("bias is '{bias}'; only 'none' is read")));
     }
+    Ok(())
+}
+
+fn config(text: &str) -> Result<Config> {
+    let json: Value = serde_json::from_str(text).map_err(Error::json)?;
+    check_kind(&json)?;
     let number = |key: &str| json.get(key).and_then(Value::as_f64);
     let rank = json.get("r").and_then(Value::as_u64).and_then(|r| usize::try_from(r).ok());
     let rank = rank.filter(|r| (1..=MAX_RANK).contains(r));
@@ -117,6 +124,8 @@ fn config(text: &str) -> Result<Config> {
 struct File<'a> {
     weights: &'a Weights,
     config: &'a Config,
+    /// The model without adapters.
+    graph: &'a Graph,
 }
 
 impl File<'_> {
@@ -137,6 +146,8 @@ impl File<'_> {
                 modules.entry(module).or_default()[1] = true;
             } else if name.contains(".lora_") {
                 return Err(Error::unsupported(format!("'{key}' is of a kind that is not read")));
+            } else if let Some((_, source)) = base.tied.iter().find(|(alias, _)| alias == name) {
+                self.check_tied(key, source)?;
             } else {
                 others.push(name);
             }
@@ -157,6 +168,26 @@ impl File<'_> {
             whole_parameters: whole.iter().map(|p| p.name.clone()).collect(),
             targets: self.pairs(&modules, targets)?,
         })
+    }
+
+    /// peft has a copy of a module that is trained whole, with the matrices that are tied to
+    /// others, such as a language model's decoder to its embedding; here they are one parameter.
+    fn check_tied(&self, key: &str, source: &str) -> Result<()> {
+        let given = self.weights.f32_bytes(key)?;
+        let beside = format!("{PREFIX}{source}");
+        let same = match self.weights.find(&beside) {
+            Some(_) => self.weights.f32_bytes(&beside)? == given,
+            None => {
+                let own = self.graph.find(source).and_then(|v| self.graph.initializer(v));
+                own.is_some_and(|own| *own.bytes() == given)
+            }
+        };
+        match same {
+            true => Ok(()),
+            false => Err(Error::unsupported(format!(
+                "'{key}' is not equal to '{source}', to which it is tied in this model"
+            ))),
+        }
     }
 
     /// The modules that the configuration names, as far as the file has parameters of them.

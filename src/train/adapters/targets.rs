@@ -222,7 +222,7 @@ pub(super) fn whole_modules(
     Ok((modules, names))
 }
 
-fn is_inside(name: &str, module: &str) -> bool {
+pub(super) fn is_inside(name: &str, module: &str) -> bool {
     name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
 }
 

@@ -37,7 +37,8 @@ pub(in crate::train) struct Published {
     /// Whether all parameters were drawn, and none was read.
     pub fresh: bool,
     padding: Vec<PaddingRow>,
-    tied: Vec<(String, String)>,
+    /// Second names in the published state dict: alias, parameter.
+    pub tied: Vec<(String, String)>,
     /// The parameters of the head.
     head: Vec<String>,
     /// Newly initialised parameters.
@@ -255,6 +256,7 @@ fn add_adapters(
     let base = Base {
         matches: &|pattern, name| aliases.matches(pattern, name),
         fresh_head: published.map(|p| p.fresh_head(&body)).unwrap_or_default(),
+        tied: published.map_or(&[], |p| &p.tied),
         seed: options.seed,
     };
     adapters::attach(graph, source, &base).context(|| "adapters")
