@@ -1,7 +1,7 @@
 //! Models and their training through the Rust API.
 
-mod checkpointing;
 mod adapters;
+mod checkpointing;
 mod damage;
 mod ema;
 #[path = "../common/exported_graphs.rs"]
