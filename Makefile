@@ -27,7 +27,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(wildcard examples/c/*.c)
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race test-mpi test-nccl
 
 all: lib runtime
 
@@ -136,6 +136,14 @@ test-sanitizers: runtime
 # The Go package under its race detector, with a collection at every opportunity.
 test-go-race: runtime lib
 	scripts/go_race.sh $(TARGET)
+
+# Ranks of MPI: Open MPI and MPICH, where they are installed; says so where they are not.
+test-mpi: lib runtime
+	scripts/test_mpi.sh $(TARGET)
+
+# Compiles mmopt_nccl.h where NCCL_INCLUDE or the system has an nccl.h; says so where there is none.
+test-nccl:
+	scripts/test_nccl.sh
 
 # Checkpoints under kills, failing system calls and power cuts; Linux. Minutes.
 KILLS ?= 1000

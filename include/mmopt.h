@@ -135,6 +135,11 @@ MMOPT_ENUM(mmopt_code) {
     MMOPT_CODE_INTERNAL = 13,
     /** The system has no memory, or no thread, for the call. */
     MMOPT_CODE_OUT_OF_MEMORY = 14,
+    /**
+     * Another rank failed, ended, or did not answer in time, or a function of the communicator
+     * failed.
+     */
+    MMOPT_CODE_COMMUNICATION = 15,
 };
 
 /** Why a call failed. NULL is success. The caller frees it with mmopt_error_free. */
@@ -5020,6 +5025,274 @@ MMOPT_API
 MMOPT_MUST_USE
 struct mmopt_error *mmopt_optimizer_resume(struct mmopt_optimizer *optimizer,
                                            const char *directory);
+
+/** @} */
+
+/**
+ * @defgroup communicators Communicators
+ * Several processes that train together, the ranks, exchange numbers through functions
+ * of the host: MPI (mmopt_mpi.h), NCCL (mmopt_nccl.h), or an engine of one's own.
+ * @{
+ */
+
+/**
+ * What a communicator's function is told beside its own arguments, and where it says why it fails.
+ */
+typedef struct mmopt_communicator_call {
+    /**
+     * NULL: the buffers are host memory, and the function returns when they can be used again. A
+     * later version may name a stream of a device here, for buffers of that device; a function
+     * that cannot do that must fail when it is not NULL.
+     */
+    void *stream;
+    /**
+     * Room for a NUL-terminated UTF-8 text that says why the function failed; empty before. The
+     * message of the library's error ends with it.
+     */
+    char *message;
+    /** The size of message in bytes, its end included; 512. */
+    size_t message_size;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_communicator_call;
+
+/**
+ * Returns a number of the communicator: the rank, or how many ranks there are. It is called once,
+ * by mmopt_communicator_create.
+ */
+typedef size_t (*mmopt_communicator_number_fn)(void *user);
+
+/**
+ * Replaces each of n numbers of type dtype by its sum over all ranks, with the same bits on every
+ * rank. dtype is an mmopt_dtype: F32, F64, U64 or I64. Returns 0, or any other number on failure.
+ */
+typedef uint32_t (*mmopt_all_reduce_fn)(void *user,
+                                        struct mmopt_communicator_call *call,
+                                        void *data,
+                                        size_t n,
+                                        uint32_t dtype);
+
+/** Replaces n_bytes by those of rank root. Returns 0, or any other number on failure. */
+typedef uint32_t (*mmopt_broadcast_fn)(void *user,
+                                       struct mmopt_communicator_call *call,
+                                       void *data,
+                                       size_t n_bytes,
+                                       size_t root);
+
+/**
+ * Puts every rank's n_bytes into all, in order of rank; all is as many times as long. Returns 0,
+ * or any other number on failure.
+ */
+typedef uint32_t (*mmopt_all_gather_fn)(void *user,
+                                        struct mmopt_communicator_call *call,
+                                        const void *data,
+                                        size_t n_bytes,
+                                        void *all);
+
+/**
+ * Sums data, which has n numbers for each rank, over all ranks, and puts the n numbers of this
+ * rank into part. dtype as in mmopt_all_reduce_fn; data may be written to. Returns 0, or any other
+ * number on failure.
+ */
+typedef uint32_t (*mmopt_reduce_scatter_fn)(void *user,
+                                            struct mmopt_communicator_call *call,
+                                            void *data,
+                                            size_t n,
+                                            uint32_t dtype,
+                                            void *part);
+
+/** Gives n_bytes to rank to, which receives as many. Returns 0, or any other number on failure. */
+typedef uint32_t (*mmopt_send_fn)(void *user,
+                                  struct mmopt_communicator_call *call,
+                                  const void *data,
+                                  size_t n_bytes,
+                                  size_t to);
+
+/** Takes n_bytes from rank from, which sends as many. Returns 0, or any other number on failure. */
+typedef uint32_t (*mmopt_receive_fn)(void *user,
+                                     struct mmopt_communicator_call *call,
+                                     void *data,
+                                     size_t n_bytes,
+                                     size_t from);
+
+/** Returns when every rank has called it: 0, or any other number on failure. */
+typedef uint32_t (*mmopt_barrier_fn)(void *user, struct mmopt_communicator_call *call);
+
+/**
+ * Is told that this rank gives up, and why, so that the others need not wait for it. Nothing is
+ * called afterwards but mmopt_free_user_fn.
+ */
+typedef void (*mmopt_abort_fn)(void *user, const char *message);
+
+/** Frees what user points to. */
+typedef void (*mmopt_free_user_fn)(void *user);
+
+/**
+ * The functions of an engine that carries numbers between ranks. mmopt_communicator_callbacks_init
+ * fills it with NULLs; all functions but abort and free_user must be set.
+ *
+ * Every rank is asked for the same operations in the same order, except send and receive, which
+ * pair up. A function is called only by the thread that calls into the library, and must not call
+ * into the library's objects. The library sets no time limit: a function must fail by itself when
+ * another rank does not answer. After a failure none is called again but abort and free_user.
+ */
+typedef struct mmopt_communicator_callbacks {
+    /** sizeof(mmopt_communicator_callbacks). */
+    size_t struct_size;
+    /** Passed to each function. */
+    void *user;
+    /** The rank of this process, below size. */
+    mmopt_communicator_number_fn rank;
+    /** How many ranks there are, at least 1. */
+    mmopt_communicator_number_fn size;
+    /** Sums over the ranks. */
+    mmopt_all_reduce_fn all_reduce;
+    /** One rank's bytes for all. */
+    mmopt_broadcast_fn broadcast;
+    /** All ranks' bytes for all. */
+    mmopt_all_gather_fn all_gather;
+    /** Sums over the ranks, each rank a part. */
+    mmopt_reduce_scatter_fn reduce_scatter;
+    /** Bytes to one rank. */
+    mmopt_send_fn send;
+    /** Bytes from one rank. */
+    mmopt_receive_fn receive;
+    /** All ranks meet. */
+    mmopt_barrier_fn barrier;
+    /** This rank gives up; may be NULL. */
+    mmopt_abort_fn abort;
+    /** Called once, when the communicator is no longer used; may be NULL. */
+    mmopt_free_user_fn free_user;
+} mmopt_communicator_callbacks;
+
+/**
+ * Fills in NULLs. NULL is harmless.
+ *
+ * @param[out] callbacks filled with NULLs; may be NULL.
+ */
+MMOPT_API
+void mmopt_communicator_callbacks_init(struct mmopt_communicator_callbacks *callbacks);
+
+/**
+ * One rank's access to all others, on an engine of the host such as MPI or NCCL: mmopt_mpi.h and
+ * mmopt_nccl.h make one, or functions of the host's own. Its calls are made by all ranks in the
+ * same order. Trainers that use it keep it alive: it may be freed before them.
+ */
+typedef struct mmopt_communicator mmopt_communicator;
+
+/**
+ * Makes a communicator of the host's functions. Asks for rank and size; exchanges nothing.
+ *
+ * Errors: INVALID_ARGUMENT for a function that is NULL, a size of 0, or a rank that is not below
+ * the size. free_user is not called then.
+ *
+ * @param[in] callbacks copied.
+ * @param[out] communicator the new object; free it with mmopt_communicator_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_communicator_create(const struct mmopt_communicator_callbacks *callbacks,
+                                              struct mmopt_communicator **communicator);
+
+/**
+ * The rank of this process, counted from 0; 0 for NULL.
+ *
+ * @param[in] communicator shared access.
+ */
+MMOPT_API size_t mmopt_communicator_rank(const struct mmopt_communicator *communicator);
+
+/**
+ * How many ranks there are; 0 for NULL.
+ *
+ * @param[in] communicator shared access.
+ */
+MMOPT_API size_t mmopt_communicator_size(const struct mmopt_communicator *communicator);
+
+/**
+ * Calls each function of the communicator once or more, with small numbers, and compares what they
+ * do with what they must. Every rank calls it: a quick test of functions of one's own.
+ *
+ * Errors: INVALID_ARGUMENT for a wrong result, with the function's name; COMMUNICATION for a
+ * function that fails; STATE while a trainer uses the communicator.
+ *
+ * @param[in,out] communicator exclusive access.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_communicator_check(struct mmopt_communicator *communicator);
+
+/**
+ * Returns when every rank has called it.
+ *
+ * Errors: COMMUNICATION when the function fails; STATE while a trainer uses the communicator.
+ *
+ * @param[in,out] communicator exclusive access.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_communicator_barrier(struct mmopt_communicator *communicator);
+
+/**
+ * Tells the other ranks that this one gives up, where the engine can. All later exchanges of this
+ * rank fail with COMMUNICATION.
+ *
+ * Errors: STATE while a trainer uses the communicator.
+ *
+ * @param[in,out] communicator exclusive access.
+ * @param[in] message why, UTF-8; handed to abort.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_communicator_abort(struct mmopt_communicator *communicator,
+                                             const char *message);
+
+/** What a communicator has exchanged since it was made, on this rank. */
+typedef struct mmopt_traffic {
+    /** Calls of its functions. */
+    uint64_t n_calls;
+    /** Bytes of memory handed to all_reduce. */
+    uint64_t all_reduce_bytes;
+    /** Bytes of memory handed to broadcast. */
+    uint64_t broadcast_bytes;
+    /** Bytes of this rank's part in all_gather. */
+    uint64_t all_gather_bytes;
+    /** Bytes of all parts in reduce_scatter. */
+    uint64_t reduce_scatter_bytes;
+    /** Bytes handed to send. */
+    uint64_t send_bytes;
+    /** Bytes handed to receive. */
+    uint64_t receive_bytes;
+    /**
+     * Bytes that this rank sends for all of it where the engine uses rings. Of b bytes among n
+     * ranks all_reduce sends 2 b (n - 1) / n, reduce_scatter and, as a mean over the ranks,
+     * broadcast b (n - 1) / n, all_gather b (n - 1), send b. A model, not a measurement: engines
+     * may do otherwise, and add headers of their own.
+     */
+    uint64_t wire_bytes;
+    /** 0; for later versions. */
+    uint64_t reserved[4];
+} mmopt_traffic;
+
+/**
+ * What the communicator has exchanged so far.
+ *
+ * Errors: STATE while a trainer uses the communicator.
+ *
+ * @param[in,out] communicator exclusive access.
+ * @param[out] traffic the counts of this rank.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_communicator_traffic(struct mmopt_communicator *communicator,
+                                               struct mmopt_traffic *traffic);
+
+/**
+ * Frees a communicator; its functions and user stay in use by trainers that have it, until the
+ * last of them is freed. NULL is harmless.
+ *
+ * @param communicator may be NULL; freed by the call.
+ */
+MMOPT_API void mmopt_communicator_free(struct mmopt_communicator *communicator);
 
 /** @} */
 

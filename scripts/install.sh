@@ -64,7 +64,7 @@ case ${SYSTEM:-$(uname -s)} in
         ;;
 esac
 
-files="$place $lib/libmmopt.a include/mmopt.h include/mmopt.hpp include/mmopt_torch.hpp $lib/pkgconfig/mmopt.pc
+files="$place $lib/libmmopt.a include/mmopt.h include/mmopt_mpi.h include/mmopt_nccl.h include/mmopt.hpp include/mmopt_torch.hpp $lib/pkgconfig/mmopt.pc
 $lib/pkgconfig/mmopt-static.pc
 $lib/cmake/mmopt/mmoptConfig.cmake $lib/cmake/mmopt/mmoptConfigVersion.cmake
 share/licenses/mmopt/LICENSE"
@@ -107,6 +107,8 @@ for link in $links; do
     to=$link
 done
 put "$source/include/mmopt.h" include/mmopt.h 644
+put "$source/include/mmopt_mpi.h" include/mmopt_mpi.h 644
+put "$source/include/mmopt_nccl.h" include/mmopt_nccl.h 644
 put "$source/bindings/cpp/mmopt.hpp" include/mmopt.hpp 644
 put "$source/bindings/cpp/mmopt_torch.hpp" include/mmopt_torch.hpp 644
 for header in "$source"/bindings/cpp/mmopt/*.hpp; do

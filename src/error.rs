@@ -37,6 +37,8 @@ pub enum Kind {
     Internal = 13,
     /// The system has no memory, or no thread, for the call.
     OutOfMemory = 14,
+    /// Another rank failed, ended, or did not answer in time, or the host's communicator failed.
+    Communication = 15,
 }
 
 /// An error: its [`Kind`], a message for people, and what caused it.

@@ -14,6 +14,7 @@
 
 pub mod autodiff;
 pub mod checkpoint;
+pub mod comm;
 pub mod error;
 pub mod file;
 #[cfg(feature = "text")]

@@ -39,6 +39,7 @@
 #include "mmopt/metrics.hpp"
 #include "mmopt/predictor.hpp"
 #include "mmopt/checkpoint.hpp"
+#include "mmopt/communicator.hpp"
 #include "mmopt/trainer.hpp"
 #include "mmopt/optimizer.hpp"
 #include "mmopt/report.hpp"

@@ -67,3 +67,84 @@ mmopt_error *mmopt_go_fit(mmopt_trainer *trainer, mmopt_loader *loader,
     return mmopt_trainer_fit(trainer, loader, (const mmopt_loader *const *)evaluation, n_evaluation,
                              options, handle ? on_fit : NULL, (void *)handle, result, best);
 }
+
+static size_t on_rank(void *user)
+{
+    return mmoptGoRank((uintptr_t)user);
+}
+
+static size_t on_size(void *user)
+{
+    return mmoptGoSize((uintptr_t)user);
+}
+
+static uint32_t on_all_reduce(void *user, mmopt_communicator_call *call, void *data, size_t n,
+                              uint32_t dtype)
+{
+    return mmoptGoAllReduce((uintptr_t)user, call, data, n, dtype);
+}
+
+static uint32_t on_broadcast(void *user, mmopt_communicator_call *call, void *data, size_t n,
+                             size_t root)
+{
+    return mmoptGoBroadcast((uintptr_t)user, call, data, n, root);
+}
+
+static uint32_t on_all_gather(void *user, mmopt_communicator_call *call, const void *data, size_t n,
+                              void *all)
+{
+    return mmoptGoAllGather((uintptr_t)user, call, (void *)data, n, all);
+}
+
+static uint32_t on_reduce_scatter(void *user, mmopt_communicator_call *call, void *data, size_t n,
+                                  uint32_t dtype, void *part)
+{
+    return mmoptGoReduceScatter((uintptr_t)user, call, data, n, dtype, part);
+}
+
+static uint32_t on_send(void *user, mmopt_communicator_call *call, const void *data, size_t n,
+                        size_t to)
+{
+    return mmoptGoSend((uintptr_t)user, call, (void *)data, n, to);
+}
+
+static uint32_t on_receive(void *user, mmopt_communicator_call *call, void *data, size_t n,
+                           size_t from)
+{
+    return mmoptGoReceive((uintptr_t)user, call, data, n, from);
+}
+
+static uint32_t on_barrier(void *user, mmopt_communicator_call *call)
+{
+    return mmoptGoBarrier((uintptr_t)user, call);
+}
+
+static void on_abort(void *user, const char *message)
+{
+    mmoptGoAbort((uintptr_t)user, (char *)message);
+}
+
+static void on_free_transport(void *user)
+{
+    mmoptGoFreeTransport((uintptr_t)user);
+}
+
+mmopt_error *mmopt_go_communicator_create(uintptr_t handle, mmopt_communicator **communicator)
+{
+    mmopt_communicator_callbacks callbacks;
+
+    mmopt_communicator_callbacks_init(&callbacks);
+    callbacks.user = (void *)handle;
+    callbacks.rank = on_rank;
+    callbacks.size = on_size;
+    callbacks.all_reduce = on_all_reduce;
+    callbacks.broadcast = on_broadcast;
+    callbacks.all_gather = on_all_gather;
+    callbacks.reduce_scatter = on_reduce_scatter;
+    callbacks.send = on_send;
+    callbacks.receive = on_receive;
+    callbacks.barrier = on_barrier;
+    callbacks.abort = on_abort;
+    callbacks.free_user = on_free_transport;
+    return mmopt_communicator_create(&callbacks, communicator);
+}

@@ -14,5 +14,6 @@ mmopt_error *mmopt_go_fit(mmopt_trainer *trainer, mmopt_loader *loader,
                           mmopt_loader **evaluation, size_t n_evaluation,
                           const mmopt_fit_options *options, uintptr_t handle,
                           mmopt_fit_result *result, mmopt_fit_best *best);
+mmopt_error *mmopt_go_communicator_create(uintptr_t handle, mmopt_communicator **communicator);
 
 #endif

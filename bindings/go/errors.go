@@ -29,6 +29,7 @@ const (
 	Poisoned           Code = C.MMOPT_CODE_POISONED
 	Internal           Code = C.MMOPT_CODE_INTERNAL
 	OutOfMemory        Code = C.MMOPT_CODE_OUT_OF_MEMORY
+	Communication      Code = C.MMOPT_CODE_COMMUNICATION
 )
 
 var codeNames = map[Code]string{
@@ -36,7 +37,7 @@ var codeNames = map[Code]string{
 	InvalidData: "InvalidData", Unsupported: "Unsupported", Shape: "Shape",
 	RuntimeUnavailable: "RuntimeUnavailable", Runtime: "Runtime", NonFinite: "NonFinite",
 	State: "State", Cancelled: "Cancelled", Poisoned: "Poisoned", Internal: "Internal",
-	OutOfMemory: "OutOfMemory",
+	OutOfMemory: "OutOfMemory", Communication: "Communication",
 }
 
 // String is the name of a code.
@@ -66,6 +67,7 @@ var (
 	ErrPoisoned           = error(&Error{Code: Poisoned})
 	ErrInternal           = error(&Error{Code: Internal})
 	ErrOutOfMemory        = error(&Error{Code: OutOfMemory})
+	ErrCommunication      = error(&Error{Code: Communication})
 )
 
 // Error is why a call failed.

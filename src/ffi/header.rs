@@ -218,6 +218,15 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        id: "communicators",
+        title: "Communicators",
+        about: [
+            "Several processes that train together, the ranks, exchange numbers through functions",
+            "of the host: MPI (mmopt_mpi.h), NCCL (mmopt_nccl.h), or an engine of one's own.",
+        ],
+        files: &["comm/callbacks.rs", "comm/communicator.rs"],
+    },
+    Group {
         id: "dlpack",
         title: "DLPack",
         about: [

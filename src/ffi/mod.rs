@@ -20,6 +20,8 @@ mod trainer;
 
 mod optimizer;
 
+mod comm;
+
 mod dlpack;
 
 mod report;
@@ -31,6 +33,6 @@ mod tasks;
 mod fit;
 
 pub use self::core::*;
+pub use {comm::*, dlpack::*, model::*, optimizer::*, report::*, trainer::*};
 #[cfg(feature = "text")]
 pub use {data::*, fit::*, tasks::*};
-pub use {dlpack::*, model::*, optimizer::*, report::*, trainer::*};

@@ -90,6 +90,15 @@ static mmopt_trainer *fresh_trainer(struct world *w)
     return trainer;
 }
 
+static mmopt_communicator *fresh_communicator(struct world *w)
+{
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL;
+    make_communicator_callbacks(w, &callbacks, -1);
+    OK(mmopt_communicator_create(&callbacks, &communicator));
+    return communicator;
+}
+
 static mmopt_cancel_token *fresh_cancel_token(struct world *w)
 {
     mmopt_cancel_token *cancel_token = NULL;
@@ -244,6 +253,7 @@ static void set_up(struct world *w, const char *folder)
     w->onnx = read_file(path(w, "saved.onnx"), &w->n_onnx);
     w->evaluation = fresh_evaluation(w);
     w->cancel_token = fresh_cancel_token(w);
+    w->communicator = fresh_communicator(w);
     w->predictor = fresh_predictor(w);
     make_writer(w);
     make_adapted(w);
@@ -267,6 +277,7 @@ static void tear_down(struct world *w)
     mmopt_trainer_free(w->trainer);
     mmopt_evaluation_free(w->evaluation);
     mmopt_cancel_token_free(w->cancel_token);
+    mmopt_communicator_free(w->communicator);
     mmopt_predictor_free(w->predictor);
     mmopt_predictor_free(w->writer_predictor);
     mmopt_trainer_free(w->writer);

@@ -120,6 +120,11 @@ fn optimizer() {
 }
 
 #[test]
+fn communicator() {
+    check("c/communicator.c");
+}
+
+#[test]
 fn optimizer_callbacks() {
     check("c/optimizer_callbacks.c");
 }

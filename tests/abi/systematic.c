@@ -9,7 +9,7 @@
     static void replaced_##kind(struct world *w, mmopt_##kind **slot) { (void)w, (void)slot; }
 REPLACED(batch) REPLACED(cancel_token) REPLACED(corpus) REPLACED(encoding) REPLACED(error)
 REPLACED(evaluation) REPLACED(loader) REPLACED(model) REPLACED(optimizer) REPLACED(tokenizer)
-REPLACED(trainer) REPLACED(predictor) REPLACED(predictions)
+REPLACED(trainer) REPLACED(communicator) REPLACED(predictor) REPLACED(predictions)
 
 static void complain(const struct function *f, const char *what, const char *name, uint32_t code)
 {

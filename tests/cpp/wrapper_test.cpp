@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -1155,6 +1156,64 @@ TEST(Metrics, BestAnswerOfABatch) {
     EXPECT_EQ(code_of([&] { (void)batch->best_answer(0, 1, starts, ends); }),
               MMOPT_CODE_INVALID_ARGUMENT);
     EXPECT_EQ(code_of([&] { (void)batch->best_answer(0, 0, starts, {ends.data(), n - 1}); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+}
+
+/// A rank by itself. It fails with a text if it has one.
+class alone final : public mmopt::transport {
+  public:
+    alone(std::string fails, int *n_freed, std::string *aborted)
+        : fails_(std::move(fails)), n_freed_(n_freed), aborted_(aborted) {}
+    ~alone() override { ++*n_freed_; }
+    std::size_t rank() const noexcept override { return 0; }
+    std::size_t size() const noexcept override { return 1; }
+    void all_reduce(void *, std::size_t, std::uint32_t) override {
+        if (!fails_.empty())
+            throw std::runtime_error(fails_);
+    }
+    void broadcast(void *, std::size_t, std::size_t) override {}
+    void all_gather(const void *data, std::size_t n, void *all) override {
+        std::memcpy(all, data, n);
+    }
+    void reduce_scatter(void *data, std::size_t n, std::uint32_t dtype, void *part) override {
+        std::memcpy(part, data, n * (dtype == MMOPT_DTYPE_F32 ? 4 : 8));
+    }
+    void send(const void *, std::size_t, std::size_t) override {}
+    void receive(void *, std::size_t, std::size_t) override {}
+    void barrier() override {}
+    void abort(const char *message) noexcept override { *aborted_ = message; }
+
+  private:
+    std::string fails_;
+    int *n_freed_;
+    std::string *aborted_;
+};
+
+TEST(Communicator, CarriesAndFailsAsItsTransportDoes) {
+    int n_freed = 0;
+    std::string aborted;
+    {
+        const mmopt::communicator good(std::make_unique<alone>("", &n_freed, &aborted));
+        EXPECT_EQ(good.size(), 1U);
+        EXPECT_EQ(good.rank(), 0U);
+        good.check();
+        good.barrier();
+        EXPECT_GT(good.traffic().n_calls, 5U);
+        EXPECT_EQ(good.traffic().wire_bytes, 0U);
+        good.abort("enough");
+        EXPECT_EQ(aborted, "enough");
+        EXPECT_EQ(code_of([&] { good.barrier(); }), MMOPT_CODE_COMMUNICATION);
+    }
+    EXPECT_EQ(n_freed, 1);
+    const mmopt::communicator bad(std::make_unique<alone>("no carrier", &n_freed, &aborted));
+    try {
+        bad.check();
+        FAIL();
+    } catch (const mmopt::error &e) {
+        EXPECT_EQ(e.code(), MMOPT_CODE_COMMUNICATION);
+        EXPECT_NE(std::string(e.what()).find("no carrier"), std::string::npos);
+    }
+    EXPECT_EQ(code_of([] { mmopt::communicator(std::unique_ptr<mmopt::transport>()); }),
               MMOPT_CODE_INVALID_ARGUMENT);
 }
 

@@ -40,6 +40,9 @@ pub enum mmopt_code {
     Internal = 13,
     /// The system has no memory, or no thread, for the call.
     OutOfMemory = 14,
+    /// Another rank failed, ended, or did not answer in time, or a function of the communicator
+    /// failed.
+    Communication = 15,
 }
 
 impl From<Kind> for mmopt_code {
@@ -59,6 +62,7 @@ impl From<Kind> for mmopt_code {
             Kind::Poisoned => Self::Poisoned,
             Kind::Internal => Self::Internal,
             Kind::OutOfMemory => Self::OutOfMemory,
+            Kind::Communication => Self::Communication,
         }
     }
 }
@@ -147,6 +151,7 @@ mod tests {
             Poisoned,
             Internal,
             OutOfMemory,
+            Communication,
         ];
         for (i, kind) in kinds.into_iter().enumerate() {
             assert_eq!(kind as u32, i as u32 + 1);
