@@ -1236,6 +1236,16 @@ typedef struct mmopt_loader_options {
      * Excludes drop_last and unlabelled_ratio. 0 (default): batch_size rows.
      */
     size_t max_tokens;
+    /** With n_ranks: this rank, counted from 0. Default 0. */
+    size_t rank;
+    /**
+     * Ranks that train together (mmopt_trainer_set_communicator): every batch of batch_size rows
+     * is dealt out to them, row i to rank i modulo n_ranks, so that all together see what one
+     * alone would see. A rank for which a short batch has no row gets its first row again, with a
+     * tensor "filler", by which the trainer knows that it counts for nothing. At most batch_size.
+     * A loader's state may be restored with another number of ranks. 0 or 1 (default): all rows.
+     */
+    size_t n_ranks;
 } mmopt_loader_options;
 
 /**
@@ -1253,7 +1263,7 @@ MMOPT_API void mmopt_loader_options_init(struct mmopt_loader_options *options);
  * max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
  * full batch, unlabelled_ratio where all examples have labels, none have, or fewer than a batch
  * needs; a sampling without a class or a weight for each example, a row of more than max_tokens,
- * and options that exclude each other.
+ * a rank that is not below n_ranks, and options that exclude each other.
  *
  * @param[in] corpus shared access.
  * @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur
@@ -5293,6 +5303,79 @@ struct mmopt_error *mmopt_communicator_traffic(struct mmopt_communicator *commun
  * @param communicator may be NULL; freed by the call.
  */
 MMOPT_API void mmopt_communicator_free(struct mmopt_communicator *communicator);
+
+/** How replicas keep together. mmopt_rank_options_init fills in the defaults. */
+typedef struct mmopt_rank_options {
+    /** sizeof(mmopt_rank_options). */
+    size_t struct_size;
+    /**
+     * Gradients are summed in buckets of so many bytes, at least 4, in the order of models and
+     * parameters; default 26214400 (25 MiB).
+     */
+    size_t bucket_bytes;
+    /**
+     * Before each step whose number is a multiple of this, checksums of all parameters are
+     * compared among the ranks; 0: never; default 100.
+     */
+    uint64_t check_every;
+    /**
+     * 0 (default): gradients are summed at every step. Else replicas take so many steps by
+     * themselves before they meet (local SGD, DiLoCo).
+     */
+    uint64_t sync_every;
+    /**
+     * With sync_every: the learning rate of the outer step, above 0; default 0.7. 1, with
+     * outer_momentum 0: weights are averaged.
+     */
+    double outer_lr;
+    /** With sync_every: the Nesterov momentum of the outer step, in [0, 1); default 0.9. */
+    double outer_momentum;
+} mmopt_rank_options;
+
+/**
+ * Fills in the defaults. NULL is harmless.
+ *
+ * @param[out] options filled with the defaults; may be NULL.
+ */
+MMOPT_API void mmopt_rank_options_init(struct mmopt_rank_options *options);
+
+/**
+ * Makes a trainer one of several replicas, one on each rank, which train as one: each runs its
+ * part of every batch (n_ranks of a loader deals it out), and gradients are summed over the ranks
+ * before each step. All ranks call this with the same models and options at the same step, and get
+ * the weights of rank 0. Dropout is drawn anew on each rank.
+ *
+ * From then on all ranks make the same passes, steps, checkpoints and resumes in the same order.
+ * Losses and counts that they return are those of all ranks together, weighted by the labels that
+ * count. Skipping, clipping and synchronisation are decided by sums over all ranks; callbacks must
+ * decide alike on every rank. A call that fails on one rank fails on all, with CANCELLED on the
+ * others. After COMMUNICATION gradients since the last step are lost, and weights and moments are
+ * those of the last step: NULL in place of the communicator lets the trainer write a checkpoint by
+ * itself. Checkpoints are written by rank 0, while all wait; all resume from the same directory,
+ * with any number of ranks. mmopt_trainer_fit and mmopt_trainer_find_learning_rate are UNSUPPORTED
+ * on more than one rank.
+ *
+ * With sync_every passes and steps are those of each rank alone, and so are losses. After each
+ * sync_every steps the weights become those of an outer step: with D the weights of the last
+ * meeting less the mean of all replicas, u = outer_momentum * u + D, and the weights of the last
+ * meeting less outer_lr * (outer_momentum * u + D) (Douillard et al. 2023). Checkpoints are
+ * possible only then, and have the moments of rank 0.
+ *
+ * Errors: INVALID_ARGUMENT for an option out of range, and for a rank with other models or options
+ * than rank 0; STATE for a rank at another step, between a pass and its step, and while another
+ * call uses the communicator; UNSUPPORTED for sync_every with running means of weights;
+ * COMMUNICATION.
+ *
+ * @param[in,out] trainer exclusive access.
+ * @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The
+ * trainer keeps it alive.
+ * @param[in] options NULL: the defaults.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_set_communicator(struct mmopt_trainer *trainer,
+                                                   const struct mmopt_communicator *communicator,
+                                                   const struct mmopt_rank_options *options);
 
 /** @} */
 

@@ -136,6 +136,56 @@ func (c *Communicator) Traffic() (Traffic, error) {
 	}, err
 }
 
+// RankOptions are how replicas keep together. Start from DefaultRankOptions.
+type RankOptions struct {
+	defaulted bool
+	// BucketBytes: gradients are summed in buckets of so many bytes; default 25 MiB.
+	BucketBytes int
+	// CheckEvery so many steps checksums of all parameters are compared; 0: never; default 100.
+	CheckEvery uint64
+	// SyncEvery: replicas take so many steps by themselves before they meet (local SGD, DiLoCo); 0
+	// (default): gradients are summed at every step.
+	SyncEvery uint64
+	// OuterLR and OuterMomentum of the outer step, with SyncEvery; default 0.7 and 0.9.
+	OuterLR, OuterMomentum float64
+}
+
+// DefaultRankOptions are the library's defaults.
+func DefaultRankOptions() RankOptions {
+	var raw C.mmopt_rank_options
+	C.mmopt_rank_options_init(&raw)
+	return RankOptions{
+		true, int(raw.bucket_bytes), uint64(raw.check_every), uint64(raw.sync_every),
+		float64(raw.outer_lr), float64(raw.outer_momentum),
+	}
+}
+
+// SetCommunicator makes the trainer one of several replicas, one on each rank, which train as one from
+// here on; nil: by itself again. Nil options: the defaults. All ranks call it with the same models and
+// options at the same step, and get the weights of rank 0; then all make the same passes, steps,
+// checkpoints and resumes in the same order. mmopt.h says what is summed, and what a failure leaves.
+func (t *Trainer) SetCommunicator(c *Communicator, options *RankOptions) error {
+	defer runtime.KeepAlive(t)
+	defer runtime.KeepAlive(c)
+	var a arena
+	defer a.free()
+	raw := array[C.mmopt_rank_options](&a, 1)
+	C.mmopt_rank_options_init(raw)
+	if o := options; o != nil {
+		a.defaulted(o.defaulted, "RankOptions")
+		raw.bucket_bytes = a.size("BucketBytes", o.BucketBytes)
+		raw.check_every, raw.sync_every = C.uint64_t(o.CheckEvery), C.uint64_t(o.SyncEvery)
+		raw.outer_lr, raw.outer_momentum = C.double(o.OuterLR), C.double(o.OuterMomentum)
+	}
+	if c != nil && c.c() == nil {
+		return invalid("the communicator is closed")
+	}
+	if a.err != nil {
+		return a.err
+	}
+	return t.done(C.mmopt_trainer_set_communicator(t.c(), c.c(), raw))
+}
+
 // carry runs an operation on a goroutine of its own, as neither a panic nor runtime.Goexit may pass
 // through C, and writes why it failed. It returns 0 if it has not.
 func carry(

@@ -196,3 +196,80 @@ func TestCommunicatorFailsAsItsTransport(t *testing.T) {
 	_, err = NewCommunicator(&member{room: newRoom(1), rank: 1})
 	wants(t, err, ErrInvalidArgument)
 }
+
+// replica is a trainer of one small model without dropout, and a loader of its rank's rows.
+func replica(
+	corpus *Corpus, words *Tokenizer, rank, n int,
+) (trainer *Trainer, loader *Loader, err error) {
+	sizes := DefaultModelConfig()
+	sizes.Layers, sizes.HiddenSize, sizes.Heads = 1, 16, 2
+	model, err := ModelForCorpus("one", &sizes, words, corpus)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer model.Close()
+	options := DefaultTrainerOptions(PresetIndependent)
+	options.NThreads = 1
+	walk := DefaultLoaderOptions()
+	walk.BatchSize, walk.Rank, walk.Ranks = 8, rank, n
+	if err = model.SetDropout(0); err == nil {
+		trainer, err = NewTrainer([]*Model{model}, &options)
+	}
+	if err == nil {
+		loader, err = NewLoader(corpus, []*Tokenizer{words}, &walk)
+	}
+	return trainer, loader, err
+}
+
+// trainRanks takes steps on n ranks; the losses that each got.
+func trainRanks(t *testing.T, corpus *Corpus, words *Tokenizer, n, steps int) [][]float64 {
+	losses := make([][]float64, n)
+	ok(t, onRanks(n, func(c *Communicator) error {
+		trainer, loader, err := replica(corpus, words, c.Rank(), n)
+		if err != nil {
+			return err
+		}
+		defer trainer.Close()
+		defer loader.Close()
+		options := DefaultRankOptions()
+		options.CheckEvery = 1
+		if err := trainer.SetCommunicator(c, &options); err != nil {
+			return err
+		}
+		for range steps {
+			batch, err := loader.Next()
+			if err != nil {
+				return err
+			}
+			results, err := trainer.ForwardBackward(background, batch)
+			if err == nil {
+				_, err = trainer.Step(background)
+			}
+			if err = errors.Join(err, batch.Close()); err != nil {
+				return err
+			}
+			losses[c.Rank()] = append(losses[c.Rank()], results[0].Loss)
+		}
+		return trainer.SetCommunicator(nil, nil)
+	}))
+	return losses
+}
+
+func TestRanksTrainAsOne(t *testing.T) {
+	j := setUp(t)
+	alone := trainRanks(t, j.corpus, j.tokenizers[0], 1, 5)[0]
+	for _, losses := range trainRanks(t, j.corpus, j.tokenizers[0], 2, 5) {
+		for step, loss := range losses {
+			if diff := loss - alone[step]; diff > 1e-5 || diff < -1e-5 {
+				t.Errorf("step %d: %v and %v", step, loss, alone[step])
+			}
+		}
+	}
+	c := must(NewCommunicator(&member{room: newRoom(1)}))(t)
+	wants(t, j.SetCommunicator(c, &RankOptions{}), ErrInvalidArgument)
+	options := DefaultRankOptions()
+	options.BucketBytes = -1
+	wants(t, j.SetCommunicator(c, &options), ErrInvalidArgument)
+	ok(t, c.Close())
+	wants(t, j.SetCommunicator(c, nil), ErrInvalidArgument)
+}

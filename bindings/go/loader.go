@@ -78,6 +78,9 @@ type LoaderOptions struct {
 	// MaxTokens is the most tokens of a batch, rows times padded length, in place of BatchSize; 0
 	// (default): BatchSize rows. Epochs may then differ in their number of batches.
 	MaxTokens int
+	// Rank of Ranks, from 0: every batch of BatchSize rows is dealt out to the ranks, so that all of
+	// them see together what one alone would see. Default rank 0 of 1.
+	Rank, Ranks int
 }
 
 // DefaultLoaderOptions are the library's defaults.
@@ -103,6 +106,8 @@ func DefaultLoaderOptions() LoaderOptions {
 		Sampling:        Sampling(raw.sampling),
 		Samples:         int(raw.n_samples),
 		MaxTokens:       int(raw.max_tokens),
+		Rank:            int(raw.rank),
+		Ranks:           int(raw.n_ranks),
 	}
 }
 
@@ -129,6 +134,7 @@ func (o *LoaderOptions) c(a *arena) *C.mmopt_loader_options {
 	raw.n_example_weights = C.size_t(len(o.ExampleWeights))
 	raw.n_samples = a.size("Samples", o.Samples)
 	raw.max_tokens = a.size("MaxTokens", o.MaxTokens)
+	raw.rank, raw.n_ranks = a.size("Rank", o.Rank), a.size("Ranks", o.Ranks)
 	return raw
 }
 

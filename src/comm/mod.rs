@@ -9,8 +9,10 @@
 mod check;
 mod communicator;
 pub mod local;
+mod shared;
 mod transport;
 
 pub(crate) use communicator::check_place;
 pub use communicator::{Communicator, Traffic};
+pub use shared::SharedCommunicator;
 pub use transport::{Transport, Values};

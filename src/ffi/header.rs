@@ -224,7 +224,7 @@ pub const GROUPS: &[Group] = &[
             "Several processes that train together, the ranks, exchange numbers through functions",
             "of the host: MPI (mmopt_mpi.h), NCCL (mmopt_nccl.h), or an engine of one's own.",
         ],
-        files: &["comm/callbacks.rs", "comm/communicator.rs"],
+        files: &["comm/callbacks.rs", "comm/communicator.rs", "comm/trainer.rs"],
     },
     Group {
         id: "dlpack",

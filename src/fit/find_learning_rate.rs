@@ -87,6 +87,7 @@ pub fn find_learning_rate_with(
     proceed: Proceed,
 ) -> Result<LearningRateCurve> {
     options.check()?;
+    trainer.check_alone("find_learning_rate")?;
     check_loader(trainer, loader)?;
     if trainer.n_pending() > 0 {
         return Err(Error::state("a step is under way; call step or zero_grad first"));

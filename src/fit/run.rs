@@ -77,6 +77,7 @@ pub fn fit_with(
     proceed: Proceed,
 ) -> Result<FitResult> {
     options.check(!evaluation.is_empty())?;
+    trainer.check_alone("fit")?;
     let n = trainer.n_models();
     check_loader(trainer, loader)?;
     check_evaluation(evaluation, n)?;

@@ -23,6 +23,7 @@ mod sweep;
 
 pub use memory::host_buffers::{Buffers, StridedBuffers};
 pub use memory::strided::StridedBuffer;
+pub(crate) use optimizer::accumulate::PassWeight;
 pub use optimizer::callback::{GradientAction, GradientCallback, GradientView, RateCallback};
 pub(crate) use optimizer::saved_state::MAX_COUNT;
 pub use optimizer::saved_state::{SavedTensor, StateTensor};

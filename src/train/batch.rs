@@ -44,6 +44,10 @@ const MAX_WORDS: i64 = 1 << 24;
 /// read it, so models may learn together on the vocabulary of one that does.
 const TOKEN_TYPE_IDS: &str = "token_type_ids";
 
+/// i64 `[batch]`: the batch repeats rows of another rank's, so that its rank has a pass, too; it
+/// counts for nothing.
+pub(super) const FILLER: &str = "filler";
+
 /// One batch for one model: inputs and labels in any order.
 pub type Batch<'a> = &'a [TensorView<'a>];
 
@@ -391,7 +395,7 @@ impl IdTables {
 /// Checks a tensor that any batch may carry though no model reads it; `false` for other names.
 fn check_extra(view: &TensorView) -> Result<bool> {
     let rank = match view.name {
-        EXAMPLE_IDS => 1,
+        EXAMPLE_IDS | FILLER => 1,
         WORD_IDS | TOKEN_TYPE_IDS => 2,
         _ => return Ok(false),
     };

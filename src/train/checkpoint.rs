@@ -56,6 +56,10 @@ impl Trainer {
     /// checkpoints of this run stay; those of other runs are not touched. From here on no other
     /// trainer can write there, until this one is dropped or writes elsewhere.
     ///
+    /// On several ranks all call it: rank 0 writes, all wait for it, and get its path. What a
+    /// replica has to itself (the memory of mutual learning, with local steps the moments) is
+    /// rank 0's.
+    ///
     /// # Errors
     /// `State` between a backward pass and its step, and where another trainer writes into the
     /// directory; `NonFinite` for weights that are NaN or infinite, unless the option `non_finite`
@@ -78,6 +82,14 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::checkpoint`], those of writing later; those of the one before.
     pub fn checkpoint_beside(&self, root: &Path, user: &str, keep: Keep) -> Result<()> {
+        if let Some(ranks) = &self.ranks {
+            let begin = || self.begin_beside(root, user, keep).map(|()| None);
+            return ranks.written_by_first(begin).map(drop);
+        }
+        self.begin_beside(root, user, keep)
+    }
+
+    fn begin_beside(&self, root: &Path, user: &str, keep: Keep) -> Result<()> {
         let place = || format!("checkpoint {}", root.display());
         let turn = self.next_checkpoint()?;
         let files = self.files(user)?;
@@ -122,6 +134,7 @@ impl Trainer {
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
         }
+        self.check_at_meeting()?;
         // What could not be resumed is not written as if all were well.
         if !self.allows_non_finite() {
             self.models().iter().try_for_each(check_finite)?;
@@ -151,6 +164,9 @@ impl Trainer {
         }
         if let Some(ema) = &self.ema {
             ema.add_to(&mut files, self.models());
+        }
+        if let Some(ranks) = &self.ranks {
+            ranks.add_to(&mut files, self.models());
         }
         files.add_text(TRAINER, header);
         Ok(files)
@@ -191,6 +207,18 @@ impl Trainer {
         keep: Keep,
         more: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
+        let Some(ranks) = &self.ranks else { return self.write(root, user, keep, more) };
+        let written = ranks.written_by_first(|| self.write(root, user, keep, more).map(Some))?;
+        written.ok_or_else(|| Error::internal("a checkpoint without a path"))
+    }
+
+    fn write(
+        &self,
+        root: &Path,
+        user: &str,
+        keep: Keep,
+        more: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         // Until this one is written no other can begin.
         let _turn = self.next_checkpoint()?;
         let files = self.files(user)?;
@@ -207,6 +235,9 @@ impl Trainer {
     /// that are damaged are told in the log. The trainer must have the same models in the same
     /// order.
     ///
+    /// On several ranks, of which there may be others than when it was written, all read the same
+    /// directory; `State` where they find different checkpoints.
+    ///
     /// # Errors `NotFound` where there never was a checkpoint; `InvalidData` where none is whole,
     /// or it is of other models; `Unsupported` for one of a later library; `Io`. Nothing is changed
     /// then.
@@ -222,8 +253,8 @@ impl Trainer {
         more: impl FnOnce(&Self, &Checkpoint, &str) -> Result<T>,
     ) -> Result<T> {
         self.writing.wait();
-        let (text, found, changes) =
-            self.restore(root, more).context(|| format!("checkpoint {}", root.display()))?;
+        let read = self.restore(root, more).context(|| format!("checkpoint {}", root.display()));
+        let (text, found, changes) = self.agree_on_resume(read)?;
         for skipped in &found.skipped {
             self.log_warning(|| format!("a newer checkpoint cannot be used: {}", skipped.why));
         }
@@ -298,6 +329,7 @@ impl Trainer {
         let means =
             self.ema.as_ref().map(|_| Ema::read(found, self.models(), !self.allows_non_finite()));
         let means = means.transpose()?;
+        let outer = self.ranks.as_ref().map(|r| r.read(found, self.models())).transpose()?;
         let moments = found.weights(MOMENTS)?;
         let state = serde_json::from_str(found.text(OPTIMIZER)?)
             .map_err(|e| Error::json(e).context(found.path_of(OPTIMIZER).display()))?;
@@ -318,6 +350,9 @@ impl Trainer {
         }
         if let (Some(ema), Some(means)) = (&mut self.ema, means) {
             ema.restore(&mut self.models, means);
+        }
+        if let (Some(ranks), Some(momentum)) = (&mut self.ranks, outer) {
+            ranks.restore(&self.models, momentum)?;
         }
         self.run.go_on(&found.run);
         self.zero_grad();

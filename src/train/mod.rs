@@ -18,6 +18,7 @@ mod model;
 mod mutual;
 mod options;
 mod parameter;
+mod ranks;
 mod session;
 mod shared_tensor;
 mod snapshot;
@@ -34,6 +35,7 @@ pub use options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
     TrainerOptions,
 };
+pub use ranks::{LocalSteps, RankOptions};
 pub use shared_tensor::SharedTensor;
 pub use snapshot::TrainerSnapshot;
 pub use start::report::{StartReport, StartRows, StartedModel, StartedTable, StartedView};

@@ -59,6 +59,8 @@ pub(super) struct Model {
     pub train_session: SessionOptions,
     pub eval_session: SessionOptions,
     seed: u64,
+    /// Of several replicas, which draw other dropout each.
+    pub rank: u64,
     /// Shapes of the last training batch; empty before the first.
     last: ShapeKey,
     /// Training passes so far: with the seed it decides what dropout draws.
@@ -133,6 +135,7 @@ impl Model {
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
             seed: options.seed,
+            rank: 0,
             last: ShapeKey::new(),
             n_runs: 0,
         })
@@ -305,7 +308,10 @@ impl Model {
             Ok::<_, Error>(made)
         })?;
         check_labels(&sessions.spec, bound, batch)?;
-        bound.set_input(SEED_INPUT, &dropout_seed(self.seed, self.n_runs).to_ne_bytes())?;
+        bound.set_input(
+            SEED_INPUT,
+            &dropout_seed(self.seed, self.rank, self.n_runs).to_ne_bytes(),
+        )?;
         match target {
             Some(target) => target.feed(bound)?,
             None => bound.clear_input(TARGET_WEIGHTS_INPUT),
@@ -334,6 +340,12 @@ impl Model {
             );
             self.notes.push((Level::Warning, text));
         }
+    }
+
+    /// Which parameters are running statistics that the last training batch has moved.
+    pub fn running_statistics(&mut self) -> Vec<usize> {
+        let bound = self.training.get_mut(&self.last);
+        bound.map(|b| b.buffers().collect()).unwrap_or_default()
     }
 
     /// The loss on the last training batch with the parameters as they are now: one forward pass
@@ -408,7 +420,7 @@ impl Model {
             if let Some(view) = batch.iter().find(|v| v.name == name) {
                 copy_into(view, &mut tensor)?;
             } else if name == SEED_INPUT {
-                let seed = dropout_seed(self.seed, self.n_runs.saturating_sub(1));
+                let seed = dropout_seed(self.seed, self.rank, self.n_runs.saturating_sub(1));
                 tensor.bytes_mut().copy_from_slice(&seed.to_ne_bytes());
             }
             fed.push((name.clone(), tensor));
@@ -544,8 +556,10 @@ fn check_graph(graph: &Graph, trained: &[ValueId]) -> Result<()> {
     graph.outputs().iter().try_for_each(|&output| check_operators(graph, output, trained))
 }
 
-/// A number below 2³¹ from the model's seed and the pass (splitmix64, Steele et al. 2014).
-fn dropout_seed(seed: u64, run: u64) -> i64 {
+/// A number below 2³¹ from the model's seed, the rank and the pass (splitmix64, Steele et al.
+/// 2014).
+fn dropout_seed(seed: u64, rank: u64, run: u64) -> i64 {
+    let seed = seed.wrapping_add(rank.wrapping_mul(0xd1b5_4a32_d192_ed03));
     let mut z = seed.wrapping_add(run.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -49,6 +49,7 @@ impl Trainer {
     /// Every model's loss on its last batch with the parameters as they are now.
     fn recompute_losses(&mut self) -> Result<Vec<f64>> {
         let again = |m: &mut Model| m.recompute_loss().map_err(|e| in_model(e, &m.name));
-        self.models_mut().iter_mut().filter_map(|m| again(m).transpose()).collect()
+        let own = self.models_mut().iter_mut().filter_map(|m| again(m).transpose()).collect();
+        self.losses_of_ranks(own)
     }
 }

@@ -10,6 +10,7 @@ use super::model::{Earlier, Model, Run};
 use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parameter::Parameter;
+use super::ranks::{Agreed, Call, Ranks};
 use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
@@ -77,6 +78,8 @@ pub struct Trainer {
     /// Why there is no mutual learning.
     pub(super) no_mutual: Option<String>,
     pub(super) ema: Option<Ema>,
+    /// The other ranks.
+    pub(super) ranks: Option<Ranks>,
     start: StartReport,
     pub(super) run: Arc<RunWriter>,
     pub(super) writing: Beside,
@@ -141,6 +144,7 @@ impl Trainer {
             mutual,
             no_mutual,
             ema,
+            ranks: None,
             start,
             run: Arc::default(),
             writing: Beside::default(),
@@ -262,6 +266,11 @@ impl Trainer {
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
     /// [`Trainer::step`].
     pub fn forward_backward(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
+        self.model(model)?;
+        self.in_call(Call::Pass(model), |trainer| trainer.run_one(model, batch))
+    }
+
+    fn run_one(&mut self, model: usize, batch: Batch) -> Result<TrainResult> {
         self.check_weights_in_place()?;
         let together = self.mutual.as_ref().is_some_and(Mutual::is_required);
         let one = self.model_mut(model)?;
@@ -281,10 +290,15 @@ impl Trainer {
         let one = &mut self.models[model];
         let run = one.forward_backward(batch).map_err(|e| in_model(e, &one.name));
         self.log_runs();
-        match run.and_then(|run| self.bind_new(model).map(|()| run)) {
-            Ok(run) => {
+        let agreed = run.and_then(|run| {
+            self.bind_new(model)?;
+            self.agree_on_passes(Call::Pass(model), &[(model, &run)], &[batch])
+        });
+        match agreed {
+            Ok(agreed) => {
                 self.models[model].count_pass(batch)?;
-                self.account(model, run)
+                let first = agreed.first().ok_or_else(|| Error::internal("no result"))?;
+                self.account(model, first)
             }
             Err(error) => {
                 self.put_back(model, earlier);
@@ -331,14 +345,16 @@ impl Trainer {
                 count(self.models.len(), "model")
             )));
         }
-        if self.mutual.is_some() {
-            let labels = Mutual::labels_for_unlabelled(&self.models, batches)?;
-            if !labels.is_empty() {
-                let views = with_labels(batches, &labels);
-                return self.run_all(&views.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        self.in_call(Call::PassOfAll, |trainer| {
+            if trainer.mutual.is_some() {
+                let labels = Mutual::labels_for_unlabelled(&trainer.models, batches)?;
+                if !labels.is_empty() {
+                    let views = with_labels(batches, &labels);
+                    return trainer.run_all(&views.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                }
             }
-        }
-        self.run_all(batches)
+            trainer.run_all(batches)
+        })
     }
 
     fn run_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
@@ -364,8 +380,13 @@ impl Trainer {
             let Self { mutual, models, .. } = trainer;
             mutual.as_mut().map_or(Ok(()), |m| m.remember(models, batches))
         };
-        let runs = match runs.and_then(|runs| bound(self).map(|()| runs)) {
-            Ok(runs) => runs,
+        let agreed = runs.and_then(|runs| {
+            bound(self)?;
+            let runs: Vec<(usize, &Run)> = runs.iter().enumerate().collect();
+            self.agree_on_passes(Call::PassOfAll, &runs, batches)
+        });
+        let agreed = match agreed {
+            Ok(agreed) => agreed,
             Err(error) => {
                 for (i, earlier) in earlier.into_iter().enumerate() {
                     self.put_back(i, earlier);
@@ -384,7 +405,7 @@ impl Trainer {
                 model.count_pass(batch)?;
             }
         }
-        runs.into_iter().enumerate().map(|(i, run)| self.account(i, run)).collect()
+        agreed.iter().enumerate().map(|(i, agreed)| self.account(i, agreed)).collect()
     }
 
     fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
@@ -395,13 +416,11 @@ impl Trainer {
         named.map(|(run, model)| run.map_err(|e| in_model(e, &model.name))).collect()
     }
 
-    fn account(&mut self, model: usize, run: Run) -> Result<TrainResult> {
-        let Run { loss, mutual_loss, accuracy, weight, .. } = run;
+    fn account(&mut self, model: usize, agreed: &Agreed) -> Result<TrainResult> {
+        let &Agreed { loss, mutual_loss, n_correct, n_labels, .. } = agreed;
         if !self.models[model].only_teaches() {
             // A loss over no label says nothing of how far the model is.
-            let counts = self.mutual.is_none() || accuracy.n_labels > 0;
-            // With mutual learning a micro-batch without labels teaches all the same.
-            let weight = if self.mutual.is_some() && weight == 0.0 { 1.0 } else { weight };
+            let counts = self.mutual.is_none() || n_labels > 0;
             let lost = self.optimizer.options().gradient_accumulation_steps == 1
                 && self.optimizer.n_accumulated(model)? > 0;
             if lost {
@@ -413,10 +432,10 @@ impl Trainer {
                     )
                 });
             }
-            self.optimizer.accumulate_pass(model, counts.then_some(loss), weight)?;
+            self.note_share(model, agreed)?;
+            self.optimizer.accumulate_pass(model, counts.then_some(loss), agreed.weight())?;
             self.n_pending += 1;
         }
-        let (n_correct, n_labels) = (accuracy.n_correct, accuracy.n_labels);
         Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
     }
 
@@ -458,6 +477,10 @@ impl Trainer {
     /// synchronisation whose check is cancelled or fails is left out (`synced` is false); the step
     /// itself is done.
     pub fn step(&mut self) -> Result<StepReport> {
+        self.in_call(Call::Step, Self::take_step)
+    }
+
+    fn take_step(&mut self) -> Result<StepReport> {
         self.check_weights_in_place()?;
         if self.n_pending == 0 {
             return Err(Error::state(
@@ -490,7 +513,7 @@ impl Trainer {
     }
 
     fn update(&mut self) -> Result<StepReport> {
-        let mut report = self.optimizer.step()?;
+        let mut report = self.step_of_ranks()?;
         self.n_pending = 0;
         if report.sync_due {
             self.sync_if_harmless(&mut report)?;
@@ -652,6 +675,15 @@ impl Trainer {
         self.models
             .get(model)
             .ok_or_else(|| Error::invalid(format!("model {model} of {n}; counted from 0")))
+    }
+
+    /// The optimizer and one model, to change both.
+    pub(super) fn optimizer_and_model(
+        &mut self,
+        model: usize,
+    ) -> Result<(&mut Optimizer, &mut Model)> {
+        let one = self.models.get_mut(model).ok_or_else(|| Error::internal("no such model"))?;
+        Ok((&mut self.optimizer, one))
     }
 
     fn model_mut(&mut self, model: usize) -> Result<&mut Model> {

@@ -61,7 +61,12 @@ static int is(const char *name) { return strcmp(current + strlen("mmopt_"), name
 static void follow_trainer(uint32_t code)
 {
     unsigned i = now.slot_of_trainer;
-    if (is("trainer_step")) {
+    if (code == MMOPT_CODE_COMMUNICATION) {
+        /* The gradients are lost; what was resumed stays. */
+        mmopt_error_free(mmopt_trainer_zero_grad(now.trainer));
+        trainer_shadow[i].pending = 0;
+        trainer_shadow[i].n_steps = mmopt_trainer_n_steps(now.trainer);
+    } else if (is("trainer_step")) {
         if (!trainer_shadow[i].pending && code != MMOPT_CODE_CANCELLED)
             expect("a step without a pass", code, MMOPT_CODE_STATE);
         else if (code != MMOPT_CODE_CANCELLED && code != MMOPT_CODE_NON_FINITE)
@@ -219,7 +224,7 @@ static void *call_at_once(void *argument)
         if (!may_run_at_once(f, me->mixed))
             continue;
         struct result o = f->call(&me->world, twisted(&me->world, f));
-        me->failed += o.code > MMOPT_CODE_CANCELLED;
+        me->failed += o.code > MMOPT_CODE_CANCELLED && o.code != MMOPT_CODE_COMMUNICATION;
         me->calls++;
     }
     return NULL;

@@ -125,6 +125,12 @@ fn communicator() {
 }
 
 #[test]
+#[cfg(feature = "text")]
+fn ranks() {
+    check("c/ranks.c");
+}
+
+#[test]
 fn optimizer_callbacks() {
     check("c/optimizer_callbacks.c");
 }

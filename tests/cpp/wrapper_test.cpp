@@ -1217,4 +1217,29 @@ TEST(Communicator, CarriesAndFailsAsItsTransportDoes) {
               MMOPT_CODE_INVALID_ARGUMENT);
 }
 
+TEST_F(Joint, OneRankTrainsAsNone) {
+    int n_freed = 0;
+    std::string aborted;
+    mmopt::trainer plain(models, mmopt::trainer_options()), joined(models, mmopt::trainer_options());
+    {
+        const mmopt::communicator one(std::make_unique<alone>("", &n_freed, &aborted));
+        joined.set_communicator(one);
+    }
+    EXPECT_EQ(n_freed, 0);
+    const auto examples = batch();
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(plain.forward_backward(examples)[0].loss,
+                  joined.forward_backward(examples)[0].loss);
+        plain.step();
+        joined.step();
+    }
+    auto options = mmopt::rank_options();
+    options.bucket_bytes = 1;
+    const mmopt::communicator other(std::make_unique<alone>("", &n_freed, &aborted));
+    EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    joined.leave_communicator();
+    EXPECT_EQ(n_freed, 1);
+}
+
 } // namespace

@@ -17,6 +17,7 @@ mod precision;
 #[cfg(feature = "text")]
 mod predictor;
 mod pretrained;
+mod ranks;
 mod resume;
 mod start;
 mod trainer;

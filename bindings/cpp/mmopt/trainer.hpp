@@ -6,6 +6,7 @@
 #define MMOPT_TRAINER_HPP
 
 #include "callbacks.hpp"
+#include "communicator.hpp"
 #include "evaluation.hpp"
 #include "fit.hpp"
 #include "loader.hpp"
@@ -32,6 +33,11 @@ trainer_options(std::uint32_t preset = MMOPT_PRESET_DEFAULT) noexcept {
     mmopt_trainer_options options;
     mmopt_trainer_options_init(&options, preset);
     return options;
+}
+
+/// How replicas on several ranks keep together: the defaults.
+[[nodiscard]] inline mmopt_rank_options rank_options() noexcept {
+    return defaults<mmopt_rank_options, mmopt_rank_options_init>();
 }
 
 /// Ends a running pass of a trainer from another thread.
@@ -390,6 +396,14 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
                 get(), wanted ? mmopt_cpp_gradient : nullptr, user);
         });
     }
+    /// Makes this trainer one of several replicas, one on each rank, which train as one; mmopt.h
+    /// says what all ranks must do alike.
+    void set_communicator(const communicator &ranks,
+                          const mmopt_rank_options &options = rank_options()) {
+        done(mmopt_trainer_set_communicator(get(), ranks.get(), &options));
+    }
+    /// Lets the trainer train by itself again.
+    void leave_communicator() { done(mmopt_trainer_set_communicator(get(), nullptr, nullptr)); }
     /// A switch that ends passes from another thread.
     [[nodiscard]] mmopt::cancel_token cancel_token() const {
         mmopt_cancel_token *made = nullptr;

@@ -1,11 +1,10 @@
 //! Communicators as C objects.
 
 use std::ffi::c_char;
-use std::sync::{Arc, Mutex, TryLockError};
 
 use super::callbacks::{Host, mmopt_communicator_callbacks};
-use crate::comm::{Communicator, Traffic, Transport, check_place};
-use crate::error::{Error, Result};
+use crate::comm::{Communicator, SharedCommunicator, Traffic, Transport, check_place};
+use crate::error::Error;
 use crate::ffi::core::args::{output, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{Cell, exclusive, free, guard, guard_or, handle, into_raw, shared};
@@ -14,30 +13,9 @@ use crate::ffi::core::structs::options;
 /// One rank's access to all others, on an engine of the host such as MPI or NCCL: mmopt_mpi.h and
 /// mmopt_nccl.h make one, or functions of the host's own. Its calls are made by all ranks in the
 /// same order. Trainers that use it keep it alive: it may be freed before them.
-pub struct mmopt_communicator(Cell<CommunicatorValue>);
+pub struct mmopt_communicator(Cell<SharedCommunicator>);
 
-handle!(mmopt_communicator, CommunicatorValue, "communicator");
-
-/// A communicator that trainers may share.
-pub struct CommunicatorValue {
-    pub(crate) shared: Arc<Mutex<Communicator>>,
-    rank: usize,
-    size: usize,
-}
-
-impl CommunicatorValue {
-    /// Uses it, unless another call does.
-    fn with<R>(&self, call: impl FnOnce(&mut Communicator) -> Result<R>) -> Result<R> {
-        match self.shared.try_lock() {
-            Ok(mut communicator) => call(&mut communicator),
-            Err(TryLockError::Poisoned(held)) => call(&mut held.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Error::state(
-                "the communicator is in use by another call; all of its calls need one order, \
-                 and its functions must not call into the library",
-            )),
-        }
-    }
-}
+handle!(mmopt_communicator, SharedCommunicator, "communicator");
 
 /// Makes a communicator of the host's functions. Asks for rank and size; exchanges nothing.
 ///
@@ -63,10 +41,7 @@ pub unsafe extern "C" fn mmopt_communicator_create(
         // What is refused stays the host's.
         check_place(host.rank(), host.size())?;
         host.take_user();
-        let communicator = Communicator::new(Box::new(host))?;
-        let (rank, size) = (communicator.rank(), communicator.size());
-        let shared = Arc::new(Mutex::new(communicator));
-        out.set(into_raw(CommunicatorValue { shared, rank, size }));
+        out.set(into_raw(SharedCommunicator::new(Communicator::new(Box::new(host))?)));
         Ok(())
     })
 }
@@ -77,7 +52,7 @@ pub unsafe extern "C" fn mmopt_communicator_create(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_communicator_rank(communicator: *const mmopt_communicator) -> usize {
     // SAFETY: a communicator of the caller or NULL, by the header's contract.
-    guard_or(0, || Ok(unsafe { shared(communicator) }?.rank))
+    guard_or(0, || Ok(unsafe { shared(communicator) }?.rank()))
 }
 
 /// How many ranks there are; 0 for NULL.
@@ -86,7 +61,7 @@ pub unsafe extern "C" fn mmopt_communicator_rank(communicator: *const mmopt_comm
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmopt_communicator_size(communicator: *const mmopt_communicator) -> usize {
     // SAFETY: a communicator of the caller or NULL, by the header's contract.
-    guard_or(0, || Ok(unsafe { shared(communicator) }?.size))
+    guard_or(0, || Ok(unsafe { shared(communicator) }?.size()))
 }
 
 /// Calls each function of the communicator once or more, with small numbers, and compares what they

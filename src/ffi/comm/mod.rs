@@ -2,5 +2,6 @@
 
 pub(super) mod callbacks;
 pub(super) mod communicator;
+pub(super) mod trainer;
 
-pub use {callbacks::*, communicator::*};
+pub use {callbacks::*, communicator::*, trainer::*};

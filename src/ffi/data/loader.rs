@@ -108,6 +108,14 @@ pub struct mmopt_loader_options {
     /// as that allows in place of batch_size, and epochs may differ in their number of batches.
     /// Excludes drop_last and unlabelled_ratio. 0 (default): batch_size rows.
     pub max_tokens: usize,
+    /// With n_ranks: this rank, counted from 0. Default 0.
+    pub rank: usize,
+    /// Ranks that train together (mmopt_trainer_set_communicator): every batch of batch_size rows
+    /// is dealt out to them, row i to rank i modulo n_ranks, so that all together see what one
+    /// alone would see. A rank for which a short batch has no row gets its first row again, with a
+    /// tensor "filler", by which the trainer knows that it counts for nothing. At most batch_size.
+    /// A loader's state may be restored with another number of ranks. 0 or 1 (default): all rows.
+    pub n_ranks: usize,
 }
 
 impl Default for mmopt_loader_options {
@@ -135,6 +143,8 @@ impl Default for mmopt_loader_options {
             n_example_weights: 0,
             n_samples: 0,
             max_tokens: 0,
+            rank: 0,
+            n_ranks: 1,
         }
     }
 }
@@ -163,6 +173,8 @@ impl mmopt_loader_options {
             sampling,
             n_samples: self.n_samples,
             max_tokens: self.max_tokens,
+            rank: self.rank,
+            n_ranks: self.n_ranks.max(1),
         })
     }
 
@@ -235,7 +247,7 @@ fn encode(
 /// max_length that the special tokens fill or that is above a tokenizer's, drop_last without one
 /// full batch, unlabelled_ratio where all examples have labels, none have, or fewer than a batch
 /// needs; a sampling without a class or a weight for each example, a row of more than max_tokens,
-/// and options that exclude each other.
+/// a rank that is not below n_ranks, and options that exclude each other.
 ///
 /// @param[in] corpus shared access.
 /// @param[in] tokenizers n_models tokenizers, in the order of the models; a tokenizer may occur

@@ -37,9 +37,13 @@ impl TrainerValue {
         Ok(Self { trainer, models, names, progress, n_steps: 0 })
     }
 
-    /// Asks the host whether to go on; `Cancelled` when not.
+    /// Asks the host whether to go on; `Cancelled` when not, which the other ranks are told.
     pub(crate) fn ask(&self, phase: mmopt_phase, model: usize) -> Result<()> {
-        self.progress.ask(phase, model, self.n_steps)
+        self.progress.ask(phase, model, self.n_steps).inspect_err(|_| match phase {
+            mmopt_phase::ForwardBackward => self.trainer.tell_refused(Some(model), false),
+            mmopt_phase::Step => self.trainer.tell_refused(None, true),
+            mmopt_phase::Evaluate => {}
+        })
     }
 
     pub(crate) fn run_all(&mut self, batches: &[Vec<TensorView>]) -> Result<Vec<TrainResult>> {

@@ -7,6 +7,28 @@ use crate::optim::options::GradientAccumulation;
 use crate::optim::sweep::executor::grad_sum_slice;
 use crate::tensor::{DType, Tensor};
 
+/// What a backward pass weighs in the step's mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassWeight {
+    /// Its weight, such as its number of labels.
+    pub total: f64,
+    /// The part of it that the gradients at hand are of: less than all where other processes have
+    /// the rest, whose gradients are added before the step.
+    pub own: f64,
+}
+
+impl PassWeight {
+    /// All of it is here.
+    pub fn whole(weight: f64) -> Self {
+        Self { total: weight, own: weight }
+    }
+
+    /// The part that is here; 1 where there is no weight at all.
+    pub fn share(self) -> f32 {
+        if self.own == self.total { 1.0 } else { (self.own / self.total) as f32 }
+    }
+}
+
 impl Optimizer {
     /// Accumulates a finished backward pass: its loss, which is logged, and, with accumulation, the
     /// gradients that lie in the bound buffers. A non-finite loss marks the model for skipping.
@@ -41,7 +63,7 @@ impl Optimizer {
                  the number of micro-batches"
             )));
         }
-        self.accumulate_pass(model, Some(loss), weight)
+        self.accumulate_pass(model, Some(loss), PassWeight::whole(weight))
     }
 
     /// As [`Optimizer::accumulate_weighted`], for gradients that a trainer computed: without a
@@ -51,7 +73,7 @@ impl Optimizer {
         &mut self,
         model: usize,
         loss: Option<f64>,
-        weight: f64,
+        weight: PassWeight,
     ) -> Result<()> {
         self.reserve_sums(model)?;
         let model = self.models.index(model)?;
@@ -70,11 +92,11 @@ impl Optimizer {
         if self.options.gradient_accumulation_steps > 1 {
             self.params.gather_gradients(&mut self.executor.pool, Some(model))?;
             let weighted = self.options.gradient_accumulation == GradientAccumulation::WeightedMean;
-            self.add_gradients(model, if weighted { weight as f32 } else { 1.0 })?;
+            self.add_gradients(model, if weighted { weight.own as f32 } else { weight.share() })?;
             self.consume_gradients(model);
         }
         self.models.states[model].accumulated += 1;
-        self.models.states[model].weight_sum += weight;
+        self.models.states[model].weight_sum += weight.total;
         Ok(())
     }
 
@@ -150,6 +172,16 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The sums of micro-batches of a model, by the caller's index: one for each parameter, `None`
+    /// where the step reads none.
+    pub(crate) fn gradient_sums_mut(&mut self, model: usize) -> Result<Vec<Option<&mut [f32]>>> {
+        let model = self.models.index(model)?;
+        let first = self.models.first_param[model];
+        let n = self.models.states[model].spec.params.len();
+        let states = self.params.states[first..first + n].iter_mut();
+        states.map(summed).collect()
+    }
+
     /// Adds `weight` times a model's bound gradients to its sums.
     fn add_gradients(&mut self, model: usize, weight: f32) -> Result<()> {
         let first = self.models.first_param[model];
@@ -164,4 +196,10 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+/// The sum of a parameter's gradients since the last step.
+fn summed(p: &mut ParamState) -> Result<Option<&mut [f32]>> {
+    let sum = p.grad_sum.as_mut().filter(|_| p.has_grad_sum);
+    sum.map(Tensor::as_mut_slice).transpose()
 }

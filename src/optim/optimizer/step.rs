@@ -31,10 +31,18 @@ impl Optimizer {
     /// sweep. Models with a non-finite loss or gradient are skipped, or fail the step before
     /// anything changes, as `non_finite` says. Allocates nothing after the first call.
     pub fn step(&mut self) -> Result<StepReport> {
+        self.step_if(|_| Ok(()))
+    }
+
+    /// As [`Optimizer::step`], if `agree` agrees, too: it is told whether this step can be taken,
+    /// before anything changes. Its error is the step's, unless that has one already.
+    pub(crate) fn step_if(&mut self, agree: impl FnOnce(bool) -> Result<()>) -> Result<StepReport> {
         let step = self.step + 1;
         let due = self.due(step);
         self.models.states.iter_mut().for_each(ModelState::keep_decision);
         let decided = self.decide(step, &due);
+        let agreed = agree(decided.is_ok());
+        let decided = decided.and_then(|n| agreed.map(|()| n));
         let micro_batches = decided.inspect_err(|_| {
             self.models.states.iter_mut().for_each(ModelState::restore_decision);
         })?;

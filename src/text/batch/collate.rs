@@ -53,6 +53,11 @@ impl Batch {
         self.tensor("input_ids").and_then(|t| t.shape().get(1).copied()).unwrap_or(0)
     }
 
+    /// Says that the rows count for nothing: i64 \[B\].
+    pub(super) fn mark_filler(&mut self) -> Result<()> {
+        self.push("filler", &[self.len()], &filled(self.len(), 1i64)?)
+    }
+
     fn push<T: Element>(&mut self, name: &str, shape: &[usize], data: &[T]) -> Result<()> {
         self.tensors.push((name.to_owned(), Tensor::from_slice(shape, data)?));
         Ok(())

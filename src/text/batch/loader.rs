@@ -12,6 +12,8 @@
 //! labelled examples, an epoch has some of them, and the next epoch others.
 //!
 //! With a sampling the examples of an epoch are drawn by class or weight, in place of each once.
+//! With several ranks each gets its rows of every batch: the order is that of one rank alone.
+//!
 //! With `max_tokens` a batch has as many rows as its tokens allow, with padding.
 
 use crate::error::{Error, Result};
@@ -91,9 +93,24 @@ impl Loader {
         let options = CollateOptions { pad_to_multiple_of, seed, epoch: self.epoch };
         let one = |(i, dataset): (usize, &Arc<Dataset>)| {
             let batches = &self.batches[if self.options.aligned { 0 } else { i }];
-            dataset.batch_for(&batches[self.position], options)
+            let (rows, fills) = self.rows_of_rank(&batches[self.position]);
+            let mut batch = dataset.batch_for(&rows.gathered()?, options)?;
+            if fills {
+                batch.mark_filler()?;
+            }
+            Ok(batch)
         };
         self.datasets.iter().enumerate().map(one).collect()
+    }
+
+    /// The rows of a batch that are this rank's, and whether they only fill up: the first row where
+    /// there is none.
+    fn rows_of_rank<'a>(&self, all: &'a [usize]) -> (impl Iterator<Item = usize> + 'a, bool) {
+        let LoaderOptions { rank, n_ranks, .. } = self.options;
+        let fills = rank >= all.len();
+        let rows = all.iter().copied().skip(if fills { 0 } else { rank });
+        // Without rows of its own every other row is skipped, too.
+        (rows.step_by(if fills { all.len().max(1) } else { n_ranks }), fills)
     }
 
     /// The datasets, one for each model.
@@ -157,8 +174,11 @@ impl Loader {
         let Some(data) = self.datasets.get(dataset) else { return Vec::new() };
         let batches = &self.batches[if self.options.aligned { 0 } else { dataset }];
         let shape = |batch: &Vec<usize>| {
-            let longest = batch.iter().map(|&i| data.n_tokens(i)).max().unwrap_or(0);
-            [batch.len(), data.padded_length(longest, self.options.pad_to_multiple_of)]
+            let longest = self.rows_of_rank(batch).0.map(|i| data.n_tokens(i)).max().unwrap_or(0);
+            [
+                self.rows_of_rank(batch).0.count(),
+                data.padded_length(longest, self.options.pad_to_multiple_of),
+            ]
         };
         let mut shapes: Vec<[usize; 2]> = batches.iter().map(shape).collect();
         shapes.sort_unstable();
@@ -742,5 +762,53 @@ mod tests {
         assert!(Loader::new(vec![], options(2)).is_err());
         assert!(Loader::new(small.clone(), options(0)).is_err());
         assert!(Loader::new(small, LoaderOptions { drop_last: true, ..options(8) }).is_err());
+    }
+    /// The rows of all ranks together, as one rank would see them; fillers left out.
+    fn dealt(n: usize, options: &LoaderOptions) -> Seen {
+        let on = |rank| {
+            let options = LoaderOptions { rank, n_ranks: n, ..options.clone() };
+            let mut loader = Loader::new(pair(45), options).unwrap();
+            let mut all = Vec::new();
+            while let Some(batches) = loader.next_batches().unwrap() {
+                for (i, batch) in batches.into_iter().enumerate() {
+                    let shape = [batch.len(), batch.sequence_length()];
+                    assert!(loader.shapes(i).contains(&shape));
+                    let fills = batch.tensor("filler").is_some();
+                    all.push(if fills { Vec::new() } else { batch.examples });
+                }
+            }
+            all
+        };
+        let ranks: Vec<Vec<Vec<usize>>> = (0..n).map(on).collect();
+        let rows = |i: usize| {
+            let most = ranks[0][i].len();
+            let row = |r: usize| ranks.iter().filter_map(move |all| all[i].get(r).copied());
+            ((0..most).flat_map(row).collect(), Vec::new())
+        };
+        (0..ranks[0].len()).map(rows).collect()
+    }
+
+    #[test]
+    fn ranks_see_together_what_one_sees_alone() {
+        let options = options(8);
+        let mut alone = Loader::new(pair(45), options.clone()).unwrap();
+        let expected: Seen = drain(&mut alone).into_iter().map(|(e, _)| (e, Vec::new())).collect();
+        // The last batch has 5 rows: with 7 ranks two of them fill up.
+        for n in [1, 2, 3, 4, 7] {
+            assert_eq!(dealt(n, &options), expected, "{n}");
+        }
+        let state = alone.state();
+        let mut other =
+            Loader::new(pair(45), LoaderOptions { rank: 1, n_ranks: 3, ..options.clone() })
+                .unwrap();
+        other.restore(&state).unwrap();
+        let bad = |rank, n_ranks, part: &str| {
+            let options = LoaderOptions { rank, n_ranks, ..options.clone() };
+            let e = Loader::new(pair(45), options).unwrap_err();
+            assert!(e.message().contains(part), "{e}");
+        };
+        bad(2, 2, "rank 2 of 2");
+        bad(0, 0, "rank 0 of 0");
+        bad(0, 9, "9 ranks, but a batch_size of 8");
     }
 }

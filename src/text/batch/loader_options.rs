@@ -38,6 +38,13 @@ pub struct LoaderOptions {
     /// batches have different numbers of rows, and `batch_size` counts only for evaluation; the
     /// number of batches may differ between epochs. 0 (default): batches of `batch_size` rows.
     pub max_tokens: usize,
+    /// This rank, below `n_ranks`. Default 0.
+    pub rank: usize,
+    /// Ranks that train together: every batch is dealt out to them, row i to rank i mod `n_ranks`,
+    /// so that all of them together see what one alone would see. A rank for which a short batch
+    /// has no row gets its first row with a tensor `filler`, which says that it counts for nothing.
+    /// At most `batch_size`. Evaluation is not dealt out. Default 1.
+    pub n_ranks: usize,
 }
 
 impl Default for LoaderOptions {
@@ -54,6 +61,8 @@ impl Default for LoaderOptions {
             sampling: Sampling::EachOnce,
             n_samples: 0,
             max_tokens: 0,
+            rank: 0,
+            n_ranks: 1,
         }
     }
 }
@@ -87,6 +96,7 @@ pub(super) fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Resul
     if let Some(empty) = datasets.iter().position(|d| d.is_empty()) {
         return Err(Error::invalid(format!("dataset {empty} is empty")));
     }
+    check_ranks(options)?;
     check_ratio(datasets, options)?;
     check_sampling(datasets, options)?;
     if !options.aligned {
@@ -107,6 +117,20 @@ pub(super) fn check(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Resul
             datasets[other].len()
         ))),
     }
+}
+
+fn check_ranks(options: &LoaderOptions) -> Result<()> {
+    let LoaderOptions { rank, n_ranks, batch_size, max_tokens, .. } = *options;
+    if rank >= n_ranks {
+        return Err(Error::invalid(format!("rank {rank} of {n_ranks} ranks; counted from 0")));
+    }
+    if n_ranks > batch_size && max_tokens == 0 {
+        return Err(Error::invalid(format!(
+            "{n_ranks} ranks, but a batch_size of {batch_size}, which is that of all ranks \
+             together; raise it to one row for each"
+        )));
+    }
+    Ok(())
 }
 
 fn check_sampling(datasets: &[Arc<Dataset>], options: &LoaderOptions) -> Result<()> {

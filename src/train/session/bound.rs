@@ -134,6 +134,11 @@ impl BoundSession {
         Ok(())
     }
 
+    /// Which parameters are buffers that a run moves.
+    pub fn buffers(&self) -> impl Iterator<Item = usize> + '_ {
+        self.buffers.iter().map(|(index, _)| *index)
+    }
+
     /// Sets an input that is not part of the batch.
     pub fn set_input(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Ok(tensor) = self.binding.input_mut(name) else { return Ok(()) };

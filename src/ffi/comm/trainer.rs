@@ -1,0 +1,120 @@
+//! Trainers that are replicas on several ranks.
+
+use super::communicator::mmopt_communicator;
+use crate::error::Result;
+use crate::ffi::core::error::mmopt_error;
+use crate::ffi::core::guard::{exclusive, guard, shared};
+use crate::ffi::core::structs::{Options, init, options};
+use crate::ffi::trainer::create::mmopt_trainer;
+use crate::train::{LocalSteps, RankOptions};
+
+/// How replicas keep together. mmopt_rank_options_init fills in the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mmopt_rank_options {
+    /// sizeof(mmopt_rank_options).
+    pub struct_size: usize,
+    /// Gradients are summed in buckets of so many bytes, at least 4, in the order of models and
+    /// parameters; default 26214400 (25 MiB).
+    pub bucket_bytes: usize,
+    /// Before each step whose number is a multiple of this, checksums of all parameters are
+    /// compared among the ranks; 0: never; default 100.
+    pub check_every: u64,
+    /// 0 (default): gradients are summed at every step. Else replicas take so many steps by
+    /// themselves before they meet (local SGD, DiLoCo).
+    pub sync_every: u64,
+    /// With sync_every: the learning rate of the outer step, above 0; default 0.7. 1, with
+    /// outer_momentum 0: weights are averaged.
+    pub outer_lr: f64,
+    /// With sync_every: the Nesterov momentum of the outer step, in [0, 1); default 0.9.
+    pub outer_momentum: f64,
+}
+
+impl Default for mmopt_rank_options {
+    fn default() -> Self {
+        let (ranks, local) = (RankOptions::default(), LocalSteps::default());
+        Self {
+            struct_size: size_of::<Self>(),
+            bucket_bytes: ranks.bucket_bytes,
+            check_every: ranks.check_every,
+            sync_every: 0,
+            outer_lr: local.outer_lr,
+            outer_momentum: local.outer_momentum,
+        }
+    }
+}
+
+// SAFETY: repr(C), begins with its size, numbers only.
+unsafe impl Options for mmopt_rank_options {
+    const NAME: &'static str = "mmopt_rank_options";
+}
+
+impl mmopt_rank_options {
+    fn checked(&self) -> Result<RankOptions> {
+        let &Self { bucket_bytes, check_every, sync_every, outer_lr, outer_momentum, .. } = self;
+        let local = LocalSteps { sync_every: sync_every.max(1), outer_lr, outer_momentum };
+        // Also where replicas meet at every step: a number out of range is a mistake.
+        local.check()?;
+        let local = (sync_every > 0).then_some(local);
+        Ok(RankOptions { bucket_bytes, check_every, local })
+    }
+}
+
+/// Fills in the defaults. NULL is harmless.
+///
+/// @param[out] options filled with the defaults; may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmopt_rank_options_init(options: *mut mmopt_rank_options) {
+    // SAFETY: the caller's struct, by the header's contract.
+    unsafe { init(options) };
+}
+
+/// Makes a trainer one of several replicas, one on each rank, which train as one: each runs its
+/// part of every batch (n_ranks of a loader deals it out), and gradients are summed over the ranks
+/// before each step. All ranks call this with the same models and options at the same step, and get
+/// the weights of rank 0. Dropout is drawn anew on each rank.
+///
+/// From then on all ranks make the same passes, steps, checkpoints and resumes in the same order.
+/// Losses and counts that they return are those of all ranks together, weighted by the labels that
+/// count. Skipping, clipping and synchronisation are decided by sums over all ranks; callbacks must
+/// decide alike on every rank. A call that fails on one rank fails on all, with CANCELLED on the
+/// others. After COMMUNICATION gradients since the last step are lost, and weights and moments are
+/// those of the last step: NULL in place of the communicator lets the trainer write a checkpoint by
+/// itself. Checkpoints are written by rank 0, while all wait; all resume from the same directory,
+/// with any number of ranks. mmopt_trainer_fit and mmopt_trainer_find_learning_rate are UNSUPPORTED
+/// on more than one rank.
+///
+/// With sync_every passes and steps are those of each rank alone, and so are losses. After each
+/// sync_every steps the weights become those of an outer step: with D the weights of the last
+/// meeting less the mean of all replicas, u = outer_momentum * u + D, and the weights of the last
+/// meeting less outer_lr * (outer_momentum * u + D) (Douillard et al. 2023). Checkpoints are
+/// possible only then, and have the moments of rank 0.
+///
+/// Errors: INVALID_ARGUMENT for an option out of range, and for a rank with other models or options
+/// than rank 0; STATE for a rank at another step, between a pass and its step, and while another
+/// call uses the communicator; UNSUPPORTED for sync_every with running means of weights;
+/// COMMUNICATION.
+///
+/// @param[in,out] trainer exclusive access.
+/// @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The
+/// trainer keeps it alive.
+/// @param[in] options NULL: the defaults.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_set_communicator(
+    trainer: *mut mmopt_trainer,
+    communicator: *const mmopt_communicator,
+    options: *const mmopt_rank_options,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let options = self::options(options)?.checked()?;
+        let communicator = match communicator.is_null() {
+            true => None,
+            false => Some(shared(communicator)?.clone()),
+        };
+        let joined = trainer.trainer.set_ranks(communicator, options);
+        trainer.trainer.log_error("joining the ranks", joined)
+    })
+}

@@ -1,0 +1,114 @@
+//! The small exchange that each call of all ranks has: one sum of f64 of a fixed length.
+//!
+//! It begins with a count for each kind of call, which is the number of ranks for one kind if all
+//! make the same call. Then how many ranks have failed in it, and the sum of (rank + 1) of those,
+//! which names the rank if it is one. Then [`PER_MODEL`] numbers for each model.
+
+use super::Ranks;
+use crate::comm::Values;
+use crate::error::{Error, Kind, Result};
+
+/// Numbers of each model.
+pub(super) const PER_MODEL: usize = 6;
+
+/// One model's numbers; their sums over the ranks after the exchange.
+pub(super) type Numbers = [f64; PER_MODEL];
+
+/// What all ranks do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::train) enum Call {
+    /// A pass of one model.
+    Pass(usize),
+    /// A pass of all models.
+    PassOfAll,
+    /// The beginning of a step.
+    Step,
+    /// What a step has decided, before anything changes.
+    Decide,
+    /// Losses that a synchronisation is judged by.
+    Losses,
+    /// A checkpoint was written.
+    Checkpoint,
+    /// A checkpoint was read.
+    Resume,
+}
+
+/// Kinds of calls beside the passes of single models.
+const N_KINDS: usize = 6;
+
+impl Call {
+    fn place(self) -> usize {
+        match self {
+            Self::PassOfAll => 0,
+            Self::Step => 1,
+            Self::Decide => 2,
+            Self::Losses => 3,
+            Self::Checkpoint => 4,
+            Self::Resume => 5,
+            Self::Pass(model) => N_KINDS + model,
+        }
+    }
+
+    fn name(place: usize) -> String {
+        let names =
+            ["a pass of all models", "a step", "a step", "a step", "a checkpoint", "resume"];
+        names.get(place).map_or_else(
+            || format!("a pass of model {}", place - N_KINDS),
+            |name| (*name).to_owned(),
+        )
+    }
+}
+
+impl Ranks {
+    /// Tells the others that this rank takes part in a call with its numbers, and takes the sums.
+    ///
+    /// # Errors
+    /// `State` where ranks make different calls; `Cancelled` where another rank failed; those of
+    /// the communicator.
+    pub(super) fn exchange(&self, call: Call, numbers: &[Numbers]) -> Result<Vec<Numbers>> {
+        self.settle(call, numbers, false)
+    }
+
+    /// Tells the others that this rank fails in a call. What they say does not matter then.
+    pub(super) fn tell_failure(&self, call: Call) {
+        let none = vec![[0.0; PER_MODEL]; self.n_models];
+        // This rank has an error already.
+        let _ = self.settle(call, &none, true);
+    }
+
+    fn settle(&self, call: Call, numbers: &[Numbers], failed: bool) -> Result<Vec<Numbers>> {
+        self.agreed.store(true, std::sync::atomic::Ordering::Relaxed);
+        let n_calls = N_KINDS + self.n_models;
+        let mut all = vec![0.0; n_calls + 2];
+        all[call.place()] = 1.0;
+        if failed {
+            (all[n_calls], all[n_calls + 1]) = (1.0, (self.rank() + 1) as f64);
+        }
+        all.extend(numbers.iter().flatten());
+        self.comm.with(|c| c.all_reduce(Values::F64(&mut all)))?;
+        self.check_calls(&all[..n_calls])?;
+        let (n_failed, which) = (all[n_calls], all[n_calls + 1]);
+        if n_failed > 0.0 && !failed {
+            let who = match n_failed {
+                1.0 => format!("rank {} failed", which - 1.0),
+                n => format!("{n} ranks failed"),
+            };
+            let text = format!("{who} in this call, which therefore has no effect on any rank");
+            return Err(Error::new(Kind::Cancelled, text));
+        }
+        let sums = all[n_calls + 2..].as_chunks::<PER_MODEL>().0;
+        Ok(sums.to_vec())
+    }
+
+    fn check_calls(&self, counts: &[f64]) -> Result<()> {
+        let made = || (0..counts.len()).filter(|&i| counts[i] > 0.0);
+        if made().count() == 1 {
+            return Ok(());
+        }
+        let size = self.size();
+        let texts: Vec<String> =
+            made().map(|i| format!("{} of {size} call {}", counts[i], Call::name(i))).collect();
+        let all = texts.join(", ");
+        Err(Error::state(format!("ranks make different calls: {all}; each must make the same")))
+    }
+}

@@ -1,0 +1,24 @@
+//! Replicas of a trainer on several ranks, which train as one: each rank runs its part of every
+//! batch, and gradients, losses and decisions are those of the whole batch.
+//!
+//! A *call* is a pass, a step, a checkpoint or a resume: all ranks make the same calls in the same
+//! order, and each begins or ends with one small exchange ([`exchange`]), by which they learn that
+//! all have made it and that none has failed. With local steps ([`local`]) passes and steps are not
+//! exchanged; replicas meet every so many steps.
+
+mod agreed;
+mod exchange;
+mod files;
+mod gradients;
+mod local;
+mod options;
+mod outer;
+mod passes;
+mod replicas;
+mod state;
+
+pub(in crate::train) use agreed::Agreed;
+pub(in crate::train) use exchange::Call;
+pub(in crate::train) use state::Ranks;
+
+pub use options::{LocalSteps, RankOptions};

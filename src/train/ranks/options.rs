@@ -1,0 +1,71 @@
+//! How replicas keep together.
+
+use crate::error::{Error, Result};
+
+/// Steps that replicas take by themselves before they meet (local SGD; DiLoCo, Douillard et al.
+/// 2023).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalSteps {
+    /// Replicas meet after so many steps of their own, at least 1.
+    pub sync_every: u64,
+    /// Learning rate of the outer step, above 0.
+    pub outer_lr: f64,
+    /// Nesterov momentum of the outer step, in [0, 1).
+    pub outer_momentum: f64,
+}
+
+impl Default for LocalSteps {
+    fn default() -> Self {
+        Self { sync_every: 500, outer_lr: 0.7, outer_momentum: 0.9 }
+    }
+}
+
+/// How replicas keep together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankOptions {
+    /// Gradients are summed in buckets of so many bytes, at least 4; the last one is smaller. They
+    /// are filled model by model, parameter by parameter, in order. Default 25 MiB.
+    pub bucket_bytes: usize,
+    /// Before each step whose number is a multiple of this, checksums of all parameters are
+    /// compared; with local steps, before each meeting's end. 0: never. Default 100.
+    pub check_every: u64,
+    /// Replicas step by themselves and meet now and then, in place of summing gradients at every
+    /// step. Default none.
+    pub local: Option<LocalSteps>,
+}
+
+impl Default for RankOptions {
+    fn default() -> Self {
+        Self { bucket_bytes: 25 << 20, check_every: 100, local: None }
+    }
+}
+
+impl RankOptions {
+    /// Refuses what is out of range.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.bucket_bytes < 4 {
+            let n = self.bucket_bytes;
+            return Err(Error::invalid(format!("bucket_bytes is {n}; it must be at least 4")));
+        }
+        self.local.map_or(Ok(()), |local| local.check())
+    }
+}
+
+impl LocalSteps {
+    /// Refuses what is out of range.
+    pub(crate) fn check(&self) -> Result<()> {
+        let &Self { sync_every, outer_lr, outer_momentum } = self;
+        if sync_every == 0 {
+            return Err(Error::invalid("local steps need a sync_every of at least 1"));
+        }
+        if !(outer_lr.is_finite() && outer_lr > 0.0) {
+            return Err(Error::invalid(format!("outer_lr is {outer_lr}; it must be above 0")));
+        }
+        if !(0.0..1.0).contains(&outer_momentum) {
+            return Err(Error::invalid(format!(
+                "outer_momentum is {outer_momentum}; it must be at least 0 and below 1"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Replicas: how they begin with the same weights, and how it is checked that they still have them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
+use super::Ranks;
+use super::exchange::Call;
+use super::options::RankOptions;
+use crate::comm::SharedCommunicator;
+use crate::error::{Context, Error, Kind, Result};
+use crate::train::model::Model;
+use crate::train::trainer::Trainer;
+
+impl Trainer {
+    /// Makes this trainer one of several replicas, one on each rank, which train as one from here
+    /// on; `None` lets it train by itself again. All ranks call it, with the same models and
+    /// options, and at the same step; they get the weights of rank 0, and each draws other dropout.
+    ///
+    /// From then on all ranks make the same passes, steps, checkpoints and resumes in the same
+    /// order. Losses and counts that they return are those of all ranks together, each weighted by
+    /// its labels that count. A call that fails on one rank fails on all, with `Cancelled` on the
+    /// others. After a failure of the communicator (`Communication`) the gradients since the last
+    /// step are lost; weights and moments are those of the last step.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an option out of range, and, with its number, a rank with other models
+    /// or options; `State` for a rank at another step, and between a backward pass and its step;
+    /// `Unsupported` for local steps with running means; those of the communicator.
+    pub fn set_ranks(
+        &mut self,
+        communicator: Option<SharedCommunicator>,
+        options: RankOptions,
+    ) -> Result<()> {
+        self.check_weights_in_place()?;
+        if self.n_pending() > 0 {
+            return Err(Error::state(
+                "ranks join at a finished step; call step or zero_grad first",
+            ));
+        }
+        options.check()?;
+        if options.local.is_some() && self.ema.is_some() {
+            return Err(Error::unsupported(
+                "local steps with running means of weights (ema_decay, mean teachers): replicas \
+                 would have different means; leave one of them out",
+            ));
+        }
+        let Some(comm) = communicator else {
+            self.models_mut().iter_mut().for_each(|m| m.rank = 0);
+            self.ranks = None;
+            return Ok(());
+        };
+        let n_models = self.n_models();
+        let ranks = Ranks {
+            comm,
+            n_models,
+            agreed: AtomicBool::new(false),
+            shares: vec![0.0; n_models],
+            summed: vec![false; n_models],
+            bucket: crate::memory::zeros(options.bucket_bytes / size_of::<f32>())?,
+            outer: None,
+            options,
+        };
+        self.check_same(&ranks)?;
+        self.take_weights(&ranks).context(|| "the weights of rank 0")?;
+        let rank = ranks.rank();
+        self.models_mut().iter_mut().for_each(|m| m.rank = rank as u64);
+        self.log_info(|| format!("rank {rank} of {}", ranks.size()));
+        self.ranks = Some(ranks);
+        self.begin_local_steps()
+    }
+
+    /// The rank of this replica, and how many there are; `None` without a communicator.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        self.ranks.as_ref().map(|r| (r.rank(), r.size()))
+    }
+
+    /// Refuses what only works for a trainer by itself.
+    pub(crate) fn check_alone(&self, what: &str) -> Result<()> {
+        match self.place() {
+            Some((_, n)) if n > 1 => Err(Error::unsupported(format!(
+                "{what} on {n} ranks; call the passes and steps of the loop yourself"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares what must be the same on all ranks.
+    fn check_same(&self, ranks: &Ranks) -> Result<()> {
+        let models: Vec<_> = self.models().iter().map(described).collect();
+        let options = serde_json::to_value(self.optimizer().options());
+        let mut options = options.map_err(|e| Error::internal(e.to_string()))?;
+        // Hosts may have different processors.
+        options["n_threads"] = 0.into();
+        let text = json!([models, options, format!("{:?}", ranks.options)]).to_string();
+        let own = [u64::from(crc32fast::hash(text.as_bytes())), self.optimizer().step_count()];
+        let all = ranks.gathered(&own)?;
+        for (rank, other) in all.as_chunks::<2>().0.iter().enumerate() {
+            if other[0] != all[0] {
+                return Err(Error::invalid(format!(
+                    "rank {rank} has other models or options than rank 0; all must have the same"
+                )));
+            }
+            if other[1] != all[1] {
+                return Err(Error::state(format!(
+                    "rank {rank} is at step {}, rank 0 at step {}; join first, then resume on \
+                     every rank",
+                    other[1], all[1]
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_weights(&mut self, ranks: &Ranks) -> Result<()> {
+        let all = self.models_mut().iter_mut().flat_map(|m| &mut m.parameters);
+        ranks.comm.with(|comm| {
+            for parameter in all {
+                comm.broadcast(parameter.value.bytes_mut(), 0)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Compares the parameters of all ranks by checksums: an error names the first that differs,
+    /// and a rank that has other values than rank 0.
+    pub(super) fn check_replicas(&self, ranks: &Ranks) -> Result<()> {
+        let sums: Vec<Vec<u64>> = self.models().iter().map(checksums).collect();
+        let bytes: Vec<u8> = sums.iter().flatten().flat_map(|s| s.to_le_bytes()).collect();
+        let all = ranks.gathered(&[u64::from(crc32fast::hash(&bytes))])?;
+        if all.iter().all(|&sum| sum == all[0]) {
+            return Ok(());
+        }
+        let step = self.optimizer().step_count();
+        for (model, sums) in self.models().iter().zip(&sums) {
+            let all = ranks.gathered(sums)?;
+            let n = sums.len().max(1);
+            for (rank, other) in all.chunks(n).enumerate() {
+                let differs = other.iter().zip(&all).position(|(a, b)| a != b);
+                if let Some(i) = differs {
+                    let (model, parameter) = (&model.name, &model.parameters[i].name);
+                    return Err(Error::state(format!(
+                        "model '{model}', parameter '{parameter}': rank {rank} differs from rank 0 \
+                         after step {step}; all ranks must make the same calls with the same \
+                         numbers; resume all from a checkpoint"
+                    )));
+                }
+            }
+        }
+        Err(Error::internal("checksums differ, and no parameter does"))
+    }
+
+    /// Makes a call that all ranks make: one that fails before its exchange is told to the others.
+    /// After a failure of the communicator the gradients are lost.
+    pub(in crate::train) fn in_call<T>(
+        &mut self,
+        call: Call,
+        make: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(ranks) = &self.ranks {
+            ranks.agreed.store(false, Ordering::Relaxed);
+        }
+        let done = make(self);
+        if let (Some(ranks), Err(error)) = (&self.ranks, &done)
+            && ranks.is_joint()
+        {
+            let lost = error.kind() == Kind::Communication;
+            if !ranks.agreed.load(Ordering::Relaxed) {
+                ranks.tell_failure(call);
+            }
+            if lost {
+                self.zero_grad();
+            }
+        }
+        done
+    }
+
+    /// Tells the other ranks of a pass, of one or all models, or a step that this one does not
+    /// begin.
+    pub(crate) fn tell_refused(&self, model: Option<usize>, is_step: bool) {
+        let Some(ranks) = self.ranks.as_ref().filter(|r| r.is_joint()) else { return };
+        match model {
+            _ if is_step => ranks.tell_failure(Call::Step),
+            Some(model) if model < ranks.n_models => ranks.tell_failure(Call::Pass(model)),
+            _ => ranks.tell_failure(Call::PassOfAll),
+        }
+    }
+}
+
+/// What must be the same of a model.
+fn described(model: &Model) -> serde_json::Value {
+    let one = |p: &crate::train::parameter::Parameter| {
+        json!([p.name, p.value.shape(), p.value.dtype().to_string(), p.trainable])
+    };
+    let parameters: Vec<_> = model.parameters.iter().map(one).collect();
+    json!([model.name, model.seed(), parameters])
+}
+
+/// A checksum of each parameter.
+fn checksums(model: &Model) -> Vec<u64> {
+    let one = |p: &crate::train::parameter::Parameter| u64::from(crc32fast::hash(p.value.bytes()));
+    model.parameters.iter().map(one).collect()
+}

@@ -1,0 +1,192 @@
+/* Trainers on several ranks, which are threads here: losses are those of one process. */
+#include "ranks.h"
+
+#include <math.h>
+
+enum { STEPS = 6 };
+
+static mmopt_corpus *corpus;
+static mmopt_tokenizer *tokenizer;
+static double losses[MAX_RANKS][STEPS];
+static float bits[MAX_RANKS][64];
+static size_t n_bits;
+
+/* Ends the program: counters of checks are not for several threads. */
+static void must(mmopt_error *error)
+{
+    if (error == NULL)
+        return;
+    printf("failed: %s\n", mmopt_error_message(error));
+    exit(1);
+}
+
+static mmopt_trainer *make_trainer(void)
+{
+    mmopt_model_config sizes;
+    mmopt_trainer_options options;
+    mmopt_model *model = NULL;
+    mmopt_trainer *trainer = NULL;
+
+    mmopt_model_config_init(&sizes);
+    sizes.n_layers = 1, sizes.hidden_size = 16, sizes.n_heads = 2;
+    must(mmopt_model_for_corpus("bert", &sizes, tokenizer, corpus, &model));
+    must(mmopt_model_set_dropout(model, 0));
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_INDEPENDENT);
+    options.n_threads = 1;
+    must(mmopt_trainer_create(&options, (const mmopt_model *const *)&model, 1, &trainer));
+    mmopt_model_free(model);
+    return trainer;
+}
+
+static mmopt_loader *make_loader(size_t rank, size_t n_ranks)
+{
+    mmopt_loader_options walk;
+    mmopt_loader *loader = NULL;
+
+    mmopt_loader_options_init(&walk);
+    CHECK(walk.rank == 0 && walk.n_ranks == 1);
+    walk.batch_size = 7, walk.rank = rank, walk.n_ranks = n_ranks;
+    must(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)&tokenizer, 1, &walk, &loader));
+    return loader;
+}
+
+static void train(size_t rank, mmopt_trainer *trainer, mmopt_loader *loader)
+{
+    for (int step = 0; step < STEPS; step++) {
+        mmopt_batch *batch = NULL;
+        mmopt_train_result result;
+        must(mmopt_loader_next(loader, &batch));
+        if (batch == NULL)
+            must(mmopt_loader_next(loader, &batch));
+        must(mmopt_trainer_forward_backward_batch(trainer, batch, &result));
+        must(mmopt_trainer_step(trainer, NULL));
+        losses[rank][step] = result.loss;
+        mmopt_batch_free(batch);
+    }
+}
+
+static void keep_bits(size_t rank, mmopt_trainer *trainer)
+{
+    mmopt_tensor tensor;
+    size_t parameter;
+    must(mmopt_trainer_parameter_index(trainer, 0, "classifier.weight", &parameter));
+    must(mmopt_trainer_parameter(trainer, 0, parameter, &tensor, NULL));
+    n_bits = tensor.n_bytes;
+    if (n_bits > sizeof bits[0])
+        exit(2);
+    memcpy(bits[rank], tensor.data, n_bits);
+}
+
+static void *on_rank(void *user)
+{
+    struct rank *r = user;
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL;
+    mmopt_rank_options options;
+    mmopt_trainer *trainer = make_trainer();
+    mmopt_loader *loader = make_loader(r->rank, r->group->size);
+
+    rank_callbacks(r, &callbacks);
+    must(mmopt_communicator_create(&callbacks, &communicator));
+    mmopt_rank_options_init(&options);
+    options.bucket_bytes = 4000, options.check_every = 1;
+    must(mmopt_trainer_set_communicator(trainer, communicator, &options));
+    /* The trainer keeps it. */
+    mmopt_communicator_free(communicator);
+    train(r->rank, trainer, loader);
+    keep_bits(r->rank, trainer);
+    mmopt_trainer_free(trainer);
+    mmopt_loader_free(loader);
+    return NULL;
+}
+
+static void options_and_errors(void)
+{
+    struct group group;
+    struct rank rank;
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL;
+    mmopt_rank_options options;
+    mmopt_loader_options walk;
+    mmopt_loader *loader = make_loader(0, 1), *none = NULL;
+    mmopt_trainer *trainer = make_trainer();
+    mmopt_batch *batch = NULL;
+
+    group_init(&group, 1);
+    memset(&rank, 0, sizeof rank);
+    rank.group = &group;
+    rank_callbacks(&rank, &callbacks);
+    OK(mmopt_communicator_create(&callbacks, &communicator));
+    mmopt_rank_options_init(NULL);
+    mmopt_rank_options_init(&options);
+    CHECK(options.struct_size == sizeof options && options.bucket_bytes == 26214400);
+    CHECK(options.check_every == 100 && options.sync_every == 0);
+    CHECK(options.outer_lr == 0.7 && options.outer_momentum == 0.9);
+    REFUSES_NULL(mmopt_trainer_set_communicator(NULL, communicator, &options));
+    options.bucket_bytes = 0;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
+          MMOPT_CODE_INVALID_ARGUMENT, "bucket_bytes is 0");
+    mmopt_rank_options_init(&options);
+    options.outer_lr = -1;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
+          MMOPT_CODE_INVALID_ARGUMENT, "outer_lr");
+    OK(mmopt_loader_next(loader, &batch));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, NULL), MMOPT_CODE_STATE,
+          "finished step");
+    OK(mmopt_trainer_step(trainer, NULL));
+    OK(mmopt_trainer_set_communicator(trainer, communicator, NULL));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    OK(mmopt_trainer_step(trainer, NULL));
+    /* The next call of a function fails: the pass does, and its gradients are gone. */
+    rank.fails_at = 1;
+    FAILS(mmopt_trainer_forward_backward_batch(trainer, batch, NULL), MMOPT_CODE_COMMUNICATION,
+          "the cable is out");
+    FAILS(mmopt_trainer_step(trainer, NULL), MMOPT_CODE_STATE, "without gradients");
+    OK(mmopt_trainer_set_communicator(trainer, NULL, NULL));
+    OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    OK(mmopt_trainer_step(trainer, NULL));
+
+    mmopt_loader_options_init(&walk);
+    walk.rank = 2, walk.n_ranks = 2;
+    FAILS(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)&tokenizer, 1, &walk, &none),
+          MMOPT_CODE_INVALID_ARGUMENT, "rank 2 of 2");
+    mmopt_batch_free(batch);
+    mmopt_trainer_free(trainer);
+    mmopt_loader_free(loader);
+    mmopt_communicator_free(communicator);
+    CHECK(group.n_freed == 1);
+    group_free(&group);
+}
+
+int main(void)
+{
+    mmopt_tokenizer_options words;
+    double expected[STEPS];
+    mmopt_trainer *alone;
+    mmopt_loader *loader;
+
+    OK(mmopt_corpus_synthetic(24, 1, 0.0, &corpus));
+    mmopt_tokenizer_options_init(&words);
+    words.vocab_size = 300, words.model_max_length = 32;
+    OK(mmopt_tokenizer_train(corpus, &words, &tokenizer));
+    options_and_errors();
+    alone = make_trainer();
+    loader = make_loader(0, 1);
+    train(0, alone, loader);
+    memcpy(expected, losses[0], sizeof expected);
+    mmopt_trainer_free(alone);
+    mmopt_loader_free(loader);
+    /* The last batch of an epoch has 3 rows, so that of 4 ranks one has a filler. */
+    for (size_t n = 1; n <= MAX_RANKS; n++) {
+        on_ranks(n, on_rank);
+        for (size_t rank = 0; rank < n; rank++) {
+            for (int step = 0; step < STEPS; step++)
+                CHECK(fabs(losses[rank][step] - expected[step]) < 1e-5);
+            CHECK(memcmp(bits[rank], bits[0], n_bits) == 0);
+        }
+    }
+    mmopt_corpus_free(corpus);
+    mmopt_tokenizer_free(tokenizer);
+    return finish();
+}
