@@ -24,7 +24,8 @@ SONAME := libmmopt.so.0
 endif
 LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 
-C_SOURCES := $(wildcard examples/c/*.c)
+# Examples for MPI are compiled by test-mpi.
+C_SOURCES := $(filter-out %_mpi.c,$(wildcard examples/c/*.c))
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
 .PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race test-mpi test-nccl

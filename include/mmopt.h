@@ -2495,7 +2495,9 @@ struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
 
 /** The result of one forward and backward pass of one model. */
 typedef struct mmopt_train_result {
-    /** The loss of the batch. */
+    /**
+     * The loss of the batch; with a communicator of all ranks' parts of it, and so are the counts.
+     */
     double loss;
     /** Correct predictions; 0 for regression. */
     uint64_t n_correct;

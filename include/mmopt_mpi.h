@@ -15,8 +15,8 @@
  * After an error ranks do not agree any more: the communicator fails from then on. MPI_Finalize may
  * wait for the missing rank forever; end the process by MPI_Abort or _Exit. Whether the others live on
  * when a process ends is the launcher's choice: mpirun --enable-recovery of Open MPI 4, mpirun
- * --with-ft ulfm of Open MPI 5, mpiexec -disable-auto-cleanup of MPICH, which also sends SIGUSR1 to the
- * others: the program must ignore or handle it.
+ * --with-ft ulfm of Open MPI 5 (not tried), mpiexec -disable-auto-cleanup of MPICH, which also sends
+ * SIGUSR1 to the others: the program must ignore or handle it.
  */
 #ifndef MMOPT_MPI_H
 #define MMOPT_MPI_H
@@ -32,9 +32,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/** What an operation moves at once, in bytes; at most INT_MAX. */
+/** What an operation moves at once, in bytes; at most INT_MAX. The time limit counts anew for each. */
 #ifndef MMOPT_MPI_CHUNK
-#define MMOPT_MPI_CHUNK (32 << 20)
+#define MMOPT_MPI_CHUNK (4 << 20)
 #endif
 
 /** Inside: one rank's state. Its buffers are not freed after a failure, as MPI may still write there. */
@@ -42,8 +42,6 @@ typedef struct mmopt_mpi {
     MPI_Comm comm;
     int rank, size, failed;
     double timeout;
-    /** When the operation that runs must be done. */
-    double end;
     /** The operations so far. */
     uint64_t n_operations;
     /** Two numbers that are sent, and two from each rank. */
@@ -183,9 +181,9 @@ static inline uint32_t mmopt_mpi_begin(mmopt_mpi *m, mmopt_communicator_call *ca
 
     if (mmopt_mpi_check(m, call))
         return 1;
-    m->end = MPI_Wtime() + 0.8 * m->timeout;
     m->n_operations++;
-    code = mmopt_mpi_tokens(m, operation, MMOPT_MPI_TAG_TOKEN, m->end, &missing, &n_missing);
+    code = mmopt_mpi_tokens(m, operation, MMOPT_MPI_TAG_TOKEN, MPI_Wtime() + 0.8 * m->timeout,
+                            &missing, &n_missing);
     if (missing >= 0)
         return mmopt_mpi_missing(m, call, missing, n_missing, "before an operation of all ranks");
     if (code != MPI_SUCCESS)
@@ -210,7 +208,7 @@ static inline uint32_t mmopt_mpi_finish(mmopt_mpi *m, mmopt_communicator_call *c
     int done = 0, missing = -1, n_missing = 0;
 
     if (code == MPI_SUCCESS)
-        code = mmopt_mpi_poll(m, request, 1, m->end, &done);
+        code = mmopt_mpi_poll(m, request, 1, MPI_Wtime() + 0.8 * m->timeout, &done);
     if (done && code == MPI_SUCCESS)
         return 0;
     mmopt_mpi_tokens(m, MMOPT_MPI_ABORTED, MMOPT_MPI_TAG_LATE, MPI_Wtime() + 0.2 * m->timeout,
@@ -351,12 +349,11 @@ static inline uint32_t mmopt_mpi_reduce_scatter(void *user, mmopt_communicator_c
 static inline uint32_t mmopt_mpi_message(mmopt_mpi *m, mmopt_communicator_call *call, char *data,
                                          size_t n, size_t other, int sends)
 {
-    const double end = MPI_Wtime() + m->timeout;
-
     if (mmopt_mpi_check(m, call))
         return 1;
     while (n > 0) {
         const size_t part = mmopt_mpi_part(n, 1);
+        const double end = MPI_Wtime() + m->timeout;
         MPI_Request request = MPI_REQUEST_NULL;
         int done = 0, code;
         if (sends)
@@ -437,8 +434,8 @@ static inline void mmopt_mpi_free(void *user)
 /**
  * Makes a communicator of the ranks of comm, which is duplicated: all of its ranks make this call, and
  * later messages of the program do not meet those of the library. Every call fails after timeout
- * seconds, above 0, when another rank has not joined it; passes and steps of different length on
- * different ranks count, too. Free it before MPI_Finalize.
+ * seconds, above 0, when another rank has not joined it, or MMOPT_MPI_CHUNK bytes have not arrived;
+ * passes and steps of different length on different ranks count, too. Free it before MPI_Finalize.
  *
  * Errors: INVALID_ARGUMENT, where MPI fails or there is no memory as a rank 0 of 0.
  */

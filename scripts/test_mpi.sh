@@ -1,7 +1,9 @@
 #!/bin/sh
 # Ranks of MPI: test_mpi.sh LIBRARY_FOLDER. For each MPI that is installed (Open MPI, MPICH): the
-# communicator of mmopt_mpi.h on 1 to 4 ranks, and ranks that end, stall, give up or differ. Installs
-# Open MPI where it runs as root and apt has it; says so where there is no MPI.
+# communicator of mmopt_mpi.h on 1 to 4 ranks, and ranks that end, stall, give up or differ; training on
+# 1, 2 and 4 ranks against one process, with the bytes of a step; a rank that ends or stalls while it
+# trains, and the resume; local steps; the example. Then two network namespaces as two hosts, where it
+# runs as root. Installs Open MPI where it runs as root and apt has it; says so where there is no MPI.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -16,13 +18,14 @@ major=$(sed -n 's/^version = "\([0-9]*\).*/\1/p' Cargo.toml | head -n 1)
 ln -s "$libraries/libmmopt.so" "$work/libmmopt.so"
 ln -s "$libraries/libmmopt.so" "$work/libmmopt.so.$major"
 
-# compile MPICC PROGRAM: a program of tests/mpi.
+# compile MPICC SOURCE
 compile() {
     "$1" -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -Iexamples/c \
-        "tests/mpi/$2.c" -o "$work/$2" "-L$work" -lmmopt -lm "-Wl,-rpath,$work"
+        "$2" -o "$work/$(basename "$2" .c)" "-L$work" -lmmopt -lm "-Wl,-rpath,$work"
 }
 
-# The two launchers, and how each lets ranks live on when one has ended.
+# The two launchers, and how each lets ranks live on when one has ended. That of MPICH 4.0 may end all of
+# them in spite of its flag, so a shell around each rank hides for a while that it was killed.
 open_mpi() {
     n=$1
     shift
@@ -31,7 +34,9 @@ open_mpi() {
 mpich() {
     n=$1
     shift
-    timeout 300 mpiexec.mpich -disable-auto-cleanup -n "$n" "$@"
+    # shellcheck disable=SC2016
+    timeout 300 mpiexec.mpich -disable-auto-cleanup -n "$n" \
+        sh -c 'trap "" USR1; "$@"; code=$?; [ $code -lt 128 ] || sleep 12; exit $code' sh "$@"
 }
 
 # Ranks end without MPI_Finalize in these, so what the launcher returns says nothing: each surviving
@@ -40,6 +45,11 @@ survivors() {
     launcher=$1 n=$2 mode=$3
     rm -f "$work"/rank.*
     "$launcher" "$n" "$work/check" "$mode" "$work" >"$work/log" 2>&1 || true
+    # Some launchers do not wait for the others when a rank has ended.
+    for _ in $(seq 20); do
+        if [ "$(cat "$work"/rank.* | grep -c '^rank . after')" = $((n - 1)) ]; then break; fi
+        sleep 1
+    done
     if [ "$(cat "$work"/rank.* | grep -c '^rank . after')" != $((n - 1)) ] || grep failed: "$work"/rank.*; then
         cat "$work/log" "$work"/rank.*
         echo "FAILED: $launcher, a rank that $mode"
@@ -48,15 +58,156 @@ survivors() {
     cat "$work/rank.0"
 }
 
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+# train NAME RANKS ARGUMENTS: in a folder of its own, with one log for each rank.
+train() {
+    name=$1 n=$2
+    shift 2
+    mkdir -p "$work/$name"
+    "$launcher" "$n" "$work/train" "$work/$name" "$@" >"$work/log" 2>&1 || {
+        cat "$work/log" "$work/$name"/rank.*
+        fail "$launcher: $name"
+    }
+}
+
+# as_alone NAME RANKS: losses within 1e-5 of those of one process, equal weights on all ranks.
+as_alone() {
+    for rank in $(seq 0 $(($2 - 1))); do
+        paste -d ' ' "$work/alone/rank.0" "$work/$1/rank.$rank" | awk -v what="$1, rank $rank" '
+            $1 == "step" { for (i = 4; i <= 5; i++) { d = $i - $(i + 5); if (d < 0) d = -d
+                           if (d > most) most = d } n++ }
+            END { if (n != 16 || most > 1e-5) { print "FAILED: " what ": " n " steps, " most; exit 1 } }'
+    done
+    [ "$(grep -h ^weights "$work/$1"/rank.* | sort -u | wc -l)" = 1 ] || fail "$1: replicas differ"
+    grep ^sent "$work/$1/rank.0" | awk -v n="$2" -v what="$1" '
+        { least = 2 * $7 * (n - 1) / n; ratio = least > 0 ? $2 / least : 1
+          printf "%s: losses as alone, %d bytes a step, %.4f of 2 x gradients x (n - 1) / n\n", what, $2, ratio
+          exit ratio > 1.01 }' || fail "$1: too many bytes"
+}
+
+# The last rank ends or stalls before step 8: the others say so in time, and the resume is exact.
+survives() {
+    how=$1
+    mkdir -p "$work/$how"
+    "$launcher" 2 "$work/train" "$work/$how" 16 "$how" 8 >"$work/log" 2>&1 || true
+    for _ in $(seq 20); do
+        if grep -q '^saved' "$work/$how/rank.0"; then break; fi
+        sleep 1
+    done
+    grep '^after' "$work/$how/rank.0" || { cat "$work/log" "$work/$how"/rank.*; fail "$launcher: $how"; }
+    if grep failed: "$work/$how/rank.0"; then fail "$launcher: $how"; fi
+    train "$how" 2 16 resume
+    [ "$(grep ^weights "$work/$how/rank.1")" = "$(grep ^weights "$work/2_ranks/rank.1")" ] ||
+        fail "$launcher: the resume after a rank that $how is not exact"
+    train "$how" 1 16 resume
+    echo "$launcher: resumed exactly after a rank that $how, and on 1 rank"
+}
+
+training() {
+    launcher=$1
+    rm -rf "$work/alone" "$work"/?_ranks "$work/ends" "$work/stalls" "$work/local" "$work/joint"
+    train alone 1 16 alone
+    for n in 1 2 4; do
+        train "${n}_ranks" "$n" 16 every 5
+        as_alone "${n}_ranks" "$n"
+    done
+    survives ends
+    survives stalls
+    train local 2 16 local 8
+    [ "$(grep -h ^weights "$work/local"/rank.* | sort -u | wc -l)" = 1 ] || fail "local: replicas differ"
+    echo "local steps, 8: $(grep ^sent "$work/local/rank.0")"
+    "$launcher" 2 "$work/joint_train_mpi" | tail -n 1
+}
+
 suite() {
     launcher=$1 mpicc=$2
     echo "== $launcher: $("$mpicc" -show | head -c 60)"
-    compile "$mpicc" check
+    compile "$mpicc" tests/mpi/check.c
+    compile "$mpicc" tests/mpi/train.c
+    compile "$mpicc" examples/c/joint_train_mpi.c
     for n in 1 2 3 4; do
         "$launcher" "$n" "$work/check" works
     done
     for mode in ends stalls aborts differs; do
         survivors "$launcher" 3 "$mode"
+    done
+    training "$launcher"
+}
+
+# Two network namespaces as two hosts, joined by a pair of virtual Ethernet devices; Open MPI reaches the
+# other by an agent in place of ssh. What leaves a host's device is counted by the system, and a limit on
+# its rate shows what the wire costs: the time of a step without limit, and bytes over the rate. Two hosts
+# send at once with recursive doubling (4); by itself Open MPI 4 lets one wait for the other.
+over_tcp() {
+    n=$1
+    shift
+    timeout 300 ip netns exec "$a" mpirun.openmpi --allow-run-as-root -quiet \
+        --mca plm_rsh_agent "$work/agent" --host 10.77.0.1:1,10.77.0.2:1 --mca btl self,tcp \
+        --mca coll_libnbc_iallreduce_algorithm 4 \
+        --mca btl_tcp_if_include 10.77.0.0/24 --mca oob_tcp_if_include 10.77.0.0/24 \
+        -x MMOPT_ORT_LIB -n "$n" "$@"
+}
+
+sent_by_host() {
+    ip netns exec "$a" cat /sys/class/net/mmopt0/statistics/tx_bytes
+}
+
+seconds_of_step() {
+    sed -n 's/^sent .* in \(.*\) s$/\1/p' "$work/$1/rank.0"
+}
+
+hosts() {
+    a=mmopt-a-$$ b=mmopt-b-$$
+    if ! ip netns add "$a" 2>/dev/null; then
+        echo "not run: two hosts, as network namespaces need root and the tool ip"
+        return
+    fi
+    trap 'ip netns del "$a" 2>/dev/null; ip netns del "$b" 2>/dev/null; rm -rf "$work"' EXIT
+    ip netns add "$b"
+    ip link add mmopt0 netns "$a" type veth peer name mmopt0 netns "$b"
+    for end in "$a 1" "$b 2"; do
+        ip -n "${end% *}" addr add "10.77.0.${end#* }/24" dev mmopt0
+        ip -n "${end% *}" link set mmopt0 up
+        ip -n "${end% *}" link set lo up
+    done
+    printf '#!/bin/sh\nhost=$1\nshift\ncase $host in *.1) ns=%s ;; *) ns=%s ;; esac\n' "$a" "$b" >"$work/agent"
+    printf 'exec ip netns exec $ns sh -c "$*"\n' >>"$work/agent"
+    chmod +x "$work/agent"
+    echo "== two network namespaces over TCP"
+    compile mpicc.openmpi tests/mpi/train.c
+    rm -rf "$work/alone" "$work/2_ranks" "$work/ends" "$work/stalls"
+    launcher=open_mpi
+    train alone 1 16 alone
+    launcher=over_tcp
+    train 2_ranks 2 16
+    as_alone 2_ranks 2
+    # Two runs of different length, so that what a run sends besides its steps is left out.
+    start=$(sent_by_host)
+    train short 2 10
+    middle=$(sent_by_host)
+    train long 2 30
+    end=$(sent_by_host)
+    awk -v short=$((middle - start)) -v long=$((end - middle)) '
+        /^sent/ { wire = (long - short) / 20; least = $7
+                  printf "the device sent %d bytes a step, %.4f of 2 x gradients x (n - 1) / n\n", wire, wire / least
+                  exit wire > 1.01 * least }' "$work/long/rank.0" || fail "too many bytes on the wire"
+    survives stalls
+    bytes=$(sed -n 's/^sent \([0-9.]*\) .*/\1/p' "$work/long/rank.0")
+    for rate in 20 50 100; do
+        train free 2 20
+        free=$(seconds_of_step free)
+        for ns in "$a" "$b"; do
+            ip netns exec "$ns" tc qdisc replace dev mmopt0 root tbf rate "${rate}mbit" burst 64kb latency 400ms
+        done
+        train limited 2 20
+        for ns in "$a" "$b"; do ip netns exec "$ns" tc qdisc del dev mmopt0 root; done
+        awk -v free="$free" -v bytes="$bytes" -v rate="$rate" -v measured="$(seconds_of_step limited)" 'BEGIN {
+            predicted = free + 8 * bytes / (rate * 1e6)
+            printf "%d Mbit/s: %.3f s a step, predicted %.3f s, %.2f\n", rate, measured, predicted, measured / predicted }'
     done
 }
 
@@ -72,3 +223,4 @@ for both in "open_mpi mpicc.openmpi" "mpich mpicc.mpich"; do
     fi
 done
 [ "$found" = yes ] || echo "not run: no MPI"
+if command -v mpirun.openmpi >/dev/null; then hosts; fi

@@ -24,7 +24,7 @@ use crate::runtime::{CancelToken, Device, SessionOptions, plan_threads};
 use crate::tensor::{DType, Tensor};
 use crate::threads::at_most;
 
-/// Result of one forward and backward pass.
+/// Result of one forward and backward pass; on several ranks of the whole batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainResult {
     /// Loss of the batch; 0 when every label is ignored.

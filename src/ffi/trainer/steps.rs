@@ -20,7 +20,7 @@ use crate::train::{TensorView, TrainResult};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_train_result {
-    /// The loss of the batch.
+    /// The loss of the batch; with a communicator of all ranks' parts of it, and so are the counts.
     pub loss: f64,
     /// Correct predictions; 0 for regression.
     pub n_correct: u64,
