@@ -100,6 +100,55 @@ static void *on_rank(void *user)
     return NULL;
 }
 
+static uint32_t codes[MAX_RANKS][4];
+
+static uint32_t code_of(mmopt_error *error)
+{
+    const uint32_t code = mmopt_error_code(error);
+    mmopt_error_free(error);
+    return code;
+}
+
+static uint32_t stop_on_last(void *user, const mmopt_progress *progress)
+{
+    const struct rank *r = user;
+    (void)progress;
+    return r->rank + 1 == r->group->size;
+}
+
+/* The last rank's progress callback stops a pass, and then a step: no rank does them. */
+static void *refused(void *user)
+{
+    struct rank *r = user;
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL;
+    mmopt_trainer *trainer = make_trainer();
+    mmopt_loader *loader = make_loader(r->rank, r->group->size);
+    mmopt_batch *batch = NULL;
+
+    rank_callbacks(r, &callbacks);
+    must(mmopt_communicator_create(&callbacks, &communicator));
+    must(mmopt_trainer_set_communicator(trainer, communicator, NULL));
+    must(mmopt_loader_next(loader, &batch));
+    must(mmopt_trainer_set_progress_callback(trainer, stop_on_last, r));
+    codes[r->rank][0] = code_of(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    must(mmopt_trainer_set_progress_callback(trainer, NULL, NULL));
+    must(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
+    must(mmopt_trainer_set_progress_callback(trainer, stop_on_last, r));
+    codes[r->rank][1] = code_of(mmopt_trainer_step(trainer, NULL));
+    must(mmopt_trainer_set_progress_callback(trainer, NULL, NULL));
+    must(mmopt_trainer_step(trainer, NULL));
+    codes[r->rank][2] = code_of(
+        mmopt_trainer_fit(trainer, loader, NULL, 0, NULL, NULL, NULL, NULL, NULL));
+    codes[r->rank][3] = code_of(mmopt_trainer_find_learning_rate(trainer, loader, NULL, NULL, NULL,
+                                                                 NULL, NULL));
+    mmopt_batch_free(batch);
+    mmopt_trainer_free(trainer);
+    mmopt_loader_free(loader);
+    mmopt_communicator_free(communicator);
+    return NULL;
+}
+
 static void options_and_errors(void)
 {
     struct group group;
@@ -185,6 +234,13 @@ int main(void)
                 CHECK(fabs(losses[rank][step] - expected[step]) < 1e-5);
             CHECK(memcmp(bits[rank], bits[0], n_bits) == 0);
         }
+    }
+    on_ranks(2, refused);
+    for (size_t rank = 0; rank < 2; rank++) {
+        CHECK(codes[rank][0] == MMOPT_CODE_CANCELLED);
+        CHECK(codes[rank][1] == MMOPT_CODE_CANCELLED);
+        CHECK(codes[rank][2] == MMOPT_CODE_UNSUPPORTED);
+        CHECK(codes[rank][3] == MMOPT_CODE_UNSUPPORTED);
     }
     mmopt_corpus_free(corpus);
     mmopt_tokenizer_free(tokenizer);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mmopt::autodiff::{LossKind, LossSpec};
+use mmopt::checkpoint::writer::Keep;
 use mmopt::comm::SharedCommunicator;
 use mmopt::comm::local::{self, on_ranks};
 use mmopt::onnx::{Attribute, Dim, Graph, TensorData, ValueType};
@@ -369,6 +370,25 @@ fn a_checkpoint_resumes_with_any_number_of_ranks() {
     let kinds: Vec<Kind> = ends.into_iter().map(|e| e.unwrap_err().kind()).collect();
     assert_ne!(kinds[0], Kind::Cancelled);
     assert_eq!(kinds[1], Kind::Cancelled);
+}
+
+#[test]
+fn a_checkpoint_beside_training_is_written_by_rank_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let ends = replicas(2, &options(), &small_buckets(), |mut trainer, place| {
+        steps(&mut trainer, 0..2, place)?;
+        trainer.checkpoint_beside(dir.path(), "two", Keep::last(1))?;
+        let bits = weights(&trainer);
+        steps(&mut trainer, 2..4, place)?;
+        let written = trainer.wait_for_checkpoint()?;
+        assert_eq!(written.is_some(), place.0 == 0);
+        // Rank 0 has waited for it.
+        let _ = trainer.checkpoint(&dir.path().join("other"), "")?;
+        assert_eq!(trainer.resume(dir.path())?, "two");
+        assert!(weights(&trainer) == bits);
+        Ok(())
+    });
+    ends.into_iter().for_each(Result::unwrap);
 }
 
 #[test]
