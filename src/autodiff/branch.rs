@@ -7,16 +7,6 @@ use crate::onnx::compat::lower;
 use crate::onnx::proto::GraphProto;
 use crate::onnx::{Attribute, Build, Graph, MMOPT_DOMAIN, Node, ValueId, captures};
 
-/// Operators that draw different numbers when they are computed again.
-const RANDOM: &[&str] = &[
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-];
-
 /// The engine's reverse pass over a graph: cotangents of the last argument, given pairs of a value
 /// and its cotangent.
 type PullBack = fn(&mut Graph, &[(ValueId, ValueId)], &[ValueId]) -> Result<Vec<Option<ValueId>>>;
@@ -119,7 +109,7 @@ fn check_deterministic(branch: &Graph) -> Result<()> {
         let off =
             |v| branch.initializer(v).is_some_and(|d| matches!(d.to_i64s(), Ok(f) if f == [0]));
         let draws = node.op == "Dropout" && node.input(2).is_some_and(|v| !off(v));
-        if node.domain.is_empty() && (draws || RANDOM.contains(&node.op.as_str())) {
+        if (node.domain.is_empty() && draws) || node.draws_numbers() {
             return Err(Error::unsupported(format!(
                 "{}: random numbers in a branch with gradients",
                 branch.describe(id)

@@ -171,6 +171,20 @@ impl Node {
         }
     }
 
+    /// Whether the operator draws other numbers in each run. `Dropout`, which does so in training
+    /// alone, is not among them.
+    pub fn draws_numbers(&self) -> bool {
+        const RANDOM: [&str; 6] = [
+            "Bernoulli",
+            "Multinomial",
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+        ];
+        self.domain.is_empty() && RANDOM.contains(&self.op.as_str())
+    }
+
     /// Names of outer values that the node's bodies read.
     pub fn captures(&self) -> Vec<String> {
         let mut names = Vec::new();

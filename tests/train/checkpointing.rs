@@ -7,7 +7,7 @@ use mmopt::optim::{Mutual, Options};
 use mmopt::runtime::Device;
 use mmopt::train::{ModelOptions, Trainer, TrainerOptions};
 
-use crate::trainer::{gradients, model_of, pass_all, sizes, weights};
+use crate::trainer::{gradients, learn_the_same, model_of, pass_all, sizes};
 
 const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
@@ -54,13 +54,7 @@ fn gradients_are_those_of_kept_activations() {
 #[test]
 fn threads_do_not_change_the_bits() {
     let [mut one, mut many] = [1, 5].map(|n| trainer(true, n, None));
-    for seed in 0..3 {
-        for trainer in [&mut one, &mut many] {
-            pass_all(trainer, seed);
-            trainer.step().unwrap();
-        }
-    }
-    assert!(weights(&one) == weights(&many));
+    learn_the_same(&mut one, &mut many);
 }
 
 /// Models in turn, with all threads each, learn what models side by side learn, and their teachers
@@ -79,11 +73,7 @@ fn models_in_turn_have_the_same_bits() {
             let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
             Trainer::new(options, NAMES.map(model).into()).unwrap()
         });
-        for seed in 0..3 {
-            assert_eq!(pass_all(&mut turn, seed), pass_all(&mut side, seed));
-            let _ = [&mut turn, &mut side].map(|t| t.step().unwrap());
-        }
-        assert!(weights(&turn) == weights(&side));
+        learn_the_same(&mut turn, &mut side);
     }
 }
 

@@ -124,6 +124,14 @@ fn accuracy(trainer: &mut Trainer, model: usize) -> f64 {
     right as f64 / all as f64
 }
 
+/// Some steps of two trainers, which have the same losses and end with the same bits.
+pub(crate) fn learn_the_same(one: &mut Trainer, other: &mut Trainer) {
+    for seed in 0..3 {
+        assert_eq!(step_all(one, seed), step_all(other, seed));
+    }
+    assert!(weights(one) == weights(other), "other weights");
+}
+
 /// The gradients of a model, with the names of their parameters.
 pub(crate) fn gradients(trainer: &Trainer, i: usize) -> Vec<(String, Vec<f32>)> {
     let names: Vec<_> = trainer.parameters(i).unwrap().map(|p| p.name.to_owned()).collect();

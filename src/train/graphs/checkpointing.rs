@@ -19,17 +19,6 @@ const LEAST_GAIN: usize = 4;
 /// …and where so many times as much passes behind it.
 const LEAST_RISE: usize = 2;
 
-/// Operators whose second run has another result than the first.
-const RANDOM: [&str; 7] = [
-    "Bernoulli",
-    "Dropout",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-];
-
 /// Lets the nodes from `n_forward` on, which are the backward part, read activations that are
 /// computed again. The nodes before them are in topological order. Returns how many parts of the
 /// forward part are computed again; the graph stays as it is where that is none.
@@ -285,7 +274,7 @@ impl<'f> Part<'f> {
 
 /// Whether a second run of a node has the result of the first.
 fn repeats(node: &Node) -> bool {
-    let is_random = node.domain.is_empty() && RANDOM.contains(&node.op.as_str());
+    let is_random = (node.op == "Dropout" && node.domain.is_empty()) || node.draws_numbers();
     let has_body =
         node.attributes.values().any(|a| matches!(a, Attribute::Graph(_) | Attribute::Opaque(_)));
     !is_random && !has_body

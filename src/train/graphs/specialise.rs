@@ -22,16 +22,6 @@ const MAX_FOLDED: usize = 1 << 22;
 const IR_VERSION: i64 = 8;
 /// Rounds of asking the runtime and folding; two serve the usual exports.
 const MAX_ROUNDS: usize = 64;
-/// Operators whose result is another one in each run.
-const RANDOM: &[&str] = &[
-    "Bernoulli",
-    "Dropout",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-];
 
 /// A copy of `graph` in which each input has the shape that `shapes` gives it, every value that
 /// the runtime can tell has its type set, and integer and boolean values that follow from shapes
@@ -336,7 +326,8 @@ fn constant_results(graph: &Graph) -> Vec<ValueId> {
     }
     let mut results = Vec::new();
     for node in graph.nodes() {
-        let foldable = !RANDOM.contains(&node.op.as_str())
+        let is_random = node.op == "Dropout" || node.draws_numbers();
+        let foldable = !is_random
             && !node.attributes.values().any(|a| matches!(a, Attribute::Graph(_)))
             && node.inputs.iter().flatten().all(|v| constant[v.index()])
             && node.constant().is_none_or(|d| !d.dtype().is_float() || d.len() == 1);
