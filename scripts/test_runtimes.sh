@@ -30,8 +30,9 @@ else
     echo "not run: no ../shared/oracle; the models of tests/data alone"
 fi
 
-"$cargo" build --release --locked -p mmopt-tools --bin check_gradients
-"$cargo" test --release --locked --no-run --test gradients
+# The whole workspace, as `make test`: for parts of it Cargo would build the dependencies again.
+"$cargo" build --release --locked --workspace --bin check_gradients
+"$cargo" test --release --locked --workspace --no-run --test gradients
 check=${CARGO_TARGET_DIR:-target}/release/check_gradients
 
 failed=no
@@ -61,7 +62,7 @@ for version in $versions; do
     echo "$line"
 
     echo "ONNX Runtime $version: gradient rules"
-    MMOPT_GRADCHECK_DUMP=$(cd "$folder" && pwd) "$cargo" test --release --locked --test gradients \
+    MMOPT_GRADCHECK_DUMP=$(cd "$folder" && pwd) "$cargo" test --release --locked --workspace --test gradients \
         -- rules:: --nocapture --test-threads 1 >"$folder/rules.log" 2>&1 || failed=yes
     grep -E '^gradcheck (skip|note): ' "$folder/rules.log" || true
     grep -E '^test result' "$folder/rules.log" || {
