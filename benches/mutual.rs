@@ -15,10 +15,11 @@ const VOCABULARY: usize = 8_000;
 /// Different batches, so that the memory sees examples again as in training.
 const N_BATCHES: usize = 8;
 /// The name of an arm, its teacher, and how many times the step without it may take.
-const ARMS: [(&str, Option<Teacher>, f64); 5] = [
+const ARMS: [(&str, Option<Teacher>, f64); 6] = [
     ("none", None, 1.0),
     ("peers_before", Some(Teacher::PeersBefore), 1.05),
     ("peers", Some(Teacher::Peers), 1.4),
+    ("online", Some(Teacher::Online), 1.05),
     ("mean_teacher", Some(Teacher::MeanTeacher), 1.4),
     ("memory", Some(Teacher::Memory), 1.05),
 ];

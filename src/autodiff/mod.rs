@@ -21,7 +21,7 @@ mod table;
 
 pub use engine::{check_differentiable, check_operators, differentiate};
 pub use loss::{AttachedLoss, LABELS, LossKind, LossSpec, attach_loss, attach_loss_to, check_loss};
-pub use mutual::{TARGET_WEIGHTS_INPUT, TARGETS_INPUT, attach_mutual};
+pub use mutual::{EXCHANGE_INPUT, MutualTerm, TARGET_WEIGHTS_INPUT, TARGETS_INPUT, attach_mutual};
 pub use page::operators_markdown;
 pub use path::passes_gradient;
 pub use row::{Entry, Row};

@@ -7,17 +7,31 @@
 //! gradient. Where the targets come from, and which rows have one, is not the graph's business.
 
 use crate::autodiff::LossKind;
+use crate::autodiff::fused::emit;
 use crate::error::{Error, Result};
-use crate::onnx::{Build, Graph, ValueId, ValueType};
+use crate::onnx::{Build, Graph, MMOPT_DOMAIN, ValueId, ValueType};
 use crate::tensor::DType;
 
 /// Input with the target probabilities, f32 `[rows, classes]`.
 pub const TARGETS_INPUT: &str = "mmopt.targets";
 /// Input with the weight of each row, f32 `[rows]`; 0 leaves a row out.
 pub const TARGET_WEIGHTS_INPUT: &str = "mmopt.target_weights";
+/// Input in place of these two where the pass asks for its targets while it runs, i64 `[2]`: the
+/// number of the exchange and the position of the model.
+pub const EXCHANGE_INPUT: &str = "mmopt.exchange";
+
+/// How a model is drawn towards predictions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MutualTerm {
+    /// T.
+    pub temperature: f64,
+    /// Whether the pass asks for its targets when its logits are there, by the operator `Targets`.
+    pub online: bool,
+}
 
 /// Adds the term for the logits that a loss of `kind` is computed from and returns it, a scalar of
-/// the logits' type; the graph gets the two inputs. Values need static shapes.
+/// the logits' type; the graph gets the two inputs, or that of the exchange. Values need static
+/// shapes.
 ///
 /// Rows are those of the logits before the last axis; for question answering the examples' starts
 /// and then their ends, over positions.
@@ -28,20 +42,19 @@ pub fn attach_mutual(
     graph: &mut Graph,
     kind: &LossKind,
     logits: &[ValueId],
-    temperature: f64,
+    term: MutualTerm,
 ) -> Result<ValueId> {
+    let temperature = term.temperature;
     if !(temperature.is_finite() && temperature > 0.0) {
         return Err(Error::invalid(format!("mutual learning at temperature {temperature}")));
     }
     let mut g = Build::new(graph);
     let (z, rows, classes) = in_rows(&mut g, kind, logits)?;
+    let (targets, weights) =
+        if term.online { exchanged(&mut g, z)? } else { given(&mut g, rows, classes)? };
     let dtype = g.dtype(z)?;
-    let mut input = |name: &str, shape: &[usize]| {
-        let value = g.graph_mut().claim_input(name, ValueType::known(DType::F32, shape))?;
-        if dtype == DType::F32 { Ok(value) } else { g.cast(value, dtype) }
-    };
-    let targets = input(TARGETS_INPUT, &[rows, classes])?;
-    let weights = input(TARGET_WEIGHTS_INPUT, &[rows])?;
+    let mut like_z = |v| if dtype == DType::F32 { Ok(v) } else { g.cast(v, dtype) };
+    let (targets, weights) = (like_z(targets)?, like_z(weights)?);
     let cooled = g.scale(z, 1.0 / temperature)?;
     let logs = g.softmax("LogSoftmax", cooled, 1)?;
     let cross = g.mul(targets, logs)?;
@@ -49,6 +62,27 @@ pub fn attach_mutual(
     let weighted = g.mul(cross, weights)?;
     let total = g.reduce("ReduceSum", weighted, &[0], false)?;
     g.scale(total, -temperature * temperature)
+}
+
+/// Targets and weights that are fed.
+fn given(g: &mut Build, rows: usize, classes: usize) -> Result<(ValueId, ValueId)> {
+    let mut input = |name: &str, shape: &[usize]| {
+        g.graph_mut().claim_input(name, ValueType::known(DType::F32, shape))
+    };
+    Ok((input(TARGETS_INPUT, &[rows, classes])?, input(TARGET_WEIGHTS_INPUT, &[rows])?))
+}
+
+/// Targets and weights that the pass asks for.
+fn exchanged(g: &mut Build, z: ValueId) -> Result<(ValueId, ValueId)> {
+    let place = g.graph_mut().claim_input(EXCHANGE_INPUT, ValueType::known(DType::I64, &[2]))?;
+    let z = if g.dtype(z)? == DType::F32 { z } else { g.cast(z, DType::F32)? };
+    let shape = g.shape(z)?;
+    let rows = &shape[..shape.len() - 1];
+    g.graph_mut().opsets.insert(MMOPT_DOMAIN.into(), 1);
+    match emit(g, "Targets", &[z, place], &[&shape, rows], &[])?[..] {
+        [targets, weights] => Ok((targets, weights)),
+        _ => Err(Error::internal("Targets has two outputs")),
+    }
 }
 
 /// The logits as `[rows, classes]`.

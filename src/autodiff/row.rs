@@ -61,6 +61,11 @@ pub(super) const fn own(op: &'static str, rule: GradientRule) -> Row {
     Row::new(op, MMOPT_DOMAIN, 1, Entry::Rule(rule))
 }
 
+/// A row of this library's domain that stops gradients.
+pub(super) const fn own_stop(op: &'static str) -> Row {
+    Row::new(op, MMOPT_DOMAIN, 1, Entry::Stop)
+}
+
 /// A row of ONNX's own domain that stops gradients.
 pub(super) const fn stop(op: &'static str) -> Row {
     Row::new(op, "", 1, Entry::Stop)

@@ -14,12 +14,14 @@ use super::graphs::{
 use super::import::{Loaded, ModelReport, Published, load, usages};
 use super::log::Level;
 use super::mutual::prediction::{Prediction, row_shape};
-use super::mutual::target::Target;
+use super::mutual::target::Teaching;
 use super::options::{ModelOptions, Source};
 use super::parameter::Parameter;
 use super::session::{BoundSession, SessionBuilder};
 use super::start::tokens::Tokens;
-use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators};
+use crate::autodiff::{
+    EXCHANGE_INPUT, LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators,
+};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
@@ -275,7 +277,7 @@ impl Model {
     /// Loss and gradients of a batch that passed [`Model::check_training`].
     pub fn forward_backward(&mut self, batch: Batch) -> Result<Run> {
         self.check_trained()?;
-        self.learn(batch, None, None)
+        self.learn(batch, Teaching::None, None)
     }
 
     /// Rows and classes of the logits that training on a batch gives. Opens the session for it.
@@ -286,13 +288,13 @@ impl Model {
         row_shape(&self.sessions.spec.kind, &outputs(bound)?)
     }
 
-    /// As [`Model::forward_backward`], drawn towards a target; what the model itself predicts goes
-    /// into `prediction`. Both need mutual learning. A pass that is to count is counted by
-    /// [`Model::count_pass`].
+    /// As [`Model::forward_backward`], drawn towards what `teaching` gives; what the model itself
+    /// predicts goes into `prediction`. Both need mutual learning. A pass that is to count is
+    /// counted by [`Model::count_pass`].
     pub fn learn(
         &mut self,
         batch: Batch,
-        target: Option<&Target>,
+        teaching: Teaching,
         prediction: Option<&mut Prediction>,
     ) -> Result<Run> {
         self.tell_of_mask(batch);
@@ -312,16 +314,22 @@ impl Model {
             SEED_INPUT,
             &dropout_seed(self.seed, self.rank, self.n_runs).to_ne_bytes(),
         )?;
-        match target {
-            Some(target) => target.feed(bound)?,
-            None => bound.clear_input(TARGET_WEIGHTS_INPUT),
+        match teaching {
+            Teaching::Target(target) => target.feed(bound)?,
+            Teaching::Exchange(place) => {
+                bound.set_input(EXCHANGE_INPUT, bytemuck::cast_slice(&place))?;
+            }
+            Teaching::None => {
+                bound.clear_input(TARGET_WEIGHTS_INPUT);
+                bound.clear_input(EXCHANGE_INPUT);
+            }
         }
         bound.run(batch)?;
-        if let (Some(prediction), Some(temperature)) = (prediction, sessions.mutual) {
-            prediction.set(&sessions.spec.kind, &outputs(bound)?, temperature)?;
+        if let (Some(prediction), Some(own)) = (prediction, sessions.mutual) {
+            prediction.set(&sessions.spec.kind, &outputs(bound)?, own.temperature)?;
         }
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
-        let mutual_loss = bound.mutual()? + target.map_or(0.0, |t| t.entropy);
+        let mutual_loss = bound.mutual()? + teaching.entropy();
         let weight = loss_weight(&sessions.spec, batch, accuracy.n_labels);
         let run = Run { loss: bound.loss()?, mutual_loss, labelled: true, accuracy, weight };
         self.parameters.iter_mut().for_each(Parameter::clear_frozen_rows);
@@ -372,7 +380,7 @@ impl Model {
         by_means: bool,
         prediction: &mut Prediction,
     ) -> Result<Run> {
-        let temperature = self.sessions.mutual.unwrap_or(1.0);
+        let temperature = self.sessions.mutual.map_or(1.0, |own| own.temperature);
         let kind = self.sessions.spec.kind.clone();
         let (run, bound) = self.forward(batch, Some(by_means))?;
         prediction.set(&kind, &outputs(bound)?, temperature)?;

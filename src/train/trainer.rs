@@ -14,7 +14,7 @@ use super::ranks::{Agreed, Call, Ranks};
 use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
-use crate::autodiff::LossKind;
+use crate::autodiff::{LossKind, MutualTerm};
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Result, count};
@@ -121,7 +121,7 @@ impl Trainer {
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
         let start = apply(&options.optimizer, &mut built)?;
-        let (mutual, no_mutual) = match Mutual::new(&options.optimizer, &built)? {
+        let (mutual, no_mutual) = match Mutual::new(&options.optimizer, options.device, &built)? {
             Ok(mutual) => (Some(mutual), None),
             Err(why) => (None, Some(why)),
         };
@@ -741,7 +741,10 @@ fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool
     let most = if in_turn { 1 } else { n_parallel(&options.optimizer) };
     let (_, threads) = plan_threads(cores, n_trained.min(most).max(1));
     for model in models {
-        model.sessions.mutual = mutual.map(|m| m.temperature);
+        model.sessions.mutual = mutual.map(|m| MutualTerm {
+            temperature: m.temperature,
+            online: m.teacher == Teacher::Online,
+        });
         model.sessions.precision = precision;
         model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
         let of = |threads| SessionOptions {

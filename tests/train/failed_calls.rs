@@ -307,6 +307,13 @@ fn of_a_first_pass() {
     assert!(state(&one) == state(&twin));
 }
 
+/// Passes that wait for each other.
+#[test]
+fn of_passes_that_meet() {
+    let teacher = optim::Teacher::Online;
+    check("online", |o| o.mutual = Some(optim::Mutual { teacher, ..optim::Mutual::default() }));
+}
+
 #[test]
 fn of_the_default_preset() {
     check("default", |_| {});

@@ -2,6 +2,7 @@
 //! divergences and gradients of linear models; teachers' states; unlabelled rows; resuming.
 
 pub mod linear;
+mod online;
 #[cfg(feature = "text")]
 mod published;
 
@@ -93,7 +94,9 @@ fn peers_teach_each_other_with_every_knob() {
     let by_self = Mutual { include_self: true, ..weighted.clone() };
     let models = classification();
     let mut n_taught = Vec::new();
-    for options in [peers, hot, sure, agreeing, weighted, by_self] {
+    let online = |m: &Mutual| Mutual { teacher: Teacher::Online, ..m.clone() };
+    let options = [peers, hot, sure, agreeing, weighted, by_self];
+    for options in options.iter().cloned().chain(options.iter().map(online)) {
         let mut trainer = trainer(&models, &options, 0.1).unwrap();
         let found = pass(&mut trainer, &models).unwrap();
         for (i, model) in models.iter().enumerate() {
@@ -108,6 +111,7 @@ fn peers_teach_each_other_with_every_knob() {
         }
     }
     assert_eq!(n_taught[..6], [6; 6]);
+    assert_eq!(n_taught[..18], n_taught[18..]);
     assert!(n_taught[6..].iter().any(|&n| n < 6), "{n_taught:?}");
     assert!(n_taught[6..9] != n_taught[9..12], "{n_taught:?}");
 }
@@ -265,7 +269,7 @@ fn a_frozen_model_only_teaches() {
 /// Peers of every other kind of teacher learn from a frozen model too.
 #[test]
 fn a_frozen_model_teaches_beside_peers() {
-    for teacher in [Teacher::PeersBefore, Teacher::Peers, Teacher::MeanTeacher] {
+    for teacher in [Teacher::PeersBefore, Teacher::Peers, Teacher::Online, Teacher::MeanTeacher] {
         let options = Mutual { teacher, ..Mutual::default() };
         let mut models = classification()[..2].to_vec();
         models[0].frozen = true;
@@ -278,7 +282,11 @@ fn a_frozen_model_teaches_beside_peers() {
 
 #[test]
 fn batches_without_labels_teach_alone() {
-    let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
+    [Teacher::Peers, Teacher::Online].into_iter().for_each(unlabelled_batches_teach);
+}
+
+fn unlabelled_batches_teach(teacher: Teacher) {
+    let options = Mutual { teacher, ..Mutual::default() };
     let mut models = classification();
     models.iter_mut().for_each(|m| m.set("labels", None));
     let mut trainer = trainer(&models, &options, 0.1).unwrap();
@@ -375,11 +383,12 @@ fn words_align_other_tokens() {
         (answers(true), answer_targets),
         (answers(false), answer_targets),
     ];
-    for (models, align) in cases {
+    let teachers = [Teacher::Peers, Teacher::Online];
+    for ((models, align), teacher) in cases.iter().flat_map(|c| teachers.map(|t| (c, t))) {
         let temperature = 1.5;
-        let options = Mutual { teacher: Teacher::Peers, temperature, ..Mutual::default() };
-        let mut trainer = trainer(&models, &options, 0.1).unwrap();
-        let found = pass(&mut trainer, &models).unwrap();
+        let options = Mutual { teacher, temperature, ..Mutual::default() };
+        let mut trainer = trainer(models, &options, 0.1).unwrap();
+        let found = pass(&mut trainer, models).unwrap();
         for i in 0..2 {
             let targets = align(&models[i], &models[1 - i], temperature);
             check(&trainer, i, &found[i], &models[i], &targets, temperature);
@@ -556,12 +565,13 @@ fn losses_and_gradients_are_those_of_pytorch() {
             (fields.next().unwrap(), fields.next().unwrap().parse().unwrap());
         let numbers: Vec<f64> = fields.map(|f| f.parse().unwrap()).collect();
         let models = &cases.iter().find(|(name, _)| *name == case).unwrap().1;
-        let options =
-            Mutual { teacher: Teacher::Peers, weight: 0.7, temperature: 2.0, ..Mutual::default() };
-        let mut trainer = trainer(models, &options, 0.1).unwrap();
-        let found = pass(&mut trainer, models).unwrap()[i];
-        close(&[found.loss, found.mutual_loss], &numbers[..2], 1e-4, line);
-        close(&gradient(&trainer, i), &numbers[2..], 1e-4, line);
+        for teacher in [Teacher::Peers, Teacher::Online] {
+            let options = Mutual { teacher, weight: 0.7, temperature: 2.0, ..Mutual::default() };
+            let mut trainer = trainer(models, &options, 0.1).unwrap();
+            let found = pass(&mut trainer, models).unwrap()[i];
+            close(&[found.loss, found.mutual_loss], &numbers[..2], 1e-4, line);
+            close(&gradient(&trainer, i), &numbers[2..], 1e-4, line);
+        }
         n_checked += 1;
     }
     assert_eq!(n_checked, 7);
@@ -569,7 +579,11 @@ fn losses_and_gradients_are_those_of_pytorch() {
 
 #[test]
 fn what_does_not_fit_is_an_error_that_names_both() {
-    let options = Mutual { teacher: Teacher::Peers, ..Mutual::default() };
+    [Teacher::Peers, Teacher::Online].into_iter().for_each(what_does_not_fit_names_both);
+}
+
+fn what_does_not_fit_names_both(teacher: Teacher) {
+    let options = Mutual { teacher, ..Mutual::default() };
     let check = |models: &[Linear], parts: &[&str]| {
         let error = match trainer(models, &options, 0.1) {
             Ok(mut trainer) => pass(&mut trainer, models).unwrap_err(),

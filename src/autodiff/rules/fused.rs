@@ -1,7 +1,7 @@
 //! This library's fused operators of the forward pass.
 
 use crate::autodiff::fused::{emit, like_last};
-use crate::autodiff::row::{Row, own};
+use crate::autodiff::row::{Row, own, own_stop};
 use crate::autodiff::rule::RuleCx;
 use crate::error::Result;
 use crate::onnx::Attribute;
@@ -11,6 +11,7 @@ pub(in crate::autodiff) const ROWS: &[Row] = &[
     own("Dropout", dropout).with(&["ratio", "salt"]),
     own("Gelu", gelu),
     own("GeluTanh", gelu),
+    own_stop("Targets"),
 ];
 
 /// y = Gelu(x), GeluTanh(x)        dx = GeluGrad(dy, x), GeluTanhGrad(dy, x)

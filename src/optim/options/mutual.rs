@@ -14,6 +14,9 @@ pub enum Teacher {
     PeersBefore,
     /// All other models, each by a forward pass without dropout before the step's training passes.
     Peers,
+    /// All other models of the same step: the training passes run side by side and meet when their
+    /// logits are there (Zhang et al. 2018). Costs no pass; CPU, and all models at the same time.
+    Online,
     /// As `peers`, each by a running mean of its weights (Tarvainen and Valpola 2017). A model
     /// without others learns from its own.
     MeanTeacher,
@@ -70,7 +73,7 @@ pub struct Mutual {
     /// weights; not for the memory, which knows no single teachers.
     #[schemars(example = false)]
     pub fresh_teach_loaded: bool,
-    /// Peers and mean teacher: whether a model's own prediction, made like the others', is one of
+    /// Peers, online and mean teacher: whether a model's own prediction, made like the others', is one of
     /// its teachers'. All models of one task are then drawn towards one prediction, the mean of
     /// them all. The memory always holds them all.
     #[schemars(example = true)]

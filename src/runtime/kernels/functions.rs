@@ -83,6 +83,13 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             body.put("y", "Identity", &["x"], vec![]);
             (&["x", "after"], &["y"], &[])
         }
+        "Targets" => {
+            let shape = body.add("Shape", &["logits"], vec![]);
+            body.put("targets", "ConstantOfShape", &[&shape], vec![]);
+            let sums = body.reduce("ReduceSum", "targets", -1, false);
+            body.put("weights", "Identity", &[&sums], vec![]);
+            (&["logits", "exchange"], &["targets", "weights"], &[])
+        }
         "Dropout" => {
             dropout(&mut body);
             (&["x", "seed"], &["y"], &["ratio", "salt"])

@@ -11,6 +11,7 @@
 //! | `CrossEntropyGrad` | drows `[n]`, logits, labels, lse | dlogits `[n, c]` |
 //! | `After` | x, another value | y, which is x |
 //! | `Dropout` | x, seed `[1]` i64 | y |
+//! | `Targets` | logits `[n, c]`, exchange `[2]` i64 | targets `[n, c]`, weights `[n]` |
 //! | `MatMulBf16` | a `[m, k]`, b `[k, n]` | y `[m, n]` |
 //! | `GemmBf16` | a, b, c `[n]` | y |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
@@ -24,7 +25,7 @@
 //! `transA` and `transB` of `Gemm`; they round both factors to bf16 and add up in f32. Each
 //! operator also has a form in standard operators, that of products in f32 ([`attach`] puts it
 //! into the graph): where no kernel is registered, on another device or by choice, the runtime
-//! runs that instead, from the same file.
+//! runs that instead, from the same file. That of `Targets` gives zeros.
 //!
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
 //! threads, and but for the products in the builds for each instruction set.
@@ -32,6 +33,7 @@
 mod bf16;
 mod dropout;
 mod embedding;
+mod exchange;
 mod functions;
 mod kernel;
 mod loss;
@@ -43,6 +45,7 @@ mod table;
 mod tests;
 
 pub use bf16::is_fast as has_bf16_products;
+pub use exchange::{EndGuard, Exchange, Message, Request};
 pub use functions::attach;
 
 use ort::operator::OperatorDomain;

@@ -7,7 +7,7 @@ use ort::operator::{
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
 use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, guarded};
-use super::{bf16, dropout, embedding, loss, norm, pointwise};
+use super::{bf16, dropout, embedding, exchange, loss, norm, pointwise};
 
 /// Shape of an output in terms of an input's.
 #[derive(Clone, Copy)]
@@ -98,6 +98,12 @@ pub(super) static ROWS: &[KernelDef] = &[
         compute: bf16::product_and_row,
     },
     KernelDef { name: "After", inputs: &[F, F], outputs: &[Like(0)], compute: pointwise::after },
+    KernelDef {
+        name: "Targets",
+        inputs: &[F, I],
+        outputs: &[Like(0), Outer(0)],
+        compute: exchange::targets,
+    },
     KernelDef { name: "Dropout", inputs: &[F, I], outputs: &[Like(0)], compute: dropout::dropout },
 ];
 

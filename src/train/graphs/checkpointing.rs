@@ -277,7 +277,9 @@ fn repeats(node: &Node) -> bool {
     let is_random = (node.op == "Dropout" && node.domain.is_empty()) || node.draws_numbers();
     let has_body =
         node.attributes.values().any(|a| matches!(a, Attribute::Graph(_) | Attribute::Opaque(_)));
-    !is_random && !has_body
+    // It hands the logits over, and waits.
+    let asks = node.op == "Targets" && node.domain == MMOPT_DOMAIN;
+    !is_random && !has_body && !asks
 }
 
 /// What a part computes again.

@@ -30,7 +30,7 @@ pub use precomputed::{
 };
 pub use specialise::fix_shapes_and_types;
 
-use crate::autodiff::{self, AttachedLoss, LossSpec};
+use crate::autodiff::{self, AttachedLoss, LossSpec, MutualTerm};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, compat};
 use crate::optim::Precision;
@@ -97,8 +97,8 @@ pub fn training_graph(
 /// What a training graph is besides differentiated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GraphOptions<'a> {
-    /// Temperature of mutual learning, where it is on.
-    pub mutual: Option<f64>,
+    /// Mutual learning, where it is on.
+    pub mutual: Option<MutualTerm>,
     /// Tables, and a row of each that gets no gradient where it is looked up.
     pub padding: &'a [(ValueId, usize)],
     /// What products of matrices are computed in.
@@ -108,7 +108,7 @@ pub struct GraphOptions<'a> {
 }
 
 /// [`training_graph`] with options. With mutual learning the gradients are those of the loss plus
-/// the term of [`autodiff::attach_mutual`], whose two inputs are then among `data_inputs`; the loss
+/// the term of [`autodiff::attach_mutual`], whose inputs are then among `data_inputs`; the loss
 /// output is the loss without that term.
 ///
 /// # Errors
@@ -133,12 +133,13 @@ pub fn training_graph_with(
     let statistics = buffers::running_statistics(&mut graph, params)?;
     let mut total = attached.loss;
     let mut term = None;
-    if let Some(temperature) = options.mutual {
+    if let Some(own) = options.mutual {
         let logits = &attached.logits;
-        let own = autodiff::attach_mutual(&mut graph, &spec.kind, logits, temperature)?;
+        let own = autodiff::attach_mutual(&mut graph, &spec.kind, logits, own)?;
         (total, term) = (Build::new(&mut graph).add(total, own)?, Some(own));
     }
-    let targets = [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT];
+    let targets =
+        [autodiff::TARGETS_INPUT, autodiff::TARGET_WEIGHTS_INPUT, autodiff::EXCHANGE_INPUT];
     let targets: Vec<ValueId> = targets.iter().filter_map(|name| graph.find(name)).collect();
     let stopped = padding::stop_lookups(&mut graph, options.padding)?;
     graph.sort()?;

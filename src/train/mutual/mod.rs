@@ -7,6 +7,7 @@
 
 pub(super) mod examples;
 mod memory;
+mod online;
 pub(super) mod prediction;
 mod state;
 pub(super) mod step;

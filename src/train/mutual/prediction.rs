@@ -54,6 +54,19 @@ impl Prediction {
         Ok(())
     }
 
+    /// softmax(rows / temperature) of logits `[rows, classes]`.
+    pub fn set_rows(&mut self, logits: Vec<f32>, classes: usize, temperature: f64) {
+        self.n_classes = classes;
+        self.probabilities = logits;
+        let rows = self.probabilities.chunks_exact_mut(classes.max(1));
+        rows.for_each(|row| softmax(row, temperature));
+    }
+
+    /// Whether it may be learnt from.
+    pub fn is_finite(&self) -> bool {
+        self.probabilities.iter().all(|p| p.is_finite())
+    }
+
     /// Forgets the prediction.
     pub fn clear(&mut self) {
         self.probabilities.clear();

@@ -5,10 +5,11 @@ use std::path::Path;
 use super::examples::{Examples, ignored_labels};
 use super::memory::{Limits, Memory, Visitor};
 use super::prediction::Prediction;
-use super::target::Target;
+use super::target::{Target, Teaching};
 use crate::autodiff::LossKind;
 use crate::error::{Error, Kind, Result};
 use crate::optim::{self, Optimizer, SharePolicy, Teacher, TeacherWeights};
+use crate::runtime::Device;
 use crate::tensor::Tensor;
 use crate::threads::at_most;
 use crate::train::batch::labels;
@@ -21,9 +22,9 @@ use crate::train::trainer::{in_model, n_parallel};
 pub(in crate::train) struct Mutual {
     pub(super) options: optim::Mutual,
     /// Of each model in this step; empty while there is none.
-    predictions: Vec<Prediction>,
+    pub(super) predictions: Vec<Prediction>,
     /// Of each model in this step.
-    targets: Vec<Target>,
+    pub(super) targets: Vec<Target>,
     /// How much each model teaches.
     teacher_weights: Vec<f32>,
     /// The teacher `memory`.
@@ -41,6 +42,7 @@ impl Mutual {
     /// Without mutual learning, any model without a trained parameter.
     pub fn new(
         options: &optim::Options,
+        device: Device,
         models: &[Model],
     ) -> Result<std::result::Result<Self, String>> {
         let off = |why: String| {
@@ -54,11 +56,11 @@ impl Mutual {
             if models.len() == 1 {
                 return off("there is one model".into());
             }
-            if let Err(e) = own.check_models(options, models) {
+            if let Err(e) = own.check_models(options, device, models) {
                 return off(e.message().to_owned());
             }
         }
-        own.check_models(options, models)?;
+        own.check_models(options, device, models)?;
         let n = models.len();
         let memory = match own.teacher {
             Teacher::Memory => {
@@ -119,10 +121,12 @@ impl Mutual {
         let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
+            Teacher::Online => self.run_online(models, batches, step, &mut runs)?,
             _ => {
                 for i in 0..models.len() {
                     if !models[i].only_teaches() {
-                        self.set_target(models, batches, i, step)?;
+                        let shape = shape_of(&mut models[i], batches[i])?;
+                        self.set_target(&members(models, batches), i, shape, step)?;
                     }
                 }
                 self.run_side_by_side(n, models, batches, &mut runs)?;
@@ -156,9 +160,10 @@ impl Mutual {
             if models[i].only_teaches() {
                 continue;
             }
-            self.set_target(models, batches, i, step)?;
+            let shape = shape_of(&mut models[i], batches[i])?;
+            self.set_target(&members(models, batches), i, shape, step)?;
             let (target, prediction) = (&self.targets[i], &mut self.predictions[i]);
-            let run = models[i].learn(batches[i], Some(target), Some(prediction));
+            let run = models[i].learn(batches[i], Teaching::Target(target), Some(prediction));
             runs[i] = Some(run.map_err(|e| in_model(e, &models[i].name))?);
         }
         Ok(())
@@ -179,7 +184,7 @@ impl Mutual {
         let work = parts.map(|((((model, batch), target), prediction), run)| {
             let prediction = keep.then_some(prediction);
             move || {
-                let done = model.learn(batch, Some(target), prediction);
+                let done = model.learn(batch, Teaching::Target(target), prediction);
                 *run = Some(done.map_err(|e| in_model(e, &model.name))?);
                 Ok(())
             }
@@ -220,20 +225,19 @@ impl Mutual {
         at_most(n, work).into_iter().collect()
     }
 
-    /// Makes a model's target from the predictions there are.
-    fn set_target(
+    /// Makes a model's target from the predictions there are; `shape` is rows and classes of its
+    /// logits.
+    pub(super) fn set_target(
         &mut self,
-        models: &mut [Model],
-        batches: &[Batch],
+        members: &[Member],
         i: usize,
+        shape: (usize, usize),
         step: u64,
     ) -> Result<()> {
-        let shape = models[i].row_shape(batches[i]).map_err(|e| in_model(e, &models[i].name))?;
-        let of = |j: usize| Examples::new(&models[j].name, &models[j].sessions.spec, batches[j]);
-        let (student, target) = (of(i), &mut self.targets[i]);
+        let (student, target) = (&members[i].examples, &mut self.targets[i]);
         target.begin(shape)?;
         if let Some(memory) = &mut self.memory {
-            match memory.recall(&student, target) {
+            match memory.recall(student, target) {
                 Err(e) if !self.options.required && e.kind() == Kind::Shape => {
                     self.misfit.get_or_insert_with(|| e.message().to_owned());
                     target.begin(shape)?;
@@ -241,16 +245,18 @@ impl Mutual {
                 done => done?,
             }
         } else {
-            let by_own = self.options.include_self || models.len() == 1;
+            let by_own = self.options.include_self || members.len() == 1;
             for (j, prediction) in self.predictions.iter().enumerate() {
                 let is_taught = |i: usize, j: usize| {
-                    self.options.fresh_teach_loaded || models[i].is_fresh() || !models[j].is_fresh()
+                    self.options.fresh_teach_loaded || members[i].is_fresh || !members[j].is_fresh
                 };
                 let is_teacher = if j == i { by_own } else { is_taught(i, j) };
-                if prediction.is_empty() || !is_teacher {
+                // What is not finite would spread to all models.
+                if prediction.is_empty() || !is_teacher || !prediction.is_finite() {
                     continue;
                 }
-                match target.add(&student, &of(j), prediction, self.teacher_weights[j]) {
+                let weight = self.teacher_weights[j];
+                match target.add(student, &members[j].examples, prediction, weight) {
                     Err(e) if !self.options.required && e.kind() == Kind::Shape => {
                         self.misfit.get_or_insert_with(|| e.message().to_owned());
                     }
@@ -259,7 +265,7 @@ impl Mutual {
             }
         }
         let scale = self.options.weight * ramp(step, self.options.ramp_up_steps);
-        target.finish(&self.options, &student, scale);
+        target.finish(&self.options, student, scale);
         Ok(())
     }
 
@@ -302,6 +308,25 @@ impl std::fmt::Display for Mutual {
     }
 }
 
+/// What teaching knows of a model in a step.
+pub(super) struct Member<'a> {
+    pub examples: Examples<'a>,
+    pub is_fresh: bool,
+}
+
+fn members<'a>(models: &'a [Model], batches: &[Batch<'a>]) -> Vec<Member<'a>> {
+    let member = |(model, batch): (&'a Model, &Batch<'a>)| Member {
+        examples: Examples::new(&model.name, &model.sessions.spec, batch),
+        is_fresh: model.is_fresh(),
+    };
+    models.iter().zip(batches).map(member).collect()
+}
+
+/// Rows and classes of a model's logits for a batch.
+pub(super) fn shape_of(model: &mut Model, batch: Batch) -> Result<(usize, usize)> {
+    model.row_shape(batch).map_err(|e| in_model(e, &model.name))
+}
+
 /// Views of batches with the labels that were made for them.
 pub(in crate::train) fn with_labels<'a>(
     batches: &[Batch<'a>],
@@ -324,7 +349,13 @@ fn ramp(step: u64, steps: u64) -> f64 {
 }
 
 impl optim::Mutual {
-    fn check_models(&self, options: &optim::Options, models: &[Model]) -> Result<()> {
+    fn check_models(
+        &self,
+        options: &optim::Options,
+        device: Device,
+        models: &[Model],
+    ) -> Result<()> {
+        self.check_online(options, device, models)?;
         if let Some(given) = models.iter().find(|m| m.is_precomputed()) {
             return Err(Error::unsupported(format!(
                 "model '{}' brings its own gradients; mutual learning cannot change them",

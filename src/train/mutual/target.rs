@@ -210,10 +210,33 @@ impl Target {
         }
     }
 
+    /// The probabilities and the weights of rows.
+    pub fn to_answer(&self) -> (Vec<f32>, Vec<f32>) {
+        (self.probabilities.clone(), self.weights.clone())
+    }
+
     /// Hands the target to a training session.
     pub fn feed(&self, bound: &mut BoundSession) -> Result<()> {
         bound.set_input(TARGETS_INPUT, bytemuck::cast_slice(&self.probabilities))?;
         bound.set_input(TARGET_WEIGHTS_INPUT, bytemuck::cast_slice(&self.weights))
+    }
+}
+
+/// Where a training pass gets what it is drawn towards.
+#[derive(Clone, Copy)]
+pub(in crate::train) enum Teaching<'a> {
+    /// Nowhere.
+    None,
+    /// It is known.
+    Target(&'a Target),
+    /// From an exchange: its number and the position of the model.
+    Exchange([i64; 2]),
+}
+
+impl Teaching<'_> {
+    /// The part of the divergence that the graph does not have, as far as it is known.
+    pub fn entropy(&self) -> f64 {
+        if let Self::Target(target) = self { target.entropy } else { 0.0 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Makes a model's sessions from its graph, its parameters and its loss, for each shape of batch.
 
 use super::bound::{BoundSession, GraphSpec};
-use crate::autodiff::LossSpec;
+use crate::autodiff::{LossSpec, MutualTerm};
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
 use crate::optim::Precision;
@@ -24,8 +24,8 @@ pub(in crate::train) struct SessionBuilder {
     pub signature: Signature,
     /// The outputs that are the model's gradients, where it computes them itself.
     pub precomputed: Option<PrecomputedGradients>,
-    /// Temperature of mutual learning, when it is on.
-    pub mutual: Option<f64>,
+    /// Mutual learning, when it is on.
+    pub mutual: Option<MutualTerm>,
     /// What products of matrices are computed in.
     pub precision: Precision,
     /// Whether backward parts compute activations again.

@@ -50,7 +50,7 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
     }
 }
 
-pub const ARMS: [Arm; 16] = [
+pub const ARMS: [Arm; 17] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -105,6 +105,11 @@ pub const ARMS: [Arm; 16] = [
         further_passes: 1.0,
         what: "predictions of all other models",
         ..arm("mutual_peers", "independent", r#"{"mutual":{"teacher":"peers"}}"#)
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "predictions of all other models' own training passes, which meet half-way",
+        ..arm("mutual_online", "independent", r#"{"mutual":{"teacher":"online"}}"#)
     },
     Arm {
         is_semi_supervised: true,

@@ -1,0 +1,216 @@
+//! Training passes that run side by side and teach each other: each hands over its logits as soon as
+//! they are there and goes on with what the others predict.
+
+use std::thread;
+
+use super::examples::Examples;
+use super::step::{Member, Mutual, shape_of};
+use super::target::Teaching;
+use crate::autodiff::LossSpec;
+use crate::error::{Error, Result};
+use crate::optim::{self, Teacher};
+use crate::runtime::Device;
+use crate::runtime::kernels::{Exchange, Message, Request};
+use crate::train::batch::Batch;
+use crate::train::model::{Model, Run};
+use crate::train::trainer::in_model;
+
+/// How the passes of a step met.
+#[derive(Default)]
+struct Meeting {
+    /// Models whose passes ended before their logits were there.
+    ended_early: Vec<usize>,
+    /// Whether all were answered.
+    answered: bool,
+    /// Why they were not, where it is not a pass's fault.
+    failed: Option<Error>,
+}
+
+/// What teaching knows of a model that is busy.
+struct Known {
+    name: String,
+    spec: LossSpec,
+    is_fresh: bool,
+}
+
+impl Known {
+    fn of(model: &Model) -> Self {
+        let spec = model.sessions.spec.clone();
+        Self { name: model.name.clone(), spec, is_fresh: model.is_fresh() }
+    }
+}
+
+fn members_of<'a>(known: &'a [Known], batches: &[Batch<'a>]) -> Vec<Member<'a>> {
+    let member = |(k, batch): (&'a Known, &Batch<'a>)| Member {
+        examples: Examples::new(&k.name, &k.spec, batch),
+        is_fresh: k.is_fresh,
+    };
+    known.iter().zip(batches).map(member).collect()
+}
+
+impl Mutual {
+    /// The training passes of all models that learn, each on a thread of its own.
+    pub(super) fn run_online(
+        &mut self,
+        models: &mut [Model],
+        batches: &[Batch],
+        step: u64,
+        runs: &mut [Option<Run>],
+    ) -> Result<()> {
+        let mut shapes = vec![(0, 0); models.len()];
+        for (shape, (model, batch)) in shapes.iter_mut().zip(models.iter_mut().zip(batches)) {
+            if !model.only_teaches() {
+                *shape = shape_of(model, batch)?;
+            }
+        }
+        // Copies, for the models are busy.
+        let known: Vec<Known> = models.iter().map(Known::of).collect();
+        let members = members_of(&known, batches);
+        let exchange = Exchange::new();
+        let students = models.iter_mut().zip(batches).enumerate();
+        let students = students.filter(|(_, (model, _))| !model.only_teaches());
+        let passes = students.map(|(i, (model, &batch))| {
+            let (guard, place) = (exchange.guard(i), exchange.input(i));
+            let pass = move || {
+                let _guard = guard;
+                model.learn(batch, Teaching::Exchange(place), None)
+            };
+            (i, pass)
+        });
+        let passes: Vec<_> = passes.collect();
+        let (meeting, done) = thread::scope(|scope| {
+            // Where no thread starts the guard is dropped, and so that is told.
+            let begin = |(i, pass)| (i, thread::Builder::new().spawn_scoped(scope, pass));
+            let threads: Vec<_> = passes.into_iter().map(begin).collect();
+            let meeting = self.meet(&exchange, threads.len(), &members, &shapes, step);
+            let end = |(i, thread): (usize, std::io::Result<thread::ScopedJoinHandle<_>>)| {
+                let run = match thread {
+                    Ok(thread) => thread
+                        .join()
+                        .unwrap_or_else(|_| Err(Error::internal("a worker thread panicked"))),
+                    Err(e) => Err(Error::no_thread(e)),
+                };
+                (i, run)
+            };
+            (meeting, threads.into_iter().map(end).collect::<Vec<(usize, Result<Run>)>>())
+        });
+        let names: Vec<&str> = known.iter().map(|k| k.name.as_str()).collect();
+        self.finish_online(meeting, done, &names, runs)
+    }
+
+    /// Waits for the logits of `n` passes, and answers them.
+    fn meet(
+        &mut self,
+        exchange: &Exchange,
+        n: usize,
+        members: &[Member],
+        shapes: &[(usize, usize)],
+        step: u64,
+    ) -> Meeting {
+        let (mut meeting, mut waiting, mut n_ended) = (Meeting::default(), Vec::new(), 0);
+        let mut asked = vec![false; members.len()];
+        while n_ended < n {
+            match exchange.next() {
+                Some(Message::Logits(request)) => {
+                    asked[request.model] = true;
+                    waiting.push(request);
+                }
+                Some(Message::Ended(model)) => {
+                    n_ended += 1;
+                    if !asked[model] {
+                        meeting.ended_early.push(model);
+                    }
+                }
+                None => break,
+            }
+            if waiting.is_empty() || waiting.len() + n_ended < n {
+                continue;
+            }
+            if n_ended > 0 {
+                // Those that wait end with an error.
+                waiting.clear();
+                continue;
+            }
+            match self.answer(std::mem::take(&mut waiting), members, shapes, step) {
+                Ok(()) => meeting.answered = true,
+                Err(e) => meeting.failed = Some(e),
+            }
+        }
+        meeting
+    }
+
+    fn answer(
+        &mut self,
+        mut waiting: Vec<Request>,
+        members: &[Member],
+        shapes: &[(usize, usize)],
+        step: u64,
+    ) -> Result<()> {
+        for request in &mut waiting {
+            let logits = std::mem::take(&mut request.logits);
+            let temperature = self.options.temperature;
+            self.predictions[request.model].set_rows(logits, request.classes, temperature);
+        }
+        for request in &waiting {
+            let i = request.model;
+            self.set_target(members, i, shapes[i], step)?;
+        }
+        for request in waiting {
+            let (targets, weights) = self.targets[request.model].to_answer();
+            request.answer(targets, weights);
+        }
+        Ok(())
+    }
+
+    fn finish_online(
+        &self,
+        meeting: Meeting,
+        done: Vec<(usize, Result<Run>)>,
+        names: &[&str],
+        runs: &mut [Option<Run>],
+    ) -> Result<()> {
+        if let Some(error) = meeting.failed {
+            return Err(error);
+        }
+        // First the passes that the others' errors are due to.
+        let (early, late): (Vec<_>, Vec<_>) =
+            done.into_iter().partition(|(i, _)| meeting.ended_early.contains(i));
+        for (i, run) in early.into_iter().chain(late) {
+            let mut run = run.map_err(|e| in_model(e, names[i]))?;
+            run.mutual_loss += self.targets[i].entropy;
+            runs[i] = Some(run);
+        }
+        if meeting.answered {
+            return Ok(());
+        }
+        Err(Error::internal("the training passes did not ask for what they learn from"))
+    }
+}
+
+impl optim::Mutual {
+    /// Whether all passes can wait for each other.
+    pub(super) fn check_online(
+        &self,
+        options: &optim::Options,
+        device: Device,
+        models: &[Model],
+    ) -> Result<()> {
+        if self.teacher != Teacher::Online {
+            return Ok(());
+        }
+        let n = models.iter().filter(|m| !m.only_teaches()).count();
+        let most = options.max_parallel_models;
+        if most > 0 && most < n {
+            return Err(Error::invalid(format!(
+                "the teacher 'online' runs the passes of all {n} models at the same time, but \
+                 max_parallel_models is {most}; set it to 0, or choose the teacher 'peers'"
+            )));
+        }
+        if device != Device::Cpu {
+            return Err(Error::unsupported(
+                "the teacher 'online' needs models on the CPU; choose the teacher 'peers'",
+            ));
+        }
+        Ok(())
+    }
+}
