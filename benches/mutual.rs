@@ -1,6 +1,7 @@
 //! What each teacher of mutual learning costs: a step of three small models with it against a step
 //! without. Every round takes one step of every trainer, in another order each time, so that all
-//! see the same machine; ratios are of steps in one round. `BENCH_ROUNDS`, `BENCH_LAYERS`,
+//! see the same machine; ratios are of steps in one round. `BENCH_TEACHERS` names some of them, with
+//! commas, for large models do not fit in memory for all at once. `BENCH_ROUNDS`, `BENCH_LAYERS`,
 //! `BENCH_HIDDEN`, `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_THREADS` and `BENCH_PARALLEL` (`max_parallel_models`) are numbers. Tokens and labels
 //! are random, weights fresh.
 
@@ -100,15 +101,26 @@ fn quartiles(mut x: Vec<f64>) -> [f64; 3] {
     [1, 2, 3].map(|q| x[(x.len() - 1) * q / 4])
 }
 
+/// The arm without a teacher, and those that `BENCH_TEACHERS` names: all without it.
+fn chosen() -> Vec<(&'static str, Option<Teacher>, f64)> {
+    let wanted = std::env::var("BENCH_TEACHERS").ok();
+    let is_wanted = |name: &str| match &wanted {
+        Some(names) => names.split(',').any(|n| n.trim() == name),
+        None => true,
+    };
+    ARMS.into_iter().filter(|arm| arm.1.is_none() || is_wanted(arm.0)).collect()
+}
+
 fn main() {
     let rounds = number("BENCH_ROUNDS", 40).max(1);
-    let mut trainers: Vec<Trainer> = ARMS.iter().map(|arm| trainer(arm.1)).collect();
+    let arms = chosen();
+    let mut trainers: Vec<Trainer> = arms.iter().map(|arm| trainer(arm.1)).collect();
     let batches: Vec<_> = (0..N_BATCHES).map(batch).collect();
-    let mut times = vec![Vec::with_capacity(rounds); ARMS.len()];
+    let mut times = vec![Vec::with_capacity(rounds); arms.len()];
     // Two rounds are for opening sessions, and for the first visit of a batch.
     for round in 0..rounds + 2 {
-        for place in 0..ARMS.len() {
-            let arm = (round + place) % ARMS.len();
+        for place in 0..arms.len() {
+            let arm = (round + place) % arms.len();
             let ms = step(&mut trainers[arm], &batches[round % N_BATCHES]);
             if round > 1 {
                 times[arm].push(ms);
@@ -118,7 +130,7 @@ fn main() {
     println!("three models, medians of {rounds} rounds (quartiles of the ratio)");
     println!("{:14} {:>9} {:>7} {:>15} {:>7}", "teacher", "step, ms", "ratio", "", "target");
     let none = times[0].clone();
-    for ((name, _, target), times) in ARMS.iter().zip(times) {
+    for ((name, _, target), times) in arms.iter().zip(times) {
         let ratios = times.iter().zip(&none).map(|(a, b)| a / b).collect();
         let ([_, ms, _], [low, ratio, high]) = (quartiles(times), quartiles(ratios));
         let verdict = if ratio <= *target { "" } else { " missed" };
