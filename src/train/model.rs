@@ -17,7 +17,7 @@ use super::mutual::prediction::{Prediction, row_shape};
 use super::mutual::target::Teaching;
 use super::options::{ModelOptions, Source};
 use super::parameter::Parameter;
-use super::session::{BoundSession, SessionBuilder};
+use super::session::{BoundSession, Forward, SessionBuilder};
 use super::start::tokens::Tokens;
 use crate::autodiff::{
     EXCHANGE_INPUT, LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators,
@@ -372,23 +372,23 @@ impl Model {
         Ok((run, logits))
     }
 
-    /// What the model predicts for a batch with labels, without dropout and on a share of the
-    /// cores, by its weights or always by their running means; for mutual learning.
+    /// What the model predicts for a batch with labels, on a share of the cores; for mutual
+    /// learning, which asks for the same kind each time.
     pub fn predict(
         &mut self,
         batch: Batch,
-        by_means: bool,
+        forward: Forward,
         prediction: &mut Prediction,
     ) -> Result<Run> {
         let temperature = self.sessions.mutual.map_or(1.0, |own| own.temperature);
         let kind = self.sessions.spec.kind.clone();
-        let (run, bound) = self.forward(batch, Some(by_means))?;
+        let (run, bound) = self.forward(batch, Some(forward))?;
         prediction.set(&kind, &outputs(bound)?, temperature)?;
         Ok(run)
     }
 
-    /// Alone, or beside other models and then by the running means or not.
-    fn forward(&mut self, batch: Batch, beside: Option<bool>) -> Result<(Run, &BoundSession)> {
+    /// Alone, or beside other models.
+    fn forward(&mut self, batch: Batch, beside: Option<Forward>) -> Result<(Run, &BoundSession)> {
         let signature = &self.sessions.signature;
         // A loss without labels, which the model computes itself, is known for each batch.
         let labelled = signature.check(batch, false)? || !signature.has_labels();
@@ -398,11 +398,13 @@ impl Model {
             Some(_) => (&mut self.teaching, &self.train_session),
             None => (&mut self.evaluation, &self.eval_session),
         };
-        let by_means = beside.unwrap_or(false);
+        let seed = dropout_seed(self.seed, self.rank, self.n_runs);
+        let forward = beside.unwrap_or(Forward::Weights);
         let make =
-            |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, by_means, options);
+            |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, forward, options);
         let bound = cache.get_or_make(key, make)?;
         check_labels(&sessions.spec, bound, batch)?;
+        bound.set_input(SEED_INPUT, &seed.to_ne_bytes())?;
         bound.run(batch)?;
         let accuracy = accuracy(&sessions.spec, &outputs(bound)?, batch)?;
         let weight = loss_weight(&sessions.spec, batch, accuracy.n_labels);

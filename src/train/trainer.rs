@@ -127,7 +127,7 @@ impl Trainer {
         };
         let ema = Ema::new(&options.optimizer, mutual.as_ref().map(Mutual::options));
         let cancel_token = CancelToken::new()?;
-        plan_sessions(&mut built, &options, mutual.is_some());
+        plan_sessions(&mut built, &options, mutual.as_ref());
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.n_threads = cores(options.optimizer.n_threads);
@@ -728,23 +728,22 @@ pub(super) fn n_parallel(options: &Options) -> usize {
 }
 
 /// Training sessions share the cores, for they run side by side; evaluation takes all.
-fn plan_sessions(models: &mut [Model], options: &TrainerOptions, is_mutual: bool) {
+fn plan_sessions(models: &mut [Model], options: &TrainerOptions, mutual: Option<&Mutual>) {
     let precision = match options.optimizer.precision {
         Precision::Bf16 if !has_bf16_products() => Precision::F32,
         asked => asked,
     };
     let cores = cores(options.optimizer.n_threads);
-    let mutual = options.optimizer.mutual.as_ref().filter(|_| is_mutual);
+    let is_online = mutual.is_some_and(|m| m.is_online);
+    let mutual = mutual.map(Mutual::options);
     // Models that learn from those before them run one after another.
     let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
     let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
     let most = if in_turn { 1 } else { n_parallel(&options.optimizer) };
     let (_, threads) = plan_threads(cores, n_trained.min(most).max(1));
     for model in models {
-        model.sessions.mutual = mutual.map(|m| MutualTerm {
-            temperature: m.temperature,
-            online: m.teacher == Teacher::Online,
-        });
+        model.sessions.mutual =
+            mutual.map(|m| MutualTerm { temperature: m.temperature, online: is_online });
         model.sessions.precision = precision;
         model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
         let of = |threads| SessionOptions {

@@ -14,8 +14,9 @@ pub enum Teacher {
     PeersBefore,
     /// All other models, each by a forward pass without dropout before the step's training passes.
     Peers,
-    /// All other models of the same step: the training passes run side by side and meet when their
-    /// logits are there (Zhang et al. 2018). Costs no pass; CPU, and all models at the same time.
+    /// All other models of the same step, with dropout: the training passes run side by side and
+    /// meet when their logits are there (Zhang et al. 2018). Costs no pass; where they cannot run
+    /// at the same time (`max_parallel_models`, devices), a forward pass each.
     Online,
     /// As `peers`, each by a running mean of its weights (Tarvainen and Valpola 2017). A model
     /// without others learns from its own.

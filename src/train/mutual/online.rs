@@ -13,7 +13,7 @@ use crate::runtime::Device;
 use crate::runtime::kernels::{Exchange, Message, Request};
 use crate::train::batch::Batch;
 use crate::train::model::{Model, Run};
-use crate::train::trainer::in_model;
+use crate::train::trainer::{in_model, n_parallel};
 
 /// How the passes of a step met.
 #[derive(Default)]
@@ -188,29 +188,15 @@ impl Mutual {
 }
 
 impl optim::Mutual {
-    /// Whether all passes can wait for each other.
-    pub(super) fn check_online(
+    /// Whether the passes can wait for each other: all run at the same time, on the CPU. Elsewhere
+    /// each model predicts by a forward pass of its own, with the dropout of its training pass.
+    pub(super) fn is_online(
         &self,
         options: &optim::Options,
         device: Device,
         models: &[Model],
-    ) -> Result<()> {
-        if self.teacher != Teacher::Online {
-            return Ok(());
-        }
+    ) -> bool {
         let n = models.iter().filter(|m| !m.only_teaches()).count();
-        let most = options.max_parallel_models;
-        if most > 0 && most < n {
-            return Err(Error::invalid(format!(
-                "the teacher 'online' runs the passes of all {n} models at the same time, but \
-                 max_parallel_models is {most}; set it to 0, or choose the teacher 'peers'"
-            )));
-        }
-        if device != Device::Cpu {
-            return Err(Error::unsupported(
-                "the teacher 'online' needs models on the CPU; choose the teacher 'peers'",
-            ));
-        }
-        Ok(())
+        self.teacher == Teacher::Online && device == Device::Cpu && n <= n_parallel(options)
     }
 }

@@ -16,6 +16,7 @@ use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
+use crate::train::session::Forward;
 use crate::train::trainer::{in_model, n_parallel};
 
 /// What mutual learning keeps from step to step.
@@ -27,6 +28,8 @@ pub(in crate::train) struct Mutual {
     pub(super) targets: Vec<Target>,
     /// How much each model teaches.
     teacher_weights: Vec<f32>,
+    /// Whether training passes exchange their predictions while they run.
+    pub is_online: bool,
     /// The teacher `memory`.
     pub(super) memory: Option<Memory>,
     /// Why one model does not learn from another, where it need not; the first time that it was
@@ -56,11 +59,11 @@ impl Mutual {
             if models.len() == 1 {
                 return off("there is one model".into());
             }
-            if let Err(e) = own.check_models(options, device, models) {
+            if let Err(e) = own.check_models(options, models) {
                 return off(e.message().to_owned());
             }
         }
-        own.check_models(options, device, models)?;
+        own.check_models(options, models)?;
         let n = models.len();
         let memory = match own.teacher {
             Teacher::Memory => {
@@ -69,8 +72,10 @@ impl Mutual {
             }
             _ => None,
         };
+        let is_online = own.is_online(options, device, models);
         Ok(Ok(Self {
             options: own,
+            is_online,
             misfit: None,
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
@@ -121,7 +126,9 @@ impl Mutual {
         let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
-            Teacher::Online => self.run_online(models, batches, step, &mut runs)?,
+            Teacher::Online if self.is_online => {
+                self.run_online(models, batches, step, &mut runs)?;
+            }
             _ => {
                 for i in 0..models.len() {
                     if !models[i].only_teaches() {
@@ -204,7 +211,13 @@ impl Mutual {
     ) -> Result<()> {
         let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
         let by_means = self.options.teacher == Teacher::MeanTeacher;
+        let forward = match self.options.teacher {
+            Teacher::MeanTeacher => Forward::Means,
+            Teacher::Online => Forward::Training,
+            _ => Forward::Weights,
+        };
         let all = match self.options.teacher {
+            Teacher::Online => n_trained > 1 && !self.is_online,
             Teacher::Peers => n_trained > 1,
             Teacher::MeanTeacher => n_trained > 1 || models.len() == 1,
             _ => false,
@@ -216,7 +229,8 @@ impl Mutual {
         let parts = parts.filter(|(((model, _), _), _)| all || model.only_teaches());
         let work = parts.map(|(((model, batch), prediction), run)| {
             move || {
-                let done = model.predict(batch, by_means, prediction);
+                let forward = if model.only_teaches() { Forward::Weights } else { forward };
+                let done = model.predict(batch, forward, prediction);
                 let done = done.map_err(|e| in_model(e, &model.name))?;
                 *run = model.only_teaches().then_some(done);
                 Ok(())
@@ -301,6 +315,9 @@ impl std::fmt::Display for Mutual {
         let teacher = serde_json::to_value(self.options.teacher).unwrap_or_default();
         let teacher = teacher.as_str().unwrap_or_default();
         write!(f, "mutual learning: {teacher}, weight {}", self.options.weight)?;
+        if self.options.teacher == Teacher::Online && !self.is_online {
+            write!(f, ", by a forward pass of each model, for they do not run at the same time")?;
+        }
         match &self.misfit {
             Some(why) => write!(f, "; {why}"),
             None => Ok(()),
@@ -349,13 +366,7 @@ fn ramp(step: u64, steps: u64) -> f64 {
 }
 
 impl optim::Mutual {
-    fn check_models(
-        &self,
-        options: &optim::Options,
-        device: Device,
-        models: &[Model],
-    ) -> Result<()> {
-        self.check_online(options, device, models)?;
+    fn check_models(&self, options: &optim::Options, models: &[Model]) -> Result<()> {
         if let Some(given) = models.iter().find(|m| m.is_precomputed()) {
             return Err(Error::unsupported(format!(
                 "model '{}' brings its own gradients; mutual learning cannot change them",

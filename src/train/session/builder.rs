@@ -14,6 +14,17 @@ use crate::train::graphs::{
 };
 use crate::train::parameter::Parameter;
 
+/// What a forward pass without gradients gives the prediction of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::train) enum Forward {
+    /// The weights, without dropout.
+    Weights,
+    /// Their running means, without dropout.
+    Means,
+    /// The training pass, with its dropout.
+    Training,
+}
+
 /// Makes sessions.
 pub(in crate::train) struct SessionBuilder {
     /// The forward graph; its parameters are inputs without data.
@@ -41,9 +52,18 @@ impl SessionBuilder {
         parameters: &[Parameter],
         batch: Batch,
     ) -> Result<(TrainingGraph, Vec<usize>)> {
+        let trained = (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
+        self.training_graph_of(trained, parameters, batch, self.mutual)
+    }
+
+    fn training_graph_of(
+        &self,
+        trained: Vec<usize>,
+        parameters: &[Parameter],
+        batch: Batch,
+        mutual: Option<MutualTerm>,
+    ) -> Result<(TrainingGraph, Vec<usize>)> {
         let mut shapes = self.signature.shapes(batch);
-        let trained: Vec<usize> =
-            (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
         let graph = match &self.precomputed {
             Some(precomputed) => {
                 let name = |i: &usize| &parameters[*i].name;
@@ -61,7 +81,7 @@ impl SessionBuilder {
                 let padding = |&i: &usize| parameters[i].padding_row.map(|row| (self.ids[i], row));
                 let padding: Vec<(ValueId, usize)> = trained.iter().filter_map(padding).collect();
                 let options = GraphOptions {
-                    mutual: self.mutual,
+                    mutual,
                     padding: &padding,
                     precision: self.precision,
                     activation_checkpointing: self.activation_checkpointing,
@@ -116,26 +136,33 @@ impl SessionBuilder {
         BoundSession::new(&spec, parameters, false, options, self.cancel_token.as_ref())
     }
 
-    /// A session for evaluation, by the running means of weights if `by_means`.
+    /// A session for evaluation, or for the prediction that a training pass will make.
     pub fn evaluation(
         &self,
         parameters: &mut [Parameter],
         batch: Batch,
         labelled: bool,
-        by_means: bool,
+        forward: Forward,
         options: &SessionOptions,
     ) -> Result<BoundSession> {
-        let graph = self.evaluation_graph(batch, labelled)?;
-        let outputs = typed(&graph.logits);
+        let (bytes, inputs, loss, logits) = if forward == Forward::Training {
+            let (graph, _) = self.training_graph_of(Vec::new(), parameters, batch, None)?;
+            (graph.bytes, graph.data_inputs, Some(graph.loss), graph.logits)
+        } else {
+            let graph = self.evaluation_graph(batch, labelled)?;
+            (graph.bytes, graph.data_inputs, graph.loss, graph.logits)
+        };
+        let outputs = typed(&logits);
         let spec = GraphSpec {
-            bytes: &graph.bytes,
-            inputs: &graph.data_inputs,
+            bytes: &bytes,
+            inputs: &inputs,
             gradients: &[],
-            loss: graph.loss.as_deref(),
+            loss: loss.as_deref(),
             mutual: None,
             buffers: &[],
             outputs: &outputs,
         };
+        let by_means = forward == Forward::Means;
         BoundSession::new(&spec, parameters, by_means, options, self.cancel_token.as_ref())
     }
 }

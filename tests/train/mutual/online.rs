@@ -2,28 +2,58 @@
 
 use std::time::Duration;
 
-use super::linear::{Linear, classification};
+use super::linear::classification;
 use super::*;
+use mmopt::models::{Config, Sizes, Task};
+use mmopt::train::{ModelOptions, Source, TensorView};
 
 fn online() -> Mutual {
     Mutual { teacher: Teacher::Online, ..Mutual::default() }
 }
 
+/// Where the passes cannot meet, each predicts before; dropout is the same.
 #[test]
-fn all_models_must_run_at_the_same_time() {
-    let models = classification();
-    let with = |max_parallel_models: usize| {
-        let mutual = Some(online());
-        let optimizer = optim::Options { mutual, max_parallel_models, ..optim::Options::adamw() };
-        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
-        Trainer::new(options, models.iter().map(Linear::options).collect())
+fn models_in_turn_learn_the_same() {
+    let sizes = Sizes {
+        vocab: 16,
+        hidden: 16,
+        layers: 2,
+        heads: 2,
+        intermediate: 32,
+        positions: 8,
+        dropout: 0.2,
     };
-    let e = with(2).err().unwrap();
-    assert_eq!(e.kind(), Kind::InvalidArgument);
-    for part in ["online", "all 3 models", "max_parallel_models is 2", "peers"] {
-        assert!(e.message().contains(part), "'{part}' is not in {e}");
-    }
-    assert!(with(0).is_ok() && with(3).is_ok());
+    let run = |max_parallel_models: usize| {
+        let mutual = Some(online());
+        let own = optim::Options { mutual, max_parallel_models, ..optim::Options::adamw() };
+        let options = TrainerOptions { optimizer: own, ..TrainerOptions::default() };
+        let task = Some(Task::SequenceClassification { num_labels: 2 });
+        let model = |(name, config)| {
+            let source = Source::Config(Box::new(config));
+            ModelOptions { task, seed: 3, ..ModelOptions::new(name, source) }
+        };
+        let configs = [("gpt2", Config::gpt2(&sizes)), ("roberta", Config::roberta(&sizes))];
+        let models = configs.into_iter().map(model).collect();
+        let mut trainer = Trainer::new(options, models).unwrap();
+        let ids: Vec<i64> = (0..24).map(|i| 2 + i * 7 % 11).collect();
+        let ids = Tensor::from_slice(&[4, 6], &ids).unwrap();
+        let mask = Tensor::from_slice(&[4, 6], &[1i64; 24]).unwrap();
+        let labels = Tensor::from_slice(&[4], &[0i64, 1, 1, 0]).unwrap();
+        let batch = [("input_ids", &ids), ("attention_mask", &mask), ("labels", &labels)]
+            .map(|(name, tensor)| TensorView::of(name, tensor));
+        let told = trainer.plan_text().contains("by a forward pass of each model");
+        assert_eq!(told, max_parallel_models == 1);
+        let mut losses = Vec::new();
+        for _ in 0..5 {
+            let found = trainer.forward_backward_all(&[&batch, &batch]).unwrap();
+            losses.extend(found.iter().flat_map(|r| [r.loss, r.mutual_loss]));
+            trainer.step().unwrap();
+        }
+        losses
+    };
+    let (together, in_turn) = (run(0), run(1));
+    assert!(together.iter().skip(1).step_by(2).all(|&m| m > 1e-7), "{together:?}");
+    close(&in_turn, &together, 1e-5, "in turn");
 }
 
 /// A pass that ends before its logits are there, in any of the models.
