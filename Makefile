@@ -134,7 +134,8 @@ fuzz-abi: runtime lib
 test-sanitizers: runtime
 	scripts/sanitize.sh
 
-# The Go package under its race detector, with a collection at every opportunity.
+# The Go package under its race detector, with a collection at every opportunity, and with all checks
+# of pointers that are passed to C.
 test-go-race: runtime lib
 	scripts/go_race.sh $(TARGET)
 

@@ -112,8 +112,10 @@ impl Mutual {
         while n_ended < n {
             match exchange.next() {
                 Some(Message::Logits(request)) => {
-                    asked[request.model] = true;
-                    waiting.push(request);
+                    // Asked twice, a pass ends with an error: the request is dropped.
+                    if !std::mem::replace(&mut asked[request.model], true) {
+                        waiting.push(request);
+                    }
                 }
                 Some(Message::Ended(model)) => {
                     n_ended += 1;

@@ -50,7 +50,7 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
     }
 }
 
-pub const ARMS: [Arm; 17] = [
+pub const ARMS: [Arm; 18] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -69,6 +69,15 @@ pub const ARMS: [Arm; 17] = [
         further_passes: 1.0,
         what: "the default preset for three quarters of the epochs",
         ..arm("default_short", "joint", "")
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "the default preset with the teacher `online`",
+        ..arm(
+            "default_online",
+            "joint",
+            r#"{"mutual":{"teacher":"online","required":false,"fresh_teach_loaded":false}}"#,
+        )
     },
     Arm { what: "the published rules", ..arm("paper", "paper", "") },
     Arm {
