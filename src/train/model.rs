@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
 use crate::optim::{ModelSpec, ParamSpec, Precision, Usage};
+use crate::runtime::kernels::ReadyAnswer;
 use crate::runtime::{SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
@@ -314,7 +315,12 @@ impl Model {
             SEED_INPUT,
             &dropout_seed(self.seed, self.rank, self.n_runs).to_ne_bytes(),
         )?;
+        let mut ready = None;
         match teaching {
+            Teaching::Target(target) if sessions.mutual.is_some_and(|own| own.online) => {
+                let ready = ready.insert(ReadyAnswer::new(target.to_answer()));
+                bound.set_input(EXCHANGE_INPUT, bytemuck::cast_slice(&ready.input()))?;
+            }
             Teaching::Target(target) => target.feed(bound)?,
             Teaching::Exchange(place) => {
                 bound.set_input(EXCHANGE_INPUT, bytemuck::cast_slice(&place))?;
@@ -325,6 +331,7 @@ impl Model {
             }
         }
         bound.run(batch)?;
+        drop(ready);
         if let (Some(prediction), Some(own)) = (prediction, sessions.mutual) {
             prediction.set(&sessions.spec.kind, &outputs(bound)?, own.temperature)?;
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ort::operator::ComputeContext;
 
@@ -36,16 +36,62 @@ impl Request {
     }
 }
 
+#[derive(Clone)]
 struct Answer {
     targets: Vec<f32>,
     weights: Vec<f32>,
 }
 
-/// The exchanges that are open, by number. 0 is none.
-static OPEN: Mutex<(i64, BTreeMap<i64, Sender<Message>>)> = Mutex::new((0, BTreeMap::new()));
+/// What a pass finds.
+#[derive(Clone)]
+enum Place {
+    /// Other passes, that it has to wait for.
+    Meeting(Sender<Message>),
+    /// The answer.
+    Ready(Arc<Answer>),
+}
 
-fn open() -> MutexGuard<'static, (i64, BTreeMap<i64, Sender<Message>>)> {
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+/// The places that are open, by number. 0 is none.
+#[derive(Default)]
+struct Places {
+    last: i64,
+    open: BTreeMap<i64, Place>,
+}
+
+static PLACES: Mutex<Places> = Mutex::new(Places { last: 0, open: BTreeMap::new() });
+
+fn places() -> MutexGuard<'static, Places> {
+    PLACES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a place and returns its number.
+fn open(place: Place) -> i64 {
+    let mut places = places();
+    places.last += 1;
+    let number = places.last;
+    places.open.insert(number, place);
+    number
+}
+
+/// The answer to one pass, known before it begins; until it is dropped.
+pub struct ReadyAnswer(i64);
+
+impl ReadyAnswer {
+    /// See [`Request::answer`].
+    pub fn new((targets, weights): (Vec<f32>, Vec<f32>)) -> Self {
+        Self(open(Place::Ready(Arc::new(Answer { targets, weights }))))
+    }
+
+    /// What the pass is fed to find it.
+    pub fn input(&self) -> [i64; 2] {
+        [self.0, 0]
+    }
+}
+
+impl Drop for ReadyAnswer {
+    fn drop(&mut self) {
+        places().open.remove(&self.0);
+    }
 }
 
 /// Where the passes of one step meet. Passes that come when it is dropped find no target.
@@ -58,11 +104,7 @@ impl Exchange {
     /// Opens an exchange.
     pub fn new() -> Self {
         let (sender, messages) = channel();
-        let mut open = open();
-        open.0 += 1;
-        let number = open.0;
-        open.1.insert(number, sender);
-        Self { number, messages }
+        Self { number: open(Place::Meeting(sender)), messages }
     }
 
     /// What a model's pass is fed to find the exchange.
@@ -72,7 +114,11 @@ impl Exchange {
 
     /// What tells the exchange that a model's pass has ended, at the latest when it is dropped.
     pub fn guard(&self, model: usize) -> EndGuard {
-        EndGuard { model, sender: open().1.get(&self.number).cloned() }
+        let sender = match places().open.get(&self.number) {
+            Some(Place::Meeting(sender)) => Some(sender.clone()),
+            _ => None,
+        };
+        EndGuard { model, sender }
     }
 
     /// The next message; waits for it.
@@ -83,7 +129,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        open().1.remove(&self.number);
+        places().open.remove(&self.number);
     }
 }
 
@@ -109,9 +155,12 @@ pub(super) fn targets(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult
     let ((dims, logits), (_, place)) = (logits, place);
     let &[number, model] = place else { return Err(error("the exchange is not [2]")) };
     let classes = dims.last().copied().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    let sender = open().1.get(&number).cloned();
-    let found = match (sender, usize::try_from(model)) {
-        (Some(sender), Ok(model)) => Some(ask(&sender, model, logits, classes)?),
+    let found = places().open.get(&number).cloned();
+    let found = match (found, usize::try_from(model)) {
+        (Some(Place::Meeting(sender)), Ok(model)) => {
+            Some(Arc::new(ask(&sender, model, logits, classes)?))
+        }
+        (Some(Place::Ready(answer)), _) => Some(answer),
         _ => None,
     };
     let rows = dims[..dims.len().saturating_sub(1)].to_vec();

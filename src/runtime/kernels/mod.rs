@@ -45,7 +45,7 @@ mod table;
 mod tests;
 
 pub use bf16::is_fast as has_bf16_products;
-pub use exchange::{EndGuard, Exchange, Message, Request};
+pub use exchange::{EndGuard, Exchange, Message, ReadyAnswer, Request};
 pub use functions::attach;
 
 use ort::operator::OperatorDomain;

@@ -8,12 +8,10 @@ use super::step::{Member, Mutual, shape_of};
 use super::target::Teaching;
 use crate::autodiff::LossSpec;
 use crate::error::{Error, Result};
-use crate::optim::{self, Teacher};
-use crate::runtime::Device;
 use crate::runtime::kernels::{Exchange, Message, Request};
 use crate::train::batch::Batch;
 use crate::train::model::{Model, Run};
-use crate::train::trainer::{in_model, n_parallel};
+use crate::train::trainer::in_model;
 
 /// How the passes of a step met.
 #[derive(Default)]
@@ -186,19 +184,5 @@ impl Mutual {
             return Ok(());
         }
         Err(Error::internal("the training passes did not ask for what they learn from"))
-    }
-}
-
-impl optim::Mutual {
-    /// Whether the passes can wait for each other: all run at the same time, on the CPU. Elsewhere
-    /// each model predicts by a forward pass of its own, with the dropout of its training pass.
-    pub(super) fn is_online(
-        &self,
-        options: &optim::Options,
-        device: Device,
-        models: &[Model],
-    ) -> bool {
-        let n = models.iter().filter(|m| !m.only_teaches()).count();
-        self.teacher == Teacher::Online && device == Device::Cpu && n <= n_parallel(options)
     }
 }

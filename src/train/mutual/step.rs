@@ -28,7 +28,8 @@ pub(in crate::train) struct Mutual {
     pub(super) targets: Vec<Target>,
     /// How much each model teaches.
     teacher_weights: Vec<f32>,
-    /// Whether training passes exchange their predictions while they run.
+    /// Whether training graphs ask for their targets, as passes that teach each other while they
+    /// run need.
     pub is_online: bool,
     /// The teacher `memory`.
     pub(super) memory: Option<Memory>,
@@ -72,7 +73,7 @@ impl Mutual {
             }
             _ => None,
         };
-        let is_online = own.is_online(options, device, models);
+        let is_online = own.teacher == Teacher::Online && device == Device::Cpu;
         Ok(Ok(Self {
             options: own,
             is_online,
@@ -122,13 +123,14 @@ impl Mutual {
         self.predictions.iter_mut().for_each(Prediction::clear);
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
         let n = n_parallel(optimizer.options());
-        self.predict(n, models, batches, ema, &mut runs)?;
+        let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
+        // Else each predicts by a forward pass of its own, with the dropout of its training pass.
+        let together = self.is_online && n >= n_trained;
+        self.predict(n, !together, models, batches, ema, &mut runs)?;
         let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
-            Teacher::Online if self.is_online => {
-                self.run_online(models, batches, step, &mut runs)?;
-            }
+            _ if together => self.run_online(models, batches, step, &mut runs)?,
             _ => {
                 for i in 0..models.len() {
                     if !models[i].only_teaches() {
@@ -200,10 +202,12 @@ impl Mutual {
     }
 
     /// The predictions, without dropout and side by side, of the models that only teach, and of
-    /// those that are trained where the teacher asks for them and somebody learns from them.
+    /// those that are trained where the teacher asks for them and somebody learns from them. `before`
+    /// is whether the teacher `online` asks, whose training passes do not meet.
     fn predict(
         &mut self,
         n: usize,
+        before: bool,
         models: &mut [Model],
         batches: &[Batch],
         ema: Option<&mut Ema>,
@@ -217,7 +221,7 @@ impl Mutual {
             _ => Forward::Weights,
         };
         let all = match self.options.teacher {
-            Teacher::Online => n_trained > 1 && !self.is_online,
+            Teacher::Online => n_trained > 1 && before,
             Teacher::Peers => n_trained > 1,
             Teacher::MeanTeacher => n_trained > 1 || models.len() == 1,
             _ => false,
@@ -315,9 +319,6 @@ impl std::fmt::Display for Mutual {
         let teacher = serde_json::to_value(self.options.teacher).unwrap_or_default();
         let teacher = teacher.as_str().unwrap_or_default();
         write!(f, "mutual learning: {teacher}, weight {}", self.options.weight)?;
-        if self.options.teacher == Teacher::Online && !self.is_online {
-            write!(f, ", by a forward pass of each model, for they do not run at the same time")?;
-        }
         match &self.misfit {
             Some(why) => write!(f, "; {why}"),
             None => Ok(()),

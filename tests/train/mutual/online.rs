@@ -47,8 +47,6 @@ fn models_in_turn_learn_the_same() {
         let labels = Tensor::from_slice(&[4], &[0i64, 1, 1, 0]).unwrap();
         let batch = [("input_ids", &ids), ("attention_mask", &mask), ("labels", &labels)]
             .map(|(name, tensor)| TensorView::of(name, tensor));
-        let told = trainer.plan_text().contains("by a forward pass of each model");
-        assert_eq!(told, max_parallel_models == 1);
         let mut losses = Vec::new();
         for _ in 0..5 {
             let found = trainer.forward_backward_all(&[&batch, &batch]).unwrap();
