@@ -102,7 +102,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens an exchange.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         let (sender, messages) = channel();
         Self { number: open(Place::Meeting(sender)), messages }
     }

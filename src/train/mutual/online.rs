@@ -64,7 +64,7 @@ impl Mutual {
         // Copies, for the models are busy.
         let known: Vec<Known> = models.iter().map(Known::of).collect();
         let members = members_of(&known, batches);
-        let exchange = Exchange::new();
+        let exchange = Exchange::begin();
         let students = models.iter_mut().zip(batches).enumerate();
         let students = students.filter(|(_, (model, _))| !model.only_teaches());
         let passes = students.map(|(i, (model, &batch))| {
