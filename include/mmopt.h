@@ -2644,7 +2644,8 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 
 /**
  * The sharing plan as text: which parameters are shared, and why. With the option start it then
- * says what fresh models started from.
+ * says what fresh models started from. On several ranks its last line begins with "ranks: " and
+ * says what this rank sends in bytes.
  *
  * Errors: only those of any call.
  *
@@ -2657,7 +2658,11 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
                                        char **text);
 
 /**
- * The sharing plan as one JSON object. Its key start says what fresh models started from.
+ * The sharing plan as one JSON object. Its key start says what fresh models started from. On
+ * several ranks the key ranks has rank, n_ranks, way, placement (or null), and the bytes that a
+ * rank sends, as a mean over the ranks: pass_bytes and, for each probability that a model predicts
+ * for others, probability_bytes; step_bytes; sync_bytes more with a synchronisation;
+ * meeting_bytes in a meeting after local steps.
  *
  * Errors: only those of any call.
  *
@@ -5332,6 +5337,16 @@ typedef struct mmopt_rank_options {
     double outer_lr;
     /** With sync_every: the Nesterov momentum of the outer step, in [0, 1); default 0.9. */
     double outer_momentum;
+    /**
+     * 1: each rank has the moments of some parameters and updates these; then all get their values
+     * (ZeRO stage 1). Not with sync_every or a placement. Default 0.
+     */
+    uint32_t shard_state;
+    /**
+     * Element type of gradients on the wire: MMOPT_DTYPE_F32 (default), or MMOPT_DTYPE_BF16, which
+     * halves their bytes and rounds them. Not with sync_every.
+     */
+    uint32_t gradient_dtype;
 } mmopt_rank_options;
 
 /**
@@ -5363,10 +5378,19 @@ MMOPT_API void mmopt_rank_options_init(struct mmopt_rank_options *options);
  * meeting less outer_lr * (outer_momentum * u + D) (Douillard et al. 2023). Checkpoints are
  * possible only then, and have the moments of rank 0.
  *
- * Errors: INVALID_ARGUMENT for an option out of range, and for a rank with other models or options
- * than rank 0; STATE for a rank at another step, between a pass and its step, and while another
- * call uses the communicator; UNSUPPORTED for sync_every with running means of weights;
- * COMMUNICATION.
+ * With shard_state each rank has the moments of some parameters and updates these; then all get
+ * their values. With the option placement of the trainer, the rank of each model (options_json,
+ * docs/options.md), ranks are no replicas: all read the same batches, each runs and updates its
+ * own models, and the results are those of one process; evaluating, reading and saving a model is
+ * for its rank, or after mmopt_trainer_gather_models.
+ *
+ * Errors: INVALID_ARGUMENT for an option out of range, for a rank with other models or options
+ * than rank 0, and for a placement that does not name every model or names a rank that there is
+ * not; NOT_FOUND for a placement of a model that there is not; STATE for a rank at another step,
+ * between a pass and its step, while another call uses the communicator, and after a step with
+ * placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
+ * means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and
+ * for placement with the teacher peers_before; COMMUNICATION.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The
@@ -5378,6 +5402,20 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_trainer_set_communicator(struct mmopt_trainer *trainer,
                                                    const struct mmopt_communicator *communicator,
                                                    const struct mmopt_rank_options *options);
+
+/**
+ * Gives every rank the weights of the models that other ranks train (option placement), so that
+ * they can be evaluated, read and saved on any rank until the next step. All ranks call it. Does
+ * nothing where models are not on different ranks.
+ *
+ * Errors: STATE with the running means in the place of the weights; CANCELLED where another rank
+ * fails; COMMUNICATION.
+ *
+ * @param[in,out] trainer exclusive access.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_gather_models(struct mmopt_trainer *trainer);
 
 /** @} */
 

@@ -148,6 +148,11 @@ type RankOptions struct {
 	SyncEvery uint64
 	// OuterLR and OuterMomentum of the outer step, with SyncEvery; default 0.7 and 0.9.
 	OuterLR, OuterMomentum float64
+	// ShardState: each rank has the moments of some parameters and updates these; then all get their
+	// values (ZeRO stage 1).
+	ShardState bool
+	// BF16Gradients are rounded to bfloat16 on the wire, which halves their bytes.
+	BF16Gradients bool
 }
 
 // DefaultRankOptions are the library's defaults.
@@ -156,7 +161,8 @@ func DefaultRankOptions() RankOptions {
 	C.mmopt_rank_options_init(&raw)
 	return RankOptions{
 		true, int(raw.bucket_bytes), uint64(raw.check_every), uint64(raw.sync_every),
-		float64(raw.outer_lr), float64(raw.outer_momentum),
+		float64(raw.outer_lr), float64(raw.outer_momentum), raw.shard_state == 1,
+		raw.gradient_dtype == C.MMOPT_DTYPE_BF16,
 	}
 }
 
@@ -176,6 +182,10 @@ func (t *Trainer) SetCommunicator(c *Communicator, options *RankOptions) error {
 		raw.bucket_bytes = a.size("BucketBytes", o.BucketBytes)
 		raw.check_every, raw.sync_every = C.uint64_t(o.CheckEvery), C.uint64_t(o.SyncEvery)
 		raw.outer_lr, raw.outer_momentum = C.double(o.OuterLR), C.double(o.OuterMomentum)
+		raw.shard_state = flag(o.ShardState)
+		if o.BF16Gradients {
+			raw.gradient_dtype = C.MMOPT_DTYPE_BF16
+		}
 	}
 	if c != nil && c.c() == nil {
 		return invalid("the communicator is closed")
@@ -184,6 +194,14 @@ func (t *Trainer) SetCommunicator(c *Communicator, options *RankOptions) error {
 		return a.err
 	}
 	return t.done(C.mmopt_trainer_set_communicator(t.c(), c.c(), raw))
+}
+
+// GatherModels gives every rank the weights of the models that other ranks train (the option
+// placement), so that they can be evaluated, read and saved on any rank until the next step. All ranks
+// call it.
+func (t *Trainer) GatherModels() error {
+	defer runtime.KeepAlive(t)
+	return t.done(C.mmopt_trainer_gather_models(t.c()))
 }
 
 // carry runs an operation on a goroutine of its own, as neither a panic nor runtime.Goexit may pass

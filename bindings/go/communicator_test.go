@@ -4,6 +4,7 @@ package mmopt
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -272,4 +273,47 @@ func TestRanksTrainAsOne(t *testing.T) {
 	wants(t, j.SetCommunicator(c, &options), ErrInvalidArgument)
 	ok(t, c.Close())
 	wants(t, j.SetCommunicator(c, nil), ErrInvalidArgument)
+}
+
+// Ranks with shards of the state train alike, and cannot be left by themselves.
+func TestStateOfRanksIsShared(t *testing.T) {
+	j := setUp(t)
+	if o := DefaultRankOptions(); o.ShardState || o.BF16Gradients {
+		t.Error("other defaults")
+	}
+	losses := make([]float64, 2)
+	ok(t, onRanks(2, func(c *Communicator) error {
+		trainer, loader, err := replica(j.corpus, j.tokenizers[0], c.Rank(), 2)
+		if err != nil {
+			return err
+		}
+		defer trainer.Close()
+		defer loader.Close()
+		options := DefaultRankOptions()
+		options.ShardState, options.BF16Gradients, options.CheckEvery = true, true, 1
+		if err := trainer.SetCommunicator(c, &options); err != nil {
+			return err
+		}
+		for range 3 {
+			batch, err := loader.Next()
+			if err != nil {
+				return err
+			}
+			results, err := trainer.ForwardBackward(background, batch)
+			if err == nil {
+				_, err = trainer.Step(background)
+			}
+			if err = errors.Join(err, batch.Close()); err != nil {
+				return err
+			}
+			losses[c.Rank()] = results[0].Loss
+		}
+		if err := trainer.SetCommunicator(nil, nil); !errors.Is(err, ErrState) {
+			return fmt.Errorf("left with a part of the state: %v", err)
+		}
+		return trainer.GatherModels()
+	}))
+	if losses[0] != losses[1] {
+		t.Error(losses)
+	}
 }

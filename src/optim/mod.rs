@@ -22,9 +22,11 @@ mod rates;
 mod sweep;
 
 pub use memory::host_buffers::{Buffers, StridedBuffers};
+pub(crate) use memory::pieces::Pieces;
 pub use memory::strided::StridedBuffer;
 pub(crate) use optimizer::accumulate::PassWeight;
 pub use optimizer::callback::{GradientAction, GradientCallback, GradientView, RateCallback};
+pub(crate) use optimizer::peers::{Distribution, Peers, Stage};
 pub(crate) use optimizer::saved_state::MAX_COUNT;
 pub use optimizer::saved_state::{SavedTensor, StateTensor};
 pub(crate) use optimizer::snapshot::OptimizerSnapshot;

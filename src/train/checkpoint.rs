@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ema::Ema;
 use super::log::Level;
 use super::model::Model;
+use super::ranks::Gathered;
 use super::trainer::Trainer;
 use crate::checkpoint::beside::Turn;
 use crate::checkpoint::files::Files;
@@ -82,17 +83,18 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::checkpoint`], those of writing later; those of the one before.
     pub fn checkpoint_beside(&self, root: &Path, user: &str, keep: Keep) -> Result<()> {
+        let gathered = self.gather_on_first()?;
         if let Some(ranks) = &self.ranks {
-            let begin = || self.begin_beside(root, user, keep).map(|()| None);
+            let begin = || self.begin_beside(root, user, keep, &gathered).map(|()| None);
             return ranks.written_by_first(begin).map(drop);
         }
-        self.begin_beside(root, user, keep)
+        self.begin_beside(root, user, keep, &gathered)
     }
 
-    fn begin_beside(&self, root: &Path, user: &str, keep: Keep) -> Result<()> {
+    fn begin_beside(&self, root: &Path, user: &str, keep: Keep, gathered: &Gathered) -> Result<()> {
         let place = || format!("checkpoint {}", root.display());
         let turn = self.next_checkpoint()?;
-        let files = self.files(user)?;
+        let files = self.files(user, gathered)?;
         self.run.open(root).context(place)?;
         let files = files.into_owned().context(place)?;
         let (run, step) = (self.run.clone(), self.optimizer().step_count());
@@ -128,16 +130,22 @@ impl Trainer {
         self.log_info(|| format!("checkpoint written to {}", written.display()));
     }
 
-    /// All files of a checkpoint.
-    fn files(&self, user: &str) -> Result<Files<'_>> {
+    /// Refuses a checkpoint within a step.
+    pub(super) fn check_finished(&self) -> Result<()> {
         self.check_weights_in_place()?;
         if self.n_pending() > 0 {
             return Err(Error::state("a checkpoint needs a finished step; call step first"));
         }
-        self.check_at_meeting()?;
+        self.check_at_meeting()
+    }
+
+    /// All files of a checkpoint, with what other ranks have.
+    fn files<'a>(&'a self, user: &str, gathered: &'a Gathered) -> Result<Files<'a>> {
+        self.check_finished()?;
         // What could not be resumed is not written as if all were well.
         if !self.allows_non_finite() {
-            self.models().iter().try_for_each(check_finite)?;
+            let all = self.models().iter().enumerate();
+            all.into_iter().try_for_each(|(i, model)| check_finite(model, i, gathered))?;
         }
         let header = TrainerState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -153,17 +161,20 @@ impl Trainer {
             serde_json::to_string_pretty(&header).map_err(|e| Error::internal(e.to_string()))?;
         let mut files = Files::default();
         for (i, model) in self.models().iter().enumerate() {
-            let tensors = model.parameters.iter().map(|p| (p.name.as_str(), &p.value));
+            let tensors = model.parameters.iter().enumerate();
+            let tensors =
+                tensors.map(|(j, p)| (p.name.as_str(), gathered.weight((i, j), &p.value)));
             files.add_tensors(weights_file(i), tensors);
         }
-        let moments = self.optimizer().state_tensors().into_iter();
-        files.add_tensors(MOMENTS, moments.map(named));
+        let moments = self.optimizer().state_tensors().into_iter().map(named);
+        let others = gathered.state.iter().map(|(name, t)| (name.clone(), View::from(t)));
+        files.add_tensors(MOMENTS, moments.chain(others));
         files.add_text(OPTIMIZER, self.optimizer().state_json()?.to_string());
         if let Some(mutual) = &self.mutual {
             mutual.add_to(&mut files)?;
         }
         if let Some(ema) = &self.ema {
-            ema.add_to(&mut files, self.models());
+            ema.add_to(&mut files, self.models(), gathered);
         }
         if let Some(ranks) = &self.ranks {
             ranks.add_to(&mut files, self.models());
@@ -180,7 +191,7 @@ impl Trainer {
     /// Before a model is written, which could then not be loaded: an error for weights that are not
     /// finite, or a warning where the options ignore them.
     pub(super) fn check_savable(&self, model: &Model) -> Result<()> {
-        match check_finite(model) {
+        match check_finite(model, 0, &Gathered::default()) {
             Err(e) if self.allows_non_finite() => {
                 self.log_warning(|| format!("{e}; what is written cannot be loaded as it is"));
                 Ok(())
@@ -207,8 +218,10 @@ impl Trainer {
         keep: Keep,
         more: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let Some(ranks) = &self.ranks else { return self.write(root, user, keep, more) };
-        let written = ranks.written_by_first(|| self.write(root, user, keep, more).map(Some))?;
+        let gathered = self.gather_on_first()?;
+        let write = || self.write(root, user, keep, &gathered, more);
+        let Some(ranks) = &self.ranks else { return write() };
+        let written = ranks.written_by_first(|| write().map(Some))?;
         written.ok_or_else(|| Error::internal("a checkpoint without a path"))
     }
 
@@ -217,11 +230,12 @@ impl Trainer {
         root: &Path,
         user: &str,
         keep: Keep,
+        gathered: &Gathered,
         more: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         // Until this one is written no other can begin.
         let _turn = self.next_checkpoint()?;
-        let files = self.files(user)?;
+        let files = self.files(user, gathered)?;
         let step = self.optimizer().step_count();
         let written = self
             .run
@@ -349,7 +363,9 @@ impl Trainer {
             own.restore(saved);
         }
         if let (Some(ema), Some(means)) = (&mut self.ema, means) {
-            ema.restore(&mut self.models, means);
+            let ranks = self.ranks.as_ref();
+            let here = |i: usize| ranks.is_none_or(|ranks| ranks.runs(i));
+            ema.restore(&mut self.models, means, here);
         }
         if let (Some(ranks), Some(momentum)) = (&mut self.ranks, outer) {
             ranks.restore(&self.models, momentum)?;
@@ -424,9 +440,10 @@ fn named(tensor: StateTensor<'_>) -> (String, View<'_>) {
     (name, View { dtype, shape, bytes })
 }
 
-fn check_finite(model: &Model) -> Result<()> {
-    for parameter in &model.parameters {
-        if let Some(at) = first_non_finite(parameter.value.dtype(), parameter.value.bytes()) {
+fn check_finite(model: &Model, i: usize, gathered: &Gathered) -> Result<()> {
+    for (j, parameter) in model.parameters.iter().enumerate() {
+        let value = gathered.weight((i, j), &parameter.value);
+        if let Some(at) = first_non_finite(value.dtype(), value.bytes()) {
             let (name, parameter) = (&model.name, &parameter.name);
             let text = format!("model '{name}': '{parameter}' is not finite at element {at}");
             return Err(Error::new(Kind::NonFinite, text));

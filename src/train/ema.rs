@@ -5,6 +5,7 @@
 
 use super::model::Model;
 use super::parameter::Parameter;
+use super::ranks::Gathered;
 use super::trainer::{Trainer, in_model};
 use crate::checkpoint::files::Files;
 use crate::checkpoint::reader::Checkpoint;
@@ -39,11 +40,13 @@ impl Ema {
     }
 
     /// The means begin with the weights as they are when the first step is under way.
-    pub fn begin(&mut self, models: &mut [Model]) -> Result<()> {
+    /// Only those of the models that `here` says are kept.
+    pub fn begin(&mut self, models: &mut [Model], here: impl Fn(usize) -> bool) -> Result<()> {
         if self.begun {
             return Ok(());
         }
-        for parameter in models.iter_mut().flat_map(|m| trained_mut(&mut m.parameters)) {
+        let kept = models.iter_mut().enumerate().filter(|(i, _)| here(*i));
+        for parameter in kept.flat_map(|(_, m)| trained_mut(&mut m.parameters)) {
             match &mut parameter.mean {
                 Some(mean) => mean.bytes_mut().copy_from_slice(parameter.value.bytes()),
                 none => *none = Some(parameter.value.copy()?),
@@ -54,9 +57,10 @@ impl Ema {
     }
 
     /// Moves towards the weights after step `t`, from 1.
-    pub fn follow(&self, models: &mut [Model], t: u64) -> Result<()> {
+    pub fn follow(&self, models: &mut [Model], t: u64, here: impl Fn(usize) -> bool) -> Result<()> {
         let rate = (1.0 - decay_at(self.decay, t)) as f32;
-        let each = models.iter_mut().map(|m| move || follow(&mut m.parameters, rate));
+        let kept = models.iter_mut().enumerate().filter(|(i, _)| here(*i));
+        let each = kept.map(|(_, m)| move || follow(&mut m.parameters, rate));
         side_by_side(each).into_iter().collect()
     }
 
@@ -66,11 +70,15 @@ impl Ema {
         }
     }
 
-    /// Adds the means under the parameters' names, if they have begun.
-    pub fn add_to<'a>(&self, files: &mut Files<'a>, models: &'a [Model]) {
+    /// Adds the means under the parameters' names, if they have begun; those of other ranks are in
+    /// `gathered`.
+    pub fn add_to<'a>(&self, files: &mut Files<'a>, models: &'a [Model], gathered: &'a Gathered) {
         for (i, model) in models.iter().enumerate().filter(|_| self.begun) {
-            let means = trained(&model.parameters)
-                .filter_map(|p| p.mean.as_ref().map(|mean| (p.name.as_str(), mean)));
+            let trained = model.parameters.iter().enumerate().filter(|(_, p)| p.trainable);
+            let means = trained.filter_map(|(j, p)| {
+                let mean = gathered.mean((i, j), p.mean.as_ref());
+                mean.map(|mean| (p.name.as_str(), mean))
+            });
             files.add_tensors(file_name(i), means);
         }
     }
@@ -88,14 +96,20 @@ impl Ema {
         models.iter().enumerate().map(read).collect()
     }
 
-    /// Goes on from what was read.
-    pub fn restore(&mut self, models: &mut [Model], saved: SavedMeans) {
+    /// Goes on from what was read, for the models whose means are kept here.
+    pub fn restore(
+        &mut self,
+        models: &mut [Model],
+        saved: SavedMeans,
+        here: impl Fn(usize) -> bool,
+    ) {
         self.begun = false;
         if saved.is_empty() {
             return;
         }
         self.begun = true;
-        for (model, means) in models.iter_mut().zip(saved) {
+        let kept = models.iter_mut().zip(saved).enumerate().filter(|(i, _)| here(*i));
+        for (_, (model, means)) in kept {
             for (parameter, saved) in trained_mut(&mut model.parameters).zip(means) {
                 match &mut parameter.mean {
                     // Sessions know its address.
@@ -121,7 +135,8 @@ impl Trainer {
                 Err(Error::state("no running mean of weights is kept; set the option ema_decay"))
             }
             Some(ema) => {
-                ema.begin(&mut self.models)?;
+                let ranks = self.ranks.as_ref();
+                ema.begin(&mut self.models, |i| ranks.is_none_or(|ranks| ranks.runs(i)))?;
                 ema.set_in_use(on, &mut self.models);
                 Ok(())
             }

@@ -35,7 +35,7 @@ pub use options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
     TrainerOptions,
 };
-pub use ranks::{LocalSteps, RankOptions};
+pub use ranks::{GradientDtype, LocalSteps, RankOptions};
 pub use shared_tensor::SharedTensor;
 pub use snapshot::TrainerSnapshot;
 pub use start::report::{StartReport, StartRows, StartedModel, StartedTable, StartedView};

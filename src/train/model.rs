@@ -77,7 +77,8 @@ pub(super) struct Earlier {
     inputs: Option<(ShapeKey, Vec<Option<Tensor>>)>,
 }
 
-/// Loss and accuracy of one batch.
+/// Loss and accuracy of one batch; of a pass on another rank nothing.
+#[derive(Default)]
 pub(super) struct Run {
     pub loss: f64,
     /// Mutual learning's part of what was differentiated, weighted; 0 without it.

@@ -30,7 +30,7 @@ impl Trainer {
     fn propose_and_check(&mut self) -> Result<bool> {
         let limit = self.optimizer().options().max_loss_increase.unwrap_or(f64::INFINITY);
         let before = self.recompute_losses()?;
-        if !self.optimizer_mut().propose_sync()? {
+        if !self.propose_sync_of_ranks()? {
             return Ok(false);
         }
         let after = self.recompute_losses();
@@ -49,7 +49,7 @@ impl Trainer {
     /// Every model's loss on its last batch with the parameters as they are now.
     fn recompute_losses(&mut self) -> Result<Vec<f64>> {
         let again = |m: &mut Model| m.recompute_loss().map_err(|e| in_model(e, &m.name));
-        let own = self.models_mut().iter_mut().filter_map(|m| again(m).transpose()).collect();
+        let own = self.models_mut().iter_mut().map(again).collect();
         self.losses_of_ranks(own)
     }
 }

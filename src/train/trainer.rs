@@ -222,15 +222,19 @@ impl Trainer {
 
     /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning.
     pub fn plan_text(&self) -> String {
-        format!("{}{}{}\n", self.plan(), self.start, self.mutual_text())
+        let ranks = self.ranks_text();
+        format!("{}{}{}\n{ranks}", self.plan(), self.start, self.mutual_text())
     }
 
-    /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`])
-    /// and `mutual`, the text.
+    /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`]),
+    /// `mutual`, the text, and on several ranks `ranks`: what this rank sends.
     pub fn plan_json(&self) -> serde_json::Value {
         let mut json = self.plan().to_json();
         json["start"] = self.start.to_json();
         json["mutual"] = self.mutual_text().into();
+        if let Some(ranks) = self.ranks_json() {
+            json["ranks"] = ranks;
+        }
         json
     }
 
@@ -286,9 +290,13 @@ impl Trainer {
             Ok(())
         };
         check().map_err(|e| in_model(e, &one.name))?;
+        let here = self.runs_here(model);
         let earlier = self.set_aside(model, batch)?;
         let one = &mut self.models[model];
-        let run = one.forward_backward(batch).map_err(|e| in_model(e, &one.name));
+        let run = match here {
+            true => one.forward_backward(batch).map_err(|e| in_model(e, &one.name)),
+            false => one.check_trained().map(|()| Run::default()),
+        };
         self.log_runs();
         let agreed = run.and_then(|run| {
             self.bind_new(model)?;
@@ -296,7 +304,7 @@ impl Trainer {
         });
         match agreed {
             Ok(agreed) => {
-                self.models[model].count_pass(batch)?;
+                self.count_pass(model, batch)?;
                 let first = agreed.first().ok_or_else(|| Error::internal("no result"))?;
                 self.account(model, first)
             }
@@ -310,7 +318,7 @@ impl Trainer {
     /// What a failed pass of a model would take from the step that is to come; `None` where there
     /// is nothing.
     fn set_aside(&mut self, model: usize, batch: Batch) -> Result<Option<Earlier>> {
-        if self.optimizer.n_accumulated(model).is_ok_and(|n| n == 0) {
+        if !self.runs_here(model) || self.optimizer.n_accumulated(model).is_ok_and(|n| n == 0) {
             return Ok(None);
         }
         let options = self.optimizer.options();
@@ -338,14 +346,14 @@ impl Trainer {
     /// each other (docs/optimizer.md). Where predictions do not fit it is an error. It may also
     /// carry `token_type_ids`, i64 \[batch, sequence\], which models without such an input ignore.
     pub fn forward_backward_all(&mut self, batches: &[Batch]) -> Result<Vec<TrainResult>> {
-        if batches.len() != self.models.len() {
-            return Err(Error::invalid(format!(
-                "{} for {}",
-                count(batches.len(), "batch"),
-                count(self.models.len(), "model")
-            )));
-        }
         self.in_call(Call::PassOfAll, |trainer| {
+            if batches.len() != trainer.models.len() {
+                return Err(Error::invalid(format!(
+                    "{} for {}",
+                    count(batches.len(), "batch"),
+                    count(trainer.models.len(), "model")
+                )));
+            }
             if trainer.mutual.is_some() {
                 let labels = Mutual::labels_for_unlabelled(&trainer.models, batches)?;
                 if !labels.is_empty() {
@@ -368,9 +376,13 @@ impl Trainer {
         let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
         let misfit = self.mutual.as_ref().and_then(|m| m.misfit.clone());
         let runs = match &mut self.mutual {
-            Some(mutual) => {
-                mutual.run(&mut self.models, batches, &self.optimizer, self.ema.as_mut())
-            }
+            Some(mutual) => mutual.run(
+                &mut self.models,
+                batches,
+                &self.optimizer,
+                self.ema.as_mut(),
+                self.ranks.as_mut(),
+            ),
             None => self.run_side_by_side(batches),
         };
         self.log_runs();
@@ -400,9 +412,9 @@ impl Trainer {
                 return Err(error);
             }
         };
-        for (model, batch) in self.models.iter_mut().zip(batches) {
-            if !model.only_teaches() {
-                model.count_pass(batch)?;
+        for (i, batch) in batches.iter().enumerate() {
+            if !self.models[i].only_teaches() {
+                self.count_pass(i, batch)?;
             }
         }
         agreed.iter().enumerate().map(|(i, agreed)| self.account(i, agreed)).collect()
@@ -410,8 +422,14 @@ impl Trainer {
 
     fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
         let n = n_parallel(self.optimizer.options());
-        let pairs = self.models.iter_mut().zip(batches);
-        let runs = at_most(n, pairs.map(|(model, batch)| move || model.forward_backward(batch)));
+        let ranks = self.ranks.as_ref();
+        let here = |i: usize| ranks.is_none_or(|ranks| ranks.runs(i));
+        let pairs = self.models.iter_mut().zip(batches).enumerate();
+        let runs = pairs.map(|(i, (model, batch))| {
+            let here = here(i);
+            move || if here { model.forward_backward(batch) } else { Ok(Run::default()) }
+        });
+        let runs = at_most(n, runs);
         let named = runs.into_iter().zip(&self.models);
         named.map(|(run, model)| run.map_err(|e| in_model(e, &model.name))).collect()
     }
@@ -439,6 +457,15 @@ impl Trainer {
         Ok(TrainResult { loss, mutual_loss, n_correct, n_labels })
     }
 
+    /// Counts a pass, of this rank or another.
+    fn count_pass(&mut self, model: usize, batch: Batch) -> Result<()> {
+        if self.runs_here(model) {
+            return self.models[model].count_pass(batch);
+        }
+        self.models[model].n_runs += 1;
+        Ok(())
+    }
+
     /// Binds a model that is trained, at its first pass, and makes what counting a pass needs.
     fn bind_new(&mut self, model: usize) -> Result<()> {
         if !self.bound[model] && !self.models[model].only_teaches() {
@@ -453,8 +480,15 @@ impl Trainer {
         (0..self.models.len()).try_for_each(|model| self.bind(model))
     }
 
+    /// Binds again what is bound, for memory that is missing.
+    pub(super) fn bind_bound(&mut self) -> Result<()> {
+        let bound = |model: &usize| self.bound[*model];
+        let bound: Vec<usize> = (0..self.models.len()).filter(bound).collect();
+        bound.into_iter().try_for_each(|model| self.bind(model))
+    }
+
     /// Binds a model's parameters, and the gradients that exist, to the optimizer.
-    fn bind(&mut self, model: usize) -> Result<()> {
+    pub(super) fn bind(&mut self, model: usize) -> Result<()> {
         let buffers = self.models[model].parameters.iter_mut().map(|p| Buffers {
             grad: p.gradient_address(),
             grad_dtype: DType::F32,
@@ -494,8 +528,10 @@ impl Trainer {
             }
         }
         let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
+        let ranks = self.ranks.as_ref();
+        let here = |i: usize| ranks.is_none_or(|ranks| ranks.runs(i));
         if let Some(ema) = &mut self.ema {
-            ema.begin(&mut self.models)?;
+            ema.begin(&mut self.models, here)?;
         }
         self.each_parameter(Parameter::save_frozen_rows);
         let report = self.update();
@@ -505,8 +541,10 @@ impl Trainer {
                 ema.begun = begun;
             }
         })?;
+        let ranks = self.ranks.as_ref();
+        let here = |i: usize| ranks.is_none_or(|ranks| ranks.runs(i));
         if let Some(ema) = &self.ema {
-            ema.follow(&mut self.models, report.step)?;
+            ema.follow(&mut self.models, report.step, here)?;
         }
         self.log_step(&report);
         Ok(report)
@@ -525,8 +563,11 @@ impl Trainer {
         self.models.iter_mut().flat_map(|m| &mut m.parameters).for_each(change);
     }
 
-    /// Runs one model without dropout and gradients; labels are optional.
+    /// Runs one model without dropout and gradients; labels are optional. With models on different
+    /// ranks it is for the rank of the model, or after [`Trainer::gather_models`], as is what reads
+    /// and saves its weights; else a `State` error.
     pub fn evaluate(&mut self, model: usize, batch: Batch) -> Result<Evaluation> {
+        self.check_newest_here(model)?;
         let one = self.model_mut(model)?;
         let (run, logits) = one.evaluate(batch).map_err(|e| in_model(e, &one.name))?;
         Ok(Evaluation {
@@ -554,6 +595,7 @@ impl Trainer {
 
     /// A parameter's value.
     pub fn parameter(&self, model: usize, name: &str) -> Result<&Tensor> {
+        self.check_newest_here(model)?;
         let one = self.model(model)?;
         Ok(&one.parameter(name).map_err(|e| in_model(e, &one.name))?.value)
     }
@@ -567,14 +609,16 @@ impl Trainer {
     }
 
     /// A parameter's gradient as the last backward pass left it; `None` before the first one, for
-    /// frozen parameters, and where no path leads to the loss.
+    /// frozen parameters, where no path leads to the loss, and for models that run on other ranks.
     pub fn gradient(&self, model: usize, name: &str) -> Result<Option<&Tensor>> {
         let one = self.model(model)?;
-        Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.gradient())
+        let parameter = one.parameter(name).map_err(|e| in_model(e, &one.name))?;
+        Ok(parameter.gradient().filter(|_| self.runs_here(model)))
     }
 
     /// A view of a parameter's value that stays valid after the trainer is dropped.
     pub fn share_parameter(&self, model: usize, name: &str) -> Result<SharedTensor> {
+        self.check_newest_here(model)?;
         let one = self.model(model)?;
         Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.share_value())
     }
@@ -582,13 +626,16 @@ impl Trainer {
     /// As [`Trainer::gradient`], as a view that stays valid after the trainer is dropped.
     pub fn share_gradient(&self, model: usize, name: &str) -> Result<Option<SharedTensor>> {
         let one = self.model(model)?;
-        Ok(one.parameter(name).map_err(|e| in_model(e, &one.name))?.share_gradient())
+        let parameter = one.parameter(name).map_err(|e| in_model(e, &one.name))?;
+        Ok(parameter.share_gradient().filter(|_| self.runs_here(model)))
     }
 
     /// Replaces a gradient between the backward pass and the step. With accumulation over more
-    /// than one micro-batch it is a `State` error: the gradient is accumulated already.
+    /// than one micro-batch it is a `State` error: the gradient is accumulated already; and for a
+    /// model that runs on another rank.
     pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
         let accumulating = self.optimizer.options().gradient_accumulation_steps > 1;
+        self.check_runs_here(model)?;
         let one = self.model_mut(model)?;
         let place = format!("model '{}': gradient of '{name}'", one.name);
         let parameter = one.parameter_mut(name)?;
@@ -609,6 +656,7 @@ impl Trainer {
     /// `NonFinite` for weights that are NaN or infinite, which could not be loaded; only a warning
     /// where the option `non_finite` ignores them. `Io`.
     pub fn save_model(&self, model: usize, dir: &Path) -> Result<()> {
+        self.check_newest_here(model)?;
         let one = self.model(model)?;
         self.check_savable(one)?;
         let write = || {
@@ -632,6 +680,7 @@ impl Trainer {
     /// # Errors
     /// `State` for a model without adapters; otherwise as [`Trainer::save_model`].
     pub fn save_adapters(&self, model: usize, dir: &Path) -> Result<()> {
+        self.check_newest_here(model)?;
         let one = self.model(model)?;
         self.check_savable(one)?;
         one.save_adapters(dir).map_err(|e| in_model(e, &one.name))?;
@@ -642,6 +691,7 @@ impl Trainer {
     /// Writes one model's forward graph with its present weights, ready for inference. Errors as
     /// [`Trainer::save_model`].
     pub fn save_onnx(&self, model: usize, path: &Path) -> Result<()> {
+        self.check_newest_here(model)?;
         let one = self.model(model)?;
         self.check_savable(one)?;
         one.inference_graph()

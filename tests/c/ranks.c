@@ -149,6 +149,119 @@ static void *refused(void *user)
     return NULL;
 }
 
+/* Two models, one on each rank, or both on one; with shards of the state, two replicas. */
+static mmopt_trainer *make_pair(const char *options_json)
+{
+    mmopt_model_config sizes;
+    mmopt_trainer_options options;
+    mmopt_model *models[2];
+    mmopt_trainer *trainer = NULL;
+
+    for (int i = 0; i < 2; i++) {
+        mmopt_model_config_init(&sizes);
+        sizes.n_layers = 1, sizes.hidden_size = 16, sizes.n_heads = 2;
+        must(mmopt_model_for_corpus(i == 0 ? "one" : "other", &sizes, tokenizer, corpus, &models[i]));
+        must(mmopt_model_set_seed(models[i], (uint64_t)i));
+    }
+    mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.n_threads = 1, options.sync_every = 2;
+    options.options_json = options_json;
+    must(mmopt_trainer_create(&options, (const mmopt_model *const *)models, 2, &trainer));
+    mmopt_model_free(models[0]);
+    mmopt_model_free(models[1]);
+    return trainer;
+}
+
+static double pair_losses[MAX_RANKS + 1][STEPS][2];
+
+static void train_pair(mmopt_trainer *trainer, size_t slot)
+{
+    const mmopt_tokenizer *both[2] = {tokenizer, tokenizer};
+    mmopt_loader_options walk;
+    mmopt_loader *loader = NULL;
+
+    mmopt_loader_options_init(&walk);
+    walk.batch_size = 8;
+    must(mmopt_loader_create(corpus, both, 2, &walk, &loader));
+    for (int step = 0; step < STEPS; step++) {
+        mmopt_batch *batch = NULL;
+        mmopt_train_result results[2];
+        must(mmopt_loader_next(loader, &batch));
+        if (batch == NULL)
+            must(mmopt_loader_next(loader, &batch));
+        must(mmopt_trainer_forward_backward_batch(trainer, batch, results));
+        must(mmopt_trainer_step(trainer, NULL));
+        pair_losses[slot][step][0] = results[0].loss;
+        pair_losses[slot][step][1] = results[1].loss;
+        mmopt_batch_free(batch);
+    }
+    mmopt_loader_free(loader);
+}
+
+/* Reads of the other rank's model are refused until it is gathered; what spread cannot be left. */
+static void *placed(void *user)
+{
+    struct rank *r = user;
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL;
+    mmopt_tensor tensor;
+    char *plan = NULL;
+    mmopt_trainer *trainer = make_pair("{\"placement\": {\"one\": 0, \"other\": 1}}");
+
+    rank_callbacks(r, &callbacks);
+    must(mmopt_communicator_create(&callbacks, &communicator));
+    must(mmopt_trainer_set_communicator(trainer, communicator, NULL));
+    train_pair(trainer, r->rank);
+    codes[r->rank][0] = code_of(mmopt_trainer_parameter(trainer, 1 - r->rank, 0, &tensor, NULL));
+    must(mmopt_trainer_gather_models(trainer));
+    codes[r->rank][1] = code_of(mmopt_trainer_parameter(trainer, 1 - r->rank, 0, &tensor, NULL));
+    codes[r->rank][2] = code_of(mmopt_trainer_set_communicator(trainer, NULL, NULL));
+    must(mmopt_trainer_plan(trainer, &plan));
+    codes[r->rank][3] = strstr(plan, "models on different ranks (one 0, other 1)") == NULL;
+    mmopt_string_free(plan);
+    mmopt_trainer_free(trainer);
+    mmopt_communicator_free(communicator);
+    return NULL;
+}
+
+/* Both ranks have the same examples, so that the means are those of one. */
+static void *sharded(void *user)
+{
+    struct rank *r = user;
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL;
+    mmopt_rank_options options;
+    mmopt_trainer *trainer = make_pair(NULL);
+
+    rank_callbacks(r, &callbacks);
+    must(mmopt_communicator_create(&callbacks, &communicator));
+    mmopt_rank_options_init(&options);
+    options.shard_state = 1, options.gradient_dtype = MMOPT_DTYPE_BF16, options.check_every = 1;
+    must(mmopt_trainer_set_communicator(trainer, communicator, &options));
+    train_pair(trainer, r->rank);
+    codes[r->rank][0] = code_of(mmopt_trainer_set_communicator(trainer, NULL, NULL));
+    mmopt_trainer_free(trainer);
+    mmopt_communicator_free(communicator);
+    return NULL;
+}
+
+static void pairs(void)
+{
+    mmopt_trainer *trainer = make_pair(NULL);
+
+    train_pair(trainer, MAX_RANKS);
+    mmopt_trainer_free(trainer);
+    on_ranks(2, placed);
+    for (size_t rank = 0; rank < 2; rank++) {
+        CHECK(memcmp(pair_losses[rank], pair_losses[MAX_RANKS], sizeof pair_losses[0]) == 0);
+        CHECK(codes[rank][0] == MMOPT_CODE_STATE && codes[rank][1] == MMOPT_CODE_OK);
+        CHECK(codes[rank][2] == MMOPT_CODE_STATE && codes[rank][3] == 0);
+    }
+    on_ranks(2, sharded);
+    CHECK(memcmp(pair_losses[0], pair_losses[1], sizeof pair_losses[0]) == 0);
+    CHECK(codes[0][0] == MMOPT_CODE_STATE && codes[1][0] == MMOPT_CODE_STATE);
+}
+
 static void options_and_errors(void)
 {
     struct group group;
@@ -171,6 +284,7 @@ static void options_and_errors(void)
     CHECK(options.struct_size == sizeof options && options.bucket_bytes == 26214400);
     CHECK(options.check_every == 100 && options.sync_every == 0);
     CHECK(options.outer_lr == 0.7 && options.outer_momentum == 0.9);
+    CHECK(options.shard_state == 0 && options.gradient_dtype == MMOPT_DTYPE_F32);
     REFUSES_NULL(mmopt_trainer_set_communicator(NULL, communicator, &options));
     options.bucket_bytes = 0;
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
@@ -179,6 +293,18 @@ static void options_and_errors(void)
     options.outer_lr = -1;
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
           MMOPT_CODE_INVALID_ARGUMENT, "outer_lr");
+    mmopt_rank_options_init(&options);
+    options.gradient_dtype = MMOPT_DTYPE_F64;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
+          MMOPT_CODE_INVALID_ARGUMENT, "gradient_dtype is");
+    options.gradient_dtype = MMOPT_DTYPE_F32, options.shard_state = 2;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
+          MMOPT_CODE_INVALID_ARGUMENT, "shard_state");
+    options.shard_state = 1, options.sync_every = 4;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options), MMOPT_CODE_UNSUPPORTED,
+          "shard_state with local steps");
+    REFUSES_NULL(mmopt_trainer_gather_models(NULL));
+    OK(mmopt_trainer_gather_models(trainer));
     OK(mmopt_loader_next(loader, &batch));
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, NULL), MMOPT_CODE_STATE,
@@ -242,6 +368,7 @@ int main(void)
         CHECK(codes[rank][2] == MMOPT_CODE_UNSUPPORTED);
         CHECK(codes[rank][3] == MMOPT_CODE_UNSUPPORTED);
     }
+    pairs();
     mmopt_corpus_free(corpus);
     mmopt_tokenizer_free(tokenizer);
     return finish();

@@ -1238,6 +1238,12 @@ TEST_F(Joint, OneRankTrainsAsNone) {
     const mmopt::communicator other(std::make_unique<alone>("", &n_freed, &aborted));
     EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }),
               MMOPT_CODE_INVALID_ARGUMENT);
+    options = mmopt::rank_options();
+    EXPECT_EQ(options.gradient_dtype, static_cast<uint32_t>(MMOPT_DTYPE_F32));
+    options.shard_state = 2;
+    EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    joined.gather_models();
     joined.leave_communicator();
     EXPECT_EQ(n_freed, 1);
 }

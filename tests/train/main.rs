@@ -13,11 +13,13 @@ mod load;
 mod models_oracle;
 mod models_properties;
 mod mutual;
+mod placed;
 mod precision;
 #[cfg(feature = "text")]
 mod predictor;
 mod pretrained;
 mod ranks;
 mod resume;
+mod sharded;
 mod start;
 mod trainer;

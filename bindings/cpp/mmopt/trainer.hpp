@@ -402,6 +402,9 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
                           const mmopt_rank_options &options = rank_options()) {
         done(mmopt_trainer_set_communicator(get(), ranks.get(), &options));
     }
+    /// Gives every rank the weights of the models that other ranks train (option placement), until
+    /// the next step. All ranks call it.
+    void gather_models() { done(mmopt_trainer_gather_models(get())); }
     /// Lets the trainer train by itself again.
     void leave_communicator() { done(mmopt_trainer_set_communicator(get(), nullptr, nullptr)); }
     /// A switch that ends passes from another thread.

@@ -1,12 +1,14 @@
 //! Trainers that are replicas on several ranks.
 
 use super::communicator::mmopt_communicator;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ffi::core::args::flag;
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, shared};
 use crate::ffi::core::structs::{Options, init, options};
+use crate::ffi::core::tensor::mmopt_dtype;
 use crate::ffi::trainer::create::mmopt_trainer;
-use crate::train::{LocalSteps, RankOptions};
+use crate::train::{GradientDtype, LocalSteps, RankOptions};
 
 /// How replicas keep together. mmopt_rank_options_init fills in the defaults.
 #[repr(C)]
@@ -28,6 +30,12 @@ pub struct mmopt_rank_options {
     pub outer_lr: f64,
     /// With sync_every: the Nesterov momentum of the outer step, in [0, 1); default 0.9.
     pub outer_momentum: f64,
+    /// 1: each rank has the moments of some parameters and updates these; then all get their values
+    /// (ZeRO stage 1). Not with sync_every or a placement. Default 0.
+    pub shard_state: u32,
+    /// Element type of gradients on the wire: MMOPT_DTYPE_F32 (default), or MMOPT_DTYPE_BF16, which
+    /// halves their bytes and rounds them. Not with sync_every.
+    pub gradient_dtype: u32,
 }
 
 impl Default for mmopt_rank_options {
@@ -40,6 +48,8 @@ impl Default for mmopt_rank_options {
             sync_every: 0,
             outer_lr: local.outer_lr,
             outer_momentum: local.outer_momentum,
+            shard_state: 0,
+            gradient_dtype: mmopt_dtype::F32 as u32,
         }
     }
 }
@@ -56,7 +66,17 @@ impl mmopt_rank_options {
         // Also where replicas meet at every step: a number out of range is a mistake.
         local.check()?;
         let local = (sync_every > 0).then_some(local);
-        Ok(RankOptions { bucket_bytes, check_every, local })
+        let gradient_dtype = match self.gradient_dtype {
+            n if n == mmopt_dtype::F32 as u32 => GradientDtype::F32,
+            n if n == mmopt_dtype::Bf16 as u32 => GradientDtype::Bf16,
+            n => {
+                return Err(Error::invalid(format!(
+                    "gradient_dtype is {n}; it must be MMOPT_DTYPE_F32 or MMOPT_DTYPE_BF16"
+                )));
+            }
+        };
+        let shard_state = flag(self.shard_state, "shard_state")?;
+        Ok(RankOptions { bucket_bytes, check_every, local, shard_state, gradient_dtype })
     }
 }
 
@@ -90,10 +110,19 @@ pub unsafe extern "C" fn mmopt_rank_options_init(options: *mut mmopt_rank_option
 /// meeting less outer_lr * (outer_momentum * u + D) (Douillard et al. 2023). Checkpoints are
 /// possible only then, and have the moments of rank 0.
 ///
-/// Errors: INVALID_ARGUMENT for an option out of range, and for a rank with other models or options
-/// than rank 0; STATE for a rank at another step, between a pass and its step, and while another
-/// call uses the communicator; UNSUPPORTED for sync_every with running means of weights;
-/// COMMUNICATION.
+/// With shard_state each rank has the moments of some parameters and updates these; then all get
+/// their values. With the option placement of the trainer, the rank of each model (options_json,
+/// docs/options.md), ranks are no replicas: all read the same batches, each runs and updates its
+/// own models, and the results are those of one process; evaluating, reading and saving a model is
+/// for its rank, or after mmopt_trainer_gather_models.
+///
+/// Errors: INVALID_ARGUMENT for an option out of range, for a rank with other models or options
+/// than rank 0, and for a placement that does not name every model or names a rank that there is
+/// not; NOT_FOUND for a placement of a model that there is not; STATE for a rank at another step,
+/// between a pass and its step, while another call uses the communicator, and after a step with
+/// placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
+/// means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and
+/// for placement with the teacher peers_before; COMMUNICATION.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The
@@ -116,5 +145,26 @@ pub unsafe extern "C" fn mmopt_trainer_set_communicator(
         };
         let joined = trainer.trainer.set_ranks(communicator, options);
         trainer.trainer.log_error("joining the ranks", joined)
+    })
+}
+
+/// Gives every rank the weights of the models that other ranks train (option placement), so that
+/// they can be evaluated, read and saved on any rank until the next step. All ranks call it. Does
+/// nothing where models are not on different ranks.
+///
+/// Errors: STATE with the running means in the place of the weights; CANCELLED where another rank
+/// fails; COMMUNICATION.
+///
+/// @param[in,out] trainer exclusive access.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn mmopt_trainer_gather_models(
+    trainer: *mut mmopt_trainer,
+) -> *mut mmopt_error {
+    // SAFETY: the caller's arguments, by the header's contract.
+    guard(|| unsafe {
+        let mut trainer = exclusive(trainer)?;
+        let gathered = trainer.trainer.gather_models();
+        trainer.trainer.log_error("gathering models", gathered)
     })
 }

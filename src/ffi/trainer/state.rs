@@ -10,7 +10,8 @@ use crate::ffi::core::guard::{exclusive, guard, guard_or, shared};
 use crate::optim::{Optimizer, Rates};
 
 /// The sharing plan as text: which parameters are shared, and why. With the option start it then
-/// says what fresh models started from.
+/// says what fresh models started from. On several ranks its last line begins with "ranks: " and
+/// says what this rank sends in bytes.
 ///
 /// Errors: only those of any call.
 ///
@@ -31,7 +32,11 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
     })
 }
 
-/// The sharing plan as one JSON object. Its key start says what fresh models started from.
+/// The sharing plan as one JSON object. Its key start says what fresh models started from. On
+/// several ranks the key ranks has rank, n_ranks, way, placement (or null), and the bytes that a
+/// rank sends, as a mean over the ranks: pass_bytes and, for each probability that a model predicts
+/// for others, probability_bytes; step_bytes; sync_bytes more with a synchronisation;
+/// meeting_bytes in a meeting after local steps.
 ///
 /// Errors: only those of any call.
 ///

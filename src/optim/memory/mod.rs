@@ -6,4 +6,5 @@ pub(in crate::optim) mod host_buffers;
 pub(in crate::optim) mod owned;
 pub(in crate::optim) mod param;
 pub(in crate::optim) mod params;
+pub(crate) mod pieces;
 pub(in crate::optim) mod strided;

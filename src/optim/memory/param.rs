@@ -19,6 +19,12 @@ pub(in crate::optim) struct ParamState {
     pub weight_decay: f64,
     /// Muon's orthogonalised update applies.
     pub muon: bool,
+    /// Whether this process runs its model, and so has its gradient.
+    pub local: bool,
+    /// Whether this process has its moments, and updates it.
+    pub state_here: bool,
+    /// The process that updates it, of several.
+    pub owner: usize,
     /// Steps that changed it.
     pub steps: u64,
     pub m: Option<Tensor>,
@@ -65,6 +71,9 @@ impl ParamState {
             lr_scale: 1.0,
             weight_decay: if bare { 0.0 } else { options.weight_decay },
             muon: false,
+            local: true,
+            state_here: true,
+            owner: 0,
             steps: 0,
             m: None,
             v: None,
@@ -126,14 +135,29 @@ impl ParamState {
         let dtype = if self.muon { DType::F32 } else { moment_dtype(options) };
         let adam = matches!(options.method, Method::AdamW | Method::Muon);
         let changes = trainable || options.share_policy == SharePolicy::Paper;
+        let updated = trainable && self.state_here;
         let has_max = options.amsgrad && adam && !self.muon;
         Ok(Missing {
-            m: zeros(dtype, trainable && m)?,
-            v: zeros(dtype, trainable && adam && v)?,
-            x: zeros(dtype, trainable && has_max && x)?,
+            m: zeros(dtype, updated && m)?,
+            v: zeros(dtype, updated && adam && v)?,
+            x: zeros(dtype, updated && has_max && x)?,
             // Zero is the master of +0 and of nothing else: the first gathering reads the host's.
             dense_value: zeros(DType::F32, needs_dense_copy(value) && changes && dense_value)?,
         })
+    }
+
+    /// Says where its gradient and its moments are; moments that are elsewhere are freed.
+    pub fn place(&mut self, owner: usize, here: [bool; 2], buffers: &mut ParamBuffers) {
+        self.owner = owner;
+        [self.local, self.state_here] = here;
+        if !self.state_here {
+            (self.m, self.v, self.x) = (None, None, None);
+            let null = std::ptr::null_mut();
+            (buffers.m, buffers.v, buffers.x) = (null, null, null);
+        }
+        if !self.local {
+            (self.grad_sum, self.has_grad_sum) = (None, false);
+        }
     }
 
     /// Takes what was missing, and tells the sweep where everything is.

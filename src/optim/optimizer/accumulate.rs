@@ -165,7 +165,7 @@ impl Optimizer {
         let specs = &self.models.states[model].spec.params;
         let states = &mut self.params.states[first..first + specs.len()];
         for (p, buffers) in states.iter_mut().zip(&self.params.buffers[first..]) {
-            if p.trainable && !buffers.g.is_null() && p.grad_sum.is_none() {
+            if p.trainable && p.local && !buffers.g.is_null() && p.grad_sum.is_none() {
                 p.grad_sum = Some(Tensor::zeros(DType::F32, &specs[p.index].shape)?);
             }
         }

@@ -7,6 +7,7 @@ pub(in crate::optim) mod callback;
 pub(in crate::optim) mod models;
 pub(in crate::optim) mod overflow;
 pub(in crate::optim) mod owned;
+pub(crate) mod peers;
 pub(in crate::optim) mod rates;
 pub(in crate::optim) mod saved_state;
 pub(in crate::optim) mod snapshot;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::optim::memory::params::Params;
 use crate::optim::optimizer::callback::Callbacks;
 use crate::optim::optimizer::models::Models;
+use crate::optim::optimizer::peers::Distribution;
 use crate::optim::options::{InstructionSet, Options};
 use crate::optim::plan::Plan;
 use crate::optim::plan::spec::ModelSpec;
@@ -76,6 +78,9 @@ pub struct Optimizer {
     rates: RateState,
     executor: Executor,
     callbacks: Callbacks,
+    /// Which of several processes does what, and the number of this one.
+    distribution: Distribution,
+    process: usize,
 }
 
 impl Optimizer {
@@ -109,6 +114,8 @@ impl Optimizer {
             rates,
             executor,
             callbacks,
+            distribution: Distribution::default(),
+            process: 0,
         })
     }
 

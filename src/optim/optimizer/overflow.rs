@@ -9,6 +9,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::optim::kernel::coefficient::{Coefficients, Formula, coefficients};
 use crate::optim::optimizer::Optimizer;
+use crate::optim::optimizer::peers::Peers;
 use crate::optim::options::{MomentDtype, NonFinite};
 use crate::optim::sweep::inspect::Largest;
 
@@ -19,10 +20,10 @@ const LARGE: f64 = 1e15;
 const LIMIT: f64 = 3.38e38;
 
 impl Optimizer {
-    /// Takes models out of the step whose moments it would make infinite.
-    pub(super) fn skip_overflow(&mut self, share: bool) -> Result<()> {
+    /// The largest elements of gradients and moments, where a model needs a closer look.
+    pub(super) fn find_large(&mut self) -> Result<Option<Vec<Largest>>> {
         if self.options.non_finite == NonFinite::Ignore {
-            return Ok(());
+            return Ok(None);
         }
         let executor = &self.executor;
         for (i, p) in self.params.states.iter().enumerate() {
@@ -31,14 +32,33 @@ impl Optimizer {
             self.models.states[p.model].large |= step.active && norm > LARGE;
         }
         if !self.models.states.iter().any(|m| m.large) {
-            return Ok(());
+            return Ok(None);
         }
         let is_bf16 = self.options.moment_dtype == MomentDtype::BF16;
-        let largest = self.executor.largest(&self.sharing, is_bf16)?;
+        self.executor.largest(&self.sharing, is_bf16).map(Some)
+    }
+
+    /// Takes models out of the step whose moments it would make infinite.
+    pub(super) fn skip_overflow(&mut self, share: bool, largest: &[Largest]) -> Result<()> {
         self.models.states.iter_mut().for_each(|m| m.large = false);
         // What a model's own gradient does, then what those that are left do to each other.
-        self.skip_beyond(&largest, false)?;
-        if share { self.skip_beyond(&largest, true) } else { Ok(()) }
+        self.skip_beyond(largest, false)?;
+        if share { self.skip_beyond(largest, true) } else { Ok(()) }
+    }
+
+    /// Of each parameter the numbers of the process that has its moments.
+    pub(super) fn add_largest(&self, largest: &mut [Largest], peers: &mut dyn Peers) -> Result<()> {
+        let mut sums = crate::memory::room(4 * largest.len())?;
+        for (p, l) in self.params.states.iter().zip(largest.iter()) {
+            let own = [l.g, l.m, l.v, l.p].map(f64::from);
+            sums.extend(if p.state_here && self.process == p.owner { own } else { [0.0; 4] });
+        }
+        peers.add(&mut sums)?;
+        for (l, sums) in largest.iter_mut().zip(sums.as_chunks::<4>().0) {
+            let [g, m, v, p] = sums.map(|sum| sum as f32);
+            *l = Largest { g, m, v, p };
+        }
+        Ok(())
     }
 
     fn skip_beyond(&mut self, largest: &[Largest], shared: bool) -> Result<()> {

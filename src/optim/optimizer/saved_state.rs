@@ -337,6 +337,9 @@ impl Optimizer {
             let mut found = [const { None }; KINDS.len()];
             for (slot, kind) in found.iter_mut().zip(KINDS) {
                 let name = format!("{}/{}/{kind}", model.name, r.name);
+                if !p.state_here {
+                    continue;
+                }
                 let Some((dtype, saved, bytes)) = tensor(&name) else { continue };
                 if saved != shape.as_slice() {
                     let text = format!("'{name}' has shape {saved:?} instead of {shape:?}");
@@ -383,7 +386,8 @@ impl Optimizer {
 fn option_texts(options: &Options) -> BTreeMap<String, String> {
     let all = serde_json::to_value(options).unwrap_or_default();
     let all = all.as_object().into_iter().flatten();
-    let counts = all.filter(|(name, _)| !["n_threads", "instruction_set"].contains(&name.as_str()));
+    let without = ["n_threads", "instruction_set", "placement"];
+    let counts = all.filter(|(name, _)| !without.contains(&name.as_str()));
     counts.map(|(name, value)| (name.clone(), value.to_string())).collect()
 }
 

@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::optim::kernel::coefficient::coefficients;
+use crate::optim::memory::param::ParamState;
 use crate::optim::optimizer::callback::GradientCallback;
 use crate::optim::optimizer::models::ModelState;
+use crate::optim::optimizer::peers::{Alone, Distribution, Peers, Stage, settled};
 use crate::optim::optimizer::{Optimizer, StepReport};
 use crate::optim::options::{MomentDtype, NonFinite, SharePolicy, ShareRule};
 use crate::optim::plan::view::matrix_shape;
@@ -31,19 +33,17 @@ impl Optimizer {
     /// sweep. Models with a non-finite loss or gradient are skipped, or fail the step before
     /// anything changes, as `non_finite` says. Allocates nothing after the first call.
     pub fn step(&mut self) -> Result<StepReport> {
-        self.step_if(|_| Ok(()))
+        self.step_with(&mut Alone)
     }
 
-    /// As [`Optimizer::step`], if `agree` agrees, too: it is told whether this step can be taken,
-    /// before anything changes. Its error is the step's, unless that has one already.
-    pub(crate) fn step_if(&mut self, agree: impl FnOnce(bool) -> Result<()>) -> Result<StepReport> {
+    /// As [`Optimizer::step`], as one of several processes, all of which call it. What fails before
+    /// all have decided changes nothing anywhere; afterwards only the exchange itself can fail, and
+    /// the step is done then but for what it would have brought.
+    pub(crate) fn step_with(&mut self, peers: &mut dyn Peers) -> Result<StepReport> {
         let step = self.step + 1;
         let due = self.due(step);
         self.models.states.iter_mut().for_each(ModelState::keep_decision);
-        let decided = self.decide(step, &due);
-        let agreed = agree(decided.is_ok());
-        let decided = decided.and_then(|n| agreed.map(|()| n));
-        let micro_batches = decided.inspect_err(|_| {
+        let micro_batches = self.decide(step, &due, peers).inspect_err(|_| {
             self.models.states.iter_mut().for_each(ModelState::restore_decision);
         })?;
         self.count_skipped();
@@ -53,53 +53,129 @@ impl Optimizer {
             self.sharing.measure_gradients(step);
         }
         self.compute_coefficients();
-        let models = &self.models.states;
-        let weight = |model: usize| models[model].normalised_weight;
-        let steps = &self.executor.param_steps;
-        self.sharing.prepare(&self.options, weight, steps, [due.share, due.sync]);
+        // Values of other processes are known after their updates.
+        let later = due.sync && self.distribution != Distribution::None;
+        self.prepare_sharing(due.share, due.sync && !later);
         let rounding_seed = (self.options.moment_dtype == MomentDtype::BF16)
             .then_some((step as u32).wrapping_mul(0x9e37_79b1));
         self.executor.update(&self.sharing, due.share || due.sync, rounding_seed)?;
+        // As in one process, matrices of Muon are synchronised before their update.
+        let exchanged = self.exchange_after_sweep(later, peers);
         self.update_matrices()?;
+        let exchanged = exchanged.and_then(|()| self.exchange_matrices(peers));
         let (steps, handled) = (&self.executor.param_steps, &self.callbacks.handled);
         self.params.scatter_values(&mut self.executor.pool, |i| {
             steps[i].active || handled[i] || (due.sync && steps[i].synced)
         })?;
-        let models = &self.models.states;
-        let report = StepReport {
-            step,
-            updated: self.n_updated(),
-            skipped: models.iter().filter(|m| m.skipped_last).count(),
-            shared: due.share,
-            synced: due.sync,
-            sync_due: due.proposal,
-        };
+        let report = self.report(&due);
         self.finish();
+        exchanged?;
         if due.metrics && self.sharing.metrics.is_some() {
-            self.executor.inspect_values(&mut self.sharing)?;
-            self.sharing.measure_values();
+            self.measure_values(peers)?;
         }
         Ok(report)
     }
 
+    fn report(&self, due: &Due) -> StepReport {
+        StepReport {
+            step: self.step,
+            updated: self.n_updated(),
+            skipped: self.models.states.iter().filter(|m| m.skipped_last).count(),
+            shared: due.share,
+            synced: due.sync,
+            sync_due: due.proposal,
+        }
+    }
+
+    pub(super) fn prepare_sharing(&mut self, share: bool, sync: bool) {
+        let models = &self.models.states;
+        let weight = |model: usize| models[model].normalised_weight;
+        self.sharing.prepare(&self.options, weight, &self.executor.param_steps, [share, sync]);
+    }
+
+    /// Takes the values that other processes have updated, and synchronises where it is due.
+    fn exchange_after_sweep(&mut self, sync: bool, peers: &mut dyn Peers) -> Result<()> {
+        match self.distribution {
+            Distribution::None => return Ok(()),
+            Distribution::State => self.exchange_updated_values(false, peers)?,
+            Distribution::Models if sync => self.exchange_shared_values(true, peers)?,
+            Distribution::Models => {}
+        }
+        if sync {
+            self.prepare_sharing(false, true);
+            self.executor.synchronise(&self.sharing)?;
+        }
+        Ok(())
+    }
+
+    fn exchange_matrices(&mut self, peers: &mut dyn Peers) -> Result<()> {
+        match self.distribution {
+            Distribution::State => self.exchange_updated_values(true, peers),
+            _ => Ok(()),
+        }
+    }
+
+    fn measure_values(&mut self, peers: &mut dyn Peers) -> Result<()> {
+        let exchanged = self.distribution == Distribution::Models;
+        if exchanged {
+            self.exchange_shared_values(false, peers)?;
+        }
+        self.executor.inspect_values(&mut self.sharing)?;
+        if exchanged {
+            self.add_products(peers)?;
+        }
+        self.sharing.measure_values();
+        Ok(())
+    }
+
     /// Looks at the gradients, asks the host, and decides who takes part and with which rates. What
     /// fails here can be repeated. Returns the number of micro-batches seen.
-    fn decide(&mut self, step: u64, due: &Due) -> Result<u64> {
+    fn decide(&mut self, step: u64, due: &Due, peers: &mut dyn Peers) -> Result<u64> {
+        let exchanged = self.distribution == Distribution::Models;
+        let products = due.share && mixing_matrix::needs_products(self.options.share_rule);
+        let products = products || due.metrics;
+        let found = self.find_gradients(step);
+        let micro_batches = settled(peers, Stage::Gradients, found)?;
+        if exchanged {
+            self.join_marks(peers)?;
+            if due.share || due.metrics {
+                self.exchange_gradients(peers)?;
+            }
+        }
+        let inspected = self.inspect(products);
+        settled(peers, Stage::Inspected, inspected)?;
+        if exchanged {
+            self.add_sums(products, peers)?;
+        }
+        let rated = self.rate_models(step, micro_batches).and_then(|()| self.find_large());
+        let mut large = settled(peers, Stage::Rated, rated)?;
+        if let Some(large) = large.as_mut().filter(|_| self.distribution != Distribution::None) {
+            self.add_largest(large, peers)?;
+        }
+        let skipped = large.map_or(Ok(()), |large| self.skip_overflow(due.share, &large));
+        let decided = skipped.and_then(|()| self.reserve_matrices());
+        settled(peers, Stage::Decided, decided)?;
+        Ok(micro_batches)
+    }
+
+    /// Finds the gradients and lets the host see them.
+    fn find_gradients(&mut self, step: u64) -> Result<u64> {
         let micro_batches = self.begin()?;
         self.params.gather_values(&mut self.executor.pool)?;
         if self.options.gradient_accumulation_steps == 1 {
             self.params.gather_gradients(&mut self.executor.pool, None)?;
         }
         self.callbacks.call_gradient(step, &self.options, &self.models, &mut self.executor)?;
-        let products = due.share && mixing_matrix::needs_products(self.options.share_rule);
-        self.inspect(products || due.metrics)?;
+        Ok(micro_batches)
+    }
+
+    /// Skips models whose gradients are not finite, and computes rates and factors of the others.
+    fn rate_models(&mut self, step: u64, micro_batches: u64) -> Result<()> {
         self.skip_non_finite()?;
         self.models.compute_rates(&self.options, &self.rates, step, micro_batches);
         self.callbacks.call_rate(&mut self.models.states, step)?;
         self.scale_gradients();
-        self.skip_overflow(due.share)?;
-        self.reserve_matrices()?;
-        Ok(micro_batches)
+        Ok(())
     }
 
     fn due(&self, step: u64) -> Due {
@@ -131,7 +207,7 @@ impl Optimizer {
         for (i, p) in self.params.states.iter().enumerate() {
             let buffers = &mut self.executor.buffers[i];
             *buffers = self.params.buffers[i];
-            if summing {
+            if summing && p.local {
                 buffers.g_type = DType::F32;
                 buffers.g = match &p.grad_sum {
                     Some(sum) if p.has_grad_sum => sum.bytes().as_ptr(),
@@ -142,8 +218,11 @@ impl Optimizer {
             let step = &mut self.executor.param_steps[i];
             // The gradients are inspected as they are; `scale_gradients` sets the clip value.
             step.clip_value = f32::INFINITY;
-            step.active = takes_part && p.trainable && !buffers.g.is_null();
-            step.synced = !buffers.p.is_null() && (paper || (takes_part && p.trainable));
+            (step.local, step.state_here) = (p.local, p.state_here);
+            // Of others' models their processes tell.
+            step.active = p.local && takes_part && p.trainable && !buffers.g.is_null();
+            let synced = paper || (takes_part && p.trainable);
+            step.synced = p.local && !buffers.p.is_null() && synced;
         }
         Ok(self.rates.micro_batches + u64::from(!counted))
     }
@@ -252,7 +331,8 @@ impl Optimizer {
     /// Updates Muon's matrices, after the sweep has put their momentum into v.
     /// Memory for [`Optimizer::update_matrices`], as large as the largest matrix.
     fn reserve_matrices(&mut self) -> Result<()> {
-        for p in self.params.states.iter().filter(|p| p.muon && p.trainable && p.len > 0) {
+        let here = |p: &&ParamState| p.muon && p.trainable && p.len > 0 && p.state_here;
+        for p in self.params.states.iter().filter(here) {
             let spec = &self.models.states[p.model].spec;
             self.executor.reserve_matrix(matrix_shape(&spec.params[p.index].shape))?;
         }
@@ -261,7 +341,7 @@ impl Optimizer {
 
     fn update_matrices(&mut self) -> Result<()> {
         for (i, p) in self.params.states.iter().enumerate() {
-            if p.muon && self.executor.param_steps[i].active && p.len > 0 {
+            if p.muon && self.executor.param_steps[i].is_updated_here() && p.len > 0 {
                 let model = &self.models.states[p.model];
                 let shape = matrix_shape(&model.spec.params[p.index].shape);
                 let rate = model.rates.effective * p.lr_scale;

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::optim::optimizer::Optimizer;
+use crate::optim::optimizer::peers::{Alone, Distribution, Peers, Stage, settled};
 
 impl Optimizer {
     /// Synchronises all groups now, with β, keeping a copy of what it changes (one buffer per
@@ -13,21 +14,33 @@ impl Optimizer {
     /// members that took member in the last step. Must be followed by [`Optimizer::keep_sync`] or
     /// [`Optimizer::undo_sync`] before the next step.
     pub fn propose_sync(&mut self) -> Result<bool> {
+        self.propose_sync_with(&mut Alone)
+    }
+
+    /// As [`Optimizer::propose_sync`], as one of several processes, all of which call it.
+    pub(crate) fn propose_sync_with(&mut self, peers: &mut dyn Peers) -> Result<bool> {
         if self.sync.is_proposed() {
             return Err(Error::state("a synchronisation is already proposed; keep or undo it"));
         }
-        let Self { options, models, params, sharing, sync, executor, .. } = self;
-        let weight = |model: usize| models.states[model].normalised_weight;
-        sharing.prepare(options, weight, &executor.param_steps, [false, true]);
-        if sharing.tiling.groups.iter().all(|g| g.beta == 0.0) {
+        self.prepare_sharing(false, true);
+        if self.sharing.tiling.groups.iter().all(|g| g.beta == 0.0) {
             return Ok(false);
         }
-        params.gather_values(&mut executor.pool)?;
-        sync.save(&sharing.tiling.members, &executor.param_steps, &params.buffers)?;
-        executor.synchronise(sharing)?;
+        let saved = self.save_synced();
+        settled(peers, Stage::Proposed, saved)?;
+        if self.distribution == Distribution::Models {
+            self.exchange_shared_values(true, peers)?;
+        }
+        self.executor.synchronise(&self.sharing)?;
         self.scatter_synced()?;
         self.sync.propose();
         Ok(true)
+    }
+
+    fn save_synced(&mut self) -> Result<()> {
+        let Self { params, sharing, sync, executor, .. } = self;
+        params.gather_values(&mut executor.pool)?;
+        sync.save(&sharing.tiling.members, &executor.param_steps, &params.buffers)
     }
 
     /// Accepts the proposed synchronisation.

@@ -16,6 +16,8 @@ pub use mutual::{Mutual, Teacher, TeacherWeights};
 pub use precision::Precision;
 pub use start::Start;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -507,6 +509,12 @@ pub struct Options {
     /// gradient mode.
     #[schemars(example = 1)]
     pub max_parallel_models: usize,
+    /// The rank of each model, by its name, where the trainer has a communicator of several ranks:
+    /// a rank runs the passes of its own models and updates them alone. Every model is named. null:
+    /// each rank is a replica of all models. Without effect on a trainer by itself. Carried out by
+    /// whoever runs the models: the trainer, not gradient mode.
+    #[schemars(example = placement_example())]
+    pub placement: Option<BTreeMap<String, usize>>,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
     /// gradient mode.
     #[schemars(example = Start::Pretrained)]
@@ -531,6 +539,10 @@ pub struct Options {
     /// Kernel build. The result does not depend on it.
     #[schemars(example = InstructionSet::Portable)]
     pub instruction_set: InstructionSet,
+}
+
+fn placement_example() -> BTreeMap<&'static str, usize> {
+    BTreeMap::from([("bert", 0), ("gpt2", 1)])
 }
 
 impl Default for Options {
@@ -582,6 +594,7 @@ impl Default for Options {
             precision: Precision::F32,
             activation_checkpointing: false,
             max_parallel_models: 0,
+            placement: None,
             start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,

@@ -239,6 +239,10 @@ impl<'a> Schema<'a> {
             _ => format!("{path}.{key}"),
         };
         for (key, value) in map {
+            if self.node["additionalProperties"].is_object() {
+                self.at(&self.node["additionalProperties"]).check_at(value, &below(key), null)?;
+                continue;
+            }
             let Some((_, node)) = self.properties().find(|(known, _)| known == key) else {
                 let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
                 let distance = |known: &&str| strsim::damerau_levenshtein(key, known);
@@ -331,6 +335,18 @@ mod tests {
         let three = two.with_json(r#"{"published_multiplier": {"cosine": true}}"#).unwrap();
         assert_eq!(three.published_multiplier.map(|m| (m.warmup_steps, m.cosine)), Some((0, true)));
         assert_eq!(three.plateau, two.plateau);
+    }
+
+    #[test]
+    fn a_map_has_keys_of_its_own() {
+        let options = Options::default().with_json(r#"{"placement": {"bert": 0, "a b": 1}}"#);
+        let placement = options.unwrap().placement.unwrap();
+        assert_eq!((placement["bert"], placement["a b"]), (0, 1));
+        refuses(r#"{"placement": {"bert": -1}}"#, "placement.bert must be an integer >= 0, not -1");
+        refuses(
+            r#"{"placement": ["bert"]}"#,
+            "placement must be an object or null, not [\"bert\"]",
+        );
     }
 
     #[test]

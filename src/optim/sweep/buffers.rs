@@ -34,10 +34,14 @@ unsafe impl Sync for ParamBuffers {}
 /// What one parameter does in this step.
 #[derive(Clone, Copy)]
 pub(crate) struct ParamStep {
-    /// Whether it is updated.
+    /// Whether it is updated, here or in another process.
     pub active: bool,
     /// Whether it is synchronised.
     pub synced: bool,
+    /// Whether this process runs its model.
+    pub local: bool,
+    /// Whether this process updates it.
+    pub state_here: bool,
     /// Factor on its gradient: accumulation and clipping.
     pub grad_scale: f32,
     /// Elements are clamped to ± this before the factor; infinity does nothing.
@@ -46,8 +50,19 @@ pub(crate) struct ParamStep {
 
 impl ParamStep {
     /// Takes no part.
-    pub const IDLE: Self =
-        Self { active: false, synced: false, grad_scale: 1.0, clip_value: f32::INFINITY };
+    pub const IDLE: Self = Self {
+        active: false,
+        synced: false,
+        local: true,
+        state_here: true,
+        grad_scale: 1.0,
+        clip_value: f32::INFINITY,
+    };
+
+    /// Whether this process updates it in this step.
+    pub fn is_updated_here(&self) -> bool {
+        self.active && self.state_here
+    }
 }
 
 /// `n` elements of a parameter's gradient from `offset`: the memory itself, or its conversion in

@@ -43,7 +43,8 @@ impl Sweep<'_> {
         [start, len]: [usize; 2],
         is_bf16: bool,
     ) -> Largest {
-        let (buffers, active) = (&self.buffers[param], self.param_steps[param].active);
+        let buffers = &self.buffers[param];
+        let active = self.param_steps[param].active && !buffers.g.is_null();
         let mut found = Largest::default();
         for at in (start..start + len).step_by(BLOCK) {
             let n = BLOCK.min(start + len - at);
@@ -89,7 +90,8 @@ impl Sweep<'_> {
     ) {
         match *item {
             WorkItem::Chunk { param, start, len } => {
-                let active = self.param_steps[param].active;
+                let step = self.param_steps[param];
+                let active = step.active && step.local;
                 // SAFETY: the caller's promise.
                 unsafe {
                     let sum = if active { self.square(param, start, len, s.load()) } else { 0.0 };

@@ -158,6 +158,9 @@ impl Sweep<'_> {
         while let Some((i, member, sub)) = passes.next() {
             let next =
                 passes.peek().map_or(*then, |(_, member, sub)| self.state_streams(member, sub));
+            if !self.param_steps[member.param].state_here {
+                continue;
+            }
             let slot = &tiles[i * n_tile..(i + 1) * n_tile];
             let (mixed, ld) = if member.view.transposed {
                 let rectangle = Rectangle { rows: sub.rows, cols: sub.cols, ld: tile.cols };
@@ -190,6 +193,9 @@ impl Sweep<'_> {
         let members = &self.members[group.first..group.first + group.n];
         let k = members.iter().filter(|p| self.param_steps[p.param].active).count();
         out.fill(0.0);
+        if !self.is_local(members) {
+            return;
+        }
         let active = |i: &usize| self.param_steps[members[*i].param].active;
         let mut cached = cached_tiles(tile, k).peekable();
         while let Some(tile) = cached.next() {

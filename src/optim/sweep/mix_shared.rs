@@ -232,7 +232,10 @@ impl Sweep<'_> {
         what: Summed,
     ) -> impl Iterator<Item = (&'p SweepMember, Tile)> + 'p {
         let tile = *tile;
-        let members = members.iter().rev().filter(move |p| self.takes_part(p, what));
+        // What another process updates gives its gradient to the sum and takes nothing.
+        let here =
+            move |p: &&SweepMember| what == Summed::Values || self.param_steps[p.param].state_here;
+        let members = members.iter().rev().filter(move |p| self.takes_part(p, what)).filter(here);
         let transposed = members.clone().filter(|p| p.view.transposed);
         let untransposed = members.filter(|p| !p.view.transposed).map(move |p| (p, tile));
         let strips = strips(tile, transposed.clone().next().is_some());

@@ -3,7 +3,7 @@
 use crate::optim::sweep::scratch::Scratch;
 use crate::optim::sweep::tile::Tile;
 use crate::optim::sweep::update::Sweep;
-use crate::optim::sweep::work::{Mixing, WorkItem};
+use crate::optim::sweep::work::{Mixing, SweepMember, WorkItem};
 
 impl Sweep<'_> {
     /// Runs an item.
@@ -22,11 +22,20 @@ impl Sweep<'_> {
         }
     }
 
+    /// Whether a model of a group runs in this process; else gradients and newest values of the
+    /// group are not here.
+    pub(in crate::optim) fn is_local(&self, members: &[SweepMember]) -> bool {
+        members.iter().any(|m| self.param_steps[m.param].local)
+    }
+
     /// # Safety
     /// As [`Sweep::run`].
     unsafe fn run_tile(&self, s: &mut Scratch, group: usize, tile: &Tile) {
         let group = self.groups[group];
         let members = &self.members[group.first..group.first + group.n];
+        if !self.is_local(members) {
+            return;
+        }
         // SAFETY: the caller's promise.
         unsafe {
             if self.updates {

@@ -38,7 +38,7 @@ impl Sweep<'_> {
         len: usize,
     ) {
         let step = self.param_steps[param];
-        if !step.active || !self.updates {
+        if !step.is_updated_here() || !self.updates {
             return;
         }
         let buffers = &self.buffers[param];
@@ -119,7 +119,7 @@ impl Sweep<'_> {
         tile: &Tile,
     ) {
         let mut blocks = [&mut s.load[..], &mut s.m[..], &mut s.v[..], &mut s.x[..]];
-        for member in members.iter().filter(|p| self.param_steps[p.param].active) {
+        for member in members.iter().filter(|p| self.param_steps[p.param].is_updated_here()) {
             // SAFETY: the caller's promise.
             unsafe { self.update_tile(&mut blocks, member, tile, None, &Streams::NONE) };
         }
@@ -169,7 +169,8 @@ impl Sweep<'_> {
 
     /// What updating a tile reads, where the runs kernel does it.
     pub(in crate::optim) fn update_streams(&self, member: &SweepMember, tile: &Tile) -> Streams {
-        let fast = self.updates_in_runs(member.param);
+        let here = self.param_steps[member.param].state_here;
+        let fast = here && self.updates_in_runs(member.param);
         if fast { self.runs(member, tile).streams() } else { Streams::NONE }
     }
 
@@ -218,7 +219,7 @@ impl Sweep<'_> {
 
     /// What updating a tile reads besides the gradient, where the runs kernel does it.
     pub(in crate::optim) fn state_streams(&self, member: &SweepMember, tile: &Tile) -> Streams {
-        if !self.is_f32_adamw(member.param) {
+        if !self.is_f32_adamw(member.param) || !self.param_steps[member.param].state_here {
             return Streams::NONE;
         }
         let r = self.runs(member, tile);

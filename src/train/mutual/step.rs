@@ -16,6 +16,7 @@ use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
+use crate::train::ranks::Ranks;
 use crate::train::session::Forward;
 use crate::train::trainer::{in_model, n_parallel};
 
@@ -31,6 +32,8 @@ pub(in crate::train) struct Mutual {
     /// Whether training graphs ask for their targets, as passes that teach each other while they
     /// run need.
     pub is_online: bool,
+    /// Whether each model runs in this process.
+    here: Vec<bool>,
     /// The teacher `memory`.
     pub(super) memory: Option<Memory>,
     /// Why one model does not learn from another, where it need not; the first time that it was
@@ -81,6 +84,7 @@ impl Mutual {
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
             teacher_weights: vec![0.0; n],
+            here: vec![true; n],
             memory,
         }))
     }
@@ -88,6 +92,15 @@ impl Mutual {
     /// The options.
     pub fn options(&self) -> &optim::Mutual {
         &self.options
+    }
+
+    /// How often the predictions of a pass are exchanged, where models run on different ranks.
+    pub fn n_exchanges(&self) -> usize {
+        match self.options.teacher {
+            Teacher::PeersBefore => 0,
+            Teacher::Memory => 2,
+            _ => 1,
+        }
     }
 
     /// Whether models must learn from each other.
@@ -111,29 +124,37 @@ impl Mutual {
     }
 
     /// One micro-batch of every model: loss and gradients, drawn towards the teachers. The batches
-    /// are checked. Models without a trained parameter are evaluated.
+    /// are checked. Models without a trained parameter are evaluated. Models that run on other
+    /// ranks give their predictions.
     pub fn run(
         &mut self,
         models: &mut [Model],
         batches: &[Batch],
         optimizer: &Optimizer,
         ema: Option<&mut Ema>,
+        mut ranks: Option<&mut Ranks>,
     ) -> Result<Vec<Run>> {
         self.set_teacher_weights(optimizer)?;
         self.predictions.iter_mut().for_each(Prediction::clear);
+        let here = |i: usize| ranks.as_ref().is_none_or(|ranks| ranks.runs(i));
+        self.here = (0..models.len()).map(here).collect();
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
         let n = n_parallel(optimizer.options());
         let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
+        let all_here = self.here.iter().all(|&here| here);
         // Else each predicts by a forward pass of its own, with the dropout of its training pass.
-        let together = self.is_online && n >= n_trained;
+        let together = self.is_online && n >= n_trained && all_here;
         self.predict(n, !together, models, batches, ema, &mut runs)?;
+        if self.options.teacher != Teacher::PeersBefore {
+            self.exchange_predictions(ranks.as_deref_mut())?;
+        }
         let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
             _ if together => self.run_online(models, batches, step, &mut runs)?,
             _ => {
                 for i in 0..models.len() {
-                    if !models[i].only_teaches() {
+                    if self.here[i] && !models[i].only_teaches() {
                         let shape = shape_of(&mut models[i], batches[i])?;
                         self.set_target(&members(models, batches), i, shape, step)?;
                     }
@@ -141,7 +162,14 @@ impl Mutual {
                 self.run_side_by_side(n, models, batches, &mut runs)?;
             }
         }
-        Ok(runs.into_iter().flatten().collect())
+        if self.options.teacher == Teacher::Memory {
+            self.exchange_predictions(ranks)?;
+        }
+        Ok(runs.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    fn exchange_predictions(&mut self, ranks: Option<&mut Ranks>) -> Result<()> {
+        ranks.map_or(Ok(()), |ranks| ranks.exchange_predictions(&mut self.predictions))
     }
 
     fn set_teacher_weights(&mut self, optimizer: &Optimizer) -> Result<()> {
@@ -166,7 +194,7 @@ impl Mutual {
         let trained = models.iter().filter(|m| !m.only_teaches());
         let first = trained.map(|m| m.n_runs as usize).next().unwrap_or(0);
         for i in (0..n).map(|k| (first + k) % n) {
-            if models[i].only_teaches() {
+            if models[i].only_teaches() || !self.here[i] {
                 continue;
             }
             let shape = shape_of(&mut models[i], batches[i])?;
@@ -188,9 +216,10 @@ impl Mutual {
     ) -> Result<()> {
         let keep = self.options.teacher == Teacher::Memory;
         let parts = models.iter_mut().zip(batches).zip(&self.targets);
-        let parts = parts.zip(&mut self.predictions).zip(runs);
-        let parts = parts.filter(|((((model, _), _), _), _)| !model.only_teaches());
-        let work = parts.map(|((((model, batch), target), prediction), run)| {
+        let parts = parts.zip(&mut self.predictions).zip(runs).zip(&self.here);
+        let parts =
+            parts.filter(|(((((model, _), _), _), _), here)| **here && !model.only_teaches());
+        let work = parts.map(|(((((model, batch), target), prediction), run), _)| {
             let prediction = keep.then_some(prediction);
             move || {
                 let done = model.learn(batch, Teaching::Target(target), prediction);
@@ -226,12 +255,14 @@ impl Mutual {
             Teacher::MeanTeacher => n_trained > 1 || models.len() == 1,
             _ => false,
         };
+        let here = &self.here;
         if let Some(ema) = ema.filter(|_| by_means) {
-            ema.begin(models)?;
+            ema.begin(models, |i| here[i])?;
         }
-        let parts = models.iter_mut().zip(batches).zip(&mut self.predictions).zip(runs);
-        let parts = parts.filter(|(((model, _), _), _)| all || model.only_teaches());
-        let work = parts.map(|(((model, batch), prediction), run)| {
+        let parts = models.iter_mut().zip(batches).zip(&mut self.predictions).zip(runs).zip(here);
+        let parts =
+            parts.filter(|((((model, _), _), _), here)| **here && (all || model.only_teaches()));
+        let work = parts.map(|((((model, batch), prediction), run), _)| {
             move || {
                 let forward = if model.only_teaches() { Forward::Weights } else { forward };
                 let done = model.predict(batch, forward, prediction);

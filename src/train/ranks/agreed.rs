@@ -38,6 +38,19 @@ impl Agreed {
         [self.weight, weighted(self.loss), weighted(self.mutual_loss), correct, labels, 0.0]
     }
 
+    /// The numbers of a pass that one rank alone has made.
+    pub(super) fn as_they_are(&self) -> Numbers {
+        let (correct, labels) = (self.n_correct as f64, self.n_labels as f64);
+        [self.weight, self.loss, self.mutual_loss, correct, labels, 0.0]
+    }
+
+    /// What [`Agreed::as_they_are`] gave on its rank.
+    pub(super) fn from_its_rank(numbers: &Numbers) -> Self {
+        let [weight, loss, mutual_loss, correct, labels, _] = *numbers;
+        let (n_correct, n_labels) = (correct as u64, labels as u64);
+        Self { loss, mutual_loss, n_correct, n_labels, weight, own_weight: weight }
+    }
+
     /// The means of what the sums say.
     pub(super) fn of(sums: &Numbers, own_weight: f64) -> Self {
         let [weight, loss, mutual_loss, correct, labels, _] = *sums;

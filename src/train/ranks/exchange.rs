@@ -4,6 +4,8 @@
 //! make the same call. Then how many ranks have failed in it, and the sum of (rank + 1) of those,
 //! which names the rank if it is one. Then [`PER_MODEL`] numbers for each model.
 
+use std::sync::atomic::Ordering;
+
 use super::Ranks;
 use crate::comm::Values;
 use crate::error::{Error, Kind, Result};
@@ -23,18 +25,24 @@ pub(in crate::train) enum Call {
     PassOfAll,
     /// The beginning of a step.
     Step,
+    /// A part of a step.
+    Part,
     /// What a step has decided, before anything changes.
     Decide,
+    /// Predictions of a pass of all models.
+    Predictions,
     /// Losses that a synchronisation is judged by.
     Losses,
     /// A checkpoint was written.
     Checkpoint,
     /// A checkpoint was read.
     Resume,
+    /// All models' weights are wanted on all ranks.
+    Gather,
 }
 
 /// Kinds of calls beside the passes of single models.
-const N_KINDS: usize = 6;
+pub(super) const N_KINDS: usize = 9;
 
 impl Call {
     fn place(self) -> usize {
@@ -45,13 +53,30 @@ impl Call {
             Self::Losses => 3,
             Self::Checkpoint => 4,
             Self::Resume => 5,
+            Self::Part => 6,
+            Self::Predictions => 7,
+            Self::Gather => 8,
             Self::Pass(model) => N_KINDS + model,
         }
     }
 
+    /// Whether more exchanges of the call follow.
+    fn goes_on(self) -> bool {
+        matches!(self, Self::Step | Self::Part | Self::Predictions)
+    }
+
     fn name(place: usize) -> String {
-        let names =
-            ["a pass of all models", "a step", "a step", "a step", "a checkpoint", "resume"];
+        let names = [
+            "a pass of all models",
+            "a step",
+            "a step",
+            "a step",
+            "a checkpoint",
+            "resume",
+            "a step",
+            "a pass of all models",
+            "gather_models",
+        ];
         names.get(place).map_or_else(
             || format!("a pass of model {}", place - N_KINDS),
             |name| (*name).to_owned(),
@@ -77,7 +102,7 @@ impl Ranks {
     }
 
     fn settle(&self, call: Call, numbers: &[Numbers], failed: bool) -> Result<Vec<Numbers>> {
-        self.agreed.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.agreed.store(true, Ordering::Relaxed);
         let n_calls = N_KINDS + self.n_models;
         let mut all = vec![0.0; n_calls + 2];
         all[call.place()] = 1.0;
@@ -86,9 +111,11 @@ impl Ranks {
         }
         all.extend(numbers.iter().flatten());
         self.comm.with(|c| c.all_reduce(Values::F64(&mut all)))?;
-        self.check_calls(&all[..n_calls])?;
         let (n_failed, which) = (all[n_calls], all[n_calls + 1]);
-        if n_failed > 0.0 && !failed {
+        // A rank that fails may be in an earlier or a later exchange of the call.
+        if n_failed == 0.0 {
+            self.check_calls(&all[..n_calls])?;
+        } else if !failed {
             let who = match n_failed {
                 1.0 => format!("rank {} failed", which - 1.0),
                 n => format!("{n} ranks failed"),
@@ -96,6 +123,7 @@ impl Ranks {
             let text = format!("{who} in this call, which therefore has no effect on any rank");
             return Err(Error::new(Kind::Cancelled, text));
         }
+        self.agreed.store(failed || !call.goes_on(), Ordering::Relaxed);
         let sums = all[n_calls + 2..].as_chunks::<PER_MODEL>().0;
         Ok(sums.to_vec())
     }

@@ -86,6 +86,10 @@ impl Trainer {
             )));
         }
         self.check_replicas(ranks)?;
+        self.note_spread();
+        if let Some(ranks) = &mut self.ranks {
+            ranks.is_stale = false;
+        }
         Ok(read)
     }
 }

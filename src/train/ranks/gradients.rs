@@ -2,9 +2,11 @@
 
 use super::Ranks;
 use super::exchange::{Call, Numbers};
-use crate::comm::{Communicator, Values};
+use super::peers::StepPeers;
+use super::wire::{SumScratch, sum_bucket};
+use crate::comm::Communicator;
 use crate::error::{Error, Result};
-use crate::optim::StepReport;
+use crate::optim::{Distribution, StepReport};
 use crate::train::trainer::Trainer;
 
 /// Numbers that are summed over the ranks, each rank's times a factor.
@@ -14,11 +16,12 @@ pub(super) struct Part<'a> {
 }
 
 /// Replaces the parts by their sums over the ranks, a bucket after the other. A factor of 0 counts
-/// as zeros, whatever the numbers are.
+/// as zeros, whatever the numbers are. With `narrow` they are bfloat16 on the wire.
 pub(super) fn sum_in_buckets(
     comm: &mut Communicator,
     parts: &mut [Part<'_>],
     bucket: &mut [f32],
+    narrow: &mut Option<SumScratch>,
 ) -> Result<()> {
     let total: usize = parts.iter().map(|p| p.values.len()).sum();
     let mut done = 0;
@@ -32,7 +35,7 @@ pub(super) fn sum_in_buckets(
             }
             bucket.iter_mut().zip(values).for_each(|(b, v)| *b = factor * *v);
         });
-        comm.all_reduce(Values::F32(bucket))?;
+        sum_bucket(comm, narrow, bucket)?;
         each_in(parts, done, bucket, |values, _, bucket| values.copy_from_slice(bucket));
         done += n;
     }
@@ -63,7 +66,9 @@ impl Trainer {
     /// One step of the optimizer: of all ranks together, or of this one alone.
     pub(in crate::train) fn step_of_ranks(&mut self) -> Result<StepReport> {
         let Some(mut ranks) = self.ranks.take() else { return self.optimizer_mut().step() };
-        let done = if ranks.is_joint() {
+        let done = if ranks.is_placed() {
+            self.placed_step(&mut ranks)
+        } else if ranks.is_joint() {
             self.joint_step(&mut ranks)
         } else {
             self.local_step(&mut ranks)
@@ -80,14 +85,9 @@ impl Trainer {
         if ranks.options.check_every > 0 && next.is_multiple_of(ranks.options.check_every) {
             self.check_replicas(ranks)?;
         }
-        let none = vec![Numbers::default(); ranks.n_models];
-        self.optimizer_mut().step_if(|decided| {
-            if decided {
-                return ranks.exchange(Call::Decide, &none).map(drop);
-            }
-            ranks.tell_failure(Call::Decide);
-            Ok(())
-        })
+        let distribution = self.optimizer().distribution();
+        ranks.is_spread |= distribution != Distribution::None;
+        self.optimizer_mut().step_with(&mut StepPeers { ranks, distribution })
     }
 
     /// All ranks must have gradients of the same parameters. Sums of x and x² over n ranks with
@@ -154,24 +154,48 @@ impl Trainer {
                     parts.push(Part { values, factor: 1.0 });
                 }
             }
-            let Ranks { comm, bucket, summed, .. } = ranks;
-            comm.with(|comm| sum_in_buckets(comm, &mut parts, bucket))?;
+            let Ranks { comm, bucket, summed, sums: narrow, .. } = ranks;
+            comm.with(|comm| sum_in_buckets(comm, &mut parts, bucket, narrow))?;
             summed[model] = true;
         }
         Ok(())
     }
 
-    /// Losses of each model on the last batches of all ranks, weighted as their passes were; `own`
-    /// are this rank's, or why it has none.
-    pub(in crate::train) fn losses_of_ranks(&self, own: Result<Vec<f64>>) -> Result<Vec<f64>> {
-        let Some(ranks) = self.ranks.as_ref().filter(|r| r.is_joint()) else { return own };
+    /// Losses of each model on the last batches of all ranks, weighted as their passes were, where
+    /// there was a batch; `own` are this rank's, or why it has none.
+    pub(in crate::train) fn losses_of_ranks(
+        &self,
+        own: Result<Vec<Option<f64>>>,
+    ) -> Result<Vec<f64>> {
+        let Some(ranks) = self.ranks.as_ref().filter(|r| r.is_joint()) else {
+            return own.map(|own| own.into_iter().flatten().collect());
+        };
         let own = own.inspect_err(|_| ranks.tell_failure(Call::Losses))?;
         let mut numbers = vec![Numbers::default(); ranks.n_models];
         for ((numbers, loss), share) in numbers.iter_mut().zip(&own).zip(&ranks.shares) {
-            numbers[0] = if *share > 0.0 { f64::from(*share) * loss } else { 0.0 };
+            let Some(loss) = loss else { continue };
+            let share = if ranks.is_placed() { 1.0 } else { *share };
+            (numbers[0], numbers[1]) =
+                (if share > 0.0 { f64::from(share) * loss } else { 0.0 }, 1.0);
         }
         let sums = ranks.exchange(Call::Losses, &numbers)?;
-        Ok(sums.iter().take(own.len()).map(|n| n[0]).collect())
+        Ok(sums.iter().filter(|n| n[1] > 0.0).map(|n| n[0]).collect())
+    }
+
+    /// As [`Optimizer::propose_sync`], together with the other ranks.
+    ///
+    /// [`Optimizer::propose_sync`]: crate::optim::Optimizer::propose_sync
+    pub(in crate::train) fn propose_sync_of_ranks(&mut self) -> Result<bool> {
+        let Some(mut ranks) = self.ranks.take() else { return self.optimizer_mut().propose_sync() };
+        let distribution = self.optimizer().distribution();
+        let proposed = if distribution == Distribution::None {
+            self.optimizer_mut().propose_sync()
+        } else {
+            let mut peers = StepPeers { ranks: &mut ranks, distribution };
+            self.optimizer_mut().propose_sync_with(&mut peers)
+        };
+        self.ranks = Some(ranks);
+        proposed
     }
 }
 
@@ -199,7 +223,7 @@ mod tests {
                     Part { values: &mut b, factor },
                     Part { values: &mut c, factor: 1.0 },
                 ];
-                sum_in_buckets(&mut comm, &mut parts, &mut vec![0.0; bucket])?;
+                sum_in_buckets(&mut comm, &mut parts, &mut vec![0.0; bucket], &mut None)?;
                 Ok((a, b, c, comm.traffic().n_calls))
             });
             for end in ends {

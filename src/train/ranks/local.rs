@@ -44,7 +44,7 @@ impl Trainer {
                     parts.push(Part { values, factor });
                 }
             }
-            comm.with(|comm| sum_in_buckets(comm, &mut parts, bucket))?;
+            comm.with(|comm| sum_in_buckets(comm, &mut parts, bucket, &mut None))?;
             let kept = outer.weights[m].iter_mut().zip(&mut outer.momentum[m]);
             for (parameter, (weights, momentum)) in model.parameters.iter_mut().zip(kept) {
                 if let (Some(weights), Some(momentum)) = (weights, momentum) {

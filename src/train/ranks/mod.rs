@@ -4,21 +4,32 @@
 //! A *call* is a pass, a step, a checkpoint or a resume: all ranks make the same calls in the same
 //! order, and each begins or ends with one small exchange ([`exchange`]), by which they learn that
 //! all have made it and that none has failed. With local steps ([`local`]) passes and steps are not
-//! exchanged; replicas meet every so many steps.
+//! exchanged; replicas meet every so many steps. With models on different ranks ([`placement`]) a
+//! call has more exchanges, and ranks are no replicas.
 
 mod agreed;
+mod cost;
 mod exchange;
 mod files;
+mod gather;
+mod gathered;
 mod gradients;
 mod local;
 mod options;
 mod outer;
+mod parts;
 mod passes;
+mod peers;
+mod placement;
+mod predictions;
 mod replicas;
 mod state;
+mod wire;
 
 pub(in crate::train) use agreed::Agreed;
 pub(in crate::train) use exchange::Call;
+pub(in crate::train) use gathered::Gathered;
 pub(in crate::train) use state::Ranks;
 
 pub use options::{LocalSteps, RankOptions};
+pub use wire::GradientDtype;

@@ -1,5 +1,6 @@
 //! How replicas keep together.
 
+use super::wire::GradientDtype;
 use crate::error::{Error, Result};
 
 /// Steps that replicas take by themselves before they meet (local SGD; DiLoCo, Douillard et al.
@@ -32,11 +33,22 @@ pub struct RankOptions {
     /// Replicas step by themselves and meet now and then, in place of summing gradients at every
     /// step. Default none.
     pub local: Option<LocalSteps>,
+    /// Each rank has the moments of some parameters and updates these; then all get their values
+    /// (ZeRO stage 1, Rajbhandari et al. 2020). Default false.
+    pub shard_state: bool,
+    /// Element type of gradients on the wire. Default f32.
+    pub gradient_dtype: GradientDtype,
 }
 
 impl Default for RankOptions {
     fn default() -> Self {
-        Self { bucket_bytes: 25 << 20, check_every: 100, local: None }
+        Self {
+            bucket_bytes: 25 << 20,
+            check_every: 100,
+            local: None,
+            shard_state: false,
+            gradient_dtype: GradientDtype::F32,
+        }
     }
 }
 
@@ -46,6 +58,18 @@ impl RankOptions {
         if self.bucket_bytes < 4 {
             let n = self.bucket_bytes;
             return Err(Error::invalid(format!("bucket_bytes is {n}; it must be at least 4")));
+        }
+        if self.local.is_some() && self.shard_state {
+            return Err(Error::unsupported(
+                "shard_state with local steps, for which each rank needs all moments; leave one of \
+                 them out",
+            ));
+        }
+        if self.local.is_some() && self.gradient_dtype != GradientDtype::F32 {
+            return Err(Error::unsupported(
+                "gradient_dtype bf16 with local steps, which send no gradients; leave one of them \
+                 out",
+            ));
         }
         self.local.map_or(Ok(()), |local| local.check())
     }

@@ -1,7 +1,7 @@
 //! Passes of all ranks: what is told of them, and what part of it is this rank's.
 
-use super::Agreed;
-use super::exchange::{Call, Numbers};
+use super::exchange::{Call, Numbers, PER_MODEL};
+use super::{Agreed, Ranks};
 use crate::error::{Error, Result};
 use crate::train::batch::{Batch, FILLER};
 use crate::train::model::Run;
@@ -27,8 +27,19 @@ impl Trainer {
             }
             own
         };
-        let own: Vec<Agreed> = runs.iter().zip(batches).map(own).collect();
+        let mut own: Vec<Agreed> = runs.iter().zip(batches).map(own).collect();
         let Some(ranks) = self.ranks.as_mut().filter(|r| r.is_joint()) else { return Ok(own) };
+        if ranks.is_placed() {
+            let misread = agree_on_placed(ranks, call, runs, batches, &mut own)?;
+            return match misread {
+                None => Ok(own),
+                Some(model) => Err(Error::state(format!(
+                    "model '{}': ranks have different batches; with placement every rank reads \
+                     the same whole batches (rank 0 and n_ranks 1 of the loader)",
+                    self.model_name(model)?
+                ))),
+            };
+        }
         let mut numbers = vec![Numbers::default(); ranks.n_models];
         runs.iter().zip(&own).for_each(|(&(model, _), own)| numbers[model] = own.numbers());
         let sums = ranks.exchange(call, &numbers)?;
@@ -46,6 +57,9 @@ impl Trainer {
     /// that failed, the sums over all ranks are those of rank 0 from here on.
     pub(in crate::train) fn note_share(&mut self, model: usize, agreed: &Agreed) -> Result<()> {
         let Some(ranks) = self.ranks.as_mut().filter(|r| r.is_joint()) else { return Ok(()) };
+        if ranks.is_placed() {
+            return Ok(());
+        }
         ranks.shares[model] = agreed.weight().share();
         if std::mem::replace(&mut ranks.summed[model], false) && ranks.rank() > 0 {
             for sum in self.optimizer_mut().gradient_sums_mut(model)?.into_iter().flatten() {
@@ -54,6 +68,48 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// What passes of models on different ranks gave, each on its rank; or a model of which ranks have
+/// read different batches.
+fn agree_on_placed(
+    ranks: &Ranks,
+    call: Call,
+    runs: &[(usize, &Run)],
+    batches: &[Batch],
+    own: &mut [Agreed],
+) -> Result<Option<usize>> {
+    let others = ranks.size() as f64 - 1.0;
+    let mut numbers = vec![Numbers::default(); ranks.n_models];
+    for ((&(model, _), own), batch) in runs.iter().zip(&*own).zip(batches) {
+        // The sum is 0 where all have the same.
+        let checksum = checksum(batch);
+        if ranks.runs(model) {
+            numbers[model] = own.as_they_are();
+            numbers[model][BATCH] = others * checksum;
+        } else {
+            numbers[model][BATCH] = -checksum;
+        }
+    }
+    let sums = ranks.exchange(call, &numbers)?;
+    for (&(model, _), own) in runs.iter().zip(own) {
+        *own = Agreed::from_its_rank(&sums[model]);
+    }
+    Ok(sums.iter().position(|sums| sums[BATCH] != 0.0))
+}
+
+/// The place of a batch's checksum among a pass's numbers, where models are on different ranks.
+const BATCH: usize = PER_MODEL - 1;
+
+/// A number below 2^24, of which sums are exact.
+fn checksum(batch: Batch) -> f64 {
+    let mut sum = crc32fast::Hasher::new();
+    for view in batch {
+        sum.update(view.name.as_bytes());
+        view.shape.iter().for_each(|n| sum.update(&n.to_le_bytes()));
+        sum.update(view.data);
+    }
+    f64::from(sum.finalize() >> 8)
 }
 
 /// Whether a batch is there only so that its rank has one.

@@ -1,6 +1,6 @@
 //! Replicas: how they begin with the same weights, and how it is checked that they still have them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
@@ -17,6 +17,10 @@ impl Trainer {
     /// on; `None` lets it train by itself again. All ranks call it, with the same models and
     /// options, and at the same step; they get the weights of rank 0, and each draws other dropout.
     ///
+    /// With the option `placement` the ranks are no replicas: each runs the passes of its own
+    /// models over the whole batches, which all ranks read alike, and updates them alone. Dropout
+    /// is then that of one process.
+    ///
     /// From then on all ranks make the same passes, steps, checkpoints and resumes in the same
     /// order. Losses and counts that they return are those of all ranks together, each weighted by
     /// its labels that count. A call that fails on one rank fails on all, with `Cancelled` on the
@@ -25,8 +29,12 @@ impl Trainer {
     ///
     /// # Errors
     /// `InvalidArgument` for an option out of range, and, with its number, a rank with other models
-    /// or options; `State` for a rank at another step, and between a backward pass and its step;
-    /// `Unsupported` for local steps with running means; those of the communicator.
+    /// or options, and a placement that does not name every model or names a rank that there is
+    /// not; `NotFound` for a placement of a model that there is not; `State` for a rank at another
+    /// step, between a backward pass and its step, and where models or moments are spread over the
+    /// ranks that it would leave; `Unsupported` for local steps with running means, placement or
+    /// `shard_state`, for `shard_state` with placement, and for placement with the teacher
+    /// `peers_before`; those of the communicator.
     pub fn set_ranks(
         &mut self,
         communicator: Option<SharedCommunicator>,
@@ -39,35 +47,56 @@ impl Trainer {
             ));
         }
         options.check()?;
+        self.check_can_leave()?;
         if options.local.is_some() && self.ema.is_some() {
             return Err(Error::unsupported(
                 "local steps with running means of weights (ema_decay, mean teachers): replicas \
                  would have different means; leave one of them out",
             ));
         }
+        let before = self.ranks.take();
+        if let Err(error) = self.join(communicator, options) {
+            self.ranks = before;
+            self.distribute()?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        communicator: Option<SharedCommunicator>,
+        options: RankOptions,
+    ) -> Result<()> {
         let Some(comm) = communicator else {
             self.models_mut().iter_mut().for_each(|m| m.rank = 0);
-            self.ranks = None;
-            return Ok(());
+            return self.distribute();
         };
-        let n_models = self.n_models();
-        let ranks = Ranks {
-            comm,
-            n_models,
-            agreed: AtomicBool::new(false),
-            shares: vec![0.0; n_models],
-            summed: vec![false; n_models],
-            bucket: crate::memory::zeros(options.bucket_bytes / size_of::<f32>())?,
-            outer: None,
-            options,
-        };
+        let mut ranks = Ranks::new(comm, options, self.n_models(), None)?;
         self.check_same(&ranks)?;
+        let owners = self.owners(&ranks)?;
+        if owners.is_some() {
+            ranks = Ranks::new(ranks.comm, ranks.options, self.n_models(), owners)?;
+        }
         self.take_weights(&ranks).context(|| "the weights of rank 0")?;
         let rank = ranks.rank();
-        self.models_mut().iter_mut().for_each(|m| m.rank = rank as u64);
+        let drawn = if ranks.is_placed() { 0 } else { rank as u64 };
+        self.models_mut().iter_mut().for_each(|m| m.rank = drawn);
         self.log_info(|| format!("rank {rank} of {}", ranks.size()));
         self.ranks = Some(ranks);
+        self.distribute()?;
         self.begin_local_steps()
+    }
+
+    /// Refuses to leave ranks among which the state is spread.
+    fn check_can_leave(&self) -> Result<()> {
+        if !self.ranks.as_ref().is_some_and(|r| r.is_spread) {
+            return Ok(());
+        }
+        Err(Error::state(
+            "this rank has a part of the models or of their moments; write a checkpoint on all \
+             ranks and resume it in another trainer",
+        ))
     }
 
     /// The rank of this replica, and how many there are; `None` without a communicator.

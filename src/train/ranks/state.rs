@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::options::RankOptions;
 use super::outer::Outer;
+use super::parts::PartScratch;
+use super::wire::{GradientDtype, SumScratch};
 use crate::comm::SharedCommunicator;
 use crate::error::Result;
 
@@ -13,7 +15,8 @@ pub(in crate::train) struct Ranks {
     pub(super) comm: SharedCommunicator,
     pub(super) options: RankOptions,
     pub(super) n_models: usize,
-    /// Whether the call that runs had its exchange, after which no failure can be told any more.
+    /// Whether no failure of the call that runs can be told any more: its last exchange is over, or
+    /// all know of a failure.
     pub(super) agreed: AtomicBool,
     /// What part of the last pass of each model this rank had, by its weight.
     pub(super) shares: Vec<f32>,
@@ -21,17 +24,64 @@ pub(in crate::train) struct Ranks {
     pub(super) summed: Vec<bool>,
     /// Room for one bucket.
     pub(super) bucket: Vec<f32>,
+    /// What sums in bfloat16 need.
+    pub(super) sums: Option<SumScratch>,
     /// What local steps need.
     pub(super) outer: Option<Outer>,
+    /// The rank of each model, where each rank runs models of its own.
+    pub(super) owners: Option<Vec<usize>>,
+    /// Room for an exchange of parts, where state is not the same on all ranks.
+    pub(super) parts: Option<PartScratch>,
+    /// Whether weights of other ranks' models have changed since this rank got them.
+    pub(super) is_stale: bool,
+    /// Whether a step was taken since all ranks had all weights and moments.
+    pub(super) is_spread: bool,
 }
 
 impl Ranks {
+    /// With all memory that exchanges need; nothing is exchanged.
+    pub(super) fn new(
+        comm: SharedCommunicator,
+        options: RankOptions,
+        n_models: usize,
+        owners: Option<Vec<usize>>,
+    ) -> Result<Self> {
+        let n = options.bucket_bytes / size_of::<f32>();
+        let (size, distributed) = (comm.size(), owners.is_some() || options.shard_state);
+        let narrow = options.gradient_dtype == GradientDtype::Bf16 && owners.is_none();
+        Ok(Self {
+            comm,
+            n_models,
+            agreed: AtomicBool::new(false),
+            shares: vec![0.0; n_models],
+            summed: vec![false; n_models],
+            bucket: crate::memory::zeros(if owners.is_none() { n } else { 0 })?,
+            sums: narrow.then(|| SumScratch::new(n, size)).transpose()?,
+            outer: None,
+            parts: distributed.then(|| PartScratch::new(n, size)).transpose()?,
+            owners,
+            is_stale: false,
+            is_spread: false,
+            options,
+        })
+    }
+
     pub fn rank(&self) -> usize {
         self.comm.rank()
     }
 
     pub fn size(&self) -> usize {
         self.comm.size()
+    }
+
+    /// Whether a model's passes run on this rank.
+    pub fn runs(&self, model: usize) -> bool {
+        self.owners.as_ref().is_none_or(|owners| owners.get(model) == Some(&self.rank()))
+    }
+
+    /// Whether each rank runs models of its own.
+    pub fn is_placed(&self) -> bool {
+        self.owners.is_some()
     }
 
     /// The numbers of all ranks, in order of rank.
