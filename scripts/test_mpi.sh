@@ -2,8 +2,8 @@
 # Ranks of MPI: test_mpi.sh LIBRARY_FOLDER. For each MPI that is installed (Open MPI, MPICH): the
 # communicator of mmopt_mpi.h on 1 to 4 ranks, and ranks that end, stall, give up or differ; training on
 # 1, 2 and 4 ranks against one process, with the bytes of a step; a rank that ends or stalls while it
-# trains, and the resume; local steps; the example. Then two network namespaces as two hosts, where it
-# runs as root. Installs Open MPI where it runs as root and apt has it; says so where there is no MPI.
+# trains, and the resume; local steps; models on different ranks; shards of the state; the example. Then two
+# network namespaces as two hosts, where it runs as root. Installs Open MPI where it runs as root and apt has it; says so where there is no MPI.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -107,6 +107,59 @@ survives() {
     echo "$launcher: resumed exactly after a rank that $how, and on 1 rank"
 }
 
+# same_weights NAME OTHER: every rank of the one has the weights of the other's rank 0.
+same_weights() {
+    [ "$(grep -h ^weights "$work/$1"/rank.* "$work/$2/rank.0" | sort -u | wc -l)" = 1 ] ||
+        fail "$launcher: $1 has other weights than $2"
+}
+
+# A model on each rank: the bits of one process, bytes as the plan says, checkpoints both ways, and a rank that
+# ends or stalls.
+placement() {
+    rm -rf "$work/teachers" "$work/placed" "$work/narrow" "$work/to_one" "$work/to_two" "$work"/placed_*
+    train teachers 1 16 teachers alone
+    train placed 2 16 teachers placed
+    same_weights placed teachers
+    # 30 probabilities in a pass, of which half go each way; 5 of 16 steps synchronise.
+    awk '/^ranks: / { split($0, told, "rank sends: "); split(told[2], n, " ")
+                      planned = n[1] + n[5] + n[9] * 5 / 16 + 60 * 2 }
+         /^sent/ { printf "placed: weights as in one process, %d bytes a step, %d by the plan\n", $2, planned
+                   exit $2 > 1.01 * planned }' "$work/placed/rank.0" || fail "placed: too many bytes"
+    train narrow 2 16 teachers placed bf16
+    [ "$(grep -h ^weights "$work/narrow"/rank.* | sort -u | wc -l)" = 1 ] || fail "placed, bf16: ranks differ"
+    train to_one 2 8 teachers placed save
+    rm "$work/to_one/rank.1"
+    train to_one 1 16 teachers alone resume
+    same_weights to_one teachers
+    train to_two 1 8 teachers alone save
+    train to_two 2 16 teachers placed resume
+    same_weights to_two teachers
+    echo "placed: checkpoints go to one process and back exactly"
+    for how in ends stalls; do
+        mkdir -p "$work/placed_$how"
+        "$launcher" 2 "$work/train" "$work/placed_$how" 16 teachers placed "$how" 8 >"$work/log" 2>&1 || true
+        for _ in $(seq 20); do
+            if grep -q '^saved' "$work/placed_$how/rank.0"; then break; fi
+            sleep 1
+        done
+        grep '^after' "$work/placed_$how/rank.0" || fail "$launcher: placed, a rank that $how"
+        if grep failed: "$work/placed_$how/rank.0"; then fail "$launcher: placed, a rank that $how"; fi
+    done
+}
+
+# Replicas with parts of the moments, and with gradients in bf16.
+shards() {
+    rm -rf "$work/shards" "$work/bf16"
+    train shards 2 8 shard every 5 save
+    train shards 2 16 shard every 5 resume
+    same_weights shards 2_ranks
+    echo "shards: weights as of 2 ranks with the whole state"
+    train bf16 4 16 bf16 every 5
+    [ "$(grep -h ^weights "$work/bf16"/rank.* | sort -u | wc -l)" = 1 ] || fail "bf16: replicas differ"
+    awk '/^sent/ { ratio = $2 / $7 / 0.75; printf "bf16: %.4f of gradients x (n - 1) / n\n", ratio
+                   exit ratio > 1.02 }' "$work/bf16/rank.0" || fail "bf16: too many bytes"
+}
+
 training() {
     launcher=$1
     rm -rf "$work/alone" "$work"/?_ranks "$work/ends" "$work/stalls" "$work/local" "$work/joint"
@@ -120,7 +173,11 @@ training() {
     train local 2 16 local 8
     [ "$(grep -h ^weights "$work/local"/rank.* | sort -u | wc -l)" = 1 ] || fail "local: replicas differ"
     echo "local steps, 8: $(grep ^sent "$work/local/rank.0")"
+    placement
+    shards
     "$launcher" 2 "$work/joint_train_mpi" | tail -n 1
+    "$launcher" 2 "$work/joint_train_mpi" - - placed | tail -n 1
+    "$launcher" 2 "$work/joint_train_mpi" - - sharded | tail -n 1
 }
 
 suite() {

@@ -1,10 +1,12 @@
 /* Two models trained together on several ranks of MPI:
  *
  *     mpicc -Iinclude examples/c/joint_train_mpi.c -Ltarget/release -lmmopt -o joint_train_mpi
- *     mpirun -n 2 joint_train_mpi [DATA [CHECKPOINTS]]
+ *     mpirun -n 2 joint_train_mpi [DATA [CHECKPOINTS [placed | sharded]]]
  *
- * DATA has lines of text TAB label; without it sentences are generated. CHECKPOINTS is a folder that
- * all ranks can read: what is there is resumed, with any number of ranks. */
+ * DATA has lines of text TAB label; without it, or for -, sentences are generated. CHECKPOINTS is a
+ * folder that all ranks can read: what is there is resumed, with any number of ranks; - for none. Each
+ * rank is a replica of both models; placed: BERT is on rank 0 and GPT-2 on rank 1; sharded: replicas
+ * that share the optimizer's state. */
 #include "example.h"
 
 #include <mmopt_mpi.h>
@@ -12,7 +14,8 @@
 enum { EPOCHS = 2, BATCH = 32, SAVE_EVERY = 50 };
 
 /* The models, which each rank makes alike. */
-static mmopt_trainer *make_trainer(const mmopt_corpus *corpus, mmopt_tokenizer *tokenizers[2])
+static mmopt_trainer *make_trainer(const mmopt_corpus *corpus, mmopt_tokenizer *tokenizers[2],
+                                   int is_placed)
 {
     static const uint32_t architectures[2] = {MMOPT_ARCHITECTURE_BERT, MMOPT_ARCHITECTURE_GPT2};
     static const char *const names[2] = {"bert", "gpt2"};
@@ -36,6 +39,8 @@ static mmopt_trainer *make_trainer(const mmopt_corpus *corpus, mmopt_tokenizer *
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = 5e-4;
     options.n_threads = 1; /* of this rank; 0 where each has a machine of its own */
+    if (is_placed)
+        options.options_json = "{\"placement\": {\"bert\": 0, \"gpt2\": 1}}";
     check(mmopt_trainer_create(&options, (const mmopt_model *const *)models, 2, &trainer));
     mmopt_model_free(models[0]);
     mmopt_model_free(models[1]);
@@ -98,26 +103,36 @@ int main(int argc, char **argv)
     mmopt_loader *loader;
     mmopt_trainer *trainer;
     mmopt_traffic traffic;
+    mmopt_rank_options ranks;
+    const char *directory = argc > 2 && strcmp(argv[2], "-") != 0 ? argv[2] : NULL;
+    const int is_placed = argc > 3 && strcmp(argv[3], "placed") == 0;
 
     MPI_Init(&argc, &argv);
     check(mmopt_mpi_communicator_create(MPI_COMM_WORLD, 120, &communicator));
-    if (argc > 1)
+    if (argc > 1 && strcmp(argv[1], "-") != 0)
         check(mmopt_corpus_read_classification(argv[1], NULL, &corpus));
     else
         check(mmopt_corpus_synthetic(2000, 1, 0.03, &corpus));
-    trainer = make_trainer(corpus, tokenizers);
+    trainer = make_trainer(corpus, tokenizers, is_placed);
     mmopt_loader_options_init(&walk);
     walk.batch_size = BATCH; /* of all ranks together */
-    walk.rank = mmopt_communicator_rank(communicator);
-    walk.n_ranks = mmopt_communicator_size(communicator);
+    /* Replicas have a part of each batch, models on different ranks all of it. */
+    if (!is_placed) {
+        walk.rank = mmopt_communicator_rank(communicator);
+        walk.n_ranks = mmopt_communicator_size(communicator);
+    }
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)tokenizers, 2, &walk, &loader));
-    check(mmopt_trainer_set_communicator(trainer, communicator, NULL));
-    if (argc > 2)
-        resume(trainer, loader, argv[2]);
-    train(trainer, loader, walk.rank == 0, argc > 2 ? argv[2] : NULL);
+    mmopt_rank_options_init(&ranks);
+    ranks.shard_state = argc > 3 && strcmp(argv[3], "sharded") == 0;
+    check(mmopt_trainer_set_communicator(trainer, communicator, &ranks));
+    if (directory != NULL)
+        resume(trainer, loader, directory);
+    train(trainer, loader, mmopt_communicator_rank(communicator) == 0, directory);
+    /* From here on rank 0 could evaluate and save both models. */
+    check(mmopt_trainer_gather_models(trainer));
     check(mmopt_communicator_traffic(communicator, &traffic));
-    if (walk.rank == 0)
-        printf("%zu ranks, %llu steps, %.1f MB sent by each\n", walk.n_ranks,
+    if (mmopt_communicator_rank(communicator) == 0)
+        printf("%zu ranks, %llu steps, %.1f MB sent by each\n", mmopt_communicator_size(communicator),
                (unsigned long long)mmopt_trainer_n_steps(trainer), 1e-6 * (double)traffic.wire_bytes);
     mmopt_trainer_free(trainer);
     mmopt_communicator_free(communicator);

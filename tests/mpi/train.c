@@ -1,11 +1,14 @@
 /* Two models on the ranks of MPI, for scripts/test_mpi.sh:
  *
- *     train FOLDER STEPS [alone] [resume] [ends N | stalls N] [local H] [every N]
+ *     train FOLDER STEPS [alone] [resume] [save] [ends N | stalls N] [local H] [every N]
+ *           [teachers] [placed] [shard] [bf16]
  *
  * Each rank writes into FOLDER/rank.R: a line for each step with its losses, a checksum of the weights,
  * and bytes. The last rank ends or stalls before step N; the others then say what they see and how long
  * it took, and rank 0 leaves the communicator and writes a checkpoint of the last step. alone: without a
- * communicator. local: steps of each rank alone, meetings every H. every: checksums so often. */
+ * communicator. local: steps of each rank alone, meetings every H. every: checksums so often. save: a
+ * checkpoint after the last step. teachers: with mean teachers and synchronisation. placed: a model on each
+ * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. */
 #include <mmopt_mpi.h>
 
 #include <signal.h>
@@ -16,7 +19,7 @@ enum { TIMEOUT = 4 };
 struct run {
     const char *folder;
     unsigned long steps, bad_step;
-    int alone, resume, ends;
+    int alone, resume, save, ends, teachers, placed;
     int rank, size;
     mmopt_rank_options options;
     mmopt_corpus *corpus;
@@ -63,12 +66,19 @@ static void make(struct run *r)
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = 5e-4;
     options.n_threads = 1;
-    options.options_json = "{\"mutual\": null}";
+    options.options_json = r->teachers ? "{\"sync_every\": 3}" : "{\"mutual\": null}";
+    if (r->placed)
+        options.options_json = r->size == 1
+                                   ? "{\"sync_every\": 3, \"placement\": {\"bert\": 0, \"gpt2\": 0}}"
+                                   : "{\"sync_every\": 3, \"placement\": {\"bert\": 1, \"gpt2\": 0}}";
     must(mmopt_trainer_create(&options, (const mmopt_model *const *)models, 2, &r->trainer));
     mmopt_model_free(models[0]);
     mmopt_model_free(models[1]);
     mmopt_loader_options_init(&walk);
-    walk.batch_size = 15, walk.rank = (size_t)r->rank, walk.n_ranks = (size_t)r->size;
+    walk.batch_size = 15;
+    /* Models on different ranks read the same batches. */
+    if (!r->placed)
+        walk.rank = (size_t)r->rank, walk.n_ranks = (size_t)r->size;
     must(mmopt_loader_create(r->corpus, (const mmopt_tokenizer *const *)r->tokenizers, 2, &walk,
                              &r->loader));
 }
@@ -77,6 +87,18 @@ static void keep_place(struct run *r)
 {
     mmopt_string_free(r->place);
     must(mmopt_loader_state(r->loader, &r->place));
+}
+
+/* What the plan says of ranks. */
+static void print_plan(const struct run *r)
+{
+    char *plan;
+    const char *line;
+    must(mmopt_trainer_plan(r->trainer, &plan));
+    line = strstr(plan, "ranks: ");
+    if (line != NULL)
+        printf("%s", line);
+    mmopt_string_free(plan);
 }
 
 /* Bytes of all parameters, and a checksum of them. */
@@ -114,7 +136,14 @@ static void rescue(struct run *r, mmopt_error *error, double started)
     if (waited > TIMEOUT + 0.5)
         printf("failed: late\n");
     mmopt_error_free(error);
-    if (r->rank == 0) {
+    if (r->placed && r->rank == 0) {
+        /* The models of the rank that is gone are gone, too. */
+        error = mmopt_trainer_set_communicator(r->trainer, NULL, NULL);
+        if (mmopt_error_code(error) != MMOPT_CODE_STATE)
+            printf("failed: left with a part of the models\n");
+        mmopt_error_free(error);
+        printf("saved\n");
+    } else if (r->rank == 0) {
         must(mmopt_trainer_set_communicator(r->trainer, NULL, NULL));
         must(mmopt_trainer_save_checkpoint(r->trainer, checkpoint(r), r->place));
         printf("saved\n");
@@ -164,6 +193,12 @@ static void parse(struct run *r, int argc, char **argv)
         r->alone |= strcmp(word, "alone") == 0;
         r->resume |= strcmp(word, "resume") == 0;
         r->ends |= strcmp(word, "ends") == 0;
+        r->save |= strcmp(word, "save") == 0;
+        r->teachers |= strcmp(word, "teachers") == 0;
+        r->placed |= strcmp(word, "placed") == 0;
+        r->options.shard_state |= strcmp(word, "shard") == 0;
+        if (strcmp(word, "bf16") == 0)
+            r->options.gradient_dtype = MMOPT_DTYPE_BF16;
         if (i + 1 == argc)
             break;
         if (strcmp(word, "ends") == 0 || strcmp(word, "stalls") == 0)
@@ -212,7 +247,11 @@ int main(int argc, char **argv)
     started = MPI_Wtime();
     train(&run);
     must(mmopt_communicator_traffic(run.communicator, &after));
+    must(mmopt_trainer_gather_models(run.trainer));
     n_bytes = weights(&run, &sum);
+    if (run.save)
+        must(mmopt_trainer_save_checkpoint(run.trainer, checkpoint(&run), run.place));
+    print_plan(&run);
     printf("weights %016llx\n", (unsigned long long)sum);
     printf("sent %.1f a step of gradients %llu in %.4f s\n",
            (double)(after.wire_bytes - before.wire_bytes) / (double)run.steps, n_bytes,
