@@ -42,7 +42,7 @@ impl Trainer {
         text.push_str(&format!("; bytes that a rank sends: {}", told.join(", ")));
         if cost.probability > 0.0 {
             text.push_str(&format!(
-                ", and in a pass {} for each probability that a model predicts",
+                ", and in a pass {:.2} for each probability that a model predicts",
                 cost.probability
             ));
         }
