@@ -473,6 +473,28 @@ fn a_failure_on_one_rank_is_told_on_all_and_changes_nothing() {
     assert_eq!(one.2[6], Kind::Cancelled, "{:?}", one.3);
 }
 
+/// Rank 1 fails after the predictions were exchanged, when it compares examples.
+#[test]
+fn a_failure_within_a_pass_is_told_on_all() {
+    let mutual = optim::Mutual { teacher: Teacher::Peers, ..optim::Mutual::default() };
+    let options = optim::Options { mutual: Some(mutual), ..options() };
+    let ends = on(2, [0, 1, 0], &options, &small(), |mut trainer, comm| {
+        let mut examples = NAMES.map(|name| Example::new(1, name == "bert"));
+        for (i, example) in examples.iter_mut().enumerate() {
+            let first = if i == 1 && comm.rank() == 1 { 100 } else { 0 };
+            let ids: Vec<i64> = (first..first + 8).collect();
+            let ids = mmopt::tensor::Tensor::from_slice(&[8], &ids).unwrap();
+            example.tensors.push(("example_ids", ids));
+        }
+        let views: Vec<_> = examples.iter().map(Example::views).collect();
+        let batches: Vec<_> = views.iter().map(Vec::as_slice).collect();
+        let kind = trainer.forward_backward_all(&batches).unwrap_err().kind();
+        steps(&mut trainer, 0..1)?;
+        Ok(kind)
+    });
+    assert_eq!(ends, [Kind::Cancelled, Kind::Shape]);
+}
+
 #[test]
 fn ranks_must_read_the_same_batches() {
     let ends = on(2, [0, 1, 0], &options(), &small(), |mut trainer, comm| {
@@ -508,8 +530,9 @@ fn weights_of_other_ranks_are_refused_until_they_are_gathered() {
             trainer.save_model(other, dir.path()),
             trainer.save_onnx(other, &dir.path().join("x.onnx")),
             trainer.set_ranks(None, RankOptions::default()),
-            trainer.set_gradient(other, &name, &[]),
         ];
+        let e = trainer.set_gradient(other, &name, &[]).unwrap_err();
+        assert!(e.kind() == Kind::State && e.message().contains("runs on rank"), "{e}");
         assert!(trainer.gradient(other, &name)?.is_none());
         trainer.evaluate(own, &Example::new(9, own == 0).views())?;
         for e in told.map(Result::unwrap_err) {

@@ -106,7 +106,8 @@ fn moments_that_would_overflow_are_seen_on_every_rank() {
     let run = |shard: bool| {
         replicas(2, &options, &sharded(shard), |mut trainer, comm| {
             let mut told = Vec::new();
-            for (seed, value) in [(0, 0.0), (1, 1e18), (2, 1e19), (3, 1e30), (4, 0.0)] {
+            // The fourth is too much for what the second moment holds by then, on its rank.
+            for (seed, value) in [(0, 0.0), (1, 4e20), (2, 4e20), (3, 4e20), (4, 0.0)] {
                 pass(&mut trainer, seed, comm.rank())?;
                 if value > 0.0 {
                     let name = "classifier.weight";
