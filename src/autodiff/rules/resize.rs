@@ -1,14 +1,15 @@
 //! Resizing. Along each axis it is a product with a matrix of interpolation weights, which follow
 //! from the sizes alone; the gradient is the product with its transpose.
 //!
-//! Positions are computed in f32, as the runtime computes them: where one falls half-way between
-//! two places, rounding decides which is nearest.
+//! Positions are computed in f32, as the runtime computes them. Where rounding would decide which
+//! place is nearest, there is no `Resize`: see `onnx::compat::nearest`.
 
 use crate::autodiff::row::{Row, rule};
 use crate::autodiff::rule::RuleCx;
 use crate::error::{Context, Error, Result};
 use crate::onnx::TensorData;
 use crate::onnx::build::check_constant;
+use crate::onnx::compat::resized_position;
 use crate::tensor::element_count;
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[rule("Resize", 13, resize).with(&[
@@ -37,23 +38,11 @@ struct Axis<'a> {
 impl Axis<'_> {
     /// Position of output element `i` in the input.
     fn source(&self, i: usize) -> Result<f32> {
-        let (i, from, to) = (i as f32, self.from as f32, self.to as f32);
-        let half_pixel = (i + 0.5) / self.scale - 0.5;
-        Ok(match self.position {
-            "half_pixel" => half_pixel,
-            "pytorch_half_pixel" if self.to > 1 => half_pixel,
-            "pytorch_half_pixel" => 0.0,
-            "asymmetric" => i / self.scale,
-            "align_corners" if self.to > 1 => i * (from - 1.0) / (to - 1.0),
-            "align_corners" => 0.0,
-            "half_pixel_symmetric" => {
-                let adjusted = to / (self.scale * from);
-                from / 2.0 * (1.0 - adjusted) + (i + 0.5) / self.scale - 0.5
-            }
-            other => {
-                let text = format!("no gradient rule for coordinate_transformation_mode '{other}'");
-                return Err(Error::unsupported(text));
-            }
+        let ends = (self.from, self.to);
+        resized_position(self.position, i, ends, self.scale).ok_or_else(|| {
+            let mode = self.position;
+            let text = format!("no gradient rule for coordinate_transformation_mode '{mode}'");
+            Error::unsupported(text)
         })
     }
 

@@ -7,6 +7,7 @@
 mod batch_first;
 mod empty;
 mod lower;
+mod nearest;
 mod old_forms;
 mod opset;
 mod runtime_forms;
@@ -16,5 +17,6 @@ pub use lower::{
     is_lowered, loops_to_scans, lower, lower_sequences, lowered_attributes, lowered_operators,
     unknown_attribute,
 };
+pub use nearest::resized_position;
 pub use opset::{is_raised, raise_opset};
 pub use runtime_forms::{ends_in_padding, needs_shape, rewrite_for_runtimes};

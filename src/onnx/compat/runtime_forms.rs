@@ -2,6 +2,7 @@
 //! others differently, crash on them, or have no kernel for them.
 
 use super::batch_first::steps_first;
+use super::nearest::gather_nearest;
 use crate::error::{Error, Result};
 use crate::onnx::build::positive_axis;
 use crate::onnx::{Attribute, Graph, Node, NodeId, TensorData};
@@ -11,6 +12,7 @@ use crate::tensor::DType;
 /// returns whether anything changed:
 /// - reductions over no axes with `noop_with_empty_axes`, which then are elementwise;
 /// - negative `axes` of `Resize`;
+/// - `Resize` to the nearest place where a position lies between two places;
 /// - `AveragePool` with `ceil_mode` that counts its padding;
 /// - pools with dilations that are padded to the same size, which runtimes pad as without
 ///   dilations;
@@ -27,7 +29,7 @@ pub fn rewrite_for_runtimes(graph: &mut Graph) -> Result<bool> {
         }
         changed |= match node.op.as_str() {
             op if op.starts_with("Reduce") => elementwise(graph, id),
-            "Resize" => make_axes_positive(graph, id)?,
+            "Resize" => make_axes_positive(graph, id)? | gather_nearest(graph, id)?,
             "AveragePool" => pads_written_out(graph, id)? | factor_out_padding(graph, id)?,
             "LpPool" | "MaxPool" => pads_written_out(graph, id)?,
             "Compress" => picks(graph, id)?,

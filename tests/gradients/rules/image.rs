@@ -70,6 +70,16 @@ fn resize() -> Vec<Case> {
             cases.push(sized("nearest", &[1, 1, 4, 5], &size).text("nearest_mode", rounding));
         }
     }
+    // Places that fall half-way between two, or on one, but for rounding.
+    for (from, to) in [(20, 6), (9, 6), (14, 10), (7, 21), (15, 25)] {
+        for position in ["half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric"] {
+            for rounding in ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"] {
+                let case = sized("nearest", &[1, from], &[1, to]).opset(19);
+                let case = case.text("coordinate_transformation_mode", position);
+                cases.push(case.text("nearest_mode", rounding));
+            }
+        }
+    }
     cases.push(sized("linear", &[2, 3, 5], &[2, 3, 8]));
     cases.push(sized("linear", &[1, 1, 3, 4, 2], &[1, 1, 5, 2, 4]));
     cases
@@ -106,6 +116,7 @@ fn resize_forms() -> Vec<Case> {
             .x(&[1, 1, 11])
             .none()
             .singles(&[1.0, 1.0, 2.6]),
+        case("Resize").x(&[1, 20]).none().singles(&[1.0, 0.3]),
     ]
 }
 
