@@ -143,7 +143,7 @@ fn check<T>(name: &str, mut call: impl FnMut() -> Result<T>) -> T {
                 n_failed += 1;
             }
             Ok(done) if n < next => {
-                println!("{name}: {n_failed} of {n} large blocks refused");
+                println!("{name}: {n_failed} calls failed, the last asked for {n} large blocks");
                 return done;
             }
             Ok(_) => panic!("{name}: block {next} was refused, and the call succeeded"),
