@@ -17,6 +17,7 @@ fn reason(text: &str, runtime: &str) -> Option<String> {
     opset(text, runtime)
         .or_else(|| format_version(text, runtime))
         .or_else(|| no_kernel(text, runtime))
+        .or_else(|| no_f64(text, runtime))
         .or_else(|| no_operator(text, runtime))
 }
 
@@ -55,6 +56,16 @@ fn no_kernel(text: &str, runtime: &str) -> Option<String> {
         "node '{node}' ({op}, opset {}): {runtime} has no kernel for this form of it and its \
          element types; load a newer ONNX Runtime, or export the model at another opset or in f32",
         number(rest)?
+    ))
+}
+
+/// `Exception during initialization: GRU operator does not support double yet`
+fn no_f64(text: &str, runtime: &str) -> Option<String> {
+    let (before, _) = text.split_once(" operator does not support double yet")?;
+    let op = before.rsplit(char::is_whitespace).next()?;
+    Some(format!(
+        "{op}: {runtime} has no kernel for this form of it and its element types; load a newer ONNX \
+         Runtime, or export the model in f32"
     ))
 }
 
@@ -114,6 +125,10 @@ mod tests {
         check(
             "Could not find an implementation for Mish(18) node with name 'act'",
             &["node 'act' (Mish, opset 18)"],
+        );
+        check(
+            "Exception during initialization: GRU operator does not support double yet",
+            &["GRU: ", "no kernel", "in f32"],
         );
         check(
             "Fatal error: com.microsoft:Foo(-1) is not a registered function/op",

@@ -14,8 +14,8 @@ mod runtime_forms;
 
 pub use empty::fold_empty;
 pub use lower::{
-    is_lowered, loops_to_scans, lower, lower_sequences, lowered_attributes, lowered_operators,
-    unknown_attribute,
+    is_lowered, loops_to_scans, lower, lower_defects, lower_sequences, lowered_attributes,
+    lowered_operators, unknown_attribute,
 };
 pub use nearest::resized_position;
 pub use opset::{is_raised, raise_opset};

@@ -7,11 +7,11 @@ use crate::autodiff::einsum_shape;
 use crate::error::{Context, Error, Result};
 use crate::onnx::build::check_size;
 use crate::onnx::compat::{
-    loops_to_scans, lower_sequences, needs_shape, raise_opset, rewrite_for_runtimes,
+    loops_to_scans, lower_defects, lower_sequences, needs_shape, raise_opset, rewrite_for_runtimes,
 };
 use crate::onnx::proto::GraphProto;
 use crate::onnx::{Attribute, Dim, Graph, Node, Scan, TensorData, ValueId, ValueType, captures};
-use crate::runtime::{Optimize, Session, SessionOptions};
+use crate::runtime::{self, Optimize, Session, SessionOptions};
 use crate::tensor::{DType, element_count};
 
 /// Float constants with more elements than this are weights, which shapes never depend on.
@@ -77,6 +77,7 @@ fn specialise(
         }
         unknown = now;
     }
+    lower_defects(&mut work, runtime::load(None)?.version()).context(place)?;
     type_bodies(&mut work, training).context(place)?;
     if training
         && (work.unroll_loops().context(place)? | loops_to_scans(&mut work).context(place)?)

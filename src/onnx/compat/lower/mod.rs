@@ -6,6 +6,7 @@
 
 mod attention;
 mod contrib;
+mod defects;
 mod gelu;
 mod grid;
 mod loops;
@@ -16,6 +17,7 @@ mod rewrite;
 mod sequence;
 mod signal;
 
+pub use defects::lower_defects;
 pub use loops::loops_to_scans;
 use rewrite::{Lowered, replace};
 
@@ -144,16 +146,22 @@ fn run(graph: &mut Graph) -> Result<()> {
     let ids: Vec<NodeId> = graph.node_ids().collect();
     let mut g = Build::new(graph);
     for id in ids {
-        let node = g.graph().node(id).clone();
-        let found = rewrites_table().find(|l| node.domain == l.domain && node.op == l.op);
-        let Some(found) = found else { continue };
-        let place = g.graph().describe(id);
-        check_attributes(&node).context(|| place.clone())?;
-        let Some(outputs) = (found.rewrite)(&mut g, &node).context(|| place)? else { continue };
-        replace(g.graph_mut(), id, &outputs)?;
+        rewrite(&mut g, id)?;
     }
     gelu::lower(graph)?;
     graph.sort()
+}
+
+/// Rewrites one node, if there is a rewrite for it; returns whether there is.
+fn rewrite(g: &mut Build, id: NodeId) -> Result<bool> {
+    let node = g.graph().node(id).clone();
+    let found = rewrites_table().find(|l| node.domain == l.domain && node.op == l.op);
+    let Some(found) = found else { return Ok(false) };
+    let place = g.graph().describe(id);
+    check_attributes(&node).context(|| place.clone())?;
+    let Some(outputs) = (found.rewrite)(g, &node).context(|| place)? else { return Ok(false) };
+    replace(g.graph_mut(), id, &outputs)?;
+    Ok(true)
 }
 
 fn check_attributes(node: &Node) -> Result<()> {
