@@ -3,7 +3,9 @@
 package mmopt
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -44,6 +46,12 @@ func TestAdaptersAreTrainedAndSavedAlone(t *testing.T) {
 	loss := must(trainer.EvaluateTensors(background, 0, tensors))(t).Loss
 	ok(t, trainer.SaveAdapters(0, folder))
 	wants(t, trainer.SaveAdapters(1, folder), ErrInvalidArgument)
+	saved := string(must(os.ReadFile(filepath.Join(folder, "adapter_config.json")))(t))
+	for _, part := range []string{`"r": 2`, `"lora_alpha": 4`, `"lora_dropout": 0.1`, `"query"`, `"value"`} {
+		if !strings.Contains(saved, part) {
+			t.Errorf("no %s in %s", part, saved)
+		}
+	}
 	ok(t, bert.LoadAdapters(folder))
 	again := must(NewTrainer([]*Model{bert}, nil))(t)
 	defer again.Close()

@@ -96,6 +96,9 @@ mod tests {
         turn.begin(|| Ok(PathBuf::from("one")));
         let (turn, one) = beside.turn().unwrap();
         assert_eq!(one, Some(PathBuf::from("one")));
+        drop(turn);
+        let (turn, none) = beside.turn().unwrap();
+        assert_eq!(none, None);
         turn.begin(|| Err(Error::new(Kind::Io, "disk full")));
         beside.wait();
         assert_eq!(beside.turn().unwrap_err().kind(), Kind::Io);

@@ -24,6 +24,8 @@ mod shared_tensor;
 mod snapshot;
 mod start;
 mod sync_check;
+#[cfg(test)]
+mod tests;
 mod trainer;
 
 pub use adapters::{AdapterOptions, AdapterSource};

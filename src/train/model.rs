@@ -57,6 +57,9 @@ pub(super) struct Model {
     pub report: ModelReport,
     /// Messages of the last run, for the trainer's log.
     pub notes: Vec<(Level, String)>,
+    /// The thread of the last training pass.
+    #[cfg(test)]
+    pub ran_on: Option<std::thread::ThreadId>,
     /// Whether it was told that a mask holds other numbers than 0 and 1.
     mask_told: bool,
     pub train_session: SessionOptions,
@@ -135,6 +138,8 @@ impl Model {
             },
             report,
             notes: Vec::new(),
+            #[cfg(test)]
+            ran_on: None,
             mask_told: false,
             train_session: SessionOptions::default(),
             eval_session: SessionOptions::default(),
@@ -299,6 +304,10 @@ impl Model {
         teaching: Teaching,
         prediction: Option<&mut Prediction>,
     ) -> Result<Run> {
+        #[cfg(test)]
+        {
+            self.ran_on = Some(std::thread::current().id());
+        }
         self.tell_of_mask(batch);
         let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);

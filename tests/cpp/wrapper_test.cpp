@@ -350,6 +350,7 @@ TEST_F(Joint, AdaptersAreTrainedAndSavedAlone) {
     const auto folder = scratch("adapters");
     auto options = mmopt::adapter_options();
     options.rank = 2;
+    options.alpha = 5;
     models[0].add_adapters({"query", "value"}, options);
     models[1].add_adapters({"c_attn"});
     EXPECT_EQ(code_of([&] { models[0].add_adapters({}); }), MMOPT_CODE_INVALID_ARGUMENT);
@@ -359,6 +360,10 @@ TEST_F(Joint, AdaptersAreTrainedAndSavedAlone) {
     joint.step();
     const auto loss = joint.evaluate(0, batch.tensors(0)).loss();
     joint.save_adapters(0, folder);
+    std::ifstream file(folder + "/adapter_config.json");
+    const std::string saved{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_NE(saved.find(R"("r": 2)"), std::string::npos) << saved;
+    EXPECT_NE(saved.find(R"("lora_alpha": 5)"), std::string::npos) << saved;
     models[0].load_adapters(folder);
     auto again = trainer();
     EXPECT_EQ(again.evaluate(0, batch.tensors(0)).loss(), loss);
@@ -1167,15 +1172,19 @@ class alone final : public mmopt::transport {
     ~alone() override { ++*n_freed_; }
     std::size_t rank() const noexcept override { return 0; }
     std::size_t size() const noexcept override { return 1; }
-    void all_reduce(void *, std::size_t, std::uint32_t) override {
+    void all_reduce(void *, std::size_t n, std::uint32_t dtype) override {
+        EXPECT_TRUE(n > 0 && is_number(dtype)) << n << " of " << dtype;
         if (!fails_.empty())
             throw std::runtime_error(fails_);
     }
-    void broadcast(void *, std::size_t, std::size_t) override {}
+    void broadcast(void *, std::size_t n, std::size_t root) override {
+        EXPECT_TRUE(n > 0 && root == 0) << n << " from " << root;
+    }
     void all_gather(const void *data, std::size_t n, void *all) override {
         std::memcpy(all, data, n);
     }
     void reduce_scatter(void *data, std::size_t n, std::uint32_t dtype, void *part) override {
+        EXPECT_TRUE(n > 0 && is_number(dtype)) << n << " of " << dtype;
         std::memcpy(part, data, n * (dtype == MMOPT_DTYPE_F32 ? 4 : 8));
     }
     void send(const void *, std::size_t, std::size_t) override {}
@@ -1184,6 +1193,11 @@ class alone final : public mmopt::transport {
     void abort(const char *message) noexcept override { *aborted_ = message; }
 
   private:
+    static bool is_number(std::uint32_t dtype) {
+        return dtype == MMOPT_DTYPE_F32 || dtype == MMOPT_DTYPE_F64 || dtype == MMOPT_DTYPE_U64 ||
+               dtype == MMOPT_DTYPE_I64;
+    }
+
     std::string fails_;
     int *n_freed_;
     std::string *aborted_;
