@@ -14,9 +14,11 @@ pub mod graphs;
 pub mod import;
 mod inspect;
 mod log;
+mod memory_report;
 mod model;
 mod mutual;
 mod options;
+mod parallel;
 mod parameter;
 mod ranks;
 mod session;
@@ -31,6 +33,7 @@ pub use batch::{Batch, TensorView};
 pub use evaluator::Evaluator;
 pub use import::ModelReport;
 pub use log::{Level, Sink};
+pub use memory_report::{MemoryReport, ModelMemory};
 pub use options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
     TrainerOptions,

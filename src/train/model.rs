@@ -9,7 +9,8 @@ use super::accuracy::{Accuracy, accuracy, loss_weight};
 use super::adapters::{Adapters, Home};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into, labels};
 use super::graphs::{
-    NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
+    NonFiniteOrigin, PassMemory, SEED_INPUT, find_non_finite, precomputed_labels,
+    switch_to_inference,
 };
 use super::import::{Loaded, ModelReport, Published, load, usages};
 use super::log::Level;
@@ -17,14 +18,14 @@ use super::mutual::prediction::{Prediction, row_shape};
 use super::mutual::target::Target;
 use super::options::{ModelOptions, Source};
 use super::parameter::Parameter;
-use super::session::{BoundSession, SessionBuilder};
+use super::session::{BoundSession, Planned, SessionBuilder};
 use super::start::tokens::Tokens;
 use crate::autodiff::{LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
 use crate::optim::{ModelSpec, ParamSpec, Precision, Usage};
-use crate::runtime::{SessionOptions, ShapeCache};
+use crate::runtime::{Meter, SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
 /// Shapes of inputs and labels: what a session is made for.
@@ -43,6 +44,12 @@ pub(super) struct Model {
     evaluation: ShapeCache<ShapeKey, BoundSession>,
     /// Evaluation beside other models, for mutual learning; of mean teachers by the means.
     teaching: ShapeCache<ShapeKey, BoundSession>,
+    /// The graph of the training session that is opened next, made to foresee its memory.
+    planned: Option<(ShapeKey, Planned)>,
+    /// The working memory of the last batch's pass, foreseen; 0 before the first.
+    pass_bytes: usize,
+    /// Counts the working memory of all runs.
+    pub meter: Meter,
     pub parameters: Vec<Parameter>,
     /// Where the parameter of each name stands.
     positions: HashMap<String, usize>,
@@ -110,6 +117,9 @@ impl Model {
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
             teaching: ShapeCache::new(max_sessions),
+            planned: None,
+            pass_bytes: 0,
+            meter: Meter::default(),
             positions: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             sessions: SessionBuilder {
@@ -230,8 +240,53 @@ impl Model {
         self.check_trained()?;
         let (key, options) = (self.sessions.signature.key(batch), &self.train_session);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
-        let make = |_: &ShapeKey| sessions.training(parameters, batch, options);
+        let (planned, meter) = (&mut self.planned, &self.meter);
+        let make = |key: &ShapeKey| {
+            let planned = take_planned(planned, key, sessions, parameters, batch)?;
+            sessions.training(parameters, planned, options, meter)
+        };
         self.training.get_or_make(key, make).map(|_| ())
+    }
+
+    /// Whether the session that training on batches of these shapes needs is open.
+    pub fn has_session(&mut self, batch: Batch) -> bool {
+        self.training.get_mut(&self.sessions.signature.key(batch)).is_some()
+    }
+
+    /// Finds out what a training pass over a batch takes, for [`Model::pass_bytes`]. The graph that
+    /// it makes is kept for the session.
+    pub fn foresee(&mut self, batch: Batch) -> Result<()> {
+        if self.only_teaches() {
+            return Ok(());
+        }
+        let key = self.sessions.signature.key(batch);
+        let open = self.training.get_mut(&key).map(|bound| bound.memory);
+        let memory = match (open, &self.planned) {
+            (Some(memory), _) => memory,
+            (None, Some((of, (graph, _)))) if *of == key => graph.memory,
+            _ => {
+                let planned = self.sessions.training_graph(&self.parameters, batch)?;
+                self.planned.insert((key, planned)).1.0.memory
+            }
+        };
+        self.pass_bytes = memory.peak;
+        Ok(())
+    }
+
+    /// The working memory of the last training pass that was foreseen; 0 before the first.
+    pub fn pass_bytes(&self) -> usize {
+        self.pass_bytes
+    }
+
+    /// The working memory that a pass over a batch takes, foreseen: a training pass where the model
+    /// is trained.
+    pub fn pass_memory(&self, batch: Batch) -> Result<PassMemory> {
+        if self.only_teaches() {
+            let labelled = self.sessions.signature.check(batch, false)?;
+            return Ok(self.sessions.evaluation_graph(batch, labelled)?.memory);
+        }
+        self.check_training(batch)?;
+        Ok(self.sessions.training_graph(&self.parameters, batch)?.0.memory)
     }
 
     /// Sets aside what a pass over a batch overwrites: the gradients if the step reads them where
@@ -299,9 +354,11 @@ impl Model {
         let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
+        let (planned, meter) = (&mut self.planned, &self.meter);
         let bound = self.training.get_or_make(key, |key| {
             let start = Instant::now();
-            let made = sessions.training(parameters, batch, options)?;
+            let planned = take_planned(planned, key, sessions, parameters, batch)?;
+            let made = sessions.training(parameters, planned, options, meter)?;
             let ms = start.elapsed().as_millis();
             let text = format!("a training session for the shapes {key:?} took {ms} ms to open");
             notes.push((Level::Debug, text));
@@ -386,13 +443,15 @@ impl Model {
         let labelled = signature.check(batch, false)? || !signature.has_labels();
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
+        let meter = &self.meter;
         let (cache, options) = match beside {
             Some(_) => (&mut self.teaching, &self.train_session),
             None => (&mut self.evaluation, &self.eval_session),
         };
         let by_means = beside.unwrap_or(false);
-        let make =
-            |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, by_means, options);
+        let make = |_: &ShapeKey| {
+            sessions.evaluation(parameters, batch, labelled, by_means, options, meter)
+        };
         let bound = cache.get_or_make(key, make)?;
         check_labels(&sessions.spec, bound, batch)?;
         bound.run(batch)?;
@@ -493,6 +552,20 @@ impl Model {
         // Runtimes warn of initializers that nothing reads.
         graph.prune();
         Ok(graph)
+    }
+}
+
+/// The graph that was made for these shapes, or a new one.
+fn take_planned(
+    planned: &mut Option<(ShapeKey, Planned)>,
+    key: &ShapeKey,
+    sessions: &SessionBuilder,
+    parameters: &[Parameter],
+    batch: Batch,
+) -> Result<Planned> {
+    match planned.take() {
+        Some((of, planned)) if of == *key => Ok(planned),
+        _ => sessions.training_graph(parameters, batch),
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) struct Parameter {
     pub mean: Option<Tensor>,
     /// Rows that are not trained: their gradient is cleared, and they are restored after a step.
     pub frozen_rows: Vec<usize>,
+    /// Whether rows of it are looked up and nothing else is done with it: few rows of its gradient
+    /// are not zero.
+    pub looked_up: bool,
     /// The row that gets no gradient where it is looked up, of a table that is a head, too.
     pub padding_row: Option<usize>,
     /// Those rows as they were before the step.
@@ -49,6 +52,7 @@ impl Parameter {
             trainable,
             mean: None,
             frozen_rows: Vec::new(),
+            looked_up: false,
             padding_row: None,
             saved_rows: Vec::new(),
             gradient: None,
@@ -80,7 +84,11 @@ impl Parameter {
     /// The gradient, made at first use.
     pub fn gradient_mut(&mut self) -> Result<&mut Tensor> {
         if self.gradient.is_none() {
-            self.gradient = Some(Tensor::zeros(self.value.dtype(), self.value.shape())?);
+            let (dtype, shape) = (self.value.dtype(), self.value.shape());
+            self.gradient = Some(match self.looked_up {
+                true => Tensor::zeros_in_small_pages(dtype, shape)?,
+                false => Tensor::zeros(dtype, shape)?,
+            });
         }
         self.gradient.as_mut().ok_or_else(|| Error::internal("no gradient"))
     }

@@ -10,6 +10,7 @@ mod failed_calls;
 mod fit;
 mod import_fixes;
 mod load;
+mod memory;
 mod models_oracle;
 mod models_properties;
 mod mutual;

@@ -96,7 +96,13 @@ pub(in crate::train) struct Loaded {
 pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
     let (mut graph, published) = read(options)?;
     let found = analyse(&mut graph, published.as_ref(), options)?;
-    let (ids, parameters) = take_parameters(&mut graph, &found.candidates, options)?;
+    let (ids, mut parameters) = take_parameters(&mut graph, &found.candidates, options)?;
+    let consumers = graph.consumers();
+    for (id, parameter) in ids.iter().zip(&mut parameters) {
+        let uses = &consumers[id.index()];
+        let looks_up = |&(node, slot): &_| slot == 0 && graph.node(node).op == "Gather";
+        parameter.looked_up = uses.iter().all(looks_up);
+    }
     let Analysis { adapters, report, .. } = found;
     Ok(Loaded { graph, published, ids, parameters, adapters, report })
 }

@@ -15,7 +15,7 @@ use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
-use crate::train::trainer::{in_model, n_parallel};
+use crate::train::trainer::in_model;
 
 /// What mutual learning keeps from step to step.
 pub(in crate::train) struct Mutual {
@@ -103,18 +103,19 @@ impl Mutual {
     }
 
     /// One micro-batch of every model: loss and gradients, drawn towards the teachers. The batches
-    /// are checked. Models without a trained parameter are evaluated.
+    /// are checked. Models without a trained parameter are evaluated. At most `n` run at the same
+    /// time.
     pub fn run(
         &mut self,
         models: &mut [Model],
         batches: &[Batch],
         optimizer: &Optimizer,
         ema: Option<&mut Ema>,
+        n: usize,
     ) -> Result<Vec<Run>> {
         self.set_teacher_weights(optimizer)?;
         self.predictions.iter_mut().for_each(Prediction::clear);
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
-        let n = n_parallel(optimizer.options());
         self.predict(n, models, batches, ema, &mut runs)?;
         let step = optimizer.step_count();
         match self.options.teacher {

@@ -5,14 +5,18 @@ use crate::autodiff::LossSpec;
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
 use crate::optim::Precision;
-use crate::runtime::{CancelToken, SessionOptions};
+use crate::runtime::{CancelToken, Meter, SessionOptions};
 use crate::tensor::DType;
 use crate::train::batch::{Batch, Signature};
 use crate::train::graphs::{
     EvaluationGraph, GraphOptions, PrecomputedGradients, TrainingGraph, evaluation_graph,
     precomputed_evaluation_graph, precomputed_graph, training_graph_with,
 };
+use crate::train::parallel::LARGE;
 use crate::train::parameter::Parameter;
+
+/// A training graph, and which parameters it has gradients for.
+pub(in crate::train) type Planned = (TrainingGraph, Vec<usize>);
 
 /// Makes sessions.
 pub(in crate::train) struct SessionBuilder {
@@ -36,11 +40,7 @@ pub(in crate::train) struct SessionBuilder {
 
 impl SessionBuilder {
     /// The training graph for a batch, and which parameters it has gradients for.
-    pub fn training_graph(
-        &self,
-        parameters: &[Parameter],
-        batch: Batch,
-    ) -> Result<(TrainingGraph, Vec<usize>)> {
+    pub fn training_graph(&self, parameters: &[Parameter], batch: Batch) -> Result<Planned> {
         let mut shapes = self.signature.shapes(batch);
         let trained: Vec<usize> =
             (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
@@ -87,14 +87,15 @@ impl SessionBuilder {
         }
     }
 
-    /// A training session for the shapes of a batch, bound to the parameters and gradients.
+    /// A training session of a graph, bound to the parameters and gradients. Its threads spin only
+    /// if its passes are long.
     pub fn training(
         &self,
         parameters: &mut [Parameter],
-        batch: Batch,
+        (graph, trained): Planned,
         options: &SessionOptions,
+        meter: &Meter,
     ) -> Result<BoundSession> {
-        let (graph, trained) = self.training_graph(parameters, batch)?;
         let gradients: Vec<(usize, String)> = trained
             .iter()
             .zip(&graph.grads)
@@ -104,6 +105,8 @@ impl SessionBuilder {
         let buffers = graph.buffers.iter().filter_map(|(p, y)| Some((index(p)?, y.clone())));
         let buffers: Vec<(usize, String)> = buffers.collect();
         let outputs = typed(&graph.logits);
+        let spinning = options.spinning && graph.memory.peak >= LARGE;
+        let options = SessionOptions { spinning, ..options.clone() };
         let spec = GraphSpec {
             bytes: &graph.bytes,
             inputs: &graph.data_inputs,
@@ -112,8 +115,10 @@ impl SessionBuilder {
             mutual: graph.mutual.as_deref(),
             buffers: &buffers,
             outputs: &outputs,
+            memory: graph.memory,
         };
-        BoundSession::new(&spec, parameters, false, options, self.cancel_token.as_ref())
+        let shared = (self.cancel_token.as_ref(), meter);
+        BoundSession::new(&spec, parameters, false, &options, shared)
     }
 
     /// A session for evaluation, by the running means of weights if `by_means`.
@@ -124,6 +129,7 @@ impl SessionBuilder {
         labelled: bool,
         by_means: bool,
         options: &SessionOptions,
+        meter: &Meter,
     ) -> Result<BoundSession> {
         let graph = self.evaluation_graph(batch, labelled)?;
         let outputs = typed(&graph.logits);
@@ -135,8 +141,10 @@ impl SessionBuilder {
             mutual: None,
             buffers: &[],
             outputs: &outputs,
+            memory: graph.memory,
         };
-        BoundSession::new(&spec, parameters, by_means, options, self.cancel_token.as_ref())
+        let shared = (self.cancel_token.as_ref(), meter);
+        BoundSession::new(&spec, parameters, by_means, options, shared)
     }
 }
 
