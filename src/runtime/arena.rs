@@ -148,7 +148,8 @@ struct Arena {
 /// Registers the arena with the environment, for the rest of the process.
 ///
 /// # Errors
-/// `OutOfMemory` where so many addresses cannot be reserved; what the runtime says.
+/// `Unsupported` where addresses are counted or limited; `OutOfMemory` where so many cannot be
+/// reserved; what the runtime says.
 pub(super) fn register(environment: &Environment) -> Result<()> {
     let mut map = reserve()?;
     let start = map.as_mut_ptr() as usize;
@@ -174,8 +175,21 @@ pub(super) fn register(environment: &Environment) -> Result<()> {
     check(unsafe { (api.RegisterAllocator)(env, (&raw mut *arena).cast()) })
 }
 
+/// Whether addresses cost nothing: neither does the system count them as memory that is promised
+/// (`vm.overcommit_memory` 2), nor has the process a limit of them (`ulimit -v`).
+fn addresses_are_free() -> bool {
+    let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap_or_default();
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the place for the result.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+    mode.trim() != "2" && known && limit.rlim_cur == libc::RLIM_INFINITY
+}
+
 /// Addresses for twice the machine's memory, or as many as there are.
 fn reserve() -> Result<MmapMut> {
+    if !addresses_are_free() {
+        return Err(Error::unsupported("the system counts or limits addresses"));
+    }
     let mut len = crate::memory::installed().unwrap_or(1 << 36).saturating_mul(2).max(LEAST);
     loop {
         match memmap2::MmapOptions::new().len(len).no_reserve_swap().map_anon() {

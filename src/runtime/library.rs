@@ -185,7 +185,7 @@ fn register_arena(environment: &Environment) -> Result<()> {
     #[cfg(target_os = "linux")]
     match super::arena::register(environment) {
         Ok(()) => return Ok(()),
-        Err(error) => log::warn!("the runtime's own arena: {error}"),
+        Err(error) => log::info!("the runtime's own arena: {error}"),
     }
     use ort::sys::{OrtAllocatorType, OrtMemType};
 

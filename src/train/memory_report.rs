@@ -61,8 +61,8 @@ pub struct MemoryReport {
     pub max_parallel_models: usize,
     /// Why.
     pub parallel: String,
-    /// Bytes that the process can take beside what it holds, by the system and the limits of control
-    /// groups; `None` where that is not known.
+    /// Bytes that the process can take beside what it holds, by the system and the limits of
+    /// control groups; `None` where that is not known.
     pub available: Option<usize>,
     /// The option `memory_limit`; 0 for none.
     pub memory_limit: u64,

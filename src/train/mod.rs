@@ -20,6 +20,7 @@ mod mutual;
 mod options;
 mod parallel;
 mod parameter;
+mod plan_parallel;
 mod ranks;
 mod session;
 mod shared_tensor;

@@ -12,7 +12,7 @@ use super::graphs::{
     NonFiniteOrigin, PassMemory, SEED_INPUT, find_non_finite, precomputed_labels,
     switch_to_inference,
 };
-use super::import::{Loaded, ModelReport, Published, load, usages};
+use super::import::{HalfTypes, Loaded, ModelReport, Published, load, rounded, usages};
 use super::log::Level;
 use super::mutual::prediction::{Prediction, row_shape};
 use super::mutual::target::Target;
@@ -56,6 +56,8 @@ pub(super) struct Model {
     pub sessions: SessionBuilder,
     pub published: Option<Published>,
     pub adapters: Adapters,
+    /// The half types that an ONNX graph had; it is written with them.
+    half: HalfTypes,
     /// Where it came from, if from a directory.
     directory: Option<PathBuf>,
     pub report: ModelReport,
@@ -95,7 +97,7 @@ pub(super) struct Run {
 
 impl Model {
     pub fn new(options: &ModelOptions, max_sessions: usize) -> Result<Self> {
-        let Loaded { graph, published, ids, parameters, adapters, report } = load(options)?;
+        let Loaded { graph, published, ids, parameters, adapters, report, half } = load(options)?;
         let precomputed = options.gradients.as_ref().map(|g| g.outputs.clone());
         let spec = loss_spec(options, published.as_ref())?;
         if precomputed.is_none() {
@@ -135,6 +137,7 @@ impl Model {
             },
             published,
             adapters,
+            half,
             directory: match &options.source {
                 Source::Directory(dir) => Some(dir.clone()),
                 _ => None,
@@ -520,25 +523,44 @@ impl Model {
         self.adapters.save(dir, &self.parameters, &home)
     }
 
-    /// The parameters of the model without adapters, those of `merged` in place of its own.
+    /// Values that are written in place of the parameters' own, by name: matrices with adapters
+    /// merged into them, and what is stored in f16 or bf16, rounded.
+    ///
+    /// # Errors
+    /// `NonFinite` names a parameter that would become infinite.
+    pub fn written(&self) -> Result<HashMap<String, Tensor>> {
+        let mut written = self.merged()?;
+        for parameter in self.parameters.iter().filter(|p| !self.adapters.owns(&p.name)) {
+            let Some(dtype) = parameter.stored else { continue };
+            let value = written.get(&parameter.name).unwrap_or(&parameter.value);
+            let narrow = rounded(&parameter.name, value, dtype)?;
+            written.insert(parameter.name.clone(), narrow);
+        }
+        Ok(written)
+    }
+
+    /// The parameters of the model without adapters, those of `written` in place of its own.
     pub fn exported<'a>(
         &'a self,
-        merged: &'a HashMap<String, Tensor>,
+        written: &'a HashMap<String, Tensor>,
     ) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
         let own = self.parameters.iter().filter(|p| !self.adapters.owns(&p.name));
-        own.map(|p| (p.name.as_str(), merged.get(&p.name).unwrap_or(&p.value)))
+        own.map(|p| (p.name.as_str(), written.get(&p.name).unwrap_or(&p.value)))
     }
 
     /// The forward graph with the present weights inside, ready for inference; adapters are merged.
+    /// An ONNX graph that had half types has them again, a published model is f32.
     /// Of a model that computes its own gradients, the part that makes the logits; all of it
     /// without logits.
     pub fn inference_graph(&self) -> Result<Graph> {
         let mut graph = self.adapters.taken_out(&self.sessions.graph)?;
-        let merged = self.merged()?;
+        let half = self.half.any();
+        let written = if half { self.written()? } else { self.merged()? };
         for (&id, parameter) in self.sessions.ids.iter().zip(&self.parameters) {
-            let value = merged.get(&parameter.name).unwrap_or(&parameter.value);
+            let value = written.get(&parameter.name).unwrap_or(&parameter.value);
             graph.set_initializer(id, TensorData::from_tensor(value)?);
         }
+        self.half.restore(&mut graph)?;
         if let Some(precomputed) =
             self.sessions.precomputed.as_ref().filter(|g| !g.logits.is_empty())
         {

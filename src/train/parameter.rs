@@ -2,7 +2,7 @@
 
 use super::shared_tensor::{SharedTensor, Views};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Tensor, first_non_finite};
+use crate::tensor::{DType, Tensor, first_non_finite};
 
 /// One parameter; sessions and the optimizer work on these tensors in place.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Parameter {
     pub mean: Option<Tensor>,
     /// Rows that are not trained: their gradient is cleared, and they are restored after a step.
     pub frozen_rows: Vec<usize>,
+    /// The half type that it is stored in, and written in; f32 otherwise.
+    pub stored: Option<DType>,
     /// Whether rows of it are looked up and nothing else is done with it: few rows of its gradient
     /// are not zero.
     pub looked_up: bool,
@@ -52,6 +54,7 @@ impl Parameter {
             trainable,
             mean: None,
             frozen_rows: Vec::new(),
+            stored: None,
             looked_up: false,
             padding_row: None,
             saved_rows: Vec::new(),

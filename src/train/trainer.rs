@@ -9,7 +9,7 @@ use super::log::{Level, Log};
 use super::model::{Earlier, Model, Run};
 use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
-use super::parallel::Parallel;
+use super::parallel::{Parallel, cores};
 use super::parameter::Parameter;
 use super::ranks::{Agreed, Call, Ranks};
 use super::shared_tensor::SharedTensor;
@@ -20,7 +20,7 @@ use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Result, count};
 use crate::memory::give_back_freed;
-use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport};
+use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport, Teacher};
 use crate::runtime::kernels::has_bf16_products;
 use crate::runtime::{CancelToken, Device, SessionOptions};
 use crate::tensor::{DType, Tensor};
@@ -131,7 +131,9 @@ impl Trainer {
         };
         let ema = Ema::new(&options.optimizer, mutual.as_ref().map(Mutual::options));
         let cancel_token = CancelToken::new()?;
-        let parallel = Parallel::new(&options, &built, mutual.as_ref());
+        let teacher = mutual.as_ref().map(|m| m.options().teacher);
+        let in_turn = teacher == Some(Teacher::PeersBefore);
+        let parallel = Parallel::new(&options, &built, in_turn);
         plan_sessions(&mut built, &options, mutual.as_ref(), &parallel);
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
@@ -618,9 +620,11 @@ impl Trainer {
 
     /// Writes one model to `dir` in published form (`config.json`, `model.safetensors`), or, for
     /// models that came as ONNX, as `model.onnx` ready for inference. Adapters are merged into the
-    /// matrices beside them; [`Trainer::save_adapters`] writes them alone.
+    /// matrices beside them; [`Trainer::save_adapters`] writes them alone. Parameters that were
+    /// read in f16 or bf16 are written in that type, rounded to nearest, ties to even.
     ///
     /// # Errors
+    /// `NonFinite` names a parameter that is infinite in the type that it was read in.
     /// `NonFinite` for weights that are NaN or infinite, which could not be loaded; only a warning
     /// where the option `non_finite` ignores them. `Io`.
     pub fn save_model(&self, model: usize, dir: &Path) -> Result<()> {
@@ -630,8 +634,8 @@ impl Trainer {
             std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
             match &one.published {
                 Some(published) => {
-                    let merged = one.merged()?;
-                    crate::models::save(dir, &published.config, one.exported(&merged))
+                    let written = one.written()?;
+                    crate::models::save(dir, &published.config, one.exported(&written))
                 }
                 None => one.inference_graph()?.write(&dir.join("model.onnx"), false),
             }
@@ -727,12 +731,6 @@ fn write_bytes(into: &mut [u8], from: &[u8]) -> Result<()> {
     }
     into.copy_from_slice(from);
     Ok(())
-}
-
-/// Threads in all: as many as asked for, or one per core.
-pub(super) fn cores(threads: usize) -> usize {
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
-    if threads == 0 { all() } else { threads }
 }
 
 /// Training sessions get their part of the cores; evaluation takes all.

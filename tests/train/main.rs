@@ -8,6 +8,7 @@ mod ema;
 mod exported_graphs;
 mod failed_calls;
 mod fit;
+mod half;
 mod import_fixes;
 mod load;
 mod memory;

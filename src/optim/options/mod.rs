@@ -508,10 +508,10 @@ pub struct Options {
     /// gradient mode.
     #[schemars(example = 1)]
     pub max_parallel_models: usize,
-    /// Bytes that training may take in memory, by which `max_parallel_models` 0 decides: parameters,
-    /// gradients, moments and passes of all models. Nothing enforces it. 0: what the system and the
-    /// limits of control groups leave. Carried out by whoever runs the models: the trainer, not
-    /// gradient mode.
+    /// Bytes that training may take in memory, by which `max_parallel_models` 0 decides:
+    /// parameters, gradients, moments and passes of all models. Nothing enforces it. 0: what the
+    /// system and the limits of control groups leave. Carried out by whoever runs the models: the
+    /// trainer, not gradient mode.
     #[schemars(example = 8_000_000_000u64)]
     pub memory_limit: u64,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not

@@ -19,6 +19,12 @@ pub struct PassMemory {
     pub peak: usize,
 }
 
+impl PassMemory {
+    /// Passes that take this much or more run in turn, and their threads spin: measured, see
+    /// docs/performance.md.
+    pub const LARGE: usize = 64 << 20;
+}
+
 /// Operators whose result is their first input in another shape.
 const SAME_BYTES: &[&str] = &["Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
 /// Operators that write their result over an input that nothing else needs.
@@ -133,8 +139,8 @@ impl Storage {
         roots
     }
 
-    /// The most that is held while the nodes run. As the runtime plans it, memory of a value that is
-    /// needed no more goes to the next value of the same type and shape, and is held until then.
+    /// The most that is held while the nodes run. As the runtime plans it, memory of a value that
+    /// is needed no more goes to the next value of the same type and shape, and is held until then.
     fn walk(&self, graph: &Graph, order: &[NodeId]) -> usize {
         let mut left = self.n_reads.clone();
         let mut buffers: Vec<Buffer> = Vec::new();

@@ -9,10 +9,9 @@ use crate::runtime::{CancelToken, Meter, SessionOptions};
 use crate::tensor::DType;
 use crate::train::batch::{Batch, Signature};
 use crate::train::graphs::{
-    EvaluationGraph, GraphOptions, PrecomputedGradients, TrainingGraph, evaluation_graph,
-    precomputed_evaluation_graph, precomputed_graph, training_graph_with,
+    EvaluationGraph, GraphOptions, PassMemory, PrecomputedGradients, TrainingGraph,
+    evaluation_graph, precomputed_evaluation_graph, precomputed_graph, training_graph_with,
 };
-use crate::train::parallel::LARGE;
 use crate::train::parameter::Parameter;
 
 /// A training graph, and which parameters it has gradients for.
@@ -105,7 +104,7 @@ impl SessionBuilder {
         let buffers = graph.buffers.iter().filter_map(|(p, y)| Some((index(p)?, y.clone())));
         let buffers: Vec<(usize, String)> = buffers.collect();
         let outputs = typed(&graph.logits);
-        let spinning = options.spinning && graph.memory.peak >= LARGE;
+        let spinning = options.spinning && graph.memory.peak >= PassMemory::LARGE;
         let options = SessionOptions { spinning, ..options.clone() };
         let spec = GraphSpec {
             bytes: &graph.bytes,
