@@ -28,7 +28,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(filter-out %_mpi.c,$(wildcard examples/c/*.c))
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race test-mpi test-nccl
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch bench-growth experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race test-mpi test-nccl
 
 all: lib runtime
 
@@ -164,6 +164,10 @@ bench-train: runtime
 PYTHON ?= $(BUILD)/torch-venv/bin/python
 bench-torch: runtime
 	BENCH_TORCH="$(PYTHON)" $(CARGO) bench --locked --bench train
+
+# Step, optimizer and memory for 1 to 8 models and widths from 128 to 768, and the exponents.
+bench-growth: runtime
+	BENCH_GROWTH=1 $(CARGO) bench --locked --bench train
 
 # A step with each teacher of mutual learning against one without.
 bench-mutual: runtime

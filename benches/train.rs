@@ -1,6 +1,6 @@
 //! What a joint step of whole models costs: forward and backward passes of base-size models on
 //! one batch, then the optimizer. `BENCH_DEVICE` is `cpu` (default) or `cuda:N`, `BENCH_MODELS` a
-//! list of `bert`, `gpt2`, `roberta`; `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_STEPS` and
+//! list of `bert`, `gpt2`, `roberta`, which may be followed by a number; `BENCH_BATCH`, `BENCH_LENGTH`, `BENCH_STEPS` and
 //! `BENCH_THREADS` are numbers, and so are `BENCH_LAYERS`, `BENCH_HIDDEN`, `BENCH_HEADS` and
 //! `BENCH_VOCAB` for other sizes; `BENCH_PRESET` is `default`, `paper`, `aligned` or `none` (nothing
 //! shared, no teachers), `BENCH_PRECISION` is `f32` or `bf16`;
@@ -9,11 +9,13 @@
 //! `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
 //! and labels are random, weights fresh.
 //!
-//! With `BENCH_TORCH`, a Python that has torch, it measures the library and PyTorch in turn, in
+//! With `BENCH_GROWTH=1` it measures itself with more and with larger models. With `BENCH_TORCH`, a Python that has torch, it measures the library and PyTorch in turn, in
 //! `BENCH_ROUNDS` rounds.
 
 #[path = "torch/compare.rs"]
 mod compare;
+#[path = "growth/table.rs"]
+mod growth;
 
 use std::time::Instant;
 
@@ -32,7 +34,8 @@ fn number(name: &str, default: usize) -> usize {
 }
 
 fn model(name: &str) -> ModelOptions {
-    let (vocab, positions) = match name {
+    let kind = kind(name);
+    let (vocab, positions) = match kind {
         "bert" => (30_522, 512),
         "gpt2" => (50_257, 1024),
         _ => (50_265, 514),
@@ -47,7 +50,7 @@ fn model(name: &str) -> ModelOptions {
         positions,
         dropout: 0.1,
     };
-    let config = match name {
+    let config = match kind {
         "bert" => Config::bert(&sizes),
         "gpt2" => Config::gpt2(&sizes),
         "roberta" => Config::roberta(&sizes),
@@ -55,6 +58,11 @@ fn model(name: &str) -> ModelOptions {
     };
     let task = Some(Task::SequenceClassification { num_labels: 2 });
     ModelOptions { task, ..ModelOptions::new(name, Source::Config(Box::new(config))) }
+}
+
+/// `bert2` is another model of the kind `bert`; `gpt2` is a kind.
+fn kind(name: &str) -> &str {
+    ["bert", "gpt2", "roberta"].into_iter().find(|k| name.starts_with(k)).unwrap_or(name)
 }
 
 /// A batch of random tokens, all of them real, with random labels.
@@ -74,7 +82,7 @@ fn batch(name: &str, batch: usize, length: usize) -> Vec<(&'static str, Tensor)>
         ("attention_mask", full(1)),
         ("labels", Tensor::from_slice(&[batch], &labels).expect("tensor")),
     ];
-    if name == "bert" {
+    if kind(name) == "bert" {
         tensors.push(("token_type_ids", full(0)));
     }
     tensors
@@ -99,6 +107,9 @@ fn main() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (threads, rounds) = (number("BENCH_THREADS", cores), number("BENCH_ROUNDS", 3));
         return compare::run(&torch, threads, number("BENCH_STEPS", 5), rounds);
+    }
+    if number("BENCH_GROWTH", 0) == 1 {
+        return growth::run(number("BENCH_STEPS", 3));
     }
     let names = text("BENCH_MODELS", "bert,gpt2,roberta");
     let names: Vec<&str> = names.split(',').collect();
@@ -148,6 +159,7 @@ fn main() {
             totals.push(total);
         }
     }
+    println!("{}", trainer.memory_report(&views).expect("report"));
     let tokens = (names.len() * size * length) as f64;
     let [passes, updates, total] = [passes, updates, totals].map(median);
     println!("{} on {device}, batch {size} x {length}, medians of {steps}", names.join(", "));

@@ -2638,7 +2638,7 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 /**
  * @defgroup trainer_state State of a trainer
  * The sharing plan, learning rates, parameters and gradients of a trainer, and what it
- * found in its models.
+ * found in its models; what training takes in memory.
  * @{
  */
 
@@ -2970,6 +2970,55 @@ struct mmopt_error *mmopt_trainer_find_non_finite(const struct mmopt_trainer *tr
                                                   size_t n_tensors,
                                                   char **text,
                                                   char **json);
+
+/**
+ * What training takes in memory, as one JSON object, before training or during it. Nothing runs.
+ *
+ * The key models has an object for each model, with sizes in bytes: parameters, gradients,
+ * moments, gradient_sums, running_means, activations (what a pass over tensors of these shapes
+ * keeps for its backward part) and pass (the most working memory of the pass, activations
+ * included), both foreseen from the graph, and measured_pass (the most that the model's runs took
+ * so far; null before the first, on GPUs, and on other systems than Linux). Then: kept (what all
+ * models keep from step to step), side_by_side, in_turn and total (with all passes at the same
+ * time, one at a time, and as many as there are), max_parallel_models and parallel (how many there
+ * are, and why), available (what the system and control groups have left; null where that is not
+ * known) and memory_limit (the option).
+ *
+ * tensors and n_tensors hold the array of tensors and its length for each model, of which only
+ * names and shapes count. With n_models 0 they are not read; activations and pass are 0 then.
+ *
+ * Errors: INVALID_ARGUMENT when the number of models differs from the trainer's; as
+ * mmopt_trainer_forward_backward for tensors that do not fit the model.
+ *
+ * @param[in] trainer shared access.
+ * @param[in] tensors an array for each model.
+ * @param[in] n_tensors the length of each array.
+ * @param n_models how many models, or 0.
+ * @param[out] json the text; free it with mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_memory_report(const struct mmopt_trainer *trainer,
+                                                const struct mmopt_tensor *const *tensors,
+                                                const size_t *n_tensors,
+                                                size_t n_models,
+                                                char **json);
+
+/**
+ * As mmopt_trainer_memory_report, with the parts of a batch: one for each model, in the order of
+ * the models.
+ *
+ * Errors: as mmopt_trainer_memory_report.
+ *
+ * @param[in] trainer shared access.
+ * @param[in] batch shared access.
+ * @param[out] json the text; free it with mmopt_string_free.
+ */
+MMOPT_API
+MMOPT_MUST_USE
+struct mmopt_error *mmopt_trainer_memory_report_batch(const struct mmopt_trainer *trainer,
+                                                      const struct mmopt_batch *batch,
+                                                      char **json);
 
 /** @} */
 
@@ -4703,7 +4752,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
  * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing,
- * max_parallel_models, start).
+ * max_parallel_models, memory_limit, start).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

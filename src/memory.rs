@@ -2,7 +2,11 @@
 //!
 //! [`Memory`] is the zeroed memory of tensors. Large blocks are mapped from the system: their pages
 //! cost nothing until they are written, and are large where the system offers it. The functions
-//! make vectors.
+//! make vectors. `available` says how much there is.
+
+mod available;
+
+pub(crate) use available::{available, installed};
 
 use crate::error::{Error, Result};
 use crate::pin::Pin;
@@ -69,6 +73,15 @@ impl Memory {
     /// as transposed views need, then misses the TLB less. The offset differs from block to block,
     /// so that arrays that are read together do not compete for the same cache sets.
     pub fn zeroed(len: usize) -> Result<Self> {
+        Self::with_pages(len, true)
+    }
+
+    /// The same in small pages, for what is written in few places.
+    pub fn zeroed_in_small_pages(len: usize) -> Result<Self> {
+        Self::with_pages(len, false)
+    }
+
+    fn with_pages(len: usize, large: bool) -> Result<Self> {
         if len < PAGE {
             return Ok(Self { store: Store::Lines(zeros(len.div_ceil(64))?), len });
         }
@@ -79,7 +92,13 @@ impl Memory {
         let number = (map.as_ptr() as usize).wrapping_add(first) / PAGE;
         // Only advice: memory is the same without it.
         #[cfg(target_os = "linux")]
-        let _ = map.advise_range(memmap2::Advice::HugePage, first, len - len % PAGE);
+        if large {
+            let _ = map.advise_range(memmap2::Advice::HugePage, first, len - len % PAGE);
+        } else {
+            let _ = map.advise(memmap2::Advice::NoHugePage);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = large;
         Ok(Self {
             store: Store::Map { pin: None, map, start: first + number * 5 % 32 * 1984 },
             len,
@@ -118,6 +137,54 @@ impl Memory {
             // SAFETY: the pin is dropped before the map, which never moves.
             *pin = unsafe { Pin::new(device, map[first..first + len].as_mut_ptr(), len) };
         }
+    }
+}
+
+/// Clears elements, most of which are zero. What is zero already is not written, and on Linux whole
+/// pages that are not go back to the system, so that zeros take no memory: in memory that is mapped
+/// for this process alone, as that of tensors and of the runtime is.
+pub(crate) fn clear_sparse(values: &mut [f32]) {
+    const PER_PAGE: usize = SMALL_PAGE / size_of::<f32>();
+    let is_zero = |part: &[f32]| part.iter().fold(0u32, |bits, x| bits | x.to_bits()) == 0;
+    let before = values.as_ptr().align_offset(SMALL_PAGE).min(values.len());
+    let (first, rest) = values.split_at_mut(before);
+    first.fill(0.0);
+    let (pages, last) = rest.split_at_mut(rest.len() / PER_PAGE * PER_PAGE);
+    last.fill(0.0);
+    let mut at = 0;
+    while at < pages.len() {
+        let dirty = pages[at..].chunks(PER_PAGE).take_while(|page| !is_zero(page)).count();
+        let end = at + dirty * PER_PAGE;
+        if dirty > 0 && !give_back(&mut pages[at..end]) {
+            pages[at..end].fill(0.0);
+        }
+        at = end + PER_PAGE;
+    }
+}
+
+/// Gives whole pages back to the system, which hands out zeros in their place; false where it does
+/// not.
+#[cfg(target_os = "linux")]
+fn give_back(pages: &mut [f32]) -> bool {
+    let (start, len) = (pages.as_mut_ptr(), size_of_val(pages));
+    // SAFETY: whole pages of private memory without a file, which reads as zeros afterwards; the
+    // system refuses where the memory is locked.
+    unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_back(_: &mut [f32]) -> bool {
+    false
+}
+
+/// Gives memory that was freed, and that the C library keeps for later, back to the system where
+/// that is possible (glibc). After many allocations that were freed together, such as the weights
+/// of a graph; it takes milliseconds.
+pub(crate) fn give_back_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it may be called at any time by any thread.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -207,6 +274,21 @@ mod tests {
                 assert_eq!(memory.copy().unwrap().bytes(), memory.bytes());
             }
             assert!(all.iter().all(|m| m.bytes().iter().all(|&b| b == 7)));
+        }
+    }
+
+    #[test]
+    fn sparse_memory_is_cleared() {
+        for (len, first) in [(5 * PAGE / 4, 0), (3000, 5), (10, 1), (0, 0)] {
+            let mut memory = Memory::zeroed_in_small_pages(4 * len).unwrap();
+            let values: &mut [f32] = bytemuck::cast_slice_mut(memory.bytes_mut());
+            let part = &mut values[first..];
+            for at in (0..part.len()).step_by(70_001) {
+                part[at] = -0.0;
+                part[at..].iter_mut().take(3000).for_each(|x| *x = f32::NAN);
+            }
+            clear_sparse(part);
+            assert!(values.iter().all(|x| x.to_bits() == 0), "{len}");
         }
     }
 

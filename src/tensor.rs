@@ -184,6 +184,13 @@ impl Tensor {
         Ok(Self { dtype, shape: shape.to_vec(), n_bytes, memory: Memory::zeroed(n_bytes)? })
     }
 
+    /// All-zero tensor that is written in few places: no page is larger than what is written.
+    pub(crate) fn zeros_in_small_pages(dtype: DType, shape: &[usize]) -> Result<Self> {
+        let n_bytes = element_count(shape)? * dtype.size();
+        let memory = Memory::zeroed_in_small_pages(n_bytes)?;
+        Ok(Self { dtype, shape: shape.to_vec(), n_bytes, memory })
+    }
+
     /// The same in memory of its own.
     pub fn copy(&self) -> Result<Self> {
         let Self { dtype, n_bytes, .. } = *self;

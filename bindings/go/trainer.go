@@ -260,15 +260,10 @@ func (t *Trainer) ForwardBackwardAll(ctx context.Context, tensors [][]Tensor) ([
 	defer runtime.KeepAlive(t)
 	var a arena
 	defer a.free()
-	n := len(tensors)
-	arrays, lengths := array[*C.mmopt_tensor](&a, n), array[C.size_t](&a, n)
-	for i, one := range tensors {
-		unsafe.Slice(arrays, n)[i] = a.tensors(one)
-		unsafe.Slice(lengths, n)[i] = C.size_t(len(one))
-	}
+	arrays, lengths, n := a.tensorsOfAll(tensors)
 	raw := make([]C.mmopt_train_result, max(t.nModels, 1))
 	err := t.pass(ctx, &a, func() *C.mmopt_error {
-		return C.mmopt_trainer_forward_backward_all(t.c(), arrays, lengths, C.size_t(n), &raw[0])
+		return C.mmopt_trainer_forward_backward_all(t.c(), arrays, lengths, n, &raw[0])
 	})
 	if err != nil {
 		return nil, err
@@ -508,6 +503,46 @@ func (t *Trainer) PlanJSON() (string, error) {
 		return "", err
 	}
 	return takeText(json), nil
+}
+
+// MemoryReport says what training takes in memory, as one JSON object; mmopt_trainer_memory_report
+// lists its keys. The tensors of each model give the shapes of a pass; without any, what passes take
+// is left out.
+func (t *Trainer) MemoryReport(tensors [][]Tensor) (string, error) {
+	defer runtime.KeepAlive(t)
+	var a arena
+	defer a.free()
+	arrays, lengths, n := a.tensorsOfAll(tensors)
+	var json *C.char
+	err := a.call(func() *C.mmopt_error {
+		return C.mmopt_trainer_memory_report(t.c(), arrays, lengths, n, &json)
+	})
+	if err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
+// MemoryReportBatch is MemoryReport with the shapes of a loader's batch.
+func (t *Trainer) MemoryReportBatch(batch *Batch) (string, error) {
+	defer runtime.KeepAlive(t)
+	defer runtime.KeepAlive(batch)
+	var json *C.char
+	if err := t.done(C.mmopt_trainer_memory_report_batch(t.c(), batch.c(), &json)); err != nil {
+		return "", err
+	}
+	return takeText(json), nil
+}
+
+// tensorsOfAll is the arrays of several models, and their lengths.
+func (a *arena) tensorsOfAll(tensors [][]Tensor) (**C.mmopt_tensor, *C.size_t, C.size_t) {
+	n := len(tensors)
+	arrays, lengths := array[*C.mmopt_tensor](a, n), array[C.size_t](a, n)
+	for i, one := range tensors {
+		unsafe.Slice(arrays, n)[i] = a.tensors(one)
+		unsafe.Slice(lengths, n)[i] = C.size_t(len(one))
+	}
+	return arrays, lengths, C.size_t(n)
 }
 
 // SaveModel writes one model into a directory, in published form.

@@ -162,6 +162,12 @@ func TestTraining(t *testing.T) {
 		sum := 0.0
 		for batch, err := range j.loader.Batches() {
 			ok(t, err)
+			if sum == 0 && len(losses) == 0 {
+				memory := must(j.MemoryReportBatch(batch))(t)
+				if strings.Contains(memory, `"pass":0,`) {
+					t.Fatal(memory)
+				}
+			}
 			results := must(j.ForwardBackward(background, batch))(t)
 			report := must(j.Step(background))(t)
 			equal(t, report.Updated, 2)
@@ -184,6 +190,9 @@ func TestTraining(t *testing.T) {
 		t.Fatal(plan)
 	}
 	equal(t, must(j.PlanJSON())(t)[0], '{')
+	if report := must(j.MemoryReport(nil))(t); !strings.Contains(report, `"pass":0,`) {
+		t.Fatal(report)
+	}
 
 	dir := t.TempDir()
 	state := must(j.loader.State())(t)

@@ -17,7 +17,7 @@ struct settings {
     unsigned long long epochs, steps, checkpoint_every, evaluations;
     uint64_t seed;
     double learning_rate, dropout, unlabelled_ratio;
-    int resume, quiet, ema;
+    int resume, quiet, ema, memory;
 };
 
 static const char usage[] =
@@ -55,6 +55,8 @@ static const char usage[] =
     "  --evaluations N        held-out scores so often in an epoch (default 1)\n"
     "  --ema                  score the running means of the weights as well (the option\n"
     "                         ema_decay, or the teacher mean_teacher, which keep them)\n"
+    "  --memory               print what training takes in memory as JSON, foreseen before the\n"
+    "                         first step, and measured at the end\n"
     "  --json FILE            write metrics\n"
     "  --quiet                print the last line only\n"
     "  --layers N --hidden N --heads N --dropout X    sizes (2, 128, 4, 0.1)\n"
@@ -228,6 +230,8 @@ static inline struct settings parse_settings(int argc, char **argv)
             exit(0);
         } else if (strcmp(argv[i], "--resume") == 0) {
             s.resume = 1;
+        } else if (strcmp(argv[i], "--memory") == 0) {
+            s.memory = 1;
         } else if (strcmp(argv[i], "--ema") == 0) {
             s.ema = 1;
         } else if (strcmp(argv[i], "--quiet") == 0) {

@@ -28,6 +28,7 @@ struct job {
     char *records;               /* one JSON object a line for each epoch */
     unsigned long long step, last_step, n_samples;
     double started, shown;
+    int memory_told;
     int line_is_open; /* progress on a terminal that the next text must not follow */
 };
 
@@ -440,6 +441,17 @@ static void evaluate(struct job *job, unsigned long long epoch)
     fflush(stdout);
 }
 
+/* What training takes in memory with passes over this batch. */
+static void tell_memory(struct job *job, const mmopt_batch *batch)
+{
+    char *report;
+
+    check(mmopt_trainer_memory_report_batch(job->trainer, batch, &report));
+    printf("%s\n", report);
+    mmopt_string_free(report);
+    job->memory_told = 1;
+}
+
 static void train_batch(struct job *job, const mmopt_batch *batch)
 {
     mmopt_train_result results[MAX_ALL];
@@ -481,7 +493,11 @@ static void train(struct job *job)
                 break;
             continue;
         }
+        if (s->memory && !job->memory_told)
+            tell_memory(job, batch);
         train_batch(job, batch);
+        if (s->memory && job->step == job->last_step)
+            tell_memory(job, batch);
         mmopt_batch_free(batch);
         show_progress(job, epoch);
         unsigned long long in_epoch = job->step % n_batches;

@@ -134,9 +134,14 @@ pub const GROUPS: &[Group] = &[
         title: "State of a trainer",
         about: [
             "The sharing plan, learning rates, parameters and gradients of a trainer, and what it",
-            "found in its models.",
+            "found in its models; what training takes in memory.",
         ],
-        files: &["trainer/state.rs", "trainer/parameters.rs", "trainer/inspect.rs"],
+        files: &[
+            "trainer/state.rs",
+            "trainer/parameters.rs",
+            "trainer/inspect.rs",
+            "trainer/memory.rs",
+        ],
     },
     Group {
         id: "trainer_files",

@@ -1,8 +1,11 @@
 //! A built model, and the options of building it.
 
+use std::collections::HashMap;
+
 use super::config::Config;
 use super::task::Task;
 use crate::onnx::Graph;
+use crate::tensor::DType;
 
 /// How weights are read, and what becomes of missing ones.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +61,9 @@ pub struct BuiltModel {
     pub missing: Vec<String>,
     /// Names in the weights that the model does not use.
     pub unexpected: Vec<String>,
+    /// Parameters whose weights are f16 or bf16, with that type. Newly initialised ones are among
+    /// them where all weights that were read have one such type.
+    pub stored: HashMap<String, DType>,
     /// Rows that the published model keeps at zero.
     pub padding_rows: Vec<PaddingRow>,
     /// Names of the inputs: `input_ids`, `attention_mask` and, for BERT and ALBERT,

@@ -15,7 +15,8 @@ use crate::file::write_atomically;
 /// from. For another task the body is kept and the head is fresh.
 ///
 /// Weights of the bare model (no prefix, no head) are taken; f16, bf16 and f64 are converted to
-/// f32. The weight files stay mapped while the graph lives.
+/// f32, and [`BuiltModel::stored`] tells which were f16 or bf16. The weight files stay mapped while
+/// the graph lives.
 ///
 /// # Errors
 /// Those of [`Config::read`], [`Weights::read_dir`] and [`super::build`]; `NotFound` without
@@ -48,9 +49,9 @@ fn no_weights(dir: &Path) -> Error {
 
 /// Writes `config.json` and `model.safetensors` into `dir`, which is made if absent. `config`
 /// is that of a [`BuiltModel`]: its `architectures` name the task. `parameters` are the model's,
-/// each once, f32 under its state-dict name; a tied tensor is written under its parameter's name
-/// only, as the published libraries do; an untied masked-language-model head has its bias under
-/// both of its names. Each file is replaced atomically, the weights first.
+/// each once, f32, f16 or bf16 under its state-dict name; a tied tensor is written under its
+/// parameter's name only, as the published libraries do; an untied masked-language-model head has
+/// its bias under both of its names. Each file is replaced atomically, the weights first.
 ///
 /// # Errors
 /// `InvalidArgument` for a parameter that is absent, unknown or given twice; `Shape`; `Io`.

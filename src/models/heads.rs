@@ -1,5 +1,7 @@
 //! A task's head on top of a model, and the whole graph without values.
 
+use std::collections::HashMap;
+
 use super::builder::{Declared, ModelBuilder, batch, sequence};
 use super::built::{BuiltModel, PaddingRow};
 use super::config::{Architecture, Config};
@@ -186,6 +188,7 @@ impl ForwardGraph {
             tied: self.tied,
             missing: Vec::new(),
             unexpected: Vec::new(),
+            stored: HashMap::new(),
         }
     }
 }

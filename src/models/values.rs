@@ -35,7 +35,13 @@ pub(super) fn fill(
         let fresh_head = options.fresh_head && d.head && !d.name.starts_with(&body);
         let source = sources.by_parameter.get(&d.name).filter(|_| !fresh_head);
         let data = match (source, weights) {
-            (Some(source), Some(weights)) => from_weights(weights, source, d, options)?,
+            (Some(source), Some(weights)) => {
+                let dtype = weights.find(source).map(|view| view.dtype);
+                if let Some(half) = dtype.filter(|d| matches!(d, DType::F16 | DType::BF16)) {
+                    model.stored.insert(d.name.clone(), half);
+                }
+                from_weights(weights, source, d, options)?
+            }
             _ => {
                 model.missing.push(d.name.clone());
                 fresh(options.seed, &d.name, &d.shape, d.init, d.padding_row)?
@@ -43,6 +49,7 @@ pub(super) fn fill(
         };
         model.graph.set_initializer(d.value, data);
     }
+    add_missing(&mut model);
     model.unexpected = sources.unexpected;
     if weights.is_some() {
         let unread = |name: &String| model.missing.contains(name);
@@ -50,6 +57,15 @@ pub(super) fn fill(
         model.unexpected.extend(replaced.map(|(_, source)| source.clone()));
     }
     Ok(model)
+}
+
+/// Newly initialised parameters are stored as the others, where these are all of one half type.
+fn add_missing(model: &mut BuiltModel) {
+    let Some(&dtype) = model.stored.values().next() else { return };
+    let n_read = model.parameters.len() - model.missing.len();
+    if model.stored.len() == n_read && model.stored.values().all(|&d| d == dtype) {
+        model.stored.extend(model.missing.iter().map(|name| (name.clone(), dtype)));
+    }
 }
 
 fn from_weights(

@@ -180,8 +180,13 @@ impl std::fmt::Debug for Library {
 }
 
 /// One CPU arena in the environment: sessions used in turn then need the memory of the largest,
-/// not of all together.
+/// not of all together. On Linux it is this library's own, which counts.
 fn register_arena(environment: &Environment) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    match super::arena::register(environment) {
+        Ok(()) => return Ok(()),
+        Err(error) => log::info!("the runtime's own arena: {error}"),
+    }
     use ort::sys::{OrtAllocatorType, OrtMemType};
 
     use super::api::Owned;

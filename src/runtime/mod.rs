@@ -6,6 +6,7 @@
 //! so that a run copies nothing; an *execution provider* is the runtime's back end for a device.
 
 mod api;
+mod arena;
 mod binding;
 mod cache;
 mod cancel;
@@ -20,6 +21,7 @@ mod threads;
 mod value;
 mod version_errors;
 
+pub use arena::Meter;
 pub use binding::Binding;
 pub(crate) use cache::ShapeCache;
 pub use cancel::CancelToken;

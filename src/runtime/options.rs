@@ -79,8 +79,8 @@ pub struct SessionOptions {
     /// Take working memory from one arena for all sessions, so that sessions used in turn need
     /// the memory of one. Default true.
     pub shared_arena: bool,
-    /// Idle threads keep a core busy for a while instead of sleeping: faster for one session
-    /// alone, slower where sessions share cores. Default false.
+    /// While a run is under way, idle threads keep a core busy for a while instead of sleeping:
+    /// faster for one session alone, slower where sessions share cores. Default false.
     pub spinning: bool,
     /// Use this library's fused kernels for operators of the domain `mmopt`; without them their
     /// form in standard operators runs. CPU only. Default true.
@@ -167,6 +167,8 @@ impl SessionOptions {
             check(unsafe { (api().AddSessionConfigEntry)(built, key.as_ptr(), value.as_ptr()) })
         };
         let spin = if self.spinning { "1" } else { "0" };
+        // Between runs no thread spins.
+        add("session.force_spinning_stop", "1")?;
         add("session.intra_op.allow_spinning", spin)?;
         add("session.inter_op.allow_spinning", spin)?;
         if self.shared_arena && library.shared_arena() && self.device == Device::Cpu {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ort::sys;
 
 use super::api::{Owned, api, c_string, check, text};
+use super::arena::Meter;
 use super::cancel::CancelToken;
 use super::options::{Device, Optimize, SessionOptions};
 use super::{value, version_errors};
@@ -32,6 +33,7 @@ pub struct ValueInfo {
 pub struct Session {
     inner: Arc<Inner>,
     cancel_token: CancelToken,
+    meter: Meter,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
 }
@@ -102,7 +104,8 @@ impl Session {
         let outputs = describe(&session, Side::Output).context(place)?;
         let inner = Inner { name: options.name.clone(), device: options.device, session };
         let cancel_token = CancelToken::new()?;
-        Ok(Self { inner: Arc::new(inner), cancel_token, inputs, outputs })
+        let meter = Meter::default();
+        Ok(Self { inner: Arc::new(inner), cancel_token, meter, inputs, outputs })
     }
 
     /// Dtype and shape of a model's outputs, from a session without optimisation. With every value
@@ -140,6 +143,11 @@ impl Session {
     /// Sets the token, which other sessions may share.
     pub fn set_cancel_token(&mut self, cancel_token: CancelToken) {
         self.cancel_token = cancel_token;
+    }
+
+    /// Sets what counts the working memory of bound runs; sessions may share it.
+    pub fn set_meter(&mut self, meter: Meter) {
+        self.meter = meter;
     }
 
     /// Runs once: reads `inputs` where they lie, returns copies of `outputs` in the order asked.
@@ -241,9 +249,10 @@ impl Session {
     pub(super) fn run_bound(&self, binding: *const sys::OrtIoBinding) -> Result<()> {
         let session = self.inner.session.ptr();
         let n_cancelled = self.cancel_token.n_cancelled();
+        let options = self.cancel_token.options();
         // SAFETY: session and binding live and belong together; the caller has exclusive use.
-        let status =
-            unsafe { (api().RunWithBinding)(session, self.cancel_token.options(), binding) };
+        let run = || unsafe { (api().RunWithBinding)(session, options, binding) };
+        let status = self.meter.during(run);
         self.finish(status, n_cancelled)
     }
 

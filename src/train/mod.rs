@@ -14,10 +14,13 @@ pub mod graphs;
 pub mod import;
 mod inspect;
 mod log;
+mod memory_report;
 mod model;
 mod mutual;
 mod options;
+mod parallel;
 mod parameter;
+mod plan_parallel;
 mod ranks;
 mod session;
 mod shared_tensor;
@@ -33,6 +36,7 @@ pub use batch::{Batch, TensorView};
 pub use evaluator::Evaluator;
 pub use import::ModelReport;
 pub use log::{Level, Sink};
+pub use memory_report::{MemoryReport, ModelMemory};
 pub use options::{
     DuplicateWeights, GradientGraph, ImportFixes, ModelOptions, SharedInitializers, Source,
     TrainerOptions,

@@ -9,15 +9,16 @@ use super::accuracy::{Accuracy, accuracy, loss_weight};
 use super::adapters::{Adapters, Home};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into, labels};
 use super::graphs::{
-    NonFiniteOrigin, SEED_INPUT, find_non_finite, precomputed_labels, switch_to_inference,
+    NonFiniteOrigin, PassMemory, SEED_INPUT, find_non_finite, precomputed_labels,
+    switch_to_inference,
 };
-use super::import::{Loaded, ModelReport, Published, load, usages};
+use super::import::{HalfTypes, Loaded, ModelReport, Published, load, rounded, usages};
 use super::log::Level;
 use super::mutual::prediction::{Prediction, row_shape};
 use super::mutual::target::Teaching;
 use super::options::{ModelOptions, Source};
 use super::parameter::Parameter;
-use super::session::{BoundSession, Forward, SessionBuilder};
+use super::session::{BoundSession, Forward, Planned, SessionBuilder};
 use super::start::tokens::Tokens;
 use crate::autodiff::{
     EXCHANGE_INPUT, LossKind, LossSpec, TARGET_WEIGHTS_INPUT, check_loss, check_operators,
@@ -27,7 +28,7 @@ use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
 use crate::optim::{ModelSpec, ParamSpec, Precision, Usage};
 use crate::runtime::kernels::ReadyAnswer;
-use crate::runtime::{SessionOptions, ShapeCache};
+use crate::runtime::{Meter, SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
 
 /// Shapes of inputs and labels: what a session is made for.
@@ -46,12 +47,20 @@ pub(super) struct Model {
     evaluation: ShapeCache<ShapeKey, BoundSession>,
     /// Evaluation beside other models, for mutual learning; of mean teachers by the means.
     teaching: ShapeCache<ShapeKey, BoundSession>,
+    /// The graph of the training session that is opened next, made to foresee its memory.
+    planned: Option<(ShapeKey, Planned)>,
+    /// The working memory of the last batch's pass, foreseen; 0 before the first.
+    pass_bytes: usize,
+    /// Counts the working memory of all runs.
+    pub meter: Meter,
     pub parameters: Vec<Parameter>,
     /// Where the parameter of each name stands.
     positions: HashMap<String, usize>,
     pub sessions: SessionBuilder,
     pub published: Option<Published>,
     pub adapters: Adapters,
+    /// The half types that an ONNX graph had; it is written with them.
+    half: HalfTypes,
     /// Where it came from, if from a directory.
     directory: Option<PathBuf>,
     pub report: ModelReport,
@@ -95,7 +104,7 @@ pub(super) struct Run {
 
 impl Model {
     pub fn new(options: &ModelOptions, max_sessions: usize) -> Result<Self> {
-        let Loaded { graph, published, ids, parameters, adapters, report } = load(options)?;
+        let Loaded { graph, published, ids, parameters, adapters, report, half } = load(options)?;
         let precomputed = options.gradients.as_ref().map(|g| g.outputs.clone());
         let spec = loss_spec(options, published.as_ref())?;
         if precomputed.is_none() {
@@ -117,6 +126,9 @@ impl Model {
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
             teaching: ShapeCache::new(max_sessions),
+            planned: None,
+            pass_bytes: 0,
+            meter: Meter::default(),
             positions: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             sessions: SessionBuilder {
@@ -132,6 +144,7 @@ impl Model {
             },
             published,
             adapters,
+            half,
             directory: match &options.source {
                 Source::Directory(dir) => Some(dir.clone()),
                 _ => None,
@@ -239,8 +252,53 @@ impl Model {
         self.check_trained()?;
         let (key, options) = (self.sessions.signature.key(batch), &self.train_session);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
-        let make = |_: &ShapeKey| sessions.training(parameters, batch, options);
+        let (planned, meter) = (&mut self.planned, &self.meter);
+        let make = |key: &ShapeKey| {
+            let planned = take_planned(planned, key, sessions, parameters, batch)?;
+            sessions.training(parameters, planned, options, meter)
+        };
         self.training.get_or_make(key, make).map(|_| ())
+    }
+
+    /// Whether the session that training on batches of these shapes needs is open.
+    pub fn has_session(&mut self, batch: Batch) -> bool {
+        self.training.get_mut(&self.sessions.signature.key(batch)).is_some()
+    }
+
+    /// Finds out what a training pass over a batch takes, for [`Model::pass_bytes`]. The graph that
+    /// it makes is kept for the session.
+    pub fn foresee(&mut self, batch: Batch) -> Result<()> {
+        if self.only_teaches() {
+            return Ok(());
+        }
+        let key = self.sessions.signature.key(batch);
+        let open = self.training.get_mut(&key).map(|bound| bound.memory);
+        let memory = match (open, &self.planned) {
+            (Some(memory), _) => memory,
+            (None, Some((of, (graph, _)))) if *of == key => graph.memory,
+            _ => {
+                let planned = self.sessions.training_graph(&self.parameters, batch)?;
+                self.planned.insert((key, planned)).1.0.memory
+            }
+        };
+        self.pass_bytes = memory.peak;
+        Ok(())
+    }
+
+    /// The working memory of the last training pass that was foreseen; 0 before the first.
+    pub fn pass_bytes(&self) -> usize {
+        self.pass_bytes
+    }
+
+    /// The working memory that a pass over a batch takes, foreseen: a training pass where the model
+    /// is trained.
+    pub fn pass_memory(&self, batch: Batch) -> Result<PassMemory> {
+        if self.only_teaches() {
+            let labelled = self.sessions.signature.check(batch, false)?;
+            return Ok(self.sessions.evaluation_graph(batch, labelled)?.memory);
+        }
+        self.check_training(batch)?;
+        Ok(self.sessions.training_graph(&self.parameters, batch)?.0.memory)
     }
 
     /// Sets aside what a pass over a batch overwrites: the gradients if the step reads them where
@@ -312,9 +370,11 @@ impl Model {
         let key = self.sessions.signature.key(batch);
         let (options, notes) = (&self.train_session, &mut self.notes);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
+        let (planned, meter) = (&mut self.planned, &self.meter);
         let bound = self.training.get_or_make(key, |key| {
             let start = Instant::now();
-            let made = sessions.training(parameters, batch, options)?;
+            let planned = take_planned(planned, key, sessions, parameters, batch)?;
+            let made = sessions.training(parameters, planned, options, meter)?;
             let ms = start.elapsed().as_millis();
             let text = format!("a training session for the shapes {key:?} took {ms} ms to open");
             notes.push((Level::Debug, text));
@@ -411,14 +471,16 @@ impl Model {
         let labelled = signature.check(batch, false)? || !signature.has_labels();
         let key = self.sessions.signature.key(batch);
         let (sessions, parameters) = (&self.sessions, &mut self.parameters);
+        let meter = &self.meter;
         let (cache, options) = match beside {
             Some(_) => (&mut self.teaching, &self.train_session),
             None => (&mut self.evaluation, &self.eval_session),
         };
         let seed = dropout_seed(self.seed, self.rank, self.n_runs);
         let forward = beside.unwrap_or(Forward::Weights);
-        let make =
-            |_: &ShapeKey| sessions.evaluation(parameters, batch, labelled, forward, options);
+        let make = |_: &ShapeKey| {
+            sessions.evaluation(parameters, batch, labelled, forward, options, meter)
+        };
         let bound = cache.get_or_make(key, make)?;
         check_labels(&sessions.spec, bound, batch)?;
         bound.set_input(SEED_INPUT, &seed.to_ne_bytes())?;
@@ -488,25 +550,44 @@ impl Model {
         self.adapters.save(dir, &self.parameters, &home)
     }
 
-    /// The parameters of the model without adapters, those of `merged` in place of its own.
+    /// Values that are written in place of the parameters' own, by name: matrices with adapters
+    /// merged into them, and what is stored in f16 or bf16, rounded.
+    ///
+    /// # Errors
+    /// `NonFinite` names a parameter that would become infinite.
+    pub fn written(&self) -> Result<HashMap<String, Tensor>> {
+        let mut written = self.merged()?;
+        for parameter in self.parameters.iter().filter(|p| !self.adapters.owns(&p.name)) {
+            let Some(dtype) = parameter.stored else { continue };
+            let value = written.get(&parameter.name).unwrap_or(&parameter.value);
+            let narrow = rounded(&parameter.name, value, dtype)?;
+            written.insert(parameter.name.clone(), narrow);
+        }
+        Ok(written)
+    }
+
+    /// The parameters of the model without adapters, those of `written` in place of its own.
     pub fn exported<'a>(
         &'a self,
-        merged: &'a HashMap<String, Tensor>,
+        written: &'a HashMap<String, Tensor>,
     ) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
         let own = self.parameters.iter().filter(|p| !self.adapters.owns(&p.name));
-        own.map(|p| (p.name.as_str(), merged.get(&p.name).unwrap_or(&p.value)))
+        own.map(|p| (p.name.as_str(), written.get(&p.name).unwrap_or(&p.value)))
     }
 
     /// The forward graph with the present weights inside, ready for inference; adapters are merged.
+    /// An ONNX graph that had half types has them again, a published model is f32.
     /// Of a model that computes its own gradients, the part that makes the logits; all of it
     /// without logits.
     pub fn inference_graph(&self) -> Result<Graph> {
         let mut graph = self.adapters.taken_out(&self.sessions.graph)?;
-        let merged = self.merged()?;
+        let half = self.half.any();
+        let written = if half { self.written()? } else { self.merged()? };
         for (&id, parameter) in self.sessions.ids.iter().zip(&self.parameters) {
-            let value = merged.get(&parameter.name).unwrap_or(&parameter.value);
+            let value = written.get(&parameter.name).unwrap_or(&parameter.value);
             graph.set_initializer(id, TensorData::from_tensor(value)?);
         }
+        self.half.restore(&mut graph)?;
         if let Some(precomputed) =
             self.sessions.precomputed.as_ref().filter(|g| !g.logits.is_empty())
         {
@@ -520,6 +601,20 @@ impl Model {
         // Runtimes warn of initializers that nothing reads.
         graph.prune();
         Ok(graph)
+    }
+}
+
+/// The graph that was made for these shapes, or a new one.
+fn take_planned(
+    planned: &mut Option<(ShapeKey, Planned)>,
+    key: &ShapeKey,
+    sessions: &SessionBuilder,
+    parameters: &[Parameter],
+    batch: Batch,
+) -> Result<Planned> {
+    match planned.take() {
+        Some((of, planned)) if of == *key => Ok(planned),
+        _ => sessions.training_graph(parameters, batch),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::shared_tensor::{SharedTensor, Views};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Tensor, first_non_finite};
+use crate::tensor::{DType, Tensor, first_non_finite};
 
 /// One parameter; sessions and the optimizer work on these tensors in place.
 #[derive(Debug)]
@@ -17,6 +17,11 @@ pub(super) struct Parameter {
     pub mean: Option<Tensor>,
     /// Rows that are not trained: their gradient is cleared, and they are restored after a step.
     pub frozen_rows: Vec<usize>,
+    /// The half type that it is stored in, and written in; f32 otherwise.
+    pub stored: Option<DType>,
+    /// Whether rows of it are looked up and nothing else is done with it: few rows of its gradient
+    /// are not zero.
+    pub looked_up: bool,
     /// The row that gets no gradient where it is looked up, of a table that is a head, too.
     pub padding_row: Option<usize>,
     /// Those rows as they were before the step.
@@ -49,6 +54,8 @@ impl Parameter {
             trainable,
             mean: None,
             frozen_rows: Vec::new(),
+            stored: None,
+            looked_up: false,
             padding_row: None,
             saved_rows: Vec::new(),
             gradient: None,
@@ -80,7 +87,11 @@ impl Parameter {
     /// The gradient, made at first use.
     pub fn gradient_mut(&mut self) -> Result<&mut Tensor> {
         if self.gradient.is_none() {
-            self.gradient = Some(Tensor::zeros(self.value.dtype(), self.value.shape())?);
+            let (dtype, shape) = (self.value.dtype(), self.value.shape());
+            self.gradient = Some(match self.looked_up {
+                true => Tensor::zeros_in_small_pages(dtype, shape)?,
+                false => Tensor::zeros(dtype, shape)?,
+            });
         }
         self.gradient.as_mut().ok_or_else(|| Error::internal("no gradient"))
     }

@@ -9,6 +9,7 @@ use super::log::{Level, Log};
 use super::model::{Earlier, Model, Run};
 use super::mutual::step::{Mutual, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
+use super::parallel::{Parallel, cores};
 use super::parameter::Parameter;
 use super::ranks::{Agreed, Call, Ranks};
 use super::shared_tensor::SharedTensor;
@@ -18,9 +19,10 @@ use crate::autodiff::{LossKind, MutualTerm};
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Result, count};
-use crate::optim::{Buffers, Optimizer, Options, Plan, Precision, StepReport, Teacher};
+use crate::memory::give_back_freed;
+use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport};
 use crate::runtime::kernels::has_bf16_products;
-use crate::runtime::{CancelToken, Device, SessionOptions, plan_threads};
+use crate::runtime::{CancelToken, Device, SessionOptions};
 use crate::tensor::{DType, Tensor};
 use crate::threads::at_most;
 
@@ -80,6 +82,7 @@ pub struct Trainer {
     pub(super) ema: Option<Ema>,
     /// The other ranks.
     pub(super) ranks: Option<Ranks>,
+    pub(super) parallel: Parallel,
     start: StartReport,
     pub(super) run: Arc<RunWriter>,
     pub(super) writing: Beside,
@@ -121,13 +124,15 @@ impl Trainer {
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
         let start = apply(&options.optimizer, &mut built)?;
+        give_back_freed();
         let (mutual, no_mutual) = match Mutual::new(&options.optimizer, options.device, &built)? {
             Ok(mutual) => (Some(mutual), None),
             Err(why) => (None, Some(why)),
         };
         let ema = Ema::new(&options.optimizer, mutual.as_ref().map(Mutual::options));
         let cancel_token = CancelToken::new()?;
-        plan_sessions(&mut built, &options, mutual.as_ref());
+        let parallel = Parallel::new(&options, &built, mutual.as_ref().map(Mutual::options));
+        plan_sessions(&mut built, &options, mutual.as_ref(), &parallel);
         built.iter_mut().for_each(|model| model.sessions.cancel_token = Some(cancel_token.clone()));
         let mut optimizer_options = options.optimizer.clone();
         optimizer_options.n_threads = cores(options.optimizer.n_threads);
@@ -145,6 +150,7 @@ impl Trainer {
             no_mutual,
             ema,
             ranks: None,
+            parallel,
             start,
             run: Arc::default(),
             writing: Beside::default(),
@@ -220,18 +226,21 @@ impl Trainer {
         }
     }
 
-    /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning.
+    /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning, and
+    /// how many models run at the same time.
     pub fn plan_text(&self) -> String {
+        let (mutual, parallel) = (self.mutual_text(), self.parallel_text());
         let ranks = self.ranks_text();
-        format!("{}{}{}\n{ranks}", self.plan(), self.start, self.mutual_text())
+        format!("{}{}{mutual}\n{parallel}\n{ranks}", self.plan(), self.start)
     }
 
     /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`]),
-    /// `mutual`, the text, and on several ranks `ranks`: what this rank sends.
+    /// the texts `mutual` and `parallel`, and on several ranks `ranks`: what this rank sends.
     pub fn plan_json(&self) -> serde_json::Value {
         let mut json = self.plan().to_json();
         json["start"] = self.start.to_json();
         json["mutual"] = self.mutual_text().into();
+        json["parallel"] = self.parallel_text().into();
         if let Some(ranks) = self.ranks_json() {
             json["ranks"] = ranks;
         }
@@ -262,9 +271,11 @@ impl Trainer {
     /// Opens the session that training on batches of these shapes needs and runs nothing, so that
     /// the first pass takes no longer than the others. Only the shapes of `batch` count.
     pub fn prepare(&mut self, model: usize, batch: Batch) -> Result<()> {
+        let one = self.model(model)?;
+        one.check_training(batch).map_err(|e| in_model(e, &one.name))?;
+        self.plan_parallel(&[(model, batch)])?;
         let one = self.model_mut(model)?;
-        let opened = one.check_training(batch).and_then(|()| one.prepare(batch));
-        opened.map_err(|e| in_model(e, &one.name))
+        one.prepare(batch).map_err(|e| in_model(e, &one.name))
     }
 
     /// Loss and gradients of one micro-batch of one model. The gradients count towards the next
@@ -290,6 +301,7 @@ impl Trainer {
             Ok(())
         };
         check().map_err(|e| in_model(e, &one.name))?;
+        self.plan_parallel(&[(model, batch)])?;
         let here = self.runs_here(model);
         let earlier = self.set_aside(model, batch)?;
         let one = &mut self.models[model];
@@ -370,6 +382,8 @@ impl Trainer {
         for (model, batch) in self.models.iter().zip(batches) {
             model.check_training(batch).map_err(|e| in_model(e, &model.name))?;
         }
+        let each: Vec<(usize, Batch)> = batches.iter().copied().enumerate().collect();
+        self.plan_parallel(&each)?;
         let pairs = batches.iter().enumerate();
         let earlier =
             pairs.map(|(i, batch)| self.set_aside(i, batch)).collect::<Result<Vec<_>>>()?;
@@ -382,6 +396,7 @@ impl Trainer {
                 &self.optimizer,
                 self.ema.as_mut(),
                 self.ranks.as_mut(),
+                self.parallel.n,
             ),
             None => self.run_side_by_side(batches),
         };
@@ -421,7 +436,7 @@ impl Trainer {
     }
 
     fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
-        let n = n_parallel(self.optimizer.options());
+        let n = self.parallel.n;
         let ranks = self.ranks.as_ref();
         let here = |i: usize| ranks.is_none_or(|ranks| ranks.runs(i));
         let pairs = self.models.iter_mut().zip(batches).enumerate();
@@ -650,9 +665,11 @@ impl Trainer {
 
     /// Writes one model to `dir` in published form (`config.json`, `model.safetensors`), or, for
     /// models that came as ONNX, as `model.onnx` ready for inference. Adapters are merged into the
-    /// matrices beside them; [`Trainer::save_adapters`] writes them alone.
+    /// matrices beside them; [`Trainer::save_adapters`] writes them alone. Parameters that were
+    /// read in f16 or bf16 are written in that type, rounded to nearest, ties to even.
     ///
     /// # Errors
+    /// `NonFinite` names a parameter that is infinite in the type that it was read in.
     /// `NonFinite` for weights that are NaN or infinite, which could not be loaded; only a warning
     /// where the option `non_finite` ignores them. `Io`.
     pub fn save_model(&self, model: usize, dir: &Path) -> Result<()> {
@@ -663,8 +680,8 @@ impl Trainer {
             std::fs::create_dir_all(dir).map_err(|e| Error::create_folder(dir, e))?;
             match &one.published {
                 Some(published) => {
-                    let merged = one.merged()?;
-                    crate::models::save(dir, &published.config, one.exported(&merged))
+                    let written = one.written()?;
+                    crate::models::save(dir, &published.config, one.exported(&written))
                 }
                 None => one.inference_graph()?.write(&dir.join("model.onnx"), false),
             }
@@ -764,45 +781,34 @@ fn write_bytes(into: &mut [u8], from: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn cores(threads: usize) -> usize {
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
-    if threads == 0 { all() } else { threads }
-}
-
-/// How many models may run at the same time.
-pub(super) fn n_parallel(options: &Options) -> usize {
-    match options.max_parallel_models {
-        0 => usize::MAX,
-        n => n,
-    }
-}
-
-/// Training sessions share the cores, for they run side by side; evaluation takes all.
-fn plan_sessions(models: &mut [Model], options: &TrainerOptions, mutual: Option<&Mutual>) {
+/// Training sessions get their part of the cores; evaluation takes all.
+fn plan_sessions(
+    models: &mut [Model],
+    options: &TrainerOptions,
+    mutual: Option<&Mutual>,
+    parallel: &Parallel,
+) {
     let precision = match options.optimizer.precision {
         Precision::Bf16 if !has_bf16_products() => Precision::F32,
         asked => asked,
     };
-    let cores = cores(options.optimizer.n_threads);
     let is_online = mutual.is_some_and(|m| m.is_online);
     let mutual = mutual.map(Mutual::options);
-    // Models that learn from those before them run one after another.
-    let in_turn = mutual.is_some_and(|m| m.teacher == Teacher::PeersBefore);
-    let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
-    let most = if in_turn { 1 } else { n_parallel(&options.optimizer) };
-    let (_, threads) = plan_threads(cores, n_trained.min(most).max(1));
     for model in models {
         model.sessions.mutual =
             mutual.map(|m| MutualTerm { temperature: m.temperature, online: is_online });
         model.sessions.precision = precision;
         model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
-        let of = |threads| SessionOptions {
+        let of = |threads, spinning| SessionOptions {
             name: model.name.clone(),
             threads,
+            spinning,
             device: options.device,
             tf32: options.tf32,
             ..SessionOptions::default()
         };
-        (model.train_session, model.eval_session) = (of(threads), of(cores));
+        let all = cores(options.optimizer.n_threads);
+        let own = of(parallel.threads(), parallel.n == 1);
+        (model.train_session, model.eval_session) = (own, of(all, false));
     }
 }

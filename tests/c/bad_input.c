@@ -219,6 +219,11 @@ static void test_files(mmopt_trainer *trainer, const char *folder)
     again = make_trainer(&options);
     FAILS(mmopt_trainer_resume(again, path, &text), MMOPT_CODE_NOT_FOUND, NULL);
     REFUSES_NULL(mmopt_trainer_resume(again, NULL, &text));
+    OK(mmopt_trainer_memory_report_batch(trainer, batch, &text));
+    CHECK(strstr(text, "\"pass\":0,") == NULL && strstr(text, "\"in_turn\"") != NULL);
+    mmopt_string_free(text);
+    REFUSES_NULL(mmopt_trainer_memory_report_batch(trainer, batch, NULL));
+    REFUSES_NULL(mmopt_trainer_memory_report_batch(trainer, NULL, &text));
     OK(mmopt_trainer_forward_backward_batch(trainer, batch, NULL));
     FAILS(mmopt_trainer_save_checkpoint(trainer, path, "x"), MMOPT_CODE_STATE, "step");
     OK(mmopt_trainer_step(trainer, NULL));

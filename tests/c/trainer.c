@@ -66,6 +66,7 @@ static void test_nulls(void)
     REFUSES_NULL(mmopt_trainer_evaluate(NULL, 0, NULL, 0, &evaluation));
     REFUSES_NULL(mmopt_trainer_plan(NULL, &text));
     REFUSES_NULL(mmopt_trainer_plan_json(NULL, &text));
+    REFUSES_NULL(mmopt_trainer_memory_report(NULL, NULL, NULL, 0, &text));
     REFUSES_NULL(mmopt_trainer_rates(NULL, 0, &rates));
     REFUSES_NULL(mmopt_trainer_set_learning_rate(NULL, 1));
     REFUSES_NULL(mmopt_trainer_set_model_weight(NULL, 0, 1));
@@ -602,6 +603,11 @@ static void test_plan(const mmopt_trainer *trainer)
     mmopt_string_free(text);
     REFUSES_NULL(mmopt_trainer_plan(trainer, NULL));
     REFUSES_NULL(mmopt_trainer_plan_json(trainer, NULL));
+    OK(mmopt_trainer_memory_report(trainer, NULL, NULL, 0, &text));
+    CHECK(strstr(text, "\"moments\"") != NULL && strstr(text, "\"total\"") != NULL);
+    mmopt_string_free(text);
+    REFUSES_NULL(mmopt_trainer_memory_report(trainer, NULL, NULL, 0, NULL));
+    REFUSES_NULL(mmopt_trainer_memory_report(trainer, NULL, NULL, 1, &text));
 }
 
 struct calls {

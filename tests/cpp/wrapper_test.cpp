@@ -379,9 +379,11 @@ TEST_F(Joint, TrainsSavesAndResumes) {
     EXPECT_EQ(joint.model_index("gpt2"), 1U);
     EXPECT_NE(joint.plan().find("attention query"), std::string::npos);
     EXPECT_EQ(joint.plan_json()[0], '{');
+    EXPECT_NE(joint.memory_report().find(R"("pass":0,)"), std::string::npos);
     auto walk = loader();
     EXPECT_EQ(code_of([&] { joint.step(); }), MMOPT_CODE_STATE);
     for (const auto &batch : walk) {
+        EXPECT_EQ(joint.memory_report(batch).find(R"("pass":0,)"), std::string::npos);
         joint.zero_grad();
         const auto results = joint.forward_backward(batch);
         EXPECT_EQ(results.size(), 2U);

@@ -11,7 +11,7 @@ use crate::exported_graphs::{
 };
 use bytes::Bytes;
 use mmopt::autodiff::{LossKind, LossSpec};
-use mmopt::onnx::{Attribute, Graph};
+use mmopt::onnx::Graph;
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{Pass, PrecomputedGradients};
 use mmopt::train::{
@@ -388,26 +388,6 @@ fn f64_graphs_train_with_parameters_in_f32() {
     let dir = tempfile::tempdir().unwrap();
     wide.save_model(0, dir.path()).unwrap();
     Graph::read(&dir.path().join("model.onnx")).unwrap();
-}
-
-#[test]
-fn f16_is_refused_by_type_and_value() {
-    let e = trainer_with(onnx(&linear(DType::F16), LossKind::MeanSquaredError), 0.0).unwrap_err();
-    assert_eq!(e.kind(), Kind::Unsupported);
-    assert!(e.message().contains("'w' is f16"), "{e}");
-
-    let mut g = linear(DType::F32);
-    let w = g.find("w").unwrap();
-    let narrow = g.op("Cast", &[w], [("to", Attribute::Int(16))]);
-    g.rename(narrow, "w_narrow").unwrap();
-    let wide = g.op("Cast", &[narrow], [("to", Attribute::Int(1))]);
-    let product = g.node_ids().next().unwrap();
-    g.node_mut(product).inputs[1] = Some(wide);
-    g.sort().unwrap();
-    let mut trainer = trainer(onnx(&g, LossKind::MeanSquaredError));
-    let e = trainer.forward_backward(0, &views(&pairs(DType::F32))).unwrap_err();
-    assert_eq!(e.kind(), Kind::Unsupported);
-    assert!(e.message().contains("'w_narrow'") && e.message().contains("bf16"), "{e}");
 }
 
 fn gradient_graph(graph: &Graph) -> ModelOptions {

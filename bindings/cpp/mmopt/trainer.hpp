@@ -114,18 +114,10 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     /// Loss and gradients of one micro-batch for every model, side by side: the tensors of each.
     std::vector<mmopt_train_result>
     forward_backward(const std::vector<std::vector<tensor>> &tensors) {
-        std::vector<std::vector<mmopt_tensor>> all;
-        std::vector<const mmopt_tensor *> arrays;
-        std::vector<std::size_t> lengths;
-        all.reserve(tensors.size());
-        for (const auto &one : tensors) {
-            all.push_back(raw(one));
-            arrays.push_back(all.back().data());
-            lengths.push_back(one.size());
-        }
+        const arrays_of_all all(tensors);
         std::vector<mmopt_train_result> results(n_models());
-        done(mmopt_trainer_forward_backward_all(get(), arrays.data(), lengths.data(),
-                                                arrays.size(), results.data()));
+        done(mmopt_trainer_forward_backward_all(get(), all.arrays.data(), all.lengths.data(),
+                                                all.arrays.size(), results.data()));
         return results;
     }
 
@@ -365,6 +357,23 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
         return detail::take(json);
     }
 
+    /// What training takes in memory, as JSON. The tensors of each model give the shapes of a pass;
+    /// without any, what passes take is left out.
+    [[nodiscard]] std::string
+    memory_report(const std::vector<std::vector<tensor>> &tensors = {}) const {
+        const arrays_of_all all(tensors);
+        char *json = nullptr;
+        done(mmopt_trainer_memory_report(get(), all.arrays.data(), all.lengths.data(),
+                                         all.arrays.size(), &json));
+        return detail::take(json);
+    }
+    /// The same with the shapes of a loader's batch.
+    [[nodiscard]] std::string memory_report(const batch &all) const {
+        char *json = nullptr;
+        done(mmopt_trainer_memory_report_batch(get(), all.get(), &json));
+        return detail::take(json);
+    }
+
     /// Sends messages up to a level to a function; an empty one ends that. What it throws comes out
     /// of the call that logged, which has done its work by then.
     void set_log_callback(std::uint32_t level, log_function function) {
@@ -480,6 +489,22 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
             all.push_back(one.raw());
         return all;
     }
+
+    /// The C arrays of the tensors of several models.
+    struct arrays_of_all {
+        std::vector<std::vector<mmopt_tensor>> all;
+        std::vector<const mmopt_tensor *> arrays;
+        std::vector<std::size_t> lengths;
+
+        explicit arrays_of_all(const std::vector<std::vector<tensor>> &tensors) {
+            all.reserve(tensors.size());
+            for (const auto &one : tensors) {
+                all.push_back(raw(one));
+                arrays.push_back(all.back().data());
+                lengths.push_back(one.size());
+            }
+        }
+    };
 
     static mmopt_trainer *make(span<const model> models, const mmopt_trainer_options &options) {
         const auto raw = detail::pointers(models);

@@ -48,7 +48,7 @@ pub struct OptimizerValue {
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
 /// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing,
-/// max_parallel_models, start).
+/// max_parallel_models, memory_limit, start).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -107,6 +107,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
         ("precision", options.precision != Precision::F32),
         ("activation_checkpointing", options.activation_checkpointing),
         ("max_parallel_models", options.max_parallel_models != 0),
+        ("memory_limit", options.memory_limit != 0),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),
     ];
     match given.into_iter().find(|(_, given)| *given) {

@@ -9,6 +9,7 @@ pub(super) mod evaluation;
 pub(super) mod files;
 pub(super) mod gradient_callback;
 pub(super) mod inspect;
+pub(super) mod memory;
 pub(super) mod options;
 pub(super) mod parameters;
 pub(super) mod prepare;
@@ -17,5 +18,6 @@ pub(super) mod steps;
 
 pub use {
     callback::*, cancel::*, checkpoints::*, create::*, dlpack::*, evaluation::*, files::*,
-    gradient_callback::*, inspect::*, options::*, parameters::*, prepare::*, state::*, steps::*,
+    gradient_callback::*, inspect::*, memory::*, options::*, parameters::*, prepare::*, state::*,
+    steps::*,
 };

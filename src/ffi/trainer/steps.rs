@@ -144,10 +144,7 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let mut trainer = exclusive(trainer)?;
-        let tensors = slice(tensors, n_models, "tensors")?;
-        let lengths = slice(n_tensors, n_models, "n_tensors")?;
-        let one = |(i, (&t, &n))| views(t, n).context(|| format!("model {i}"));
-        let views = tensors.iter().zip(lengths).enumerate().map(one).collect::<Result<Vec<_>>>()?;
+        let views = all_views(tensors, n_tensors, n_models)?;
         let results = room(results, n_models)?;
         let batches: Vec<_> = views.iter().map(|v| borrow(v)).collect();
         write_all(results, &trainer.run_all(&batches)?);
@@ -249,8 +246,26 @@ pub unsafe extern "C" fn mmopt_trainer_step(
     })
 }
 
+/// The tensors of each model.
+///
+/// # Safety
+/// As the header says of the arguments of mmopt_trainer_forward_backward_all.
+pub(super) unsafe fn all_views<'a>(
+    tensors: *const *const mmopt_tensor,
+    n_tensors: *const usize,
+    n_models: usize,
+) -> Result<Vec<Vec<View<'a>>>> {
+    // SAFETY: the caller's arguments, by this function's contract.
+    unsafe {
+        let tensors = slice(tensors, n_models, "tensors")?;
+        let lengths = slice(n_tensors, n_models, "n_tensors")?;
+        let one = |(i, (&t, &n))| views(t, n).context(|| format!("model {i}"));
+        tensors.iter().zip(lengths).enumerate().map(one).collect()
+    }
+}
+
 #[cfg(feature = "text")]
-fn part_views(part: &[(String, Tensor)]) -> Vec<TensorView<'_>> {
+pub(super) fn part_views(part: &[(String, Tensor)]) -> Vec<TensorView<'_>> {
     part.iter().map(|(name, tensor)| TensorView::of(name, tensor)).collect()
 }
 

@@ -160,6 +160,14 @@ impl ParamState {
         }
     }
 
+    /// Bytes of the moments that training it takes.
+    pub fn moment_bytes(&self, options: &Options) -> usize {
+        let adam = matches!(options.method, Method::AdamW | Method::Muon);
+        let n = 1 + usize::from(adam) + usize::from(options.amsgrad && adam && !self.muon);
+        let dtype = if self.muon { DType::F32 } else { moment_dtype(options) };
+        if self.trainable { n * self.len * dtype.size() } else { 0 }
+    }
+
     /// Takes what was missing, and tells the sweep where everything is.
     pub fn take(&mut self, missing: Missing, buffers: &mut ParamBuffers) {
         let Missing { m, v, x, dense_value } = missing;

@@ -4,6 +4,7 @@
 pub(in crate::optim) mod accumulate;
 pub(in crate::optim) mod bind;
 pub(in crate::optim) mod callback;
+pub(in crate::optim) mod memory;
 pub(in crate::optim) mod models;
 pub(in crate::optim) mod overflow;
 pub(in crate::optim) mod owned;

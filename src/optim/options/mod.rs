@@ -504,7 +504,8 @@ pub struct Options {
     #[schemars(example = true)]
     pub activation_checkpointing: bool,
     /// Models whose passes run at the same time, each with an equal part of the threads; 1 is one
-    /// after another with all threads, which holds the activations of one model at a time. 0: all.
+    /// after another with all threads, which holds the activations of one model at a time. 0: as
+    /// the sizes of the passes, `memory_limit` and the cores decide; the log and the plan tell.
     /// The result does not depend on it. Carried out by whoever runs the models: the trainer, not
     /// gradient mode.
     #[schemars(example = 1)]
@@ -515,6 +516,12 @@ pub struct Options {
     /// whoever runs the models: the trainer, not gradient mode.
     #[schemars(example = placement_example())]
     pub placement: Option<BTreeMap<String, usize>>,
+    /// Bytes that training may take in memory, by which `max_parallel_models` 0 decides:
+    /// parameters, gradients, moments and passes of all models. Nothing enforces it. 0: what the
+    /// system and the limits of control groups leave. Carried out by whoever runs the models: the
+    /// trainer, not gradient mode.
+    #[schemars(example = 8_000_000_000u64)]
+    pub memory_limit: u64,
     /// What fresh models start from. Carried out by whoever makes the models: the trainer, not
     /// gradient mode.
     #[schemars(example = Start::Pretrained)]
@@ -595,6 +602,7 @@ impl Default for Options {
             activation_checkpointing: false,
             max_parallel_models: 0,
             placement: None,
+            memory_limit: 0,
             start: Start::Auto,
             start_from: None,
             non_finite: NonFinite::Skip,

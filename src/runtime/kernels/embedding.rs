@@ -4,13 +4,15 @@ use ort::operator::ComputeContext;
 
 use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
 use super::math;
+use crate::memory::clear_sparse;
 
 /// The table is walked in at most this many blocks of rows.
 const BLOCKS: usize = 64;
 
 /// y = table[ids]        dtable[id] = Σ over the places of id: dy
 ///
-/// Each block of the table is cleared and filled by one thread, in the order of `ids`.
+/// Each block of the table is cleared and filled by one thread, in the order of `ids`. Rows that no
+/// id names take no memory.
 pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     input!(cx, 0, i64 => ids);
     input!(cx, 1, f32 => rows);
@@ -30,7 +32,7 @@ pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> Kerne
     let block = (height as usize).div_ceil(BLOCKS);
     let parts = out.chunks_mut(block * width).collect();
     each(cx, parts, |i, out: &mut [f32]| {
-        out.fill(0.0);
+        clear_sparse(out);
         let first = i * block;
         let here = first..first + out.len() / width;
         for (&id, row) in ids.iter().zip(rows.chunks(width)) {

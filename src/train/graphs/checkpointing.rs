@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::pass_memory::bytes;
 use crate::error::Result;
 use crate::onnx::{Attribute, Graph, MMOPT_DOMAIN, Node, NodeId, TensorData, ValueId};
 use crate::tensor::DType;
@@ -140,12 +141,6 @@ impl Forward {
         }
         cuts
     }
-}
-
-fn bytes(graph: &Graph, v: ValueId) -> usize {
-    let ty = &graph.value(v).ty;
-    let size = ty.dtype.map_or(0, DType::size);
-    ty.static_shape().map_or(0, |s| s.iter().product::<usize>().saturating_mul(size))
 }
 
 fn is_f32(graph: &Graph, v: ValueId) -> bool {

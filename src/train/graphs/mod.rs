@@ -11,11 +11,12 @@ mod dropout;
 mod non_finite;
 mod padding;
 mod parameters;
+mod pass_memory;
 mod precision;
 mod precomputed;
 mod specialise;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 pub use dropout::SEED_INPUT;
 pub use non_finite::{NonFiniteOrigin, Operand, Pass, find_non_finite};
@@ -24,6 +25,7 @@ pub use parameters::{
     parameter_data,
 };
 pub(super) use parameters::{all_equal, is_statistic, may_be_trained};
+pub use pass_memory::PassMemory;
 pub use precision::{hold_in_f32, outputs_in_f32};
 pub use precomputed::{
     PrecomputedGradients, precomputed_evaluation_graph, precomputed_graph, precomputed_labels,
@@ -59,6 +61,8 @@ pub struct TrainingGraph {
     /// Input names of buffers, which are running statistics of batch normalisations in training
     /// mode, and the outputs with what the run moves them to, f32.
     pub buffers: Vec<(String, String)>,
+    /// The working memory that a run takes, foreseen.
+    pub memory: PassMemory,
 }
 
 /// A forward graph for evaluation: dropout off, parameters as inputs.
@@ -74,6 +78,8 @@ pub struct EvaluationGraph {
     pub loss: Option<String>,
     /// Output names and shapes of the logits, or of all outputs when no loss was requested.
     pub logits: Vec<(String, Vec<usize>)>,
+    /// The working memory that a run takes, foreseen.
+    pub memory: PassMemory,
 }
 
 /// Writes the training graph of `forward` for one shape of batch.
@@ -144,6 +150,7 @@ pub fn training_graph_with(
     let stopped = padding::stop_lookups(&mut graph, options.padding)?;
     graph.sort()?;
     let n_forward = graph.nodes().len();
+    let forward = made(&graph);
     let gradients = autodiff::differentiate(&mut graph, total, params)?;
     padding::resume_lookups(&mut graph, &stopped);
     if options.activation_checkpointing {
@@ -168,9 +175,14 @@ pub fn training_graph_with(
         buffers.push((name, output));
     }
     let data = [&inputs[..], &attached.labels[..], &targets[..]].concat();
-    let (bytes, data_inputs) = writer.finish(&data, params, options.precision)?;
+    let (bytes, data_inputs, memory) = writer.finish(&data, params, options.precision, &forward)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
-    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers })
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers, memory })
+}
+
+/// The values that nodes make.
+fn made(graph: &Graph) -> HashSet<ValueId> {
+    graph.nodes().iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect()
 }
 
 /// Shapes of the graph's inputs, and those of labels that the loss adds.
@@ -215,9 +227,11 @@ pub fn evaluation_graph(
     };
     let loss = attached.as_ref().map(|a| writer.output(a.loss, "loss")).transpose()?;
     let labels = attached.map(|a| a.labels).unwrap_or_default();
-    let (bytes, data_inputs) = writer.finish(&[inputs, labels].concat(), params, precision)?;
+    let data = [inputs, labels].concat();
+    let forward = made(writer.graph());
+    let (bytes, data_inputs, memory) = writer.finish(&data, params, precision, &forward)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
-    Ok(EvaluationGraph { bytes, data_inputs, params, loss, logits })
+    Ok(EvaluationGraph { bytes, data_inputs, params, loss, logits, memory })
 }
 
 /// Dropout and batch normalisation as in inference: running statistics stay what they are.
@@ -327,7 +341,8 @@ impl<'g> Writer<'g> {
         data: &[ValueId],
         params: &[ValueId],
         precision: Precision,
-    ) -> Result<(Vec<u8>, Vec<(String, DType, Vec<usize>)>)> {
+        forward: &HashSet<ValueId>,
+    ) -> Result<(Vec<u8>, Vec<(String, DType, Vec<usize>)>, PassMemory)> {
         let outputs = std::mem::take(&mut self.outputs);
         let graph = self.g.graph_mut();
         graph.set_outputs(outputs);
@@ -340,6 +355,7 @@ impl<'g> Writer<'g> {
         compat::fold_empty(graph)?;
         graph.prune();
         graph.name_nodes();
+        let memory = pass_memory::pass_memory(graph, forward);
         let kept: Vec<ValueId> = data
             .iter()
             .copied()
@@ -361,6 +377,6 @@ impl<'g> Writer<'g> {
                 self.graph().name
             )));
         }
-        Ok((bytes, described))
+        Ok((bytes, described, memory))
     }
 }

@@ -68,10 +68,11 @@ fn write(mut graph: Graph, precomputed: &PrecomputedGradients) -> Result<Trainin
     for (v, (name, _)) in gradients.into_iter().zip(&precomputed.gradients) {
         grads.push(Some(writer.output(v, &format!("grad/{name}"))?));
     }
-    let (bytes, data_inputs) = writer.finish(&data, &params, Precision::F32)?;
+    let forward = super::made(writer.graph());
+    let (bytes, data_inputs, memory) = writer.finish(&data, &params, Precision::F32, &forward)?;
     let params = precomputed.gradients.iter().map(|(name, _)| name.clone()).collect();
     let (mutual, buffers) = (None, Vec::new());
-    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers })
+    Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers, memory })
 }
 
 /// The part of a model with its own gradients that evaluation runs: logits, and the loss where
@@ -99,8 +100,9 @@ pub fn precomputed_evaluation_graph(
     let mut writer = Writer::new(&mut graph);
     let loss = loss.map(|v| writer.output(v, "loss")).transpose()?;
     let logits = writer.values(&logits)?;
-    let (bytes, data_inputs) = writer.finish(&data, &[], Precision::F32)?;
-    Ok(EvaluationGraph { bytes, data_inputs, params: Vec::new(), loss, logits })
+    let forward = super::made(writer.graph());
+    let (bytes, data_inputs, memory) = writer.finish(&data, &[], Precision::F32, &forward)?;
+    Ok(EvaluationGraph { bytes, data_inputs, params: Vec::new(), loss, logits, memory })
 }
 
 /// The inputs that the loss needs and the logits do not: labels. None without logits.

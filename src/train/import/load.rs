@@ -9,6 +9,7 @@ use super::fixes::{
     DuplicateWeightPair, find_duplicate_weights, find_shared_initializers,
     split_running_statistics, split_shared_initializers, tie_duplicate_weights,
 };
+use super::half::HalfTypes;
 use super::names::{Renamed, restore_names};
 use super::report::{
     ModelReport, ReportedDuplicates, ReportedNonTrainable, ReportedParameter,
@@ -45,6 +46,8 @@ pub(in crate::train) struct Published {
     missing: Vec<String>,
     /// Weights in the file that are not read.
     unused: Vec<String>,
+    /// Parameters that are stored in f16 or bf16.
+    stored: HashMap<String, DType>,
 }
 
 impl Published {
@@ -90,15 +93,23 @@ pub(in crate::train) struct Loaded {
     pub parameters: Vec<Parameter>,
     pub adapters: Adapters,
     pub report: ModelReport,
+    /// The half types that an ONNX graph had.
+    pub half: HalfTypes,
 }
 
 /// Reads a model and moves its parameters out of the graph.
 pub(in crate::train) fn load(options: &ModelOptions) -> Result<Loaded> {
     let (mut graph, published) = read(options)?;
     let found = analyse(&mut graph, published.as_ref(), options)?;
-    let (ids, parameters) = take_parameters(&mut graph, &found.candidates, options)?;
-    let Analysis { adapters, report, .. } = found;
-    Ok(Loaded { graph, published, ids, parameters, adapters, report })
+    let (ids, mut parameters) = take_parameters(&mut graph, &found.candidates, options)?;
+    let consumers = graph.consumers();
+    for (id, parameter) in ids.iter().zip(&mut parameters) {
+        let uses = &consumers[id.index()];
+        let looks_up = |&(node, slot): &_| slot == 0 && graph.node(node).op == "Gather";
+        parameter.looked_up = uses.iter().all(looks_up);
+    }
+    let Analysis { adapters, report, half, .. } = found;
+    Ok(Loaded { graph, published, ids, parameters, adapters, report, half })
 }
 
 impl ModelOptions {
@@ -129,8 +140,9 @@ fn read(options: &ModelOptions) -> Result<(Graph, Option<Published>)> {
     let of = |built: BuiltModel| {
         let fresh = built.missing.len() == built.parameters.len();
         let BuiltModel { graph, config, task, padding_rows: padding, tied, head, .. } = built;
-        let (missing, unused) = (built.missing, built.unexpected);
-        (graph, Some(Published { config, task, fresh, padding, tied, head, missing, unused }))
+        let (missing, unused, stored) = (built.missing, built.unexpected, built.stored);
+        let own = Published { config, task, fresh, padding, tied, head, missing, unused, stored };
+        (graph, Some(own))
     };
     let (mut graph, published) = match &options.source {
         Source::Directory(dir) => of(models::load(dir, options.task, &load)?),
@@ -167,12 +179,15 @@ struct Candidate {
     trained: bool,
     frozen_rows: Vec<usize>,
     padding_row: Option<usize>,
+    /// The half type that it is stored in.
+    stored: Option<DType>,
 }
 
 struct Analysis {
     candidates: Vec<Candidate>,
     adapters: Adapters,
     report: ModelReport,
+    half: HalfTypes,
 }
 
 /// Applies the import fixes, finds the parameters, and decides what is trained.
@@ -183,6 +198,7 @@ fn analyse(
 ) -> Result<Analysis> {
     let mut report = ModelReport { model: options.name.clone(), ..ModelReport::default() };
     let mut aliases = Aliases::default();
+    let mut half = HalfTypes::default();
     if let Some(published) = published {
         let tied = published.tied.iter().cloned();
         tied.for_each(|(second, first)| aliases.add(&first, &second, true));
@@ -191,6 +207,9 @@ fn analyse(
         report.fresh_weights =
             options.fresh_weights && matches!(options.source, Source::Directory(_));
     } else {
+        if options.gradients.is_none() {
+            half = HalfTypes::widen(graph)?;
+        }
         outputs_in_f32(graph)?;
         if options.gradients.is_none() {
             graph.move_weights_out(may_be_trained)?;
@@ -217,9 +236,17 @@ fn analyse(
         let frozen_rows = choice.frozen_rows(p, published)?;
         let (dtype, trained) = (p.dtype, reason.is_none());
         let (value, name, shape) = (p.value, p.name.clone(), p.shape.clone());
-        report.parameters.push(aliases.report(p, reason, &frozen_rows, graph));
+        let stored = match published {
+            Some(published) => published.stored.get(&p.name).copied(),
+            None => half.stored(p.value, parameter_data(graph, p.value).ok().as_ref()),
+        };
+        let mut own = aliases.report(p, reason, &frozen_rows, graph);
+        own.dtype = stored.unwrap_or(p.dtype).name();
+        report.parameters.push(own);
         let padding_row = published.and_then(|m| m.tied_padding_row(&p.name));
-        candidates.push(Candidate { value, name, shape, dtype, trained, frozen_rows, padding_row });
+        let plain =
+            Candidate { value, name, shape, dtype, trained, frozen_rows, padding_row, stored };
+        candidates.push(plain);
     }
     let tensors = non_trainable.iter();
     report.newly_initialised.retain(|name| !adapters.read.contains(name));
@@ -236,7 +263,7 @@ fn analyse(
         let rest: Vec<ReportedNonTrainable> = rest.filter(|n| !named(n)).collect();
         report.non_trainable.extend(rest);
     }
-    Ok(Analysis { candidates, adapters, report })
+    Ok(Analysis { candidates, adapters, report, half })
 }
 
 /// Adds the adapters that the options ask for.
@@ -524,6 +551,7 @@ fn take_parameters(
         let mut parameter = Parameter::new(c.name.clone(), value, c.trained)?;
         parameter.frozen_rows.clone_from(&c.frozen_rows);
         parameter.padding_row = c.padding_row;
+        parameter.stored = c.stored;
         parameters.push(parameter);
     }
     let (wide, plain): (Vec<&Candidate>, Vec<&Candidate>) =

@@ -2,6 +2,7 @@
 //! parameters is found and fixed, and the parameters are moved out of the graph.
 
 mod fixes;
+mod half;
 mod load;
 mod names;
 mod report;
@@ -11,6 +12,7 @@ pub use fixes::{
     DuplicateWeightPair, SharedInitializer, find_duplicate_weights, find_shared_initializers,
     split_shared_initializers, tie_duplicate_weights,
 };
+pub(super) use half::{HalfTypes, rounded};
 pub(super) use load::{Loaded, Published, load};
 pub use report::{
     ModelReport, ReportedDuplicates, ReportedNonTrainable, ReportedParameter,

@@ -18,7 +18,7 @@ use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
 use crate::train::ranks::Ranks;
 use crate::train::session::Forward;
-use crate::train::trainer::{in_model, n_parallel};
+use crate::train::trainer::in_model;
 
 /// What mutual learning keeps from step to step.
 pub(in crate::train) struct Mutual {
@@ -125,7 +125,7 @@ impl Mutual {
 
     /// One micro-batch of every model: loss and gradients, drawn towards the teachers. The batches
     /// are checked. Models without a trained parameter are evaluated. Models that run on other
-    /// ranks give their predictions.
+    /// ranks give their predictions. At most `n` run at the same time.
     pub fn run(
         &mut self,
         models: &mut [Model],
@@ -133,13 +133,13 @@ impl Mutual {
         optimizer: &Optimizer,
         ema: Option<&mut Ema>,
         mut ranks: Option<&mut Ranks>,
+        n: usize,
     ) -> Result<Vec<Run>> {
         self.set_teacher_weights(optimizer)?;
         self.predictions.iter_mut().for_each(Prediction::clear);
         let here = |i: usize| ranks.as_ref().is_none_or(|ranks| ranks.runs(i));
         self.here = (0..models.len()).map(here).collect();
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
-        let n = n_parallel(optimizer.options());
         let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
         let all_here = self.here.iter().all(|&here| here);
         // Else each predicts by a forward pass of its own, with the dropout of its training pass.

@@ -13,9 +13,8 @@ use super::exchange::{Call, Numbers};
 use super::peers::StepPeers;
 use crate::error::{Error, Result};
 use crate::optim::{Distribution, StepReport, Teacher};
-use crate::runtime::plan_threads;
 use crate::train::model::Model;
-use crate::train::trainer::{Trainer, n_parallel};
+use crate::train::trainer::Trainer;
 
 impl Trainer {
     /// The rank of each model, where the options place them and there are several ranks.
@@ -110,10 +109,7 @@ impl Trainer {
         if owners.iter().all(|&owner| owner == rank) {
             return;
         }
-        let options = self.optimizer().options();
-        let (cores, most) = (options.n_threads, n_parallel(options));
-        let (_, threads) = plan_threads(cores, n.min(most).max(1));
-        self.models_mut().iter_mut().for_each(|m| m.train_session.threads = threads);
+        self.share_cores_among(n);
     }
 
     /// Memory for the gradients of other ranks' models that are shared with models of this one.

@@ -5,9 +5,10 @@
 //! step but the batch. This file and the optimizer's binding are where addresses are handed out.
 
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Binding, CancelToken, Device, Session, SessionOptions};
+use crate::runtime::{Binding, CancelToken, Device, Meter, Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
 use crate::train::batch::{Batch, copy_into, elements};
+use crate::train::graphs::PassMemory;
 use crate::train::parameter::Parameter;
 
 /// A graph ready for a session, and what its inputs and outputs are.
@@ -26,6 +27,8 @@ pub(in crate::train) struct GraphSpec<'a> {
     pub buffers: &'a [(usize, String)],
     /// Outputs that are read after a run: name, dtype, shape.
     pub outputs: &'a [(String, DType, Vec<usize>)],
+    /// The working memory that a run takes, foreseen.
+    pub memory: PassMemory,
 }
 
 /// A session over bound memory.
@@ -38,6 +41,8 @@ pub(in crate::train) struct BoundSession {
     mutual: Option<String>,
     buffers: Vec<(usize, String)>,
     outputs: Vec<String>,
+    /// The working memory that a run takes, foreseen.
+    pub memory: PassMemory,
 }
 
 impl BoundSession {
@@ -48,12 +53,13 @@ impl BoundSession {
         parameters: &mut [Parameter],
         by_means: bool,
         options: &SessionOptions,
-        cancel_token: Option<&CancelToken>,
+        (cancel_token, meter): (Option<&CancelToken>, &Meter),
     ) -> Result<Self> {
         let mut session = Session::from_bytes(graph.bytes, options)?;
         if let Some(cancel_token) = cancel_token {
             session.set_cancel_token(cancel_token.clone());
         }
+        session.set_meter(meter.clone());
         let mut binding = session.bind()?;
         let wanted: Vec<String> = session.inputs().iter().map(|v| v.name.clone()).collect();
         for parameter in parameters.iter_mut().filter(|p| wanted.contains(&p.name)) {
@@ -102,7 +108,8 @@ impl BoundSession {
         let outputs = graph.outputs.iter().map(|(name, ..)| name.clone()).collect();
         let loss = graph.loss.map(str::to_owned);
         let mutual = graph.mutual.map(str::to_owned);
-        Ok(Self { forward: None, binding, session, loss, mutual, buffers, outputs })
+        let memory = graph.memory;
+        Ok(Self { forward: None, binding, session, loss, mutual, buffers, outputs, memory })
     }
 
     /// Copies the batch in and runs. Names that the graph does not read are ignored.

@@ -5,12 +5,12 @@ use crate::autodiff::{LossSpec, MutualTerm};
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
 use crate::optim::Precision;
-use crate::runtime::{CancelToken, SessionOptions};
+use crate::runtime::{CancelToken, Meter, SessionOptions};
 use crate::tensor::DType;
 use crate::train::batch::{Batch, Signature};
 use crate::train::graphs::{
-    EvaluationGraph, GraphOptions, PrecomputedGradients, TrainingGraph, evaluation_graph,
-    precomputed_evaluation_graph, precomputed_graph, training_graph_with,
+    EvaluationGraph, GraphOptions, PassMemory, PrecomputedGradients, TrainingGraph,
+    evaluation_graph, precomputed_evaluation_graph, precomputed_graph, training_graph_with,
 };
 use crate::train::parameter::Parameter;
 
@@ -24,6 +24,9 @@ pub(in crate::train) enum Forward {
     /// The training pass, with its dropout.
     Training,
 }
+
+/// A training graph, and which parameters it has gradients for.
+pub(in crate::train) type Planned = (TrainingGraph, Vec<usize>);
 
 /// Makes sessions.
 pub(in crate::train) struct SessionBuilder {
@@ -47,11 +50,7 @@ pub(in crate::train) struct SessionBuilder {
 
 impl SessionBuilder {
     /// The training graph for a batch, and which parameters it has gradients for.
-    pub fn training_graph(
-        &self,
-        parameters: &[Parameter],
-        batch: Batch,
-    ) -> Result<(TrainingGraph, Vec<usize>)> {
+    pub fn training_graph(&self, parameters: &[Parameter], batch: Batch) -> Result<Planned> {
         let trained = (0..self.ids.len()).filter(|&i| parameters[i].trainable).collect();
         self.training_graph_of(trained, parameters, batch, self.mutual)
     }
@@ -62,7 +61,7 @@ impl SessionBuilder {
         parameters: &[Parameter],
         batch: Batch,
         mutual: Option<MutualTerm>,
-    ) -> Result<(TrainingGraph, Vec<usize>)> {
+    ) -> Result<Planned> {
         let mut shapes = self.signature.shapes(batch);
         let graph = match &self.precomputed {
             Some(precomputed) => {
@@ -107,14 +106,15 @@ impl SessionBuilder {
         }
     }
 
-    /// A training session for the shapes of a batch, bound to the parameters and gradients.
+    /// A training session of a graph, bound to the parameters and gradients. Its threads spin only
+    /// if its passes are long.
     pub fn training(
         &self,
         parameters: &mut [Parameter],
-        batch: Batch,
+        (graph, trained): Planned,
         options: &SessionOptions,
+        meter: &Meter,
     ) -> Result<BoundSession> {
-        let (graph, trained) = self.training_graph(parameters, batch)?;
         let gradients: Vec<(usize, String)> = trained
             .iter()
             .zip(&graph.grads)
@@ -124,6 +124,8 @@ impl SessionBuilder {
         let buffers = graph.buffers.iter().filter_map(|(p, y)| Some((index(p)?, y.clone())));
         let buffers: Vec<(usize, String)> = buffers.collect();
         let outputs = typed(&graph.logits);
+        let spinning = options.spinning && graph.memory.peak >= PassMemory::LARGE;
+        let options = SessionOptions { spinning, ..options.clone() };
         let spec = GraphSpec {
             bytes: &graph.bytes,
             inputs: &graph.data_inputs,
@@ -132,8 +134,10 @@ impl SessionBuilder {
             mutual: graph.mutual.as_deref(),
             buffers: &buffers,
             outputs: &outputs,
+            memory: graph.memory,
         };
-        BoundSession::new(&spec, parameters, false, options, self.cancel_token.as_ref())
+        let shared = (self.cancel_token.as_ref(), meter);
+        BoundSession::new(&spec, parameters, false, &options, shared)
     }
 
     /// A session for evaluation, or for the prediction that a training pass will make.
@@ -144,13 +148,14 @@ impl SessionBuilder {
         labelled: bool,
         forward: Forward,
         options: &SessionOptions,
+        meter: &Meter,
     ) -> Result<BoundSession> {
-        let (bytes, inputs, loss, logits) = if forward == Forward::Training {
+        let (bytes, inputs, loss, logits, memory) = if forward == Forward::Training {
             let (graph, _) = self.training_graph_of(Vec::new(), parameters, batch, None)?;
-            (graph.bytes, graph.data_inputs, Some(graph.loss), graph.logits)
+            (graph.bytes, graph.data_inputs, Some(graph.loss), graph.logits, graph.memory)
         } else {
             let graph = self.evaluation_graph(batch, labelled)?;
-            (graph.bytes, graph.data_inputs, graph.loss, graph.logits)
+            (graph.bytes, graph.data_inputs, graph.loss, graph.logits, graph.memory)
         };
         let outputs = typed(&logits);
         let spec = GraphSpec {
@@ -161,9 +166,11 @@ impl SessionBuilder {
             mutual: None,
             buffers: &[],
             outputs: &outputs,
+            memory,
         };
         let by_means = forward == Forward::Means;
-        BoundSession::new(&spec, parameters, by_means, options, self.cancel_token.as_ref())
+        let shared = (self.cancel_token.as_ref(), meter);
+        BoundSession::new(&spec, parameters, by_means, options, shared)
     }
 }
 

@@ -4,4 +4,4 @@ mod bound;
 mod builder;
 
 pub(super) use bound::BoundSession;
-pub(super) use builder::{Forward, SessionBuilder};
+pub(super) use builder::{Forward, Planned, SessionBuilder};
