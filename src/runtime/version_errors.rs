@@ -64,8 +64,8 @@ fn no_f64(text: &str, runtime: &str) -> Option<String> {
     let (before, _) = text.split_once(" operator does not support double yet")?;
     let op = before.rsplit(char::is_whitespace).next()?;
     Some(format!(
-        "{op}: {runtime} has no kernel for this form of it and its element types; load a newer ONNX \
-         Runtime, or export the model in f32"
+        "{op}: {runtime} has no kernel for this form of it and its element types; load a newer \
+         ONNX Runtime, or export the model in f32"
     ))
 }
 
