@@ -94,7 +94,7 @@ reductions `none` and `add`; of `BatchNormalization` the first output; `DFT` not
 Where several elements tie for a maximum or minimum they share the gradient equally; `Relu` at 0 has
 gradient 0. `Clip` is `Min(Max(x, min), max)`, as ONNX says: at a bound the gradient is that of x,
 and where `min` is above `max` all of it goes to `max`. `Mod` has gradients towards both inputs.
-Where a position of a `Resize` to the nearest place lies between two places, exact arithmetic decides.
+Where a `Resize` to the nearest place has a position between two places, exact arithmetic decides.
 `LpNormalization` of zeros is zero and has gradient 0.
 
 The running mean and variance of a `BatchNormalization` are buffers: they are not trained unless
