@@ -45,11 +45,14 @@ fn dft(cx: &mut RuleCx) -> Result<()> {
 /// x cut, or padded with zeros at the end, to `n` places along `axis`.
 fn resize(g: &mut Build, x: ValueId, axis: usize, n: usize) -> Result<ValueId> {
     let shape = g.shape(x)?;
-    if n <= shape[axis] {
+    let Some(&length) = shape.get(axis) else {
+        return Err(Error::shape(format!("a transform along axis {axis} of {shape:?}")));
+    };
+    if n <= length {
         return g.slice(x, axis, (0, n));
     }
     let (zeros, mut after) = (vec![0; shape.len()], vec![0; shape.len()]);
-    after[axis] = (n - shape[axis]) as i64;
+    after[axis] = (n - length) as i64;
     g.pad(x, &zeros, &after)
 }
 

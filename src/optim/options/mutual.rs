@@ -74,9 +74,9 @@ pub struct Mutual {
     /// weights; not for the memory, which knows no single teachers.
     #[schemars(example = false)]
     pub fresh_teach_loaded: bool,
-    /// Peers, online and mean teacher: whether a model's own prediction, made like the others', is one of
-    /// its teachers'. All models of one task are then drawn towards one prediction, the mean of
-    /// them all. The memory always holds them all.
+    /// Peers, online and mean teacher: whether a model's own prediction, made like the others', is
+    /// one of its teachers'. All models of one task are then drawn towards one prediction, the mean
+    /// of them all. The memory always holds them all.
     #[schemars(example = true)]
     pub include_self: bool,
     /// Mean teacher: decay of the running mean of weights, unless the option `ema_decay` is set.

@@ -1,5 +1,5 @@
-//! Training passes that run side by side and teach each other: each hands over its logits as soon as
-//! they are there and goes on with what the others predict.
+//! Training passes that run side by side and teach each other: each hands over its logits as soon
+//! as they are there and goes on with what the others predict.
 
 use std::thread;
 
@@ -80,7 +80,7 @@ impl Mutual {
             // Where no thread starts the guard is dropped, and so that is told.
             let begin = |(i, pass)| (i, thread::Builder::new().spawn_scoped(scope, pass));
             let threads: Vec<_> = passes.into_iter().map(begin).collect();
-            let meeting = self.meet(&exchange, threads.len(), &members, &shapes, step);
+            let meeting = self.meet(exchange, threads.len(), &members, &shapes, step);
             let end = |(i, thread): (usize, std::io::Result<thread::ScopedJoinHandle<_>>)| {
                 let run = match thread {
                     Ok(thread) => thread
@@ -96,10 +96,10 @@ impl Mutual {
         self.finish_online(meeting, done, &names, runs)
     }
 
-    /// Waits for the logits of `n` passes, and answers them.
+    /// Waits for the logits of `n` passes, and answers them. However it ends, none waits any more.
     fn meet(
         &mut self,
-        exchange: &Exchange,
+        exchange: Exchange,
         n: usize,
         members: &[Member],
         shapes: &[(usize, usize)],

@@ -231,8 +231,8 @@ impl Mutual {
     }
 
     /// The predictions, without dropout and side by side, of the models that only teach, and of
-    /// those that are trained where the teacher asks for them and somebody learns from them. `before`
-    /// is whether the teacher `online` asks, whose training passes do not meet.
+    /// those that are trained where the teacher asks for them and somebody learns from them.
+    /// `before` is whether the teacher `online` asks, whose training passes do not meet.
     fn predict(
         &mut self,
         n: usize,
