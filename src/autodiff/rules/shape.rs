@@ -186,6 +186,9 @@ fn fold(
     mode: &str,
 ) -> Result<ValueId> {
     let shape = g.shape(dy)?;
+    if axis >= shape.len() {
+        return Err(Error::shape(format!("padding along axis {axis} of {shape:?}")));
+    }
     let (mut front, mut back) = (vec![0; shape.len()], vec![0; shape.len()]);
     (front[axis], back[axis]) = (before, after);
     let mut dx = g.pad(dy, &front, &back)?;
