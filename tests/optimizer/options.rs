@@ -153,7 +153,8 @@ fn ranges_are_held() {
     let mut n_bounds = 0;
     for key in all_keys() {
         let node = if key.node["$ref"].is_null() { &key.node } else { resolved(root, &key.node) };
-        let is_integer = node["type"] == "integer";
+        let types = node["type"].as_array().map_or(std::slice::from_ref(&node["type"]), |t| t);
+        let is_integer = types.contains(&json!("integer"));
         let step = if is_integer { 1.0 } else { 1e-9 };
         let number = |x: f64| if is_integer { json!(x as i64) } else { json!(x) };
         let bounds = [

@@ -272,7 +272,7 @@ fn check(name: &str, change: impl Fn(&mut optim::Options)) {
         n_pending: 0,
         n_failed: 0,
     };
-    let n_sequences: usize = n_sequences.unwrap_or(12);
+    let n_sequences: usize = n_sequences.unwrap_or(6);
     for _ in 0..n_sequences {
         for _ in 0..CALLS {
             if pair.random.below(2) == 0 { pair.fail() } else { pair.call() }

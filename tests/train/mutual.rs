@@ -131,6 +131,30 @@ fn the_weight_ramps_up_with_the_steps() {
     }
 }
 
+/// One of three predicts in each step, for both peers of each model: λ · 3 · ½ where it is not the
+/// model itself, which over three steps is λ in the mean.
+#[test]
+fn teachers_take_turns() {
+    for teacher in [Teacher::Peers, Teacher::MeanTeacher] {
+        let options =
+            Mutual { teacher, weight: 0.7, teachers_per_step: Some(1), ..Mutual::default() };
+        let models = classification();
+        let mut trainer = trainer(&models, &options, 0.0).unwrap();
+        for step in 0..4 {
+            let found = pass(&mut trainer, &models).unwrap();
+            let j = step % 3;
+            for (i, model) in models.iter().enumerate() {
+                let targets = match i == j {
+                    true => vec![None; 6],
+                    false => mean_of(&[(&models[j], 1.0)], &options, 0.7 * 1.5, model),
+                };
+                check(&trainer, i, &found[i], model, &targets, 1.0);
+            }
+            trainer.step().unwrap();
+        }
+    }
+}
+
 /// In turn, another one first each time; the first of a step has no teacher.
 #[test]
 fn peers_before_teach_those_after() {

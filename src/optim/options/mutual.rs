@@ -79,6 +79,11 @@ pub struct Mutual {
     /// of them all. The memory always holds them all.
     #[schemars(example = true)]
     pub include_self: bool,
+    /// Peers and mean teacher: how many trained models predict in a step, one after another in
+    /// turn. What each teaches then counts for those that wait, so that the mean gradient over the
+    /// steps is the same, for fewer forward passes. null is all.
+    #[schemars(range(min = 1), example = 1)]
+    pub teachers_per_step: Option<usize>,
     /// Mean teacher: decay of the running mean of weights, unless the option `ema_decay` is set.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema_decay: f64,
@@ -123,6 +128,7 @@ impl Default for Mutual {
             label_agreement: false,
             teacher_weights: TeacherWeights::default(),
             include_self: false,
+            teachers_per_step: None,
             ema_decay: 0.99,
             memory_decay: 0.6,
             memory_examples: 1_000_000,

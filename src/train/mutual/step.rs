@@ -34,6 +34,8 @@ pub(in crate::train) struct Mutual {
     pub is_online: bool,
     /// Whether each model runs in this process.
     here: Vec<bool>,
+    /// What each model's prediction stands for in this step; 0 where the model waits for its turn.
+    shares: Vec<f32>,
     /// The teacher `memory`.
     pub(super) memory: Option<Memory>,
     /// Why one model does not learn from another, where it need not; the first time that it was
@@ -85,6 +87,7 @@ impl Mutual {
             targets: vec![Target::default(); n],
             teacher_weights: vec![0.0; n],
             here: vec![true; n],
+            shares: vec![1.0; n],
             memory,
         }))
     }
@@ -144,11 +147,12 @@ impl Mutual {
         let all_here = self.here.iter().all(|&here| here);
         // Else each predicts by a forward pass of its own, with the dropout of its training pass.
         let together = self.is_online && n >= n_trained && all_here;
+        let step = optimizer.step_count();
+        self.take_turns(models, step);
         self.predict(n, !together, models, batches, ema, &mut runs)?;
         if self.options.teacher != Teacher::PeersBefore {
             self.exchange_predictions(ranks.as_deref_mut())?;
         }
-        let step = optimizer.step_count();
         match self.options.teacher {
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
             _ if together => self.run_online(models, batches, step, &mut runs)?,
@@ -180,6 +184,32 @@ impl Mutual {
             };
         }
         Ok(())
+    }
+
+    /// Which trained models predict in this step, and for how many each of them stands.
+    fn take_turns(&mut self, models: &[Model], step: u64) {
+        let teaches = |&j: &usize| {
+            let mut students = models.iter().enumerate().filter(|(_, m)| !m.only_teaches());
+            students.any(|(i, m)| self.is_taught((i, m.is_fresh()), (j, models[j].is_fresh())))
+        };
+        let trained = (0..models.len()).filter(|&j| !models[j].only_teaches());
+        let teachers: Vec<usize> = trained.clone().filter(teaches).collect();
+        let n_at_once = self.options.teachers_per_step.filter(|_| self.takes_turns());
+        let shares = shares(teachers.len(), n_at_once, step);
+        trained.for_each(|j| self.shares[j] = 0.0);
+        teachers.into_iter().zip(shares).for_each(|(j, share)| self.shares[j] = share);
+    }
+
+    fn takes_turns(&self) -> bool {
+        matches!(self.options.teacher, Teacher::Peers | Teacher::MeanTeacher)
+    }
+
+    /// Whether the second model teaches the first; of each its number, and whether it is fresh.
+    fn is_taught(&self, student: (usize, bool), teacher: (usize, bool)) -> bool {
+        if student.0 == teacher.0 {
+            return self.options.include_self || self.predictions.len() == 1;
+        }
+        self.options.fresh_teach_loaded || student.1 || !teacher.1
     }
 
     /// Each model learns from those before it; another one begins each time.
@@ -259,9 +289,10 @@ impl Mutual {
         if let Some(ema) = ema.filter(|_| by_means) {
             ema.begin(models, |i| here[i])?;
         }
-        let parts = models.iter_mut().zip(batches).zip(&mut self.predictions).zip(runs).zip(here);
+        let asked = here.iter().zip(&self.shares).map(|(&here, &share)| here && share > 0.0);
+        let parts = models.iter_mut().zip(batches).zip(&mut self.predictions).zip(runs).zip(asked);
         let parts =
-            parts.filter(|((((model, _), _), _), here)| **here && (all || model.only_teaches()));
+            parts.filter(|((((model, _), _), _), asked)| *asked && (all || model.only_teaches()));
         let work = parts.map(|((((model, batch), prediction), run), _)| {
             move || {
                 let forward = if model.only_teaches() { Forward::Weights } else { forward };
@@ -283,39 +314,64 @@ impl Mutual {
         shape: (usize, usize),
         step: u64,
     ) -> Result<()> {
-        let (student, target) = (&members[i].examples, &mut self.targets[i]);
-        target.begin(shape)?;
-        if let Some(memory) = &mut self.memory {
-            match memory.recall(student, target) {
+        let student = &members[i].examples;
+        self.targets[i].begin(shape)?;
+        let part = if self.memory.is_some() {
+            self.recall(student, i, shape)?;
+            1.0
+        } else {
+            self.add_predictions(members, i)?
+        };
+        let scale = self.options.weight * part * ramp(step, self.options.ramp_up_steps);
+        self.targets[i].finish(&self.options, student, scale);
+        Ok(())
+    }
+
+    /// Adds what the memory holds of a model's examples.
+    fn recall(&mut self, student: &Examples, i: usize, shape: (usize, usize)) -> Result<()> {
+        let (Some(memory), target) = (&mut self.memory, &mut self.targets[i]) else {
+            return Ok(());
+        };
+        match memory.recall(student, target) {
+            Err(e) if !self.options.required && e.kind() == Kind::Shape => {
+                self.misfit.get_or_insert_with(|| e.message().to_owned());
+                target.begin(shape)
+            }
+            done => done,
+        }
+    }
+
+    /// Adds the teachers' predictions. Returns how much they stand for, as a part of all teachers,
+    /// those among them that wait for their turn: over a round of turns its mean is 1.
+    fn add_predictions(&mut self, members: &[Member], i: usize) -> Result<f64> {
+        let takes_turns = self.takes_turns();
+        let (mut given, mut of_all) = (0.0, 0.0);
+        for j in 0..members.len() {
+            if !self.is_taught((i, members[i].is_fresh), (j, members[j].is_fresh)) {
+                continue;
+            }
+            let (prediction, weight) = (&self.predictions[j], self.teacher_weights[j]);
+            let share = self.shares[j];
+            if takes_turns && share == 0.0 {
+                of_all += f64::from(weight);
+            }
+            // What is not finite would spread to all models.
+            if prediction.is_empty() || !prediction.is_finite() {
+                continue;
+            }
+            let [student, teacher] = [i, j].map(|k| &members[k].examples);
+            match self.targets[i].add(student, teacher, prediction, weight * share) {
                 Err(e) if !self.options.required && e.kind() == Kind::Shape => {
                     self.misfit.get_or_insert_with(|| e.message().to_owned());
-                    target.begin(shape)?;
                 }
-                done => done?,
-            }
-        } else {
-            let by_own = self.options.include_self || members.len() == 1;
-            for (j, prediction) in self.predictions.iter().enumerate() {
-                let is_taught = |i: usize, j: usize| {
-                    self.options.fresh_teach_loaded || members[i].is_fresh || !members[j].is_fresh
-                };
-                let is_teacher = if j == i { by_own } else { is_taught(i, j) };
-                // What is not finite would spread to all models.
-                if prediction.is_empty() || !is_teacher || !prediction.is_finite() {
-                    continue;
-                }
-                let weight = self.teacher_weights[j];
-                match target.add(student, &members[j].examples, prediction, weight) {
-                    Err(e) if !self.options.required && e.kind() == Kind::Shape => {
-                        self.misfit.get_or_insert_with(|| e.message().to_owned());
-                    }
-                    done => done?,
+                done => {
+                    done?;
+                    given += f64::from(weight * share);
+                    of_all += f64::from(weight);
                 }
             }
         }
-        let scale = self.options.weight * ramp(step, self.options.ramp_up_steps);
-        target.finish(&self.options, student, scale);
-        Ok(())
+        Ok(if of_all > 0.0 { given / of_all } else { 1.0 })
     }
 
     /// Adds the predictions of [`Mutual::run`] to the memory, if there is one. What fails changes
@@ -350,6 +406,9 @@ impl std::fmt::Display for Mutual {
         let teacher = serde_json::to_value(self.options.teacher).unwrap_or_default();
         let teacher = teacher.as_str().unwrap_or_default();
         write!(f, "mutual learning: {teacher}, weight {}", self.options.weight)?;
+        if let Some(k) = self.options.teachers_per_step.filter(|_| self.takes_turns()) {
+            write!(f, ", {k} in each step, in turn")?;
+        }
         match &self.misfit {
             Some(why) => write!(f, "; {why}"),
             None => Ok(()),
@@ -386,6 +445,15 @@ pub(in crate::train) fn with_labels<'a>(
         batch.iter().copied().chain(labels).collect()
     };
     batches.iter().zip(labels).map(join).collect()
+}
+
+/// What each of `n` teachers stands for where `n_at_once` predict in a step, in turn: n / n_at_once
+/// or, where it waits, 0. The mean over the steps is 1. Without a number all predict.
+fn shares(n: usize, n_at_once: Option<usize>, step: u64) -> Vec<f32> {
+    let k = n_at_once.unwrap_or(n).min(n);
+    let first = (step as u128 * k as u128 % n.max(1) as u128) as usize;
+    let share = |j: usize| if (j + n - first) % n < k { n as f32 / k as f32 } else { 0.0 };
+    (0..n).map(share).collect()
 }
 
 /// exp(−5 (1 − x)²) with x the done share of the steps, from the paper on temporal ensembling.
@@ -452,7 +520,23 @@ impl optim::Mutual {
 
 #[cfg(test)]
 mod tests {
-    use super::ramp;
+    use super::{ramp, shares};
+
+    #[test]
+    fn teachers_take_turns_and_stand_for_those_that_wait() {
+        for (n, k) in [(1, 1), (2, 1), (3, 1), (3, 2), (5, 3)] {
+            let mut sums = vec![0.0; n];
+            for step in 7..7 + n as u64 {
+                let shares = shares(n, Some(k), step);
+                assert_eq!(shares.iter().filter(|&&s| s > 0.0).count(), k);
+                sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share);
+            }
+            assert!(sums.iter().all(|sum| (sum - n as f32).abs() < 1e-5), "{n} {k}: {sums:?}");
+        }
+        assert_eq!(shares(3, None, 5), [1.0; 3]);
+        assert_eq!(shares(3, Some(9), 5), [1.0; 3]);
+        assert!(shares(0, Some(1), 5).is_empty());
+    }
 
     #[test]
     fn the_weight_rises() {

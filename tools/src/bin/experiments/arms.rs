@@ -28,7 +28,7 @@ impl Arm {
         match self.name {
             "mutual_memory" => task.kind == Kind::Classification,
             // Whose epochs are too few to part.
-            "default_short" => regime != Regime::FewLabels,
+            "default_short" | "default_online_short" => regime != Regime::FewLabels,
             "start_aligned" => regime != Regime::OnePretrained,
             "start_pretrained" | "start_pretrained_mutual" => regime == Regime::OnePretrained,
             _ => true,
@@ -50,7 +50,10 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
     }
 }
 
-pub const ARMS: [Arm; 18] = [
+const DEFAULT_ONLINE: &str =
+    r#"{"mutual":{"teacher":"online","required":false,"fresh_teach_loaded":false}}"#;
+
+pub const ARMS: [Arm; 20] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -73,10 +76,25 @@ pub const ARMS: [Arm; 18] = [
     Arm {
         is_semi_supervised: true,
         what: "the default preset with the teacher `online`",
+        ..arm("default_online", "joint", DEFAULT_ONLINE)
+    },
+    Arm {
+        is_short: true,
+        is_semi_supervised: true,
+        what: "that for three quarters of the epochs",
+        ..arm("default_online_short", "joint", DEFAULT_ONLINE)
+    },
+    Arm {
+        is_semi_supervised: true,
+        further_passes: 1.0 / 3.0,
+        what: "the default preset with teachers in turn, one in each step",
         ..arm(
-            "default_online",
+            "default_turns",
             "joint",
-            r#"{"mutual":{"teacher":"online","required":false,"fresh_teach_loaded":false}}"#,
+            concat!(
+                r#"{"mutual":{"teacher":"mean_teacher","required":false,"#,
+                r#""fresh_teach_loaded":false,"teachers_per_step":1}}"#
+            ),
         )
     },
     Arm { what: "the published rules", ..arm("paper", "paper", "") },

@@ -236,17 +236,21 @@ mod tests {
     #[test]
     fn short_arms_have_fewer_epochs_wherever_they_run() {
         let arm = |name| ARMS.iter().find(|a| a.name == name).unwrap();
-        let (short, whole) = (arm("default_short"), arm("default"));
-        let mut n_epochs = Vec::new();
-        for regime in REGIMES {
-            for task in TASKS.iter().filter(|t| short.fits(regime, t)) {
-                let [fewer, all] = [short, whole].map(|a| schedule(regime, task, a).epochs);
-                assert!(fewer > 0 && fewer < all, "{}/{}", regime.name(), task.name);
-                n_epochs.push((fewer, all));
+        for (short, whole) in
+            [("default_short", "default"), ("default_online_short", "default_online")]
+        {
+            let (short, whole) = (arm(short), arm(whole));
+            let mut n_epochs = Vec::new();
+            for regime in REGIMES {
+                for task in TASKS.iter().filter(|t| short.fits(regime, t)) {
+                    let [fewer, all] = [short, whole].map(|a| schedule(regime, task, a).epochs);
+                    assert!(fewer > 0 && fewer < all, "{}/{}", regime.name(), task.name);
+                    n_epochs.push((fewer, all));
+                }
             }
+            n_epochs.sort_unstable();
+            n_epochs.dedup();
+            assert_eq!(n_epochs, [(2, 3), (3, 4), (9, 12)]);
         }
-        n_epochs.sort_unstable();
-        n_epochs.dedup();
-        assert_eq!(n_epochs, [(2, 3), (3, 4), (9, 12)]);
     }
 }

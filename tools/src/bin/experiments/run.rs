@@ -205,7 +205,9 @@ impl Job<'_> {
         if !options.is_empty() {
             add("--options", Value::Object(options).to_string());
         }
-        add("--evaluations", "4".into());
+        // Few examples are walked over often, and scoring would take longer than training.
+        let evaluations = if cell.schedule.epochs > 12 { 1 } else { 4 };
+        add("--evaluations", evaluations.to_string());
         add("--json", path(json));
         if !cell.is_tuning {
             add("--out", path(&models_of(self.settings, &cell.name())));
