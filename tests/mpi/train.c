@@ -1,14 +1,15 @@
 /* Two models on the ranks of MPI, for scripts/test_mpi.sh:
  *
  *     train FOLDER STEPS [alone] [resume] [save] [ends N | stalls N] [local H] [every N]
- *           [teachers] [placed] [shard] [bf16]
+ *           [teachers] [placed] [shard] [bf16] [overlap] [times]
  *
  * Each rank writes into FOLDER/rank.R: a line for each step with its losses, a checksum of the weights,
  * and bytes. The last rank ends or stalls before step N; the others then say what they see and how long
  * it took, and rank 0 leaves the communicator and writes a checkpoint of the last step. alone: without a
  * communicator. local: steps of each rank alone, meetings every H. every: checksums so often. save: a
  * checkpoint after the last step. teachers: with mean teachers and synchronisation. placed: a model on each
- * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. */
+ * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. overlap: sums while passes
+ * run. times: at the end, how long a pass of the last model takes. */
 #include <mmopt_mpi.h>
 
 #include <signal.h>
@@ -19,7 +20,7 @@ enum { TIMEOUT = 4 };
 struct run {
     const char *folder;
     unsigned long steps, bad_step;
-    int alone, resume, save, ends, teachers, placed;
+    int alone, resume, save, ends, teachers, placed, times;
     int rank, size;
     mmopt_rank_options options;
     mmopt_corpus *corpus;
@@ -183,6 +184,30 @@ static void train(struct run *r)
     }
 }
 
+/* The time of a pass of the last model by itself. */
+static void time_passes(struct run *r)
+{
+    enum { PASSES = 20 };
+    double seconds = 0;
+
+    for (int i = 0; i < PASSES; i++) {
+        mmopt_batch *batch = NULL;
+        const mmopt_tensor *tensors;
+        size_t n;
+        double started;
+        must(mmopt_loader_next(r->loader, &batch));
+        if (batch == NULL)
+            must(mmopt_loader_next(r->loader, &batch));
+        must(mmopt_batch_tensors(batch, 1, &tensors, &n));
+        started = MPI_Wtime();
+        must(mmopt_trainer_forward_backward(r->trainer, 1, tensors, n, NULL));
+        seconds += MPI_Wtime() - started;
+        must(mmopt_trainer_zero_grad(r->trainer));
+        mmopt_batch_free(batch);
+    }
+    printf("last pass %.4f s\n", seconds / PASSES);
+}
+
 static void parse(struct run *r, int argc, char **argv)
 {
     mmopt_rank_options_init(&r->options);
@@ -196,7 +221,9 @@ static void parse(struct run *r, int argc, char **argv)
         r->save |= strcmp(word, "save") == 0;
         r->teachers |= strcmp(word, "teachers") == 0;
         r->placed |= strcmp(word, "placed") == 0;
+        r->times |= strcmp(word, "times") == 0;
         r->options.shard_state |= strcmp(word, "shard") == 0;
+        r->options.overlap |= strcmp(word, "overlap") == 0;
         if (strcmp(word, "bf16") == 0)
             r->options.gradient_dtype = MMOPT_DTYPE_BF16;
         if (i + 1 == argc)
@@ -256,6 +283,8 @@ int main(int argc, char **argv)
     printf("sent %.1f a step of gradients %llu in %.4f s\n",
            (double)(after.wire_bytes - before.wire_bytes) / (double)run.steps, n_bytes,
            (MPI_Wtime() - started) / (double)run.steps);
+    if (run.times)
+        time_passes(&run);
     mmopt_string_free(run.place);
     mmopt_trainer_free(run.trainer);
     mmopt_communicator_free(run.communicator);
