@@ -263,15 +263,15 @@ hosts() {
 }
 
 # The time of a step at a rate, with sums in the step and with sums that overlap with the pass of the last
-# model. By the formula overlap saves that pass, p, or the bytes of the first model, which are about half.
+# model, in medians. By the formula overlap saves that pass, p, or the bytes of the first model, about half.
 limited() {
-    train free 2 20 times
+    train free 2 20 rows 60 times
     last=$(sed -n 's/^last pass \(.*\) s$/\1/p' "$work/free/rank.0")
     for ns in "$a" "$b"; do
         ip netns exec "$ns" tc qdisc replace dev mmopt0 root tbf rate "${1}mbit" burst 64kb latency 400ms
     done
-    train limited 2 20
-    train overlapped 2 20 overlap
+    train limited 2 20 rows 60
+    train overlapped 2 20 rows 60 overlap
     for ns in "$a" "$b"; do ip netns exec "$ns" tc qdisc del dev mmopt0 root; done
     same_weights overlapped limited
     awk -v free="$(seconds_of_step free)" -v p="$last" -v bytes="$bytes" -v rate="$1" \
