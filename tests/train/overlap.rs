@@ -107,6 +107,27 @@ fn bits_are_those_without_it_whoever_teaches() {
     }
 }
 
+#[test]
+fn the_plan_says_what_passes_and_steps_send() {
+    let ranks = RankOptions { check_every: 0, ..overlapped() };
+    for n in [2, 4] {
+        let ends = on(n, &options(), &ranks, |mut trainer, place, comm| {
+            let sent = || comm.with(|c| Ok(c.traffic().wire_bytes as f64));
+            let before = sent()?;
+            pass(&mut trainer, 0, place)?;
+            let between = sent()?;
+            trainer.step()?;
+            assert!(trainer.plan_text().contains("sums overlap with passes"));
+            let plan = trainer.plan_json();
+            Ok([(between - before, "pass_bytes"), (sent()? - between, "step_bytes")]
+                .map(|(found, name)| (found, plan["ranks"][name].as_f64().unwrap_or(0.0))))
+        });
+        for (found, planned) in ends.into_iter().flat_map(Result::unwrap) {
+            assert!((found - planned).abs() <= 0.01 * planned, "{n} ranks: {found} {planned}");
+        }
+    }
+}
+
 /// A pass in which the last rank has a class in its labels that the model does not have.
 fn bad_pass(trainer: &mut Trainer, bad: usize, (rank, n): (usize, usize)) -> Result<()> {
     let mut parts = NAMES.map(|name| Part::new(9, name == "bert", true, (rank, n)));
