@@ -44,8 +44,7 @@ table() {
     awk -v field="$1" '
         function score(line, model,    at, rest) {
             while ((at = index(line, "\"" model "\": {")) > 0) rest = line = substr(line, at + length(model) + 4)
-            sub(".*\"" field "\": ", "", rest)
-            return 100 * rest
+            return 100 * substr(rest, index(rest, "\"" field "\": ") + length(field) + 4)
         }
         function add(arm, model, seed, x) {
             value[arm, model, seed] = x; n[arm, model]++; sum[arm, model] += x; squares[arm, model] += x * x
