@@ -134,7 +134,7 @@ pub unsafe extern "C" fn mmopt_rank_options_init(options: *mut mmopt_rank_option
 /// placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
 /// means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and
 /// for placement with the teacher peers_before, and for overlap with sync_every, placement or
-/// gradient_accumulation_steps above 1, and for what a later version may know; COMMUNICATION.
+/// gradient_accumulation_steps above 1; COMMUNICATION.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The
