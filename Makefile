@@ -28,7 +28,7 @@ LINK := -L$(TARGET) -lmmopt $(RPATH) -lm
 C_SOURCES := $(filter-out %_mpi.c,$(wildcard examples/c/*.c))
 C_EXAMPLES := $(C_SOURCES:examples/c/%.c=$(BUILD)/examples/%$(EXE))
 
-.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch bench-growth experiments experiments-quick docs fuzz-abi test-crash test-sanitizers test-go-race test-mpi test-nccl
+.PHONY: all lib runtime examples install uninstall demo test lint check-targets format header clean bench bench-step bench-load bench-checkpoint fuzz bench-abi test-abi abi-dump test-runtimes test-arm test-gpu test-report test-torch test-peft test-backend bench-train bench-torch bench-growth experiments experiments-quick experiments-ranks docs fuzz-abi test-crash test-sanitizers test-go-race test-mpi test-nccl
 
 all: lib runtime
 
@@ -204,6 +204,12 @@ experiments-quick: runtime examples
 	DATA= $(EXPERIMENTS) run --quick --work $(BUILD)/experiments/quick --runs $(BUILD)/experiments/quick/runs.jsonl
 	DATA= $(EXPERIMENTS) examples --work $(BUILD)/experiments/quick --runs $(BUILD)/experiments/quick/runs.jsonl
 	$(EXPERIMENTS) report --runs $(BUILD)/experiments/quick/runs.jsonl --out $(BUILD)/experiments/quick
+
+# Replicas that meet now and then against summed gradients, on 2 ranks of Open MPI, see docs/ranks.md:
+# hours. DATA as above. May be killed, and goes on where it was.
+experiments-ranks: runtime lib
+	DATA="$(DATA)" $(EXPERIMENTS) data --only fresh/sst2/independent/1
+	DATA= scripts/ranks_accuracy.sh $(TARGET) docs/results/ranks.jsonl
 
 # Needs a nightly toolchain and cargo-fuzz, which it installs; SECONDS are shared by all targets.
 # (The shell sets a SECONDS of its own, so only the command line's counts.)

@@ -2877,7 +2877,7 @@ struct mmopt_error *mmopt_trainer_gradient(const struct mmopt_trainer *trainer,
  * and must be as many as it has.
  *
  * Errors: STATE without a gradient, or when it was accumulated already (with more than one
- * micro-batch per step); INVALID_ARGUMENT and SHAPE as mmopt_trainer_set_parameter.
+ * micro-batch per step) or summed over the ranks (overlap of mmopt_rank_options); INVALID_ARGUMENT and SHAPE as mmopt_trainer_set_parameter.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.
@@ -5396,6 +5396,15 @@ typedef struct mmopt_rank_options {
      * halves their bytes and rounds them. Not with sync_every.
      */
     uint32_t gradient_dtype;
+    /**
+     * 1: in a pass of all models the gradients of each are summed as soon as its own pass has
+     * ended, while the others still run, and not in the step; the results have the same bits.
+     * Gradients that are read before the step are then those of all ranks. Not with sync_every, a
+     * placement, or gradient_accumulation_steps above 1. Default 0.
+     */
+    uint32_t overlap;
+    /** 0; for later versions. */
+    uint32_t reserved;
 } mmopt_rank_options;
 
 /**
@@ -5439,7 +5448,8 @@ MMOPT_API void mmopt_rank_options_init(struct mmopt_rank_options *options);
  * between a pass and its step, while another call uses the communicator, and after a step with
  * placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
  * means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and
- * for placement with the teacher peers_before; COMMUNICATION.
+ * for placement with the teacher peers_before, and for overlap with sync_every, placement or
+ * gradient_accumulation_steps above 1; COMMUNICATION.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The

@@ -59,6 +59,27 @@ where
     results.into_iter().map(|r| result(r).unwrap_or_else(lost)).collect()
 }
 
+/// Calls `other` on a thread of its own while `own` runs on the caller's; the results of both. Where
+/// no thread starts, `other` runs first.
+pub(crate) fn beside<R: Send, S>(
+    other: impl FnOnce() -> Result<R> + Send,
+    own: impl FnOnce() -> S,
+) -> (Result<R>, S) {
+    let slot = Mutex::new(Some(other));
+    let call = || {
+        let work = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.map_or_else(|| Err(Error::internal("no work")), |work| work())
+    };
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, call) {
+        Ok(thread) => {
+            let own = own();
+            let other = thread.join();
+            (other.unwrap_or_else(|_| Err(Error::internal("a worker thread panicked"))), own)
+        }
+        Err(_) => (call(), own()),
+    })
+}
+
 /// Calls a function for each item, on all cores, in no particular order.
 pub(crate) fn for_each<T: Send>(
     items: impl Iterator<Item = T> + Send,
@@ -118,6 +139,20 @@ mod tests {
         let work = (0..3).map(|i| move || if i == 0 { panic!("told to") } else { Ok(i) });
         let got: Vec<_> = at_most(2, work).into_iter().map(|r| r.ok()).collect();
         assert_eq!(got, [None, Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn one_runs_beside_the_caller() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let caller = thread::current().id();
+        let other = move || {
+            assert!(thread::current().id() != caller);
+            sender.send(3).map_err(|_| Error::internal("nobody listens"))
+        };
+        let own = || (thread::current().id(), receiver.recv());
+        assert_eq!(beside(other, own).1, (caller, Ok(3)));
+        let (other, own) = beside(|| -> Result<()> { panic!("told to") }, || 1);
+        assert_eq!((other.map_err(|e| e.kind()), own), (Err(Kind::Internal), 1));
     }
 
     #[test]

@@ -153,6 +153,9 @@ type RankOptions struct {
 	ShardState bool
 	// BF16Gradients are rounded to bfloat16 on the wire, which halves their bytes.
 	BF16Gradients bool
+	// Overlap: in a pass of all models the gradients of each are summed as soon as its own pass has
+	// ended, while the others still run, and not in the step; the results have the same bits.
+	Overlap bool
 }
 
 // DefaultRankOptions are the library's defaults.
@@ -162,7 +165,7 @@ func DefaultRankOptions() RankOptions {
 	return RankOptions{
 		true, int(raw.bucket_bytes), uint64(raw.check_every), uint64(raw.sync_every),
 		float64(raw.outer_lr), float64(raw.outer_momentum), raw.shard_state == 1,
-		raw.gradient_dtype == C.MMOPT_DTYPE_BF16,
+		raw.gradient_dtype == C.MMOPT_DTYPE_BF16, raw.overlap == 1,
 	}
 }
 
@@ -182,7 +185,7 @@ func (t *Trainer) SetCommunicator(c *Communicator, options *RankOptions) error {
 		raw.bucket_bytes = a.size("BucketBytes", o.BucketBytes)
 		raw.check_every, raw.sync_every = C.uint64_t(o.CheckEvery), C.uint64_t(o.SyncEvery)
 		raw.outer_lr, raw.outer_momentum = C.double(o.OuterLR), C.double(o.OuterMomentum)
-		raw.shard_state = flag(o.ShardState)
+		raw.shard_state, raw.overlap = flag(o.ShardState), flag(o.Overlap)
 		if o.BF16Gradients {
 			raw.gradient_dtype = C.MMOPT_DTYPE_BF16
 		}

@@ -278,7 +278,7 @@ func TestRanksTrainAsOne(t *testing.T) {
 // Ranks with shards of the state train alike, and cannot be left by themselves.
 func TestStateOfRanksIsShared(t *testing.T) {
 	j := setUp(t)
-	if o := DefaultRankOptions(); o.ShardState || o.BF16Gradients {
+	if o := DefaultRankOptions(); o.ShardState || o.BF16Gradients || o.Overlap {
 		t.Error("other defaults")
 	}
 	losses := make([]float64, 2)
@@ -291,6 +291,7 @@ func TestStateOfRanksIsShared(t *testing.T) {
 		defer loader.Close()
 		options := DefaultRankOptions()
 		options.ShardState, options.BF16Gradients, options.CheckEvery = true, true, 1
+		options.Overlap = true
 		if err := trainer.SetCommunicator(c, &options); err != nil {
 			return err
 		}

@@ -16,6 +16,8 @@ struct settings {
     size_t n_models, batch, threads, layers, hidden, heads, vocab, max_length;
     unsigned long long epochs, steps, checkpoint_every, evaluations;
     uint64_t seed;
+    unsigned long long sync_every;
+    double outer_lr, outer_momentum;
     double learning_rate, dropout, unlabelled_ratio;
     int resume, quiet, ema, memory;
 };
@@ -62,6 +64,10 @@ static const char usage[] =
     "  --layers N --hidden N --heads N --dropout X    sizes (2, 128, 4, 0.1)\n"
     "  --vocab N --max-length N    vocabulary and longest sentence in tokens (8000, 64)\n"
     "  --options JSON         options of the optimizer, see docs/options.md\n"
+    "  --sync-every N         on several ranks (-DJOINT_TRAIN_MPI, docs/ranks.md): each steps by\n"
+    "                         itself, and all meet every N steps (default 0: gradients are\n"
+    "                         summed); --batch is of all ranks together\n"
+    "  --outer-lr X --outer-momentum X    of a meeting (0.7, 0.9)\n"
     "  --runtime PATH         ONNX Runtime's library (default: found)\n"
     "  -h, --help             this text\n"
     "  --version              version of the library\n"
@@ -173,6 +179,12 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
     const struct { const char *flag; unsigned long long *place; } counts[] = {
         {"--epochs", &s->epochs}, {"--steps", &s->steps},
         {"--checkpoint-every", &s->checkpoint_every}, {"--evaluations", &s->evaluations},
+        {"--sync-every", &s->sync_every},
+    };
+    const struct { const char *flag; double *place; } numbers[] = {
+        {"--lr", &s->learning_rate}, {"--dropout", &s->dropout},
+        {"--unlabelled-ratio", &s->unlabelled_ratio}, {"--outer-lr", &s->outer_lr},
+        {"--outer-momentum", &s->outer_momentum},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strcmp(flag, texts[i].flag) == 0)
@@ -183,12 +195,9 @@ static inline int set_value(struct settings *s, const char *flag, const char *va
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (strcmp(flag, counts[i].flag) == 0)
             return *counts[i].place = parse_count(flag, value), 1;
-    if (strcmp(flag, "--lr") == 0)
-        return s->learning_rate = parse_number(flag, value), 1;
-    if (strcmp(flag, "--dropout") == 0)
-        return s->dropout = parse_number(flag, value), 1;
-    if (strcmp(flag, "--unlabelled-ratio") == 0)
-        return s->unlabelled_ratio = parse_number(flag, value), 1;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (strcmp(flag, numbers[i].flag) == 0)
+            return *numbers[i].place = parse_number(flag, value), 1;
     if (strcmp(flag, "--seed") == 0)
         return s->seed = parse_count(flag, value), 1;
     if (strcmp(flag, "--models") == 0)
@@ -219,6 +228,8 @@ static inline struct settings parse_settings(int argc, char **argv)
     s.hidden = 128;
     s.heads = 4;
     s.dropout = 0.1;
+    s.outer_lr = 0.7;
+    s.outer_momentum = 0.9;
     s.vocab = 8000;
     s.max_length = 64;
     for (int i = 1; i < argc; i++) {

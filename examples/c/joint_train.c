@@ -1,8 +1,13 @@
 /* Trains several transformers together on one of four tasks (classes of sentences, named entities,
  * answers to questions, language modelling), scores them on held-out examples, and writes each
- * trained model with its tokenizer. `joint_train --help` lists the flags. */
+ * trained model with its tokenizer. `joint_train --help` lists the flags. On several ranks of MPI:
+ *
+ *     mpicc -DJOINT_TRAIN_MPI -Iinclude examples/c/joint_train.c -Ltarget/release -lmmopt -o joint_train
+ *     mpirun -n 2 joint_train --data FILE ...
+ */
 #include "example.h"
 #include "joint_options.h"
+#include "joint_ranks.h"
 
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -16,6 +21,7 @@ struct sums {
 
 struct job {
     struct settings settings;
+    struct ranks ranks;
     mmopt_corpus *train, *eval, *test; /* test may be NULL */
     mmopt_tokenizer *tokenizers[MAX_ALL]; /* of the models, and then of the teachers */
     size_t n_all;
@@ -170,6 +176,10 @@ static mmopt_loader *make_loader(const struct job *job, const mmopt_corpus *corp
     /* Texts are cut into rows by each model's tokenizer. */
     options.aligned = job->settings.task != MMOPT_TASK_CAUSAL_LM && !options.all_windows;
     options.unlabelled_ratio = training ? job->settings.unlabelled_ratio : 0;
+    if (training) {
+        options.rank = job->ranks.rank;
+        options.n_ranks = job->ranks.n;
+    }
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)job->tokenizers,
                               job->n_all, &options, &loader));
     return loader;
@@ -251,6 +261,7 @@ static void make_trainer(struct job *job)
                                &job->trainer));
     for (size_t i = 0; i < job->n_all; i++)
         mmopt_model_free(models[i]);
+    join_ranks(&job->ranks, s, job->trainer);
 }
 
 /* Adds to a text that malloc made. */
@@ -407,6 +418,11 @@ static void evaluate(struct job *job, unsigned long long epoch)
     int has_test = epoch > 0 && job->test_loader != NULL;
 
     end_line(job);
+    if (job->ranks.rank > 0) { /* rank 0 evaluates its replica, the others wait */
+        if (epoch > 0)
+            memset(job->sums, 0, sizeof job->sums);
+        return;
+    }
     check(mmopt_trainer_use_ema_weights(job->trainer, s->ema));
     for (size_t i = 0; i < s->n_models && s->ema; i++) {
         ema_score[i] = score(job, i, job->eval_loader).score;
@@ -539,6 +555,8 @@ static void write_json(const struct job *job)
     fprintf(file, "{\"mode\": \"%s\", \"seed\": %llu, \"majority\": %.6f, \"seconds\": %.3f,\n",
             s->mode, (unsigned long long)s->seed, mmopt_corpus_majority_fraction(job->eval),
             now() - job->started);
+    fprintf(file, " \"ranks\": %zu, \"bytes_sent\": %llu,\n", job->ranks.n,
+            bytes_sent(&job->ranks));
     fprintf(file, " \"samples\": %llu, \"runtime\": \"%s\", \"version\": \"%s\",\n",
             job->n_samples, mmopt_runtime_version(), mmopt_version());
     fputs(" \"score\": {", file);
@@ -587,6 +605,7 @@ static void release(struct job *job)
     mmopt_corpus_free(job->test);
     free(job->records);
     free_settings(&job->settings);
+    end_ranks(&job->ranks);
 }
 
 int main(int argc, char **argv)
@@ -594,7 +613,10 @@ int main(int argc, char **argv)
     struct job job;
 
     memset(&job, 0, sizeof job);
+    job.ranks = start_ranks(&argc, &argv);
     job.settings = parse_settings(argc, argv);
+    if (job.ranks.rank > 0)
+        job.settings.quiet = 1;
     const struct settings *s = &job.settings;
     job.n_all = s->teachers == NULL ? s->n_models : 2 * s->n_models;
     stop_on(SIGINT);
@@ -625,11 +647,13 @@ int main(int argc, char **argv)
     job.started = now();
     job.shown = job.started;
     train(&job);
-    if (s->out != NULL)
-        save_models(&job);
-    if (s->json != NULL)
-        write_json(&job);
-    print_scores(&job);
+    if (job.ranks.rank == 0) {
+        if (s->out != NULL)
+            save_models(&job);
+        if (s->json != NULL)
+            write_json(&job);
+        print_scores(&job);
+    }
     release(&job);
     return 0;
 }

@@ -20,6 +20,7 @@ mod mutual;
 mod options;
 mod parallel;
 mod parameter;
+mod passes;
 mod plan_parallel;
 mod ranks;
 mod session;

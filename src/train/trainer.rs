@@ -24,7 +24,6 @@ use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport};
 use crate::runtime::kernels::has_bf16_products;
 use crate::runtime::{CancelToken, Device, SessionOptions};
 use crate::tensor::{DType, Tensor};
-use crate::threads::at_most;
 
 /// Result of one forward and backward pass; on several ranks of the whole batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +68,7 @@ pub struct ParameterInfo<'a> {
 /// Several models trained together. `Send`; calls that take `&mut self` need exclusive use.
 pub struct Trainer {
     // The optimizer holds addresses inside the models: it is dropped first.
-    optimizer: Optimizer,
+    pub(super) optimizer: Optimizer,
     pub(super) models: Vec<Model>,
     /// Which models' gradients the optimizer knows: they are made by the first pass.
     bound: Vec<bool>,
@@ -389,17 +388,7 @@ impl Trainer {
             pairs.map(|(i, batch)| self.set_aside(i, batch)).collect::<Result<Vec<_>>>()?;
         let begun = self.ema.as_ref().is_some_and(|ema| ema.begun);
         let misfit = self.mutual.as_ref().and_then(|m| m.misfit.clone());
-        let runs = match &mut self.mutual {
-            Some(mutual) => mutual.run(
-                &mut self.models,
-                batches,
-                &self.optimizer,
-                self.ema.as_mut(),
-                self.ranks.as_mut(),
-                self.parallel.n,
-            ),
-            None => self.run_side_by_side(batches),
-        };
+        let runs = self.run_passes(batches);
         self.log_runs();
         // The last that can fail is what mutual learning remembers.
         let bound = |trainer: &mut Self| {
@@ -432,21 +421,10 @@ impl Trainer {
                 self.count_pass(i, batch)?;
             }
         }
-        agreed.iter().enumerate().map(|(i, agreed)| self.account(i, agreed)).collect()
-    }
-
-    fn run_side_by_side(&mut self, batches: &[Batch]) -> Result<Vec<Run>> {
-        let n = self.parallel.n;
-        let ranks = self.ranks.as_ref();
-        let here = |i: usize| ranks.is_none_or(|ranks| ranks.runs(i));
-        let pairs = self.models.iter_mut().zip(batches).enumerate();
-        let runs = pairs.map(|(i, (model, batch))| {
-            let here = here(i);
-            move || if here { model.forward_backward(batch) } else { Ok(Run::default()) }
-        });
-        let runs = at_most(n, runs);
-        let named = runs.into_iter().zip(&self.models);
-        named.map(|(run, model)| run.map_err(|e| in_model(e, &model.name))).collect()
+        let results = agreed.iter().enumerate().map(|(i, agreed)| self.account(i, agreed));
+        let results = results.collect::<Result<Vec<_>>>()?;
+        self.note_early_sums();
+        Ok(results)
     }
 
     fn account(&mut self, model: usize, agreed: &Agreed) -> Result<TrainResult> {
@@ -647,12 +625,14 @@ impl Trainer {
 
     /// Replaces a gradient between the backward pass and the step. With accumulation over more
     /// than one micro-batch it is a `State` error: the gradient is accumulated already; and for a
-    /// model that runs on another rank.
+    /// model that runs on another rank, and where ranks have summed it in the pass.
     pub fn set_gradient(&mut self, model: usize, name: &str, value: &[u8]) -> Result<()> {
         let accumulating = self.optimizer.options().gradient_accumulation_steps > 1;
         self.check_runs_here(model)?;
+        let not_summed = self.check_not_summed(model);
         let one = self.model_mut(model)?;
         let place = format!("model '{}': gradient of '{name}'", one.name);
+        not_summed.context(|| place.clone())?;
         let parameter = one.parameter_mut(name)?;
         if parameter.gradient().is_none() {
             return Err(Error::state("there is no gradient yet").context(place));

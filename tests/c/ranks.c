@@ -237,6 +237,7 @@ static void *sharded(void *user)
     must(mmopt_communicator_create(&callbacks, &communicator));
     mmopt_rank_options_init(&options);
     options.shard_state = 1, options.gradient_dtype = MMOPT_DTYPE_BF16, options.check_every = 1;
+    options.overlap = 1;
     must(mmopt_trainer_set_communicator(trainer, communicator, &options));
     train_pair(trainer, r->rank);
     codes[r->rank][0] = code_of(mmopt_trainer_set_communicator(trainer, NULL, NULL));
@@ -285,6 +286,7 @@ static void options_and_errors(void)
     CHECK(options.check_every == 100 && options.sync_every == 0);
     CHECK(options.outer_lr == 0.7 && options.outer_momentum == 0.9);
     CHECK(options.shard_state == 0 && options.gradient_dtype == MMOPT_DTYPE_F32);
+    CHECK(options.overlap == 0 && options.reserved == 0);
     REFUSES_NULL(mmopt_trainer_set_communicator(NULL, communicator, &options));
     options.bucket_bytes = 0;
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
@@ -300,6 +302,16 @@ static void options_and_errors(void)
     options.gradient_dtype = MMOPT_DTYPE_F32, options.shard_state = 2;
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
           MMOPT_CODE_INVALID_ARGUMENT, "shard_state");
+    options.shard_state = 0, options.overlap = 2;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
+          MMOPT_CODE_INVALID_ARGUMENT, "overlap");
+    options.overlap = 1, options.sync_every = 4;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options), MMOPT_CODE_UNSUPPORTED,
+          "overlap with local steps");
+    options.overlap = 0, options.sync_every = 0, options.reserved = 1;
+    FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options), MMOPT_CODE_UNSUPPORTED,
+          "reserved");
+    options.reserved = 0;
     options.shard_state = 1, options.sync_every = 4;
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options), MMOPT_CODE_UNSUPPORTED,
           "shard_state with local steps");

@@ -1239,7 +1239,9 @@ TEST_F(Joint, OneRankTrainsAsNone) {
     mmopt::trainer plain(models, mmopt::trainer_options()), joined(models, mmopt::trainer_options());
     {
         const mmopt::communicator one(std::make_unique<alone>("", &n_freed, &aborted));
-        joined.set_communicator(one);
+        auto options = mmopt::rank_options();
+        options.overlap = 1;
+        joined.set_communicator(one, options);
     }
     EXPECT_EQ(n_freed, 0);
     const auto examples = batch();
@@ -1259,6 +1261,10 @@ TEST_F(Joint, OneRankTrainsAsNone) {
     options.shard_state = 2;
     EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }),
               MMOPT_CODE_INVALID_ARGUMENT);
+    options = mmopt::rank_options();
+    options.overlap = 1;
+    options.sync_every = 2;
+    EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }), MMOPT_CODE_UNSUPPORTED);
     joined.gather_models();
     joined.leave_communicator();
     EXPECT_EQ(n_freed, 1);

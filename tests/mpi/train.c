@@ -1,26 +1,31 @@
 /* Two models on the ranks of MPI, for scripts/test_mpi.sh:
  *
  *     train FOLDER STEPS [alone] [resume] [save] [ends N | stalls N] [local H] [every N]
- *           [teachers] [placed] [shard] [bf16]
+ *           [teachers] [placed] [shard] [bf16] [overlap] [times] [rows N]
  *
  * Each rank writes into FOLDER/rank.R: a line for each step with its losses, a checksum of the weights,
  * and bytes. The last rank ends or stalls before step N; the others then say what they see and how long
  * it took, and rank 0 leaves the communicator and writes a checkpoint of the last step. alone: without a
  * communicator. local: steps of each rank alone, meetings every H. every: checksums so often. save: a
  * checkpoint after the last step. teachers: with mean teachers and synchronisation. placed: a model on each
- * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. */
+ * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. overlap: sums while passes
+ * run. times: at the end, how long a pass of the last model takes. rows: of a batch of all
+ * ranks together, 15 if nothing is said. The time at the end is the median step's. */
 #include <mmopt_mpi.h>
 
 #include <signal.h>
 #include <unistd.h>
 
-enum { TIMEOUT = 4 };
+enum { TIMEOUT = 4, MAX_TIMES = 64 };
 
 struct run {
     const char *folder;
     unsigned long steps, bad_step;
-    int alone, resume, save, ends, teachers, placed;
+    int alone, resume, save, ends, teachers, placed, times;
     int rank, size;
+    size_t rows;
+    double seconds[MAX_TIMES]; /* of the last steps */
+    size_t n_seconds;
     mmopt_rank_options options;
     mmopt_corpus *corpus;
     mmopt_tokenizer *tokenizers[2];
@@ -75,7 +80,7 @@ static void make(struct run *r)
     mmopt_model_free(models[0]);
     mmopt_model_free(models[1]);
     mmopt_loader_options_init(&walk);
-    walk.batch_size = 15;
+    walk.batch_size = r->rows;
     /* Models on different ranks read the same batches. */
     if (!r->placed)
         walk.rank = (size_t)r->rank, walk.n_ranks = (size_t)r->size;
@@ -177,10 +182,49 @@ static void train(struct run *r)
             error = mmopt_trainer_step(r->trainer, NULL);
         if (error != NULL)
             rescue(r, error, started);
+        r->seconds[r->n_seconds++ % MAX_TIMES] = MPI_Wtime() - started;
         mmopt_batch_free(batch);
         printf("step %lu losses %.9f %.9f\n", step, results[0].loss, results[1].loss);
         keep_place(r);
     }
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t n)
+{
+    if (n > MAX_TIMES)
+        n = MAX_TIMES;
+    qsort(values, n, sizeof *values, compare);
+    return n == 0 ? 0 : values[n / 2];
+}
+
+/* The median time of a pass of the last model by itself. */
+static void time_passes(struct run *r)
+{
+    enum { PASSES = 20 };
+    double seconds[PASSES];
+
+    for (int i = 0; i < PASSES; i++) {
+        mmopt_batch *batch = NULL;
+        const mmopt_tensor *tensors;
+        size_t n;
+        double started;
+        must(mmopt_loader_next(r->loader, &batch));
+        if (batch == NULL)
+            must(mmopt_loader_next(r->loader, &batch));
+        must(mmopt_batch_tensors(batch, 1, &tensors, &n));
+        started = MPI_Wtime();
+        must(mmopt_trainer_forward_backward(r->trainer, 1, tensors, n, NULL));
+        seconds[i] = MPI_Wtime() - started;
+        must(mmopt_trainer_zero_grad(r->trainer));
+        mmopt_batch_free(batch);
+    }
+    printf("last pass %.4f s\n", median(seconds, PASSES));
 }
 
 static void parse(struct run *r, int argc, char **argv)
@@ -188,6 +232,7 @@ static void parse(struct run *r, int argc, char **argv)
     mmopt_rank_options_init(&r->options);
     r->folder = argv[1];
     r->steps = strtoul(argv[2], NULL, 10);
+    r->rows = 15;
     for (int i = 3; i < argc; i++) {
         const char *word = argv[i];
         r->alone |= strcmp(word, "alone") == 0;
@@ -196,13 +241,17 @@ static void parse(struct run *r, int argc, char **argv)
         r->save |= strcmp(word, "save") == 0;
         r->teachers |= strcmp(word, "teachers") == 0;
         r->placed |= strcmp(word, "placed") == 0;
+        r->times |= strcmp(word, "times") == 0;
         r->options.shard_state |= strcmp(word, "shard") == 0;
+        r->options.overlap |= strcmp(word, "overlap") == 0;
         if (strcmp(word, "bf16") == 0)
             r->options.gradient_dtype = MMOPT_DTYPE_BF16;
         if (i + 1 == argc)
             break;
         if (strcmp(word, "ends") == 0 || strcmp(word, "stalls") == 0)
             r->bad_step = strtoul(argv[++i], NULL, 10);
+        else if (strcmp(word, "rows") == 0)
+            r->rows = strtoul(argv[++i], NULL, 10);
         else if (strcmp(word, "local") == 0)
             r->options.sync_every = strtoul(argv[++i], NULL, 10);
         else if (strcmp(word, "every") == 0)
@@ -217,7 +266,6 @@ int main(int argc, char **argv)
     mmopt_traffic before, after;
     unsigned long long n_bytes;
     uint64_t sum;
-    double started;
 
     MPI_Init(&argc, &argv);
     /* The launcher of MPICH tells of a rank that has ended by this signal. */
@@ -244,7 +292,6 @@ int main(int argc, char **argv)
         mmopt_string_free(place);
     }
     must(mmopt_communicator_traffic(run.communicator, &before));
-    started = MPI_Wtime();
     train(&run);
     must(mmopt_communicator_traffic(run.communicator, &after));
     must(mmopt_trainer_gather_models(run.trainer));
@@ -255,7 +302,9 @@ int main(int argc, char **argv)
     printf("weights %016llx\n", (unsigned long long)sum);
     printf("sent %.1f a step of gradients %llu in %.4f s\n",
            (double)(after.wire_bytes - before.wire_bytes) / (double)run.steps, n_bytes,
-           (MPI_Wtime() - started) / (double)run.steps);
+           median(run.seconds, run.n_seconds));
+    if (run.times)
+        time_passes(&run);
     mmopt_string_free(run.place);
     mmopt_trainer_free(run.trainer);
     mmopt_communicator_free(run.communicator);

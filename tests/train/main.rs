@@ -15,6 +15,7 @@ mod memory;
 mod models_oracle;
 mod models_properties;
 mod mutual;
+mod overlap;
 mod placed;
 mod precision;
 #[cfg(feature = "text")]

@@ -15,7 +15,7 @@ use crate::trainer::{Example, model, trainer_options, weights};
 const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
 /// The default preset with synchronisation: gated sharing, mean teachers.
-fn options() -> optim::Options {
+pub fn options() -> optim::Options {
     let mut options = trainer_options().optimizer;
     (options.learning_rate, options.n_threads, options.sync_every) = (1e-3, 1, 3);
     options

@@ -16,15 +16,15 @@ use mmopt::{Kind, Result, optim};
 
 use crate::trainer::{Example, model, trainer_options, weights};
 
-const NAMES: [&str; 2] = ["bert", "gpt2"];
+pub const NAMES: [&str; 2] = ["bert", "gpt2"];
 
 /// Rows rank, rank + n, … of a batch, of which some have no label.
-struct Part {
-    tensors: Vec<(&'static str, Tensor)>,
+pub struct Part {
+    pub tensors: Vec<(&'static str, Tensor)>,
 }
 
 impl Part {
-    fn new(seed: u64, types: bool, ignores: bool, (rank, n): (usize, usize)) -> Self {
+    pub fn new(seed: u64, types: bool, ignores: bool, (rank, n): (usize, usize)) -> Self {
         let whole = Example::new(seed, types);
         let part = |(name, tensor): &(&'static str, Tensor)| {
             let all = tensor.as_slice::<i64>().unwrap();
@@ -45,12 +45,12 @@ impl Part {
         Self { tensors: whole.tensors.iter().map(part).collect() }
     }
 
-    fn views(&self) -> Vec<TensorView<'_>> {
+    pub fn views(&self) -> Vec<TensorView<'_>> {
         self.tensors.iter().map(|(name, t)| TensorView::of(name, t)).collect()
     }
 }
 
-fn options() -> optim::Options {
+pub fn options() -> optim::Options {
     let mut options = trainer_options().optimizer;
     options.learning_rate = 1e-3;
     // Predictions are averaged over each rank's rows by themselves.
@@ -59,13 +59,13 @@ fn options() -> optim::Options {
     options
 }
 
-fn trainer(options: &optim::Options) -> Trainer {
+pub fn trainer(options: &optim::Options) -> Trainer {
     let all = mmopt::train::TrainerOptions { optimizer: options.clone(), ..trainer_options() };
     Trainer::new(all, NAMES.iter().map(|n| model(n, 0.0)).collect()).unwrap()
 }
 
 /// One pass of all models over this rank's part of a batch.
-fn pass(trainer: &mut Trainer, seed: u64, place: (usize, usize)) -> Result<Vec<TrainResult>> {
+pub fn pass(trainer: &mut Trainer, seed: u64, place: (usize, usize)) -> Result<Vec<TrainResult>> {
     // With mutual learning ranks must have equally many labels to be as one.
     let ignores = trainer.optimizer().options().mutual.is_none();
     let parts = NAMES.map(|name| Part::new(seed, name == "bert", ignores, place));
@@ -74,7 +74,7 @@ fn pass(trainer: &mut Trainer, seed: u64, place: (usize, usize)) -> Result<Vec<T
 }
 
 /// Takes steps and gives the losses, numbers of right predictions and of labels.
-fn steps(
+pub fn steps(
     trainer: &mut Trainer,
     range: std::ops::Range<u64>,
     place: (usize, usize),
@@ -91,7 +91,7 @@ fn steps(
 }
 
 /// Communicators of `n` ranks.
-fn group(n: usize) -> Vec<SharedCommunicator> {
+pub fn group(n: usize) -> Vec<SharedCommunicator> {
     local::group(n, Duration::from_secs(60)).into_iter().map(SharedCommunicator::new).collect()
 }
 
@@ -111,7 +111,7 @@ fn replicas<R: Send>(
     })
 }
 
-fn small_buckets() -> RankOptions {
+pub fn small_buckets() -> RankOptions {
     RankOptions { bucket_bytes: 1000, check_every: 1, ..RankOptions::default() }
 }
 
@@ -415,7 +415,7 @@ fn a_filler_counts_for_nothing() {
 }
 
 /// Normalises x [batch, 3] over the batch.
-fn normalising() -> mmopt::train::ModelOptions {
+pub fn normalising() -> mmopt::train::ModelOptions {
     let mut g = Graph::new("normalising", 17);
     let free = [Dim::Symbol("batch".into()), Dim::Known(3)].to_vec();
     let x = ValueType { dtype: Some(DType::F32), shape: Some(free) };

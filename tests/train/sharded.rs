@@ -9,15 +9,10 @@ use mmopt::optim::{GradientAccumulation, Method, MomentDtype};
 use mmopt::train::{GradientDtype, LocalSteps, RankOptions, Trainer};
 use mmopt::{Kind, Result, optim};
 
+use crate::placed::options;
 use crate::trainer::{Example, model, trainer_options, weights};
 
 const NAMES: [&str; 2] = ["bert", "gpt2"];
-
-fn options() -> optim::Options {
-    let mut options = trainer_options().optimizer;
-    (options.learning_rate, options.n_threads, options.sync_every) = (1e-3, 1, 3);
-    options
-}
 
 fn trainer(options: &optim::Options) -> Trainer {
     let all = mmopt::train::TrainerOptions { optimizer: options.clone(), ..trainer_options() };

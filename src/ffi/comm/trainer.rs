@@ -2,7 +2,7 @@
 
 use super::communicator::mmopt_communicator;
 use crate::error::{Error, Result};
-use crate::ffi::core::args::flag;
+use crate::ffi::core::args::{flag, reserved};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, shared};
 use crate::ffi::core::structs::{Options, init, options};
@@ -36,6 +36,13 @@ pub struct mmopt_rank_options {
     /// Element type of gradients on the wire: MMOPT_DTYPE_F32 (default), or MMOPT_DTYPE_BF16, which
     /// halves their bytes and rounds them. Not with sync_every.
     pub gradient_dtype: u32,
+    /// 1: in a pass of all models the gradients of each are summed as soon as its own pass has
+    /// ended, while the others still run, and not in the step; the results have the same bits.
+    /// Gradients that are read before the step are then those of all ranks. Not with sync_every, a
+    /// placement, or gradient_accumulation_steps above 1. Default 0.
+    pub overlap: u32,
+    /// 0; for later versions.
+    pub reserved: u32,
 }
 
 impl Default for mmopt_rank_options {
@@ -50,6 +57,8 @@ impl Default for mmopt_rank_options {
             outer_momentum: local.outer_momentum,
             shard_state: 0,
             gradient_dtype: mmopt_dtype::F32 as u32,
+            overlap: 0,
+            reserved: 0,
         }
     }
 }
@@ -76,7 +85,9 @@ impl mmopt_rank_options {
             }
         };
         let shard_state = flag(self.shard_state, "shard_state")?;
-        Ok(RankOptions { bucket_bytes, check_every, local, shard_state, gradient_dtype })
+        let overlap = flag(self.overlap, "overlap")?;
+        reserved(self.reserved == 0, "reserved")?;
+        Ok(RankOptions { bucket_bytes, check_every, local, shard_state, gradient_dtype, overlap })
     }
 }
 
@@ -122,7 +133,8 @@ pub unsafe extern "C" fn mmopt_rank_options_init(options: *mut mmopt_rank_option
 /// between a pass and its step, while another call uses the communicator, and after a step with
 /// placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
 /// means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and
-/// for placement with the teacher peers_before; COMMUNICATION.
+/// for placement with the teacher peers_before, and for overlap with sync_every, placement or
+/// gradient_accumulation_steps above 1; COMMUNICATION.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param[in] communicator shared access; may be NULL: the trainer trains by itself again. The

@@ -16,7 +16,8 @@ use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
-use crate::train::ranks::Ranks;
+use crate::train::passes::Setting;
+use crate::train::ranks::{Ended, Ranks};
 use crate::train::session::Forward;
 use crate::train::trainer::in_model;
 
@@ -128,17 +129,16 @@ impl Mutual {
 
     /// One micro-batch of every model: loss and gradients, drawn towards the teachers. The batches
     /// are checked. Models without a trained parameter are evaluated. Models that run on other
-    /// ranks give their predictions. At most `n` run at the same time.
-    pub fn run(
+    /// ranks give their predictions. Models are handed to `ended` where training passes do not need
+    /// each other.
+    pub fn run<'m>(
         &mut self,
-        models: &mut [Model],
+        models: &'m mut [Model],
         batches: &[Batch],
-        optimizer: &Optimizer,
-        ema: Option<&mut Ema>,
-        mut ranks: Option<&mut Ranks>,
-        n: usize,
+        setting: Setting<'_>,
+        ended: &Ended<'m>,
     ) -> Result<Vec<Run>> {
-        self.set_teacher_weights(optimizer)?;
+        let Setting { step, n, ema, mut ranks } = setting;
         self.predictions.iter_mut().for_each(Prediction::clear);
         let here = |i: usize| ranks.as_ref().is_none_or(|ranks| ranks.runs(i));
         self.here = (0..models.len()).map(here).collect();
@@ -163,7 +163,7 @@ impl Mutual {
                         self.set_target(&members(models, batches), i, shape, step)?;
                     }
                 }
-                self.run_side_by_side(n, models, batches, &mut runs)?;
+                self.run_side_by_side(n, models, batches, &mut runs, ended)?;
             }
         }
         if self.options.teacher == Teacher::Memory {
@@ -176,7 +176,8 @@ impl Mutual {
         ranks.map_or(Ok(()), |ranks| ranks.exchange_predictions(&mut self.predictions))
     }
 
-    fn set_teacher_weights(&mut self, optimizer: &Optimizer) -> Result<()> {
+    /// How much each model teaches in the passes that come, before [`Mutual::run`].
+    pub fn set_teacher_weights(&mut self, optimizer: &Optimizer) -> Result<()> {
         for (i, weight) in self.teacher_weights.iter_mut().enumerate() {
             *weight = match self.options.teacher_weights {
                 TeacherWeights::Equal => 1.0,
@@ -237,23 +238,26 @@ impl Mutual {
     }
 
     /// The training passes, none of which waits for another.
-    fn run_side_by_side(
+    fn run_side_by_side<'m>(
         &mut self,
         n: usize,
-        models: &mut [Model],
+        models: &'m mut [Model],
         batches: &[Batch],
         runs: &mut [Option<Run>],
+        ended: &Ended<'m>,
     ) -> Result<()> {
         let keep = self.options.teacher == Teacher::Memory;
-        let parts = models.iter_mut().zip(batches).zip(&self.targets);
+        let parts = models.iter_mut().enumerate().zip(batches).zip(&self.targets);
         let parts = parts.zip(&mut self.predictions).zip(runs).zip(&self.here);
         let parts =
-            parts.filter(|(((((model, _), _), _), _), here)| **here && !model.only_teaches());
-        let work = parts.map(|(((((model, batch), target), prediction), run), _)| {
-            let prediction = keep.then_some(prediction);
+            parts.filter(|((((((_, model), _), _), _), _), here)| **here && !model.only_teaches());
+        let work = parts.map(|((((((i, model), batch), target), prediction), run), _)| {
+            let (prediction, ended) = (keep.then_some(prediction), ended.for_thread());
             move || {
-                let done = model.learn(batch, Teaching::Target(target), prediction);
-                *run = Some(done.map_err(|e| in_model(e, &model.name))?);
+                let student = model;
+                let done = student.learn(batch, Teaching::Target(target), prediction);
+                let done = run.insert(done.map_err(|e| in_model(e, &student.name))?);
+                ended.tell(i, student, done);
                 Ok(())
             }
         });

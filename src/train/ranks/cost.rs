@@ -12,7 +12,7 @@ use crate::train::trainer::Trainer;
 /// Bytes that each rank sends; where ranks send differently much, their mean.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
-    /// In a pass of one or all models, but for predictions.
+    /// In a pass of one or all models, but for predictions; with sums that overlap, of all models.
     pass: f64,
     /// In a step that shares gradients and does not synchronise.
     step: f64,
@@ -76,6 +76,7 @@ impl Trainer {
             _ if !ranks.is_joint() => "local steps",
             Distribution::Models => "models on different ranks",
             Distribution::State => "replicas with sharded state",
+            Distribution::None if ranks.sums_early() => "replicas, sums overlap with passes",
             Distribution::None => "replicas",
         }
     }
@@ -92,12 +93,18 @@ impl Trainer {
             Distribution::None | Distribution::State => {
                 let sharded = optimizer.distribution() == Distribution::State;
                 let owned = optimizer.n_owned_elements(if sharded { n } else { 1 });
-                let elements = owned.iter().sum();
-                let mut step = 2.0 * small + bytes_of_sums(ranks, elements);
+                let sums = bytes_of_sums(ranks, owned.iter().sum());
+                let (mut pass, mut step) = (small, 2.0 * small);
+                if ranks.sums_early() {
+                    let n_trained = self.models().iter().filter(|m| !m.only_teaches()).count();
+                    pass += n_trained as f64 * small + sums;
+                } else {
+                    step += sums;
+                }
                 if sharded {
                     step += small + bytes_of_exchange(&owned, 4);
                 }
-                Cost { pass: small, step, ..Cost::default() }
+                Cost { pass, step, ..Cost::default() }
             }
         }
     }

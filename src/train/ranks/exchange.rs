@@ -29,8 +29,8 @@ pub(in crate::train) enum Call {
     Part,
     /// What a step has decided, before anything changes.
     Decide,
-    /// Predictions of a pass of all models.
-    Predictions,
+    /// A part of a pass of all models.
+    PassPart,
     /// Losses that a synchronisation is judged by.
     Losses,
     /// A checkpoint was written.
@@ -54,7 +54,7 @@ impl Call {
             Self::Checkpoint => 4,
             Self::Resume => 5,
             Self::Part => 6,
-            Self::Predictions => 7,
+            Self::PassPart => 7,
             Self::Gather => 8,
             Self::Pass(model) => N_KINDS + model,
         }
@@ -62,7 +62,7 @@ impl Call {
 
     /// Whether more exchanges of the call follow.
     fn goes_on(self) -> bool {
-        matches!(self, Self::Step | Self::Part | Self::Predictions)
+        matches!(self, Self::Step | Self::Part | Self::PassPart)
     }
 
     fn name(place: usize) -> String {

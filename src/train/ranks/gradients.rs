@@ -130,7 +130,8 @@ impl Trainer {
         let in_place = self.optimizer().options().gradient_accumulation_steps == 1;
         for model in 0..ranks.n_models {
             let set = self.gradient_set(model)?;
-            if set.is_empty() || ranks.summed[model] {
+            let only_statistics = std::mem::take(&mut ranks.summed_early[model]);
+            if set.is_empty() || (ranks.summed[model] && !only_statistics) {
                 continue;
             }
             let mean = 1.0 / ranks.size() as f32;
@@ -145,6 +146,8 @@ impl Trainer {
                 if statistics.contains(&i) {
                     let values = parameter.value.as_mut_slice()?;
                     parts.push(Part { values, factor: mean });
+                } else if only_statistics {
+                    continue;
                 } else if set[i] != 0 && in_place {
                     let values = parameter.gradient_mut()?.as_mut_slice()?;
                     parts.push(Part { values, factor: ranks.shares[model] });

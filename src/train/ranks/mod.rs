@@ -17,6 +17,7 @@ mod gradients;
 mod local;
 mod options;
 mod outer;
+mod overlap;
 mod parts;
 mod passes;
 mod peers;
@@ -29,6 +30,7 @@ mod wire;
 pub(in crate::train) use agreed::Agreed;
 pub(in crate::train) use exchange::Call;
 pub(in crate::train) use gathered::Gathered;
+pub(in crate::train) use overlap::Ended;
 pub(in crate::train) use state::Ranks;
 
 pub use options::{LocalSteps, RankOptions};

@@ -38,6 +38,10 @@ pub struct RankOptions {
     pub shard_state: bool,
     /// Element type of gradients on the wire. Default f32.
     pub gradient_dtype: GradientDtype,
+    /// In a pass of all models the gradients of each are summed as soon as its own pass has ended,
+    /// in the order of models, while the others still run; else in the step. The results have the
+    /// same bits. Needs `gradient_accumulation_steps` 1. Default false.
+    pub overlap: bool,
 }
 
 impl Default for RankOptions {
@@ -48,6 +52,7 @@ impl Default for RankOptions {
             local: None,
             shard_state: false,
             gradient_dtype: GradientDtype::F32,
+            overlap: false,
         }
     }
 }
@@ -71,7 +76,23 @@ impl RankOptions {
                  out",
             ));
         }
+        if self.local.is_some() && self.overlap {
+            return Err(Error::unsupported(
+                "overlap with local steps, which sum no gradients; leave one of them out",
+            ));
+        }
         self.local.map_or(Ok(()), |local| local.check())
+    }
+
+    /// Refuses what does not go together with how micro-batches are accumulated.
+    pub(super) fn check_accumulation(&self, steps: u32) -> Result<()> {
+        if !self.overlap || steps == 1 {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "overlap with gradient_accumulation_steps {steps}: sums would be sent for each \
+             micro-batch, in place of once in the step; leave overlap out, or accumulate 1"
+        )))
     }
 }
 

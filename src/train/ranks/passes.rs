@@ -18,12 +18,10 @@ impl Trainer {
         let is_mutual = self.mutual.is_some();
         let own = |(&(_, run), batch): (&(usize, &Run), &Batch)| {
             let mut own = Agreed::alone(run);
-            // With mutual learning a micro-batch without labels teaches all the same.
-            if is_mutual && own.weight == 0.0 {
-                (own.weight, own.own_weight) = (1.0, 1.0);
-            }
+            own.weight = weight_of(run.weight, batch, is_mutual);
+            own.own_weight = own.weight;
             if is_filler(batch) {
-                own = Agreed { n_correct: 0, n_labels: 0, weight: 0.0, own_weight: 0.0, ..own };
+                own = Agreed { n_correct: 0, n_labels: 0, ..own };
             }
             own
         };
@@ -61,6 +59,7 @@ impl Trainer {
             return Ok(());
         }
         ranks.shares[model] = agreed.weight().share();
+        ranks.summed_early[model] = false;
         if std::mem::replace(&mut ranks.summed[model], false) && ranks.rank() > 0 {
             for sum in self.optimizer_mut().gradient_sums_mut(model)?.into_iter().flatten() {
                 sum.fill(0.0);
@@ -110,6 +109,15 @@ fn checksum(batch: Batch) -> f64 {
         sum.update(view.data);
     }
     f64::from(sum.finalize() >> 8)
+}
+
+/// What a pass over a batch weighs among those of all ranks.
+pub(super) fn weight_of(weight: f64, batch: Batch, is_mutual: bool) -> f64 {
+    if is_filler(batch) {
+        return 0.0;
+    }
+    // With mutual learning a micro-batch without labels teaches all the same.
+    if is_mutual && weight == 0.0 { 1.0 } else { weight }
 }
 
 /// Whether a batch is there only so that its rank has one.

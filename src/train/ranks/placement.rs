@@ -29,6 +29,7 @@ impl Trainer {
             o if o.shard_state => {
                 "shard_state, as each rank has the moments of its own models only"
             }
+            o if o.overlap => "overlap, as ranks have gradients of their own models only",
             _ => "",
         };
         if !other.is_empty() {

@@ -33,8 +33,9 @@ impl Trainer {
     /// not; `NotFound` for a placement of a model that there is not; `State` for a rank at another
     /// step, between a backward pass and its step, and where models or moments are spread over the
     /// ranks that it would leave; `Unsupported` for local steps with running means, placement or
-    /// `shard_state`, for `shard_state` with placement, and for placement with the teacher
-    /// `peers_before`; those of the communicator.
+    /// `shard_state`, for `shard_state` with placement, for `overlap` with any of local steps,
+    /// placement and accumulation, and for placement with the teacher `peers_before`; those of the
+    /// communicator.
     pub fn set_ranks(
         &mut self,
         communicator: Option<SharedCommunicator>,
@@ -47,6 +48,7 @@ impl Trainer {
             ));
         }
         options.check()?;
+        options.check_accumulation(self.optimizer().options().gradient_accumulation_steps)?;
         self.check_can_leave()?;
         if options.local.is_some() && self.ema.is_some() {
             return Err(Error::unsupported(

@@ -20,8 +20,11 @@ pub(in crate::train) struct Ranks {
     pub(super) agreed: AtomicBool,
     /// What part of the last pass of each model this rank had, by its weight.
     pub(super) shares: Vec<f32>,
-    /// Models whose gradients are sums over the ranks already, since a step that failed.
+    /// Models whose gradients are sums over the ranks already, since a step that failed or since
+    /// their pass.
     pub(super) summed: Vec<bool>,
+    /// Those whose running statistics are still each rank's own.
+    pub(super) summed_early: Vec<bool>,
     /// Room for one bucket.
     pub(super) bucket: Vec<f32>,
     /// What sums in bfloat16 need.
@@ -55,6 +58,7 @@ impl Ranks {
             agreed: AtomicBool::new(false),
             shares: vec![0.0; n_models],
             summed: vec![false; n_models],
+            summed_early: vec![false; n_models],
             bucket: crate::memory::zeros(if owners.is_none() { n } else { 0 })?,
             sums: narrow.then(|| SumScratch::new(n, size)).transpose()?,
             outer: None,

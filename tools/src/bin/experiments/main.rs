@@ -6,6 +6,8 @@
 //!
 //! `experiments tune …` the same for the small grid of rates and epochs, held-in data only.
 //!
+//! `experiments data …` writes the files that the cells read, below DIR of `--work`, and runs nothing.
+//!
 //! `experiments list …` prints the cells, and whether they are done.
 //!
 //! `experiments examples …` adds to examples.jsonl, beside FILE, what each run's models say of each
@@ -42,7 +44,7 @@ pub struct Settings {
     seeds: Option<u64>,
 }
 
-const USAGE: &str = "usage: experiments run|tune|list|examples|report [--quick] [--data DIR] [--work DIR] \
+const USAGE: &str = "usage: experiments run|tune|data|list|examples|report [--quick] [--data DIR] [--work DIR] \
                      [--runs FILE] [--out DIR] [--only PATTERN]... [--seeds N] [--jobs N] \
                      [--program FILE]";
 
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         match command.as_str() {
             "run" => run::run(&settings, grid::cells(&settings)),
             "tune" => run::run(&settings, grid::tuning(&settings)),
+            "data" => run::data(&settings),
             "list" => run::list(&settings),
             "examples" => examples::run(&settings),
             "report" => page::write(&settings),

@@ -58,6 +58,16 @@ pub fn list(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// Writes the files of every chosen cell.
+pub fn data(settings: &Settings) -> Result<()> {
+    for cell in chosen(settings, grid::cells(settings)) {
+        let name = cell.name();
+        let folder = data::folder(settings, cell.task).ok_or(format!("{name}: no data"))?;
+        println!("{}", data::prepare(settings, &cell, &folder)?.train.display());
+    }
+    Ok(())
+}
+
 fn first_line(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
