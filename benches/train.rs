@@ -4,8 +4,8 @@
 //! `BENCH_THREADS` are numbers, and so are `BENCH_LAYERS`, `BENCH_HIDDEN`, `BENCH_HEADS` and
 //! `BENCH_VOCAB` for other sizes; `BENCH_PRESET` is `default`, `paper`, `aligned` or `none` (nothing
 //! shared, no teachers), `BENCH_PRECISION` is `f32` or `bf16`;
-//! `BENCH_CHECKPOINTING=1` computes activations again; `BENCH_MOMENTS=bf16` keeps moments in bf16;
-//! `BENCH_PARALLEL` is `max_parallel_models`;
+//! `BENCH_CHECKPOINTING=1` computes activations again; `BENCH_ATTENTION` is `auto`, `fused` or
+//! `unfused`; `BENCH_MOMENTS=bf16` keeps moments in bf16; `BENCH_PARALLEL` is `max_parallel_models`;
 //! `BENCH_TF32=1` multiplies in TF32 on CUDA. Tokens
 //! and labels are random, weights fresh.
 //!
@@ -20,7 +20,7 @@ mod growth;
 use std::time::Instant;
 
 use mmopt::models::{Config, Sizes, Task};
-use mmopt::optim::{MomentDtype, Options, Precision, ShareRule};
+use mmopt::optim::{AttentionForm, MomentDtype, Options, Precision, ShareRule};
 use mmopt::runtime::Device;
 use mmopt::tensor::Tensor;
 use mmopt::train::{ModelOptions, Source, TensorView, Trainer, TrainerOptions};
@@ -47,7 +47,8 @@ fn model(name: &str) -> ModelOptions {
         layers: number("BENCH_LAYERS", 12),
         heads: number("BENCH_HEADS", 12),
         intermediate: 4 * hidden,
-        positions,
+        // RoBERTa has two rows of its own.
+        positions: positions.max(number("BENCH_LENGTH", 128) + 2),
         dropout: 0.1,
     };
     let config = match kind {
@@ -128,13 +129,18 @@ fn main() {
         _ => Precision::F32,
     };
     let activation_checkpointing = number("BENCH_CHECKPOINTING", 0) == 1;
+    let attention = match text("BENCH_ATTENTION", "auto").as_str() {
+        "fused" => AttentionForm::Fused,
+        "unfused" => AttentionForm::Unfused,
+        _ => AttentionForm::Auto,
+    };
     let moment_dtype = match text("BENCH_MOMENTS", "f32").as_str() {
         "bf16" => MomentDtype::BF16,
         _ => MomentDtype::F32,
     };
     let max_parallel_models = number("BENCH_PARALLEL", 0);
     let own = Options { n_threads: threads, precision, max_parallel_models, ..optimizer };
-    let optimizer = Options { activation_checkpointing, moment_dtype, ..own };
+    let optimizer = Options { activation_checkpointing, attention, moment_dtype, ..own };
     let options = TrainerOptions { optimizer, device, tf32, ..TrainerOptions::default() };
     let models = names.iter().map(|n| model(n)).collect();
     let mut trainer = Trainer::new(options, models).expect("trainer");

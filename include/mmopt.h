@@ -4751,7 +4751,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing,
+ * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, attention,
  * max_parallel_models, memory_limit, start).
  *
  * @param[in] options NULL: the defaults.

@@ -34,10 +34,10 @@ pub use optimizer::{Moment, Optimizer, StepReport};
 pub use options::page::options_markdown;
 pub use options::schema::options_schema;
 pub use options::{
-    AdaptiveLr, EpsPlacement, GradientAccumulation, Influence, InstructionSet, LrSchedule, Method,
-    ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options, ParamGroup, Plateau,
-    Precision, PublishedMultiplier, ShareGroup, ShareMember, SharePolicy, ShareRule, Start,
-    Teacher, TeacherWeights, Weighting,
+    AdaptiveLr, AttentionForm, EpsPlacement, GradientAccumulation, Influence, InstructionSet,
+    LrSchedule, Method, ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options,
+    ParamGroup, Plateau, Precision, PublishedMultiplier, ShareGroup, ShareMember, SharePolicy,
+    ShareRule, Start, Teacher, TeacherWeights, Weighting,
 };
 pub use plan::class::paper_class;
 pub use plan::classify::{RoleView, classify};

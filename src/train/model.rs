@@ -26,7 +26,7 @@ use crate::autodiff::{
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
-use crate::optim::{ModelSpec, ParamSpec, Precision, Usage};
+use crate::optim::{AttentionForm, ModelSpec, ParamSpec, Precision, Usage};
 use crate::runtime::kernels::ReadyAnswer;
 use crate::runtime::{Meter, SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
@@ -140,6 +140,7 @@ impl Model {
                 mutual: None,
                 precision: Precision::F32,
                 activation_checkpointing: false,
+                attention: AttentionForm::Auto,
                 cancel_token: None,
             },
             published,

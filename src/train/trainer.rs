@@ -20,7 +20,7 @@ use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Result, count};
 use crate::memory::give_back_freed;
-use crate::optim::{Buffers, Optimizer, Plan, Precision, StepReport};
+use crate::optim::{AttentionForm, Buffers, Optimizer, Plan, Precision, StepReport};
 use crate::runtime::kernels::has_bf16_products;
 use crate::runtime::{CancelToken, Device, SessionOptions};
 use crate::tensor::{DType, Tensor};
@@ -107,6 +107,11 @@ impl Trainer {
             return Err(Error::unsupported(
                 "activation_checkpointing is for the CPU; on a GPU take smaller batches and \
                  gradient_accumulation_steps",
+            ));
+        }
+        if options.optimizer.attention == AttentionForm::Fused && options.device != Device::Cpu {
+            return Err(Error::unsupported(
+                "attention fused is for the CPU; leave it at auto on a GPU",
             ));
         }
         for (i, model) in models.iter().enumerate() {
@@ -772,6 +777,10 @@ fn plan_sessions(
         Precision::Bf16 if !has_bf16_products() => Precision::F32,
         asked => asked,
     };
+    let attention = match options.device {
+        Device::Cpu => options.optimizer.attention,
+        _ => AttentionForm::Unfused,
+    };
     let is_online = mutual.is_some_and(|m| m.is_online);
     let mutual = mutual.map(Mutual::options);
     for model in models {
@@ -779,6 +788,7 @@ fn plan_sessions(
             mutual.map(|m| MutualTerm { temperature: m.temperature, online: is_online });
         model.sessions.precision = precision;
         model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
+        model.sessions.attention = attention;
         let of = |threads, spinning| SessionOptions {
             name: model.name.clone(),
             threads,

@@ -7,6 +7,8 @@ use crate::runtime;
 use std::path::Path;
 
 use mmopt::error::Kind;
+use mmopt::onnx::{Graph, MMOPT_DOMAIN};
+use mmopt::optim::AttentionForm;
 use mmopt::runtime::Device;
 use mmopt_tools::oracle::Oracle;
 
@@ -14,11 +16,16 @@ const BOUND: f64 = 1e-4;
 
 /// Checks every file below `root`; returns how many there were.
 fn check(root: &Path) -> usize {
+    check_with(root, AttentionForm::Auto)
+}
+
+fn check_with(root: &Path, attention: AttentionForm) -> usize {
     let mut failures = Vec::new();
     let mut n = 0;
     let entries = std::fs::read_dir(root).unwrap().flatten().map(|e| e.path());
     for folder in entries.filter(|p| p.join("oracle.json").is_file()) {
-        let oracle = Oracle::read(&folder, Device::Cpu).unwrap();
+        let mut oracle = Oracle::read(&folder, Device::Cpu).unwrap();
+        oracle.attention = attention;
         for file in oracle.files("") {
             n += 1;
             match oracle.check(&file) {
@@ -52,6 +59,39 @@ fn bundled_models() {
     }
 }
 
+/// Operators of this library in a training graph.
+fn count(bytes: &[u8], op: &str) -> usize {
+    let graph = Graph::from_bytes(bytes.to_vec().into()).unwrap();
+    graph.nodes().iter().filter(|n| n.domain == MMOPT_DOMAIN && n.op == op).count()
+}
+
+/// Spellings of attention that exporters have are found, in both parts of the graph, and have the
+/// reference's gradients. What ONNX's own `Attention` becomes multiplies probabilities by a mask of
+/// truth values, and stays.
+#[test]
+fn bundled_models_with_fused_attention() {
+    if !runtime() {
+        return;
+    }
+    for root in [Path::new("tests/data/oracle")] {
+        assert!(check_with(root, AttentionForm::Fused) >= 7);
+        let entries = std::fs::read_dir(root).unwrap().flatten().map(|e| e.path());
+        for folder in entries.filter(|p| p.join("oracle.json").is_file()) {
+            let mut oracle = Oracle::read(&folder, Device::Cpu).unwrap();
+            oracle.attention = AttentionForm::Fused;
+            for file in oracle.files("") {
+                let (_, _, training) = oracle.training_graph(&file).unwrap();
+                let n = ["FusedAttention", "FusedAttentionGrad"];
+                let n = n.map(|op| count(&training.bytes, op));
+                println!("{}: {n:?}", file.display());
+                let name = file.file_name().unwrap().to_string_lossy().into_owned();
+                let is_found = !["op23", "opdef"].iter().any(|part| name.contains(part));
+                assert!(n[0] == n[1] && (n[0] >= 2) == is_found, "{}: {n:?}", file.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn all_models() {
     let root = Path::new("../shared/oracle");
@@ -68,7 +108,7 @@ fn all_models() {
 #[test]
 fn what_has_no_rule_comes_with_advice() {
     use mmopt::autodiff::check_operators;
-    use mmopt::onnx::{Graph, Node, TensorData};
+    use mmopt::onnx::{Node, TensorData};
     for (op, part) in [
         ("AffineGrid", "use Resize"),
         ("Col2Im", "ConvTranspose"),
@@ -100,7 +140,7 @@ fn what_has_no_rule_comes_with_advice() {
 #[test]
 fn what_has_no_rule_is_named() {
     use mmopt::autodiff::{check_differentiable, differentiate};
-    use mmopt::onnx::{Build, Graph, Node, TensorData};
+    use mmopt::onnx::{Build, Node, TensorData};
     let mut g = Graph::new("odd", 17);
     let w = g.add_initializer("w", TensorData::from_slice(&[2], &[1f32, 2.0]).unwrap()).unwrap();
     let y = g.add_value("y").unwrap();

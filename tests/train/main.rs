@@ -1,6 +1,7 @@
 //! Models and their training through the Rust API.
 
 mod adapters;
+mod attention;
 mod checkpointing;
 mod damage;
 mod ema;

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::error::{Context, Error, Result};
 use mmopt::onnx::Graph;
+use mmopt::optim::AttentionForm;
 use mmopt::runtime::{Device, Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
 use mmopt::train::graphs::{
-    GraphParameter, TrainingGraph, find_parameters, parameter_data, training_graph,
+    GraphOptions, GraphParameter, TrainingGraph, find_parameters, parameter_data,
+    training_graph_with,
 };
 use safetensors::SafeTensors;
 use serde_json::Value as Json;
@@ -26,6 +28,8 @@ const NEAR_ZERO_NORM: f64 = 1e-2;
 pub struct Oracle {
     pub folder: PathBuf,
     device: Device,
+    /// How attention is computed.
+    pub attention: AttentionForm,
     about: Json,
     spec: LossSpec,
     tensors: BTreeMap<String, Tensor>,
@@ -92,6 +96,7 @@ impl Oracle {
         Ok(Self {
             folder: folder.to_owned(),
             device,
+            attention: AttentionForm::Auto,
             spec,
             tensors: tensors(&folder.join("oracle.safetensors"))?,
             params: tensors(&folder.join("params.safetensors"))?,
@@ -124,7 +129,8 @@ impl Oracle {
             let tensor = self.tensor(&format!("input:{name}"))?;
             shapes.insert(name.to_owned(), tensor.shape().to_vec());
         }
-        let training = training_graph(&graph, &values, &self.spec, &shapes)?;
+        let options = GraphOptions { attention: self.attention, ..GraphOptions::default() };
+        let training = training_graph_with(&graph, &values, &self.spec, &shapes, &options)?;
         Ok((graph, params, training))
     }
 

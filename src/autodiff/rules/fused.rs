@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::onnx::Attribute;
 
 pub(in crate::autodiff) const ROWS: &[Row] = &[
+    own("FusedAttention", attention).with(&["scale", "ratio", "salt", "empty_is_zero"]),
     own("CrossEntropy", cross_entropy).with(&["ignore_index", "label_smoothing"]),
     own("Dropout", dropout).with(&["ratio", "salt"]),
     own("Gelu", gelu),
@@ -19,6 +20,26 @@ fn gelu(cx: &mut RuleCx) -> Result<()> {
     let (x, dy) = (cx.x(0)?, cx.dy()?);
     let op = format!("{}Grad", cx.node().op);
     cx.add_grad(0, |g| like_last(g, &op, &[dy, x]))
+}
+
+/// o, max, inverse = FusedAttention(q, k, v, mask, seed)
+/// dq, dk, dv = FusedAttentionGrad(do, q, k, v, mask, seed, o, max, inverse)
+fn attention(cx: &mut RuleCx) -> Result<()> {
+    let mut inputs = vec![cx.dy()?];
+    for i in 0..5 {
+        inputs.push(cx.x(i)?);
+    }
+    for i in 0..3 {
+        inputs.push(cx.y(i)?);
+    }
+    let shapes = [cx.x_shape(0)?, cx.x_shape(1)?, cx.x_shape(2)?];
+    let shapes = shapes.each_ref().map(Vec::as_slice);
+    let attributes = attributes(cx);
+    let grads = emit(cx.g(), "FusedAttentionGrad", &inputs, &shapes, &borrowed(&attributes))?;
+    for (i, dx) in grads.into_iter().enumerate() {
+        cx.add_grad(i, |_| Ok(dx))?;
+    }
+    Ok(())
 }
 
 /// y = Dropout(x, seed)        dx = Dropout(dy, seed), which draws the same mask

@@ -14,7 +14,7 @@ use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
-use crate::optim::{ModelSpec, Optimizer, Precision, Start, StridedBuffer};
+use crate::optim::{AttentionForm, ModelSpec, Optimizer, Precision, Start, StridedBuffer};
 
 /// Updates the parameters of several models together, in the host's memory, from gradients that the
 /// host computes.
@@ -47,7 +47,7 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing,
+/// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, attention,
 /// max_parallel_models, memory_limit, start).
 ///
 /// @param[in] options NULL: the defaults.
@@ -106,6 +106,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
         ("ema_decay", options.ema_decay.is_some()),
         ("precision", options.precision != Precision::F32),
         ("activation_checkpointing", options.activation_checkpointing),
+        ("attention", options.attention != AttentionForm::Auto),
         ("max_parallel_models", options.max_parallel_models != 0),
         ("memory_limit", options.memory_limit != 0),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),

@@ -5,6 +5,7 @@
 //! field and its JSON key are one: the schema made from these types (`schema`) is what JSON
 //! and structs are checked against, and what docs/options.md and docs/options.schema.json say.
 
+mod attention;
 mod mutual;
 pub(super) mod page;
 mod precision;
@@ -12,6 +13,7 @@ pub(super) mod schema;
 mod start;
 mod validate;
 
+pub use attention::AttentionForm;
 pub use mutual::{Mutual, Teacher, TeacherWeights};
 pub use precision::Precision;
 pub use start::Start;
@@ -503,6 +505,11 @@ pub struct Options {
     /// not gradient mode.
     #[schemars(example = true)]
     pub activation_checkpointing: bool,
+    /// How attention is computed in training. `fused` keeps no matrix of scores, so memory grows
+    /// with the length of sequences, not with its square. Carried out by whoever runs the models:
+    /// the trainer, not gradient mode.
+    #[schemars(example = AttentionForm::Fused)]
+    pub attention: AttentionForm,
     /// Models whose passes run at the same time, each with an equal part of the threads; 1 is one
     /// after another with all threads, which holds the activations of one model at a time. 0: as
     /// the sizes of the passes, `memory_limit` and the cores decide; the log and the plan tell.
@@ -600,6 +607,7 @@ impl Default for Options {
             ema_decay: None,
             precision: Precision::F32,
             activation_checkpointing: false,
+            attention: AttentionForm::Auto,
             max_parallel_models: 0,
             placement: None,
             memory_limit: 0,

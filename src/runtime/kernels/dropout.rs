@@ -24,6 +24,11 @@ pub(super) fn threshold(ratio: f32) -> i64 {
     (f64::from(ratio) * P as f64).round() as i64
 }
 
+/// What is added to a position before it is hashed.
+pub(super) fn first_position(salt: i64, seed: i64) -> u64 {
+    (salt.rem_euclid(P) * A + seed.rem_euclid(P)).rem_euclid(P) as u64
+}
+
 /// x mod P, or that plus P; at most P + 3 for any x below 2⁶³.
 #[inline(always)]
 fn fold(x: u64) -> u64 {
@@ -34,7 +39,7 @@ fn fold(x: u64) -> u64 {
 /// One product of 32 bits each a round, which vector registers have: h² + A·h = (h + A)·h. Only the
 /// last round needs the smallest of the equal numbers.
 #[inline(always)]
-fn hash(start: u64) -> u32 {
+pub(super) fn hash(start: u64) -> u32 {
     let narrow = |x: u64| u64::from(x as u32);
     let round = |h: u64, _| fold(narrow(h + A as u64) * narrow(h) + C as u64);
     let last = (0..ROUNDS).fold(fold(start), round) as u32;
@@ -60,8 +65,7 @@ pub(super) fn dropout(cx: &ComputeContext, attributes: &KernelAttributes) -> Ker
     require((0.0..1.0).contains(&attributes.ratio), "the ratio is not in [0, 1)")?;
     output!(cx, 0, dims => y);
     let Some(y) = y else { return Ok(()) };
-    let first = attributes.salt.rem_euclid(P) * A + seed[0].rem_euclid(P);
-    let first = first.rem_euclid(P) as u64;
+    let first = first_position(attributes.salt, seed[0]);
     let (least, scale) = (threshold(attributes.ratio) as u32, 1.0 / (1.0 - attributes.ratio));
     let part = rows_per_part(1);
     let parts = y.chunks_mut(part).zip(x.chunks(part)).collect();

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::onnx::Graph;
 use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 
+use super::attention;
 use super::dropout::{A, C, P, ROUNDS};
 use crate::onnx::MMOPT_DOMAIN;
 
@@ -102,6 +103,15 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             gemm(&mut body, &["a", "b", "c"]);
             (&["a", "b", "c"], &["y"], &["transA", "transB"])
         }
+        "FusedAttention" => {
+            attention::standard_form(&mut body);
+            (&["q", "k", "v", "mask", "seed"], &["o", "max", "inverse"], attention::ATTRIBUTES)
+        }
+        "FusedAttentionGrad" => {
+            attention::standard_grad(&mut body);
+            let inputs = &["do", "q", "k", "v", "mask", "seed", "o", "max", "inverse"];
+            (inputs, &["dq", "dk", "dv"], attention::ATTRIBUTES)
+        }
         "EmbeddingGrad" => {
             embedding_grad(&mut body);
             (&["ids", "rows", "table"], &["dtable"], &[])
@@ -122,14 +132,20 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
 }
 
 /// Nodes of a function under construction; values are identified by name.
-struct Body {
+pub(super) struct Body {
     opset: i64,
     nodes: Vec<NodeProto>,
 }
 
 impl Body {
     /// Adds a node whose output is called `to`.
-    fn put(&mut self, to: &str, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) {
+    pub(super) fn put(
+        &mut self,
+        to: &str,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) {
         self.nodes.push(NodeProto {
             op_type: op.to_owned(),
             input: inputs.iter().map(|&n| n.to_owned()).collect(),
@@ -140,13 +156,18 @@ impl Body {
     }
 
     /// Adds a node and returns its output's name.
-    fn add(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(super) fn add(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         let name = format!("t{}", self.nodes.len());
         self.put(&name, op, inputs, attributes);
         name
     }
 
-    fn mul(&mut self, a: &str, b: &str) -> String {
+    pub(super) fn mul(&mut self, a: &str, b: &str) -> String {
         self.add("Mul", &[a, b], vec![])
     }
 
@@ -154,15 +175,15 @@ impl Body {
         self.add("Mod", &[a, b], vec![])
     }
 
-    fn sub(&mut self, a: &str, b: &str) -> String {
+    pub(super) fn sub(&mut self, a: &str, b: &str) -> String {
         self.add("Sub", &[a, b], vec![])
     }
 
-    fn plus(&mut self, a: &str, b: &str) -> String {
+    pub(super) fn plus(&mut self, a: &str, b: &str) -> String {
         self.add("Add", &[a, b], vec![])
     }
 
-    fn float(&mut self, value: f32) -> String {
+    pub(super) fn float(&mut self, value: f32) -> String {
         let value = AttributeProto { f: Some(value), r#type: 1, ..named("value_float") };
         self.add("Constant", &[], vec![value])
     }
@@ -181,14 +202,14 @@ impl Body {
     }
 
     /// A scalar from the attribute `name` of the node that the function stands for.
-    fn attribute(&mut self, name: &str, is_float: bool) -> String {
+    pub(super) fn attribute(&mut self, name: &str, is_float: bool) -> String {
         let (as_, kind) = if is_float { ("value_float", 1) } else { ("value_int", 2) };
         let of = AttributeProto { ref_attr_name: name.to_owned(), r#type: kind, ..named(as_) };
         self.add("Constant", &[], vec![of])
     }
 
     /// A reduction over one axis; the axis is an attribute or an input, as the opset has it.
-    fn reduce(&mut self, op: &str, x: &str, axis: i64, keep: bool) -> String {
+    pub(super) fn reduce(&mut self, op: &str, x: &str, axis: i64, keep: bool) -> String {
         let keep = int("keepdims", i64::from(keep));
         if op != "ReduceSum" && self.opset < 18 {
             return self.add(op, &[x], vec![ints("axes", &[axis]), keep]);
@@ -207,11 +228,11 @@ fn named(name: &str) -> AttributeProto {
     AttributeProto { name: name.to_owned(), ..Default::default() }
 }
 
-fn int(name: &str, value: i64) -> AttributeProto {
+pub(super) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), r#type: 2, ..named(name) }
 }
 
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), r#type: 7, ..named(name) }
 }
 
@@ -223,6 +244,16 @@ fn gemm(b: &mut Body, inputs: &[&str]) {
 }
 
 fn dropout(b: &mut Body) {
+    let mask = dropout_mask(b, "x");
+    let (one, ratio) = (b.float(1.0), b.attribute("ratio", true));
+    let rest = b.sub(&one, &ratio);
+    let scaled = b.mul("x", &mask);
+    let inverse = b.add("Div", &[&one, &rest], vec![]);
+    b.put("y", "Mul", &[&scaled, &inverse], vec![]);
+}
+
+/// Dropout's mask over the elements of `x`: 1 where an element is kept, else 0.
+pub(super) fn dropout_mask(b: &mut Body, x: &str) -> String {
     let (p, a, c) = (b.integer(P), b.integer(A), b.integer(C));
     let salt = b.attribute("salt", false);
     let salt = b.modulo(&salt, &p);
@@ -230,7 +261,7 @@ fn dropout(b: &mut Body) {
     let first = b.mul(&salt, &a);
     let first = b.plus(&first, &seed);
     let first = b.modulo(&first, &p);
-    let size = b.add("Size", &["x"], vec![]);
+    let size = b.add("Size", &[x], vec![]);
     let (zero, one) = (b.integer(0), b.integer(1));
     let places = b.add("Range", &[&zero, &size, &one], vec![]);
     let sum = b.plus(&places, &first);
@@ -251,13 +282,8 @@ fn dropout(b: &mut Body) {
     let dropped = b.add("Less", &[&h, &least], vec![]);
     let kept = b.add("Not", &[&dropped], vec![]);
     let mask = b.add("Cast", &[&kept], vec![int("to", 1)]);
-    let shape = b.add("Shape", &["x"], vec![]);
-    let mask = b.add("Reshape", &[&mask, &shape], vec![]);
-    let one = b.float(1.0);
-    let rest = b.sub(&one, &ratio);
-    let scaled = b.mul("x", &mask);
-    let inverse = b.add("Div", &[&one, &rest], vec![]);
-    b.put("y", "Mul", &[&scaled, &inverse], vec![]);
+    let shape = b.add("Shape", &[x], vec![]);
+    b.add("Reshape", &[&mask, &shape], vec![])
 }
 
 fn layer_norm_grad(b: &mut Body) {

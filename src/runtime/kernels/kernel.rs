@@ -10,7 +10,7 @@ use ort::operator::ComputeContext;
 /// The result of a kernel.
 pub(super) type KernelResult<T = ()> = ort::Result<T>;
 
-/// Attributes of the cross-entropies, of dropout and of products; zero for the other operators.
+/// Attributes of the cross-entropies, dropout, products and attention; zero for other operators.
 #[derive(Clone, Copy, Default)]
 pub(super) struct KernelAttributes {
     pub(super) ignore_index: i64,
@@ -19,6 +19,8 @@ pub(super) struct KernelAttributes {
     pub(super) salt: i64,
     pub(super) trans_a: bool,
     pub(super) trans_b: bool,
+    pub(super) scale: f32,
+    pub(super) empty_is_zero: bool,
 }
 
 pub(super) const DEFECT: &str = "the kernel failed; this is a defect of the library";

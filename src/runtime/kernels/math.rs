@@ -2,10 +2,14 @@
 //! sets. Nothing is contracted or reassociated by the compiler, and sums run over 16 fixed lanes,
 //! so every build gives the same bits.
 
+use super::attention::rows::{
+    RowGrad, exponentials as exponentials_body, kept as kept_body, row_grad as row_grad_body,
+    row_grad_plain as row_grad_plain_body, scaled as scaled_body,
+};
 use super::dropout::masked as masked_body;
 
 /// Lanes of a sum.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Declares `name`, which runs `body` in the widest build that this processor has.
 macro_rules! builds {
@@ -75,7 +79,7 @@ thread_local! {
 /// infinite above 88.3. NaN stays NaN. Range reduction by powers of two and the polynomial of the
 /// Cephes library (expf).
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer
     let bounded = if x > 88.3 { 88.3 } else { x };
     let bounded = if bounded < -87.3 { -87.3 } else { bounded };
@@ -97,7 +101,7 @@ fn exp(x: f32) -> f32 {
 
 /// Sum of the lanes in a fixed tree.
 #[inline(always)]
-fn total(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -210,6 +214,40 @@ fn dot_body(a: &[f32], b: &[f32]) -> f32 {
         lanes[i] += a * b;
     }
     total(lanes)
+}
+
+builds! {
+    /// Σ a · b of equal lengths.
+    fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body
+}
+
+builds! {
+    /// x ← e^(x + mask − max), max = max(x + mask); gives max and Σ x. `mask` has one number, or
+    /// one for each of `x`.
+    fn exponentials(x: &mut [f32], mask: &[f32]) -> (f32, f32) = exponentials_body
+}
+
+builds! {
+    /// Dropout in place: `x` · `scale` where the mask of the positions from `first` on is at least
+    /// `least`, else 0.
+    fn kept(x: &mut [f32], first: u64, least: u32, scale: f32) = kept_body
+}
+
+builds! {
+    /// x ← x · `factor`
+    fn scale(x: &mut [f32], factor: f32) = scaled_body
+}
+
+builds! {
+    /// One row of attention, `x` its scores without `mask` and `dx` the gradient of what follows
+    /// dropout: `x` becomes what dropout makes of the probabilities, `dx` the scores' gradient.
+    fn row_grad(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad) = row_grad_body
+}
+
+builds! {
+    /// [`row_grad`] without dropout.
+    fn row_grad_plain(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad)
+        = row_grad_plain_body
 }
 
 /// dx = y · (dy - Σ dy · y)

@@ -14,12 +14,20 @@
 //! | `Targets` | logits `[n, c]`, exchange `[2]` i64 | targets `[n, c]`, weights `[n]` |
 //! | `MatMulBf16` | a `[m, k]`, b `[k, n]` | y `[m, n]` |
 //! | `GemmBf16` | a, b, c `[n]` | y |
+//! | `FusedAttention` | q, k, v, mask, seed `[1]` i64 | o, max, inverse |
+//! | `FusedAttentionGrad` | do, q, k, v, mask, seed, o, max, inverse | dq, dk, dv |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
 //!
 //! A node names all inputs and all outputs. The two cross-entropies require the attributes
 //! `ignore_index` (a label whose rows are ignored) and `label_smoothing` (0 to 1); `Dropout` has
 //! `ratio` (0 to 1, 1 excluded) and `salt`, a number of its own for each node. Of the table only
 //! the shape is read. y, dy and dx are like x.
+//!
+//! Of the attentions q is `[b, s, h, d]`, k `[b, t, h, d]`, v `[b, t, h, e]`, o `[b, s, h, e]`, and
+//! max and inverse are `[b, h, s, 1]`. They require `scale`, a factor of q kᵀ, `ratio` and `salt`
+//! as `Dropout` has them, over probabilities `[b, h, s, t]`, and `empty_is_zero`: 1 makes zeros of
+//! a query whose probabilities are not numbers. The mask is added to the scores, broadcast, and
+//! gets no gradient.
 //!
 //! All floats are f32; everything but the products works on the last axis. The products require
 //! `transA` and `transB` of `Gemm`; they round both factors to bf16 and add up in f32. Each
@@ -30,6 +38,7 @@
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
 //! threads, and but for the products in the builds for each instruction set.
 
+mod attention;
 mod bf16;
 mod dropout;
 mod embedding;

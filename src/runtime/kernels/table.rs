@@ -7,7 +7,7 @@ use ort::operator::{
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
 use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, guarded};
-use super::{bf16, dropout, embedding, exchange, loss, norm, pointwise};
+use super::{attention, bf16, dropout, embedding, exchange, loss, norm, pointwise};
 
 /// Shape of an output in terms of an input's.
 #[derive(Clone, Copy)]
@@ -16,6 +16,8 @@ pub(super) enum Dims {
     Like(usize),
     /// All but the last of input `i`.
     Outer(usize),
+    /// Each axis as long as one of an input, or 1.
+    Axes(&'static [Option<(usize, usize)>]),
     /// Not told here; nodes' values have their shapes in the graph.
     Unknown,
 }
@@ -36,7 +38,7 @@ impl KernelDef {
     }
 }
 
-use Dims::{Like, Outer, Unknown};
+use Dims::{Axes, Like, Outer, Unknown};
 use Type::{Float32 as F, Int64 as I};
 
 /// All operators; outputs are f32 throughout.
@@ -97,6 +99,22 @@ pub(super) static ROWS: &[KernelDef] = &[
         outputs: &[Unknown],
         compute: bf16::product_and_row,
     },
+    KernelDef {
+        name: "FusedAttention",
+        inputs: &[F, F, F, F, I],
+        outputs: &[
+            Axes(&[Some((0, 0)), Some((0, 1)), Some((0, 2)), Some((2, 3))]),
+            Axes(&[Some((0, 0)), Some((0, 2)), Some((0, 1)), None]),
+            Axes(&[Some((0, 0)), Some((0, 2)), Some((0, 1)), None]),
+        ],
+        compute: attention::attention,
+    },
+    KernelDef {
+        name: "FusedAttentionGrad",
+        inputs: &[F, F, F, F, F, I, F, F, F],
+        outputs: &[Like(1), Like(2), Like(3)],
+        compute: attention::attention_grad,
+    },
     KernelDef { name: "After", inputs: &[F, F], outputs: &[Like(0)], compute: pointwise::after },
     KernelDef {
         name: "Targets",
@@ -138,6 +156,8 @@ impl Operator for Op {
             salt: info.get("salt").unwrap_or(0),
             trans_a: info.get::<i64>("transA").unwrap_or(0) != 0,
             trans_b: info.get::<i64>("transB").unwrap_or(0) != 0,
+            scale: info.get("scale").unwrap_or(0.0),
+            empty_is_zero: info.get::<i64>("empty_is_zero").unwrap_or(0) != 0,
         };
         Ok(Box::new(move |cx: &ComputeContext| {
             guarded(|| (row.compute)(cx, &attributes))
@@ -154,6 +174,10 @@ impl Operator for Op {
 fn infer(row: &KernelDef, cx: &mut ShapeInferenceContext) -> KernelResult {
     let inputs = cx.inputs();
     for (i, rule) in row.outputs.iter().enumerate() {
+        if let Axes(axes) = rule {
+            infer_axes(axes, i, cx)?;
+            continue;
+        }
         let (Like(from) | Outer(from)) = *rule else { continue };
         let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(from) else {
             continue;
@@ -170,4 +194,32 @@ fn infer(row: &KernelDef, cx: &mut ShapeInferenceContext) -> KernelResult {
         cx.set_output(i, &ty)?;
     }
     Ok(())
+}
+
+fn infer_axes(
+    axes: &[Option<(usize, usize)>],
+    output: usize,
+    cx: &mut ShapeInferenceContext,
+) -> KernelResult {
+    let inputs = cx.inputs();
+    let (mut dims, mut symbols) = (Vec::new(), Vec::new());
+    for axis in axes {
+        let Some((from, at)) = *axis else {
+            dims.push(1);
+            symbols.push(String::new());
+            continue;
+        };
+        let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(from) else {
+            return Ok(());
+        };
+        let Some(&n) = shape.get(at) else { return Ok(()) };
+        dims.push(n);
+        symbols.push(dimension_symbols.get(at).cloned().unwrap_or_default());
+    }
+    let ty = ValueType::Tensor {
+        ty: F,
+        shape: Shape::new(dims),
+        dimension_symbols: SymbolicDimensions::new(symbols),
+    };
+    cx.set_output(output, &ty)
 }

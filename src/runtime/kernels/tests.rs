@@ -6,6 +6,9 @@ use crate::onnx::{Attribute, Graph, Node, ValueType};
 use crate::runtime::{Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
 
+#[path = "attention/tests.rs"]
+mod attention;
+
 unsafe extern "C" {
     /// The C library's error function.
     safe fn erf(x: f64) -> f64;

@@ -4,6 +4,7 @@
 //! *specialised*: every free dimension is fixed, every value's type is known, and what depends on
 //! shapes alone is a constant. Each shape of batch has its own training graph.
 
+mod attention;
 mod bf16;
 mod buffers;
 mod checkpointing;
@@ -35,7 +36,7 @@ pub use specialise::fix_shapes_and_types;
 use crate::autodiff::{self, AttachedLoss, LossSpec, MutualTerm};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, compat};
-use crate::optim::Precision;
+use crate::optim::{AttentionForm, Precision};
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -111,6 +112,8 @@ pub struct GraphOptions<'a> {
     pub precision: Precision,
     /// Whether the backward part computes activations again.
     pub activation_checkpointing: bool,
+    /// How attention is computed.
+    pub attention: AttentionForm,
 }
 
 /// [`training_graph`] with options. With mutual learning the gradients are those of the loss plus
@@ -133,6 +136,7 @@ pub fn training_graph_with(
     graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
     compat::lower(&mut graph)?;
     dropout::seed_dropout(&mut graph)?;
+    attention::fuse(&mut graph, params, options.attention)?;
     let inputs = graph.inputs().to_vec();
     let attached = autodiff::attach_loss_to(&mut graph, spec, &labels)?;
     parameters::make_inputs(&mut graph, params)?;

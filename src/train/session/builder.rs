@@ -4,7 +4,7 @@ use super::bound::{BoundSession, GraphSpec};
 use crate::autodiff::{LossSpec, MutualTerm};
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
-use crate::optim::Precision;
+use crate::optim::{AttentionForm, Precision};
 use crate::runtime::{CancelToken, Meter, SessionOptions};
 use crate::tensor::DType;
 use crate::train::batch::{Batch, Signature};
@@ -44,6 +44,8 @@ pub(in crate::train) struct SessionBuilder {
     pub precision: Precision,
     /// Whether backward parts compute activations again.
     pub activation_checkpointing: bool,
+    /// How attention is computed.
+    pub attention: AttentionForm,
     /// Ends this model's runs; every session gets it.
     pub cancel_token: Option<CancelToken>,
 }
@@ -84,6 +86,7 @@ impl SessionBuilder {
                     padding: &padding,
                     precision: self.precision,
                     activation_checkpointing: self.activation_checkpointing,
+                    attention: self.attention,
                 };
                 training_graph_with(&self.graph, &ids, &self.spec, &shapes, &options)?
             }

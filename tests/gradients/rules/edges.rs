@@ -317,5 +317,10 @@ fn own() -> Vec<Case> {
         let dropout = own("Dropout").float("ratio", 0.4).int("salt", 3);
         cases.push(dropout.x(shape).ints(&[17]));
     }
+    let attention = |shape: &[usize]| super::layers::attention(0.4).x(shape);
+    for shape in [[0, 3, 2, 4], [1, 1, 1, 1]] {
+        cases.push(attention(&shape).x(&shape).x(&shape).singles(&[0.0]).ints(&[17]));
+    }
+    cases.push(attention(&[2, 3, 2, 4]).again(0).again(0).singles(&[0.0]).ints(&[17]));
     cases
 }

@@ -117,6 +117,12 @@ fn pools() -> Vec<Case> {
     cases
 }
 
+/// Attention without its inputs, which follow.
+pub fn attention(ratio: f32) -> Case {
+    let attention = case("FusedAttention").domain("mmopt").narrow().outputs(3, &[0]);
+    attention.float("scale", 0.7).float("ratio", ratio).int("salt", 3).int("empty_is_zero", 0)
+}
+
 /// Operators with a fused form, in f32, where that form is used.
 fn fused() -> Vec<Case> {
     let own = |op: &'static str| case(op).domain("mmopt").narrow();
@@ -125,6 +131,18 @@ fn fused() -> Vec<Case> {
         own("Gelu").either(0.0, 4.0).x(&[2, 9]),
         own("GeluTanh").either(0.0, 4.0).x(&[2, 9]),
         own("Dropout").float("ratio", 0.4).int("salt", 3).x(&[4, 5]).ints(&[17]),
+        attention(0.0)
+            .x(&[2, 3, 2, 4])
+            .x(&[2, 5, 2, 4])
+            .x(&[2, 5, 2, 3])
+            .singles(&[0.5])
+            .ints(&[17]),
+        attention(0.4)
+            .x(&[2, 3, 2, 4])
+            .x(&[2, 5, 2, 4])
+            .x(&[2, 5, 2, 3])
+            .singles(&[0.5])
+            .ints(&[17]),
         rows().float("label_smoothing", 0.0).outputs(2, &[0]),
         rows().float("label_smoothing", 0.2).outputs(2, &[0]),
         case("Gelu").narrow().opset(20).x(&[2, 9]),

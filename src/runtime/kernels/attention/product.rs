@@ -1,0 +1,332 @@
+//! Products of small f32 matrices that lie in the caches: one thread, no copies, sums in registers.
+//!
+//! Each element of a result is one sum along the summed axis in its order, so its bits depend
+//! neither on the shape nor on how the work is cut; they may differ between instruction sets,
+//! which multiply and add with one rounding or two.
+
+/// Columns of a packed second factor that lie together.
+pub(super) const STRIP: usize = 64;
+/// Columns of second factors and results are padded to a multiple of it.
+pub(super) const LANES: usize = 16;
+/// Rows of the result that are computed at a time.
+pub(super) const ROWS: usize = 6;
+
+/// The instructions that products are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+impl Isa {
+    pub(super) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// All that this processor has.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                all.push(Self::Avx2);
+            }
+            all.extend((Self::best() == Self::Avx512).then_some(Self::Avx512));
+        }
+        all
+    }
+}
+
+/// The first factor, `[m, k]`: element (i, p) is at `i · row + p · column`.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// The second factor, `[k, n]`, n a multiple of [`LANES`]: element (p, j) is at
+/// `j / STRIP · strip + p · row + j % STRIP`.
+#[derive(Clone, Copy)]
+pub(super) struct Right<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row: usize,
+    pub(super) strip: usize,
+}
+
+impl<'a> Right<'a> {
+    /// Rows of `width` elements.
+    pub(super) fn rows(data: &'a [f32], width: usize) -> Self {
+        Self { data, row: width, strip: STRIP }
+    }
+
+    /// Strips of `k` rows of [`STRIP`] elements.
+    pub(super) fn strips(data: &'a [f32], k: usize) -> Self {
+        Self { data, row: STRIP, strip: k * STRIP }
+    }
+}
+
+/// c = a b, or c += a b where `adds`; `c` has `m` rows, `c_row` elements apart, of `n` elements.
+pub(super) fn multiply(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    a: Left,
+    b: Right,
+    c: &mut [f32],
+    c_row: usize,
+    adds: bool,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        if !adds {
+            (0..m).for_each(|i| c[i * c_row..][..n].fill(0.0));
+        }
+        return;
+    }
+    let last = |n: usize| n - 1;
+    assert!(n.is_multiple_of(LANES) && c.len() >= last(m) * c_row + n);
+    assert!(a.data.len() > last(m) * a.row + last(k) * a.column);
+    let strips = last(n) / STRIP;
+    let tail = n - strips * STRIP;
+    assert!(b.data.len() >= strips * b.strip + last(k) * b.row + tail);
+    assert!(strips == 0 || b.data.len() >= (strips - 1) * b.strip + last(k) * b.row + STRIP);
+    for strip in 0..=strips {
+        let (first, width) = (strip * STRIP, if strip < strips { STRIP } else { tail });
+        for i in (0..m).step_by(ROWS) {
+            // SAFETY: the assertions above are about the last elements of the factors and of the
+            // result, and the processor has the instructions.
+            unsafe {
+                let part = Part {
+                    sizes: (ROWS.min(m - i), width, k),
+                    a: a.data.as_ptr().add(i * a.row),
+                    a_steps: (a.row, a.column),
+                    b: b.data.as_ptr().add(strip * b.strip),
+                    b_row: b.row,
+                    c: c.as_mut_ptr().add(i * c_row + first),
+                    c_row,
+                    adds,
+                };
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => avx512::rows(&part),
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => avx2::rows(&part),
+                    Isa::Portable => portable::rows(&part),
+                }
+            }
+        }
+    }
+}
+
+/// Some rows of a result, at most [`ROWS`], of one strip.
+struct Part {
+    /// Rows, columns, length of the sums.
+    sizes: (usize, usize, usize),
+    a: *const f32,
+    /// From row to row, and from column to column.
+    a_steps: (usize, usize),
+    b: *const f32,
+    b_row: usize,
+    c: *mut f32,
+    c_row: usize,
+    adds: bool,
+}
+
+/// Declares the module of one instruction set. `$n` are the numbers of vectors that make up a
+/// tile's width, the greatest first; the last is of [`LANES`] columns.
+macro_rules! instructions {
+    ($name:ident, $(#[$feature:meta])? $vector:ty, $lanes:expr, [$($n:literal)*],
+     $zero:expr, $load:expr, $store:expr, $splat:expr, $mul_add:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use crate::runtime::kernels::attention::product::*;
+
+            /// # Safety
+            /// The factors and the result have the elements that `part` tells, and the processor
+            /// has the instructions.
+            $(#[$feature])?
+            pub(super) unsafe fn rows(part: &Part) {
+                // SAFETY: by the caller's promise.
+                unsafe {
+                    match part.sizes.0 {
+                        1 => columns::<1>(part),
+                        2 => columns::<2>(part),
+                        3 => columns::<3>(part),
+                        4 => columns::<4>(part),
+                        5 => columns::<5>(part),
+                        _ => columns::<6>(part),
+                    }
+                }
+            }
+
+            /// # Safety
+            /// As of [`rows`].
+            $(#[$feature])?
+            unsafe fn columns<const M: usize>(part: &Part) {
+                let mut from = 0;
+                $(
+                    while part.sizes.1 - from >= $n * $lanes {
+                        // SAFETY: by the caller's promise.
+                        unsafe { tile::<M, $n>(part, from) };
+                        from += $n * $lanes;
+                    }
+                )*
+            }
+
+            /// # Safety
+            /// As of [`rows`].
+            $(#[$feature])?
+            #[inline]
+            unsafe fn tile<const M: usize, const N: usize>(part: &Part, from: usize) {
+                let (row, column) = part.a_steps;
+                // SAFETY: by the caller's promise.
+                unsafe {
+                    let (mut a, mut b) = (part.a, part.b.add(from));
+                    let c = part.c.add(from);
+                    let mut sums = [[$zero; N]; M];
+                    if part.adds {
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            for (j, sum) in sums.iter_mut().enumerate() {
+                                *sum = $load(c.add(i * part.c_row + j * $lanes));
+                            }
+                        }
+                    }
+                    for _ in 0..part.sizes.2 {
+                        let mut values = [$zero; N];
+                        for (j, v) in values.iter_mut().enumerate() {
+                            *v = $load(b.add(j * $lanes));
+                        }
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            let x = $splat(*a.add(i * row));
+                            for (sum, &v) in sums.iter_mut().zip(&values) {
+                                *sum = $mul_add(x, v, *sum);
+                            }
+                        }
+                        (a, b) = (a.wrapping_add(column), b.wrapping_add(part.b_row));
+                    }
+                    for (i, sums) in sums.iter().enumerate() {
+                        for (j, &sum) in sums.iter().enumerate() {
+                            $store(c.add(i * part.c_row + j * $lanes), sum);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+instructions!(avx512, #[target_feature(enable = "avx512f")] __m512, 16, [4 2 1],
+    _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+
+#[cfg(target_arch = "x86_64")]
+instructions!(
+    avx2,
+    #[target_feature(enable = "avx2,fma")]
+    __m256,
+    8,
+    [2],
+    _mm256_setzero_ps(),
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps
+);
+
+instructions!(portable, [f32; 4], 4, [4], [0f32; 4], load, store, splat, mul_add);
+
+/// # Safety
+/// Four elements can be read there.
+#[inline(always)]
+unsafe fn load(from: *const f32) -> [f32; 4] {
+    // SAFETY: by the caller's promise; arrays of f32 are aligned like f32.
+    unsafe { *from.cast() }
+}
+
+/// # Safety
+/// Four elements can be written there.
+#[inline(always)]
+unsafe fn store(to: *mut f32, x: [f32; 4]) {
+    // SAFETY: by the caller's promise; arrays of f32 are aligned like f32.
+    unsafe { *to.cast() = x };
+}
+
+#[inline(always)]
+fn splat(x: f32) -> [f32; 4] {
+    [x; 4]
+}
+
+#[inline(always)]
+fn mul_add(x: [f32; 4], y: [f32; 4], sum: [f32; 4]) -> [f32; 4] {
+    // One instruction there; elsewhere a call.
+    if cfg!(target_arch = "aarch64") {
+        return std::array::from_fn(|i| x[i].mul_add(y[i], sum[i]));
+    }
+    std::array::from_fn(|i| x[i] * y[i] + sum[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(seed: u32, n: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    const SIZES: [(usize, usize, usize); 6] =
+        [(1, 16, 1), (7, 48, 5), (12, 64, 64), (5, 80, 33), (50, 208, 20), (3, 32, 0)];
+
+    /// Every number of rows and vectors, both layouts of either factor, into rows that are further
+    /// apart than they are wide; what lies between them stays.
+    #[test]
+    fn products_of_all_shapes() {
+        for isa in Isa::all() {
+            for (i, (m, n, k)) in SIZES.into_iter().enumerate() {
+                let (by_column, in_strips, adds) = (i % 2 == 0, i % 3 == 0, i % 4 < 2);
+                let (a, b) = (series(1, m * k), series(2, k * n.next_multiple_of(STRIP)));
+                let (row, column) = if by_column { (1, m) } else { (k, 1) };
+                let right = if in_strips { Right::strips(&b, k) } else { Right::rows(&b, n) };
+                let step = n + 3;
+                let before = series(3, m * step);
+                let mut c = before.clone();
+                let left = Left { data: &a, row, column };
+                multiply(isa, (m, n, k), left, right, &mut c, step, adds);
+                for (at, (&got, &was)) in c.iter().zip(&before).enumerate() {
+                    let (i, j) = (at / step, at % step);
+                    let factor = |p: usize| {
+                        let y = b[j / STRIP * right.strip + p * right.row + j % STRIP];
+                        f64::from(a[i * row + p * column]) * f64::from(y)
+                    };
+                    let expected = match j < n {
+                        true => {
+                            (0..k).map(factor).sum::<f64>() + if adds { was.into() } else { 0.0 }
+                        }
+                        false => was.into(),
+                    };
+                    let error = (f64::from(got) - expected).abs();
+                    assert!(error < 1e-5, "{isa:?} {m} {n} {k}, ({i}, {j}): {got}, not {expected}");
+                }
+            }
+        }
+    }
+}
