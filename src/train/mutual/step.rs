@@ -147,7 +147,6 @@ impl Mutual {
         let all_here = self.here.iter().all(|&here| here);
         // Else each predicts by a forward pass of its own, with the dropout of its training pass.
         let together = self.is_online && n >= n_trained && all_here;
-        let step = optimizer.step_count();
         self.take_turns(models, step);
         self.predict(n, !together, models, batches, ema, &mut runs)?;
         if self.options.teacher != Teacher::PeersBefore {
