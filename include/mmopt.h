@@ -2877,7 +2877,8 @@ struct mmopt_error *mmopt_trainer_gradient(const struct mmopt_trainer *trainer,
  * and must be as many as it has.
  *
  * Errors: STATE without a gradient, or when it was accumulated already (with more than one
- * micro-batch per step) or summed over the ranks (overlap of mmopt_rank_options); INVALID_ARGUMENT and SHAPE as mmopt_trainer_set_parameter.
+ * micro-batch per step) or summed over the ranks (overlap of mmopt_rank_options);
+ * INVALID_ARGUMENT and SHAPE as mmopt_trainer_set_parameter.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.

@@ -59,8 +59,8 @@ where
     results.into_iter().map(|r| result(r).unwrap_or_else(lost)).collect()
 }
 
-/// Calls `other` on a thread of its own while `own` runs on the caller's; the results of both. Where
-/// no thread starts, `other` runs first.
+/// Calls `other` on a thread of its own while `own` runs on the caller's; the results of both.
+/// Where no thread starts, `other` runs first.
 pub(crate) fn beside<R: Send, S>(
     other: impl FnOnce() -> Result<R> + Send,
     own: impl FnOnce() -> S,

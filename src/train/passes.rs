@@ -1,24 +1,12 @@
 //! The passes of all models in one call.
 
 use super::batch::Batch;
-use super::ema::Ema;
 use super::model::{Model, Run};
-use super::mutual::step::Mutual;
+use super::mutual::step::{Mutual, Setting};
 use super::ranks::{Ended, Ranks};
 use super::trainer::{Trainer, in_model};
 use crate::error::Result;
 use crate::threads::at_most;
-
-/// What passes of all models go by, beside the models.
-pub(super) struct Setting<'a> {
-    /// Steps so far.
-    pub step: u64,
-    /// At most so many models run at the same time.
-    pub n: usize,
-    pub ema: Option<&'a mut Ema>,
-    /// The other ranks, where models run there.
-    pub ranks: Option<&'a mut Ranks>,
-}
 
 impl Trainer {
     /// The passes of all models, and, where ranks sum gradients as passes end, these sums.

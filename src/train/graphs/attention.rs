@@ -181,7 +181,7 @@ impl<'g> View<'g> {
         if !fits || queries * keys < least || batch * heads * queries == 0 {
             return None;
         }
-        let mut inner = Vec::new();
+        let mut inner = Vec::from_iter(self.producers[v.index()].map(|(id, _)| id));
         let (p, dropout) = self.without_dropout(p, &mut inner)?;
         let (p, empty_is_zero) = self.with_nans(p, &mut inner)?;
         let (softmax, node) = self.made(p, "", "Softmax")?;

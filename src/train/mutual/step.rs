@@ -16,10 +16,20 @@ use crate::train::batch::labels;
 use crate::train::batch::{Batch, TensorView};
 use crate::train::ema::Ema;
 use crate::train::model::{Model, Run};
-use crate::train::passes::Setting;
 use crate::train::ranks::{Ended, Ranks};
 use crate::train::session::Forward;
 use crate::train::trainer::in_model;
+
+/// What passes of all models go by, beside the models.
+pub(in crate::train) struct Setting<'a> {
+    /// Steps so far.
+    pub step: u64,
+    /// At most so many models run at the same time.
+    pub n: usize,
+    pub ema: Option<&'a mut Ema>,
+    /// The other ranks, where models run there.
+    pub ranks: Option<&'a mut Ranks>,
+}
 
 /// What mutual learning keeps from step to step.
 pub(in crate::train) struct Mutual {

@@ -9,6 +9,7 @@
 
 mod agreed;
 mod cost;
+mod ended;
 mod exchange;
 mod files;
 mod gather;
@@ -28,9 +29,9 @@ mod state;
 mod wire;
 
 pub(in crate::train) use agreed::Agreed;
+pub(in crate::train) use ended::Ended;
 pub(in crate::train) use exchange::Call;
 pub(in crate::train) use gathered::Gathered;
-pub(in crate::train) use overlap::Ended;
 pub(in crate::train) use state::Ranks;
 
 pub use options::{LocalSteps, RankOptions};

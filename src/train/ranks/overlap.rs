@@ -8,41 +8,18 @@
 //! any pass that has failed.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 
-use super::Ranks;
 use super::exchange::{Call, Numbers};
 use super::gradients::{Part, sum_in_buckets};
 use super::passes::weight_of;
+use super::{Ended, Ranks};
 use crate::error::{Error, Kind, Result};
 use crate::optim::PassWeight;
 use crate::threads::beside;
 use crate::train::batch::Batch;
 use crate::train::model::{Model, Run};
 use crate::train::trainer::Trainer;
-
-/// Where a pass that has ended hands over its model, with what its loss divides by.
-pub(in crate::train) struct Ended<'m>(Option<Sender<(usize, &'m mut Model, f64)>>);
-
-impl<'m> Ended<'m> {
-    /// Nobody wants to know.
-    pub fn untold() -> Self {
-        Self(None)
-    }
-
-    /// For another thread.
-    pub fn for_thread(&self) -> Self {
-        Self(self.0.clone())
-    }
-
-    /// The pass of a model has ended well.
-    pub fn tell(&self, i: usize, model: &'m mut Model, run: &Run) {
-        if let Some(sender) = &self.0 {
-            // After a failure nobody listens, and it is told elsewhere.
-            let _ = sender.send((i, model, run.weight));
-        }
-    }
-}
 
 /// What the sums of one call need to know.
 struct Sums<'a> {
