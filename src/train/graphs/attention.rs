@@ -37,7 +37,7 @@ pub(super) fn fuse(graph: &mut Graph, params: &[ValueId], form: AttentionForm) -
     let mut candidates = Vec::new();
     for (id, found) in &found {
         candidates.extend(found.inner.iter().chain([id]).copied());
-        replace(graph, *id, found)?;
+        candidates.extend(replace(graph, *id, found)?);
     }
     drop_unread(graph, candidates);
     Ok(found.len())
@@ -346,10 +346,11 @@ impl<'g> View<'g> {
     }
 }
 
-/// Makes the last product the operator's result under its axes.
-fn replace(graph: &mut Graph, at: NodeId, found: &Found) -> Result<()> {
+/// Makes the last product the operator's result under its axes. Returns the nodes behind it that
+/// only gave the result another name.
+fn replace(graph: &mut Graph, at: NodeId, found: &Found) -> Result<Vec<NodeId>> {
     let consumers = graph.consumers();
-    let Some(y) = graph.node(at).output(0) else { return Ok(()) };
+    let Some(y) = graph.node(at).output(0) else { return Ok(Vec::new()) };
     let mut g = Build::new(graph);
     let mut inputs = Vec::new();
     for of in &found.qkv {
@@ -390,7 +391,7 @@ fn replace(graph: &mut Graph, at: NodeId, found: &Found) -> Result<()> {
     let perm = Attribute::Ints(vec![0, 2, 1, 3]);
     become_node(graph, at, "Transpose", o, [("perm".to_owned(), perm.clone())].into());
     // What turns the result back reads it as it was.
-    let mut same = vec![y];
+    let (mut same, mut names) = (vec![y], Vec::new());
     while let Some(y) = same.pop() {
         for &(reader, slot) in &consumers[y.index()] {
             let (node, shape) = (graph.node(reader), graph.value(y).ty.static_shape());
@@ -399,12 +400,15 @@ fn replace(graph: &mut Graph, at: NodeId, found: &Found) -> Result<()> {
                 ("Transpose", _) if node.attributes.get("perm") == Some(&perm) => {
                     become_node(graph, reader, "Identity", o, Attributes::new());
                 }
-                ("Reshape", Some(z)) if graph.value(z).ty.static_shape() == shape => same.push(z),
+                ("Reshape", Some(z)) if graph.value(z).ty.static_shape() == shape => {
+                    same.push(z);
+                    names.push(reader);
+                }
                 _ => {}
             }
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Makes the node with its first output another operator of one value.
