@@ -181,7 +181,7 @@ training() {
     "$launcher" 2 "$work/joint_train_mpi" | tail -n 1
     "$launcher" 2 "$work/joint_train_mpi" - - placed | tail -n 1
     "$launcher" 2 "$work/joint_train_mpi" - - sharded | tail -n 1
-    "$launcher" 2 "$work/joint_train" --data synthetic --steps 8 --sync-every 4 --threads 1 --quiet
+    "$launcher" 2 "$work/joint_train" --mode independent --data synthetic --steps 8 --sync-every 4 --threads 1 --quiet
 }
 
 suite() {
