@@ -141,16 +141,25 @@ mod tests {
         assert_eq!(got, [None, Some(1), Some(2)]);
     }
 
+    /// Each waits for a word of the other, which takes both at the same time.
     #[test]
     fn one_runs_beside_the_caller() {
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let wait = std::time::Duration::from_secs(20);
+        let (to_own, from_other) = std::sync::mpsc::channel();
+        let (to_other, from_own) = std::sync::mpsc::channel();
         let caller = thread::current().id();
+        let lost = || Error::internal("nobody speaks");
         let other = move || {
             assert!(thread::current().id() != caller);
-            sender.send(3).map_err(|_| Error::internal("nobody listens"))
+            to_own.send(3).map_err(|_| lost())?;
+            from_own.recv_timeout(wait).map_err(|_| lost())
         };
-        let own = || (thread::current().id(), receiver.recv());
-        assert_eq!(beside(other, own).1, (caller, Ok(3)));
+        let own = || {
+            let heard = from_other.recv_timeout(wait).map_err(|_| lost());
+            to_other.send(4).map_err(|_| lost()).and(heard).map(|x| (thread::current().id(), x))
+        };
+        let (other, own) = beside(other, own);
+        assert_eq!((other.unwrap(), own.unwrap()), (4, (caller, 3)));
         let (other, own) = beside(|| -> Result<()> { panic!("told to") }, || 1);
         assert_eq!((other.map_err(|e| e.kind()), own), (Err(Kind::Internal), 1));
     }

@@ -157,7 +157,10 @@ fn spellings_are_found() {
 #[test]
 fn what_the_operator_does_not_give_stays() {
     let masked = Spelling { mask: Some(&[2, 3, QUERIES, KEYS]), ..PLAIN };
-    let mut learned = write(masked);
+    // Broadcast, so that it cannot be taken for the scores.
+    let broadcast = Spelling { mask: Some(&[1, 1, QUERIES, KEYS]), ..PLAIN };
+    assert_eq!(fused(&mut write(broadcast), AttentionForm::Fused), 1);
+    let mut learned = write(broadcast);
     learned.params.extend(learned.mask);
     let mut shown = write(masked);
     let p = shown.probabilities;
