@@ -325,9 +325,9 @@ fn layer_norm_sums(dy: &[f32], x: &[f32], gamma: &[f32], mean: f32, inv: f32) ->
     (total(sum), total(sum_x))
 }
 
-/// ln Σ e^x without overflow, and Σ x. Lanes are folded into f64 every 2048 elements.
+/// The largest number, NaN apart; of none -∞.
 #[inline(always)]
-fn log_sum_exp_body(x: &[f32]) -> (f32, f64) {
+pub(super) fn largest(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for x in chunks {
@@ -335,7 +335,13 @@ fn log_sum_exp_body(x: &[f32]) -> (f32, f64) {
             lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
         }
     }
-    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m })
+}
+
+/// ln Σ e^x without overflow, and Σ x. Lanes are folded into f64 every 2048 elements.
+#[inline(always)]
+fn log_sum_exp_body(x: &[f32]) -> (f32, f64) {
+    let max = largest(x);
     // All -inf would give NaN below; the result is that of an empty sum.
     let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
     let (mut sum, mut plain) = (0f64, 0f64);

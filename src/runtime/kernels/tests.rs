@@ -15,7 +15,7 @@ unsafe extern "C" {
 }
 
 /// Numbers in [-scale, scale], the same every time.
-fn series(seed: u64, n: usize, scale: f32) -> Vec<f32> {
+pub(super) fn series(seed: u64, n: usize, scale: f32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state =

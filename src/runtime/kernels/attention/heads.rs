@@ -188,24 +188,24 @@ impl Shared {
 }
 
 impl Attention<'_> {
+    fn rows(&self, task: &Task, length: usize, width: usize) -> HeadRows {
+        HeadRows::new(self.sizes.heads, length, width, task.b, task.h)
+    }
+
     fn q_rows(&self, task: &Task) -> HeadRows {
-        let Sizes { heads, queries, width, .. } = self.sizes;
-        HeadRows::new(heads, queries, width, task.b, task.h)
+        self.rows(task, self.sizes.queries, self.sizes.width)
     }
 
     fn k_rows(&self, task: &Task) -> HeadRows {
-        let Sizes { heads, keys, width, .. } = self.sizes;
-        HeadRows::new(heads, keys, width, task.b, task.h)
+        self.rows(task, self.sizes.keys, self.sizes.width)
     }
 
     fn v_rows(&self, task: &Task) -> HeadRows {
-        let Sizes { heads, keys, value_width, .. } = self.sizes;
-        HeadRows::new(heads, keys, value_width, task.b, task.h)
+        self.rows(task, self.sizes.keys, self.sizes.value_width)
     }
 
     fn o_rows(&self, task: &Task) -> HeadRows {
-        let Sizes { heads, queries, value_width, .. } = self.sizes;
-        HeadRows::new(heads, queries, value_width, task.b, task.h)
+        self.rows(task, self.sizes.queries, self.sizes.value_width)
     }
 
     /// Where a query is in [batch, heads, queries].

@@ -283,15 +283,7 @@ fn mul_add(x: [f32; 4], y: [f32; 4], sum: [f32; 4]) -> [f32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn series(seed: u32, n: usize) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
+    use crate::runtime::kernels::tests::series;
 
     const SIZES: [(usize, usize, usize); 6] =
         [(1, 16, 1), (7, 48, 5), (12, 64, 64), (5, 80, 33), (50, 208, 20), (3, 32, 0)];
@@ -303,11 +295,11 @@ mod tests {
         for isa in Isa::all() {
             for (i, (m, n, k)) in SIZES.into_iter().enumerate() {
                 let (by_column, in_strips, adds) = (i % 2 == 0, i % 3 == 0, i % 4 < 2);
-                let (a, b) = (series(1, m * k), series(2, k * n.next_multiple_of(STRIP)));
+                let (a, b) = (series(1, m * k, 1.0), series(2, k * n.next_multiple_of(STRIP), 1.0));
                 let (row, column) = if by_column { (1, m) } else { (k, 1) };
                 let right = if in_strips { Right::strips(&b, k) } else { Right::rows(&b, n) };
                 let step = n + 3;
-                let before = series(3, m * step);
+                let before = series(3, m * step, 1.0);
                 let mut c = before.clone();
                 let left = Left { data: &a, row, column };
                 multiply(isa, (m, n, k), left, right, &mut c, step, adds);

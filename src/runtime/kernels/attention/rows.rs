@@ -1,7 +1,7 @@
 //! What is done to one row of scores: all keys of one query.
 
 use super::super::dropout::hash;
-use super::super::math::{LANES, exp, total};
+use super::super::math::{LANES, exp, largest, total};
 
 /// x ← e^(x + mask − max) with max = max(x + mask). Returns max and Σ x. `mask` has one number, or
 /// one for each of `x`.
@@ -12,14 +12,7 @@ pub fn exponentials(x: &mut [f32], mask: &[f32]) -> (f32, f32) {
     } else {
         x.iter_mut().zip(mask).for_each(|(x, mask)| *x += mask);
     }
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for x in chunks {
-        for i in 0..LANES {
-            lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
-        }
-    }
-    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    let max = largest(x);
     let mut sums = [0f32; LANES];
     let (chunks, rest) = x.as_chunks_mut::<LANES>();
     for x in chunks {

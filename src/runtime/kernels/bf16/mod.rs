@@ -256,16 +256,8 @@ impl Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::kernels::tests::series;
     use half::bf16;
-
-    fn series(seed: u32, n: usize) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
 
     fn at(x: &[f32], (i, j): (usize, usize), (rows, columns): (usize, usize), t: bool) -> f64 {
         let v = if t { x[j * rows + i] } else { x[i * columns + j] };
@@ -276,8 +268,8 @@ mod tests {
     /// which factor is transposed and whether a row is added.
     fn error_of(isa: Isa, limits: Limits, (m, n, k): (usize, usize, usize), i: usize) -> f64 {
         let (ta, tb) = (i & 1 != 0, i & 2 != 0);
-        let (a, b) = (series(1, m * k), series(2, k * n));
-        let c = if i & 4 != 0 { series(3, n) } else { Vec::new() };
+        let (a, b) = (series(1, m * k, 1.0), series(2, k * n, 1.0));
+        let c = if i & 4 != 0 { series(3, n, 1.0) } else { Vec::new() };
         let mut y = vec![f32::NAN; m * n];
         let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
             (0..n).rev().for_each(work);
