@@ -617,6 +617,8 @@ int main(int argc, char **argv)
     job.settings = parse_settings(argc, argv);
     if (job.ranks.rank > 0)
         job.settings.quiet = 1;
+    if (job.settings.sync_every > 0 && job.ranks.communicator == NULL)
+        die("--sync-every is for ranks: compile with -DJOINT_TRAIN_MPI, see docs/ranks.md");
     const struct settings *s = &job.settings;
     job.n_all = s->teachers == NULL ? s->n_models : 2 * s->n_models;
     stop_on(SIGINT);
