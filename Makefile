@@ -210,6 +210,7 @@ experiments-quick: runtime examples
 experiments-ranks: runtime lib
 	DATA="$(DATA)" $(EXPERIMENTS) data --only fresh/sst2/independent/1
 	DATA= scripts/ranks_accuracy.sh $(TARGET) docs/results/ranks.jsonl
+	$(EXPERIMENTS) ranks --runs docs/results/ranks.jsonl
 
 # Needs a nightly toolchain and cargo-fuzz, which it installs; SECONDS are shared by all targets.
 # (The shell sets a SECONDS of its own, so only the command line's counts.)

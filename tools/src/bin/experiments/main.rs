@@ -15,6 +15,8 @@
 //!
 //! `experiments report [--runs FILE] [--out DIR]` writes results.json and the tables of results.md.
 //!
+//! `experiments ranks --runs FILE` prints the tables of docs/ranks.md from the runs on ranks in FILE.
+//!
 //! DIR of `--data` has the labelled files that docs/results.md names; a task whose file is missing
 //! is skipped and told. `--only` takes parts of a cell's name, regime/task/arm/seed, with `*`.
 
@@ -23,6 +25,7 @@ mod data;
 mod examples;
 mod grid;
 mod page;
+mod ranks;
 mod run;
 mod statistics;
 
@@ -44,7 +47,7 @@ pub struct Settings {
     seeds: Option<u64>,
 }
 
-const USAGE: &str = "usage: experiments run|tune|data|list|examples|report [--quick] [--data DIR] [--work DIR] \
+const USAGE: &str = "usage: experiments run|tune|data|list|examples|report|ranks [--quick] [--data DIR] [--work DIR] \
                      [--runs FILE] [--out DIR] [--only PATTERN]... [--seeds N] [--jobs N] \
                      [--program FILE]";
 
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
             "list" => run::list(&settings),
             "examples" => examples::run(&settings),
             "report" => page::write(&settings),
+            "ranks" => ranks::report(&settings),
             _ => Err(USAGE.into()),
         }
     });

@@ -110,12 +110,12 @@ fn rows(runs: &Runs) -> Vec<Value> {
 }
 
 /// A mean, its interval where there is one, and the number of seeds.
-fn score(mean: Mean) -> String {
+pub fn score(mean: Mean) -> String {
     let half = if mean.half.is_finite() { format!(" ± {:.2}", mean.half) } else { String::new() };
     format!("{:.2}{half} ({})", mean.mean.abs(), mean.n)
 }
 
-fn shown(mean: Mean) -> String {
+pub fn shown(mean: Mean) -> String {
     format!("{}{}", if mean.mean >= 0.0 { "+" } else { "−" }, score(mean))
 }
 
