@@ -61,7 +61,7 @@ demo: runtime examples
 # Release mode: the debug build makes the numerical tests several times slower.
 test: runtime
 	$(CARGO) test --release --locked --workspace
-	$(MAKE) examples
+	$(MAKE) examples test-nccl
 
 # The same gradients on the oldest, a middle and the newest supported ONNX Runtime; fetches them.
 test-runtimes:
@@ -143,9 +143,10 @@ test-go-race: runtime lib
 test-mpi: lib runtime
 	scripts/test_mpi.sh $(TARGET)
 
-# Compiles mmopt_nccl.h where NCCL_INCLUDE or the system has an nccl.h; says so where there is none.
+# Compiles mmopt_nccl.h against an nccl.h of NCCL_INCLUDE, of the system or fetched; says so where
+# there is none.
 test-nccl:
-	scripts/test_nccl.sh
+	scripts/test_nccl.sh $(BUILD)/nccl
 
 # Checkpoints under kills, failing system calls and power cuts; Linux. Minutes.
 KILLS ?= 1000
