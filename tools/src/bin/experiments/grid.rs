@@ -148,13 +148,21 @@ impl Cell {
     /// The cell's name in the file of runs and for `--only`.
     pub fn name(&self) -> String {
         let Self { regime, task, arm, seed, schedule, .. } = self;
-        let name = format!("{}/{}/{}/{seed}", regime.name(), task.name, arm.name);
-        if !self.is_tuning {
-            return name;
+        let rate = schedule.learning_rate;
+        let (regime, task, arm) = (regime.name(), task.name, arm.name);
+        if self.is_tuning {
+            format!("{regime}/{task}/{arm}/{seed}/{rate:e}/{}", schedule.epochs)
+        } else if rate == RATES[0] {
+            format!("{regime}/{task}/{arm}/{seed}")
+        } else {
+            format!("{regime}/{task}/{arm}@{rate:e}/{seed}")
         }
-        format!("{name}/{:e}/{}", schedule.learning_rate, schedule.epochs)
     }
 }
+
+/// The learning rates that each of the compared arms is run with, and of which the report takes the
+/// one with the best held-in scores; the other arms have the first.
+pub const RATES: [f64; 2] = [5e-4, 1e-3];
 
 /// Rates and epochs: see docs/results.md. With unlabelled examples an epoch is a walk over those, in
 /// which labelled ones are seen several times.
@@ -169,16 +177,18 @@ fn schedule(regime: Regime, task: &Task, arm: &Arm) -> Schedule {
         (_, Kind::Entities) => 12,
     };
     let epochs = if arm.is_short { (3 * epochs).div_ceil(4).min(epochs - 1) } else { epochs };
-    Schedule { learning_rate: 5e-4, epochs }
+    Schedule { learning_rate: RATES[0], epochs }
 }
 
-/// The grid in the order in which it is run: what is compared first, then the other arms.
+/// The grid in the order in which it is run: what is compared first, at each rate, then the other arms.
 pub fn cells(settings: &Settings) -> Vec<Cell> {
     let mut cells = Vec::new();
     let seeds = settings.seeds.unwrap_or(if settings.quick { 1 } else { 5 });
     let tasks = TASKS.iter().filter(|t| !settings.quick || t.name == "films");
     let arms: Vec<&Arm> = ARMS.iter().filter(|a| a.is_compared || !settings.quick).collect();
-    for is_compared in [true, false] {
+    let compared = RATES.iter().take(if settings.quick { 1 } else { RATES.len() });
+    let passes = compared.map(|&rate| (true, rate)).chain([(false, RATES[0])]);
+    for (is_compared, learning_rate) in passes {
         for seed in 1..=seeds {
             for task in tasks.clone() {
                 for regime in REGIMES {
@@ -186,7 +196,8 @@ pub fn cells(settings: &Settings) -> Vec<Cell> {
                         if !arm.fits(regime, task) {
                             continue;
                         }
-                        let mut schedule = schedule(regime, task, arm);
+                        let mut schedule =
+                            Schedule { learning_rate, ..schedule(regime, task, arm) };
                         if settings.quick {
                             schedule.epochs = 1;
                         }
@@ -207,7 +218,7 @@ pub fn tuning(settings: &Settings) -> Vec<Cell> {
             for regime in REGIMES {
                 for arm in ARMS.iter().filter(|a| a.fits(regime, task)) {
                     let epochs = schedule(regime, task, arm).epochs;
-                    for learning_rate in [5e-4, 1e-3] {
+                    for learning_rate in RATES {
                         for epochs in [epochs, 2 * epochs] {
                             let schedule = Schedule { learning_rate, epochs };
                             cells.push(Cell { regime, task, arm, seed, schedule, is_tuning: true });

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::arms::{ARMS, Arm};
-use crate::grid::{REGIMES, TASKS};
+use crate::grid::{RATES, REGIMES, TASKS};
 use crate::run::{MODELS, read_runs};
 use crate::statistics::{Curve, Mean, bootstrap};
 use crate::{Result, Settings, examples};
@@ -19,19 +19,27 @@ const END: &str = "<!-- end of tables -->";
 const SUMMARY: [&str; 2] =
     ["<!-- results: written by `experiments report` -->", "<!-- end of results -->"];
 
-/// Runs by regime, task, arm and seed, and what is known of their examples.
-struct Runs(BTreeMap<(String, String, String, u64), Value>, BTreeMap<String, Value>);
+type Key = (String, String, String, u64);
+
+/// Runs by regime, task, arm and seed, one for each learning rate, and what is known of their examples.
+struct Runs(BTreeMap<Key, Vec<Value>>, BTreeMap<String, Value>);
+
+fn rate_of(run: &Value) -> f64 {
+    run["learning_rate"].as_f64().unwrap_or(RATES[0])
+}
 
 impl Runs {
     fn of(lines: Vec<Value>, examples: Vec<Value>) -> Self {
-        let mut runs = BTreeMap::new();
+        let mut runs: BTreeMap<Key, Vec<Value>> = BTreeMap::new();
         for run in lines {
             let text = |key: &str| run[key].as_str().unwrap_or_default().to_owned();
             let key =
                 (text("regime"), text("task"), text("arm"), run["seed"].as_u64().unwrap_or(0));
             // What tuned settings has further parts in its name.
             if text("cell").matches('/').count() == 3 {
-                runs.insert(key, run);
+                let all = runs.entry(key).or_default();
+                all.retain(|r| rate_of(r) != rate_of(&run));
+                all.push(run);
             }
         }
         let cell = |e: Value| Some((e["cell"].as_str()?.to_owned(), e));
@@ -45,10 +53,8 @@ impl Runs {
 
     /// The interval of the mean gain over examples, in points, of the seeds whose examples are known.
     fn interval(&self, regime: &str, task: &str, arm: &str) -> Option<(f64, f64)> {
-        let own = self.seeds(regime, task, arm);
         let mut pairs = Vec::new();
-        for (seed, base) in self.seeds(regime, task, "independent") {
-            let Some((_, run)) = own.iter().find(|(s, _)| *s == seed) else { continue };
+        for (_, base, run) in self.paired(regime, task, arm) {
             for model in MODELS {
                 let (Some(base), Some(run)) = (self.counts(base, model), self.counts(run, model))
                 else {
@@ -65,48 +71,103 @@ impl Runs {
         }))
     }
 
+    /// An arm's runs at one rate, by seed.
+    fn at(&self, regime: &str, task: &str, arm: &str, rate: f64) -> Vec<(u64, &Value)> {
+        let is = |k: &Key| k.0 == regime && k.1 == task && k.2 == arm;
+        let found = self.0.iter().filter(|(k, _)| is(k));
+        found.filter_map(|(k, r)| Some((k.3, r.iter().find(|r| rate_of(r) == rate)?))).collect()
+    }
+
+    /// The mean held-in score of an arm's last epoch at one rate, over seeds and models.
+    fn held_in(&self, regime: &str, task: &str, arm: &str, rate: f64) -> Option<f64> {
+        let runs = self.at(regime, task, arm, rate);
+        let last = |run| MODELS.into_iter().filter_map(move |m| Some(Curve::of(run, m)?.last().0));
+        mean(runs.into_iter().flat_map(|(_, run)| last(run)))
+    }
+
+    /// Whether an arm and independent training were run at all rates, with as many seeds as at the
+    /// first.
+    fn is_tuned(&self, regime: &str, task: &str, arm: &str) -> bool {
+        [arm, "independent"].iter().all(|arm| {
+            let n = |rate| self.at(regime, task, arm, rate).len();
+            n(RATES[0]) > 0 && RATES.iter().all(|&rate| n(rate) >= n(RATES[0]))
+        })
+    }
+
+    /// The rate with the best held-in scores, the first of equals.
+    fn best_rate(&self, regime: &str, task: &str, arm: &str) -> f64 {
+        let score = |rate: f64| self.held_in(regime, task, arm, rate);
+        let better = |best, &rate: &f64| if score(rate) > score(best) { rate } else { best };
+        RATES.iter().fold(RATES[0], better)
+    }
+
+    /// An arm's runs at the rate at which it is reported: its best where it is tuned, else the first.
     fn seeds(&self, regime: &str, task: &str, arm: &str) -> Vec<(u64, &Value)> {
-        let is = |k: &(String, String, String, u64)| k.0 == regime && k.1 == task && k.2 == arm;
-        self.0.iter().filter(|(k, _)| is(k)).map(|(k, run)| (k.3, run)).collect()
+        self.reported(regime, task, arm, arm)
+    }
+
+    /// The runs of an arm that stand beside those of `other`: both tuned, or both at the first rate.
+    fn reported(&self, regime: &str, task: &str, arm: &str, other: &str) -> Vec<(u64, &Value)> {
+        let is_tuned = self.is_tuned(regime, task, other);
+        let rate = if is_tuned { self.best_rate(regime, task, arm) } else { RATES[0] };
+        self.at(regime, task, arm, rate)
+    }
+
+    /// Of each seed that both have: the run of independent training and the arm's.
+    fn paired(&self, regime: &str, task: &str, arm: &str) -> Vec<(u64, &Value, &Value)> {
+        let own = self.seeds(regime, task, arm);
+        let pair = |(seed, base)| {
+            let (_, run) = own.iter().find(|(s, _)| *s == seed)?;
+            Some((seed, base, *run))
+        };
+        self.reported(regime, task, "independent", arm).into_iter().filter_map(pair).collect()
     }
 
     /// Of each seed that both arms have: evaluation scores of the last epoch, in points.
     fn pairs(&self, regime: &str, task: &str, arm: &str, model: &str) -> Vec<(u64, f64, f64)> {
         let score = |run: &Value| Curve::of(run, model)?.last().1.map(|x| 100.0 * x);
-        let own = self.seeds(regime, task, arm);
-        let pair = |(seed, base): (u64, &Value)| {
-            let (_, run) = own.iter().find(|(s, _)| *s == seed)?;
-            Some((seed, score(base)?, score(run)?))
-        };
-        self.seeds(regime, task, "independent").into_iter().filter_map(pair).collect()
+        let pair = |(seed, base, run)| Some((seed, score(base)?, score(run)?));
+        self.paired(regime, task, arm).into_iter().filter_map(pair).collect()
     }
 }
 
-/// One row for each run, model, split and epoch (last, best held in).
+/// One row for each reported run, model, split and epoch (last, best held in).
 fn rows(runs: &Runs) -> Vec<Value> {
     let mut rows = Vec::new();
-    for ((regime, task, arm, seed), run) in &runs.0 {
-        for model in MODELS {
-            let Some(curve) = Curve::of(run, model) else { continue };
-            let base = runs.0.get(&(regime.clone(), task.clone(), "independent".into(), *seed));
-            let target = base.and_then(|b| Curve::of(b, model)).map(|c| c.last().0);
-            let reached = target.and_then(|t| curve.reached(t));
-            for (at, (held_in, eval)) in [("last", curve.last()), ("best", curve.best())] {
-                for (split, value) in [("held_in", Some(held_in)), ("eval", eval)] {
-                    let Some(value) = value else { continue };
-                    rows.push(json!({
-                        "regime": regime, "task": task, "arm": arm, "model": model, "seed": seed,
-                        "split": split, "epoch": at, "metric": run["metric"], "value": value,
-                        "examples": run["samples"],
-                        "steps_to_target": reached.map(|r| r.0),
-                        "seconds_to_target": reached.map(|r| r.1),
-                        "commit": run["commit"], "command": run["command"],
-                    }));
+    for regime in REGIMES {
+        for task in &TASKS {
+            for arm in &ARMS {
+                let base = runs.reported(regime.name(), task.name, "independent", arm.name);
+                for (seed, run) in runs.seeds(regime.name(), task.name, arm.name) {
+                    let base = base.iter().find(|(s, _)| *s == seed).map(|(_, run)| *run);
+                    rows_of(run, base, &mut rows);
                 }
             }
         }
     }
     rows
+}
+
+fn rows_of(run: &Value, base: Option<&Value>, rows: &mut Vec<Value>) {
+    for model in MODELS {
+        let Some(curve) = Curve::of(run, model) else { continue };
+        let target = base.and_then(|b| Curve::of(b, model)).map(|c| c.last().0);
+        let reached = target.and_then(|t| curve.reached(t));
+        for (at, (held_in, eval)) in [("last", curve.last()), ("best", curve.best())] {
+            for (split, value) in [("held_in", Some(held_in)), ("eval", eval)] {
+                let Some(value) = value else { continue };
+                rows.push(json!({
+                    "regime": run["regime"], "task": run["task"], "arm": run["arm"],
+                    "model": model, "seed": run["seed"], "split": split, "epoch": at,
+                    "metric": run["metric"], "value": value, "examples": run["samples"],
+                    "learning_rate": run["learning_rate"],
+                    "steps_to_target": reached.map(|r| r.0),
+                    "seconds_to_target": reached.map(|r| r.1),
+                    "commit": run["commit"], "command": run["command"],
+                }));
+            }
+        }
+    }
 }
 
 /// A mean, its interval where there is one, and the number of seeds.
@@ -175,9 +236,7 @@ fn speed(runs: &Runs, regime: &str, arm: &Arm, page: &mut String) {
     let (mut steps, mut passes) = (Vec::new(), Vec::new());
     let (mut seconds, mut missed, mut n) = (Vec::new(), 0, 0);
     for task in &TASKS {
-        let own = runs.seeds(regime, task.name, arm.name);
-        for (seed, base) in runs.seeds(regime, task.name, "independent") {
-            let Some((_, run)) = own.iter().find(|(s, _)| *s == seed) else { continue };
+        for (_, base, run) in runs.paired(regime, task.name, arm.name) {
             for model in MODELS {
                 let (Some(base), Some(curve)) = (Curve::of(base, model), Curve::of(run, model))
                 else {
@@ -241,6 +300,48 @@ fn ceilings(runs: &Runs, page: &mut String) {
     }
 }
 
+/// Held-in and evaluation scores at each rate, of what was run at all of them.
+fn rates(runs: &Runs, page: &mut String) {
+    let mut lines = String::new();
+    for regime in REGIMES {
+        for task in &TASKS {
+            for arm in ARMS.iter().filter(|a| runs.is_tuned(regime.name(), task.name, a.name)) {
+                let (regime, task) = (regime.name(), task.name);
+                for rate in RATES {
+                    let all = runs.at(regime, task, arm.name, rate);
+                    let mean = |split: fn(&Curve) -> Option<f64>| {
+                        let own = |(_, run): &(u64, &Value)| {
+                            let of = |m| Some(100.0 * split(&Curve::of(run, m)?)?);
+                            mean(MODELS.into_iter().filter_map(of))
+                        };
+                        score(Mean::of(&all.iter().filter_map(own).collect::<Vec<_>>()))
+                    };
+                    let (held_in, eval) = (mean(|c| Some(c.last().0)), mean(|c| c.last().1));
+                    let best = runs.best_rate(regime, task, arm.name) == rate;
+                    let mark = if best { "yes" } else { "" };
+                    let arm = arm.name;
+                    let _ = writeln!(
+                        lines,
+                        "| {regime} | {task} | {arm} | {rate:e} | {held_in} | {eval} | {mark} |"
+                    );
+                }
+            }
+        }
+    }
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("\n### Learning rates\n\n");
+    page.push_str(
+        "Mean score of the three models, last epoch, in percent: mean over seeds ± 95% (seeds). Each arm \
+         is reported at the rate that is best held in, everywhere on this page; an arm that was run at the \
+         first rate alone stands beside independent training at that rate.\n\n",
+    );
+    page.push_str("| regime | task | arm | rate | held in | evaluation | reported |\n");
+    page.push_str("|---|---|---|---|---|---|---|\n");
+    page.push_str(&lines);
+}
+
 fn tables(runs: &Runs) -> String {
     let mut page = String::new();
     page.push_str("\n### Scores of independent training\n\n");
@@ -278,6 +379,7 @@ fn tables(runs: &Runs) -> String {
             gains(runs, regime.name(), arm.name, &mut page);
         }
     }
+    rates(runs, &mut page);
     ceilings(runs, &mut page);
     page.push_str("\n### To independent training's last held-in score\n\n");
     page.push_str(
@@ -371,7 +473,8 @@ pub fn write(settings: &Settings) -> Result<()> {
     {
         put_between(&readme, &old, SUMMARY, &summary(&runs))?;
     }
-    println!("{} runs, {} rows", runs.0.len(), rows.len());
+    let n: usize = runs.0.values().map(Vec::len).sum();
+    println!("{n} runs, {} rows", rows.len());
     Ok(())
 }
 
@@ -379,21 +482,25 @@ pub fn write(settings: &Settings) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn run(cell: &str, arm: &str, seed: u64, rate: f64, held_in: f64, eval: f64) -> Value {
+        let model = json!({"score": held_in, "test_score": eval});
+        let record = json!({
+            "epoch": 1, "step": 10, "seconds": 1.0,
+            "bert": model, "gpt2": model, "roberta": model,
+        });
+        json!({
+            "cell": cell, "regime": "fresh", "task": "trec", "arm": arm, "seed": seed,
+            "learning_rate": rate, "metric": "accuracy", "records": [record],
+        })
+    }
+
     /// Five seeds of two arms whose models score `base` and `own` on the evaluation split.
     fn runs(base: f64, own: f64) -> Runs {
         let (mut runs, mut examples) = (Vec::new(), Vec::new());
         for seed in 1..=5 {
             for (arm, score, right) in [("independent", base, "1100"), ("default", own, "1110")] {
                 let cell = format!("fresh/trec/{arm}/{seed}");
-                let model = json!({"score": score, "test_score": score});
-                let record = json!({
-                    "epoch": 1, "step": 10, "seconds": 1.0,
-                    "bert": model, "gpt2": model, "roberta": model,
-                });
-                runs.push(json!({
-                    "cell": cell, "regime": "fresh", "task": "trec", "arm": arm, "seed": seed,
-                    "metric": "accuracy", "records": [record],
-                }));
+                runs.push(run(&cell, arm, seed, RATES[0], score, score));
                 examples.push(json!({
                     "cell": cell, "mean_prediction": score + 0.02,
                     "bert": right, "gpt2": right, "roberta": right,
@@ -401,6 +508,50 @@ mod tests {
             }
         }
         Runs::of(runs, examples)
+    }
+
+    #[test]
+    fn each_arm_is_reported_at_the_rate_that_is_best_held_in() {
+        let mut lines = Vec::new();
+        for seed in 1..=2 {
+            // Evaluation scores would choose the other rate.
+            for (arm, rate, held_in, eval) in [
+                ("independent", RATES[0], 0.5, 0.7),
+                ("independent", RATES[1], 0.6, 0.4),
+                ("default", RATES[0], 0.8, 0.5),
+                ("default", RATES[1], 0.7, 0.9),
+                ("paper", RATES[0], 0.5, 0.6),
+            ] {
+                lines.push(run(
+                    &format!("fresh/trec/{arm}@{rate}/{seed}"),
+                    arm,
+                    seed,
+                    rate,
+                    held_in,
+                    eval,
+                ));
+            }
+        }
+        let gain = |runs: &Runs, arm| {
+            let pairs = runs.pairs("fresh", "trec", arm, "bert");
+            mean(pairs.iter().map(|(_, a, b)| (b - a).round()))
+        };
+        let all = Runs::of(lines.clone(), Vec::new());
+        assert_eq!(gain(&all, "default"), Some(10.0));
+        // Run at the first rate alone, so beside independent training at that rate.
+        assert_eq!(gain(&all, "paper"), Some(-10.0));
+        let page = tables(&all);
+        assert!(
+            page.contains("| default | 5e-4 | 80.00 ± 0.00 (2) | 50.00 ± 0.00 (2) | yes |"),
+            "{page}"
+        );
+        let rates: Vec<_> =
+            rows(&all).iter().map(|r| r["learning_rate"].as_f64().unwrap()).collect();
+        assert_eq!(rates.iter().filter(|r| **r == RATES[1]).count(), 2 * 3 * 2 * 2);
+        assert_eq!(rates.len(), 3 * 2 * 3 * 2 * 2);
+        // With a seed less at the second rate, nothing is chosen yet.
+        lines.retain(|r| r["arm"] != "default" || r["seed"] != 2 || rate_of(r) == RATES[0]);
+        assert_eq!(gain(&Runs::of(lines, Vec::new()), "default"), Some(-20.0));
     }
 
     #[test]
