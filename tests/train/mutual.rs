@@ -20,10 +20,20 @@ fn copy(tensor: &Tensor) -> Tensor {
 }
 
 fn trainer(models: &[Linear], mutual: &Mutual, learning_rate: f64) -> Result<Trainer> {
+    trainer_of_steps(models, mutual, learning_rate, 0)
+}
+
+fn trainer_of_steps(
+    models: &[Linear],
+    mutual: &Mutual,
+    learning_rate: f64,
+    total_steps: u64,
+) -> Result<Trainer> {
     let optimizer = optim::Options {
         learning_rate,
         mutual: Some(mutual.clone()),
         n_threads: 1,
+        total_steps,
         ..optim::Options::adamw()
     };
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
@@ -118,16 +128,26 @@ fn peers_teach_each_other_with_every_knob() {
 
 #[test]
 fn the_weight_ramps_up_with_the_steps() {
-    let options = Mutual { teacher: Teacher::Peers, ramp_up_steps: 4, ..Mutual::default() };
     let models = classification();
-    let mut trainer = trainer(&models, &options, 0.0).unwrap();
-    for step in 0..6 {
-        let found = pass(&mut trainer, &models).unwrap();
-        let rest = 1.0 - f64::min(f64::from(step) / 4.0, 1.0);
-        let scale = (-5.0 * rest * rest).exp();
-        let targets = mean_of(&unweighted(others(&models, 0)), &options, scale, &models[0]);
-        check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
-        trainer.step().unwrap();
+    // Steps in all, ramp_up_steps, ramp_up_fraction, and over how many steps that is.
+    for (total_steps, ramp_up_steps, ramp_up_fraction, n) in
+        [(0, 4, 0.0, 4.0), (8, 0, 0.5, 4.0), (5, 0, 0.5, 3.0), (0, 0, 0.5, 0.0)]
+    {
+        let options = Mutual {
+            teacher: Teacher::Peers,
+            ramp_up_steps,
+            ramp_up_fraction,
+            ..Mutual::default()
+        };
+        let mut trainer = trainer_of_steps(&models, &options, 0.0, total_steps).unwrap();
+        for step in 0..6 {
+            let found = pass(&mut trainer, &models).unwrap();
+            let rest = if f64::from(step) < n { 1.0 - f64::from(step) / n } else { 0.0 };
+            let scale = (-5.0 * rest * rest).exp();
+            let targets = mean_of(&unweighted(others(&models, 0)), &options, scale, &models[0]);
+            check(&trainer, 0, &found[0], &models[0], &targets, 1.0);
+            trainer.step().unwrap();
+        }
     }
 }
 

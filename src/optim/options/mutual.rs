@@ -61,6 +61,10 @@ pub struct Mutual {
     /// Steps over which the weight rises as exp(−5 (1 − t)²), t the finished share; 0 is at once.
     #[schemars(example = 200)]
     pub ramp_up_steps: u64,
+    /// The same as a part of the option `total_steps`, in place of `ramp_up_steps`; 0 is none, and
+    /// so is any part where `total_steps` is 0.
+    #[schemars(range(min = 0, max = 1), example = 0.5)]
+    pub ramp_up_fraction: f64,
     /// Examples whose largest teacher probability is smaller are left out.
     #[schemars(range(min = 0, max = 1), example = 0.8)]
     pub confidence_threshold: f64,
@@ -124,6 +128,7 @@ impl Default for Mutual {
             weight: 1.0,
             temperature: 1.0,
             ramp_up_steps: 0,
+            ramp_up_fraction: 0.0,
             confidence_threshold: 0.0,
             label_agreement: false,
             teacher_weights: TeacherWeights::default(),

@@ -34,6 +34,8 @@ pub(in crate::train) struct Setting<'a> {
 /// What mutual learning keeps from step to step.
 pub(in crate::train) struct Mutual {
     pub(super) options: optim::Mutual,
+    /// Steps over which the weight rises.
+    ramp_up: u64,
     /// Of each model in this step; empty while there is none.
     pub(super) predictions: Vec<Prediction>,
     /// Of each model in this step.
@@ -91,6 +93,7 @@ impl Mutual {
         };
         let is_online = own.teacher == Teacher::Online && device == Device::Cpu;
         Ok(Ok(Self {
+            ramp_up: own.ramp_up(options.total_steps),
             options: own,
             is_online,
             misfit: None,
@@ -335,7 +338,7 @@ impl Mutual {
         } else {
             self.add_predictions(members, i)?
         };
-        let scale = self.options.weight * part * ramp(step, self.options.ramp_up_steps);
+        let scale = self.options.weight * part * ramp(step, self.ramp_up);
         self.targets[i].finish(&self.options, student, scale);
         Ok(())
     }
@@ -479,6 +482,12 @@ fn ramp(step: u64, steps: u64) -> f64 {
 }
 
 impl optim::Mutual {
+    /// Steps over which the weight rises, with so many steps in all, of which 0 is an unknown number.
+    fn ramp_up(&self, total_steps: u64) -> u64 {
+        let part = (self.ramp_up_fraction * total_steps as f64).round() as u64;
+        self.ramp_up_steps.max(part)
+    }
+
     fn check_models(&self, options: &optim::Options, models: &[Model]) -> Result<()> {
         if let Some(given) = models.iter().find(|m| m.is_precomputed()) {
             return Err(Error::unsupported(format!(
