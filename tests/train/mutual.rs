@@ -131,7 +131,7 @@ fn the_weight_ramps_up_with_the_steps() {
     let models = classification();
     // Steps in all, ramp_up_steps, ramp_up_fraction, and over how many steps that is.
     for (total_steps, ramp_up_steps, ramp_up_fraction, n) in
-        [(0, 4, 0.0, 4.0), (8, 0, 0.5, 4.0), (5, 0, 0.5, 3.0), (0, 0, 0.5, 0.0)]
+        [(0, 4, 0.0, 4.0), (8, 0, 0.5, 4.0), (5, 0, 0.5, 3.0), (0, 0, 0.5, 0.0), (8, 2, 0.5, 2.0)]
     {
         let options = Mutual {
             teacher: Teacher::Peers,

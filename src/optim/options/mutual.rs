@@ -58,10 +58,11 @@ pub struct Mutual {
     /// Temperature of both softmaxes; the term is multiplied by its square.
     #[schemars(extend("exclusiveMinimum" = 0), example = 2)]
     pub temperature: f64,
-    /// Steps over which the weight rises as exp(−5 (1 − t)²), t the finished share; 0 is at once.
+    /// Steps over which the weight rises as exp(−5 (1 − t)²), t the finished share; 0 is
+    /// what `ramp_up_fraction` says.
     #[schemars(example = 200)]
     pub ramp_up_steps: u64,
-    /// The same as a part of the option `total_steps`, in place of `ramp_up_steps`; 0 is none, and
+    /// The same as a part of the option `total_steps`, where `ramp_up_steps` is 0; 0 is at once, and
     /// so is any part where `total_steps` is 0.
     #[schemars(range(min = 0, max = 1), example = 0.5)]
     pub ramp_up_fraction: f64,
@@ -112,7 +113,9 @@ impl Mutual {
     pub(super) fn preset() -> Self {
         Self {
             required: false,
-            teacher: Teacher::MeanTeacher,
+            teacher: Teacher::Online,
+            weight: 3.0,
+            ramp_up_fraction: 0.5,
             fresh_teach_loaded: false,
             ..Self::default()
         }

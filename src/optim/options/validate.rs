@@ -29,12 +29,6 @@ impl Options {
                 "max_grad_norm (1 by default) and max_grad_value are both set; one must be 0",
             ),
             (
-                self.mutual
-                    .as_ref()
-                    .is_none_or(|m| m.ramp_up_steps == 0 || m.ramp_up_fraction == 0.0),
-                "mutual.ramp_up_steps and mutual.ramp_up_fraction are both set; one must be 0",
-            ),
-            (
                 self.method != Method::Muon || self.moment_dtype == MomentDtype::F32,
                 "moment_dtype must be f32 with the method muon",
             ),
@@ -137,13 +131,6 @@ mod tests {
         check(
             |o| (o.start, o.start_from) = (Start::Own, Some("bert".into())),
             "start_from is set, and start is neither",
-        );
-        check(
-            |o| {
-                let (ramp_up_steps, ramp_up_fraction) = (5, 0.5);
-                o.mutual = Some(Mutual { ramp_up_steps, ramp_up_fraction, ..Mutual::default() });
-            },
-            "mutual.ramp_up_steps and mutual.ramp_up_fraction are both set",
         );
         let check = |mutual: Mutual, name: &str| {
             let options = Options { mutual: Some(mutual), ..Options::default() };

@@ -484,8 +484,10 @@ fn ramp(step: u64, steps: u64) -> f64 {
 impl optim::Mutual {
     /// Steps over which the weight rises, with so many steps in all, of which 0 is an unknown number.
     fn ramp_up(&self, total_steps: u64) -> u64 {
-        let part = (self.ramp_up_fraction * total_steps as f64).round() as u64;
-        self.ramp_up_steps.max(part)
+        match self.ramp_up_steps {
+            0 => (self.ramp_up_fraction * total_steps as f64).round() as u64,
+            steps => steps,
+        }
     }
 
     fn check_models(&self, options: &optim::Options, models: &[Model]) -> Result<()> {

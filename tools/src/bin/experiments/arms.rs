@@ -28,7 +28,7 @@ impl Arm {
         match self.name {
             "mutual_memory" => task.kind == Kind::Classification,
             // Whose epochs are too few to part.
-            "default_short" | "default_online_short" => regime != Regime::FewLabels,
+            "default_mean_teacher_short" | "default_online_short" => regime != Regime::FewLabels,
             "start_aligned" => regime != Regime::OnePretrained,
             "start_pretrained" | "start_pretrained_mutual" => regime == Regime::OnePretrained,
             _ => true,
@@ -50,10 +50,11 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
     }
 }
 
-const DEFAULT_ONLINE: &str =
-    r#"{"mutual":{"teacher":"online","required":false,"fresh_teach_loaded":false}}"#;
+const DEFAULT_MEAN_TEACHER: &str =
+    r#"{"mutual":{"teacher":"mean_teacher","weight":1,"ramp_up_fraction":0}}"#;
+const DEFAULT_ONLINE: &str = r#"{"mutual":{"weight":1,"ramp_up_fraction":0}}"#;
 
-pub const ARMS: [Arm; 20] = [
+pub const ARMS: [Arm; 21] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -62,20 +63,25 @@ pub const ARMS: [Arm; 20] = [
     Arm {
         is_compared: true,
         is_semi_supervised: true,
-        further_passes: 1.0,
         what: "the default preset",
         ..arm("default", "joint", "")
+    },
+    Arm {
+        is_semi_supervised: true,
+        further_passes: 1.0,
+        what: "the default preset with mean teachers, weight 1",
+        ..arm("default_mean_teacher", "joint", DEFAULT_MEAN_TEACHER)
     },
     Arm {
         is_short: true,
         is_semi_supervised: true,
         further_passes: 1.0,
-        what: "the default preset for three quarters of the epochs",
-        ..arm("default_short", "joint", "")
+        what: "that for three quarters of the epochs",
+        ..arm("default_mean_teacher_short", "joint", DEFAULT_MEAN_TEACHER)
     },
     Arm {
         is_semi_supervised: true,
-        what: "the default preset with the teacher `online`",
+        what: "the default preset with weight 1 from the first step",
         ..arm("default_online", "joint", DEFAULT_ONLINE)
     },
     Arm {
@@ -87,14 +93,11 @@ pub const ARMS: [Arm; 20] = [
     Arm {
         is_semi_supervised: true,
         further_passes: 1.0 / 3.0,
-        what: "the default preset with teachers in turn, one in each step",
+        what: "mean teachers, weight 1, in turn, one in each step",
         ..arm(
             "default_turns",
             "joint",
-            concat!(
-                r#"{"mutual":{"teacher":"mean_teacher","required":false,"#,
-                r#""fresh_teach_loaded":false,"teachers_per_step":1}}"#
-            ),
+            r#"{"mutual":{"teacher":"mean_teacher","teachers_per_step":1,"weight":1,"ramp_up_fraction":0}}"#,
         )
     },
     Arm { what: "the published rules", ..arm("paper", "paper", "") },

@@ -247,9 +247,10 @@ mod tests {
     #[test]
     fn short_arms_have_fewer_epochs_wherever_they_run() {
         let arm = |name| ARMS.iter().find(|a| a.name == name).unwrap();
-        for (short, whole) in
-            [("default_short", "default"), ("default_online_short", "default_online")]
-        {
+        for (short, whole) in [
+            ("default_mean_teacher_short", "default_mean_teacher"),
+            ("default_online_short", "default_online"),
+        ] {
             let (short, whole) = (arm(short), arm(whole));
             let mut n_epochs = Vec::new();
             for regime in REGIMES {
