@@ -105,8 +105,9 @@ fn joint_training_resumes_bit_by_bit_and_predicts() {
     }
     let train = Example::new("c/joint_train.c");
     let with = |more: &[&'static str]| [TINY, more].concat();
-    let text =
-        train.succeeds(&with(&["--steps", "9", "--out", "whole", "--json", "m.json", "--ema"]));
+    let means = ["--ema", "--options", "{\"ema_decay\":0.99}"];
+    let outputs = ["--steps", "9", "--out", "whole", "--json", "m.json"];
+    let text = train.succeeds(&with(&[&outputs[..], &means].concat()));
     assert!(number(&text, "majority") > 0.4, "{text}");
     let metrics: serde_json::Value = serde_json::from_slice(&train.read("m.json")).unwrap();
     assert_eq!(metrics["epochs"][0]["step"], 9);

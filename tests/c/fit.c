@@ -19,6 +19,7 @@ static mmopt_trainer *small_trainer(void)
 {
     mmopt_trainer_options options;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.options_json = "{\"ema_decay\": 0.99}";
     options.learning_rate = 1e-3;
     options.n_threads = 1;
     return make_trainer(&options);

@@ -7,7 +7,7 @@
  * and bytes. The last rank ends or stalls before step N; the others then say what they see and how long
  * it took, and rank 0 leaves the communicator and writes a checkpoint of the last step. alone: without a
  * communicator. local: steps of each rank alone, meetings every H. every: checksums so often. save: a
- * checkpoint after the last step. teachers: with mean teachers and synchronisation. placed: a model on each
+ * checkpoint after the last step. teachers: with those of the default preset and synchronisation. placed: a model on each
  * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. overlap: sums while passes
  * run. times: at the end, how long a pass of the last model takes. rows: of a batch of all
  * ranks together, 15 if nothing is said. The time at the end is the median step's. */

@@ -69,7 +69,8 @@ fn world() -> World {
 }
 
 impl World {
-    /// The default preset, which shares and has mean teachers, over two micro-batches a step.
+    /// The default preset, which shares and teaches, with running means, over two micro-batches a
+    /// step.
     fn options() -> optim::Options {
         optim::Options {
             learning_rate: 3e-3,
@@ -78,6 +79,7 @@ impl World {
             lr_schedule: LrSchedule::Plateau,
             plateau: Plateau { factor: 0.5, patience: 0, threshold: 0.5 },
             weighting: Weighting::Validation,
+            ema_decay: Some(0.99),
             n_threads: 1,
             ..optim::Options::default()
         }
@@ -221,7 +223,7 @@ fn interrupted_anywhere_and_resumed_it_is_the_same_fit() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [whole, parts] = [dirs[0].path(), dirs[1].path()];
     let mut trainer = world.trainer(World::options());
-    assert!(trainer.mutual_text().contains("mean_teacher"), "{}", trainer.mutual_text());
+    assert!(trainer.mutual_text().contains("online"), "{}", trainer.mutual_text());
     let expected = cancelled_at(&world, &mut trainer, whole, usize::MAX);
     // Five micro-batches an epoch are three steps; evaluations after steps 2, 3, 4 and 6.
     assert_eq!((expected.steps, expected.epochs), (6, 2));

@@ -14,10 +14,11 @@ use crate::trainer::{Example, model, trainer_options, weights};
 
 const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
-/// The default preset with synchronisation: gated sharing, mean teachers.
+/// The default preset with synchronisation and running means: gated sharing, predictions of peers.
 pub fn options() -> optim::Options {
     let mut options = trainer_options().optimizer;
     (options.learning_rate, options.n_threads, options.sync_every) = (1e-3, 1, 3);
+    options.ema_decay = Some(0.99);
     options
 }
 
@@ -109,7 +110,7 @@ fn the_default_preset_is_that_of_one_process() {
 
 #[test]
 fn teachers_of_other_ranks_are_those_of_one_process() {
-    for teacher in [Teacher::Peers, Teacher::Memory] {
+    for teacher in [Teacher::Peers, Teacher::Memory, Teacher::MeanTeacher] {
         let mutual = optim::Mutual { teacher, ..optim::Mutual::default() };
         check_equal(&optim::Options { mutual: Some(mutual), ..options() }, &format!("{teacher:?}"));
     }

@@ -62,8 +62,8 @@ pub struct Mutual {
     /// what `ramp_up_fraction` says.
     #[schemars(example = 200)]
     pub ramp_up_steps: u64,
-    /// The same as a part of the option `total_steps`, where `ramp_up_steps` is 0; 0 is at once, and
-    /// so is any part where `total_steps` is 0.
+    /// The same as a part of the option `total_steps`, where `ramp_up_steps` is 0; 0 is at once,
+    /// and so is any part where `total_steps` is 0.
     #[schemars(range(min = 0, max = 1), example = 0.5)]
     pub ramp_up_fraction: f64,
     /// Examples whose largest teacher probability is smaller are left out.

@@ -482,7 +482,7 @@ fn ramp(step: u64, steps: u64) -> f64 {
 }
 
 impl optim::Mutual {
-    /// Steps over which the weight rises, with so many steps in all, of which 0 is an unknown number.
+    /// Steps over which the weight rises, with so many steps in all; 0 is an unknown number.
     fn ramp_up(&self, total_steps: u64) -> u64 {
         match self.ramp_up_steps {
             0 => (self.ramp_up_fraction * total_steps as f64).round() as u64,
