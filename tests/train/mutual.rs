@@ -140,6 +140,11 @@ fn the_weight_ramps_up_with_the_steps() {
             ..Mutual::default()
         };
         let mut trainer = trainer_of_steps(&models, &options, 0.0, total_steps).unwrap();
+        let rises = match n as u64 {
+            0 => "weight 1 from the first step, as total_steps is 0".to_owned(),
+            n => format!("weight 1, which rises over the first {n} steps"),
+        };
+        assert!(trainer.mutual_text().contains(&rises), "{}", trainer.mutual_text());
         for step in 0..6 {
             let found = pass(&mut trainer, &models).unwrap();
             let rest = if f64::from(step) < n { 1.0 - f64::from(step) / n } else { 0.0 };

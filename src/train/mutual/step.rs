@@ -422,6 +422,13 @@ impl std::fmt::Display for Mutual {
         let teacher = serde_json::to_value(self.options.teacher).unwrap_or_default();
         let teacher = teacher.as_str().unwrap_or_default();
         write!(f, "mutual learning: {teacher}, weight {}", self.options.weight)?;
+        match self.ramp_up {
+            0 if self.options.ramp_up_fraction > 0.0 => {
+                write!(f, " from the first step, as total_steps is 0")?;
+            }
+            0 => {}
+            steps => write!(f, ", which rises over the first {steps} steps")?,
+        }
         if let Some(k) = self.options.teachers_per_step.filter(|_| self.takes_turns()) {
             write!(f, ", {k} in each step, in turn")?;
         }
