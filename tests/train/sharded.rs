@@ -248,7 +248,7 @@ fn gradients_in_bf16_keep_replicas_the_same() {
 
 #[test]
 fn local_steps_send_a_fiftieth() {
-    let options = optim::Options { mutual: None, ..options() };
+    let options = optim::Options { ema_decay: None, ..options() };
     let bytes = |ranks: RankOptions, n_steps: u64| {
         let ends = replicas(2, &options, &ranks, |mut trainer, comm| {
             let before = comm.with(|c| Ok(c.traffic()))?.wire_bytes;
