@@ -49,7 +49,7 @@ func TestALoaderIsScored(t *testing.T) {
 
 func TestEntitiesAreScored(t *testing.T) {
 	if os.Getenv("MMOPT_ORT_LIB") == "" {
-		t.Skip("not run: no ONNX Runtime")
+		t.Skip("not run: no ONNX Runtime, MMOPT_ORT_LIB is not set")
 	}
 	path := filepath.Join(t.TempDir(), "tagged.txt")
 	sentence := "Anna B-PER\nCurie I-PER\nlives O\nin O\nParis B-LOC\n\n"

@@ -27,7 +27,7 @@ func setUp(t testing.TB) *joint {
 
 func setUpWith(t testing.TB, options TrainerOptions) *joint {
 	if os.Getenv("MMOPT_ORT_LIB") == "" {
-		t.Skip("not run: no ONNX Runtime")
+		t.Skip("not run: no ONNX Runtime, MMOPT_ORT_LIB is not set")
 	}
 	j := &joint{corpus: must(Synthetic(64, 1, 0))(t)}
 	t.Cleanup(func() { ok(t, j.corpus.Close()) })

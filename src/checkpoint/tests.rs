@@ -282,7 +282,7 @@ fn readers_beside_a_writer() {
 
 /// Writes the fixture of `version_2_is_read`, which is not done again once libraries write it.
 #[test]
-#[ignore = "writes tests/data"]
+#[ignore = "no test: writes the fixture in tests/data"]
 fn write_the_fixture() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints/format2");
     save_as(&fixture, 7, "the text\n", "a run", Keep::last(1));

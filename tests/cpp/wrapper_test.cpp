@@ -211,7 +211,7 @@ struct Joint : testing::Test {
 
     void SetUp() override {
         if (std::getenv("MMOPT_ORT_LIB") == nullptr)
-            GTEST_SKIP() << "not run: no ONNX Runtime";
+            GTEST_SKIP() << "not run: no ONNX Runtime, MMOPT_ORT_LIB is not set";
         for (const char *name : {"bert", "gpt2"}) {
             auto words = mmopt::tokenizer_options();
             words.architecture = mmopt::architecture(name);
@@ -425,7 +425,7 @@ TEST_F(Joint, TrainsSavesAndResumes) {
 
 TEST(Text, IsGenerated) {
     if (std::getenv("MMOPT_ORT_LIB") == nullptr)
-        GTEST_SKIP() << "not run: no ONNX Runtime";
+        GTEST_SKIP() << "not run: no ONNX Runtime, MMOPT_ORT_LIB is not set";
     const auto plain = mmopt::corpus::synthetic(40, 1, 0.0).plain_text();
     auto options = mmopt::tokenizer_options();
     options.architecture = MMOPT_ARCHITECTURE_GPT2;
