@@ -3,7 +3,8 @@
 //!
 //! A block is cut from the smallest free range that holds it, and joined with its free neighbours
 //! when it comes back (best fit; Knuth, The Art of Computer Programming 1, 2.5). The addresses are
-//! reserved at once: the system gives pages when they are first written, and they are kept.
+//! reserved at once: the system gives pages when they are first written, large ones where it does so
+//! on request (Linux), and they are kept.
 //!
 //! *meter*: counts the bytes that the runs of one model hold; runs are metered by thread, for the
 //! runtime asks for memory on the thread that calls it.
@@ -193,7 +194,12 @@ fn reserve() -> Result<MmapMut> {
     let mut len = crate::memory::installed().unwrap_or(1 << 36).saturating_mul(2).max(LEAST);
     loop {
         match memmap2::MmapOptions::new().len(len).no_reserve_swap().map_anon() {
-            Ok(map) => return Ok(map),
+            Ok(map) => {
+                // Strided reads miss the TLB less. Only advice: memory is the same without it.
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                return Ok(map);
+            }
             Err(_) if len / 2 >= LEAST => len /= 2,
             Err(e) => return Err(Error::out_of_memory(len).with_source(e)),
         }

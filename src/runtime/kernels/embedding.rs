@@ -8,11 +8,14 @@ use crate::memory::clear_sparse;
 
 /// The table is walked in at most this many blocks of rows.
 const BLOCKS: usize = 64;
+/// Tables from so many elements on (32 MB) take memory for their written pages only. Below it, to
+/// give pages back and to get them again takes longer than to write zeros.
+const SPARSE: usize = 8 << 20;
 
 /// y = table[ids]        dtable[id] = Σ over the places of id: dy
 ///
-/// Each block of the table is cleared and filled by one thread, in the order of `ids`. Rows that no
-/// id names take no memory.
+/// Each block of the table is cleared and filled by one thread, in the order of `ids`. In large
+/// tables rows that no id names take no memory.
 pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> KernelResult {
     input!(cx, 0, i64 => ids);
     input!(cx, 1, f32 => rows);
@@ -29,10 +32,11 @@ pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> Kerne
     if out.is_empty() {
         return Ok(());
     }
+    let clear = if out.len() < SPARSE { |rows: &mut [f32]| rows.fill(0.0) } else { clear_sparse };
     let block = (height as usize).div_ceil(BLOCKS);
     let parts = out.chunks_mut(block * width).collect();
     each(cx, parts, |i, out: &mut [f32]| {
-        clear_sparse(out);
+        clear(out);
         let first = i * block;
         let here = first..first + out.len() / width;
         for (&id, row) in ids.iter().zip(rows.chunks(width)) {

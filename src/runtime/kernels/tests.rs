@@ -296,9 +296,13 @@ fn cross_entropy_and_its_gradient() {
 
 #[test]
 fn embedding() {
-    for (ids_shape, height, width) in
-        [(&[4usize, 50][..], 97, 33), (&[300], 11, 768), (&[3], 1000, 8), (&[0], 5, 4)]
-    {
+    for (ids_shape, height, width) in [
+        (&[4usize, 50][..], 97, 33),
+        (&[300], 11, 768),
+        (&[3], 1000, 8),
+        (&[0], 5, 4),
+        (&[9], 70_000, 128),
+    ] {
         let n: usize = ids_shape.iter().product();
         // Many ids occur more than once, some count from the end.
         let ids: Vec<i64> =
