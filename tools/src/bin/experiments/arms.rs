@@ -28,7 +28,7 @@ impl Arm {
         match self.name {
             "mutual_memory" => task.kind == Kind::Classification,
             // Whose epochs are too few to part.
-            "default_mean_teacher_short" | "default_online_short" => regime != Regime::FewLabels,
+            _ if self.is_short => regime != Regime::FewLabels,
             "start_aligned" => regime != Regime::OnePretrained,
             "start_pretrained" | "start_pretrained_mutual" => regime == Regime::OnePretrained,
             _ => true,
@@ -54,7 +54,7 @@ const DEFAULT_MEAN_TEACHER: &str =
     r#"{"mutual":{"teacher":"mean_teacher","weight":1,"ramp_up_fraction":0}}"#;
 const DEFAULT_ONLINE: &str = r#"{"mutual":{"weight":1,"ramp_up_fraction":0}}"#;
 
-pub const ARMS: [Arm; 21] = [
+pub const ARMS: [Arm; 23] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -65,6 +65,17 @@ pub const ARMS: [Arm; 21] = [
         is_semi_supervised: true,
         what: "the default preset",
         ..arm("default", "joint", "")
+    },
+    Arm {
+        is_short: true,
+        what: "each model by itself, for three quarters of the epochs",
+        ..arm("independent_short", "independent", "")
+    },
+    Arm {
+        is_short: true,
+        is_semi_supervised: true,
+        what: "the default preset for three quarters of the epochs",
+        ..arm("default_short", "joint", "")
     },
     Arm {
         is_semi_supervised: true,

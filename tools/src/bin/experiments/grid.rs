@@ -248,6 +248,8 @@ mod tests {
     fn short_arms_have_fewer_epochs_wherever_they_run() {
         let arm = |name| ARMS.iter().find(|a| a.name == name).unwrap();
         for (short, whole) in [
+            ("independent_short", "independent"),
+            ("default_short", "default"),
             ("default_mean_teacher_short", "default_mean_teacher"),
             ("default_online_short", "default_online"),
         ] {
