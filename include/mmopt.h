@@ -5406,6 +5406,14 @@ typedef struct mmopt_rank_options {
     uint32_t overlap;
     /** 0; for later versions. */
     uint32_t reserved;
+    /**
+     * With the option placement: the communicator of the ranks that run the same models as this
+     * one in other groups of ranks, in the order of groups. Then the trainer's own communicator
+     * joins the ranks of one group, which together run all models; a group is to the others what
+     * a replica is, and the gradients of a model are summed over the ranks that run it. Shared
+     * access; the trainer keeps it alive. NULL (default): one group.
+     */
+    const struct mmopt_communicator *replicas;
 } mmopt_rank_options;
 
 /**
@@ -5441,11 +5449,15 @@ MMOPT_API void mmopt_rank_options_init(struct mmopt_rank_options *options);
  * their values. With the option placement of the trainer, the rank of each model (options_json,
  * docs/options.md), ranks are no replicas: all read the same batches, each runs and updates its
  * own models, and the results are those of one process; evaluating, reading and saving a model is
- * for its rank, or after mmopt_trainer_gather_models.
+ * for its rank, or after mmopt_trainer_gather_models. With replicas there are several groups of
+ * such ranks: each reads its part of every batch (rank and n_ranks of the loader are the number of
+ * the group and of groups), and the results are those of as many replicas.
  *
  * Errors: INVALID_ARGUMENT for an option out of range, for a rank with other models or options
- * than rank 0, and for a placement that does not name every model or names a rank that there is
- * not; NOT_FOUND for a placement of a model that there is not; STATE for a rank at another step,
+ * than rank 0, for a placement that does not name every model or names a rank that there is not,
+ * and for replicas without a communicator or a placement on several ranks, or that join ranks with
+ * different numbers in their groups; CANCELLED where a rank of another group cannot join;
+ * NOT_FOUND for a placement of a model that there is not; STATE for a rank at another step,
  * between a pass and its step, while another call uses the communicator, and after a step with
  * placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
  * means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and

@@ -156,6 +156,10 @@ type RankOptions struct {
 	// Overlap: in a pass of all models the gradients of each are summed as soon as its own pass has
 	// ended, while the others still run, and not in the step; the results have the same bits.
 	Overlap bool
+	// Replicas, with the option placement: the communicator of the ranks that run the same models in
+	// other groups of ranks, in the order of groups; then the trainer's own communicator joins the
+	// ranks of one group. Nil: one group.
+	Replicas *Communicator
 }
 
 // DefaultRankOptions are the library's defaults.
@@ -165,7 +169,7 @@ func DefaultRankOptions() RankOptions {
 	return RankOptions{
 		true, int(raw.bucket_bytes), uint64(raw.check_every), uint64(raw.sync_every),
 		float64(raw.outer_lr), float64(raw.outer_momentum), raw.shard_state == 1,
-		raw.gradient_dtype == C.MMOPT_DTYPE_BF16, raw.overlap == 1,
+		raw.gradient_dtype == C.MMOPT_DTYPE_BF16, raw.overlap == 1, nil,
 	}
 }
 
@@ -186,6 +190,11 @@ func (t *Trainer) SetCommunicator(c *Communicator, options *RankOptions) error {
 		raw.check_every, raw.sync_every = C.uint64_t(o.CheckEvery), C.uint64_t(o.SyncEvery)
 		raw.outer_lr, raw.outer_momentum = C.double(o.OuterLR), C.double(o.OuterMomentum)
 		raw.shard_state, raw.overlap = flag(o.ShardState), flag(o.Overlap)
+		defer runtime.KeepAlive(o.Replicas)
+		if o.Replicas != nil && o.Replicas.c() == nil {
+			return invalid("the communicator of the replicas is closed")
+		}
+		raw.replicas = o.Replicas.c()
 		if o.BF16Gradients {
 			raw.gradient_dtype = C.MMOPT_DTYPE_BF16
 		}

@@ -271,6 +271,11 @@ func TestRanksTrainAsOne(t *testing.T) {
 	options := DefaultRankOptions()
 	options.BucketBytes = -1
 	wants(t, j.SetCommunicator(c, &options), ErrInvalidArgument)
+	options = DefaultRankOptions()
+	options.Replicas = must(NewCommunicator(&member{room: newRoom(1)}))(t)
+	wants(t, j.SetCommunicator(c, &options), ErrInvalidArgument)
+	ok(t, options.Replicas.Close())
+	wants(t, j.SetCommunicator(c, &options), ErrInvalidArgument)
 	ok(t, c.Close())
 	wants(t, j.SetCommunicator(c, nil), ErrInvalidArgument)
 }

@@ -174,14 +174,14 @@ static mmopt_trainer *make_pair(const char *options_json)
 
 static double pair_losses[MAX_RANKS + 1][STEPS][2];
 
-static void train_pair(mmopt_trainer *trainer, size_t slot)
+static void train_pair(mmopt_trainer *trainer, size_t slot, size_t part, size_t n_parts)
 {
     const mmopt_tokenizer *both[2] = {tokenizer, tokenizer};
     mmopt_loader_options walk;
     mmopt_loader *loader = NULL;
 
     mmopt_loader_options_init(&walk);
-    walk.batch_size = 8;
+    walk.batch_size = 8, walk.rank = part, walk.n_ranks = n_parts;
     must(mmopt_loader_create(corpus, both, 2, &walk, &loader));
     for (int step = 0; step < STEPS; step++) {
         mmopt_batch *batch = NULL;
@@ -211,7 +211,7 @@ static void *placed(void *user)
     rank_callbacks(r, &callbacks);
     must(mmopt_communicator_create(&callbacks, &communicator));
     must(mmopt_trainer_set_communicator(trainer, communicator, NULL));
-    train_pair(trainer, r->rank);
+    train_pair(trainer, r->rank, 0, 1);
     codes[r->rank][0] = code_of(mmopt_trainer_parameter(trainer, 1 - r->rank, 0, &tensor, NULL));
     must(mmopt_trainer_gather_models(trainer));
     codes[r->rank][1] = code_of(mmopt_trainer_parameter(trainer, 1 - r->rank, 0, &tensor, NULL));
@@ -239,18 +239,74 @@ static void *sharded(void *user)
     options.shard_state = 1, options.gradient_dtype = MMOPT_DTYPE_BF16, options.check_every = 1;
     options.overlap = 1;
     must(mmopt_trainer_set_communicator(trainer, communicator, &options));
-    train_pair(trainer, r->rank);
+    train_pair(trainer, r->rank, 0, 1);
     codes[r->rank][0] = code_of(mmopt_trainer_set_communicator(trainer, NULL, NULL));
     mmopt_trainer_free(trainer);
     mmopt_communicator_free(communicator);
     return NULL;
 }
 
+/* The ranks of each of two groups, and those with the same model. */
+static struct group groups[2], columns[2];
+
+/* Two groups of two ranks, with a model on each rank of a group. */
+static void *grouped(void *user)
+{
+    struct rank *r = user, of_group, of_column;
+    mmopt_communicator_callbacks callbacks;
+    mmopt_communicator *communicator = NULL, *replicas = NULL;
+    mmopt_rank_options options;
+    char *plan = NULL;
+    mmopt_trainer *trainer = make_pair("{\"placement\": {\"one\": 0, \"other\": 1}}");
+
+    memset(&of_group, 0, sizeof of_group);
+    of_column = of_group;
+    of_group.group = &groups[r->rank / 2], of_group.rank = r->rank % 2;
+    of_column.group = &columns[r->rank % 2], of_column.rank = r->rank / 2;
+    rank_callbacks(&of_group, &callbacks);
+    must(mmopt_communicator_create(&callbacks, &communicator));
+    rank_callbacks(&of_column, &callbacks);
+    must(mmopt_communicator_create(&callbacks, &replicas));
+    mmopt_rank_options_init(&options);
+    options.check_every = 1, options.replicas = replicas;
+    codes[r->rank][0] = code_of(mmopt_trainer_set_communicator(trainer, NULL, &options));
+    must(mmopt_trainer_set_communicator(trainer, communicator, &options));
+    /* The trainer keeps both. */
+    mmopt_communicator_free(communicator);
+    mmopt_communicator_free(replicas);
+    train_pair(trainer, r->rank, r->rank / 2, 2);
+    must(mmopt_trainer_plan(trainer, &plan));
+    codes[r->rank][1] = strstr(plan, r->rank < 2 ? "group 0 of 2" : "group 1 of 2") == NULL;
+    mmopt_string_free(plan);
+    mmopt_trainer_free(trainer);
+    /* The communicator of all four, which each rank has from the launcher, is not needed here. */
+    rank_free(r);
+    return NULL;
+}
+
+static void groups_of_ranks(void)
+{
+    for (int i = 0; i < 2; i++) {
+        group_init(&groups[i], 2);
+        group_init(&columns[i], 2);
+    }
+    on_ranks(4, grouped);
+    for (size_t rank = 0; rank < 4; rank++) {
+        CHECK(memcmp(pair_losses[rank], pair_losses[0], sizeof pair_losses[0]) == 0);
+        CHECK(codes[rank][0] == MMOPT_CODE_INVALID_ARGUMENT && codes[rank][1] == 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK(groups[i].n_freed == 2 && columns[i].n_freed == 2);
+        group_free(&groups[i]);
+        group_free(&columns[i]);
+    }
+}
+
 static void pairs(void)
 {
     mmopt_trainer *trainer = make_pair(NULL);
 
-    train_pair(trainer, MAX_RANKS);
+    train_pair(trainer, MAX_RANKS, 0, 1);
     mmopt_trainer_free(trainer);
     on_ranks(2, placed);
     for (size_t rank = 0; rank < 2; rank++) {
@@ -286,7 +342,7 @@ static void options_and_errors(void)
     CHECK(options.check_every == 100 && options.sync_every == 0);
     CHECK(options.outer_lr == 0.7 && options.outer_momentum == 0.9);
     CHECK(options.shard_state == 0 && options.gradient_dtype == MMOPT_DTYPE_F32);
-    CHECK(options.overlap == 0 && options.reserved == 0);
+    CHECK(options.overlap == 0 && options.reserved == 0 && options.replicas == NULL);
     REFUSES_NULL(mmopt_trainer_set_communicator(NULL, communicator, &options));
     options.bucket_bytes = 0;
     FAILS(mmopt_trainer_set_communicator(trainer, communicator, &options),
@@ -381,6 +437,7 @@ int main(void)
         CHECK(codes[rank][3] == MMOPT_CODE_UNSUPPORTED);
     }
     pairs();
+    groups_of_ranks();
     mmopt_corpus_free(corpus);
     mmopt_tokenizer_free(tokenizer);
     return finish();

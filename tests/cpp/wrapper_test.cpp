@@ -1262,6 +1262,11 @@ TEST_F(Joint, OneRankTrainsAsNone) {
     EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }),
               MMOPT_CODE_INVALID_ARGUMENT);
     options = mmopt::rank_options();
+    const mmopt::communicator replicas(std::make_unique<alone>("", &n_freed, &aborted));
+    options.replicas = replicas.get();
+    EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }),
+              MMOPT_CODE_INVALID_ARGUMENT);
+    options = mmopt::rank_options();
     options.overlap = 1;
     options.sync_every = 2;
     EXPECT_EQ(code_of([&] { joined.set_communicator(other, options); }), MMOPT_CODE_UNSUPPORTED);

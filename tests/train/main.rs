@@ -9,6 +9,7 @@ mod ema;
 mod exported_graphs;
 mod failed_calls;
 mod fit;
+mod groups;
 mod half;
 mod import_fixes;
 mod load;

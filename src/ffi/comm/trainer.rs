@@ -43,6 +43,12 @@ pub struct mmopt_rank_options {
     pub overlap: u32,
     /// 0; for later versions.
     pub reserved: u32,
+    /// With the option placement: the communicator of the ranks that run the same models as this
+    /// one in other groups of ranks, in the order of groups. Then the trainer's own communicator
+    /// joins the ranks of one group, which together run all models; a group is to the others what
+    /// a replica is, and the gradients of a model are summed over the ranks that run it. Shared
+    /// access; the trainer keeps it alive. NULL (default): one group.
+    pub replicas: *const mmopt_communicator,
 }
 
 impl Default for mmopt_rank_options {
@@ -59,11 +65,12 @@ impl Default for mmopt_rank_options {
             gradient_dtype: mmopt_dtype::F32 as u32,
             overlap: 0,
             reserved: 0,
+            replicas: std::ptr::null(),
         }
     }
 }
 
-// SAFETY: repr(C), begins with its size, numbers only.
+// SAFETY: repr(C), begins with its size, numbers and a pointer.
 unsafe impl Options for mmopt_rank_options {
     const NAME: &'static str = "mmopt_rank_options";
 }
@@ -125,11 +132,15 @@ pub unsafe extern "C" fn mmopt_rank_options_init(options: *mut mmopt_rank_option
 /// their values. With the option placement of the trainer, the rank of each model (options_json,
 /// docs/options.md), ranks are no replicas: all read the same batches, each runs and updates its
 /// own models, and the results are those of one process; evaluating, reading and saving a model is
-/// for its rank, or after mmopt_trainer_gather_models.
+/// for its rank, or after mmopt_trainer_gather_models. With replicas there are several groups of
+/// such ranks: each reads its part of every batch (rank and n_ranks of the loader are the number of
+/// the group and of groups), and the results are those of as many replicas.
 ///
 /// Errors: INVALID_ARGUMENT for an option out of range, for a rank with other models or options
-/// than rank 0, and for a placement that does not name every model or names a rank that there is
-/// not; NOT_FOUND for a placement of a model that there is not; STATE for a rank at another step,
+/// than rank 0, for a placement that does not name every model or names a rank that there is not,
+/// and for replicas without a communicator or a placement on several ranks, or that join ranks with
+/// different numbers in their groups; CANCELLED where a rank of another group cannot join;
+/// NOT_FOUND for a placement of a model that there is not; STATE for a rank at another step,
 /// between a pass and its step, while another call uses the communicator, and after a step with
 /// placement or shard_state, whose ranks cannot be left; UNSUPPORTED for sync_every with running
 /// means of weights, placement, shard_state or gradient_dtype, for shard_state with placement, and
@@ -150,12 +161,13 @@ pub unsafe extern "C" fn mmopt_trainer_set_communicator(
     // SAFETY: the caller's arguments, by the header's contract.
     guard(|| unsafe {
         let mut trainer = exclusive(trainer)?;
-        let options = self::options(options)?.checked()?;
-        let communicator = match communicator.is_null() {
-            true => None,
-            false => Some(shared(communicator)?.clone()),
-        };
-        let joined = trainer.trainer.set_ranks(communicator, options);
+        let raw = self::options(options)?;
+        let [communicator, replicas] =
+            [communicator, raw.replicas].map(|one| match one.is_null() {
+                true => Ok(None),
+                false => shared(one).map(|one| Some(one.clone())),
+            });
+        let joined = trainer.trainer.set_groups(communicator?, replicas?, raw.checked()?);
         trainer.trainer.log_error("joining the ranks", joined)
     })
 }

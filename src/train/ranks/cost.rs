@@ -29,7 +29,11 @@ impl Trainer {
     pub(in crate::train) fn ranks_text(&self) -> String {
         let Some(ranks) = &self.ranks else { return String::new() };
         let (rank, n, cost) = (ranks.rank(), ranks.size(), self.cost(ranks));
-        let mut text = format!("ranks: {rank} of {n}, {}", self.way(ranks));
+        let group = match &ranks.replicas {
+            Some(_) => format!("group {} of {}, ", ranks.group(), ranks.n_groups()),
+            None => String::new(),
+        };
+        let mut text = format!("ranks: {rank} of {n}, {group}{}", self.way(ranks));
         if let Some(owners) = &ranks.owners {
             let place = |(m, r): (&crate::train::model::Model, &usize)| format!("{} {r}", m.name);
             let places: Vec<String> = self.models().iter().zip(owners).map(place).collect();
@@ -61,6 +65,8 @@ impl Trainer {
         Some(json!({
             "rank": ranks.rank(),
             "n_ranks": ranks.size(),
+            "group": ranks.group(),
+            "n_groups": ranks.n_groups(),
             "way": self.way(ranks),
             "placement": ranks.owners.as_ref().map(place),
             "pass_bytes": cost.pass,
@@ -83,7 +89,8 @@ impl Trainer {
 
     fn cost(&self, ranks: &Ranks) -> Cost {
         let (n, optimizer) = (ranks.size(), self.optimizer());
-        let small = ring(8 * (N_KINDS + ranks.n_models + 2 + PER_MODEL * ranks.n_models), n);
+        let numbers = 8 * (N_KINDS + ranks.n_models + 2 + PER_MODEL * ranks.n_models);
+        let small = ring(numbers, n) + (numbers * (ranks.n_groups() - 1)) as f64;
         match optimizer.distribution() {
             _ if !ranks.is_joint() => {
                 let elements: usize = optimizer.n_owned_elements(1).iter().sum();
@@ -93,7 +100,7 @@ impl Trainer {
             Distribution::None | Distribution::State => {
                 let sharded = optimizer.distribution() == Distribution::State;
                 let owned = optimizer.n_owned_elements(if sharded { n } else { 1 });
-                let sums = bytes_of_sums(ranks, owned.iter().sum());
+                let sums = bytes_of_sums(ranks, owned.iter().sum(), n);
                 let (mut pass, mut step) = (small, 2.0 * small);
                 if ranks.sums_early() {
                     let n_trained = self.models().iter().filter(|m| !m.only_teaches()).count();
@@ -114,6 +121,10 @@ impl Trainer {
         let shared = optimizer.n_shared_elements(n);
         let (sums, words) = optimizer.n_exchanged_numbers(optimizer.inspects_products());
         let mut step = 5.0 * small + ring(8 * sums, n) + ring(8 * words, n);
+        if ranks.replicas.is_some() {
+            let all: usize = optimizer.n_owned_elements(n).iter().sum();
+            step += bytes_of_sums(ranks, all.div_ceil(n), ranks.n_groups());
+        }
         if optimizer.shares() {
             step += bytes_of_exchange(&shared, ranks.options.gradient_dtype.size());
         }
@@ -135,9 +146,8 @@ fn ring(bytes: usize, n: usize) -> f64 {
     (2 * bytes * (n - 1)).div_ceil(n) as f64
 }
 
-/// What sums of gradients send.
-fn bytes_of_sums(ranks: &Ranks, elements: usize) -> f64 {
-    let n = ranks.size();
+/// What sums of gradients over `n` ranks send.
+fn bytes_of_sums(ranks: &Ranks, elements: usize, n: usize) -> f64 {
     let bucket = ranks.bucket.len().max(1);
     match ranks.options.gradient_dtype {
         GradientDtype::F32 => ring(4 * elements, n),

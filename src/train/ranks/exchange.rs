@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Ranks;
+use super::state::gathered;
 use crate::comm::Values;
 use crate::error::{Error, Kind, Result};
 
@@ -15,6 +16,13 @@ pub(super) const PER_MODEL: usize = 6;
 
 /// One model's numbers; their sums over the ranks after the exchange.
 pub(super) type Numbers = [f64; PER_MODEL];
+
+/// Sums of the numbers of each model.
+pub(super) struct Sums {
+    /// Over the ranks of this group, where there are several.
+    pub group: Vec<Numbers>,
+    pub all: Vec<Numbers>,
+}
 
 /// What all ranks do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +99,11 @@ impl Ranks {
     /// `State` where ranks make different calls; `Cancelled` where another rank failed; those of
     /// the communicator.
     pub(super) fn exchange(&self, call: Call, numbers: &[Numbers]) -> Result<Vec<Numbers>> {
+        self.settle(call, numbers, false).map(|sums| sums.all)
+    }
+
+    /// As [`Ranks::exchange`], with the sums over the ranks of this group beside those over all.
+    pub(super) fn exchange_in_group(&self, call: Call, numbers: &[Numbers]) -> Result<Sums> {
         self.settle(call, numbers, false)
     }
 
@@ -101,31 +114,49 @@ impl Ranks {
         let _ = self.settle(call, &none, true);
     }
 
-    fn settle(&self, call: Call, numbers: &[Numbers], failed: bool) -> Result<Vec<Numbers>> {
+    fn settle(&self, call: Call, numbers: &[Numbers], failed: bool) -> Result<Sums> {
         self.agreed.store(true, Ordering::Relaxed);
         let n_calls = N_KINDS + self.n_models;
         let mut all = vec![0.0; n_calls + 2];
         all[call.place()] = 1.0;
         if failed {
-            (all[n_calls], all[n_calls + 1]) = (1.0, (self.rank() + 1) as f64);
+            let place = self.group() * self.size() + self.rank() + 1;
+            (all[n_calls], all[n_calls + 1]) = (1.0, place as f64);
         }
         all.extend(numbers.iter().flatten());
         self.comm.with(|c| c.all_reduce(Values::F64(&mut all)))?;
+        let of_models = |all: &[f64]| all[n_calls + 2..].as_chunks::<PER_MODEL>().0.to_vec();
+        let group = of_models(&all);
+        if let Some(replicas) = &self.replicas {
+            // In one order, so that all ranks have the same bits.
+            let groups = gathered(replicas, &all)?;
+            all.fill(0.0);
+            for one in groups.chunks_exact(all.len()) {
+                all.iter_mut().zip(one).for_each(|(sum, x)| *sum += x);
+            }
+        }
         let (n_failed, which) = (all[n_calls], all[n_calls + 1]);
         // A rank that fails may be in an earlier or a later exchange of the call.
         if n_failed == 0.0 {
             self.check_calls(&all[..n_calls])?;
         } else if !failed {
             let who = match n_failed {
-                1.0 => format!("rank {} failed", which - 1.0),
+                1.0 => format!("{} failed", self.rank_text(which as usize - 1)),
                 n => format!("{n} ranks failed"),
             };
             let text = format!("{who} in this call, which therefore has no effect on any rank");
             return Err(Error::new(Kind::Cancelled, text));
         }
         self.agreed.store(failed || !call.goes_on(), Ordering::Relaxed);
-        let sums = all[n_calls + 2..].as_chunks::<PER_MODEL>().0;
-        Ok(sums.to_vec())
+        Ok(Sums { group, all: of_models(&all) })
+    }
+
+    /// A rank in words, counted over all groups.
+    fn rank_text(&self, place: usize) -> String {
+        match self.replicas {
+            None => format!("rank {place}"),
+            Some(_) => format!("rank {} of group {}", place % self.size(), place / self.size()),
+        }
     }
 
     fn check_calls(&self, counts: &[f64]) -> Result<()> {
@@ -133,7 +164,7 @@ impl Ranks {
         if made().count() == 1 {
             return Ok(());
         }
-        let size = self.size();
+        let size = self.size() * self.n_groups();
         let texts: Vec<String> =
             made().map(|i| format!("{} of {size} call {}", counts[i], Call::name(i))).collect();
         let all = texts.join(", ");

@@ -7,6 +7,7 @@ use super::exchange::{Call, Numbers};
 use super::outer::{Momentum, Outer};
 use crate::checkpoint::files::Files;
 use crate::checkpoint::reader::Checkpoint;
+use crate::comm::SharedCommunicator;
 use crate::error::{Error, Result};
 use crate::train::model::Model;
 use crate::train::trainer::Trainer;
@@ -19,11 +20,14 @@ impl Ranks {
         write: impl FnOnce() -> Result<Option<PathBuf>>,
     ) -> Result<Option<PathBuf>> {
         let none = vec![Numbers::default(); self.n_models];
-        let written = if self.rank() == 0 { write() } else { Ok(None) };
+        let written = if self.is_first() { write() } else { Ok(None) };
         let written = written.inspect_err(|_| self.tell_failure(Call::Checkpoint))?;
         self.exchange(Call::Checkpoint, &none)?;
         let text = written.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = self.text_of_first(text)?;
+        let mut text = text_of_first(&self.comm, text)?;
+        if let Some(replicas) = &self.replicas {
+            text = text_of_first(replicas, text)?;
+        }
         Ok(Some(PathBuf::from(text)).filter(|p| !p.as_os_str().is_empty()))
     }
 
@@ -43,18 +47,18 @@ impl Ranks {
     pub(in crate::train) fn restore(&mut self, models: &[Model], momentum: Momentum) -> Result<()> {
         self.outer.as_mut().map_or(Ok(()), |outer: &mut Outer| outer.restore(models, momentum))
     }
+}
 
-    fn text_of_first(&self, own: String) -> Result<String> {
-        let mut length = (own.len() as u64).to_le_bytes();
-        self.comm.with(|comm| comm.broadcast(&mut length, 0))?;
-        let length = usize::try_from(u64::from_le_bytes(length));
-        let length = length.map_err(|_| Error::internal("a path of rank 0 without an end"))?;
-        let mut bytes = own.into_bytes();
-        crate::memory::check_room(length)?;
-        bytes.resize(length, 0);
-        self.comm.with(|comm| comm.broadcast(&mut bytes, 0))?;
-        String::from_utf8(bytes).map_err(|_| Error::internal("a path of rank 0 is not UTF-8"))
-    }
+fn text_of_first(comm: &SharedCommunicator, own: String) -> Result<String> {
+    let mut length = (own.len() as u64).to_le_bytes();
+    comm.with(|comm| comm.broadcast(&mut length, 0))?;
+    let length = usize::try_from(u64::from_le_bytes(length));
+    let length = length.map_err(|_| Error::internal("a path of rank 0 without an end"))?;
+    let mut bytes = own.into_bytes();
+    crate::memory::check_room(length)?;
+    bytes.resize(length, 0);
+    comm.with(|comm| comm.broadcast(&mut bytes, 0))?;
+    String::from_utf8(bytes).map_err(|_| Error::internal("a path of rank 0 is not UTF-8"))
 }
 
 impl Trainer {
@@ -79,13 +83,15 @@ impl Trainer {
         let mut own = vec![Numbers::default(); ranks.n_models];
         own[0] = [x, x * x, 0.0, 0.0, 0.0, 0.0];
         let sums = ranks.exchange(Call::Resume, &own)?;
-        if sums[0][0] * sums[0][0] != ranks.size() as f64 * sums[0][1] {
+        if sums[0][0] * sums[0][0] != (ranks.size() * ranks.n_groups()) as f64 * sums[0][1] {
             return Err(Error::state(format!(
                 "this rank resumed at step {x}, and others at another one; all must read the same \
                  checkpoint"
             )));
         }
-        self.check_replicas(ranks)?;
+        for comm in std::iter::once(&ranks.comm).chain(&ranks.replicas) {
+            self.check_replicas(comm, |_| true)?;
+        }
         self.note_spread();
         if let Some(ranks) = &mut self.ranks {
             ranks.is_stale = false;

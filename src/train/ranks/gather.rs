@@ -1,5 +1,5 @@
-//! What ranks have each for themselves, brought to rank 0 for a checkpoint: weights and running
-//! means of the models that they train, and the moments that they have.
+//! What ranks have each for themselves, brought to rank 0, of the first group, for a checkpoint:
+//! weights and running means of the models that they train, and the moments that they have.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,9 @@ impl Trainer {
         let ready = self.check_finished().and_then(|()| self.own_tensors(ranks));
         let own = ready.inspect_err(|_| ranks.tell_failure(Call::Checkpoint))?;
         ranks.exchange(Call::Checkpoint, &vec![Numbers::default(); ranks.n_models])?;
+        if ranks.group() > 0 {
+            return Ok(gathered);
+        }
         ranks.comm.with(|comm| {
             if ranks.rank() > 0 {
                 return send(comm, &own);

@@ -81,26 +81,37 @@ impl Trainer {
         self.check_sets(ranks)?;
         self.sum_gradients(ranks)?;
         // After it, as passes move running statistics on each rank.
-        let next = self.optimizer().step_count() + 1;
-        if ranks.options.check_every > 0 && next.is_multiple_of(ranks.options.check_every) {
-            self.check_replicas(ranks)?;
-        }
+        self.check_before_step(ranks)?;
         let distribution = self.optimizer().distribution();
         ranks.is_spread |= distribution != Distribution::None;
         self.optimizer_mut().step_with(&mut StepPeers { ranks, distribution })
     }
 
-    /// All ranks must have gradients of the same parameters. Sums of x and x² over n ranks with
-    /// n Σ x² = (Σ x)² say that x is the same on all.
-    fn check_sets(&self, ranks: &Ranks) -> Result<()> {
+    /// Where it is due, compares the weights of ranks that train the same models.
+    pub(super) fn check_before_step(&self, ranks: &Ranks) -> Result<()> {
+        let (next, every) = (self.optimizer().step_count() + 1, ranks.options.check_every);
+        match ranks.copies() {
+            Some(copies) if every > 0 && next.is_multiple_of(every) => {
+                self.check_replicas(copies, |model| ranks.runs(model))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All ranks that train a model must have gradients of the same parameters. Sums of x and x²
+    /// over n ranks with n Σ x² = (Σ x)² say that x is the same on all.
+    pub(super) fn check_sets(&self, ranks: &Ranks) -> Result<()> {
         let one = |model: usize| -> Result<Numbers> {
+            if !ranks.runs(model) {
+                return Ok(Numbers::default());
+            }
             let set = self.gradient_set(model)?;
             let x = f64::from(crc32fast::hash(&set) >> 8);
             Ok([x, x * x, 0.0, 0.0, 0.0, 0.0])
         };
         let own = (0..ranks.n_models).map(one).collect::<Result<Vec<_>>>()?;
         let sums = ranks.exchange(Call::Step, &own)?;
-        let n = ranks.size() as f64;
+        let n = ranks.copy().1 as f64;
         match sums.iter().position(|[x, squares, ..]| n * squares != x * x) {
             None => Ok(()),
             Some(model) => Err(Error::state(format!(
@@ -126,15 +137,16 @@ impl Trainer {
     }
 
     /// Replaces gradients by those of the whole batch, and running statistics by their means.
-    fn sum_gradients(&mut self, ranks: &mut Ranks) -> Result<()> {
+    pub(super) fn sum_gradients(&mut self, ranks: &mut Ranks) -> Result<()> {
+        let Some(copies) = ranks.copies().cloned() else { return Ok(()) };
         let in_place = self.optimizer().options().gradient_accumulation_steps == 1;
-        for model in 0..ranks.n_models {
+        for model in (0..ranks.n_models).filter(|&model| ranks.runs(model)).collect::<Vec<_>>() {
             let set = self.gradient_set(model)?;
             let only_statistics = std::mem::take(&mut ranks.summed_early[model]);
             if set.is_empty() || (ranks.summed[model] && !only_statistics) {
                 continue;
             }
-            let mean = 1.0 / ranks.size() as f32;
+            let mean = 1.0 / copies.size() as f32;
             let (optimizer, one) = self.optimizer_and_model(model)?;
             let statistics = one.running_statistics();
             let mut parts = Vec::new();
@@ -157,8 +169,8 @@ impl Trainer {
                     parts.push(Part { values, factor: 1.0 });
                 }
             }
-            let Ranks { comm, bucket, summed, sums: narrow, .. } = ranks;
-            comm.with(|comm| sum_in_buckets(comm, &mut parts, bucket, narrow))?;
+            let Ranks { bucket, summed, sums: narrow, .. } = &mut *ranks;
+            copies.with(|comm| sum_in_buckets(comm, &mut parts, bucket, narrow))?;
             summed[model] = true;
         }
         Ok(())
@@ -177,7 +189,7 @@ impl Trainer {
         let mut numbers = vec![Numbers::default(); ranks.n_models];
         for ((numbers, loss), share) in numbers.iter_mut().zip(&own).zip(&ranks.shares) {
             let Some(loss) = loss else { continue };
-            let share = if ranks.is_placed() { 1.0 } else { *share };
+            let share = if ranks.copies().is_none() { 1.0 } else { *share };
             (numbers[0], numbers[1]) =
                 (if share > 0.0 { f64::from(share) * loss } else { 0.0 }, 1.0);
         }

@@ -57,7 +57,7 @@ impl Trainer {
         let every = ranks.options.check_every;
         // A meeting lies among so many steps.
         if every > 0 && step / every > (step - local.sync_every) / every {
-            self.check_replicas(ranks)?;
+            self.check_replicas(&ranks.comm, |_| true)?;
         }
         Ok(())
     }

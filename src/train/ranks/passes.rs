@@ -1,6 +1,6 @@
 //! Passes of all ranks: what is told of them, and what part of it is this rank's.
 
-use super::exchange::{Call, Numbers, PER_MODEL};
+use super::exchange::{Call, Numbers, PER_MODEL, Sums};
 use super::{Agreed, Ranks};
 use crate::error::{Error, Result};
 use crate::train::batch::{Batch, FILLER};
@@ -33,7 +33,8 @@ impl Trainer {
                 None => Ok(own),
                 Some(model) => Err(Error::state(format!(
                     "model '{}': ranks have different batches; with placement every rank reads \
-                     the same whole batches (rank 0 and n_ranks 1 of the loader)",
+                     the same whole batches (rank 0 and n_ranks 1 of the loader, or the number of \
+                     its group and of groups)",
                     self.model_name(model)?
                 ))),
             };
@@ -55,12 +56,12 @@ impl Trainer {
     /// that failed, the sums over all ranks are those of rank 0 from here on.
     pub(in crate::train) fn note_share(&mut self, model: usize, agreed: &Agreed) -> Result<()> {
         let Some(ranks) = self.ranks.as_mut().filter(|r| r.is_joint()) else { return Ok(()) };
-        if ranks.is_placed() {
+        if ranks.copies().is_none() || !ranks.runs(model) {
             return Ok(());
         }
         ranks.shares[model] = agreed.weight().share();
         ranks.summed_early[model] = false;
-        if std::mem::replace(&mut ranks.summed[model], false) && ranks.rank() > 0 {
+        if std::mem::replace(&mut ranks.summed[model], false) && ranks.copy().0 > 0 {
             for sum in self.optimizer_mut().gradient_sums_mut(model)?.into_iter().flatten() {
                 sum.fill(0.0);
             }
@@ -84,17 +85,23 @@ fn agree_on_placed(
         // The sum is 0 where all have the same.
         let checksum = checksum(batch);
         if ranks.runs(model) {
-            numbers[model] = own.as_they_are();
+            numbers[model] =
+                if ranks.replicas.is_none() { own.as_they_are() } else { own.numbers() };
             numbers[model][BATCH] = others * checksum;
         } else {
             numbers[model][BATCH] = -checksum;
         }
     }
-    let sums = ranks.exchange(call, &numbers)?;
+    let Sums { group, all } = ranks.exchange_in_group(call, &numbers)?;
     for (&(model, _), own) in runs.iter().zip(own) {
-        *own = Agreed::from_its_rank(&sums[model]);
+        *own = match ranks.replicas {
+            None => Agreed::from_its_rank(&all[model]),
+            // The weight of this group's batch, on each of its ranks.
+            Some(_) => Agreed::of(&all[model], group[model][0]),
+        };
     }
-    Ok(sums.iter().position(|sums| sums[BATCH] != 0.0))
+    let differs = |(group, all): (&Numbers, &Numbers)| group[BATCH] != 0.0 || all[BATCH] != 0.0;
+    Ok(group.iter().zip(&all).position(differs))
 }
 
 /// The place of a batch's checksum among a pass's numbers, where models are on different ranks.

@@ -131,7 +131,9 @@ impl Trainer {
     pub(super) fn placed_step(&mut self, ranks: &mut Ranks) -> Result<StepReport> {
         // What is trained may have changed since the last one.
         self.remember_shared_gradients()?;
-        ranks.exchange(Call::Step, &vec![Numbers::default(); ranks.n_models])?;
+        self.check_sets(ranks)?;
+        self.sum_gradients(ranks)?;
+        self.check_before_step(ranks)?;
         (ranks.is_stale, ranks.is_spread) = (true, true);
         let mut peers = StepPeers { ranks, distribution: Distribution::Models };
         self.optimizer_mut().step_with(&mut peers)

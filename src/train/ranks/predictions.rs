@@ -68,7 +68,7 @@ impl Ranks {
             sizes[i][0] = prediction.probabilities.len() as f64;
             sizes[i][1] = prediction.n_classes as f64;
         }
-        let sizes = self.exchange(Call::PassPart, &sizes)?;
+        let sizes = self.exchange_in_group(Call::PassPart, &sizes)?.group;
         for (i, prediction) in predictions.iter_mut().enumerate().filter(|(i, _)| !self.runs(*i)) {
             let n = sizes[i][0] as usize;
             prediction.n_classes = sizes[i][1] as usize;

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Ranks;
 use super::exchange::Call;
 use super::options::RankOptions;
+use super::state::gathered;
 use crate::comm::SharedCommunicator;
 use crate::error::{Context, Error, Kind, Result};
 use crate::train::model::Model;
@@ -41,7 +42,30 @@ impl Trainer {
         communicator: Option<SharedCommunicator>,
         options: RankOptions,
     ) -> Result<()> {
+        self.set_groups(communicator, None, options)
+    }
+
+    /// As [`Trainer::set_ranks`], for models on different ranks (option `placement`) of which there
+    /// are several groups: `communicator` joins the ranks of one group, which together have all
+    /// models, and `replicas` this rank with those of its number in the other groups, in the order
+    /// of groups. A group is to the others what a replica is: each runs its part of every batch,
+    /// and the gradients of a model are summed over the ranks that run it.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::set_ranks`]; `InvalidArgument` for `replicas` without a communicator or
+    /// a placement on several ranks, and where ranks of one group are of different groups, or those
+    /// of `replicas` have different numbers in theirs; `Cancelled` where a rank of another group
+    /// cannot join.
+    pub fn set_groups(
+        &mut self,
+        communicator: Option<SharedCommunicator>,
+        replicas: Option<SharedCommunicator>,
+        options: RankOptions,
+    ) -> Result<()> {
         self.check_weights_in_place()?;
+        if replicas.is_some() && communicator.is_none() {
+            return Err(Error::invalid("replicas without a communicator of the ranks of a group"));
+        }
         if self.n_pending() > 0 {
             return Err(Error::state(
                 "ranks join at a finished step; call step or zero_grad first",
@@ -57,7 +81,7 @@ impl Trainer {
             ));
         }
         let before = self.ranks.take();
-        if let Err(error) = self.join(communicator, options) {
+        if let Err(error) = self.join(communicator, replicas, options) {
             self.ranks = before;
             self.distribute()?;
             return Err(error);
@@ -68,23 +92,48 @@ impl Trainer {
     fn join(
         &mut self,
         communicator: Option<SharedCommunicator>,
+        replicas: Option<SharedCommunicator>,
         options: RankOptions,
     ) -> Result<()> {
         let Some(comm) = communicator else {
             self.models_mut().iter_mut().for_each(|m| m.rank = 0);
             return self.distribute();
         };
-        let mut ranks = Ranks::new(comm, options, self.n_models(), None)?;
-        self.check_same(&ranks)?;
-        let owners = self.owners(&ranks)?;
-        if owners.is_some() {
-            ranks = Ranks::new(ranks.comm, ranks.options, self.n_models(), owners)?;
+        let mut ranks = Ranks::new(comm, None, options, self.n_models(), None)?;
+        let same = self.check_same(&ranks.options, &ranks.comm);
+        match &replicas {
+            None => same?,
+            Some(replicas) => {
+                // All exchanges first, on every rank.
+                let of_replicas = self.check_same(&ranks.options, replicas);
+                let groups = check_groups(&ranks.comm, replicas);
+                agree(&ranks.comm, replicas, same.and(of_replicas).and(groups))?;
+            }
         }
-        self.take_weights(&ranks).context(|| "the weights of rank 0")?;
-        let rank = ranks.rank();
-        let drawn = if ranks.is_placed() { 0 } else { rank as u64 };
+        let owners = self.owners(&ranks)?;
+        if replicas.is_some() && owners.is_none() {
+            return Err(Error::invalid(
+                "replicas of groups of ranks without a placement on several ranks; set the option \
+                 placement, or pass one communicator of all ranks",
+            ));
+        }
+        if owners.is_some() {
+            let n = self.n_models();
+            ranks = Ranks::new(ranks.comm, replicas, ranks.options, n, owners)?;
+        }
+        // The ranks of the first group have those of rank 0, and then those of their number.
+        for comm in std::iter::once(&ranks.comm).chain(&ranks.replicas) {
+            self.take_weights(comm).context(|| "the weights of rank 0")?;
+        }
+        let drawn = ranks.copy().0 as u64;
         self.models_mut().iter_mut().for_each(|m| m.rank = drawn);
-        self.log_info(|| format!("rank {rank} of {}", ranks.size()));
+        self.log_info(|| {
+            let group = match &ranks.replicas {
+                Some(_) => format!(", group {} of {}", ranks.group(), ranks.n_groups()),
+                None => String::new(),
+            };
+            format!("rank {} of {}{group}", ranks.rank(), ranks.size())
+        });
         self.ranks = Some(ranks);
         self.distribute()?;
         self.begin_local_steps()
@@ -117,15 +166,15 @@ impl Trainer {
     }
 
     /// Compares what must be the same on all ranks.
-    fn check_same(&self, ranks: &Ranks) -> Result<()> {
+    fn check_same(&self, options: &RankOptions, comm: &SharedCommunicator) -> Result<()> {
         let models: Vec<_> = self.models().iter().map(described).collect();
-        let options = serde_json::to_value(self.optimizer().options());
-        let mut options = options.map_err(|e| Error::internal(e.to_string()))?;
+        let optimizer = serde_json::to_value(self.optimizer().options());
+        let mut optimizer = optimizer.map_err(|e| Error::internal(e.to_string()))?;
         // Hosts may have different processors.
-        options["n_threads"] = 0.into();
-        let text = json!([models, options, format!("{:?}", ranks.options)]).to_string();
+        optimizer["n_threads"] = 0.into();
+        let text = json!([models, optimizer, format!("{options:?}")]).to_string();
         let own = [u64::from(crc32fast::hash(text.as_bytes())), self.optimizer().step_count()];
-        let all = ranks.gathered(&own)?;
+        let all = gathered(comm, &own)?;
         for (rank, other) in all.as_chunks::<2>().0.iter().enumerate() {
             if other[0] != all[0] {
                 return Err(Error::invalid(format!(
@@ -143,9 +192,9 @@ impl Trainer {
         Ok(())
     }
 
-    fn take_weights(&mut self, ranks: &Ranks) -> Result<()> {
+    fn take_weights(&mut self, comm: &SharedCommunicator) -> Result<()> {
         let all = self.models_mut().iter_mut().flat_map(|m| &mut m.parameters);
-        ranks.comm.with(|comm| {
+        comm.with(|comm| {
             for parameter in all {
                 comm.broadcast(parameter.value.bytes_mut(), 0)?;
             }
@@ -153,18 +202,23 @@ impl Trainer {
         })
     }
 
-    /// Compares the parameters of all ranks by checksums: an error names the first that differs,
-    /// and a rank that has other values than rank 0.
-    pub(super) fn check_replicas(&self, ranks: &Ranks) -> Result<()> {
-        let sums: Vec<Vec<u64>> = self.models().iter().map(checksums).collect();
+    /// Compares the parameters of the models that `which` names by checksums: an error names the
+    /// first that differs, and a rank that has other values than rank 0.
+    pub(super) fn check_replicas(
+        &self,
+        comm: &SharedCommunicator,
+        which: impl Fn(usize) -> bool,
+    ) -> Result<()> {
+        let models = || self.models().iter().enumerate().filter(|(i, _)| which(*i));
+        let sums: Vec<Vec<u64>> = models().map(|(_, model)| checksums(model)).collect();
         let bytes: Vec<u8> = sums.iter().flatten().flat_map(|s| s.to_le_bytes()).collect();
-        let all = ranks.gathered(&[u64::from(crc32fast::hash(&bytes))])?;
+        let all = gathered(comm, &[u64::from(crc32fast::hash(&bytes))])?;
         if all.iter().all(|&sum| sum == all[0]) {
             return Ok(());
         }
         let step = self.optimizer().step_count();
-        for (model, sums) in self.models().iter().zip(&sums) {
-            let all = ranks.gathered(sums)?;
+        for ((_, model), sums) in models().zip(&sums) {
+            let all = gathered(comm, sums)?;
             let n = sums.len().max(1);
             for (rank, other) in all.chunks(n).enumerate() {
                 let differs = other.iter().zip(&all).position(|(a, b)| a != b);
@@ -216,6 +270,45 @@ impl Trainer {
             _ => ranks.tell_failure(Call::PassOfAll),
         }
     }
+}
+
+/// What was found here, and a failure that another rank of any group has found.
+fn agree(
+    comm: &SharedCommunicator,
+    replicas: &SharedCommunicator,
+    found: Result<()>,
+) -> Result<()> {
+    let mut failed = u64::from(found.is_err());
+    for comm in [comm, replicas] {
+        failed = gathered(comm, &[failed])?.into_iter().max().unwrap_or_default();
+    }
+    found?;
+    match failed {
+        0 => Ok(()),
+        _ => Err(Error::new(Kind::Cancelled, "another rank cannot join, and says why")),
+    }
+}
+
+/// Ranks of one group must be of the same group, and those that have the same models must have the
+/// same number in theirs.
+fn check_groups(comm: &SharedCommunicator, replicas: &SharedCommunicator) -> Result<()> {
+    let [place, group] = [comm, replicas].map(|c| [c.rank() as u64, c.size() as u64]);
+    let of_group = gathered(comm, &group)?;
+    let of_replicas = gathered(replicas, &place)?;
+    let differs = |all: &[u64], own: [u64; 2]| all.as_chunks::<2>().0.iter().any(|x| *x != own);
+    if differs(&of_group, group) {
+        return Err(Error::invalid(
+            "replicas: ranks of one communicator have different numbers there; each must have the \
+             number of its group",
+        ));
+    }
+    if differs(&of_replicas, place) {
+        return Err(Error::invalid(
+            "replicas join ranks with different numbers in their groups, or groups of different \
+             size; each must join those of one number",
+        ));
+    }
+    Ok(())
 }
 
 /// What must be the same of a model.

@@ -13,6 +13,8 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(in crate::train) struct Ranks {
     pub(super) comm: SharedCommunicator,
+    /// With models on different ranks: those that run the same models in other groups of ranks.
+    pub(super) replicas: Option<SharedCommunicator>,
     pub(super) options: RankOptions,
     pub(super) n_models: usize,
     /// Whether no failure of the call that runs can be told any more: its last exchange is over, or
@@ -45,22 +47,26 @@ impl Ranks {
     /// With all memory that exchanges need; nothing is exchanged.
     pub(super) fn new(
         comm: SharedCommunicator,
+        replicas: Option<SharedCommunicator>,
         options: RankOptions,
         n_models: usize,
         owners: Option<Vec<usize>>,
     ) -> Result<Self> {
         let n = options.bucket_bytes / size_of::<f32>();
         let (size, distributed) = (comm.size(), owners.is_some() || options.shard_state);
-        let narrow = options.gradient_dtype == GradientDtype::Bf16 && owners.is_none();
+        let sums = owners.is_none() || replicas.is_some();
+        let narrow = options.gradient_dtype == GradientDtype::Bf16 && sums;
+        let summed_over = replicas.as_ref().map_or(size, SharedCommunicator::size);
         Ok(Self {
             comm,
+            replicas,
             n_models,
             agreed: AtomicBool::new(false),
             shares: vec![0.0; n_models],
             summed: vec![false; n_models],
             summed_early: vec![false; n_models],
-            bucket: crate::memory::zeros(if owners.is_none() { n } else { 0 })?,
-            sums: narrow.then(|| SumScratch::new(n, size)).transpose()?,
+            bucket: crate::memory::zeros(if sums { n } else { 0 })?,
+            sums: narrow.then(|| SumScratch::new(n, summed_over)).transpose()?,
             outer: None,
             parts: distributed.then(|| PartScratch::new(n, size)).transpose()?,
             owners,
@@ -78,6 +84,31 @@ impl Ranks {
         self.comm.size()
     }
 
+    /// The group of this rank, of groups that each have all models.
+    pub fn group(&self) -> usize {
+        self.replicas.as_ref().map_or(0, SharedCommunicator::rank)
+    }
+
+    pub fn n_groups(&self) -> usize {
+        self.replicas.as_ref().map_or(1, SharedCommunicator::size)
+    }
+
+    /// Whether this rank is the one that writes.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0 && self.group() == 0
+    }
+
+    /// The ranks that train the same models on other parts of a batch; none where the models of
+    /// each rank are there once.
+    pub(super) fn copies(&self) -> Option<&SharedCommunicator> {
+        if self.is_placed() { self.replicas.as_ref() } else { Some(&self.comm) }
+    }
+
+    /// This rank among those that train the same models, and how many they are.
+    pub(super) fn copy(&self) -> (usize, usize) {
+        self.copies().map_or((0, 1), |comm| (comm.rank(), comm.size()))
+    }
+
     /// Whether a model's passes run on this rank.
     pub fn runs(&self, model: usize) -> bool {
         self.owners.as_ref().is_none_or(|owners| owners.get(model) == Some(&self.rank()))
@@ -88,16 +119,16 @@ impl Ranks {
         self.owners.is_some()
     }
 
-    /// The numbers of all ranks, in order of rank.
-    pub(super) fn gathered(&self, own: &[u64]) -> Result<Vec<u64>> {
-        let mut all = vec![0u64; own.len() * self.size()];
-        let (own, into) = (bytemuck::cast_slice(own), bytemuck::cast_slice_mut(&mut all));
-        self.comm.with(|comm| comm.all_gather(own, into))?;
-        Ok(all)
-    }
-
     /// Whether passes and steps are exchanged.
     pub(super) fn is_joint(&self) -> bool {
         self.options.local.is_none()
     }
+}
+
+/// The numbers of all ranks, in order of rank.
+pub(super) fn gathered<T: bytemuck::Pod>(comm: &SharedCommunicator, own: &[T]) -> Result<Vec<T>> {
+    let mut all = vec![T::zeroed(); own.len() * comm.size()];
+    let (own, into) = (bytemuck::cast_slice(own), bytemuck::cast_slice_mut(&mut all));
+    comm.with(|comm| comm.all_gather(own, into))?;
+    Ok(all)
 }
