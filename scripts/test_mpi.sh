@@ -2,7 +2,8 @@
 # Ranks of MPI: test_mpi.sh LIBRARY_FOLDER. For each MPI that is installed (Open MPI, MPICH): the
 # communicator of mmopt_mpi.h on 1 to 4 ranks, and ranks that end, stall, give up or differ; training on
 # 1, 2 and 4 ranks against one process, with the bytes of a step; a rank that ends or stalls while it
-# trains, and the resume; local steps; models on different ranks; shards of the state; the example. Then two
+# trains, and the resume; local steps; models on different ranks, and groups of those; shards of the state;
+# the example. Then two
 # network namespaces as two hosts, where it runs as root. Installs Open MPI where it runs as root and apt has it; says so where there is no MPI.
 set -eu
 cd "$(dirname "$0")/.."
@@ -147,6 +148,15 @@ placement() {
     done
 }
 
+# Two groups of two ranks with a model on each: the bits of two replicas with both models.
+groups() {
+    rm -rf "$work/both" "$work/groups"
+    train both 2 16 teachers rows 16
+    train groups 4 16 teachers placed groups 2 rows 16 every 5
+    same_weights groups both
+    echo "groups: weights as of 2 replicas; $(sed -n 's/^\(ranks: .*\); bytes.*/\1/p' "$work/groups/rank.3")"
+}
+
 # Replicas with parts of the moments, with sums that overlap with passes, and with gradients in bf16.
 shards() {
     rm -rf "$work/shards" "$work/bf16" "$work/overlap" "$work/overlap_stalls"
@@ -177,9 +187,11 @@ training() {
     [ "$(grep -h ^weights "$work/local"/rank.* | sort -u | wc -l)" = 1 ] || fail "local: replicas differ"
     echo "local steps, 8: $(grep ^sent "$work/local/rank.0")"
     placement
+    groups
     shards
     "$launcher" 2 "$work/joint_train_mpi" | tail -n 1
     "$launcher" 2 "$work/joint_train_mpi" - - placed | tail -n 1
+    "$launcher" 4 "$work/joint_train_mpi" - - groups | tail -n 1
     "$launcher" 2 "$work/joint_train_mpi" - - sharded | tail -n 1
     "$launcher" 2 "$work/joint_train" --mode independent --data synthetic --steps 8 --sync-every 4 --threads 1 --quiet
 }

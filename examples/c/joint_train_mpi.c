@@ -1,12 +1,12 @@
 /* Two models trained together on several ranks of MPI:
  *
  *     mpicc -Iinclude examples/c/joint_train_mpi.c -Ltarget/release -lmmopt -o joint_train_mpi
- *     mpirun -n 2 joint_train_mpi [DATA [CHECKPOINTS [placed | sharded]]]
+ *     mpirun -n 2 joint_train_mpi [DATA [CHECKPOINTS [placed | groups | sharded]]]
  *
  * DATA has lines of text TAB label; without it, or for -, sentences are generated. CHECKPOINTS is a
  * folder that all ranks can read: what is there is resumed, with any number of ranks; - for none. Each
- * rank is a replica of both models; placed: BERT is on rank 0 and GPT-2 on rank 1; sharded: replicas
- * that share the optimizer's state. */
+ * rank is a replica of both models; placed: BERT is on rank 0 and GPT-2 on rank 1; groups: so in each
+ * group of two ranks, and the groups are replicas; sharded: replicas that share the optimizer's state. */
 #include "example.h"
 
 #include <mmopt_mpi.h>
@@ -98,17 +98,26 @@ int main(int argc, char **argv)
 {
     mmopt_corpus *corpus;
     mmopt_tokenizer *tokenizers[2];
-    mmopt_communicator *communicator;
+    mmopt_communicator *communicator, *replicas = NULL;
+    MPI_Comm group = MPI_COMM_WORLD, column;
     mmopt_loader_options walk;
     mmopt_loader *loader;
     mmopt_trainer *trainer;
     mmopt_traffic traffic;
     mmopt_rank_options ranks;
     const char *directory = argc > 2 && strcmp(argv[2], "-") != 0 ? argv[2] : NULL;
-    const int is_placed = argc > 3 && strcmp(argv[3], "placed") == 0;
+    const int has_groups = argc > 3 && strcmp(argv[3], "groups") == 0;
+    const int is_placed = has_groups || (argc > 3 && strcmp(argv[3], "placed") == 0);
+    int rank;
 
     MPI_Init(&argc, &argv);
-    check(mmopt_mpi_communicator_create(MPI_COMM_WORLD, 120, &communicator));
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (has_groups) {
+        MPI_Comm_split(MPI_COMM_WORLD, rank / 2, rank, &group);
+        MPI_Comm_split(MPI_COMM_WORLD, rank % 2, rank, &column);
+        check(mmopt_mpi_communicator_create(column, 120, &replicas));
+    }
+    check(mmopt_mpi_communicator_create(group, 120, &communicator));
     if (argc > 1 && strcmp(argv[1], "-") != 0)
         check(mmopt_corpus_read_classification(argv[1], NULL, &corpus));
     else
@@ -116,26 +125,31 @@ int main(int argc, char **argv)
     trainer = make_trainer(corpus, tokenizers, is_placed);
     mmopt_loader_options_init(&walk);
     walk.batch_size = BATCH; /* of all ranks together */
-    /* Replicas have a part of each batch, models on different ranks all of it. */
-    if (!is_placed) {
+    /* Replicas have a part of each batch, models on different ranks all of their group's. */
+    if (has_groups) {
+        walk.rank = mmopt_communicator_rank(replicas);
+        walk.n_ranks = mmopt_communicator_size(replicas);
+    } else if (!is_placed) {
         walk.rank = mmopt_communicator_rank(communicator);
         walk.n_ranks = mmopt_communicator_size(communicator);
     }
     check(mmopt_loader_create(corpus, (const mmopt_tokenizer *const *)tokenizers, 2, &walk, &loader));
     mmopt_rank_options_init(&ranks);
+    ranks.replicas = replicas;
     ranks.shard_state = argc > 3 && strcmp(argv[3], "sharded") == 0;
     check(mmopt_trainer_set_communicator(trainer, communicator, &ranks));
     if (directory != NULL)
         resume(trainer, loader, directory);
-    train(trainer, loader, mmopt_communicator_rank(communicator) == 0, directory);
+    train(trainer, loader, rank == 0, directory);
     /* From here on rank 0 could evaluate and save both models. */
     check(mmopt_trainer_gather_models(trainer));
     check(mmopt_communicator_traffic(communicator, &traffic));
-    if (mmopt_communicator_rank(communicator) == 0)
+    if (rank == 0)
         printf("%zu ranks, %llu steps, %.1f MB sent by each\n", mmopt_communicator_size(communicator),
                (unsigned long long)mmopt_trainer_n_steps(trainer), 1e-6 * (double)traffic.wire_bytes);
     mmopt_trainer_free(trainer);
     mmopt_communicator_free(communicator);
+    mmopt_communicator_free(replicas);
     mmopt_loader_free(loader);
     mmopt_corpus_free(corpus);
     mmopt_tokenizer_free(tokenizers[0]);

@@ -1,14 +1,14 @@
 /* Two models on the ranks of MPI, for scripts/test_mpi.sh:
  *
  *     train FOLDER STEPS [alone] [resume] [save] [ends N | stalls N] [local H] [every N]
- *           [teachers] [placed] [shard] [bf16] [overlap] [times] [rows N]
+ *           [teachers] [placed] [groups N] [shard] [bf16] [overlap] [times] [rows N]
  *
  * Each rank writes into FOLDER/rank.R: a line for each step with its losses, a checksum of the weights,
  * and bytes. The last rank ends or stalls before step N; the others then say what they see and how long
  * it took, and rank 0 leaves the communicator and writes a checkpoint of the last step. alone: without a
  * communicator. local: steps of each rank alone, meetings every H. every: checksums so often. save: a
  * checkpoint after the last step. teachers: with those of the default preset and synchronisation. placed: a model on each
- * rank. shard: each rank has a part of the moments. bf16: gradients on the wire. overlap: sums while passes
+ * rank. groups: so many groups of ranks, each with both models. shard: each rank has a part of the moments. bf16: gradients on the wire. overlap: sums while passes
  * run. times: at the end, how long a pass of the last model takes. rows: of a batch of all
  * ranks together, 15 if nothing is said. The time at the end is the median step's. */
 #include <mmopt_mpi.h>
@@ -22,7 +22,7 @@ struct run {
     const char *folder;
     unsigned long steps, bad_step;
     int alone, resume, save, ends, teachers, placed, times;
-    int rank, size;
+    int rank, size, n_groups, group;
     size_t rows;
     double seconds[MAX_TIMES]; /* of the last steps */
     size_t n_seconds;
@@ -31,7 +31,7 @@ struct run {
     mmopt_tokenizer *tokenizers[2];
     mmopt_trainer *trainer;
     mmopt_loader *loader;
-    mmopt_communicator *communicator;
+    mmopt_communicator *communicator, *replicas;
     /* The loader's place after the last step. */
     char *place;
 };
@@ -81,9 +81,11 @@ static void make(struct run *r)
     mmopt_model_free(models[1]);
     mmopt_loader_options_init(&walk);
     walk.batch_size = r->rows;
-    /* Models on different ranks read the same batches. */
+    /* Models on different ranks read the same batches, of their group. */
     if (!r->placed)
         walk.rank = (size_t)r->rank, walk.n_ranks = (size_t)r->size;
+    else
+        walk.rank = (size_t)r->group, walk.n_ranks = (size_t)r->n_groups;
     must(mmopt_loader_create(r->corpus, (const mmopt_tokenizer *const *)r->tokenizers, 2, &walk,
                              &r->loader));
 }
@@ -233,6 +235,7 @@ static void parse(struct run *r, int argc, char **argv)
     r->folder = argv[1];
     r->steps = strtoul(argv[2], NULL, 10);
     r->rows = 15;
+    r->n_groups = 1;
     for (int i = 3; i < argc; i++) {
         const char *word = argv[i];
         r->alone |= strcmp(word, "alone") == 0;
@@ -250,6 +253,8 @@ static void parse(struct run *r, int argc, char **argv)
             break;
         if (strcmp(word, "ends") == 0 || strcmp(word, "stalls") == 0)
             r->bad_step = strtoul(argv[++i], NULL, 10);
+        else if (strcmp(word, "groups") == 0)
+            r->n_groups = atoi(argv[++i]);
         else if (strcmp(word, "rows") == 0)
             r->rows = strtoul(argv[++i], NULL, 10);
         else if (strcmp(word, "local") == 0)
@@ -257,6 +262,21 @@ static void parse(struct run *r, int argc, char **argv)
         else if (strcmp(word, "every") == 0)
             r->options.check_every = strtoul(argv[++i], NULL, 10);
     }
+}
+
+/* The communicators of this rank's group, and of the ranks of its number in all groups. */
+static void connect(struct run *r)
+{
+    const int timeout = r->bad_step > 0 ? TIMEOUT : 120, n = r->size / r->n_groups;
+    MPI_Comm group = MPI_COMM_WORLD, column;
+
+    if (r->n_groups > 1) {
+        MPI_Comm_split(MPI_COMM_WORLD, r->rank / n, r->rank, &group);
+        MPI_Comm_split(MPI_COMM_WORLD, r->rank % n, r->rank, &column);
+        must(mmopt_mpi_communicator_create(column, timeout, &r->replicas));
+        r->options.replicas = r->replicas;
+    }
+    must(mmopt_mpi_communicator_create(group, timeout, &r->communicator));
 }
 
 int main(int argc, char **argv)
@@ -279,9 +299,9 @@ int main(int argc, char **argv)
     snprintf(path, sizeof path, "%s/rank.%d", run.folder, run.rank);
     if (freopen(path, "w", stdout) == NULL)
         return 2;
+    run.group = run.rank / (run.size / run.n_groups);
     make(&run);
-    must(mmopt_mpi_communicator_create(MPI_COMM_WORLD, run.bad_step > 0 ? TIMEOUT : 120,
-                                       &run.communicator));
+    connect(&run);
     if (!run.alone)
         must(mmopt_trainer_set_communicator(run.trainer, run.communicator, &run.options));
     keep_place(&run);
@@ -308,6 +328,7 @@ int main(int argc, char **argv)
     mmopt_string_free(run.place);
     mmopt_trainer_free(run.trainer);
     mmopt_communicator_free(run.communicator);
+    mmopt_communicator_free(run.replicas);
     mmopt_loader_free(run.loader);
     mmopt_corpus_free(run.corpus);
     mmopt_tokenizer_free(run.tokenizers[0]);

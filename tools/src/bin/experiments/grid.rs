@@ -168,6 +168,8 @@ pub const RATES: [f64; 2] = [5e-4, 1e-3];
 /// which labelled ones are seen several times.
 fn schedule(regime: Regime, task: &Task, arm: &Arm) -> Schedule {
     let epochs: u64 = match (regime, task.kind) {
+        // Of few sentences: so many that labelled ones are seen as often as without unlabelled ones.
+        (Regime::FewLabels, Kind::Entities) if arm.is_semi_supervised => 5,
         (Regime::FewLabels, _) if arm.is_semi_supervised => 2,
         (Regime::FewLabels, Kind::Questions) => 10,
         (Regime::FewLabels, _) => 15,
