@@ -108,10 +108,11 @@ int main(int argc, char **argv)
     const char *directory = argc > 2 && strcmp(argv[2], "-") != 0 ? argv[2] : NULL;
     const int has_groups = argc > 3 && strcmp(argv[3], "groups") == 0;
     const int is_placed = has_groups || (argc > 3 && strcmp(argv[3], "placed") == 0);
-    int rank;
+    int rank, n_ranks;
 
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &n_ranks);
     if (has_groups) {
         MPI_Comm_split(MPI_COMM_WORLD, rank / 2, rank, &group);
         MPI_Comm_split(MPI_COMM_WORLD, rank % 2, rank, &column);
@@ -145,7 +146,7 @@ int main(int argc, char **argv)
     check(mmopt_trainer_gather_models(trainer));
     check(mmopt_communicator_traffic(communicator, &traffic));
     if (rank == 0)
-        printf("%zu ranks, %llu steps, %.1f MB sent by each\n", mmopt_communicator_size(communicator),
+        printf("%d ranks, %llu steps, %.1f MB sent by each in its group\n", n_ranks,
                (unsigned long long)mmopt_trainer_n_steps(trainer), 1e-6 * (double)traffic.wire_bytes);
     mmopt_trainer_free(trainer);
     mmopt_communicator_free(communicator);
