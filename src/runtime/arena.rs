@@ -3,8 +3,8 @@
 //!
 //! A block is cut from the smallest free range that holds it, and joined with its free neighbours
 //! when it comes back (best fit; Knuth, The Art of Computer Programming 1, 2.5). The addresses are
-//! reserved at once: the system gives pages when they are first written, large ones where it does so
-//! on request (Linux), and they are kept.
+//! reserved at once: the system gives pages when they are first written, large ones where it does
+//! so on request (Linux), and they are kept.
 //!
 //! *meter*: counts the bytes that the runs of one model hold; runs are metered by thread, for the
 //! runtime asks for memory on the thread that calls it.
