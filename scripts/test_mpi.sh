@@ -3,8 +3,8 @@
 # communicator of mmopt_mpi.h on 1 to 4 ranks, and ranks that end, stall, give up or differ; training on
 # 1, 2 and 4 ranks against one process, with the bytes of a step; a rank that ends or stalls while it
 # trains, and the resume; local steps; models on different ranks, and groups of those; shards of the state;
-# the example. Then two
-# network namespaces as two hosts, where it runs as root. Installs Open MPI where it runs as root and apt has it; says so where there is no MPI.
+# the example. Then two network namespaces as two hosts, where it runs as root. Installs Open MPI where it
+# runs as root and apt has it; says so where there is no MPI.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD

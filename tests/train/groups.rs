@@ -1,36 +1,22 @@
 //! Groups of ranks, each with all models on different ranks, which are threads here: they train as
 //! replicas do that have all models each.
 
-use std::time::Duration;
-
 use mmopt::comm::SharedCommunicator;
-use mmopt::comm::local::{self, on_ranks};
+use mmopt::comm::local::on_ranks;
 use mmopt::optim::{GradientAccumulation, Method, Teacher};
 use mmopt::tensor::Tensor;
 use mmopt::train::{GradientDtype, RankOptions, TensorView, TrainResult, Trainer};
 use mmopt::{Kind, Result, optim};
 
-use crate::placed::options;
-use crate::ranks::Part;
-use crate::trainer::{Example, model, trainer_options, weights};
-
-const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
+use crate::placed::{NAMES, options, placed, trainer};
+use crate::ranks::{Part, group, steps_of};
+use crate::trainer::{Example, weights};
 
 /// This rank: its communicator, and that of the ranks with the same models.
 #[derive(Clone)]
 struct Place {
     group: SharedCommunicator,
     replicas: SharedCommunicator,
-}
-
-fn trainer(options: &optim::Options) -> Trainer {
-    let all = mmopt::train::TrainerOptions { optimizer: options.clone(), ..trainer_options() };
-    Trainer::new(all, NAMES.iter().map(|n| model(n, 0.1)).collect()).unwrap()
-}
-
-fn placed(options: &optim::Options, ranks: [usize; 3]) -> optim::Options {
-    let placement = NAMES.iter().map(|n| (*n).to_owned()).zip(ranks).collect();
-    optim::Options { placement: Some(placement), ..options.clone() }
 }
 
 /// A pass over a group's part of a batch, of which some rows have no label where no model teaches.
@@ -51,19 +37,7 @@ fn steps(
     range: std::ops::Range<u64>,
     part: (usize, usize),
 ) -> Result<Vec<TrainResult>> {
-    let n = u64::from(trainer.optimizer().options().gradient_accumulation_steps);
-    let mut all = Vec::new();
-    for step in range {
-        for k in 0..n {
-            all.extend(pass(trainer, step * n + k, part)?);
-        }
-        trainer.step()?;
-    }
-    Ok(all)
-}
-
-fn group(n: usize) -> Vec<SharedCommunicator> {
-    local::group(n, Duration::from_secs(60)).into_iter().map(SharedCommunicator::new).collect()
+    steps_of(trainer, range, |trainer, seed| pass(trainer, seed, part))
 }
 
 /// The places of `groups` groups of `n` ranks, group by group.

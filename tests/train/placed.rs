@@ -1,18 +1,17 @@
 //! Models on different ranks, which are threads here: they train as in one process.
 
-use std::time::Duration;
-
 use mmopt::comm::SharedCommunicator;
-use mmopt::comm::local::{self, on_ranks};
+use mmopt::comm::local::on_ranks;
 use mmopt::optim::{
     GradientAccumulation, MomentDtype, NonFinite, SharePolicy, ShareRule, Teacher, Weighting,
 };
 use mmopt::train::{GradientDtype, LocalSteps, RankOptions, TrainResult, Trainer};
 use mmopt::{Kind, Result, optim};
 
+use crate::ranks::{group, steps_of};
 use crate::trainer::{Example, model, trainer_options, weights};
 
-const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
+pub const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
 /// The default preset with synchronisation and running means: gated sharing, predictions of peers.
 pub fn options() -> optim::Options {
@@ -23,7 +22,7 @@ pub fn options() -> optim::Options {
 }
 
 /// Dropout is that of one process, too.
-fn trainer(options: &optim::Options) -> Trainer {
+pub fn trainer(options: &optim::Options) -> Trainer {
     let all = mmopt::train::TrainerOptions { optimizer: options.clone(), ..trainer_options() };
     Trainer::new(all, NAMES.iter().map(|n| model(n, 0.1)).collect()).unwrap()
 }
@@ -40,22 +39,10 @@ fn pass(trainer: &mut Trainer, seed: u64) -> Result<Vec<TrainResult>> {
 }
 
 fn steps(trainer: &mut Trainer, range: std::ops::Range<u64>) -> Result<Vec<TrainResult>> {
-    let n = u64::from(trainer.optimizer().options().gradient_accumulation_steps);
-    let mut all = Vec::new();
-    for step in range {
-        for k in 0..n {
-            all.extend(pass(trainer, step * n + k)?);
-        }
-        trainer.step()?;
-    }
-    Ok(all)
+    steps_of(trainer, range, pass)
 }
 
-fn group(n: usize) -> Vec<SharedCommunicator> {
-    local::group(n, Duration::from_secs(60)).into_iter().map(SharedCommunicator::new).collect()
-}
-
-fn placed(options: &optim::Options, ranks: [usize; 3]) -> optim::Options {
+pub fn placed(options: &optim::Options, ranks: [usize; 3]) -> optim::Options {
     let placement = NAMES.iter().map(|n| (*n).to_owned()).zip(ranks).collect();
     optim::Options { placement: Some(placement), ..options.clone() }
 }

@@ -73,21 +73,30 @@ pub fn pass(trainer: &mut Trainer, seed: u64, place: (usize, usize)) -> Result<V
     trainer.forward_backward_all(&views.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
+/// Takes steps, each of as many passes as gradients are accumulated over, and gives what these gave.
+pub fn steps_of<T>(
+    trainer: &mut Trainer,
+    range: std::ops::Range<u64>,
+    mut pass: impl FnMut(&mut Trainer, u64) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let n = u64::from(trainer.optimizer().options().gradient_accumulation_steps);
+    let mut all = Vec::new();
+    for step in range {
+        for k in 0..n {
+            all.extend(pass(trainer, step * n + k)?);
+        }
+        trainer.step()?;
+    }
+    Ok(all)
+}
+
 /// Takes steps and gives the losses, numbers of right predictions and of labels.
 pub fn steps(
     trainer: &mut Trainer,
     range: std::ops::Range<u64>,
     place: (usize, usize),
 ) -> Result<Vec<TrainResult>> {
-    let n = u64::from(trainer.optimizer().options().gradient_accumulation_steps);
-    let mut all = Vec::new();
-    for step in range {
-        for k in 0..n {
-            all.extend(pass(trainer, step * n + k, place)?);
-        }
-        trainer.step()?;
-    }
-    Ok(all)
+    steps_of(trainer, range, |trainer, seed| pass(trainer, seed, place))
 }
 
 /// Communicators of `n` ranks.

@@ -1,15 +1,14 @@
 //! Replicas that share the optimizer's state among them, gradients in bfloat16 on the wire, and
 //! what local steps send.
 
-use std::time::Duration;
-
 use mmopt::comm::SharedCommunicator;
-use mmopt::comm::local::{self, on_ranks};
+use mmopt::comm::local::on_ranks;
 use mmopt::optim::{GradientAccumulation, Method, MomentDtype};
 use mmopt::train::{GradientDtype, LocalSteps, RankOptions, Trainer};
 use mmopt::{Kind, Result, optim};
 
 use crate::placed::options;
+use crate::ranks::{group, steps_of};
 use crate::trainer::{Example, model, trainer_options, weights};
 
 const NAMES: [&str; 2] = ["bert", "gpt2"];
@@ -29,15 +28,7 @@ fn pass(trainer: &mut Trainer, seed: u64, rank: usize) -> Result<Vec<f64>> {
 }
 
 fn steps(trainer: &mut Trainer, range: std::ops::Range<u64>, rank: usize) -> Result<Vec<f64>> {
-    let n = u64::from(trainer.optimizer().options().gradient_accumulation_steps);
-    let mut losses = Vec::new();
-    for step in range {
-        for k in 0..n {
-            losses.extend(pass(trainer, step * n + k, rank)?);
-        }
-        trainer.step()?;
-    }
-    Ok(losses)
+    steps_of(trainer, range, |trainer, seed| pass(trainer, seed, rank))
 }
 
 /// Runs a replica on each of `n` ranks.
@@ -47,9 +38,7 @@ fn replicas<R: Send>(
     ranks: &RankOptions,
     work: impl Fn(Trainer, SharedCommunicator) -> Result<R> + Sync,
 ) -> Vec<R> {
-    let group = local::group(n, Duration::from_secs(60));
-    let group = group.into_iter().map(SharedCommunicator::new).collect();
-    let ends = on_ranks(group, |comm: SharedCommunicator| {
+    let ends = on_ranks(group(n), |comm: SharedCommunicator| {
         let mut trainer = trainer(options);
         trainer.set_ranks(Some(comm.clone()), ranks.clone())?;
         work(trainer, comm)
@@ -185,8 +174,7 @@ fn ranks_with_shards_cannot_leave_and_shards_need_steps_together() {
         steps(&mut trainer, 1..2, comm.rank()).map(drop)
     });
     let local = RankOptions { local: Some(LocalSteps::default()), ..sharded(true) };
-    let group = local::group(1, Duration::from_secs(60));
-    let comm = SharedCommunicator::new(group.into_iter().next().unwrap());
+    let comm = group(1).remove(0);
     let mut one = trainer(&optim::Options { mutual: None, ..options() });
     let e = one.set_ranks(Some(comm.clone()), local.clone()).unwrap_err();
     assert!(e.kind() == Kind::Unsupported && e.message().contains("shard_state"), "{e}");

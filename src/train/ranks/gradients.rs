@@ -90,9 +90,9 @@ impl Trainer {
     /// Where it is due, compares the weights of ranks that train the same models.
     pub(super) fn check_before_step(&self, ranks: &Ranks) -> Result<()> {
         let (next, every) = (self.optimizer().step_count() + 1, ranks.options.check_every);
-        match ranks.copies() {
-            Some(copies) if every > 0 && next.is_multiple_of(every) => {
-                self.check_replicas(copies, |model| ranks.runs(model))
+        match ranks.data_parallel() {
+            Some(comm) if every > 0 && next.is_multiple_of(every) => {
+                self.check_replicas(comm, |model| ranks.runs(model))
             }
             _ => Ok(()),
         }
@@ -111,7 +111,7 @@ impl Trainer {
         };
         let own = (0..ranks.n_models).map(one).collect::<Result<Vec<_>>>()?;
         let sums = ranks.exchange(Call::Step, &own)?;
-        let n = ranks.copy().1 as f64;
+        let n = ranks.data_parallel_place().1 as f64;
         match sums.iter().position(|[x, squares, ..]| n * squares != x * x) {
             None => Ok(()),
             Some(model) => Err(Error::state(format!(
@@ -138,7 +138,7 @@ impl Trainer {
 
     /// Replaces gradients by those of the whole batch, and running statistics by their means.
     pub(super) fn sum_gradients(&mut self, ranks: &mut Ranks) -> Result<()> {
-        let Some(copies) = ranks.copies().cloned() else { return Ok(()) };
+        let Some(comm) = ranks.data_parallel().cloned() else { return Ok(()) };
         let in_place = self.optimizer().options().gradient_accumulation_steps == 1;
         for model in (0..ranks.n_models).filter(|&model| ranks.runs(model)).collect::<Vec<_>>() {
             let set = self.gradient_set(model)?;
@@ -146,7 +146,7 @@ impl Trainer {
             if set.is_empty() || (ranks.summed[model] && !only_statistics) {
                 continue;
             }
-            let mean = 1.0 / copies.size() as f32;
+            let mean = 1.0 / comm.size() as f32;
             let (optimizer, one) = self.optimizer_and_model(model)?;
             let statistics = one.running_statistics();
             let mut parts = Vec::new();
@@ -170,7 +170,7 @@ impl Trainer {
                 }
             }
             let Ranks { bucket, summed, sums: narrow, .. } = &mut *ranks;
-            copies.with(|comm| sum_in_buckets(comm, &mut parts, bucket, narrow))?;
+            comm.with(|comm| sum_in_buckets(comm, &mut parts, bucket, narrow))?;
             summed[model] = true;
         }
         Ok(())
@@ -189,7 +189,7 @@ impl Trainer {
         let mut numbers = vec![Numbers::default(); ranks.n_models];
         for ((numbers, loss), share) in numbers.iter_mut().zip(&own).zip(&ranks.shares) {
             let Some(loss) = loss else { continue };
-            let share = if ranks.copies().is_none() { 1.0 } else { *share };
+            let share = if ranks.data_parallel().is_none() { 1.0 } else { *share };
             (numbers[0], numbers[1]) =
                 (if share > 0.0 { f64::from(share) * loss } else { 0.0 }, 1.0);
         }

@@ -56,12 +56,12 @@ impl Trainer {
     /// that failed, the sums over all ranks are those of rank 0 from here on.
     pub(in crate::train) fn note_share(&mut self, model: usize, agreed: &Agreed) -> Result<()> {
         let Some(ranks) = self.ranks.as_mut().filter(|r| r.is_joint()) else { return Ok(()) };
-        if ranks.copies().is_none() || !ranks.runs(model) {
+        if ranks.data_parallel().is_none() || !ranks.runs(model) {
             return Ok(());
         }
         ranks.shares[model] = agreed.weight().share();
         ranks.summed_early[model] = false;
-        if std::mem::replace(&mut ranks.summed[model], false) && ranks.copy().0 > 0 {
+        if std::mem::replace(&mut ranks.summed[model], false) && ranks.data_parallel_place().0 > 0 {
             for sum in self.optimizer_mut().gradient_sums_mut(model)?.into_iter().flatten() {
                 sum.fill(0.0);
             }

@@ -125,7 +125,7 @@ impl Trainer {
         for comm in std::iter::once(&ranks.comm).chain(&ranks.replicas) {
             self.take_weights(comm).context(|| "the weights of rank 0")?;
         }
-        let drawn = ranks.copy().0 as u64;
+        let drawn = ranks.data_parallel_place().0 as u64;
         self.models_mut().iter_mut().for_each(|m| m.rank = drawn);
         self.log_info(|| {
             let group = match &ranks.replicas {

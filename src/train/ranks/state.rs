@@ -100,13 +100,13 @@ impl Ranks {
 
     /// The ranks that train the same models on other parts of a batch; none where the models of
     /// each rank are there once.
-    pub(super) fn copies(&self) -> Option<&SharedCommunicator> {
+    pub(super) fn data_parallel(&self) -> Option<&SharedCommunicator> {
         if self.is_placed() { self.replicas.as_ref() } else { Some(&self.comm) }
     }
 
     /// This rank among those that train the same models, and how many they are.
-    pub(super) fn copy(&self) -> (usize, usize) {
-        self.copies().map_or((0, 1), |comm| (comm.rank(), comm.size()))
+    pub(super) fn data_parallel_place(&self) -> (usize, usize) {
+        self.data_parallel().map_or((0, 1), |comm| (comm.rank(), comm.size()))
     }
 
     /// Whether a model's passes run on this rank.
