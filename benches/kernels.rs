@@ -119,7 +119,11 @@ fn graph(op: &str, inputs: &[Tensor], outputs: &[&[usize]]) -> Result<Vec<u8>> {
         "CrossEntropy" | "CrossEntropyGrad" => {
             vec![("ignore_index", Attribute::Int(-100)), ("label_smoothing", Attribute::Float(0.0))]
         }
-        "MatMulBf16" => vec![("transA", Attribute::Int(0)), ("transB", Attribute::Int(0))],
+        "MatMulBf16" => vec![
+            ("transA", Attribute::Int(0)),
+            ("transB", Attribute::Int(0)),
+            ("alpha", Attribute::Float(1.0)),
+        ],
         _ => Vec::new(),
     };
     graph.push_node(Node {

@@ -140,40 +140,59 @@ impl Memory {
     }
 }
 
-/// Clears elements, most of which are zero. What is zero already is not written, and on Linux whole
-/// pages that are not go back to the system, so that zeros take no memory: in memory that is mapped
-/// for this process alone, as that of tensors and of the runtime is.
+/// Clears elements of which few will be written. On Linux whole pages go back to the system, so
+/// that zeros take no memory: in memory that is mapped for this process alone, as that of tensors
+/// and of the runtime is. All pages in one call, for each makes all processors forget addresses,
+/// which on a virtual machine takes longer than to write a page.
 pub(crate) fn clear_sparse(values: &mut [f32]) {
-    const PER_PAGE: usize = SMALL_PAGE / size_of::<f32>();
-    let is_zero = |part: &[f32]| part.iter().fold(0u32, |bits, x| bits | x.to_bits()) == 0;
-    let before = values.as_ptr().align_offset(SMALL_PAGE).min(values.len());
-    let (first, rest) = values.split_at_mut(before);
+    let (first, pages, last) = whole_pages(values);
     first.fill(0.0);
-    let (pages, last) = rest.split_at_mut(rest.len() / PER_PAGE * PER_PAGE);
     last.fill(0.0);
-    let mut at = 0;
-    while at < pages.len() {
-        let dirty = pages[at..].chunks(PER_PAGE).take_while(|page| !is_zero(page)).count();
-        let end = at + dirty * PER_PAGE;
-        if dirty > 0 && !give_back(&mut pages[at..end]) {
-            pages[at..end].fill(0.0);
-        }
-        at = end + PER_PAGE;
+    // SAFETY: whole pages of private memory without a file, which reads as zeros afterwards; the
+    // system refuses where the memory is locked.
+    if !unsafe { advise(pages, Advice::GiveBack) } {
+        pages.fill(0.0);
     }
 }
 
-/// Gives whole pages back to the system, which hands out zeros in their place; false where it does
-/// not.
+/// Tells the system that elements which [`clear_sparse`] cleared will be read: it maps all at once
+/// what it would map page by page, still without memory for zeros.
+pub(crate) fn will_read(values: &mut [f32]) {
+    let (_, pages, _) = whole_pages(values);
+    // SAFETY: it changes no contents. Systems that do not know it do nothing.
+    unsafe { advise(pages, Advice::WillRead) };
+}
+
+/// What comes before the first whole page, whole pages, and what follows them.
+fn whole_pages(values: &mut [f32]) -> (&mut [f32], &mut [f32], &mut [f32]) {
+    const PER_PAGE: usize = SMALL_PAGE / size_of::<f32>();
+    let before = values.as_ptr().align_offset(SMALL_PAGE).min(values.len());
+    let (first, rest) = values.split_at_mut(before);
+    let (pages, last) = rest.split_at_mut(rest.len() / PER_PAGE * PER_PAGE);
+    (first, pages, last)
+}
+
+enum Advice {
+    GiveBack,
+    WillRead,
+}
+
+/// Advises the system about whole pages; false where it does not follow.
+///
+/// # Safety
+/// [`Advice::GiveBack`] replaces contents of private memory without a file by zeros.
 #[cfg(target_os = "linux")]
-fn give_back(pages: &mut [f32]) -> bool {
-    let (start, len) = (pages.as_mut_ptr(), size_of_val(pages));
-    // SAFETY: whole pages of private memory without a file, which reads as zeros afterwards; the
-    // system refuses where the memory is locked.
-    unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) == 0 }
+unsafe fn advise(pages: &mut [f32], advice: Advice) -> bool {
+    let advice = match advice {
+        Advice::GiveBack => libc::MADV_DONTNEED,
+        Advice::WillRead => libc::MADV_POPULATE_READ,
+    };
+    // SAFETY: the pages are those of a slice; the rest is the caller's promise.
+    unsafe { libc::madvise(pages.as_mut_ptr().cast(), size_of_val(pages), advice) == 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_back(_: &mut [f32]) -> bool {
+unsafe fn advise(_: &mut [f32], _: Advice) -> bool {
     false
 }
 
@@ -288,6 +307,7 @@ mod tests {
                 part[at..].iter_mut().take(3000).for_each(|x| *x = f32::NAN);
             }
             clear_sparse(part);
+            will_read(part);
             assert!(values.iter().all(|x| x.to_bits() == 0), "{len}");
         }
     }

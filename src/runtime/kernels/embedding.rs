@@ -4,7 +4,7 @@ use ort::operator::ComputeContext;
 
 use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
 use super::math;
-use crate::memory::clear_sparse;
+use crate::memory::{clear_sparse, will_read};
 
 /// The table is walked in at most this many blocks of rows.
 const BLOCKS: usize = 64;
@@ -32,11 +32,15 @@ pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> Kerne
     if out.is_empty() {
         return Ok(());
     }
-    let clear = if out.len() < SPARSE { |rows: &mut [f32]| rows.fill(0.0) } else { clear_sparse };
+    let is_sparse = out.len() >= SPARSE;
     let block = (height as usize).div_ceil(BLOCKS);
     let parts = out.chunks_mut(block * width).collect();
     each(cx, parts, |i, out: &mut [f32]| {
-        clear(out);
+        if is_sparse {
+            clear_sparse(out);
+        } else {
+            out.fill(0.0);
+        }
         let first = i * block;
         let here = first..first + out.len() / width;
         for (&id, row) in ids.iter().zip(rows.chunks(width)) {
@@ -46,6 +50,9 @@ pub(super) fn embedding_grad(cx: &ComputeContext, _: &KernelAttributes) -> Kerne
                 let at = (id - first) * width;
                 math::add(&mut out[at..at + width], row);
             }
+        }
+        if is_sparse {
+            will_read(out);
         }
     })
 }

@@ -96,12 +96,12 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             (&["x", "seed"], &["y"], &["ratio", "salt"])
         }
         "MatMulBf16" => {
-            gemm(&mut body, &["a", "b"]);
-            (&["a", "b"], &["y"], &["transA", "transB"])
+            gemm(&mut body, &["a", "b"], &["alpha"]);
+            (&["a", "b"], &["y"], &["transA", "transB", "alpha"])
         }
         "GemmBf16" => {
-            gemm(&mut body, &["a", "b", "c"]);
-            (&["a", "b", "c"], &["y"], &["transA", "transB"])
+            gemm(&mut body, &["a", "b", "c"], &["alpha", "beta"]);
+            (&["a", "b", "c"], &["y"], &["transA", "transB", "alpha", "beta"])
         }
         "FusedAttention" => {
             attention::standard_form(&mut body);
@@ -237,10 +237,17 @@ pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
 }
 
 /// A product in f32.
-fn gemm(b: &mut Body, inputs: &[&str]) {
-    let given =
-        |name: &str| AttributeProto { ref_attr_name: name.into(), r#type: 2, ..named(name) };
-    b.put("y", "Gemm", inputs, vec![given("transA"), given("transB")]);
+fn gemm(b: &mut Body, inputs: &[&str], factors: &[&str]) {
+    let given = |kind: i32| {
+        move |name: &&str| AttributeProto {
+            ref_attr_name: (*name).into(),
+            r#type: kind,
+            ..named(name)
+        }
+    };
+    let flags = ["transA", "transB"];
+    let attributes = flags.iter().map(given(2)).chain(factors.iter().map(given(1))).collect();
+    b.put("y", "Gemm", inputs, attributes);
 }
 
 fn dropout(b: &mut Body) {

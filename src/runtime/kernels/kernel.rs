@@ -10,8 +10,9 @@ use ort::operator::ComputeContext;
 /// The result of a kernel.
 pub(super) type KernelResult<T = ()> = ort::Result<T>;
 
-/// Attributes of the cross-entropies, dropout, products and attention; zero for other operators.
-#[derive(Clone, Copy, Default)]
+/// Attributes of the cross-entropies, dropout, products and attention; what another operator or
+/// node lacks is zero, but for `alpha` and `beta`, which are 1.
+#[derive(Clone, Copy)]
 pub(super) struct KernelAttributes {
     pub(super) ignore_index: i64,
     pub(super) label_smoothing: f32,
@@ -19,6 +20,8 @@ pub(super) struct KernelAttributes {
     pub(super) salt: i64,
     pub(super) trans_a: bool,
     pub(super) trans_b: bool,
+    pub(super) alpha: f32,
+    pub(super) beta: f32,
     pub(super) scale: f32,
     pub(super) empty_is_zero: bool,
 }

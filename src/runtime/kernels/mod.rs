@@ -30,7 +30,8 @@
 //! gets no gradient.
 //!
 //! All floats are f32; everything but the products works on the last axis. The products require
-//! `transA` and `transB` of `Gemm`; they round both factors to bf16 and add up in f32. Each
+//! `transA`, `transB` and `alpha` of `Gemm`, and with c its `beta`; they round both factors to bf16
+//! and add up in f32. Each
 //! operator also has a form in standard operators, that of products in f32 ([`attach`] puts it
 //! into the graph): where no kernel is registered, on another device or by choice, the runtime
 //! runs that instead, from the same file. That of `Targets` gives zeros.

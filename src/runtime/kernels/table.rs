@@ -156,6 +156,8 @@ impl Operator for Op {
             salt: info.get("salt").unwrap_or(0),
             trans_a: info.get::<i64>("transA").unwrap_or(0) != 0,
             trans_b: info.get::<i64>("transB").unwrap_or(0) != 0,
+            alpha: info.get("alpha").unwrap_or(1.0),
+            beta: info.get("beta").unwrap_or(1.0),
             scale: info.get("scale").unwrap_or(0.0),
             empty_is_zero: info.get::<i64>("empty_is_zero").unwrap_or(0) != 0,
         };

@@ -432,10 +432,16 @@ fn products() {
             let a = |r: usize, c: usize| values[0][if ta { c * m + r } else { r * k + c }];
             let b = |r: usize, c: usize| values[1][if tb { c * k + r } else { r * n + c }];
             let row = |c: usize| values.get(2).map_or(0.0, |row| row[c]);
-            let y = |r: usize, c: usize| row(c) + (0..k).map(|p| a(r, p) * b(p, c)).sum::<f64>();
+            let (alpha, beta) = (0.5f32, 0.25f32);
+            let y = |r: usize, c: usize| {
+                let sum = (0..k).map(|p| a(r, p) * b(p, c)).sum::<f64>();
+                f64::from(alpha) * sum + f64::from(beta) * row(c)
+            };
             let expected = (0..m * n).map(|at| y(at / n, at % n)).collect();
             let flag = |t: bool| Attribute::Int(t.into());
-            let attributes = [("transA", flag(ta)), ("transB", flag(tb))];
+            let mut attributes = vec![("transA", flag(ta)), ("transB", flag(tb))];
+            attributes.push(("alpha", Attribute::Float(alpha)));
+            attributes.extend(with_row.then_some(("beta", Attribute::Float(beta))));
             let op = if with_row { "GemmBf16" } else { "MatMulBf16" };
             let case = Case { op, inputs: &inputs, outputs: 1, attributes: &attributes };
             case.check(&[expected]);

@@ -19,8 +19,10 @@ struct Product {
     b: Factor,
     /// Rows, columns, and the length of the sums.
     sizes: (usize, usize, usize),
-    /// A row that is added to each row of the result.
-    row: Option<ValueId>,
+    /// What the result is multiplied by.
+    alpha: f32,
+    /// A row that is added to each row of the result, and its factor.
+    row: Option<(ValueId, f32)>,
 }
 
 /// Rewrites the graph's large products of f32 matrices of known shapes.
@@ -37,7 +39,7 @@ pub(super) fn products_in_bf16(graph: &mut Graph) -> Result<()> {
         if product.row.is_none()
             && let Some((sum, row)) = uses.added_row(graph, id, product.sizes.1)
         {
-            product.row = Some(row);
+            product.row = Some((row, 1.0));
             at = sum;
         }
         replace(graph, at, product)?;
@@ -92,23 +94,25 @@ impl Uses {
                 }
                 let a = if lead.len() == 1 { self.factor(graph, a) } else { (a, false) };
                 let sizes = (lead.iter().product(), b1, k);
-                (k == b0).then(|| Product { a, b: self.factor(graph, b), sizes, row: None })
+                let b = self.factor(graph, b);
+                (k == b0).then_some(Product { a, b, sizes, alpha: 1.0, row: None })
             }
             "Gemm" => {
-                let is_one = |name: &str| node.float(name).unwrap_or(1.0) == 1.0;
+                let number = |name: &str| node.float(name).unwrap_or(1.0);
                 let flag = |name: &str| node.int(name).unwrap_or(0) != 0;
                 let &[a0, a1] = &a_shape[..] else { return None };
                 let (ta, tb) = (flag("transA"), flag("transB"));
                 let (m, k) = if ta { (a1, a0) } else { (a0, a1) };
                 let n = if tb { b0 } else { b1 };
-                let row = node.input(2);
-                let fits = match row {
-                    Some(row) => is_one("beta") && shape(graph, row)? == [n],
-                    None => true,
-                };
+                let row = node.input(2).map(|row| (row, number("beta")));
+                if let Some((row, _)) = row
+                    && shape(graph, row)? != [n]
+                {
+                    return None;
+                }
                 let turned = |(v, twice): Factor, once: bool| (v, twice != once);
                 let (a, b) = (turned(self.factor(graph, a), ta), turned(self.factor(graph, b), tb));
-                (fits && is_one("alpha")).then_some(Product { a, b, sizes: (m, n, k), row })
+                Some(Product { a, b, sizes: (m, n, k), alpha: number("alpha"), row })
             }
             _ => None,
         }
@@ -148,15 +152,20 @@ fn replace(graph: &mut Graph, at: NodeId, product: Product) -> Result<()> {
         to
     };
     let mut inputs = vec![Some(a), Some(product.b.0)];
-    inputs.extend(product.row.map(Some));
     let flags = [("transA", turned), ("transB", product.b.1)];
+    let mut attributes = flags.map(|(k, v)| (k.to_owned(), Attribute::Int(v.into()))).to_vec();
+    attributes.push(("alpha".to_owned(), Attribute::Float(product.alpha)));
+    if let Some((row, beta)) = product.row {
+        inputs.push(Some(row));
+        attributes.push(("beta".to_owned(), Attribute::Float(beta)));
+    }
     let node = Node {
         name: String::new(),
         op: if product.row.is_some() { "GemmBf16" } else { "MatMulBf16" }.into(),
         domain: MMOPT_DOMAIN.into(),
         inputs,
         outputs: vec![Some(to)],
-        attributes: flags.map(|(k, v)| (k.to_owned(), Attribute::Int(v.into()))).into(),
+        attributes: attributes.into_iter().collect(),
     };
     if is_matrix {
         *graph.node_mut(at) = node;
@@ -234,8 +243,42 @@ mod tests {
             g.add_output(v);
         }
         let g = finished(g);
-        assert_eq!(ops(&g), ["MatMulBf16", "MatMulBf16", "Gemm"]);
+        assert_eq!(ops(&g), ["MatMulBf16"; 3]);
         assert_eq!(flags(&g, "MatMulBf16"), (1, 0));
+        let alphas: Vec<_> = g.nodes().iter().map(|n| n.float("alpha")).collect();
+        assert_eq!(alphas, [Some(1.0), Some(1.0), Some(0.5)]);
+    }
+
+    /// As exporters write a query's layer: alpha (x wᵀ) + beta row; and a row of another shape.
+    #[test]
+    fn factors_of_a_gemm_are_kept() {
+        let mut g = Graph::new("query", 17);
+        let x = g.add_input("x", ValueType::known(F32, &[128, 64])).unwrap();
+        let w = g.add_input("w", ValueType::known(F32, &[48, 64])).unwrap();
+        for (name, shape) in [("row", &[48][..]), ("column", &[128, 1])] {
+            let c = g.add_input(name, ValueType::known(F32, shape)).unwrap();
+            let y = g.add_value(&format!("{name} y")).unwrap();
+            g.set_type(y, ValueType::known(F32, &[128, 48]));
+            g.push_node(Node {
+                name: String::new(),
+                op: "Gemm".into(),
+                domain: String::new(),
+                inputs: vec![Some(x), Some(w), Some(c)],
+                outputs: vec![Some(y)],
+                attributes: [
+                    ("alpha".to_owned(), Attribute::Float(0.125)),
+                    ("beta".to_owned(), Attribute::Float(0.25)),
+                    ("transB".to_owned(), Attribute::Int(1)),
+                ]
+                .into(),
+            });
+            g.add_output(y);
+        }
+        let g = finished(g);
+        assert_eq!(ops(&g), ["GemmBf16", "Gemm"]);
+        let product = &g.nodes()[0];
+        assert_eq!([product.float("alpha"), product.float("beta")], [Some(0.125), Some(0.25)]);
+        assert_eq!(flags(&g, "GemmBf16"), (0, 1));
     }
 
     /// Batches of products, small ones, and sums that more than one row is added in, stay.

@@ -17,7 +17,7 @@ use ort::operator::ComputeContext;
 use super::kernel::{DEFECT, KernelAttributes, KernelResult, each, error, input, output, require};
 use pack::{Factor, TILE_K, TILE_SIDE, Tile, pack_panels};
 pub use tile::is_fast;
-use tile::{BLOCK, Isa, add_block};
+use tile::{BLOCK, Block, Isa, add_block};
 
 /// How much is packed at once.
 #[derive(Clone, Copy)]
@@ -26,13 +26,19 @@ struct Limits {
     depth: usize,
     /// Most tiles of one factor, each 1 KiB.
     tiles: usize,
+    /// Results from so many elements on are written past the caches, which would not hold them
+    /// until they are read: what is overwritten is not read first.
+    streamed: usize,
 }
 
-const LIMITS: Limits = Limits { depth: 2048, tiles: 8192 };
+const LIMITS: Limits = Limits { depth: 4096, tiles: 8192, streamed: 1 << 18 };
 /// Tiles of a panel that are gone through at a time, so that two panels stay in the first cache.
 const DEPTH_TILES: usize = 16;
 /// Rows and columns of the result that one thread works on at a time: whole blocks.
 const PART: (usize, usize) = (128, 256);
+/// Parts are worked on in at most so many groups, for to wait until streamed results are written
+/// takes as long as a part of one.
+const GROUPS: usize = 32;
 /// Buffers that are kept for the next product, each of at most 8 MiB.
 const MAX_KEPT: usize = 16;
 
@@ -61,15 +67,16 @@ impl Drop for Tiles {
     }
 }
 
-/// y = op(a) op(b), op transposes where the attributes say so
+/// y = alpha op(a) op(b), op transposes where the attributes say so
 pub(super) fn product(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
     compute(cx, attributes, &[])
 }
 
-/// y = op(a) op(b) + c, c a row
+/// y = alpha op(a) op(b) + beta c, c a row
 pub(super) fn product_and_row(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
     input!(cx, 2, f32 => row);
-    compute(cx, attributes, row.1)
+    let row: Vec<f32> = row.1.iter().map(|c| attributes.beta * c).collect();
+    compute(cx, attributes, &row)
 }
 
 fn compute(cx: &ComputeContext, attributes: &KernelAttributes, row: &[f32]) -> KernelResult {
@@ -90,7 +97,7 @@ fn compute(cx: &ComputeContext, attributes: &KernelAttributes, row: &[f32]) -> K
     let b = Factor::new(b.1, n, k, !attributes.trans_b);
     let parallel =
         |n: usize, work: &(dyn Fn(usize) + Sync)| each(cx, (0..n).collect(), |_, i| work(i));
-    multiply(&a, &b, row, y, LIMITS, Isa::best(), &parallel)
+    multiply(&a, &b, (attributes.alpha, row), y, LIMITS, Isa::best(), &parallel)
 }
 
 /// Calls its second argument for each number below its first, on several threads.
@@ -103,16 +110,24 @@ fn piece(length: usize, unit: usize, most: usize) -> usize {
     length.div_ceil(length.div_ceil(most).max(1)).next_multiple_of(unit)
 }
 
-/// A pointer into the result, of which each part of the work writes elements of its own.
-struct Result2d(*mut f32);
+/// Where sums go: y = alpha · sums + row.
+struct Target<'a> {
+    y: *mut f32,
+    width: usize,
+    alpha: f32,
+    /// One row of the result, or nothing.
+    row: &'a [f32],
+    /// Whether it is written past the caches.
+    is_streamed: bool,
+}
 
 // SAFETY: parts of the work write elements of their own.
-unsafe impl Sync for Result2d {}
+unsafe impl Sync for Target<'_> {}
 
 fn multiply(
     a: &Factor,
     b: &Factor,
-    row: &[f32],
+    (alpha, row): (f32, &[f32]),
     y: &mut [f32],
     limits: Limits,
     isa: Isa,
@@ -133,7 +148,10 @@ fn multiply(
     let (rows, columns) = (piece(m, BLOCK, most), piece(n, BLOCK, most));
     let mut a_tiles = Tiles::new(rows / TILE_SIDE * depth_tiles)?;
     let mut b_tiles = Tiles::new(columns / TILE_SIDE * depth_tiles)?;
-    let target = Result2d(y.as_mut_ptr());
+    // Rows of whole lines of memory: each begins with one if the first does.
+    let has_lines = n % 16 == 0 && y.as_ptr().align_offset(64) == 0;
+    let is_streamed = has_lines && y.len() >= limits.streamed && isa.can_stream();
+    let target = Target { y: y.as_mut_ptr(), width: n, alpha, row, is_streamed };
     for k0 in (0..k).step_by(depth) {
         let k_tiles = (k - k0).min(depth).div_ceil(TILE_K);
         for m0 in (0..m).step_by(rows) {
@@ -146,7 +164,9 @@ fn multiply(
                     pack_panels(b, (n0, n1), (k0, k_tiles), &mut b_tiles.0, true, isa, parallel)?;
                 }
                 let parts = ((m1 - m0).div_ceil(PART.0), (n1 - n0).div_ceil(PART.1));
-                parallel(parts.0 * parts.1, &|i| {
+                let n_parts = parts.0 * parts.1;
+                let at_once = n_parts.div_ceil(GROUPS).max(1);
+                let one = |i: usize, sums: &mut Vec<Block>| {
                     let (m2, n2) = (m0 + i % parts.0 * PART.0, n0 + i / parts.0 * PART.1);
                     let part = Part {
                         rows: (m2, (m2 + PART.0).min(m1)),
@@ -155,28 +175,22 @@ fn multiply(
                         b: &b_tiles.0[(n2 - n0) / TILE_SIDE * k_tiles..],
                         k_tiles,
                     };
-                    SUMS.with_borrow_mut(|sums| {
-                        part.sum(sums, isa);
-                        // SAFETY: `target` has m rows of n elements, and no other part has these.
-                        unsafe { part.write(sums, target.get(), n, (k0 == 0).then_some(row)) };
-                    });
+                    part.sum(sums, isa);
+                    // SAFETY: `target` has m rows of n elements, and no other part has these.
+                    unsafe { part.write(sums, &target, k0 == 0) };
+                };
+                parallel(n_parts.div_ceil(at_once), &|group| {
+                    let group = group * at_once..((group + 1) * at_once).min(n_parts);
+                    SUMS.with_borrow_mut(|sums| group.for_each(|i| one(i, sums)));
+                    if target.is_streamed {
+                        tile::end_stream();
+                    }
                 })?;
             }
         }
     }
     Ok(())
 }
-
-impl Result2d {
-    fn get(&self) -> *mut f32 {
-        self.0
-    }
-}
-
-/// 32 by 32 sums.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Block([f32; BLOCK * BLOCK]);
 
 thread_local! {
     /// The blocks of the part that a thread works on.
@@ -226,27 +240,33 @@ impl Part<'_> {
         });
     }
 
-    /// Writes the sums, with a row added where one is given, or adds them to what is there.
+    /// Writes the sums, or adds them to what is there where others of this part came before.
+    /// [`tile::end_stream`] must follow.
     ///
     /// # Safety
-    /// `y` points to rows of `width` elements, of which nobody else uses those of this part.
-    unsafe fn write(&self, sums: &[Block], y: *mut f32, width: usize, first: Option<&[f32]>) {
+    /// `to` has the rows and columns of this part, which nobody else uses.
+    unsafe fn write(&self, sums: &[Block], to: &Target, is_first: bool) {
         let (down, _) = self.n_blocks();
-        let (from, to) = self.columns;
+        let (from, end) = self.columns;
+        let row = to.row.get(from..end).unwrap_or(&[]);
         for m in self.rows.0..self.rows.1 {
             // SAFETY: by the caller's promise.
-            let y = unsafe { from_raw_parts_mut(y.add(m * width + from), to - from) };
-            let i = m - self.rows.0;
-            for (n, y) in y.chunks_mut(BLOCK).enumerate() {
-                let block = &sums[n * down + i / BLOCK].0;
-                let sums = &block[i % BLOCK * BLOCK..][..y.len()];
-                match first {
-                    None => y.iter_mut().zip(sums).for_each(|(y, x)| *y += x),
-                    Some([]) => y.copy_from_slice(sums),
-                    Some(row) => {
-                        let row = &row[from + n * BLOCK..];
-                        y.iter_mut().zip(sums).zip(row).for_each(|((y, x), c)| *y = x + c);
+            let y = unsafe { from_raw_parts_mut(to.y.add(m * to.width + from), end - from) };
+            let (first, i) = ((m - self.rows.0) / BLOCK, (m - self.rows.0) % BLOCK);
+            let blocks = sums[first..].iter().step_by(down);
+            if is_first && to.is_streamed {
+                // SAFETY: the processor can, and `y` begins with a line and has whole ones.
+                unsafe { tile::stream_row(y, &sums[first..], down, i, to.alpha, row) };
+                continue;
+            }
+            for (n, (y, block)) in y.chunks_mut(BLOCK).zip(blocks).enumerate() {
+                let places = y.iter_mut().zip(&block.0[i * BLOCK..]);
+                match row.get(n * BLOCK..) {
+                    _ if !is_first => places.for_each(|(y, s)| *y += to.alpha * s),
+                    Some(row) if !row.is_empty() => {
+                        places.zip(row).for_each(|((y, s), c)| *y = to.alpha * s + c);
                     }
+                    _ => places.for_each(|(y, s)| *y = to.alpha * s),
                 }
             }
         }
@@ -266,27 +286,39 @@ mod tests {
 
     /// Largest error, relative to the root of the number of products in a sum. Bits of `i` say
     /// which factor is transposed and whether a row is added.
-    fn error_of(isa: Isa, limits: Limits, (m, n, k): (usize, usize, usize), i: usize) -> f64 {
+    fn error_of(isa: Isa, limits: Limits, size: (usize, usize, usize), i: usize) -> f64 {
+        result_of(isa, limits, size, i).1
+    }
+
+    /// The same after the result, which begins with a line of memory.
+    fn result_of(
+        isa: Isa,
+        limits: Limits,
+        (m, n, k): (usize, usize, usize),
+        i: usize,
+    ) -> (Vec<f32>, f64) {
         let (ta, tb) = (i & 1 != 0, i & 2 != 0);
         let (a, b) = (series(1, m * k, 1.0), series(2, k * n, 1.0));
         let c = if i & 4 != 0 { series(3, n, 1.0) } else { Vec::new() };
-        let mut y = vec![f32::NAN; m * n];
+        let mut room = vec![f32::NAN; m * n + 16];
+        let start = room.as_ptr().align_offset(64).min(16);
+        let y = &mut room[start..start + m * n];
         let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
             (0..n).rev().for_each(work);
             Ok(())
         };
         let (fa, fb) = (Factor::new(&a, m, k, ta), Factor::new(&b, n, k, !tb));
-        multiply(&fa, &fb, &c, &mut y, limits, isa, &serial).unwrap();
+        multiply(&fa, &fb, (0.5, &c), y, limits, isa, &serial).unwrap();
         let mut worst = 0f64;
         for i in 0..m {
             for j in 0..n {
                 let product = |p| at(&a, (i, p), (m, k), ta) * at(&b, (p, j), (k, n), tb);
                 let row = c.get(j).map_or(0.0, |&c| f64::from(c));
-                let expected = (0..k).map(product).sum::<f64>() + row;
+                let expected = 0.5 * (0..k).map(product).sum::<f64>() + row;
                 worst = worst.max((f64::from(y[i * n + j]) - expected).abs());
             }
         }
-        worst / (k as f64).sqrt().max(1.0)
+        (y.to_vec(), worst / (k as f64).sqrt().max(1.0))
     }
 
     #[test]
@@ -311,9 +343,25 @@ mod tests {
         }
     }
 
+    /// In several groups of parts, with rows of whole lines and others; and the same bits.
+    #[test]
+    fn streamed_results_are_the_same() {
+        let limits = |streamed| Limits { depth: 64, tiles: 4096, streamed };
+        for isa in Isa::all() {
+            for size in [(130, 272, 100), (300, 48, 64), (40, 45, 64), (32, 16, 32)] {
+                for i in [0, 4] {
+                    let (usual, error) = result_of(isa, limits(usize::MAX), size, i);
+                    let (streamed, _) = result_of(isa, limits(0), size, i);
+                    assert!(error < 1e-6, "{isa:?} {size:?} {i}: {error}");
+                    assert!(usual == streamed, "{isa:?} {size:?} {i}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn large_products_are_cut_along_every_axis() {
-        let limits = Limits { depth: 96, tiles: 12 };
+        let limits = Limits { depth: 96, tiles: 12, streamed: usize::MAX };
         for isa in Isa::all() {
             for (i, size) in [(40, 130, 200), (130, 40, 200), (70, 70, 97)].into_iter().enumerate()
             {
@@ -334,9 +382,9 @@ mod tests {
             };
             let f =
                 |x: &'_ [f32]| Factor::new(Box::leak(x.to_vec().into_boxed_slice()), 2, 2, false);
-            multiply(&f(&a), &f(&[1.0; 4]), &[], &mut y, LIMITS, isa, &serial).unwrap();
+            multiply(&f(&a), &f(&[1.0; 4]), (1.0, &[]), &mut y, LIMITS, isa, &serial).unwrap();
             assert!(y.iter().all(|y| y.is_nan()), "{isa:?}: {y:?}");
-            multiply(&f(&b), &f(&[1.0; 4]), &[], &mut y, LIMITS, isa, &serial).unwrap();
+            multiply(&f(&b), &f(&[1.0; 4]), (1.0, &[]), &mut y, LIMITS, isa, &serial).unwrap();
             assert_eq!(y, [f32::INFINITY, f32::INFINITY, 2.0, 2.0], "{isa:?}");
         }
     }

@@ -7,6 +7,10 @@ use super::pack::{TILE_SIDE, Tile};
 
 /// Rows and columns of a block of the result.
 pub(super) const BLOCK: usize = 2 * TILE_SIDE;
+/// Its sums, which begin with a line of memory.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Block(pub(super) [f32; BLOCK * BLOCK]);
 
 /// The instructions that products are made with. All round factors in the same way; sums differ in
 /// their order.
@@ -57,6 +61,11 @@ impl Isa {
             all.extend((Self::best() == Self::Amx).then_some(Self::Amx));
         }
         all
+    }
+
+    /// Whether [`stream_row`] may be called.
+    pub(super) fn can_stream(self) -> bool {
+        self != Self::Portable
     }
 
     /// Runs `work`, in which [`add_block`] may be called.
@@ -127,6 +136,38 @@ pub(super) unsafe fn add_block(
     }
 }
 
+/// y = alpha · sums + row, written past the caches: a row of the result from row `i` of every
+/// `down`th block. `row` is as long as `y`, or empty. [`end_stream`] must follow on this thread
+/// before others read.
+///
+/// # Safety
+/// [`Isa::can_stream`]. `y` begins at a multiple of 64 bytes and has whole lines of 16 numbers.
+pub(super) unsafe fn stream_row(
+    y: &mut [f32],
+    blocks: &[Block],
+    down: usize,
+    i: usize,
+    alpha: f32,
+    row: &[f32],
+) {
+    assert!(row.is_empty() || row.len() == y.len());
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        x86::stream_row(y, blocks, down, i, alpha, row);
+    }
+}
+
+/// What this thread streamed is in memory before anything that it writes later, such as that its
+/// part of the work is done.
+pub(super) fn end_stream() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this architecture has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 fn pack_portable(to: &mut Tile, from: &[f32], step: usize, is_strided: bool, by_k: bool) {
     for outer in 0..TILE_SIDE {
         for pair in 0..TILE_SIDE {
@@ -181,7 +222,7 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, TILE_SIDE, Tile};
+    use super::{BLOCK, Block, TILE_SIDE, Tile};
 
     pub(super) fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -358,6 +399,31 @@ mod x86 {
                     _mm512_storeu_ps(y.add(r * BLOCK), sum[0]);
                     _mm512_storeu_ps(y.add(r * BLOCK + 16), sum[1]);
                 }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As of [`super::stream_row`]; `row` is as long as `y`, or empty.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn stream_row(
+        y: &mut [f32],
+        blocks: &[Block],
+        down: usize,
+        i: usize,
+        alpha: f32,
+        row: &[f32],
+    ) {
+        let alpha = _mm512_set1_ps(alpha);
+        for n in 0..y.len() / 16 {
+            let sums = &blocks[n / 2 * down].0[i * BLOCK + n % 2 * 16..][..16];
+            // SAFETY: by the caller's promise.
+            unsafe {
+                let mut line = _mm512_mul_ps(alpha, _mm512_loadu_ps(sums.as_ptr()));
+                if !row.is_empty() {
+                    line = _mm512_add_ps(line, _mm512_loadu_ps(row.as_ptr().add(n * 16)));
+                }
+                _mm512_stream_ps(y.as_mut_ptr().add(n * 16), line);
             }
         }
     }
