@@ -134,7 +134,7 @@ fn mean_teachers_and_means_are_one() {
     let mean = |ema_decay, of_teacher| {
         let mutual = Mutual {
             teacher: Teacher::MeanTeacher,
-            weight: 0.0,
+            weight: Some(0.0),
             ema_decay: of_teacher,
             ..Mutual::default()
         };

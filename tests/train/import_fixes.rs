@@ -512,7 +512,7 @@ fn bad_gradient_graphs_are_refused() {
     let e = trainer(options).forward_backward(0, &views(&targets())).unwrap_err();
     assert!(e.kind() == Kind::Shape && e.message().contains("b_grad"), "{e}");
 
-    let mutual = Some(optim::Mutual { weight: 0.5, ..optim::Mutual::default() });
+    let mutual = Some(optim::Mutual { weight: Some(0.5), ..optim::Mutual::default() });
     let optimizer = optim::Options { mutual, ..optim::Options::adamw() };
     let all = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let e = Trainer::new(all, vec![gradient_graph(&linear_with_gradients(DType::F32))]);

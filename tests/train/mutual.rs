@@ -96,7 +96,7 @@ fn unweighted(mut models: Vec<(&Linear, f64)>) -> Vec<(&Linear, f64)> {
 
 #[test]
 fn peers_teach_each_other_with_every_knob() {
-    let peers = Mutual { teacher: Teacher::Peers, weight: 0.7, ..Mutual::default() };
+    let peers = Mutual { teacher: Teacher::Peers, weight: Some(0.7), ..Mutual::default() };
     let hot = Mutual { temperature: 2.0, ..peers.clone() };
     let sure = Mutual { confidence_threshold: 0.4, ..hot.clone() };
     let agreeing = Mutual { label_agreement: true, ..hot.clone() };
@@ -162,7 +162,7 @@ fn the_weight_ramps_up_with_the_steps() {
 fn teachers_take_turns() {
     for teacher in [Teacher::Peers, Teacher::MeanTeacher] {
         let options =
-            Mutual { teacher, weight: 0.7, teachers_per_step: Some(1), ..Mutual::default() };
+            Mutual { teacher, weight: Some(0.7), teachers_per_step: Some(1), ..Mutual::default() };
         let models = classification();
         let mut trainer = trainer(&models, &options, 0.0).unwrap();
         for step in 0..4 {
@@ -356,7 +356,11 @@ fn losses_over_no_label_move_no_rate() {
     let rates = |unlabelled: bool| {
         let mut models = classification();
         let optimizer = optim::Options {
-            mutual: Some(Mutual { weight: 0.0, teacher: Teacher::Peers, ..Mutual::default() }),
+            mutual: Some(Mutual {
+                weight: Some(0.0),
+                teacher: Teacher::Peers,
+                ..Mutual::default()
+            }),
             adaptive_lr: optim::AdaptiveLr::Relative,
             adaptive_lr_every: 1,
             adaptive_lr_window: 4,
@@ -615,7 +619,8 @@ fn losses_and_gradients_are_those_of_pytorch() {
         let numbers: Vec<f64> = fields.map(|f| f.parse().unwrap()).collect();
         let models = &cases.iter().find(|(name, _)| *name == case).unwrap().1;
         for teacher in [Teacher::Peers, Teacher::Online] {
-            let options = Mutual { teacher, weight: 0.7, temperature: 2.0, ..Mutual::default() };
+            let options =
+                Mutual { teacher, weight: Some(0.7), temperature: 2.0, ..Mutual::default() };
             let mut trainer = trainer(models, &options, 0.1).unwrap();
             let found = pass(&mut trainer, models).unwrap()[i];
             close(&[found.loss, found.mutual_loss], &numbers[..2], 1e-4, line);
@@ -624,6 +629,21 @@ fn losses_and_gradients_are_those_of_pytorch() {
         n_checked += 1;
     }
     assert_eq!(n_checked, 7);
+}
+
+/// Without a weight of its own token classification has 1 and other tasks 3.
+#[test]
+fn the_weight_is_by_task_unless_given() {
+    for (models, weight) in [(classification(), 3.0), (tokens(), 1.0), (answers(true), 3.0)] {
+        let gradients = [None, Some(weight), Some(2.0)].map(|weight| {
+            let options = Mutual { teacher: Teacher::Peers, weight, ..Mutual::default() };
+            let mut trainer = trainer(&models, &options, 0.1).unwrap();
+            pass(&mut trainer, &models).unwrap();
+            gradient(&trainer, 0)
+        });
+        assert_eq!(gradients[0], gradients[1], "{weight}");
+        assert_ne!(gradients[0], gradients[2], "{weight}");
+    }
 }
 
 #[test]

@@ -442,8 +442,11 @@ fn probabilities(trainer: &mut Trainer, model: usize, seed: u64) -> Vec<f64> {
 fn mutual_learning_draws_predictions_together() {
     let distance = |lambda: f64| {
         let mut trainer = pair(|o| {
-            o.mutual =
-                Some(optim::Mutual { weight: lambda, temperature: 2.0, ..optim::Mutual::default() })
+            o.mutual = Some(optim::Mutual {
+                weight: Some(lambda),
+                temperature: 2.0,
+                ..optim::Mutual::default()
+            })
         });
         for seed in 0..60 {
             let mut examples = [Example::new(seed, true), Example::new(seed, false)];
@@ -470,7 +473,7 @@ fn mutual_learning_without_weight_is_plain_training() {
         (0..4).for_each(|seed| drop(step_all(&mut trainer, seed)));
         weights(&trainer)
     };
-    let zero = optim::Mutual { weight: 0.0, ..optim::Mutual::default() };
+    let zero = optim::Mutual { weight: Some(0.0), ..optim::Mutual::default() };
     let [a, b] = [run(None), run(Some(zero))];
     let floats = |w: &[u8]| -> Vec<f32> {
         w.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()

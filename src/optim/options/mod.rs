@@ -488,7 +488,7 @@ pub struct Options {
     pub max_loss_increase: Option<f64>,
     /// Learning from each other's predictions; null is none. Carried out by whoever runs the
     /// models: the trainer, not gradient mode.
-    #[schemars(example = Mutual { weight: 0.5, temperature: 2.0, ..Mutual::default() })]
+    #[schemars(example = Mutual { weight: Some(0.5), temperature: 2.0, ..Mutual::default() })]
     pub mutual: Option<Mutual>,
     /// Decay of a running mean (EMA) of each model's weights, by which models can be evaluated and
     /// saved. null: that of mean teachers where they are kept, else there is no such mean. Carried

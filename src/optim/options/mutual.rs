@@ -52,9 +52,10 @@ pub struct Mutual {
     /// Whose predictions a model learns from.
     #[schemars(example = Teacher::MeanTeacher)]
     pub teacher: Teacher,
-    /// Weight of KL(teachers ‖ own) beside the loss.
+    /// Weight of KL(teachers ‖ own) beside the loss; null is by task: 1 for token classification,
+    /// 3 for all others.
     #[schemars(range(min = 0), example = 0.5)]
-    pub weight: f64,
+    pub weight: Option<f64>,
     /// Temperature of both softmaxes; the term is multiplied by its square.
     #[schemars(extend("exclusiveMinimum" = 0), example = 2)]
     pub temperature: f64,
@@ -108,13 +109,24 @@ pub struct Mutual {
     pub memory_file: Option<String>,
 }
 
+/// Weight where none is given: of token classification, and of other tasks. Tags are for the most
+/// part "outside": the mean of models that are not sure of a word is that too, and a greater weight
+/// leaves entities unfound, above all in text of another source (docs/results.md).
+const WEIGHTS: [f64; 2] = [1.0, 3.0];
+
 impl Mutual {
+    /// The weight for a task.
+    pub(crate) fn weight_for(&self, is_token_classification: bool) -> f64 {
+        let [tags, others] = WEIGHTS;
+        self.weight.unwrap_or(if is_token_classification { tags } else { others })
+    }
+
     /// What the default preset has.
     pub(super) fn preset() -> Self {
         Self {
             required: false,
             teacher: Teacher::Online,
-            weight: 3.0,
+            weight: None,
             ramp_up_fraction: 0.5,
             fresh_teach_loaded: false,
             ..Self::default()
@@ -128,7 +140,7 @@ impl Default for Mutual {
             required: true,
             fresh_teach_loaded: true,
             teacher: Teacher::default(),
-            weight: 1.0,
+            weight: Some(1.0),
             temperature: 1.0,
             ramp_up_steps: 0,
             ramp_up_fraction: 0.0,

@@ -138,7 +138,7 @@ mod tests {
             assert!(e.message().starts_with(&format!("mutual.{name} must be ")), "{e}");
         };
         let d = Mutual::default();
-        check(Mutual { weight: -1.0, ..d.clone() }, "weight");
+        check(Mutual { weight: Some(-1.0), ..d.clone() }, "weight");
         check(Mutual { temperature: 0.0, ..d.clone() }, "temperature");
         check(Mutual { confidence_threshold: 1.5, ..d.clone() }, "confidence_threshold");
         check(Mutual { ramp_up_fraction: 1.5, ..d.clone() }, "ramp_up_fraction");

@@ -338,7 +338,8 @@ impl Mutual {
         } else {
             self.add_predictions(members, i)?
         };
-        let scale = self.options.weight * part * ramp(step, self.ramp_up);
+        let weight = self.options.weight_for(student.spec.kind == LossKind::TokenClassification);
+        let scale = weight * part * ramp(step, self.ramp_up);
         self.targets[i].finish(&self.options, student, scale);
         Ok(())
     }
@@ -421,7 +422,14 @@ impl std::fmt::Display for Mutual {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let teacher = serde_json::to_value(self.options.teacher).unwrap_or_default();
         let teacher = teacher.as_str().unwrap_or_default();
-        write!(f, "mutual learning: {teacher}, weight {}", self.options.weight)?;
+        write!(f, "mutual learning: {teacher}, weight ")?;
+        match self.options.weight {
+            Some(weight) => write!(f, "{weight}")?,
+            None => {
+                let [tags, others] = [true, false].map(|tags| self.options.weight_for(tags));
+                write!(f, "{tags} for token classification and {others} for other tasks")?;
+            }
+        }
         match self.ramp_up {
             0 if self.options.ramp_up_fraction > 0.0 => {
                 write!(f, " from the first step, as total_steps is 0")?;

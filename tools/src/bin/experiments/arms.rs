@@ -54,7 +54,9 @@ const DEFAULT_MEAN_TEACHER: &str =
     r#"{"mutual":{"teacher":"mean_teacher","weight":1,"ramp_up_fraction":0}}"#;
 const DEFAULT_ONLINE: &str = r#"{"mutual":{"weight":1,"ramp_up_fraction":0}}"#;
 
-pub const ARMS: [Arm; 23] = [
+const DEFAULT_WEIGHT_3: &str = r#"{"mutual":{"weight":3}}"#;
+
+pub const ARMS: [Arm; 25] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -110,6 +112,17 @@ pub const ARMS: [Arm; 23] = [
             "joint",
             r#"{"mutual":{"teacher":"mean_teacher","teachers_per_step":1,"weight":1,"ramp_up_fraction":0}}"#,
         )
+    },
+    Arm {
+        is_semi_supervised: true,
+        what: "the default preset with weight 3, which entities had at first",
+        ..arm("default_weight_3", "joint", DEFAULT_WEIGHT_3)
+    },
+    Arm {
+        is_short: true,
+        is_semi_supervised: true,
+        what: "that for three quarters of the epochs",
+        ..arm("default_weight_3_short", "joint", DEFAULT_WEIGHT_3)
     },
     Arm { what: "the published rules", ..arm("paper", "paper", "") },
     Arm {
