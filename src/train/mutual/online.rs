@@ -146,6 +146,8 @@ impl Mutual {
         shapes: &[(usize, usize)],
         step: u64,
     ) -> Result<()> {
+        // Not as they arrived: the first pair that does not fit is told, the same in each run.
+        waiting.sort_by_key(|request| request.model);
         for request in &mut waiting {
             let logits = std::mem::take(&mut request.logits);
             let temperature = self.options.temperature;
