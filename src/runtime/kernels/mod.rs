@@ -31,10 +31,9 @@
 //!
 //! All floats are f32; everything but the products works on the last axis. The products require
 //! `transA`, `transB` and `alpha` of `Gemm`, and with c its `beta`; they round both factors to bf16
-//! and add up in f32. Each
-//! operator also has a form in standard operators, that of products in f32 ([`attach`] puts it
-//! into the graph): where no kernel is registered, on another device or by choice, the runtime
-//! runs that instead, from the same file. That of `Targets` gives zeros.
+//! and add up in f32. Each operator also has a form in standard operators, that of products in f32
+//! ([`attach`] puts it into the graph): where no kernel is registered, on another device or by
+//! choice, the runtime runs that instead, from the same file. That of `Targets` gives zeros.
 //!
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
 //! threads, and but for the products in the builds for each instruction set.

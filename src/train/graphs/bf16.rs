@@ -104,7 +104,9 @@ impl Uses {
                 let (ta, tb) = (flag("transA"), flag("transB"));
                 let (m, k) = if ta { (a1, a0) } else { (a0, a1) };
                 let n = if tb { b0 } else { b1 };
+                // With beta 0 the row is not read, whatever it holds.
                 let row = node.input(2).map(|row| (row, number("beta")));
+                let row = row.filter(|&(_, beta)| beta != 0.0);
                 if let Some((row, _)) = row
                     && shape(graph, row)? != [n]
                 {
@@ -255,7 +257,9 @@ mod tests {
         let mut g = Graph::new("query", 17);
         let x = g.add_input("x", ValueType::known(F32, &[128, 64])).unwrap();
         let w = g.add_input("w", ValueType::known(F32, &[48, 64])).unwrap();
-        for (name, shape) in [("row", &[48][..]), ("column", &[128, 1])] {
+        for (name, shape, beta) in
+            [("row", &[48][..], 0.25), ("column", &[128, 1], 0.25), ("none", &[48], 0.0)]
+        {
             let c = g.add_input(name, ValueType::known(F32, shape)).unwrap();
             let y = g.add_value(&format!("{name} y")).unwrap();
             g.set_type(y, ValueType::known(F32, &[128, 48]));
@@ -267,7 +271,7 @@ mod tests {
                 outputs: vec![Some(y)],
                 attributes: [
                     ("alpha".to_owned(), Attribute::Float(0.125)),
-                    ("beta".to_owned(), Attribute::Float(0.25)),
+                    ("beta".to_owned(), Attribute::Float(beta)),
                     ("transB".to_owned(), Attribute::Int(1)),
                 ]
                 .into(),
@@ -275,7 +279,7 @@ mod tests {
             g.add_output(y);
         }
         let g = finished(g);
-        assert_eq!(ops(&g), ["GemmBf16", "Gemm"]);
+        assert_eq!(ops(&g), ["GemmBf16", "Gemm", "MatMulBf16"]);
         let product = &g.nodes()[0];
         assert_eq!([product.float("alpha"), product.float("beta")], [Some(0.125), Some(0.25)]);
         assert_eq!(flags(&g, "GemmBf16"), (0, 1));
