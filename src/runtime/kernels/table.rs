@@ -18,8 +18,8 @@ pub(super) enum Dims {
     Outer(usize),
     /// Each axis as long as one of an input, or 1.
     Axes(&'static [Option<(usize, usize)>]),
-    /// Not told here; nodes' values have their shapes in the graph.
-    Unknown,
+    /// Rows of input 0 and columns of input 1, of their transposes where `transA`, `transB` say so.
+    Product,
 }
 
 /// One operator with its kernel: a row of the table.
@@ -38,7 +38,7 @@ impl KernelDef {
     }
 }
 
-use Dims::{Axes, Like, Outer, Unknown};
+use Dims::{Axes, Like, Outer, Product};
 use Type::{Float32 as F, Int64 as I};
 
 /// All operators; outputs are f32 throughout.
@@ -92,11 +92,11 @@ pub(super) static ROWS: &[KernelDef] = &[
         outputs: &[Like(2)],
         compute: embedding::embedding_grad,
     },
-    KernelDef { name: "MatMulBf16", inputs: &[F, F], outputs: &[Unknown], compute: bf16::product },
+    KernelDef { name: "MatMulBf16", inputs: &[F, F], outputs: &[Product], compute: bf16::product },
     KernelDef {
         name: "GemmBf16",
         inputs: &[F, F, F],
-        outputs: &[Unknown],
+        outputs: &[Product],
         compute: bf16::product_and_row,
     },
     KernelDef {
@@ -173,55 +173,56 @@ impl Operator for Op {
     }
 }
 
+/// An axis: its length, -1 where it is not known, and its name, if it has one.
+type Axis = (i64, String);
+
+/// Axes of an input. None where nothing is known of it: no operator here takes a scalar, so that is
+/// what no axes mean.
+fn axes_of(inputs: &[ValueType], i: usize) -> Option<Vec<Axis>> {
+    let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(i) else {
+        return None;
+    };
+    let name = |at: usize| dimension_symbols.get(at).cloned().unwrap_or_default();
+    let axes: Vec<Axis> = shape.iter().enumerate().map(|(at, &n)| (n, name(at))).collect();
+    (!axes.is_empty()).then_some(axes)
+}
+
 fn infer(row: &KernelDef, cx: &mut ShapeInferenceContext) -> KernelResult {
     let inputs = cx.inputs();
     for (i, rule) in row.outputs.iter().enumerate() {
-        if let Axes(axes) = rule {
-            infer_axes(axes, i, cx)?;
-            continue;
-        }
-        let (Like(from) | Outer(from)) = *rule else { continue };
-        let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(from) else {
+        let axes = match *rule {
+            Like(from) => axes_of(&inputs, from),
+            Outer(from) => axes_of(&inputs, from).map(|mut axes| {
+                axes.pop();
+                axes
+            }),
+            Axes(axes) => axes
+                .iter()
+                .map(|axis| match *axis {
+                    Some((from, at)) => axes_of(&inputs, from)?.into_iter().nth(at),
+                    None => Some((1, String::new())),
+                })
+                .collect(),
+            Product => {
+                let turned = |name: &str| cx.attr::<i64>(name).is_ok_and(|flag| flag != 0);
+                let (at_a, at_b) = (usize::from(turned("transA")), usize::from(!turned("transB")));
+                let axis = |i, at| axes_of(&inputs, i)?.into_iter().nth(at);
+                axis(0, at_a).zip(axis(1, at_b)).map(|(m, n)| vec![m, n])
+            }
+        };
+        // The runtime would take a -1 without a name for a length.
+        let Some(axes) =
+            axes.filter(|axes| axes.iter().all(|(n, name)| *n >= 0 || !name.is_empty()))
+        else {
             continue;
         };
-        // No operator here takes a scalar: an empty shape means that nothing is known.
-        let Some(last) = shape.len().checked_sub(1) else { continue };
-        let rank = if matches!(rule, Like(_)) { last + 1 } else { last };
-        let symbols: Vec<String> = dimension_symbols.iter().take(rank).cloned().collect();
+        let (dims, names): (Vec<_>, Vec<_>) = axes.into_iter().unzip();
         let ty = ValueType::Tensor {
             ty: F,
-            shape: Shape::new(shape[..rank].iter().copied()),
-            dimension_symbols: SymbolicDimensions::new(symbols),
+            shape: Shape::new(dims),
+            dimension_symbols: SymbolicDimensions::new(names),
         };
         cx.set_output(i, &ty)?;
     }
     Ok(())
-}
-
-fn infer_axes(
-    axes: &[Option<(usize, usize)>],
-    output: usize,
-    cx: &mut ShapeInferenceContext,
-) -> KernelResult {
-    let inputs = cx.inputs();
-    let (mut dims, mut symbols) = (Vec::new(), Vec::new());
-    for axis in axes {
-        let Some((from, at)) = *axis else {
-            dims.push(1);
-            symbols.push(String::new());
-            continue;
-        };
-        let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.get(from) else {
-            return Ok(());
-        };
-        let Some(&n) = shape.get(at) else { return Ok(()) };
-        dims.push(n);
-        symbols.push(dimension_symbols.get(at).cloned().unwrap_or_default());
-    }
-    let ty = ValueType::Tensor {
-        ty: F,
-        shape: Shape::new(dims),
-        dimension_symbols: SymbolicDimensions::new(symbols),
-    };
-    cx.set_output(output, &ty)
 }

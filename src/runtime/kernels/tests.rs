@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Kind;
-use crate::onnx::{Attribute, Graph, Node, ValueType};
+use crate::onnx::{Attribute, Dim, Graph, Node, ValueType};
 use crate::runtime::{Session, SessionOptions};
 use crate::tensor::{DType, Tensor};
 
@@ -368,6 +368,47 @@ fn shapes_are_inferred() {
     let case = Case { op: "CrossEntropy", inputs: &inputs, outputs: 2, attributes: &attributes };
     let found = Session::probe_types(&case.graph(17).to_bytes().unwrap()).unwrap();
     assert!(found.iter().all(|v| v.shape == [Some(6)] && v.dtype == Some(DType::F32)));
+    let products = ["MatMulBf16", "GemmBf16"];
+    for op in products {
+        let n_inputs = if op.starts_with("Gemm") { 3 } else { 2 };
+        for (ta, tb) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let shape = |turned: i64, x: usize, y| if turned == 0 { [x, y] } else { [y, x] };
+            let [a, b] = [shape(ta, 3, 5), shape(tb, 5, 7)].map(|s| tensor(1, &s, 1.0));
+            let inputs = [a, b, tensor(2, &[7], 1.0)];
+            let attributes =
+                [("transA", ta), ("transB", tb)].map(|(name, flag)| (name, Attribute::Int(flag)));
+            let inputs = &inputs[..n_inputs];
+            let case = Case { op, inputs, outputs: 1, attributes: &attributes };
+            let found = Session::probe_types(&case.graph(17).to_bytes().unwrap()).unwrap();
+            assert_eq!(found[0].shape, [Some(3), Some(7)], "{op} {ta} {tb}");
+        }
+    }
+}
+
+/// An axis that is not known and has no name stays so: what adds to it must open.
+#[test]
+fn an_unknown_axis_is_not_given_a_length() {
+    let mut graph = Graph::new("unknown", 17);
+    graph.opsets.insert(MMOPT_DOMAIN.into(), 1);
+    let ty = ValueType { dtype: Some(DType::F32), shape: Some(vec![Dim::Unknown, Dim::Known(3)]) };
+    let x = graph.add_input("x", ty).unwrap();
+    let fixed = graph.add_input("fixed", ValueType::known(DType::F32, &[2, 3])).unwrap();
+    let [y, sum] = ["y", "sum"].map(|name| graph.add_value(name).unwrap());
+    let nodes =
+        [("Gelu", MMOPT_DOMAIN, vec![Some(x)], y), ("Add", "", vec![Some(y), Some(fixed)], sum)];
+    for (op, domain, inputs, output) in nodes {
+        graph.push_node(Node {
+            name: String::new(),
+            op: op.into(),
+            domain: domain.into(),
+            inputs,
+            outputs: vec![Some(output)],
+            attributes: [].into(),
+        });
+    }
+    graph.add_output(sum);
+    let found = Session::probe_types(&graph.to_bytes().unwrap()).unwrap();
+    assert_eq!(found[0].shape, [], "{found:?}");
 }
 
 #[test]
