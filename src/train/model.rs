@@ -9,7 +9,7 @@ use super::accuracy::{Accuracy, accuracy, loss_weight};
 use super::adapters::{Adapters, Home};
 use super::batch::{Batch, Signature, TensorView, check_classes, copy_into, labels};
 use super::graphs::{
-    NonFiniteOrigin, PassMemory, SEED_INPUT, find_non_finite, precomputed_labels,
+    NonFiniteOrigin, PassMemory, Products, SEED_INPUT, find_non_finite, precomputed_labels,
     switch_to_inference,
 };
 use super::import::{HalfTypes, Loaded, ModelReport, Published, load, rounded, usages};
@@ -26,7 +26,7 @@ use crate::autodiff::{
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Task};
 use crate::onnx::{Graph, TensorData, ValueId};
-use crate::optim::{AttentionForm, ModelSpec, ParamSpec, Precision, Usage};
+use crate::optim::{AttentionForm, ModelSpec, ParamSpec, Usage};
 use crate::runtime::kernels::ReadyAnswer;
 use crate::runtime::{Meter, SessionOptions, ShapeCache};
 use crate::tensor::{DType, Tensor};
@@ -138,7 +138,7 @@ impl Model {
                 signature,
                 precomputed,
                 mutual: None,
-                precision: Precision::F32,
+                products: Products::Runtime,
                 activation_checkpointing: false,
                 attention: AttentionForm::Auto,
                 cancel_token: None,

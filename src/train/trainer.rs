@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::ema::Ema;
+use super::graphs::Products;
 use super::log::{Level, Log};
 use super::model::{Earlier, Model, Run};
 use super::mutual::step::{Mutual, with_labels};
@@ -21,7 +22,7 @@ use crate::checkpoint::writer::RunWriter;
 use crate::error::{Context, Error, Result, count};
 use crate::memory::give_back_freed;
 use crate::optim::{AttentionForm, Buffers, Optimizer, Plan, Precision, StepReport};
-use crate::runtime::kernels::has_bf16_products;
+use crate::runtime::kernels::{has_bf16_products, has_f32_products};
 use crate::runtime::{CancelToken, Device, SessionOptions};
 use crate::tensor::{DType, Tensor};
 
@@ -773,9 +774,11 @@ fn plan_sessions(
     mutual: Option<&Mutual>,
     parallel: &Parallel,
 ) {
-    let precision = match options.optimizer.precision {
-        Precision::Bf16 if !has_bf16_products() => Precision::F32,
-        asked => asked,
+    let products = match options.optimizer.precision {
+        _ if options.device != Device::Cpu => Products::Runtime,
+        Precision::Bf16 if has_bf16_products() => Products::Bf16,
+        _ if has_f32_products() => Products::F32,
+        _ => Products::Runtime,
     };
     let attention = match options.device {
         Device::Cpu => options.optimizer.attention,
@@ -786,7 +789,7 @@ fn plan_sessions(
     for model in models {
         model.sessions.mutual =
             mutual.map(|m| MutualTerm { temperature: m.temperature, online: is_online });
-        model.sessions.precision = precision;
+        model.sessions.products = products;
         model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
         model.sessions.attention = attention;
         let of = |threads, spinning| SessionOptions {

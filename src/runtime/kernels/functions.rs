@@ -95,11 +95,11 @@ pub(super) fn function(op: &str, opset: i64) -> Result<FunctionProto> {
             dropout(&mut body);
             (&["x", "seed"], &["y"], &["ratio", "salt"])
         }
-        "MatMulBf16" => {
+        "MatMulBf16" | "MatMulF32" => {
             gemm(&mut body, &["a", "b"], &["alpha"]);
             (&["a", "b"], &["y"], &["transA", "transB", "alpha"])
         }
-        "GemmBf16" => {
+        "GemmBf16" | "GemmF32" => {
             gemm(&mut body, &["a", "b", "c"], &["alpha", "beta"]);
             (&["a", "b", "c"], &["y"], &["transA", "transB", "alpha", "beta"])
         }

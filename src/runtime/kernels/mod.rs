@@ -12,8 +12,8 @@
 //! | `After` | x, another value | y, which is x |
 //! | `Dropout` | x, seed `[1]` i64 | y |
 //! | `Targets` | logits `[n, c]`, exchange `[2]` i64 | targets `[n, c]`, weights `[n]` |
-//! | `MatMulBf16` | a `[m, k]`, b `[k, n]` | y `[m, n]` |
-//! | `GemmBf16` | a, b, c `[n]` | y |
+//! | `MatMulBf16`, `MatMulF32` | a `[m, k]`, b `[k, n]` | y `[m, n]` |
+//! | `GemmBf16`, `GemmF32` | a, b, c `[n]` | y |
 //! | `FusedAttention` | q, k, v, mask, seed `[1]` i64 | o, max, inverse |
 //! | `FusedAttentionGrad` | do, q, k, v, mask, seed, o, max, inverse | dq, dk, dv |
 //! | `EmbeddingGrad` | ids `[…]` i64, rows `[…, h]`, table `[v, h]` | dtable `[v, h]` |
@@ -30,10 +30,10 @@
 //! gets no gradient.
 //!
 //! All floats are f32; everything but the products works on the last axis. The products require
-//! `transA`, `transB` and `alpha` of `Gemm`, and with c its `beta`; they round both factors to bf16
-//! and add up in f32. Each operator also has a form in standard operators, that of products in f32
-//! ([`attach`] puts it into the graph): where no kernel is registered, on another device or by
-//! choice, the runtime runs that instead, from the same file. That of `Targets` gives zeros.
+//! `transA`, `transB` and `alpha` of `Gemm`, and with c its `beta`; those in bf16 round both
+//! factors and add up in f32. Each operator also has a form in standard operators, that of products
+//! in f32 ([`attach`] puts it into the graph): where no kernel is registered, on another device or
+//! by choice, the runtime runs that instead, from the same file. That of `Targets` gives zeros.
 //!
 //! Work is split by the shape alone and sums have a fixed order: the same bits at any number of
 //! threads, and but for the products in the builds for each instruction set.
@@ -49,6 +49,9 @@ mod loss;
 mod math;
 mod norm;
 mod pointwise;
+mod products;
+mod single;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -56,6 +59,7 @@ mod tests;
 pub use bf16::is_fast as has_bf16_products;
 pub use exchange::{EndGuard, Exchange, Message, ReadyAnswer, Request};
 pub use functions::attach;
+pub use single::is_fast as has_f32_products;
 
 use ort::operator::OperatorDomain;
 

@@ -7,7 +7,7 @@ use ort::operator::{
 use ort::value::{Shape, SymbolicDimensions, TensorElementType as Type, ValueType};
 
 use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, guarded};
-use super::{attention, bf16, dropout, embedding, exchange, loss, norm, pointwise};
+use super::{attention, bf16, dropout, embedding, exchange, loss, norm, pointwise, single};
 
 /// Shape of an output in terms of an input's.
 #[derive(Clone, Copy)]
@@ -98,6 +98,13 @@ pub(super) static ROWS: &[KernelDef] = &[
         inputs: &[F, F, F],
         outputs: &[Product],
         compute: bf16::product_and_row,
+    },
+    KernelDef { name: "MatMulF32", inputs: &[F, F], outputs: &[Product], compute: single::product },
+    KernelDef {
+        name: "GemmF32",
+        inputs: &[F, F, F],
+        outputs: &[Product],
+        compute: single::product_and_row,
     },
     KernelDef {
         name: "FusedAttention",

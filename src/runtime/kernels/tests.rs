@@ -368,7 +368,7 @@ fn shapes_are_inferred() {
     let case = Case { op: "CrossEntropy", inputs: &inputs, outputs: 2, attributes: &attributes };
     let found = Session::probe_types(&case.graph(17).to_bytes().unwrap()).unwrap();
     assert!(found.iter().all(|v| v.shape == [Some(6)] && v.dtype == Some(DType::F32)));
-    let products = ["MatMulBf16", "GemmBf16"];
+    let products = ["MatMulF32", "MatMulBf16", "GemmF32", "GemmBf16"];
     for op in products {
         let n_inputs = if op.starts_with("Gemm") { 3 } else { 2 };
         for (ta, tb) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -478,14 +478,16 @@ fn products() {
                 let sum = (0..k).map(|p| a(r, p) * b(p, c)).sum::<f64>();
                 f64::from(alpha) * sum + f64::from(beta) * row(c)
             };
-            let expected = (0..m * n).map(|at| y(at / n, at % n)).collect();
+            let expected: Vec<f64> = (0..m * n).map(|at| y(at / n, at % n)).collect();
             let flag = |t: bool| Attribute::Int(t.into());
             let mut attributes = vec![("transA", flag(ta)), ("transB", flag(tb))];
             attributes.push(("alpha", Attribute::Float(alpha)));
             attributes.extend(with_row.then_some(("beta", Attribute::Float(beta))));
-            let op = if with_row { "GemmBf16" } else { "MatMulBf16" };
-            let case = Case { op, inputs: &inputs, outputs: 1, attributes: &attributes };
-            case.check(&[expected]);
+            let op = if with_row { "Gemm" } else { "MatMul" };
+            for op in ["Bf16", "F32"].map(|kind| format!("{op}{kind}")) {
+                let case = Case { op: &op, inputs: &inputs, outputs: 1, attributes: &attributes };
+                case.check(std::slice::from_ref(&expected));
+            }
         }
     }
 }

@@ -5,7 +5,6 @@
 //! shapes alone is a constant. Each shape of batch has its own training graph.
 
 mod attention;
-mod bf16;
 mod buffers;
 mod checkpointing;
 mod dropout;
@@ -15,6 +14,7 @@ mod parameters;
 mod pass_memory;
 mod precision;
 mod precomputed;
+mod products;
 mod specialise;
 
 use std::collections::{BTreeMap, HashSet};
@@ -31,12 +31,13 @@ pub use precision::{hold_in_f32, outputs_in_f32};
 pub use precomputed::{
     PrecomputedGradients, precomputed_evaluation_graph, precomputed_graph, precomputed_labels,
 };
+pub use products::Products;
 pub use specialise::fix_shapes_and_types;
 
 use crate::autodiff::{self, AttachedLoss, LossSpec, MutualTerm};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, compat};
-use crate::optim::{AttentionForm, Precision};
+use crate::optim::AttentionForm;
 use crate::runtime::kernels;
 use crate::tensor::DType;
 
@@ -109,7 +110,7 @@ pub struct GraphOptions<'a> {
     /// Tables, and a row of each that gets no gradient where it is looked up.
     pub padding: &'a [(ValueId, usize)],
     /// What products of matrices are computed in.
-    pub precision: Precision,
+    pub products: Products,
     /// Whether the backward part computes activations again.
     pub activation_checkpointing: bool,
     /// How attention is computed.
@@ -179,7 +180,7 @@ pub fn training_graph_with(
         buffers.push((name, output));
     }
     let data = [&inputs[..], &attached.labels[..], &targets[..]].concat();
-    let (bytes, data_inputs, memory) = writer.finish(&data, params, options.precision, &forward)?;
+    let (bytes, data_inputs, memory) = writer.finish(&data, params, options.products, &forward)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers, memory })
 }
@@ -206,7 +207,7 @@ pub fn evaluation_graph(
     params: &[ValueId],
     spec: Option<&LossSpec>,
     shapes: &BTreeMap<String, Vec<usize>>,
-    precision: Precision,
+    products: Products,
 ) -> Result<EvaluationGraph> {
     let mut graph = forward.clone();
     compat::raise_opset(&mut graph)?;
@@ -233,7 +234,7 @@ pub fn evaluation_graph(
     let labels = attached.map(|a| a.labels).unwrap_or_default();
     let data = [inputs, labels].concat();
     let forward = made(writer.graph());
-    let (bytes, data_inputs, memory) = writer.finish(&data, params, precision, &forward)?;
+    let (bytes, data_inputs, memory) = writer.finish(&data, params, products, &forward)?;
     let params = params.iter().map(|&p| graph.value_name(p).to_owned()).collect();
     Ok(EvaluationGraph { bytes, data_inputs, params, loss, logits, memory })
 }
@@ -344,7 +345,7 @@ impl<'g> Writer<'g> {
         mut self,
         data: &[ValueId],
         params: &[ValueId],
-        precision: Precision,
+        products: Products,
         forward: &HashSet<ValueId>,
     ) -> Result<(Vec<u8>, Vec<(String, DType, Vec<usize>)>, PassMemory)> {
         let outputs = std::mem::take(&mut self.outputs);
@@ -352,9 +353,7 @@ impl<'g> Writer<'g> {
         graph.set_outputs(outputs);
         graph.prune();
         graph.prune_inputs(params);
-        if precision == Precision::Bf16 {
-            bf16::products_in_bf16(graph)?;
-        }
+        products::rewrite_products(graph, products)?;
         graph.sort()?;
         compat::fold_empty(graph)?;
         graph.prune();

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Products;
 use super::{EvaluationGraph, TrainingGraph, Writer, fix_shapes_and_types, parameters};
 use crate::error::{Context, Error, Result};
 use crate::onnx::{Graph, ValueId};
-use crate::optim::Precision;
 
 /// Which outputs of a model are its loss and gradients.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +69,8 @@ fn write(mut graph: Graph, precomputed: &PrecomputedGradients) -> Result<Trainin
         grads.push(Some(writer.output(v, &format!("grad/{name}"))?));
     }
     let forward = super::made(writer.graph());
-    let (bytes, data_inputs, memory) = writer.finish(&data, &params, Precision::F32, &forward)?;
+    let (bytes, data_inputs, memory) =
+        writer.finish(&data, &params, Products::Runtime, &forward)?;
     let params = precomputed.gradients.iter().map(|(name, _)| name.clone()).collect();
     let (mutual, buffers) = (None, Vec::new());
     Ok(TrainingGraph { bytes, data_inputs, params, grads, loss, logits, mutual, buffers, memory })
@@ -101,7 +102,7 @@ pub fn precomputed_evaluation_graph(
     let loss = loss.map(|v| writer.output(v, "loss")).transpose()?;
     let logits = writer.values(&logits)?;
     let forward = super::made(writer.graph());
-    let (bytes, data_inputs, memory) = writer.finish(&data, &[], Precision::F32, &forward)?;
+    let (bytes, data_inputs, memory) = writer.finish(&data, &[], Products::Runtime, &forward)?;
     Ok(EvaluationGraph { bytes, data_inputs, params: Vec::new(), loss, logits, memory })
 }
 

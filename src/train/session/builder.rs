@@ -4,12 +4,12 @@ use super::bound::{BoundSession, GraphSpec};
 use crate::autodiff::{LossSpec, MutualTerm};
 use crate::error::Result;
 use crate::onnx::{Graph, ValueId};
-use crate::optim::{AttentionForm, Precision};
+use crate::optim::AttentionForm;
 use crate::runtime::{CancelToken, Meter, SessionOptions};
 use crate::tensor::DType;
 use crate::train::batch::{Batch, Signature};
 use crate::train::graphs::{
-    EvaluationGraph, GraphOptions, PassMemory, PrecomputedGradients, TrainingGraph,
+    EvaluationGraph, GraphOptions, PassMemory, PrecomputedGradients, Products, TrainingGraph,
     evaluation_graph, precomputed_evaluation_graph, precomputed_graph, training_graph_with,
 };
 use crate::train::parameter::Parameter;
@@ -41,7 +41,7 @@ pub(in crate::train) struct SessionBuilder {
     /// Mutual learning, when it is on.
     pub mutual: Option<MutualTerm>,
     /// What products of matrices are computed in.
-    pub precision: Precision,
+    pub products: Products,
     /// Whether backward parts compute activations again.
     pub activation_checkpointing: bool,
     /// How attention is computed.
@@ -84,7 +84,7 @@ impl SessionBuilder {
                 let options = GraphOptions {
                     mutual,
                     padding: &padding,
-                    precision: self.precision,
+                    products: self.products,
                     activation_checkpointing: self.activation_checkpointing,
                     attention: self.attention,
                 };
@@ -104,7 +104,7 @@ impl SessionBuilder {
             None => {
                 shapes.extend(self.signature.label_shapes(batch));
                 let spec = labelled.then_some(&self.spec);
-                evaluation_graph(&self.graph, &[], spec, &shapes, self.precision)
+                evaluation_graph(&self.graph, &[], spec, &shapes, self.products)
             }
         }
     }

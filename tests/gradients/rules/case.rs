@@ -7,10 +7,9 @@ use mmopt::autodiff::{LossKind, LossSpec};
 use mmopt::error::{Error, Result};
 use mmopt::onnx::proto::GraphProto;
 use mmopt::onnx::{Attribute, Graph, Node, TensorData, ValueId};
-use mmopt::optim::Precision;
 use mmopt::runtime::{Device, Session, SessionOptions};
 use mmopt::tensor::{DType, Tensor};
-use mmopt::train::graphs::{TrainingGraph, evaluation_graph, training_graph};
+use mmopt::train::graphs::{Products, TrainingGraph, evaluation_graph, training_graph};
 
 /// The operators that reduce over axes.
 pub const REDUCTIONS: [&str; 10] = [
@@ -478,7 +477,7 @@ impl Case {
     ) -> Result<f64> {
         let spec = LossSpec::new(LossKind::Output("loss".into()));
         let evaluation =
-            evaluation_graph(graph, params, Some(&spec), &BTreeMap::new(), Precision::F32)?;
+            evaluation_graph(graph, params, Some(&spec), &BTreeMap::new(), Products::Runtime)?;
         let session = Session::from_bytes(&evaluation.bytes, &SessionOptions::default())?;
         let data = Tensor::zeros(dtype, &[1])?;
         let tensors = tensors(dtype, values, shapes)?;

@@ -14,7 +14,9 @@ use std::sync::Mutex;
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{DEFECT, KernelAttributes, KernelResult, each, error, input, output, require};
+use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, require};
+use super::products::{self, GROUPS, Operands, Parallel, STREAMED};
+use super::stream;
 use pack::{Factor, TILE_K, TILE_SIDE, Tile, pack_panels};
 pub use tile::is_fast;
 use tile::{BLOCK, Block, Isa, add_block};
@@ -26,19 +28,15 @@ struct Limits {
     depth: usize,
     /// Most tiles of one factor, each 1 KiB.
     tiles: usize,
-    /// Results from so many elements on are written past the caches, which would not hold them
-    /// until they are read: what is overwritten is not read first.
+    /// Results from so many elements on are written past the caches.
     streamed: usize,
 }
 
-const LIMITS: Limits = Limits { depth: 4096, tiles: 8192, streamed: 1 << 18 };
+const LIMITS: Limits = Limits { depth: 4096, tiles: 8192, streamed: STREAMED };
 /// Tiles of a panel that are gone through at a time, so that two panels stay in the first cache.
 const DEPTH_TILES: usize = 16;
 /// Rows and columns of the result that one thread works on at a time: whole blocks.
 const PART: (usize, usize) = (128, 256);
-/// Parts are worked on in at most so many groups, for to wait until streamed results are written
-/// takes as long as a part of one.
-const GROUPS: usize = 32;
 /// Buffers that are kept for the next product, each of at most 8 MiB.
 const MAX_KEPT: usize = 16;
 
@@ -69,39 +67,17 @@ impl Drop for Tiles {
 
 /// y = alpha op(a) op(b), op transposes where the attributes say so
 pub(super) fn product(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
-    compute(cx, attributes, &[])
+    products::compute(cx, attributes, false, best)
 }
 
 /// y = alpha op(a) op(b) + beta c, c a row
 pub(super) fn product_and_row(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
-    input!(cx, 2, f32 => row);
-    let row: Vec<f32> = row.1.iter().map(|c| attributes.beta * c).collect();
-    compute(cx, attributes, &row)
+    products::compute(cx, attributes, true, best)
 }
 
-fn compute(cx: &ComputeContext, attributes: &KernelAttributes, row: &[f32]) -> KernelResult {
-    input!(cx, 0, f32 => a);
-    input!(cx, 1, f32 => b);
-    let sizes = |dims: &[i64], transposed: bool| match *dims {
-        [x, y] if transposed => Ok((y as usize, x as usize)),
-        [x, y] => Ok((x as usize, y as usize)),
-        _ => Err(error("a factor is not a matrix")),
-    };
-    let (m, k) = sizes(a.0, attributes.trans_a)?;
-    let (k_b, n) = sizes(b.0, attributes.trans_b)?;
-    require(k == k_b, "the factors do not fit")?;
-    require(row.is_empty() || row.len() == n, "the row is not as long as the result is wide")?;
-    output!(cx, 0, [m as i64, n as i64] => y);
-    let Some(y) = y else { return Ok(()) };
-    let a = Factor::new(a.1, m, k, attributes.trans_a);
-    let b = Factor::new(b.1, n, k, !attributes.trans_b);
-    let parallel =
-        |n: usize, work: &(dyn Fn(usize) + Sync)| each(cx, (0..n).collect(), |_, i| work(i));
-    multiply(&a, &b, (attributes.alpha, row), y, LIMITS, Isa::best(), &parallel)
+fn best(operands: &Operands, y: &mut [f32], parallel: &Parallel) -> KernelResult {
+    multiply(operands, y, LIMITS, Isa::best(), parallel)
 }
-
-/// Calls its second argument for each number below its first, on several threads.
-type Parallel<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) -> KernelResult + 'a;
 
 /// How a length is parted into as few equal pieces as may be, each a multiple of `unit` and at most
 /// `most`: the length of a piece.
@@ -125,16 +101,16 @@ struct Target<'a> {
 unsafe impl Sync for Target<'_> {}
 
 fn multiply(
-    a: &Factor,
-    b: &Factor,
-    (alpha, row): (f32, &[f32]),
+    operands: &Operands,
     y: &mut [f32],
     limits: Limits,
     isa: Isa,
     parallel: &Parallel,
 ) -> KernelResult {
-    let (m, n, k) = (a.outer, b.outer, a.k);
-    require(y.len() == m * n && b.k == k, DEFECT)?;
+    let &Operands { sizes: (m, n, k), trans, alpha, row, .. } = operands;
+    let a = &Factor::new(operands.a, m, k, trans.0);
+    let b = &Factor::new(operands.b, n, k, !trans.1);
+    require(y.len() == m * n, DEFECT)?;
     if y.is_empty() {
         return Ok(());
     }
@@ -183,7 +159,7 @@ fn multiply(
                     let group = group * at_once..((group + 1) * at_once).min(n_parts);
                     SUMS.with_borrow_mut(|sums| group.for_each(|i| one(i, sums)));
                     if target.is_streamed {
-                        tile::end_stream();
+                        stream::finish();
                     }
                 })?;
             }
@@ -241,7 +217,7 @@ impl Part<'_> {
     }
 
     /// Writes the sums, or adds them to what is there where others of this part came before.
-    /// [`tile::end_stream`] must follow.
+    /// [`stream::finish`] must follow.
     ///
     /// # Safety
     /// `to` has the rows and columns of this part, which nobody else uses.
@@ -307,8 +283,9 @@ mod tests {
             (0..n).rev().for_each(work);
             Ok(())
         };
-        let (fa, fb) = (Factor::new(&a, m, k, ta), Factor::new(&b, n, k, !tb));
-        multiply(&fa, &fb, (0.5, &c), y, limits, isa, &serial).unwrap();
+        let operands =
+            Operands { a: &a, b: &b, sizes: (m, n, k), trans: (ta, tb), alpha: 0.5, row: &c };
+        multiply(&operands, y, limits, isa, &serial).unwrap();
         let mut worst = 0f64;
         for i in 0..m {
             for j in 0..n {
@@ -380,11 +357,15 @@ mod tests {
                 (0..n).for_each(work);
                 Ok(())
             };
-            let f =
-                |x: &'_ [f32]| Factor::new(Box::leak(x.to_vec().into_boxed_slice()), 2, 2, false);
-            multiply(&f(&a), &f(&[1.0; 4]), (1.0, &[]), &mut y, LIMITS, isa, &serial).unwrap();
+            let product = |a: &[f32], y: &mut [f32]| {
+                let trans = (false, true);
+                let b = &[1.0; 4];
+                let operands = Operands { a, b, sizes: (2, 2, 2), trans, alpha: 1.0, row: &[] };
+                multiply(&operands, y, LIMITS, isa, &serial).unwrap();
+            };
+            product(&a, &mut y);
             assert!(y.iter().all(|y| y.is_nan()), "{isa:?}: {y:?}");
-            multiply(&f(&b), &f(&[1.0; 4]), (1.0, &[]), &mut y, LIMITS, isa, &serial).unwrap();
+            product(&b, &mut y);
             assert_eq!(y, [f32::INFINITY, f32::INFINITY, 2.0, 2.0], "{isa:?}");
         }
     }

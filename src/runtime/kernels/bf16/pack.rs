@@ -1,8 +1,9 @@
 //! From matrices of f32 to tiles of bf16.
 
 use super::super::kernel::KernelResult;
+use super::super::products::Parallel;
+use super::BLOCK;
 use super::tile::Isa;
-use super::{BLOCK, Parallel};
 
 /// Rows of a tile of the first factor; columns of one of the second.
 pub(super) const TILE_SIDE: usize = 16;

@@ -137,8 +137,8 @@ pub(super) unsafe fn add_block(
 }
 
 /// y = alpha · sums + row, written past the caches: a row of the result from row `i` of every
-/// `down`th block. `row` is as long as `y`, or empty. [`end_stream`] must follow on this thread
-/// before others read.
+/// `down`th block. `row` is as long as `y`, or empty.
+/// [`stream::finish`](super::super::stream::finish) must follow on this thread before others read.
 ///
 /// # Safety
 /// [`Isa::can_stream`]. `y` begins at a multiple of 64 bytes and has whole lines of 16 numbers.
@@ -155,16 +155,6 @@ pub(super) unsafe fn stream_row(
     // SAFETY: the caller's promise is passed on.
     unsafe {
         x86::stream_row(y, blocks, down, i, alpha, row);
-    }
-}
-
-/// What this thread streamed is in memory before anything that it writes later, such as that its
-/// part of the work is done.
-pub(super) fn end_stream() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every processor of this architecture has the instruction.
-    unsafe {
-        std::arch::x86_64::_mm_sfence();
     }
 }
 
@@ -223,6 +213,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{BLOCK, Block, TILE_SIDE, Tile};
+    use crate::runtime::kernels::stream::transpose_16;
 
     pub(super) fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -465,33 +456,5 @@ mod x86 {
                 _mm512_store_si512(to.as_mut_ptr().add(16 * r).cast(), *row);
             }
         }
-    }
-
-    /// Transposes 16 by 16 numbers.
-    #[target_feature(enable = "avx512f")]
-    fn transpose_16(x: &mut [__m512i; 16]) {
-        let mut y = *x;
-        for i in (0..16).step_by(2) {
-            y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-            y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-        }
-        for i in (0..16).step_by(4) {
-            x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
-            x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
-            x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
-            x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
-        }
-        // Quarter q of x[4 g + j] holds column 4 q + j of rows 4 g to 4 g + 3.
-        for j in 0..4 {
-            let low = _mm512_shuffle_i32x4::<0x88>(x[j], x[4 + j]); // q 0, 2 of both
-            let high = _mm512_shuffle_i32x4::<0xdd>(x[j], x[4 + j]); // q 1, 3 of both
-            let low2 = _mm512_shuffle_i32x4::<0x88>(x[8 + j], x[12 + j]);
-            let high2 = _mm512_shuffle_i32x4::<0xdd>(x[8 + j], x[12 + j]);
-            y[j] = _mm512_shuffle_i32x4::<0x88>(low, low2);
-            y[8 + j] = _mm512_shuffle_i32x4::<0xdd>(low, low2);
-            y[4 + j] = _mm512_shuffle_i32x4::<0x88>(high, high2);
-            y[12 + j] = _mm512_shuffle_i32x4::<0xdd>(high, high2);
-        }
-        *x = y;
     }
 }

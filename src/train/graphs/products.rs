@@ -1,15 +1,47 @@
-//! Products of matrices in bf16: what takes most of a pass is written as operators of this library
-//! (`mmopt.MatMulBf16`, `mmopt.GemmBf16`) that round both factors to bf16 and add up in f32. All
-//! values stay f32: parameters, gradients, moments, and everything between two products.
+//! Products of matrices, which take most of a pass, as operators of this library: in bf16
+//! (`mmopt.MatMulBf16`, `mmopt.GemmBf16`), which round both factors and add up in f32, or in f32
+//! (`mmopt.MatMulF32`, `mmopt.GemmF32`). All values stay f32: parameters, gradients, moments, and
+//! everything between two products.
 
 use crate::error::Result;
 use crate::onnx::{Attribute, Build, Graph, MMOPT_DOMAIN, Node, NodeId, ValueId, ValueType};
 use crate::tensor::DType;
 
-/// Products smaller along one of their axes, or in multiplications, stay in f32: they take no time,
-/// and some of them, like those of a head with two classes, are better exact.
-const LEAST_SIDE: usize = 16;
-const LEAST_WORK: usize = 1 << 18;
+/// What makes the large products of a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// The runtime, in f32.
+    #[default]
+    Runtime,
+    /// Operators of this library, in f32.
+    F32,
+    /// The same in bf16.
+    Bf16,
+}
+
+impl Products {
+    /// Whether a product of such sizes is one of theirs: rows, columns, length of the sums. In
+    /// bf16, products that are smaller along an axis, or in multiplications, take no time, and
+    /// some of them, like those of a head with two classes, are better exact. In f32 the runtime's
+    /// are as fast where few rows or columns use what is copied of a factor.
+    fn take(self, (m, n, k): (usize, usize, usize)) -> bool {
+        let work = m.saturating_mul(n).saturating_mul(k);
+        match self {
+            Self::Runtime => false,
+            Self::F32 => m >= 128 && n >= 256 && k >= 64 && work >= 1 << 24,
+            Self::Bf16 => m.min(n).min(k) >= 16 && work >= 1 << 18,
+        }
+    }
+
+    fn operator(self, has_row: bool) -> &'static str {
+        match (self, has_row) {
+            (Self::Bf16, false) => "MatMulBf16",
+            (Self::Bf16, true) => "GemmBf16",
+            (_, false) => "MatMulF32",
+            (_, true) => "GemmF32",
+        }
+    }
+}
 
 /// A factor as a matrix, and whether the product takes its transpose.
 type Factor = (ValueId, bool);
@@ -26,13 +58,16 @@ struct Product {
 }
 
 /// Rewrites the graph's large products of f32 matrices of known shapes.
-pub(super) fn products_in_bf16(graph: &mut Graph) -> Result<()> {
+pub(super) fn rewrite_products(graph: &mut Graph, products: Products) -> Result<()> {
+    if products == Products::Runtime {
+        return Ok(());
+    }
     // Of the graph as it is: what is rewritten reads and makes the same values.
     let uses = Uses { producers: graph.producers(), consumers: graph.consumers() };
     let ids: Vec<NodeId> = graph.node_ids().collect();
     for id in ids {
         let mut product = match uses.product_of(graph, id) {
-            Some(product) if is_large(product.sizes) => product,
+            Some(product) if products.take(product.sizes) => product,
             _ => continue,
         };
         let mut at = id;
@@ -42,13 +77,9 @@ pub(super) fn products_in_bf16(graph: &mut Graph) -> Result<()> {
             product.row = Some((row, 1.0));
             at = sum;
         }
-        replace(graph, at, product)?;
+        replace(graph, at, product, products)?;
     }
     Ok(())
-}
-
-fn is_large((m, n, k): (usize, usize, usize)) -> bool {
-    m.min(n).min(k) >= LEAST_SIDE && m.saturating_mul(n).saturating_mul(k) >= LEAST_WORK
 }
 
 fn shape(graph: &Graph, v: ValueId) -> Option<Vec<usize>> {
@@ -136,7 +167,7 @@ impl Uses {
 }
 
 /// Makes the node `at` the product, or the last step of it.
-fn replace(graph: &mut Graph, at: NodeId, product: Product) -> Result<()> {
+fn replace(graph: &mut Graph, at: NodeId, product: Product, products: Products) -> Result<()> {
     let Some(y) = graph.node(at).output(0) else { return Ok(()) };
     let (m, n, k) = product.sizes;
     let mut g = Build::new(graph);
@@ -148,7 +179,7 @@ fn replace(graph: &mut Graph, at: NodeId, product: Product) -> Result<()> {
     let to = if is_matrix {
         y
     } else {
-        let name = g.graph_mut().fresh_name("bf16");
+        let name = g.graph_mut().fresh_name("product");
         let to = g.graph_mut().add_value(&name)?;
         g.graph_mut().set_type(to, ValueType::known(DType::F32, &[m, n]));
         to
@@ -163,7 +194,7 @@ fn replace(graph: &mut Graph, at: NodeId, product: Product) -> Result<()> {
     }
     let node = Node {
         name: String::new(),
-        op: if product.row.is_some() { "GemmBf16" } else { "MatMulBf16" }.into(),
+        op: products.operator(product.row.is_some()).into(),
         domain: MMOPT_DOMAIN.into(),
         inputs,
         outputs: vec![Some(to)],
@@ -199,8 +230,12 @@ mod tests {
         graph.nodes().iter().map(|n| n.op.as_str()).collect()
     }
 
-    fn finished(mut graph: Graph) -> Graph {
-        products_in_bf16(&mut graph).unwrap();
+    fn finished(graph: Graph) -> Graph {
+        with(graph, Products::Bf16)
+    }
+
+    fn with(mut graph: Graph, products: Products) -> Graph {
+        rewrite_products(&mut graph, products).unwrap();
         graph.sort().unwrap();
         graph.prune();
         graph
@@ -283,6 +318,26 @@ mod tests {
         let product = &g.nodes()[0];
         assert_eq!([product.float("alpha"), product.float("beta")], [Some(0.125), Some(0.25)]);
         assert_eq!(flags(&g, "GemmBf16"), (0, 1));
+    }
+
+    /// In f32, those with many rows and columns.
+    #[test]
+    fn only_large_products_leave_the_runtime_in_f32() {
+        for (m, n, k, taken) in
+            [(1024, 768, 768, true), (1024, 128, 512, false), (8, 768, 768, false)]
+        {
+            let graph = || {
+                let mut g = Graph::new("f32", 17);
+                let x = g.add_input("x", ValueType::known(F32, &[m, k])).unwrap();
+                let w = g.add_input("w", ValueType::known(F32, &[k, n])).unwrap();
+                let y = Build::new(&mut g).matmul(x, w).unwrap();
+                g.add_output(y);
+                g
+            };
+            let op = if taken { "MatMulF32" } else { "MatMul" };
+            assert_eq!(ops(&with(graph(), Products::F32)), [op]);
+            assert_eq!(ops(&with(graph(), Products::Runtime)), ["MatMul"]);
+        }
     }
 
     /// Batches of products, small ones, and sums that more than one row is added in, stay.
