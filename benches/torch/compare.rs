@@ -1,5 +1,6 @@
 //! The library beside PyTorch: one process for each measurement, in turn, so that peaks of memory
-//! are those of one side. Prints a table and, last, one JSON object of ratios, ours over PyTorch's.
+//! are those of one side. Prints each measurement when it is made, to standard error, then a table
+//! and, last, one JSON object of ratios, ours over PyTorch's.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -69,6 +70,15 @@ fn torch(python: &str, threads: usize, steps: usize, arguments: &str) -> Option<
     last_line(command.args(arguments.split_whitespace()))
 }
 
+/// Tells a measurement, for the whole takes long.
+fn told(round: usize, side: &str, case: &Case, found: Option<Value>) -> Option<Value> {
+    match &found {
+        Some(found) => eprintln!("round {round}, {side}, {}: {found}", case.name),
+        None => eprintln!("round {round}, {side}, {}: failed", case.name),
+    }
+    found
+}
+
 /// Medians of several runs, by key.
 fn median(runs: &[Value]) -> BTreeMap<&'static str, f64> {
     ["passes", "step", "peak"]
@@ -95,10 +105,12 @@ pub fn run(python: &str, threads: usize, steps: usize, rounds: usize) {
     for round in 0..rounds {
         for case in &CASES {
             let [own, other] = found.entry(case.name).or_default();
-            let mut run_ours = || own.extend(ours(case.ours));
+            let mut run_ours = || own.extend(told(round, "ours", case, ours(case.ours)));
             let mut run_torch = || {
-                let arguments = case.torch.filter(|_| version.is_some());
-                other.extend(arguments.and_then(|a| torch(python, threads, steps, a)));
+                if let Some(arguments) = case.torch.filter(|_| version.is_some()) {
+                    let run = torch(python, threads, steps, arguments);
+                    other.extend(told(round, "PyTorch", case, run));
+                }
             };
             // Each side is the first in turn.
             if round % 2 == 0 {
