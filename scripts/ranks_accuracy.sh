@@ -2,9 +2,10 @@
 # How well replicas train that meet now and then: ranks_accuracy.sh LIBRARY_FOLDER RUNS.
 # Trains BERT, GPT-2 and RoBERTa with 2 layers of 128 on SST-2, as the cells fresh/sst2/independent of
 # `make experiments` do, on 2 ranks of Open MPI with 16 examples each a step, for 5 seeds: gradients summed
-# at every step; DiLoCo that meets every 50 steps; local SGD, the same with plain means. 750 steps, so that
-# the last one is a meeting. Appends one JSON line to RUNS for each run, and goes on after a kill with the
-# first run that RUNS lacks. `experiments ranks --runs RUNS` prints the tables of docs/ranks.md.
+# at every step; DiLoCo that meets every 50 steps, with the published settings and with those for few
+# meetings; local SGD, the same with plain means. 750 steps, so that the last one is a meeting.
+# Appends one JSON line to RUNS for each run, and goes on after a kill with the first run that RUNS
+# lacks. `experiments ranks --runs RUNS` prints the tables of docs/ranks.md.
 # DATA names the folder of build/experiments/data/sst2/fresh/1, which `experiments data` writes.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +19,7 @@ the_command() {
     case $1 in
     sum) meetings= ;;
     diloco) meetings="--sync-every 50" ;;
+    diloco_few) meetings="--sync-every 50 --outer-lr 0.5 --outer-momentum 0.5" ;;
     local_sgd) meetings="--sync-every 50 --outer-lr 1 --outer-momentum 0" ;;
     esac
     echo "--task classification --data $data/train.tsv --eval $data/held_in.tsv --test $data/eval.tsv" \
@@ -50,4 +52,6 @@ commit=${COMMIT:-$(git rev-parse --short=12 HEAD)}
 for seed in 1 2 3 4 5; do
     for arm in sum diloco; do one "$arm" "$seed"; done
 done
-for seed in 1 2 3 4 5; do one local_sgd "$seed"; done
+for arm in local_sgd diloco_few; do
+    for seed in 1 2 3 4 5; do one "$arm" "$seed"; done
+done

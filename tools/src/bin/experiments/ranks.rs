@@ -10,8 +10,12 @@ use crate::statistics::{Curve, Mean};
 use crate::{Result, Settings};
 
 /// Ways of training, and what they are called.
-const WAYS: [(&str, &str); 3] =
-    [("sum", "summed gradients"), ("diloco", "DiLoCo"), ("local_sgd", "local SGD")];
+const WAYS: [(&str, &str); 4] = [
+    ("sum", "summed gradients"),
+    ("diloco", "DiLoCo"),
+    ("diloco_few", "DiLoCo for few meetings"),
+    ("local_sgd", "local SGD"),
+];
 
 /// Scores in percent by seed.
 type Scores = BTreeMap<u64, f64>;
