@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 
 use mmopt::checkpoint::writer::Keep;
 use mmopt::models::{Config, Sizes, Task};
-use mmopt::optim::{Mutual, Options, Teacher};
+use mmopt::optim::{Mutual, Options, Precision, Teacher};
 use mmopt::text::{
     Batch, Corpus, CorpusOptions, Dataset, EncodeOptions, Loader, LoaderOptions, SplitOptions,
     SyntheticOptions, Tokenizer, TokenizerStyle, TokenizerTrainOptions,
@@ -334,6 +334,7 @@ fn every_large_block_may_be_refused() {
         o.method = mmopt::optim::Method::Muon;
         o.ema_decay = None;
     });
+    train("bf16", dir.path(), vocab, &batches[..2], |o| o.precision = Precision::Bf16);
     let fatal = std::mem::take(&mut *FATAL.lock().unwrap());
     assert!(fatal.is_empty(), "\n{}", fatal.into_iter().collect::<Vec<_>>().join("\n"));
 }

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ort::operator::ComputeContext;
 
@@ -96,27 +96,38 @@ pub(super) fn each<T: Send>(
     parts: Vec<T>,
     work: impl Fn(usize, T) + Sync + Send,
 ) -> KernelResult {
+    try_each(cx, parts, |i, part| {
+        work(i, part);
+        Ok(())
+    })
+}
+
+/// The same with work that may fail: all parts are tried, and the first error is the result.
+pub(super) fn try_each<T: Send>(
+    cx: &ComputeContext,
+    parts: Vec<T>,
+    work: impl Fn(usize, T) -> KernelResult + Sync + Send,
+) -> KernelResult {
     let slots: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
     // An own count: it makes the writes of all parts visible here, whatever the runtime's threads
     // do, and a race detector sees it.
-    let (n_done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (n_done, failed) = (AtomicUsize::new(0), Mutex::new(None));
     handover::release();
     cx.par_for(slots.len(), 0, |i| {
         // First of all, before any data of the caller is read.
         handover::acquire();
         let run = || {
             let part = slots.get(i).and_then(|slot| slot.lock().ok()?.take());
-            if let Some(part) = part {
-                work(i, part);
-            }
+            part.map_or(Ok(()), |part| work(i, part))
         };
-        if guarded(run).is_err() {
-            failed.store(true, Ordering::Relaxed);
+        let result = guarded(run).unwrap_or_else(|_| Err(error(DEFECT)));
+        if let (Err(e), Ok(mut failed)) = (result, failed.lock()) {
+            failed.get_or_insert(e);
         }
         n_done.fetch_add(1, Ordering::Release);
     })?;
-    let all_done = n_done.load(Ordering::Acquire) == slots.len();
-    require(all_done && !failed.load(Ordering::Relaxed), DEFECT)
+    require(n_done.load(Ordering::Acquire) == slots.len(), DEFECT)?;
+    failed.into_inner().ok().flatten().map_or(Ok(()), Err)
 }
 
 /// Rows of `width` elements that make up about 16,000 elements of work, at least one.

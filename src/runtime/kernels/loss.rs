@@ -10,6 +10,7 @@ use super::kernel::{
     KernelAttributes, KernelResult, each, error, input, output, require, rows_per_part,
 };
 use super::math;
+use crate::memory::zeros;
 
 /// Loss and log-sum-exp of each row.
 pub(super) fn cross_entropy(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
@@ -20,11 +21,9 @@ pub(super) fn cross_entropy(cx: &ComputeContext, attributes: &KernelAttributes) 
     output!(cx, 0, label_dims => rows);
     output!(cx, 1, label_dims => lses);
     let Some(rows) = rows else { return Ok(()) };
-    let mut unused = Vec::new();
-    let lses = lses.unwrap_or_else(|| {
-        unused.resize(rows.len(), 0.0);
-        &mut unused
-    });
+    let n_unused = if lses.is_none() { rows.len() } else { 0 };
+    let mut unused = zeros::<f32>(n_unused).map_err(|e| error(e.message()))?;
+    let lses = lses.unwrap_or(&mut unused);
     let part = rows_per_part(classes);
     let parts = rows
         .chunks_mut(part)

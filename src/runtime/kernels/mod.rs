@@ -49,6 +49,7 @@ mod loss;
 mod math;
 mod norm;
 mod pointwise;
+mod pool;
 mod products;
 mod single;
 mod stream;

@@ -2,7 +2,7 @@
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
+use super::kernel::{KernelAttributes, KernelResult, error, input, output, require, try_each};
 
 /// Parts of a result are worked on in at most so many groups, for to wait until streamed results
 /// are written takes as long as a part of one.
@@ -25,7 +25,8 @@ pub(super) struct Operands<'a> {
 }
 
 /// Calls its second argument for each number below its first, on several threads.
-pub(super) type Parallel<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) -> KernelResult + 'a;
+pub(super) type Parallel<'a> =
+    dyn Fn(usize, &(dyn Fn(usize) -> KernelResult + Sync)) -> KernelResult + 'a;
 
 /// Reads the inputs of a node, with a row as the third where `has_row`, and calls `work` for its
 /// output.
@@ -40,6 +41,7 @@ pub(super) fn compute(
     let mut row = Vec::new();
     if has_row {
         input!(cx, 2, f32 => given);
+        row.try_reserve_exact(given.1.len()).map_err(|_| error("out of memory"))?;
         row.extend(given.1.iter().map(|c| attributes.beta * c));
     }
     let sizes = |dims: &[i64], transposed: bool| match *dims {
@@ -61,7 +63,8 @@ pub(super) fn compute(
         alpha: attributes.alpha,
         row: &row,
     };
-    let parallel =
-        |n: usize, work: &(dyn Fn(usize) + Sync)| each(cx, (0..n).collect(), |_, i| work(i));
+    let parallel = |n: usize, work: &(dyn Fn(usize) -> KernelResult + Sync)| {
+        try_each(cx, (0..n).collect(), |_, i| work(i))
+    };
     work(&operands, y, &parallel)
 }

@@ -7,13 +7,12 @@
 //! axis, so its bits depend neither on the number of threads nor on how the work is cut; they may
 //! differ between processors, which multiply and add with one rounding or two.
 
-use std::cell::RefCell;
 use std::slice::from_raw_parts_mut;
-use std::sync::Mutex;
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, require};
+use super::kernel::{DEFECT, KernelAttributes, KernelResult, require};
+use super::pool::Pool;
 use super::products::{self, GROUPS, Operands, Parallel, STREAMED};
 use super::stream;
 
@@ -27,8 +26,6 @@ const STRIP: usize = 64;
 const PART: (usize, usize) = (96, 256);
 /// How far sums go before the next strip begins.
 const DEPTH: usize = 384;
-/// Buffers that are kept for the next product.
-const MAX_KEPT: usize = 16;
 
 /// Whether this processor makes large products faster than the runtime does.
 pub fn is_fast() -> bool {
@@ -40,45 +37,15 @@ pub fn is_fast() -> bool {
 #[repr(C, align(64))]
 struct Line([f32; LANES]);
 
-static KEPT: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
-
-thread_local! {
-    /// The sums of the part that a thread works on.
-    static SUMS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Room for a factor, at most as large as the factor; it is used again by later products.
-struct Room(Vec<Line>);
-
-impl Room {
-    fn new(n: usize) -> KernelResult<Self> {
-        let mut room = KEPT.lock().ok().and_then(|mut kept| kept.pop()).unwrap_or_default();
-        let lines = n.div_ceil(LANES);
-        room.try_reserve_exact(lines.saturating_sub(room.len()))
-            .map_err(|_| error("out of memory"))?;
-        room.resize(lines.max(room.len()), Line([0.0; LANES]));
-        Ok(Self(room))
-    }
-
-    fn values(&mut self) -> &mut [f32] {
-        values(&mut self.0)
-    }
-}
+/// Copies of factors.
+static FACTORS: Pool<Line> = Pool::new(Line([0.0; LANES]), usize::MAX);
+/// The sums of the part that a thread works on.
+static SUMS: Pool<Line> = Pool::new(Line([0.0; LANES]), usize::MAX);
 
 /// Lines as their numbers.
 fn values(lines: &mut [Line]) -> &mut [f32] {
     // SAFETY: a line is its numbers and nothing else.
     unsafe { from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let Ok(mut kept) = KEPT.lock()
-            && kept.len() < MAX_KEPT
-        {
-            kept.push(std::mem::take(&mut self.0));
-        }
-    }
 }
 
 /// y = alpha op(a) op(b), op transposes where the attributes say so
@@ -126,11 +93,11 @@ fn multiply(
     if y.is_empty() {
         return Ok(());
     }
-    let mut strips = Room::new(n.div_ceil(STRIP) * STRIP * k)?;
-    let strips = strips.values();
+    let mut strips = FACTORS.block((n.div_ceil(STRIP) * STRIP * k).div_ceil(LANES))?;
+    let strips = values(&mut strips);
     pack_strips(operands, strips, wide, parallel)?;
-    let mut panels = Room::new(m.div_ceil(ROWS) * ROWS * k)?;
-    let panels = panels.values();
+    let mut panels = FACTORS.block((m.div_ceil(ROWS) * ROWS * k).div_ceil(LANES))?;
+    let panels = values(&mut panels);
     pack_panels(operands, panels, wide, parallel)?;
     let has_lines = n % 16 == 0 && y.as_ptr().align_offset(64) == 0;
     let is_streamed = has_lines && y.len() >= streamed;
@@ -139,11 +106,9 @@ fn multiply(
     let n_parts = parts.0 * parts.1;
     let at_once = n_parts.div_ceil(GROUPS);
     let target = Shared(y.as_mut_ptr());
-    let one = |i: usize, sums: &mut Vec<Line>| {
+    let one = |i: usize, sums: &mut [f32]| {
         let (m0, n0) = (i % parts.0 * height, i / parts.0 * PART.1);
         let (down, across) = (height.min(m - m0), PART.1.min(n - n0));
-        sums.resize((height * PART.1 / LANES).max(sums.len()), Line([0.0; LANES]));
-        let sums = values(sums);
         if k == 0 {
             sums.fill(0.0);
         }
@@ -167,10 +132,13 @@ fn multiply(
     };
     parallel(n_parts.div_ceil(at_once), &|group| {
         let group = group * at_once..((group + 1) * at_once).min(n_parts);
-        SUMS.with_borrow_mut(|sums| group.for_each(|i| one(i, sums)));
+        let mut sums = SUMS.block(height * PART.1 / LANES)?;
+        let sums = values(&mut sums);
+        group.for_each(|i| one(i, sums));
         if is_streamed {
             stream::finish();
         }
+        Ok(())
     })
 }
 
@@ -201,6 +169,7 @@ fn pack_strips(
                 to[..width].copy_from_slice(&operands.b[p * n + first..][..width]);
             }
         }
+        Ok(())
     })
 }
 
@@ -239,6 +208,7 @@ fn pack_panels(
                 stream::transpose((to, ROWS), (&operands.a[first * k..], k), (height, k), wide);
             }
         }
+        Ok(())
     })
 }
 
@@ -350,40 +320,18 @@ fn finish_row(y: &mut [f32], sums: &[f32], alpha: f32, row: &[f32], is_streamed:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::kernels::tests::series;
+    use crate::runtime::kernels::tests;
 
-    /// A product whose result begins with a line of memory, and its largest error. Bits of `i` say
-    /// which factor is transposed and whether a row is added.
+    /// See `result_of` of the kernels' tests.
     fn result_of(
         wide: bool,
         streamed: usize,
-        (m, n, k): (usize, usize, usize),
+        size: (usize, usize, usize),
         i: usize,
     ) -> (Vec<f32>, f64) {
-        let (ta, tb) = (i & 1 != 0, i & 2 != 0);
-        let (a, b) = (series(1, m * k, 1.0), series(2, k * n, 1.0));
-        let row = if i & 4 != 0 { series(3, n, 1.0) } else { Vec::new() };
-        let mut room = vec![f32::NAN; m * n + 16];
-        let start = room.as_ptr().align_offset(64).min(16);
-        let y = &mut room[start..start + m * n];
-        let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
-            (0..n).rev().for_each(work);
-            Ok(())
-        };
-        let operands =
-            Operands { a: &a, b: &b, sizes: (m, n, k), trans: (ta, tb), alpha: 0.5, row: &row };
-        multiply(&operands, y, wide, streamed, &serial).unwrap();
-        let mut worst = 0f64;
-        for i in 0..m {
-            for j in 0..n {
-                let x = |p: usize| f64::from(a[if ta { p * m + i } else { i * k + p }]);
-                let w = |p: usize| f64::from(b[if tb { j * k + p } else { p * n + j }]);
-                let sum: f64 = (0..k).map(|p| x(p) * w(p)).sum();
-                let expected = 0.5 * sum + row.get(j).map_or(0.0, |&c| f64::from(c));
-                worst = worst.max((f64::from(y[i * n + j]) - expected).abs());
-            }
-        }
-        (y.to_vec(), worst / (k as f64).sqrt().max(1.0))
+        tests::result_of(size, i, std::convert::identity, |operands, y, serial| {
+            multiply(operands, y, wide, streamed, serial)
+        })
     }
 
     fn builds() -> impl Iterator<Item = bool> {
@@ -419,10 +367,8 @@ mod tests {
     #[test]
     fn not_a_number_and_infinity_stay() {
         for wide in builds() {
-            let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
-                (0..n).for_each(work);
-                Ok(())
-            };
+            let serial =
+                |n: usize, work: &(dyn Fn(usize) -> KernelResult + Sync)| (0..n).try_for_each(work);
             let product = |a: &[f32]| {
                 let mut y = vec![0f32; 4];
                 let (sizes, trans) = ((2, 2, 2), (false, false));

@@ -1,5 +1,7 @@
 //! Each kernel against an f64 reference and against its form in standard operators.
 
+use super::kernel::KernelResult;
+use super::products::{Operands, Parallel};
 use super::*;
 use crate::error::Kind;
 use crate::onnx::{Attribute, Dim, Graph, Node, ValueType};
@@ -450,6 +452,39 @@ fn dropped(x: &[f32], seed: i64, salt: i64, ratio: f32) -> Vec<f64> {
     };
     let scale = 1.0 / f64::from(1.0 - ratio);
     x.iter().enumerate().map(|(i, &v)| if keep(i) { f64::from(v) * scale } else { 0.0 }).collect()
+}
+
+/// A product that `multiply` makes, which begins with a line of memory, and its largest error
+/// from the sums of products of `rounded` factors, relative to the root of how many a sum has.
+/// Bits of `i` say which factor is transposed and whether a row is added.
+pub(super) fn result_of(
+    (m, n, k): (usize, usize, usize),
+    i: usize,
+    rounded: fn(f32) -> f32,
+    multiply: impl Fn(&Operands, &mut [f32], &Parallel) -> KernelResult,
+) -> (Vec<f32>, f64) {
+    let (ta, tb) = (i & 1 != 0, i & 2 != 0);
+    let (a, b) = (series(1, m * k, 1.0), series(2, k * n, 1.0));
+    let row = if i & 4 != 0 { series(3, n, 1.0) } else { Vec::new() };
+    let mut room = vec![f32::NAN; m * n + 16];
+    let start = room.as_ptr().align_offset(64).min(16);
+    let y = &mut room[start..start + m * n];
+    let serial =
+        |n: usize, work: &(dyn Fn(usize) -> KernelResult + Sync)| (0..n).rev().try_for_each(work);
+    let operands =
+        Operands { a: &a, b: &b, sizes: (m, n, k), trans: (ta, tb), alpha: 0.5, row: &row };
+    multiply(&operands, y, &serial).unwrap();
+    let mut worst = 0f64;
+    for i in 0..m {
+        for j in 0..n {
+            let x = |p: usize| f64::from(rounded(a[if ta { p * m + i } else { i * k + p }]));
+            let w = |p: usize| f64::from(rounded(b[if tb { j * k + p } else { p * n + j }]));
+            let sum: f64 = (0..k).map(|p| x(p) * w(p)).sum();
+            let expected = 0.5 * sum + row.get(j).map_or(0.0, |&c| f64::from(c));
+            worst = worst.max((f64::from(y[i * n + j]) - expected).abs());
+        }
+    }
+    (y.to_vec(), worst / (k as f64).sqrt().max(1.0))
 }
 
 /// Of factors that bf16 holds as they are, so that products in f32 are the same.

@@ -10,13 +10,13 @@ mod product;
 pub(super) mod rows;
 mod standard;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use ort::operator::ComputeContext;
 
 use super::dropout;
-use super::kernel::{KernelAttributes, KernelResult, each, error, input, output, require};
+use super::kernel::{
+    KernelAttributes, KernelResult, each, error, input, output, require, try_each,
+};
+use super::pool::Pool;
 use crate::memory::zeros;
 use heads::{Attention, Dropout, Mask, Result, Shared, Sizes, Task};
 use product::Isa;
@@ -26,34 +26,8 @@ pub(super) use standard::{
 
 /// Where there are fewer heads in a batch than this, a head's queries are several tasks.
 const TASKS: usize = 16;
-/// Working memory that is kept for the next run: of so many threads, each of at most 8 MiB.
-const MAX_KEPT: (usize, usize) = (16, 1 << 21);
-
-static KEPT: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-
-/// Working memory of one task; it is used again by later ones.
-struct Room(Vec<f32>);
-
-impl Room {
-    /// `None` where the system refuses it.
-    fn new(n: usize) -> Option<Self> {
-        let mut room = KEPT.lock().ok().and_then(|mut kept| kept.pop()).unwrap_or_default();
-        room.try_reserve_exact(n.saturating_sub(room.len())).ok()?;
-        room.resize(n.max(room.len()), 0.0);
-        Some(Self(room))
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let Ok(mut kept) = KEPT.lock()
-            && kept.len() < MAX_KEPT.0
-            && self.0.len() <= MAX_KEPT.1
-        {
-            kept.push(std::mem::take(&mut self.0));
-        }
-    }
-}
+/// Working memory of tasks: each at most 8 MiB.
+static POOL: Pool<f32> = Pool::new(0.0, 1 << 21);
 
 /// A tensor's shape and data.
 type View<'a> = (&'a [i64], &'a [f32]);
@@ -138,12 +112,10 @@ fn run(
     n: usize,
     work: impl Fn(usize, Task, &mut [f32]) + Sync + Send,
 ) -> KernelResult {
-    let refused = AtomicBool::new(false);
-    each(cx, tasks, |i, task| match Room::new(n) {
-        Some(mut room) => work(i, task, &mut room.0),
-        None => refused.store(true, Ordering::Relaxed),
-    })?;
-    require(!refused.load(Ordering::Relaxed), "out of memory")
+    try_each(cx, tasks, |i, task| {
+        work(i, task, &mut POOL.block(n)?);
+        Ok(())
+    })
 }
 
 /// o, the largest score of each query, and 1 / Σ e^(score − max)

@@ -8,13 +8,12 @@
 mod pack;
 mod tile;
 
-use std::cell::RefCell;
 use std::slice::from_raw_parts_mut;
-use std::sync::Mutex;
 
 use ort::operator::ComputeContext;
 
-use super::kernel::{DEFECT, KernelAttributes, KernelResult, error, require};
+use super::kernel::{DEFECT, KernelAttributes, KernelResult, require};
+use super::pool::Pool;
 use super::products::{self, GROUPS, Operands, Parallel, STREAMED};
 use super::stream;
 use pack::{Factor, TILE_K, TILE_SIDE, Tile, pack_panels};
@@ -37,33 +36,10 @@ const LIMITS: Limits = Limits { depth: 4096, tiles: 8192, streamed: STREAMED };
 const DEPTH_TILES: usize = 16;
 /// Rows and columns of the result that one thread works on at a time: whole blocks.
 const PART: (usize, usize) = (128, 256);
-/// Buffers that are kept for the next product, each of at most 8 MiB.
-const MAX_KEPT: usize = 16;
-
-static KEPT: Mutex<Vec<Vec<Tile>>> = Mutex::new(Vec::new());
-
-/// Room for tiles; it is used again by later products.
-struct Tiles(Vec<Tile>);
-
-impl Tiles {
-    fn new(n: usize) -> KernelResult<Self> {
-        let mut tiles = KEPT.lock().ok().and_then(|mut kept| kept.pop()).unwrap_or_default();
-        let more = n.saturating_sub(tiles.len());
-        tiles.try_reserve_exact(more).map_err(|_| error("out of memory"))?;
-        tiles.resize(n.max(tiles.len()), Tile::ZERO);
-        Ok(Self(tiles))
-    }
-}
-
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        if let Ok(mut kept) = KEPT.lock()
-            && kept.len() < MAX_KEPT
-        {
-            kept.push(std::mem::take(&mut self.0));
-        }
-    }
-}
+/// Tiles of factors: each block at most 8 MiB.
+static TILES: Pool<Tile> = Pool::new(Tile::ZERO, usize::MAX);
+/// Blocks of the part of a result that a thread works on.
+static SUMS: Pool<Block> = Pool::new(Block([0.0; BLOCK * BLOCK]), usize::MAX);
 
 /// y = alpha op(a) op(b), op transposes where the attributes say so
 pub(super) fn product(cx: &ComputeContext, attributes: &KernelAttributes) -> KernelResult {
@@ -122,8 +98,8 @@ fn multiply(
     let depth_tiles = depth / TILE_K;
     let most = limits.tiles / depth_tiles * TILE_SIDE;
     let (rows, columns) = (piece(m, BLOCK, most), piece(n, BLOCK, most));
-    let mut a_tiles = Tiles::new(rows / TILE_SIDE * depth_tiles)?;
-    let mut b_tiles = Tiles::new(columns / TILE_SIDE * depth_tiles)?;
+    let mut a_tiles = TILES.block(rows / TILE_SIDE * depth_tiles)?;
+    let mut b_tiles = TILES.block(columns / TILE_SIDE * depth_tiles)?;
     // Rows of whole lines of memory: each begins with one if the first does.
     let has_lines = n % 16 == 0 && y.as_ptr().align_offset(64) == 0;
     let is_streamed = has_lines && y.len() >= limits.streamed && isa.can_stream();
@@ -132,23 +108,23 @@ fn multiply(
         let k_tiles = (k - k0).min(depth).div_ceil(TILE_K);
         for m0 in (0..m).step_by(rows) {
             let m1 = (m0 + rows).min(m);
-            pack_panels(a, (m0, m1), (k0, k_tiles), &mut a_tiles.0, false, isa, parallel)?;
+            pack_panels(a, (m0, m1), (k0, k_tiles), &mut a_tiles, false, isa, parallel)?;
             for n0 in (0..n).step_by(columns) {
                 let n1 = (n0 + columns).min(n);
                 // With one block of columns the tiles of the last rows still hold them.
                 if columns < n || m0 == 0 {
-                    pack_panels(b, (n0, n1), (k0, k_tiles), &mut b_tiles.0, true, isa, parallel)?;
+                    pack_panels(b, (n0, n1), (k0, k_tiles), &mut b_tiles, true, isa, parallel)?;
                 }
                 let parts = ((m1 - m0).div_ceil(PART.0), (n1 - n0).div_ceil(PART.1));
                 let n_parts = parts.0 * parts.1;
                 let at_once = n_parts.div_ceil(GROUPS).max(1);
-                let one = |i: usize, sums: &mut Vec<Block>| {
+                let one = |i: usize, sums: &mut [Block]| {
                     let (m2, n2) = (m0 + i % parts.0 * PART.0, n0 + i / parts.0 * PART.1);
                     let part = Part {
                         rows: (m2, (m2 + PART.0).min(m1)),
                         columns: (n2, (n2 + PART.1).min(n1)),
-                        a: &a_tiles.0[(m2 - m0) / TILE_SIDE * k_tiles..],
-                        b: &b_tiles.0[(n2 - n0) / TILE_SIDE * k_tiles..],
+                        a: &a_tiles[(m2 - m0) / TILE_SIDE * k_tiles..],
+                        b: &b_tiles[(n2 - n0) / TILE_SIDE * k_tiles..],
                         k_tiles,
                     };
                     part.sum(sums, isa);
@@ -157,20 +133,17 @@ fn multiply(
                 };
                 parallel(n_parts.div_ceil(at_once), &|group| {
                     let group = group * at_once..((group + 1) * at_once).min(n_parts);
-                    SUMS.with_borrow_mut(|sums| group.for_each(|i| one(i, sums)));
+                    let mut sums = SUMS.block(PART.0.div_ceil(BLOCK) * PART.1.div_ceil(BLOCK))?;
+                    group.for_each(|i| one(i, &mut sums));
                     if target.is_streamed {
                         stream::finish();
                     }
+                    Ok(())
                 })?;
             }
         }
     }
     Ok(())
-}
-
-thread_local! {
-    /// The blocks of the part that a thread works on.
-    static SUMS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A part of the result, and the panels that it is computed from.
@@ -192,9 +165,8 @@ impl Part<'_> {
 
     /// Computes all blocks, column by column. They lie one after another, for rows of a wide result
     /// are too far from each other: the first cache would not hold those of a block.
-    fn sum(&self, sums: &mut Vec<Block>, isa: Isa) {
+    fn sum(&self, sums: &mut [Block], isa: Isa) {
         let (down, across) = self.n_blocks();
-        sums.resize((down * across).max(sums.len()), Block([0.0; BLOCK * BLOCK]));
         isa.with_tiles(|| {
             for start in (0..self.k_tiles).step_by(DEPTH_TILES) {
                 let n_tiles = DEPTH_TILES.min(self.k_tiles - start);
@@ -252,13 +224,8 @@ impl Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::kernels::tests::series;
+    use crate::runtime::kernels::tests;
     use half::bf16;
-
-    fn at(x: &[f32], (i, j): (usize, usize), (rows, columns): (usize, usize), t: bool) -> f64 {
-        let v = if t { x[j * rows + i] } else { x[i * columns + j] };
-        f64::from(bf16::from_f32(v).to_f32())
-    }
 
     /// Largest error, relative to the root of the number of products in a sum. Bits of `i` say
     /// which factor is transposed and whether a row is added.
@@ -270,32 +237,13 @@ mod tests {
     fn result_of(
         isa: Isa,
         limits: Limits,
-        (m, n, k): (usize, usize, usize),
+        size: (usize, usize, usize),
         i: usize,
     ) -> (Vec<f32>, f64) {
-        let (ta, tb) = (i & 1 != 0, i & 2 != 0);
-        let (a, b) = (series(1, m * k, 1.0), series(2, k * n, 1.0));
-        let c = if i & 4 != 0 { series(3, n, 1.0) } else { Vec::new() };
-        let mut room = vec![f32::NAN; m * n + 16];
-        let start = room.as_ptr().align_offset(64).min(16);
-        let y = &mut room[start..start + m * n];
-        let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
-            (0..n).rev().for_each(work);
-            Ok(())
-        };
-        let operands =
-            Operands { a: &a, b: &b, sizes: (m, n, k), trans: (ta, tb), alpha: 0.5, row: &c };
-        multiply(&operands, y, limits, isa, &serial).unwrap();
-        let mut worst = 0f64;
-        for i in 0..m {
-            for j in 0..n {
-                let product = |p| at(&a, (i, p), (m, k), ta) * at(&b, (p, j), (k, n), tb);
-                let row = c.get(j).map_or(0.0, |&c| f64::from(c));
-                let expected = 0.5 * (0..k).map(product).sum::<f64>() + row;
-                worst = worst.max((f64::from(y[i * n + j]) - expected).abs());
-            }
-        }
-        (y.to_vec(), worst / (k as f64).sqrt().max(1.0))
+        let rounded = |x| bf16::from_f32(x).to_f32();
+        tests::result_of(size, i, rounded, |operands, y, serial| {
+            multiply(operands, y, limits, isa, serial)
+        })
     }
 
     #[test]
@@ -353,10 +301,8 @@ mod tests {
         for isa in Isa::all() {
             let (a, b) = (vec![f32::NAN; 4], vec![f32::INFINITY, 1.0, 1.0, 1.0]);
             let mut y = vec![0f32; 4];
-            let serial = |n: usize, work: &(dyn Fn(usize) + Sync)| {
-                (0..n).for_each(work);
-                Ok(())
-            };
+            let serial =
+                |n: usize, work: &(dyn Fn(usize) -> KernelResult + Sync)| (0..n).try_for_each(work);
             let product = |a: &[f32], y: &mut [f32]| {
                 let trans = (false, true);
                 let b = &[1.0; 4];

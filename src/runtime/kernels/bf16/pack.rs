@@ -87,7 +87,7 @@ pub(super) fn pack_panels(
     }
     let groups: Vec<_> = tiles.chunks_mut(PANELS * k_tiles).map(std::sync::Mutex::new).collect();
     parallel(groups.len(), &|i| {
-        let Ok(mut group) = groups[i].lock() else { return };
+        let Ok(mut group) = groups[i].lock() else { return Ok(()) };
         let mut room = [0f32; 512];
         let n_here = group.len() / k_tiles;
         for t in 0..k_tiles {
@@ -102,5 +102,6 @@ pub(super) fn pack_panels(
                 isa.pack(tile, source, step, factor.is_strided, by_k);
             }
         }
+        Ok(())
     })
 }
