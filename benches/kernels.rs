@@ -39,6 +39,11 @@ fn main() -> Result<()> {
         let inputs = vec![noise(&[m, k])?, noise(&[k, n])?];
         bench("MatMulBf16", inputs, &[&[m, n]], threads)?;
     }
+    // Of a large model, and of a small one.
+    let sizes = [[tokens, 3072, 768], [tokens, 128, 128], [tokens, 512, 128], [tokens, 128, 512]];
+    for [m, n, k] in sizes {
+        bench("MatMulF32", vec![noise(&[m, k])?, noise(&[k, n])?], &[&[m, n]], threads)?;
+    }
     for vocabulary in [30_522, 50_257] {
         let table = [vocabulary, 768];
         let inputs = vec![whole(tokens, vocabulary)?, noise(&[tokens, 768])?, f(&table)?];
@@ -119,7 +124,7 @@ fn graph(op: &str, inputs: &[Tensor], outputs: &[&[usize]]) -> Result<Vec<u8>> {
         "CrossEntropy" | "CrossEntropyGrad" => {
             vec![("ignore_index", Attribute::Int(-100)), ("label_smoothing", Attribute::Float(0.0))]
         }
-        "MatMulBf16" => vec![
+        "MatMulBf16" | "MatMulF32" => vec![
             ("transA", Attribute::Int(0)),
             ("transB", Attribute::Int(0)),
             ("alpha", Attribute::Float(1.0)),

@@ -2,10 +2,7 @@
 //! sets. Nothing is contracted or reassociated by the compiler, and sums run over 16 fixed lanes,
 //! so every build gives the same bits.
 
-use super::attention::rows::{
-    RowGrad, exponentials as exponentials_body, kept as kept_body, row_grad as row_grad_body,
-    row_grad_plain as row_grad_plain_body, scaled as scaled_body,
-};
+use super::attention::rows::{Known, Rows, slopes as slopes_body, softmax as softmax_body};
 use super::dropout::masked as masked_body;
 
 /// Lanes of a sum.
@@ -222,32 +219,17 @@ builds! {
 }
 
 builds! {
-    /// x ← e^(x + mask − max), max = max(x + mask); gives max and Σ x. `mask` has one number, or
-    /// one for each of `x`.
-    fn exponentials(x: &mut [f32], mask: &[f32]) -> (f32, f32) = exponentials_body
+    /// Rows of an attention's scores become probabilities after dropout; gives the largest score
+    /// of each row, and 1 / Σ e^(score − max).
+    fn attention_softmax(scores: &mut [f32], of: Rows, max: &mut [f32], inverse: &mut [f32])
+        = softmax_body
 }
 
 builds! {
-    /// Dropout in place: `x` · `scale` where the mask of the positions from `first` on is at least
-    /// `least`, else 0.
-    fn kept(x: &mut [f32], first: u64, least: u32, scale: f32) = kept_body
-}
-
-builds! {
-    /// x ← x · `factor`
-    fn scale(x: &mut [f32], factor: f32) = scaled_body
-}
-
-builds! {
-    /// One row of attention, `x` its scores without `mask` and `dx` the gradient of what follows
-    /// dropout: `x` becomes what dropout makes of the probabilities, `dx` the scores' gradient.
-    fn row_grad(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad) = row_grad_body
-}
-
-builds! {
-    /// [`row_grad`] without dropout.
-    fn row_grad_plain(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad)
-        = row_grad_plain_body
+    /// Its gradient: `scores` become probabilities after dropout, and `slopes`, the gradients of
+    /// what follows dropout, become the scores' gradients.
+    fn attention_slopes(scores: &mut [f32], slopes: &mut [f32], of: Rows, known: Known)
+        = slopes_body
 }
 
 /// dx = y · (dy - Σ dy · y)

@@ -56,6 +56,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 pub use bf16::is_fast as has_bf16_products;
 pub use exchange::{EndGuard, Exchange, Message, ReadyAnswer, Request};

@@ -1,11 +1,14 @@
-//! Products of large f32 matrices, in f32: where vectors have 16 numbers they are faster than the
+//! Products of f32 matrices, in f32: where vectors have 16 numbers they are faster than the
 //! runtime's.
 //!
-//! The first factor is copied into *panels* of 6 rows, the second into *strips* of 64 columns. The
-//! result is computed in parts of 96 by 256, tile by tile of a panel and a strip, whose sums stay
-//! in the second cache until they are complete. Each element is one sum in the order of the summed
-//! axis, so its bits depend neither on the number of threads nor on how the work is cut; they may
-//! differ between processors, which multiply and add with one rounding or two.
+//! Of large ones the first factor is copied into *panels* of 6 rows, the second into *strips* of 64
+//! columns. The result is computed in parts of 96 by 256, tile by tile of a panel and a strip,
+//! whose sums stay in the second cache until they are complete. Factors that the second cache
+//! holds are read where they are, but for a second one that is transposed or met by many rows.
+//!
+//! Each element is one sum in the order of the summed axis, so its bits depend neither on the
+//! number of threads nor on how the work is cut; they may differ between processors, which multiply
+//! and add with one rounding or two.
 
 use std::slice::from_raw_parts_mut;
 
@@ -15,17 +18,20 @@ use super::kernel::{DEFECT, KernelAttributes, KernelResult, require};
 use super::pool::Pool;
 use super::products::{self, GROUPS, Operands, Parallel, STREAMED};
 use super::stream;
+use super::tiles::multiply_and_finish;
+use super::tiles::{Finish, Isa, LANES, Left, ROWS, Right, STRIP, multiply as multiply_tiles};
 
-/// Numbers of a vector, and of a line of memory.
-const LANES: usize = 16;
-/// Rows of a tile of the result, which the registers hold.
-const ROWS: usize = 6;
-/// Columns of it.
-const STRIP: usize = 64;
 /// Rows (at most) and columns of a part of the result.
 const PART: (usize, usize) = (96, 256);
 /// How far sums go before the next strip begins.
 const DEPTH: usize = 384;
+/// The same where factors are read where they are: a strip of so many rows stays in the first
+/// cache.
+const SHORT_DEPTH: usize = 128;
+/// Elements of both factors, 4 MB, up to which they are read where they are.
+const SMALL: usize = 1 << 20;
+/// A second factor is copied if it is met by so many rows.
+const MANY_ROWS: usize = 512;
 
 /// Whether this processor makes large products faster than the runtime does.
 pub fn is_fast() -> bool {
@@ -59,7 +65,7 @@ pub(super) fn product_and_row(cx: &ComputeContext, attributes: &KernelAttributes
 }
 
 fn best(operands: &Operands, y: &mut [f32], parallel: &Parallel) -> KernelResult {
-    multiply(operands, y, is_fast(), STREAMED, parallel)
+    multiply(operands, y, Isa::best(), STREAMED, parallel)
 }
 
 /// A place that parts of the work write elements of their own to.
@@ -83,25 +89,93 @@ impl Shared {
 fn multiply(
     operands: &Operands,
     y: &mut [f32],
-    wide: bool,
+    isa: Isa,
     streamed: usize,
     parallel: &Parallel,
 ) -> KernelResult {
-    let &Operands { sizes: (m, n, k), alpha, row, .. } = operands;
+    let (m, n, k) = operands.sizes;
     let fits = operands.a.len() == m * k && operands.b.len() == k * n;
     require(y.len() == m * n && fits, DEFECT)?;
     if y.is_empty() {
         return Ok(());
     }
-    let mut strips = FACTORS.block((n.div_ceil(STRIP) * STRIP * k).div_ceil(LANES))?;
+    if k > 0 && n.is_multiple_of(LANES) && m * k + k * n <= SMALL {
+        return multiply_small(operands, y, isa, parallel);
+    }
+    multiply_large(operands, y, isa, streamed, parallel)
+}
+
+/// Reads the factors where they are; a second one that is transposed or met by many rows is copied
+/// into strips.
+fn multiply_small(
+    operands: &Operands,
+    y: &mut [f32],
+    isa: Isa,
+    parallel: &Parallel,
+) -> KernelResult {
+    let &Operands { a, b, sizes: (m, n, k), trans, alpha, row } = operands;
+    let is_copied = trans.1 || m >= MANY_ROWS;
+    let mut strips = FACTORS.block(if is_copied { strips_of(n, k) } else { 0 })?;
     let strips = values(&mut strips);
-    pack_strips(operands, strips, wide, parallel)?;
+    if is_copied {
+        pack_strips(operands, strips, isa, parallel)?;
+    }
+    let height = part_height(m);
+    let target = Shared(y.as_mut_ptr());
+    parallel(m.div_ceil(height), &|part| {
+        let first = part * height;
+        let down = height.min(m - first);
+        // SAFETY: the result has these rows, and no other part has them.
+        let y = unsafe { target.slice(first * n, down * n) };
+        let mut p = 0;
+        loop {
+            let depth = SHORT_DEPTH.min(k - p);
+            let a = match trans.0 {
+                true => Left { data: &a[p * m + first..], row: 1, column: m },
+                false => Left { data: &a[first * k + p..], row: k, column: 1 },
+            };
+            let b = match is_copied {
+                true => Right::strips(&strips[p * STRIP..], k),
+                false => Right::rows(&b[p * n..], n),
+            };
+            let finish = (p + depth == k).then_some(Finish { alpha, row });
+            multiply_and_finish(isa, (down, n, depth), a, b, (&mut *y, n), p > 0, finish);
+            p += depth;
+            if p == k {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// Lines of all strips.
+fn strips_of(n: usize, k: usize) -> usize {
+    (n.div_ceil(STRIP) * STRIP * k).div_ceil(LANES)
+}
+
+/// Rows of a part of a result with `m` > 0 rows.
+fn part_height(m: usize) -> usize {
+    m.div_ceil(m.div_ceil(PART.0)).next_multiple_of(ROWS)
+}
+
+/// Copies both factors.
+fn multiply_large(
+    operands: &Operands,
+    y: &mut [f32],
+    isa: Isa,
+    streamed: usize,
+    parallel: &Parallel,
+) -> KernelResult {
+    let &Operands { sizes: (m, n, k), alpha, row, .. } = operands;
+    let mut strips = FACTORS.block(strips_of(n, k))?;
+    let strips = values(&mut strips);
+    pack_strips(operands, strips, isa, parallel)?;
     let mut panels = FACTORS.block((m.div_ceil(ROWS) * ROWS * k).div_ceil(LANES))?;
     let panels = values(&mut panels);
-    pack_panels(operands, panels, wide, parallel)?;
+    pack_panels(operands, panels, isa, parallel)?;
     let has_lines = n % 16 == 0 && y.as_ptr().align_offset(64) == 0;
     let is_streamed = has_lines && y.len() >= streamed;
-    let height = m.div_ceil(m.div_ceil(PART.0)).next_multiple_of(ROWS);
+    let height = part_height(m);
     let parts = (m.div_ceil(height), n.div_ceil(PART.1));
     let n_parts = parts.0 * parts.1;
     let at_once = n_parts.div_ceil(GROUPS);
@@ -113,13 +187,14 @@ fn multiply(
             sums.fill(0.0);
         }
         for p in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - p);
+            let tile = (ROWS, STRIP, DEPTH.min(k - p));
             for strip in 0..across.div_ceil(STRIP) {
-                let b = &strips[(n0 / STRIP + strip) * STRIP * k + p * STRIP..][..depth * STRIP];
+                let b = Right::strips(&strips[(n0 / STRIP + strip) * STRIP * k + p * STRIP..], k);
                 for panel in 0..down.div_ceil(ROWS) {
-                    let a = &panels[(m0 / ROWS + panel) * ROWS * k + p * ROWS..][..depth * ROWS];
+                    let data = &panels[(m0 / ROWS + panel) * ROWS * k + p * ROWS..];
+                    let a = Left { data, row: 1, column: ROWS };
                     let c = &mut sums[panel * ROWS * PART.1 + strip * STRIP..];
-                    tile(wide, a, b, c, p > 0);
+                    multiply_tiles(isa, tile, a, b, c, PART.1, p > 0);
                 }
             }
         }
@@ -143,12 +218,7 @@ fn multiply(
 }
 
 /// Strips of the second factor, `k` rows of [`STRIP`] columns each; zeros stand beyond it.
-fn pack_strips(
-    operands: &Operands,
-    to: &mut [f32],
-    wide: bool,
-    parallel: &Parallel,
-) -> KernelResult {
+fn pack_strips(operands: &Operands, to: &mut [f32], isa: Isa, parallel: &Parallel) -> KernelResult {
     let (_, n, k) = operands.sizes;
     if k == 0 {
         return Ok(());
@@ -163,7 +233,12 @@ fn pack_strips(
             to.fill(0.0);
         }
         if operands.trans.1 {
-            stream::transpose((to, STRIP), (&operands.b[first * k..], k), (width, k), wide);
+            stream::transpose(
+                (to, STRIP),
+                (&operands.b[first * k..], k),
+                (width, k),
+                isa.is_wide(),
+            );
         } else {
             for (p, to) in to.chunks_mut(STRIP).enumerate() {
                 to[..width].copy_from_slice(&operands.b[p * n + first..][..width]);
@@ -174,12 +249,7 @@ fn pack_strips(
 }
 
 /// Panels of the first factor, `k` columns of [`ROWS`] rows each; zeros stand beyond it.
-fn pack_panels(
-    operands: &Operands,
-    to: &mut [f32],
-    wide: bool,
-    parallel: &Parallel,
-) -> KernelResult {
+fn pack_panels(operands: &Operands, to: &mut [f32], isa: Isa, parallel: &Parallel) -> KernelResult {
     let (m, _, k) = operands.sizes;
     if k == 0 {
         return Ok(());
@@ -205,107 +275,16 @@ fn pack_panels(
                     }
                 }
             } else {
-                stream::transpose((to, ROWS), (&operands.a[first * k..], k), (height, k), wide);
+                stream::transpose(
+                    (to, ROWS),
+                    (&operands.a[first * k..], k),
+                    (height, k),
+                    isa.is_wide(),
+                );
             }
         }
         Ok(())
     })
-}
-
-/// c = a b, or c += a b where `adds`: six rows of 64, [`PART`]`.1` apart.
-fn tile(wide: bool, a: &[f32], b: &[f32], c: &mut [f32], adds: bool) {
-    let k = a.len() / ROWS;
-    assert!(b.len() == k * STRIP && c.len() >= (ROWS - 1) * PART.1 + STRIP);
-    #[cfg(target_arch = "x86_64")]
-    if wide {
-        // SAFETY: the processor has the instructions, and the elements are there.
-        return unsafe { x86::tile(k, a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), adds) };
-    }
-    for (i, c) in c.chunks_mut(PART.1).take(ROWS).enumerate() {
-        for (j, c) in c[..STRIP].iter_mut().enumerate() {
-            let first = if adds { *c } else { 0.0 };
-            *c = (0..k).fold(first, |sum, p| sum + a[p * ROWS + i] * b[p * STRIP + j]);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{LANES, PART, ROWS, STRIP};
-
-    const VECTORS: usize = STRIP / LANES;
-    /// Steps along the summed axis without a branch.
-    const UNROLLED: usize = 4;
-
-    type Sums = [[__m512; VECTORS]; ROWS];
-
-    // Plain loops: what iterators call is not always inlined into functions with features of their
-    // own, and then the sums do not stay in registers.
-    /// # Safety
-    /// `a` has `k` times six elements, `b` as many times 64, `c` six rows.
-    #[target_feature(enable = "avx512f")]
-    #[allow(clippy::needless_range_loop)]
-    pub(super) unsafe fn tile(
-        k: usize,
-        mut a: *const f32,
-        mut b: *const f32,
-        c: *mut f32,
-        adds: bool,
-    ) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            let mut sums: Sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-            if adds {
-                for i in 0..ROWS {
-                    for j in 0..VECTORS {
-                        sums[i][j] = _mm512_loadu_ps(c.add(i * PART.1 + j * LANES));
-                    }
-                }
-            }
-            let mut left = k;
-            while left >= UNROLLED {
-                step::<UNROLLED>(&mut sums, a, b);
-                (a, b) = (a.add(UNROLLED * ROWS), b.add(UNROLLED * STRIP));
-                left -= UNROLLED;
-            }
-            while left > 0 {
-                step::<1>(&mut sums, a, b);
-                (a, b) = (a.add(ROWS), b.add(STRIP));
-                left -= 1;
-            }
-            for i in 0..ROWS {
-                for j in 0..VECTORS {
-                    _mm512_storeu_ps(c.add(i * PART.1 + j * LANES), sums[i][j]);
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// `a` has N times six elements, `b` N times 64.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    #[allow(clippy::needless_range_loop)]
-    unsafe fn step<const N: usize>(sums: &mut Sums, a: *const f32, b: *const f32) {
-        for p in 0..N {
-            // SAFETY: by the caller's promise.
-            unsafe {
-                let b = b.add(p * STRIP);
-                let mut row = [_mm512_setzero_ps(); VECTORS];
-                for j in 0..VECTORS {
-                    row[j] = _mm512_loadu_ps(b.add(j * LANES));
-                }
-                for i in 0..ROWS {
-                    let x = _mm512_set1_ps(*a.add(p * ROWS + i));
-                    for j in 0..VECTORS {
-                        sums[i][j] = _mm512_fmadd_ps(x, row[j], sums[i][j]);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// y = alpha · sums + row, which may be empty.
@@ -324,22 +303,19 @@ mod tests {
 
     /// See `result_of` of the kernels' tests.
     fn result_of(
-        wide: bool,
-        streamed: usize,
+        isa: Isa,
+        streamed: Option<usize>,
         size: (usize, usize, usize),
         i: usize,
     ) -> (Vec<f32>, f64) {
-        tests::result_of(size, i, std::convert::identity, |operands, y, serial| {
-            multiply(operands, y, wide, streamed, serial)
+        tests::result_of(size, i, std::convert::identity, |operands, y, serial| match streamed {
+            Some(streamed) => multiply_large(operands, y, isa, streamed, serial),
+            None => multiply(operands, y, isa, STREAMED, serial),
         })
     }
 
-    fn builds() -> impl Iterator<Item = bool> {
-        [false, true].into_iter().filter(|&wide| !wide || is_fast())
-    }
-
-    /// Whole tiles and others, several parts and depths, transposed or not; streamed to the same
-    /// bits.
+    /// Whole tiles and others, several parts and depths, transposed or not; streamed, and without
+    /// copies where columns are whole vectors, to the same bits.
     #[test]
     fn products_of_all_forms() {
         let sizes = [
@@ -348,17 +324,21 @@ mod tests {
             (7, 65, 17),
             (100, 272, 33),
             (200, 48, 400),
+            (520, 80, 130),
             (5, 90, 0),
+            (100, 80, 0),
             (0, 5, 40),
             (5, 0, 40),
         ];
-        for wide in builds() {
-            for size in sizes {
+        for isa in Isa::all() {
+            for size in sizes.into_iter().filter(|&(m, n, _)| m * n > 0) {
                 for i in 0..8 {
-                    let (usual, error) = result_of(wide, usize::MAX, size, i);
-                    assert!(error < 1e-6, "{wide} {size:?} {i}: {error}");
-                    let (streamed, _) = result_of(wide, 0, size, i);
-                    assert!(usual == streamed, "{wide} {size:?} {i}");
+                    let (usual, error) = result_of(isa, None, size, i);
+                    assert!(error < 1e-6, "{isa:?} {size:?} {i}: {error}");
+                    for streamed in [0, usize::MAX] {
+                        let (large, _) = result_of(isa, Some(streamed), size, i);
+                        assert!(usual == large, "{isa:?} {size:?} {i} {streamed}");
+                    }
                 }
             }
         }
@@ -366,19 +346,19 @@ mod tests {
 
     #[test]
     fn not_a_number_and_infinity_stay() {
-        for wide in builds() {
+        for isa in Isa::all() {
             let serial =
                 |n: usize, work: &(dyn Fn(usize) -> KernelResult + Sync)| (0..n).try_for_each(work);
             let product = |a: &[f32]| {
                 let mut y = vec![0f32; 4];
                 let (sizes, trans) = ((2, 2, 2), (false, false));
                 let operands = Operands { a, b: &[1.0; 4], sizes, trans, alpha: 1.0, row: &[] };
-                multiply(&operands, &mut y, wide, STREAMED, &serial).unwrap();
+                multiply(&operands, &mut y, isa, STREAMED, &serial).unwrap();
                 y
             };
             assert!(product(&[f32::NAN; 4]).iter().all(|y| y.is_nan()));
             let y = product(&[f32::INFINITY, 1.0, 1.0, 1.0]);
-            assert_eq!(y, [f32::INFINITY, f32::INFINITY, 2.0, 2.0], "{wide}");
+            assert_eq!(y, [f32::INFINITY, f32::INFINITY, 2.0, 2.0], "{isa:?}");
         }
     }
 }

@@ -16,17 +16,20 @@ use crate::onnx::{
     Attribute, Attributes, Build, Graph, MMOPT_DOMAIN, Node, NodeId, TensorData, ValueId, ValueType,
 };
 use crate::optim::AttentionForm;
+use crate::runtime::kernels::has_f32_products;
 use crate::tensor::DType;
 
-/// From so many scores of one head on it was measured to be faster, see docs/performance.md.
-const LEAST_SCORES: usize = 512 * 512;
+/// From so many scores of one head on it was measured to be faster, see docs/performance.md: where
+/// vectors have 16 numbers, and elsewhere.
+const LEAST_SCORES: (usize, usize) = (64 * 64, 512 * 512);
 /// A number that makes a probability zero where it takes a score's place.
 const HIDDEN: f64 = -1e30;
 
 /// Fuses the attentions of a forward graph whose values have types. Returns how many.
 pub(super) fn fuse(graph: &mut Graph, params: &[ValueId], form: AttentionForm) -> Result<usize> {
     let least = match form {
-        AttentionForm::Auto => LEAST_SCORES,
+        AttentionForm::Auto if has_f32_products() => LEAST_SCORES.0,
+        AttentionForm::Auto => LEAST_SCORES.1,
         AttentionForm::Fused => 0,
         AttentionForm::Unfused => return Ok(0),
     };

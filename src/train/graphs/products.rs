@@ -22,12 +22,14 @@ pub enum Products {
 impl Products {
     /// Whether a product of such sizes is one of theirs: rows, columns, length of the sums. In
     /// bf16, products that are smaller along an axis, or in multiplications, take no time, and
-    /// some of them, like those of a head with two classes, are better exact. In f32 the runtime's
-    /// are as fast where few rows or columns use what is copied of a factor.
+    /// some of them, like those of a head with two classes, are better exact. In f32 smaller ones
+    /// take no time either, and the runtime's are as fast where columns are not whole vectors and
+    /// few of them use what is copied of a factor.
     fn take(self, (m, n, k): (usize, usize, usize)) -> bool {
         let work = m.saturating_mul(n).saturating_mul(k);
         match self {
             Self::Runtime => false,
+            Self::F32 if n.is_multiple_of(16) => m.min(n).min(k) >= 64 && work >= 1 << 21,
             Self::F32 => m >= 128 && n >= 256 && k >= 64 && work >= 1 << 24,
             Self::Bf16 => m.min(n).min(k) >= 16 && work >= 1 << 18,
         }
@@ -320,12 +322,19 @@ mod tests {
         assert_eq!(flags(&g, "GemmBf16"), (0, 1));
     }
 
-    /// In f32, those with many rows and columns.
+    /// In f32, those of some size; of columns that are not whole vectors, of greater size.
     #[test]
     fn only_large_products_leave_the_runtime_in_f32() {
-        for (m, n, k, taken) in
-            [(1024, 768, 768, true), (1024, 128, 512, false), (8, 768, 768, false)]
-        {
+        let sizes = [
+            (1024, 768, 768, true),
+            (1024, 128, 512, true),
+            (64, 64, 512, true),
+            (64, 64, 256, false),
+            (1024, 72, 512, false),
+            (1024, 520, 512, true),
+            (8, 768, 768, false),
+        ];
+        for (m, n, k, taken) in sizes {
             let graph = || {
                 let mut g = Graph::new("f32", 17);
                 let x = g.add_input("x", ValueType::known(F32, &[m, k])).unwrap();

@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use super::super::math;
-use super::product::{Isa, LANES, Left, ROWS, Right, STRIP, multiply};
-use super::rows::RowGrad;
+use super::super::tiles::{Isa, LANES, Left, ROWS, Right, STRIP, multiply};
+use super::super::{math, stream};
+use super::rows::{Known, Rows};
 
 /// Queries of a block, for few keys; a whole number of tiles.
 const BLOCK: usize = 8 * ROWS;
@@ -80,10 +80,9 @@ pub(super) struct Mask<'a> {
 }
 
 impl<'a> Mask<'a> {
-    /// One number for each key, or one for all.
-    fn row(&self, [b, h, s]: [usize; 3], keys: Range<usize>) -> &'a [f32] {
-        let from = b * self.steps[0] + h * self.steps[1] + s * self.steps[2];
-        if self.steps[3] == 0 { &self.data[from..=from] } else { &self.data[from..][keys] }
+    /// Where the numbers of a query begin.
+    fn start(&self, [b, h, s]: [usize; 3]) -> usize {
+        b * self.steps[0] + h * self.steps[1] + s * self.steps[2]
     }
 
     /// The keys that some query sees: all but those at either end that are hidden from all of them.
@@ -95,7 +94,7 @@ impl<'a> Mask<'a> {
         let (mut from, mut to) = (n_keys, 0);
         let queries = if self.steps[2] == 0 { queries.start..queries.start + 1 } else { queries };
         for s in queries {
-            let row = self.row([b, h, s], 0..n_keys);
+            let row = &self.data[self.start([b, h, s])..][..n_keys];
             let sees = |x: &f32| *x > HIDDEN;
             let (Some(first), Some(last)) = (row.iter().position(sees), row.iter().rposition(sees))
             else {
@@ -187,6 +186,20 @@ impl Shared {
     }
 }
 
+/// Rows that begin `row` elements apart.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    data: &'a [f32],
+    row: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The rows from `first` on as a second factor.
+    fn right(self, first: usize) -> Right<'a> {
+        Right::rows(&self.data[first * self.row..], self.row)
+    }
+}
+
 impl Attention<'_> {
     fn rows(&self, task: &Task, length: usize, width: usize) -> HeadRows {
         HeadRows::new(self.sizes.heads, length, width, task.b, task.h)
@@ -237,29 +250,24 @@ impl Attention<'_> {
         (max, inverse): (Shared, Shared),
     ) {
         let sizes = &self.sizes;
-        let ((d, e), step) = (sizes.padded(), sizes.score_row());
+        let (d, e) = sizes.padded();
         let (kt, room) = room.split_at_mut(sizes.strips(sizes.width));
         let (values, room) = room.split_at_mut(sizes.keys * e);
         let (queries, room) = room.split_at_mut(sizes.block() * d);
         let (sums, scores) = room.split_at_mut(sizes.block() * e);
-        copy_to_strips(kt, self.k, self.k_rows(task), sizes.keys);
-        copy_rows(values, e, self.v, self.v_rows(task), 0..sizes.keys, 1.0);
+        copy_to_strips(kt, self.k, self.k_rows(task), sizes.keys, self.isa);
+        let values = self.packed(values, e, self.v, self.v_rows(task), 0..sizes.keys);
         for block in self.blocks(task) {
             let n = block.len();
             let keys = self.mask.visible(task.b, task.h, block.clone(), sizes.keys);
             copy_rows(queries, d, self.q, self.q_rows(task), block.clone(), self.scale);
-            self.score(queries, d, kt, sizes.width, (n, &keys), scores);
-            for (i, s) in block.clone().enumerate() {
-                let row = &mut scores[i * step..][..keys.len()];
-                let (most, one) = self.softmax(task, s, &keys, row);
-                let place = self.place(task, s);
-                // SAFETY: by the caller's promise; queries are of one task alone.
-                unsafe {
-                    max.row(place..place + 1)[0] = most;
-                    inverse.row(place..place + 1)[0] = one;
-                }
-            }
-            self.mix(scores, (n, &keys), values, e, sums);
+            self.score(Matrix { data: queries, row: d }, kt, sizes.width, (n, &keys), scores);
+            let place = self.place(task, block.start);
+            // SAFETY: by the caller's promise; queries are of one task alone.
+            let (max, inverse) =
+                unsafe { (max.row(place..place + n), inverse.row(place..place + n)) };
+            math::attention_softmax(scores, self.score_rows(task, &block, &keys), max, inverse);
+            self.mix(scores, (n, &keys), values, (sums, e));
             let rows = self.o_rows(task);
             for (sum, s) in sums.chunks(e).zip(block) {
                 // SAFETY: as above.
@@ -271,15 +279,14 @@ impl Attention<'_> {
     /// scores = x keysᵀ for `n` rows of `x`, `x_row` apart; `strips` has all keys.
     fn score(
         &self,
-        x: &[f32],
-        x_row: usize,
+        x: Matrix,
         strips: &[f32],
         width: usize,
         (n, keys): (usize, &Range<usize>),
         scores: &mut [f32],
     ) {
         let columns = keys.len().next_multiple_of(LANES);
-        let left = Left { data: x, row: x_row, column: 1 };
+        let left = Left { data: x.data, row: x.row, column: 1 };
         let right = Right::strips(&strips[keys.start * width..], width);
         let step = self.sizes.score_row();
         multiply(self.isa, (n, columns, width), left, right, scores, step, false);
@@ -290,14 +297,13 @@ impl Attention<'_> {
         &self,
         scores: &[f32],
         (n, keys): (usize, &Range<usize>),
-        rows: &[f32],
-        width: usize,
-        sums: &mut [f32],
+        rows: Matrix,
+        (sums, width): (&mut [f32], usize),
     ) {
         for from in (0..keys.len()).step_by(KEYS) {
             let k = KEYS.min(keys.len() - from);
             let left = Left { data: &scores[from..], row: self.sizes.score_row(), column: 1 };
-            let right = Right::rows(&rows[(keys.start + from) * width..], width);
+            let right = rows.right(keys.start + from);
             multiply(self.isa, (n, width, k), left, right, sums, width, from > 0);
         }
         if keys.is_empty() {
@@ -305,23 +311,37 @@ impl Attention<'_> {
         }
     }
 
-    /// Probabilities after dropout from scores; the largest score, and 1 / Σ.
-    fn softmax(&self, task: &Task, s: usize, keys: &Range<usize>, row: &mut [f32]) -> (f32, f32) {
-        let mask = self.mask.row([task.b, task.h, s], keys.clone());
-        let (max, sum) = math::exponentials(row, mask);
-        if self.empty_is_zero && sum.is_nan() {
-            row.fill(0.0);
-            return (0.0, 0.0);
+    /// Rows of a tensor, padded to `width`: of few keys where they are, else as a copy in `room`.
+    fn packed<'b>(
+        &self,
+        room: &'b mut [f32],
+        width: usize,
+        from: &'b [f32],
+        rows: HeadRows,
+        range: Range<usize>,
+    ) -> Matrix<'b> {
+        if width == rows.width && self.sizes.keys <= STRIP {
+            return Matrix { data: &from[rows.range(range.start).start..], row: rows.step };
         }
-        let inverse = 1.0 / sum;
-        match self.dropout {
-            Some(Dropout { least, scale, .. }) => {
-                let first = self.position(task, s, keys.start);
-                math::kept(row, first, least, inverse * scale);
-            }
-            None => math::scale(row, inverse),
+        copy_rows(room, width, from, rows, range, 1.0);
+        Matrix { data: room, row: width }
+    }
+
+    /// A block's rows of scores.
+    fn score_rows(&self, task: &Task, block: &Range<usize>, keys: &Range<usize>) -> Rows<'_> {
+        let (mask, steps) = (&self.mask, self.mask.steps);
+        let start = mask.start([task.b, task.h, block.start]) + keys.start * steps[3];
+        Rows {
+            step: self.sizes.score_row(),
+            keys: keys.len(),
+            mask: &mask.data[start..],
+            mask_step: steps[2],
+            mask_is_one: steps[3] == 0,
+            first: self.position(task, block.start, keys.start),
+            positions: self.sizes.keys as u64,
+            dropout: self.dropout.map(|d| (d.least, d.scale)),
+            empty_is_zero: self.empty_is_zero,
         }
-        (max, inverse)
     }
 }
 
@@ -358,28 +378,34 @@ impl Attention<'_> {
         let (sums, room) = room.split_at_mut(sizes.block() * d);
         let (dys, room) = room.split_at_mut(sizes.block() * e);
         let (scores, slopes) = room.split_at_mut(sizes.block() * step);
-        copy_to_strips(kt, self.k, self.k_rows(task), sizes.keys);
-        copy_to_strips(vt, self.v, self.v_rows(task), sizes.keys);
-        copy_rows(key_rows, d, self.k, self.k_rows(task), 0..sizes.keys, 1.0);
+        copy_to_strips(kt, self.k, self.k_rows(task), sizes.keys, self.isa);
+        copy_to_strips(vt, self.v, self.v_rows(task), sizes.keys, self.isa);
+        let key_rows = self.packed(key_rows, d, self.k, self.k_rows(task), 0..sizes.keys);
         for block in self.blocks(task) {
             let n = block.len();
             let keys = self.mask.visible(task.b, task.h, block.clone(), sizes.keys);
             copy_rows(queries, d, self.q, self.q_rows(task), block.clone(), self.scale);
-            copy_rows(dys, e, result.dy, self.o_rows(task), block.clone(), 1.0);
-            self.score(queries, d, kt, sizes.width, (n, &keys), scores);
-            self.score(dys, e, vt, sizes.value_width, (n, &keys), slopes);
-            for (i, s) in block.clone().enumerate() {
-                let row = i * step..i * step + keys.len();
-                self.slope(task, s, &keys, result, (&mut scores[row.clone()], &mut slopes[row]));
+            let dys = self.packed(dys, e, result.dy, self.o_rows(task), block.clone());
+            self.score(Matrix { data: queries, row: d }, kt, sizes.width, (n, &keys), scores);
+            self.score(dys, vt, sizes.value_width, (n, &keys), slopes);
+            let mut delta = [0f32; BLOCK];
+            let delta = &mut delta[..n];
+            let rows = self.o_rows(task);
+            for (delta, s) in delta.iter_mut().zip(block.clone()) {
+                *delta = math::dot(&result.dy[rows.range(s)], &result.o[rows.range(s)]);
             }
-            for (x, rows, width, sum) in [(&*scores, &*dys, e, &mut *dv), (slopes, queries, d, dk)]
-            {
+            let place = self.place(task, block.start);
+            let (max, inverse) = (&result.max[place..][..n], &result.inverse[place..][..n]);
+            let of = self.score_rows(task, &block, &keys);
+            math::attention_slopes(scores, slopes, of, Known { max, inverse, delta });
+            let queries = Matrix { data: queries, row: d };
+            for (x, rows, width, sum) in [(&*scores, dys, e, &mut *dv), (slopes, queries, d, dk)] {
                 let left = Left { data: x, row: 1, column: step };
                 let sum = &mut sum[keys.start * width..];
                 let of = (keys.len(), width, n);
-                multiply(self.isa, of, left, Right::rows(rows, width), sum, width, true);
+                multiply(self.isa, of, left, rows.right(0), sum, width, true);
             }
-            self.mix(slopes, (n, &keys), key_rows, d, sums);
+            self.mix(slopes, (n, &keys), key_rows, (sums, d));
             let rows = self.q_rows(task);
             for (sum, s) in sums.chunks(d).zip(block) {
                 // SAFETY: by the caller's promise; queries are of one task alone.
@@ -404,35 +430,6 @@ impl Attention<'_> {
             }
         }
     }
-
-    /// From scores and from gradients of probabilities: probabilities after dropout, and gradients
-    /// of scores.
-    fn slope(
-        &self,
-        task: &Task,
-        s: usize,
-        keys: &Range<usize>,
-        result: &Result,
-        (scores, slopes): (&mut [f32], &mut [f32]),
-    ) {
-        let place = self.place(task, s);
-        let (max, inverse) = (result.max[place], result.inverse[place]);
-        if self.empty_is_zero && inverse == 0.0 {
-            scores.fill(0.0);
-            slopes.fill(0.0);
-            return;
-        }
-        let range = self.o_rows(task).range(s);
-        let delta = math::dot(&result.dy[range.clone()], &result.o[range]);
-        let mask = self.mask.row([task.b, task.h, s], keys.clone());
-        let first = self.position(task, s, keys.start);
-        let (least, scale) = self.dropout.map_or((0, 1.0), |d| (d.least, d.scale));
-        let row = RowGrad { max, inverse, delta, first, least, scale };
-        match self.dropout {
-            Some(_) => math::row_grad(scores, slopes, mask, row),
-            None => math::row_grad_plain(scores, slopes, mask, row),
-        }
-    }
 }
 
 /// Rows one after another, each padded to `width` with zeros.
@@ -451,17 +448,17 @@ fn copy_rows(
     }
 }
 
-/// The transpose of `n` rows, in strips of [`STRIP`] of its columns; zeros behind the last.
-fn copy_to_strips(to: &mut [f32], from: &[f32], rows: HeadRows, n: usize) {
+/// The transpose of `n` rows, in strips of [`STRIP`] of its columns; zeros behind the last up to a
+/// whole vector.
+fn copy_to_strips(to: &mut [f32], from: &[f32], rows: HeadRows, n: usize, isa: Isa) {
     for (strip, to) in to.chunks_exact_mut(STRIP * rows.width).enumerate() {
-        for j in 0..STRIP {
-            let i = strip * STRIP + j;
-            let to = to[j..].iter_mut().step_by(STRIP);
-            if i < n {
-                to.zip(&from[rows.range(i)]).for_each(|(to, x)| *to = *x);
-            } else {
-                to.for_each(|to| *to = 0.0);
-            }
+        let first = strip * STRIP;
+        let columns = STRIP.min(n - first);
+        let end = columns.next_multiple_of(LANES);
+        if columns < end {
+            to.chunks_exact_mut(STRIP).for_each(|to| to[columns..end].fill(0.0));
         }
+        let from = (&from[rows.range(first).start..], rows.step);
+        stream::transpose((to, STRIP), from, (columns, rows.width), isa.is_wide());
     }
 }

@@ -6,7 +6,6 @@
 //! dv = (p m)ᵀ do, ds = p (m (do vᵀ) − Σ do · o), dq = scale · ds k, dk = scale · dsᵀ q.
 
 mod heads;
-mod product;
 pub(super) mod rows;
 mod standard;
 
@@ -17,9 +16,9 @@ use super::kernel::{
     KernelAttributes, KernelResult, each, error, input, output, require, try_each,
 };
 use super::pool::Pool;
+use super::tiles::Isa;
 use crate::memory::zeros;
 use heads::{Attention, Dropout, Mask, Result, Shared, Sizes, Task};
-use product::Isa;
 pub(super) use standard::{
     ATTRIBUTES, attention as standard_form, attention_grad as standard_grad,
 };

@@ -1,12 +1,97 @@
-//! What is done to one row of scores: all keys of one query.
+//! What is done to the rows of scores of a block: all keys of some queries.
 
 use super::super::dropout::hash;
 use super::super::math::{LANES, exp, largest, total};
 
+/// Rows of scores, one for each query.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// From the first number of one to that of the next.
+    pub step: usize,
+    /// Numbers of a row.
+    pub keys: usize,
+    /// What is added to them: of each row one number, or one for each key.
+    pub mask: &'a [f32],
+    /// From row to row of the mask.
+    pub mask_step: usize,
+    pub mask_is_one: bool,
+    /// Dropout's position of the first number, and from row to row.
+    pub first: u64,
+    pub positions: u64,
+    /// The least hash that is kept, and the scale of what is.
+    pub dropout: Option<(u32, f32)>,
+    /// Whether a row that is not a number counts as zeros.
+    pub empty_is_zero: bool,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn mask(&self, i: usize) -> &'a [f32] {
+        &self.mask[i * self.mask_step..][..if self.mask_is_one { 1 } else { self.keys }]
+    }
+
+    #[inline(always)]
+    fn first(&self, i: usize) -> u64 {
+        self.first + i as u64 * self.positions
+    }
+}
+
+/// Scores become probabilities after dropout; gives the largest score of each row, and 1 / Σ.
+#[inline(always)]
+pub fn softmax(scores: &mut [f32], of: Rows, max: &mut [f32], inverse: &mut [f32]) {
+    for (i, (max, inverse)) in max.iter_mut().zip(inverse).enumerate() {
+        let row = &mut scores[i * of.step..][..of.keys];
+        let sum;
+        (*max, sum) = exponentials(row, of.mask(i));
+        if of.empty_is_zero && sum.is_nan() {
+            row.fill(0.0);
+            (*max, *inverse) = (0.0, 0.0);
+            continue;
+        }
+        *inverse = 1.0 / sum;
+        match of.dropout {
+            Some((least, scale)) => kept(row, of.first(i), least, *inverse * scale),
+            None => row.iter_mut().for_each(|x| *x *= *inverse),
+        }
+    }
+}
+
+/// What the backward part knows of each row: the largest score, 1 / Σ e^(score − max), and
+/// Σ dy · y of the attention's result.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    pub max: &'a [f32],
+    pub inverse: &'a [f32],
+    pub delta: &'a [f32],
+}
+
+/// Scores become probabilities after dropout, and slopes, the gradients of what follows dropout,
+/// become the scores' gradients.
+#[inline(always)]
+pub fn slopes(scores: &mut [f32], slopes: &mut [f32], of: Rows, known: Known) {
+    for (i, ((&max, &inverse), &delta)) in
+        known.max.iter().zip(known.inverse).zip(known.delta).enumerate()
+    {
+        let row = i * of.step..i * of.step + of.keys;
+        let (x, dx) = (&mut scores[row.clone()], &mut slopes[row]);
+        if of.empty_is_zero && inverse == 0.0 {
+            x.fill(0.0);
+            dx.fill(0.0);
+            continue;
+        }
+        let (least, scale) = of.dropout.unwrap_or((0, 1.0));
+        let row = RowGrad { max, inverse, delta, first: of.first(i), least, scale };
+        match of.dropout {
+            Some(_) => of_row::<true>(x, dx, of.mask(i), row),
+            None => of_row::<false>(x, dx, of.mask(i), row),
+        }
+    }
+}
+
 /// x ← e^(x + mask − max) with max = max(x + mask). Returns max and Σ x. `mask` has one number, or
 /// one for each of `x`.
 #[inline(always)]
-pub fn exponentials(x: &mut [f32], mask: &[f32]) -> (f32, f32) {
+fn exponentials(x: &mut [f32], mask: &[f32]) -> (f32, f32) {
     if let &[same] = mask {
         x.iter_mut().for_each(|x| *x += same);
     } else {
@@ -30,44 +115,24 @@ pub fn exponentials(x: &mut [f32], mask: &[f32]) -> (f32, f32) {
 
 /// x ← x · `scale` where dropout's mask of the positions from `first` on keeps it, else 0.
 #[inline(always)]
-pub fn kept(x: &mut [f32], first: u64, least: u32, scale: f32) {
+fn kept(x: &mut [f32], first: u64, least: u32, scale: f32) {
     for (k, x) in x.iter_mut().enumerate() {
         *x = if hash(first + k as u64) >= least { *x * scale } else { 0.0 };
     }
 }
 
-/// x ← x · factor
-#[inline(always)]
-pub fn scaled(x: &mut [f32], factor: f32) {
-    x.iter_mut().for_each(|x| *x *= factor);
-}
-
-/// What the backward part knows of a row: the largest score and 1 / Σ e^(score − max), Σ dy · y of
-/// the attention's result, and dropout: the first position, the least hash that is kept, and the
-/// scale of what is.
-#[derive(Clone, Copy)]
-pub struct RowGrad {
-    pub max: f32,
-    pub inverse: f32,
-    pub delta: f32,
-    pub first: u64,
-    pub least: u32,
-    pub scale: f32,
+/// What [`Known`] and [`Rows`] say of one row.
+struct RowGrad {
+    max: f32,
+    inverse: f32,
+    delta: f32,
+    first: u64,
+    least: u32,
+    scale: f32,
 }
 
 /// p = e^(x + mask − max) / Σ, m dropout's mask over 1 − ratio:
 /// x ← p m, dx ← p (m dx − delta).
-#[inline(always)]
-pub fn row_grad(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad) {
-    of_row::<true>(x, dx, mask, row);
-}
-
-/// The same without dropout.
-#[inline(always)]
-pub fn row_grad_plain(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad) {
-    of_row::<false>(x, dx, mask, row);
-}
-
 #[inline(always)]
 fn of_row<const DROPS: bool>(x: &mut [f32], dx: &mut [f32], mask: &[f32], row: RowGrad) {
     if let &[same] = mask {

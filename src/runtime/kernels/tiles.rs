@@ -1,4 +1,4 @@
-//! Products of small f32 matrices that lie in the caches: one thread, no copies, sums in registers.
+//! Products of f32 matrices that lie in the caches: one thread, no copies, sums in registers.
 //!
 //! Each element of a result is one sum along the summed axis in its order, so its bits depend
 //! neither on the shape nor on how the work is cut; they may differ between instruction sets,
@@ -33,6 +33,14 @@ impl Isa {
             }
         }
         Self::Portable
+    }
+
+    /// Whether vectors have 16 numbers.
+    pub(super) fn is_wide(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// All that this processor has.
@@ -79,22 +87,51 @@ impl<'a> Right<'a> {
     }
 }
 
+/// What becomes of complete sums: alpha · sum + row, `row` as wide as the result or empty.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a> {
+    pub(super) alpha: f32,
+    pub(super) row: &'a [f32],
+}
+
 /// c = a b, or c += a b where `adds`; `c` has `m` rows, `c_row` elements apart, of `n` elements.
 pub(super) fn multiply(
     isa: Isa,
-    (m, n, k): (usize, usize, usize),
+    sizes: (usize, usize, usize),
     a: Left,
     b: Right,
     c: &mut [f32],
     c_row: usize,
     adds: bool,
 ) {
+    multiply_and_finish(isa, sizes, a, b, (c, c_row), adds, None);
+}
+
+/// The same, and what [`Finish`] says where it is given.
+pub(super) fn multiply_and_finish(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    a: Left,
+    b: Right,
+    (c, c_row): (&mut [f32], usize),
+    adds: bool,
+    finish: Option<Finish>,
+) {
     if m == 0 || n == 0 || k == 0 {
-        if !adds {
-            (0..m).for_each(|i| c[i * c_row..][..n].fill(0.0));
+        for i in 0..m {
+            let c = &mut c[i * c_row..][..n];
+            if !adds {
+                c.fill(0.0);
+            }
+            if let Some(finish) = finish {
+                c.iter_mut().for_each(|c| *c *= finish.alpha);
+                c.iter_mut().zip(finish.row).for_each(|(c, row)| *c += row);
+            }
         }
         return;
     }
+    let Finish { alpha, row } = finish.unwrap_or(Finish { alpha: 1.0, row: &[] });
+    assert!(row.is_empty() || row.len() >= n);
     let last = |n: usize| n - 1;
     assert!(n.is_multiple_of(LANES) && c.len() >= last(m) * c_row + n);
     assert!(a.data.len() > last(m) * a.row + last(k) * a.column);
@@ -104,6 +141,7 @@ pub(super) fn multiply(
     assert!(strips == 0 || b.data.len() >= (strips - 1) * b.strip + last(k) * b.row + STRIP);
     for strip in 0..=strips {
         let (first, width) = (strip * STRIP, if strip < strips { STRIP } else { tail });
+        let row = if row.is_empty() { std::ptr::null() } else { row[first..].as_ptr() };
         for i in (0..m).step_by(ROWS) {
             // SAFETY: the assertions above are about the last elements of the factors and of the
             // result, and the processor has the instructions.
@@ -117,6 +155,9 @@ pub(super) fn multiply(
                     c: c.as_mut_ptr().add(i * c_row + first),
                     c_row,
                     adds,
+                    finishes: finish.is_some(),
+                    alpha,
+                    row,
                 };
                 match isa {
                     #[cfg(target_arch = "x86_64")]
@@ -142,16 +183,21 @@ struct Part {
     c: *mut f32,
     c_row: usize,
     adds: bool,
+    /// Whether what follows is applied.
+    finishes: bool,
+    alpha: f32,
+    /// Null where nothing is added.
+    row: *const f32,
 }
 
 /// Declares the module of one instruction set. `$n` are the numbers of vectors that make up a
 /// tile's width, the greatest first; the last is of [`LANES`] columns.
 macro_rules! instructions {
     ($name:ident, $(#[$feature:meta])? $vector:ty, $lanes:expr, [$($n:literal)*],
-     $zero:expr, $load:expr, $store:expr, $splat:expr, $mul_add:expr) => {
+     $zero:expr, $load:expr, $store:expr, $splat:expr, $mul_add:expr, $mul:expr, $add:expr) => {
         mod $name {
             #[allow(unused_imports)]
-            use crate::runtime::kernels::attention::product::*;
+            use crate::runtime::kernels::tiles::*;
 
             /// # Safety
             /// The factors and the result have the elements that `part` tells, and the processor
@@ -185,10 +231,13 @@ macro_rules! instructions {
                 )*
             }
 
+            // Plain loops: what iterators call is not always inlined into functions with features
+            // of their own, and then the sums do not stay in registers.
             /// # Safety
             /// As of [`rows`].
             $(#[$feature])?
             #[inline]
+            #[allow(clippy::needless_range_loop)]
             unsafe fn tile<const M: usize, const N: usize>(part: &Part, from: usize) {
                 let (row, column) = part.a_steps;
                 // SAFETY: by the caller's promise.
@@ -197,28 +246,56 @@ macro_rules! instructions {
                     let c = part.c.add(from);
                     let mut sums = [[$zero; N]; M];
                     if part.adds {
-                        for (i, sums) in sums.iter_mut().enumerate() {
-                            for (j, sum) in sums.iter_mut().enumerate() {
-                                *sum = $load(c.add(i * part.c_row + j * $lanes));
+                        for i in 0..M {
+                            for j in 0..N {
+                                sums[i][j] = $load(c.add(i * part.c_row + j * $lanes));
                             }
                         }
                     }
                     for _ in 0..part.sizes.2 {
                         let mut values = [$zero; N];
-                        for (j, v) in values.iter_mut().enumerate() {
-                            *v = $load(b.add(j * $lanes));
+                        for j in 0..N {
+                            values[j] = $load(b.add(j * $lanes));
                         }
-                        for (i, sums) in sums.iter_mut().enumerate() {
+                        for i in 0..M {
                             let x = $splat(*a.add(i * row));
-                            for (sum, &v) in sums.iter_mut().zip(&values) {
-                                *sum = $mul_add(x, v, *sum);
+                            for j in 0..N {
+                                sums[i][j] = $mul_add(x, values[j], sums[i][j]);
                             }
                         }
                         (a, b) = (a.wrapping_add(column), b.wrapping_add(part.b_row));
                     }
-                    for (i, sums) in sums.iter().enumerate() {
-                        for (j, &sum) in sums.iter().enumerate() {
-                            $store(c.add(i * part.c_row + j * $lanes), sum);
+                    if part.finishes {
+                        finish::<M, N>(part, &mut sums, from);
+                    }
+                    for i in 0..M {
+                        for j in 0..N {
+                            $store(c.add(i * part.c_row + j * $lanes), sums[i][j]);
+                        }
+                    }
+                }
+            }
+
+            /// # Safety
+            /// As of [`rows`].
+            $(#[$feature])?
+            #[inline]
+            #[allow(clippy::needless_range_loop)]
+            unsafe fn finish<const M: usize, const N: usize>(
+                part: &Part,
+                sums: &mut [[$vector; N]; M],
+                from: usize,
+            ) {
+                let alpha = $splat(part.alpha);
+                for j in 0..N {
+                    for i in 0..M {
+                        sums[i][j] = $mul(alpha, sums[i][j]);
+                    }
+                    if !part.row.is_null() {
+                        // SAFETY: by the caller's promise.
+                        let row = unsafe { $load(part.row.add(from + j * $lanes)) };
+                        for i in 0..M {
+                            sums[i][j] = $add(sums[i][j], row);
                         }
                     }
                 }
@@ -232,7 +309,8 @@ use std::arch::x86_64::*;
 
 #[cfg(target_arch = "x86_64")]
 instructions!(avx512, #[target_feature(enable = "avx512f")] __m512, 16, [4 2 1],
-    _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+    _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps,
+    _mm512_mul_ps, _mm512_add_ps);
 
 #[cfg(target_arch = "x86_64")]
 instructions!(
@@ -245,10 +323,12 @@ instructions!(
     _mm256_loadu_ps,
     _mm256_storeu_ps,
     _mm256_set1_ps,
-    _mm256_fmadd_ps
+    _mm256_fmadd_ps,
+    _mm256_mul_ps,
+    _mm256_add_ps
 );
 
-instructions!(portable, [f32; 4], 4, [4], [0f32; 4], load, store, splat, mul_add);
+instructions!(portable, [f32; 4], 4, [4], [0f32; 4], load, store, splat, mul_add, mul, add);
 
 /// # Safety
 /// Four elements can be read there.
@@ -269,6 +349,16 @@ unsafe fn store(to: *mut f32, x: [f32; 4]) {
 #[inline(always)]
 fn splat(x: f32) -> [f32; 4] {
     [x; 4]
+}
+
+#[inline(always)]
+fn mul(x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+    std::array::from_fn(|i| x[i] * y[i])
+}
+
+#[inline(always)]
+fn add(x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+    std::array::from_fn(|i| x[i] + y[i])
 }
 
 #[inline(always)]
