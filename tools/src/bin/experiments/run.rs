@@ -168,8 +168,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The command of a cell.
-    fn arguments(&self, cell: &Cell, files: &Files, json: &Path) -> Result<Vec<String>> {
+    /// The command of a cell, whose results have this name.
+    fn arguments(&self, cell: &Cell, files: &Files, name: &str) -> Result<Vec<String>> {
         let path = |p: &Path| p.display().to_string();
         let mut options: Map<String, Value> = match cell.arm.options {
             "" => Map::new(),
@@ -198,9 +198,7 @@ impl Job<'_> {
             add("--unlabelled-ratio", "1".into());
         }
         if cell.arm.has_teachers {
-            let teachers =
-                self.teachers(cell).ok_or("the models of the arm independent are gone")?;
-            add("--teachers", path(&teachers));
+            add("--teachers", path(&self.teachers(cell, files)?));
         }
         if let Some(texts) = files.texts.as_ref().filter(|_| cell.regime != Regime::OnePretrained) {
             add("--tokenizer-data", path(texts));
@@ -218,19 +216,50 @@ impl Job<'_> {
         // Few examples are walked over often, and scoring would take longer than training.
         let evaluations = if cell.schedule.epochs > 12 { 1 } else { 4 };
         add("--evaluations", evaluations.to_string());
-        add("--json", path(json));
+        add("--json", path(&self.json(name)));
         if !cell.is_tuning {
-            add("--out", path(&models_of(self.settings, &cell.name())));
+            add("--out", path(&models_of(self.settings, name)));
         }
         arguments.push("--quiet".into());
         Ok(arguments)
     }
 
-    /// The models that the arm `independent` left.
-    fn teachers(&self, cell: &Cell) -> Option<PathBuf> {
-        let arm = ARMS.iter().find(|a| a.name == "independent")?;
-        let models = models_of(self.settings, &Cell { arm, ..cell.clone() }.name());
-        models.is_dir().then_some(models)
+    fn json(&self, name: &str) -> PathBuf {
+        self.settings.work.join(format!("{}.json", name.replace('/', ".")))
+    }
+
+    /// The models that the arm `independent` left. Where they are gone, as with a file of runs from
+    /// elsewhere, they are trained again for this cell.
+    fn teachers(&self, cell: &Cell, files: &Files) -> Result<PathBuf> {
+        let arm = ARMS.iter().find(|a| a.name == "independent").ok_or("no arm independent")?;
+        let independent = Cell { arm, ..cell.clone() };
+        let is_whole = |models: &Path| MODELS.iter().all(|m| models.join(m).is_dir());
+        let models = models_of(self.settings, &independent.name());
+        if is_whole(&models) {
+            return Ok(models);
+        }
+        let name = format!("{}.teachers", cell.name());
+        let models = models_of(self.settings, &name);
+        if !is_whole(&models) {
+            println!("{}: trains its teachers, {} anew", cell.name(), independent.name());
+            self.train(&independent, files, &name)?;
+        }
+        Ok(models)
+    }
+
+    /// Runs the command of a cell under a name for its results; gives these and the command.
+    fn train(&self, cell: &Cell, files: &Files, name: &str) -> Result<(Value, String)> {
+        let arguments = self.arguments(cell, files, name)?;
+        let output = Command::new(&self.settings.program).args(&arguments).output();
+        let output = output.map_err(|e| format!("{}: {e}", self.settings.program.display()))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            return Err(text.lines().last().unwrap_or("no message").to_owned());
+        }
+        let json = self.json(name);
+        let text = fs::read_to_string(&json).map_err(|e| format!("{}: {e}", json.display()))?;
+        let result = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        Ok((result, format!("joint_train {}", quoted(&arguments))))
     }
 
     /// Runs a cell and appends its line; gives a summary.
@@ -241,16 +270,7 @@ impl Job<'_> {
             let _guard = self.lock.lock().map_err(|e| e.to_string())?;
             data::prepare(settings, cell, &folder)?
         };
-        let json = settings.work.join(format!("{}.json", cell.name().replace('/', ".")));
-        let arguments = self.arguments(cell, &files, &json)?;
-        let output = Command::new(&settings.program).args(&arguments).output();
-        let output = output.map_err(|e| format!("{}: {e}", settings.program.display()))?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(text.lines().last().unwrap_or("no message").to_owned());
-        }
-        let text = fs::read_to_string(&json).map_err(|e| format!("{}: {e}", json.display()))?;
-        let result: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let (result, command) = self.train(cell, &files, &cell.name())?;
         let line = json!({
             "cell": cell.name(),
             "regime": cell.regime.name(),
@@ -268,7 +288,7 @@ impl Job<'_> {
             "processor": self.processor,
             "runtime": result["runtime"],
             "commit": self.commit,
-            "command": format!("joint_train {}", quoted(&arguments)),
+            "command": command,
         });
         let _guard = self.lock.lock().map_err(|e| e.to_string())?;
         append(&settings.runs, &line)?;
