@@ -21,7 +21,7 @@ use crate::tensor::DType;
 
 /// From so many scores of one head on it was measured to be faster, see docs/performance.md: where
 /// vectors have 16 numbers, and elsewhere.
-const LEAST_SCORES: (usize, usize) = (64 * 64, 512 * 512);
+const LEAST_SCORES: (usize, usize) = (32 * 32, 512 * 512);
 /// A number that makes a probability zero where it takes a score's place.
 const HIDDEN: f64 = -1e30;
 
