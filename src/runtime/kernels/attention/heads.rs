@@ -276,7 +276,7 @@ impl Attention<'_> {
         }
     }
 
-    /// scores = x keysᵀ for `n` rows of `x`, `x_row` apart; `strips` has all keys.
+    /// scores = x keysᵀ for `n` rows of `x`; `strips` has all keys.
     fn score(
         &self,
         x: Matrix,
