@@ -252,7 +252,7 @@ impl<'f> Part<'f> {
             let node = graph.node(id);
             let mut inputs = node.inputs.iter().flatten();
             let waits = |v: &ValueId| again.contains_key(v) || self.is_kept(graph, *v);
-            if !repeats(node) || !inputs.any(waits) {
+            if !is_repeated(node) || !inputs.any(waits) {
                 continue;
             }
             let inner = node.outputs.iter().flatten().filter(|v| self.is_inner(**v));
@@ -263,18 +263,22 @@ impl<'f> Part<'f> {
 
     /// An activation that stays in memory and can be made to wait.
     fn is_kept(&self, graph: &Graph, v: ValueId) -> bool {
-        self.forward.activations.contains_key(&v) && !self.is_inner(v) && is_f32(graph, v)
+        let Some(of) = self.forward.activations.get(&v) else { return false };
+        let node = &graph.nodes()[of.made];
+        (!self.is_inner(v) || !is_repeated(node)) && is_f32(graph, v)
     }
 }
 
-/// Whether a second run of a node has the result of the first.
-fn repeats(node: &Node) -> bool {
+/// Whether a node runs a second time: its result is that of the first then, and costs little
+/// beside the memory.
+fn is_repeated(node: &Node) -> bool {
     let is_random = (node.op == "Dropout" && node.domain.is_empty()) || node.draws_numbers();
     let has_body =
         node.attributes.values().any(|a| matches!(a, Attribute::Graph(_) | Attribute::Opaque(_)));
-    // It hands the logits over, and waits.
-    let asks = node.op == "Targets" && node.domain == MMOPT_DOMAIN;
-    !is_random && !has_body && !asks
+    // Targets hand the logits over, and wait; attention computes its scores, which are larger than
+    // its result, and the gradient computes them once more.
+    let is_kept = node.domain == MMOPT_DOMAIN && matches!(&*node.op, "Targets" | "FusedAttention");
+    !is_random && !has_body && !is_kept
 }
 
 /// What a part computes again.
@@ -467,7 +471,7 @@ mod tests {
         }
     }
 
-    /// What is drawn anew would differ, and so would what follows from it.
+    /// What is drawn anew would differ, so it is kept, and what follows from it is computed again.
     #[test]
     fn random_values_are_kept() {
         let (mut graph, n, weights) = residual(3, |b, x, w, _| {
@@ -475,12 +479,47 @@ mod tests {
             let like = [("scale", Attribute::Float(0.1))];
             let noise = b.graph_mut().op("RandomNormalLike", &[h], like);
             b.graph_mut().set_type(noise, ValueType::known(DType::F32, &[ROWS, 32]));
+            let noise = b.unary("Tanh", noise).unwrap();
             let h = b.mul(h, noise).unwrap();
             let turned = b.transpose(w, &[1, 0]).unwrap();
             b.matmul(h, turned).unwrap()
         });
-        recompute(&mut graph, n, &weights).unwrap();
+        assert!(recompute(&mut graph, n, &weights).unwrap() > 0);
         assert_eq!(count(&graph, "RandomNormalLike"), 3);
+        assert!(count(&graph, "Tanh") > 3);
+    }
+
+    /// Its result is as narrow as the stream, and dear to compute.
+    #[test]
+    fn attention_is_kept() {
+        let (mut graph, n, weights) = residual(9, |b, x, w, _| {
+            let h = b.matmul(x, w).unwrap();
+            let heads = b.reshape(h, &[2, 32, 4, 8]).unwrap();
+            let no_mask = TensorData::from_slice(&[1], &[0f32]).unwrap();
+            let mask = b.graph_mut().add_initializer("", no_mask).unwrap();
+            let no_seed = TensorData::from_slice(&[1], &[0i64]).unwrap();
+            let seed = b.graph_mut().add_initializer("", no_seed).unwrap();
+            let [o, max, inverse] = [(); 3].map(|()| b.graph_mut().add_value("").unwrap());
+            b.graph_mut().set_type(o, ValueType::known(DType::F32, &[2, 32, 4, 8]));
+            for v in [max, inverse] {
+                b.graph_mut().set_type(v, ValueType::known(DType::F32, &[2, 4, 32, 1]));
+            }
+            b.graph_mut().push_node(Node {
+                name: String::new(),
+                op: "FusedAttention".into(),
+                domain: MMOPT_DOMAIN.into(),
+                inputs: [heads, heads, heads, mask, seed].map(Some).into(),
+                outputs: [o, max, inverse].map(Some).into(),
+                attributes: [].into(),
+            });
+            let h = b.reshape(o, &[ROWS, 32]).unwrap();
+            let h = b.unary("Tanh", h).unwrap();
+            let turned = b.transpose(w, &[1, 0]).unwrap();
+            b.matmul(h, turned).unwrap()
+        });
+        assert!(recompute(&mut graph, n, &weights).unwrap() > 0);
+        assert_eq!(count(&graph, "FusedAttention"), 9);
+        assert!(count(&graph, "Tanh") > 9);
     }
 
     /// Nothing is won where all values have one size.

@@ -155,6 +155,8 @@ fn attention() {
         Shape { b: 4, s: 5, t: 7, h: 5, d: 8, e: 3 },
         Shape { b: 1, s: 1, t: 1, h: 1, d: 1, e: 1 },
         Shape { b: 1, s: 49, t: 260, h: 2, d: 96, e: 80 },
+        // Keys whose rows are read where they are, between those of other heads.
+        Shape { b: 2, s: 20, t: 24, h: 3, d: 16, e: 32 },
     ]
     .into_iter()
     .enumerate()
