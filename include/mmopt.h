@@ -4753,7 +4753,7 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
  * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, attention,
- * max_parallel_models, memory_limit, start).
+ * max_parallel_models, memory_limit, start, token_embeddings).
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

@@ -37,7 +37,7 @@ pub use options::{
     AdaptiveLr, AttentionForm, EpsPlacement, GradientAccumulation, Influence, InstructionSet,
     LrSchedule, Method, ModelWeightLrScale, MomentDtype, Mutual, NonFinite, OneCycle, Options,
     ParamGroup, Plateau, Precision, PublishedMultiplier, ShareGroup, ShareMember, SharePolicy,
-    ShareRule, Start, Teacher, TeacherWeights, Weighting,
+    ShareRule, Start, Teacher, TeacherWeights, TokenEmbeddings, Weighting,
 };
 pub use plan::class::paper_class;
 pub use plan::classify::{RoleView, classify};

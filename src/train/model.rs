@@ -41,6 +41,8 @@ pub(super) struct Model {
     pub vocabulary: Option<String>,
     /// What the token ids stand for, where that is known.
     pub tokens: Option<Arc<Tokens>>,
+    /// The tokens whose rows it has in common with other fresh models, by row.
+    pub common_tokens: Option<Arc<[String]>>,
     task: Option<String>,
     // Sessions refer to the parameters' memory and are dropped first.
     training: ShapeCache<ShapeKey, BoundSession>,
@@ -122,6 +124,7 @@ impl Model {
             weight: options.weight,
             vocabulary: options.vocabulary.clone(),
             tokens: options.tokens.clone(),
+            common_tokens: None,
             task: options.task_name.clone(),
             training: ShapeCache::new(max_sessions),
             evaluation: ShapeCache::new(max_sessions),
@@ -181,6 +184,7 @@ impl Model {
             architecture: self.published.as_ref().map(|p| p.config.model_type.clone()),
             params: params.collect(),
             vocabulary: self.vocabulary.clone(),
+            tokens: self.common_tokens.clone(),
             task: self.task.clone(),
         }
     }

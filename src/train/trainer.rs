@@ -16,6 +16,7 @@ use super::ranks::{Agreed, Call, Ranks};
 use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
+use super::start::shared::share_rows;
 use crate::autodiff::{LossKind, MutualTerm};
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
@@ -129,6 +130,7 @@ impl Trainer {
             .map(|m| Model::new(m, max_sessions).map_err(|e| in_model(e, &m.name)))
             .collect::<Result<Vec<_>>>()?;
         let start = apply(&options.optimizer, &mut built)?;
+        share_rows(&options.optimizer, &mut built)?;
         give_back_freed();
         let (mutual, no_mutual) = match Mutual::new(&options.optimizer, options.device, &built)? {
             Ok(mutual) => (Some(mutual), None),

@@ -6,10 +6,16 @@ use mmopt::optim::{ModelSpec, Moment, Optimizer, Options};
 use mmopt::tensor::DType;
 use mmopt_tools::base_models::{self, Size};
 
-/// Three small models whose groups have transposed and sliced views.
+/// Three small models whose groups have transposed and sliced views, and tokens in orders of their
+/// own.
 pub fn models() -> Vec<ModelSpec> {
     let size = Size { hidden: 72, layers: 2, inner: 200 };
-    vec![base_models::bert(size, 90), base_models::gpt2(size, 101), base_models::roberta(size, 95)]
+    let (bert, gpt2) = (base_models::bert(size, 90), base_models::gpt2(size, 101));
+    let mut models = vec![bert, gpt2, base_models::roberta(size, 95)];
+    for (spec, (rows, stride)) in models.iter_mut().zip([(90, 1), (101, 7), (95, 3)]) {
+        spec.tokens = Some((0..rows).map(|row| format!("{}", row * stride % rows)).collect());
+    }
+    models
 }
 
 /// A seed that depends on the names alone.

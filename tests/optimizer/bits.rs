@@ -7,7 +7,7 @@ use crate::small_optimizer::{bits, give_gradients, models, optimizer};
 use mmopt::Kind;
 use mmopt::optim::{
     GradientAccumulation, InstructionSet, LrSchedule, MomentDtype, NonFinite, Optimizer, Options,
-    SharePolicy, ShareRule,
+    SharePolicy, ShareRule, TokenEmbeddings,
 };
 use mmopt::tensor::DType;
 
@@ -35,6 +35,21 @@ fn configurations() -> Vec<Options> {
         Options {
             gradient_accumulation_steps: 2,
             gradient_accumulation: GradientAccumulation::Mean,
+            ..base.clone()
+        },
+        Options {
+            token_embeddings: TokenEmbeddings::Shared,
+            token_alpha: 0.75,
+            gradient_accumulation_steps: 2,
+            max_grad_norm: 0.0,
+            max_grad_value: 5e-3,
+            sync_every: 2,
+            ..base.clone()
+        },
+        Options {
+            token_embeddings: TokenEmbeddings::Shared,
+            share_rule: ShareRule::None,
+            moment_dtype: MomentDtype::BF16,
             ..base
         },
     ]

@@ -13,3 +13,4 @@ mod resume_options;
 mod schedules;
 #[path = "../common/small_optimizer.rs"]
 mod small_optimizer;
+mod tokens;

@@ -1,15 +1,20 @@
 //! Models on different ranks, which are threads here: they train as in one process.
 
+use std::sync::Arc;
+
 use mmopt::comm::SharedCommunicator;
 use mmopt::comm::local::on_ranks;
 use mmopt::optim::{
-    GradientAccumulation, MomentDtype, NonFinite, SharePolicy, ShareRule, Teacher, Weighting,
+    GradientAccumulation, MomentDtype, NonFinite, SharePolicy, ShareRule, Teacher, TokenEmbeddings,
+    Weighting,
 };
-use mmopt::train::{GradientDtype, LocalSteps, RankOptions, TrainResult, Trainer};
+use mmopt::train::{
+    GradientDtype, LocalSteps, ModelOptions, RankOptions, Tokens, TrainResult, Trainer,
+};
 use mmopt::{Kind, Result, optim};
 
 use crate::ranks::{group, steps_of};
-use crate::trainer::{Example, model, trainer_options, weights};
+use crate::trainer::{Example, model, sizes, trainer_options, weights};
 
 pub const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
@@ -24,7 +29,14 @@ pub fn options() -> optim::Options {
 /// Dropout is that of one process, too.
 pub fn trainer(options: &optim::Options) -> Trainer {
     let all = mmopt::train::TrainerOptions { optimizer: options.clone(), ..trainer_options() };
-    Trainer::new(all, NAMES.iter().map(|n| model(n, 0.1)).collect()).unwrap()
+    let models = NAMES.iter().zip([1, 3, 5]).map(|(name, stride)| {
+        // Each has the tokens in an order of its own.
+        let rows = sizes(0.1).vocab;
+        let pieces = (0..rows).map(|row| format!("▁t{}", row * stride % rows)).collect();
+        let tokens = Tokens { pieces, ..Tokens::default() };
+        ModelOptions { tokens: Some(Arc::new(tokens)), ..model(name, 0.1) }
+    });
+    Trainer::new(all, models.collect()).unwrap()
 }
 
 fn pass(trainer: &mut Trainer, seed: u64) -> Result<Vec<TrainResult>> {
@@ -118,6 +130,11 @@ fn teachers_of_other_ranks_are_those_of_one_process() {
 fn every_way_to_share_is_that_of_one_process() {
     for share_rule in [ShareRule::Mean, ShareRule::Sum, ShareRule::Project, ShareRule::None] {
         check_equal(&optim::Options { share_rule, ..options() }, &format!("{share_rule:?}"));
+    }
+    for share_rule in [ShareRule::Gated, ShareRule::None] {
+        let token_embeddings = TokenEmbeddings::Shared;
+        let options = optim::Options { share_rule, token_embeddings, sync_every: 0, ..options() };
+        check_equal(&options, &format!("rows of tokens and {share_rule:?}"));
     }
     let paper = optim::Options {
         share_policy: SharePolicy::Paper,

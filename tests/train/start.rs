@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::optim::{self, Role, Start};
-use mmopt::train::{ModelOptions, Source, StartRows, Tokens, Trainer, TrainerOptions};
+use mmopt::tensor::Tensor;
+use mmopt::train::{ModelOptions, Source, StartRows, TensorView, Tokens, Trainer, TrainerOptions};
 use mmopt::{Kind, Result};
 
 const SIZES: Sizes = Sizes {
@@ -156,6 +157,72 @@ fn aligned_models_have_equal_bits_in_three_architectures() {
     // Its row of the padding token stays zero.
     assert_eq!(table[32..], values(&aligned, 2, ROBERTA_TOKENS)[32..]);
     assert!(aligned.start().models[1].views.iter().any(|v| v.role == Role::AttentionQuery));
+}
+
+/// Rows of one token start equal and, while all models learn at one rate, stay so. A model with
+/// weights keeps to itself.
+#[test]
+fn rows_of_tokens_are_shared_by_fresh_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gpt2 = model("gpt2", Config::gpt2(&SIZES), Some(bert_tokens()));
+    gpt2.seed = 8;
+    let mut roberta = model("roberta", Config::roberta(&SIZES), Some(other_tokens()));
+    roberta.seed = 9;
+    let models = vec![pretrained(&dir, "bert", &SIZES), gpt2.clone(), roberta.clone()];
+    let optimizer = optim::Options {
+        start: Start::Own,
+        token_embeddings: optim::TokenEmbeddings::Shared,
+        adaptive_lr: optim::AdaptiveLr::None,
+        learning_rate: 1e-2,
+        mutual: None,
+        n_threads: 2,
+        ..optim::Options::default()
+    };
+    let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+    let mut shared = Trainer::new(options, models).unwrap();
+    let alone = trainer(Start::Own, None, vec![roberta]).unwrap();
+    // Rows of gpt2 and of roberta that stand for the same token, roles of special ones included;
+    // case tells tokens apart, and padding learns nothing.
+    let pairs = [(2, 0), (3, 2), (1, 3), (10, 4), (7, 8), (6, 9), (4, 10), (11, 11)];
+    let table = |t: &Trainer, m: usize, name: &str| values(t, m, name);
+    let check = |shared: &Trainer| {
+        let (a, b) = (table(shared, 1, "transformer.wte.weight"), table(shared, 2, ROBERTA_TOKENS));
+        for (x, y) in pairs {
+            assert_eq!(row(&a, 16, x), row(&b, 16, y), "rows {x} and {y}");
+        }
+        let others = (0..12).filter(|y| pairs.iter().all(|p| p.1 != *y)).map(|y| row(&b, 16, y));
+        others.filter(|b| b.iter().any(|x| *x != 0.0)).for_each(|b| {
+            assert!(a.chunks(16).all(|a| a != b));
+        });
+        b
+    };
+    let before = check(&shared);
+    let own = table(&alone, 0, ROBERTA_TOKENS);
+    for y in [5, 6, 7] {
+        assert_eq!(row(&before, 16, y), row(&own, 16, y), "row {y} is of no other");
+    }
+    let bert = table(&shared, 0, BERT_TOKENS);
+    for _ in 0..3 {
+        for m in 0..3 {
+            let ids = Tensor::from_slice(&[2, 4], &[2i64, 4, 10, 11, 0, 5, 8, 3]).unwrap();
+            let mask = Tensor::from_slice(&[2, 4], &[1i64; 8]).unwrap();
+            let labels = Tensor::from_slice(&[2], &[0i64, 1]).unwrap();
+            let types = Tensor::from_slice(&[2, 4], &[0i64; 8]).unwrap();
+            let mut batch = vec![
+                TensorView::of("input_ids", &ids),
+                TensorView::of("attention_mask", &mask),
+                TensorView::of("labels", &labels),
+            ];
+            batch.extend((m == 0).then(|| TensorView::of("token_type_ids", &types)));
+            shared.forward_backward(m, &batch).unwrap();
+        }
+        shared.step().unwrap();
+    }
+    let after = check(&shared);
+    assert!(pairs.iter().any(|p| row(&after, 16, p.1) != row(&before, 16, p.1)));
+    assert_ne!(bert, table(&shared, 0, BERT_TOKENS));
+    let text = shared.plan_text();
+    assert!(text.contains("token embedding rows [8, 16]: same tokens"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,9 @@ use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::dlpack::managed::Held;
 use crate::ffi::trainer::options::mmopt_trainer_options;
-use crate::optim::{AttentionForm, ModelSpec, Optimizer, Precision, Start, StridedBuffer};
+use crate::optim::{
+    AttentionForm, ModelSpec, Optimizer, Precision, Start, StridedBuffer, TokenEmbeddings,
+};
 
 /// Updates the parameters of several models together, in the host's memory, from gradients that the
 /// host computes.
@@ -48,7 +50,7 @@ pub struct OptimizerValue {
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
 /// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, attention,
-/// max_parallel_models, memory_limit, start).
+/// max_parallel_models, memory_limit, start, token_embeddings).
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.
@@ -110,6 +112,7 @@ fn needs_no_models(options: &crate::optim::Options) -> Result<()> {
         ("max_parallel_models", options.max_parallel_models != 0),
         ("memory_limit", options.memory_limit != 0),
         ("start", !matches!(options.start, Start::Own | Start::Auto)),
+        ("token_embeddings", options.token_embeddings != TokenEmbeddings::Own),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Error::unsupported(format!(

@@ -32,6 +32,18 @@ fn prefetch_line(p: *const f32) {
     let _ = p;
 }
 
+/// How many runs of `len` elements ahead is far enough.
+pub(crate) fn runs_ahead(len: usize) -> usize {
+    (AHEAD_IN_RUNS / len.max(1)).clamp(1, MOST_RUNS)
+}
+
+/// Prefetches `n` bytes.
+pub(crate) fn prefetch_bytes(p: *const u8, n: usize) {
+    for at in (0..n).step_by(LANES * size_of::<f32>()) {
+        prefetch_line(p.wrapping_add(at).cast());
+    }
+}
+
 /// Up to `MAX_STREAMS` rectangles of one shape, read side by side. An entry that is not in use
 /// repeats one that is.
 #[derive(Clone, Copy)]

@@ -70,7 +70,7 @@ impl Pieces {
     ) {
         let (mut start, end) = (0, first + len);
         for piece in self.list.iter().filter(|p| p.owner == owner) {
-            let View { offset, run_len, ld, .. } = piece.view;
+            let run_len = piece.view.run_len;
             let (from, to) = (first.max(start), end.min(start + piece.view.len()));
             let mut at = from;
             while at < to {
@@ -78,7 +78,7 @@ impl Pieces {
                 let n = (run_len - within).min(to - at);
                 let data = match piece.data.is_null() {
                     true => piece.data,
-                    false => piece.data.wrapping_add(offset + run * ld + within),
+                    false => piece.data.wrapping_add(piece.view.run_start(run) + within),
                 };
                 f(data, at - first, n);
                 at += n;

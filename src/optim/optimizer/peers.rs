@@ -12,6 +12,7 @@ use crate::optim::options::ShareRule;
 use crate::optim::plan::view::View;
 use crate::optim::sweep::mixing_matrix;
 use crate::optim::sweep::tiling::Tiling;
+use crate::optim::sweep::work::SweepGroup;
 
 /// Which process does what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +144,7 @@ impl Optimizer {
     /// caller's model and the parameter's index: their gradients need memory here.
     pub(crate) fn shared_elsewhere(&self) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
-        for members in spanning(&self.sharing.tiling, |i| self.params.states[i].owner) {
+        for members in spanning(&self.sharing.tiling, |_| true, |i| self.params.states[i].owner) {
             if !members.clone().any(|(i, _)| self.params.states[i].local) {
                 continue;
             }
@@ -158,10 +159,12 @@ impl Optimizer {
         found
     }
 
-    /// Elements of the views that models of different processes share, by process.
-    pub(crate) fn n_shared_elements(&self, n: usize) -> Vec<usize> {
+    /// Elements of the views that models of different processes share, by process; without `all` of
+    /// groups by token alone.
+    pub(crate) fn n_shared_elements(&self, n: usize, all: bool) -> Vec<usize> {
         let mut elements = vec![0; n];
-        for members in spanning(&self.sharing.tiling, |i| self.params.states[i].owner) {
+        let which = |group: &SweepGroup| all || group.by_token;
+        for members in spanning(&self.sharing.tiling, which, |i| self.params.states[i].owner) {
             for (i, view) in members {
                 elements[self.params.states[i].owner] += view.len();
             }
@@ -182,6 +185,11 @@ impl Optimizer {
     pub(crate) fn shares(&self) -> bool {
         let o = &self.options;
         !self.plan().groups().is_empty() && o.share_every > 0 && o.share_rule != ShareRule::None
+    }
+
+    /// Whether every step mixes gradients of groups by token.
+    pub(crate) fn shares_tokens(&self) -> bool {
+        self.sharing.mixes_tokens(&self.options)
     }
 
     /// Whether such a step computes inner products.
@@ -217,11 +225,13 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Takes the gradients of the views that are shared with models of other processes.
-    pub(super) fn exchange_gradients(&mut self, peers: &mut dyn Peers) -> Result<()> {
+    /// Takes the gradients of the views that are shared with models of other processes; without
+    /// `all` of groups by token alone.
+    pub(super) fn exchange_gradients(&mut self, all: bool, peers: &mut dyn Peers) -> Result<()> {
         let (steps, buffers) = (&self.executor.param_steps, &self.executor.buffers);
         let mut pieces = Pieces::default();
-        for members in spanning(&self.sharing.tiling, |i| self.params.states[i].owner) {
+        let which = |group: &SweepGroup| all || group.by_token;
+        for members in spanning(&self.sharing.tiling, which, |i| self.params.states[i].owner) {
             for (i, view) in members.filter(|(i, _)| steps[*i].active) {
                 // SAFETY: null, where the group has no model here, or the bound gradient, which
                 // nobody else uses during the step, by the contract of `bind`.
@@ -240,7 +250,7 @@ impl Optimizer {
     ) -> Result<()> {
         let (steps, buffers) = (&self.executor.param_steps, &self.params.buffers);
         let mut pieces = Pieces::default();
-        for members in spanning(&self.sharing.tiling, |i| self.params.states[i].owner) {
+        for members in spanning(&self.sharing.tiling, |_| true, |i| self.params.states[i].owner) {
             for (i, view) in members.filter(|(i, _)| !synced || steps[*i].synced) {
                 // SAFETY: the bound values, as above.
                 unsafe { pieces.add(self.params.states[i].owner, buffers[i].p.cast(), view) };
@@ -309,15 +319,17 @@ impl Optimizer {
     }
 }
 
-/// The groups with members of several processes: of each member the parameter and the view.
+/// Of some groups those with members of several processes: of each member the parameter and the
+/// view.
 fn spanning(
     tiling: &Tiling,
+    which: impl Fn(&SweepGroup) -> bool,
     owner: impl Fn(usize) -> usize,
 ) -> impl Iterator<Item = impl Iterator<Item = (usize, View)> + Clone> {
-    tiling.groups.iter().filter_map(move |group| {
+    tiling.groups.iter().filter(move |group| which(group)).filter_map(move |group| {
         let members = &tiling.members[group.first..group.first + group.n];
         let first = owner(members.first()?.param);
         let spans = members.iter().any(|m| owner(m.param) != first);
-        spans.then(|| members.iter().map(|m| (m.param, m.view)))
+        spans.then(|| members.iter().map(|m| (m.param, m.view.clone())))
     })
 }

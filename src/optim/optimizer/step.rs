@@ -10,11 +10,14 @@ use crate::optim::optimizer::{Optimizer, StepReport};
 use crate::optim::options::{MomentDtype, NonFinite, SharePolicy, ShareRule};
 use crate::optim::plan::view::matrix_shape;
 use crate::optim::sweep::mixing_matrix;
+use crate::optim::sweep::sharing::Prepared;
 use crate::tensor::DType;
 
 /// What falls due in a step.
 struct Due {
     share: bool,
+    /// Gradients of groups by token mix.
+    tokens: bool,
     sync: bool,
     /// A synchronisation that waits for `propose_sync`.
     proposal: bool,
@@ -55,10 +58,11 @@ impl Optimizer {
         self.compute_coefficients();
         // Values of other processes are known after their updates.
         let later = due.sync && self.distribution != Distribution::None;
-        self.prepare_sharing(due.share, due.sync && !later);
+        let Due { share, tokens, sync, .. } = due;
+        self.prepare_sharing(Prepared { share, tokens, sync: sync && !later });
         let rounding_seed = (self.options.moment_dtype == MomentDtype::BF16)
             .then_some((step as u32).wrapping_mul(0x9e37_79b1));
-        self.executor.update(&self.sharing, due.share || due.sync, rounding_seed)?;
+        self.executor.update(&self.sharing, share || tokens || sync, rounding_seed)?;
         // As in one process, matrices of Muon are synchronised before their update.
         let exchanged = self.exchange_after_sweep(later, peers);
         self.update_matrices()?;
@@ -87,10 +91,10 @@ impl Optimizer {
         }
     }
 
-    pub(super) fn prepare_sharing(&mut self, share: bool, sync: bool) {
+    pub(super) fn prepare_sharing(&mut self, due: Prepared) {
         let models = &self.models.states;
         let weight = |model: usize| models[model].normalised_weight;
-        self.sharing.prepare(&self.options, weight, &self.executor.param_steps, [share, sync]);
+        self.sharing.prepare(&self.options, weight, &self.executor.param_steps, due);
     }
 
     /// Takes the values that other processes have updated, and synchronises where it is due.
@@ -102,7 +106,7 @@ impl Optimizer {
             Distribution::Models => {}
         }
         if sync {
-            self.prepare_sharing(false, true);
+            self.prepare_sharing(Prepared { sync, ..Prepared::default() });
             self.executor.synchronise(&self.sharing)?;
         }
         Ok(())
@@ -138,8 +142,9 @@ impl Optimizer {
         let micro_batches = settled(peers, Stage::Gradients, found)?;
         if exchanged {
             self.join_marks(peers)?;
-            if due.share || due.metrics {
-                self.exchange_gradients(peers)?;
+            if due.share || due.metrics || due.tokens {
+                let all = due.share || due.metrics;
+                self.exchange_gradients(all, peers)?;
             }
         }
         let inspected = self.inspect(products);
@@ -152,7 +157,8 @@ impl Optimizer {
         if let Some(large) = large.as_mut().filter(|_| self.distribution != Distribution::None) {
             self.add_largest(large, peers)?;
         }
-        let skipped = large.map_or(Ok(()), |large| self.skip_overflow(due.share, &large));
+        let skipped =
+            large.map_or(Ok(()), |large| self.skip_overflow(due.share || due.tokens, &large));
         let decided = skipped.and_then(|()| self.reserve_matrices());
         settled(peers, Stage::Decided, decided)?;
         Ok(micro_batches)
@@ -185,6 +191,7 @@ impl Optimizer {
         let sync = groups && due(o.sync_every);
         Due {
             share: groups && due(o.share_every) && o.share_rule != ShareRule::None,
+            tokens: self.shares_tokens(),
             sync: sync && o.max_loss_increase.is_none(),
             proposal: sync && o.max_loss_increase.is_some(),
             metrics: groups && due(o.metrics_every),

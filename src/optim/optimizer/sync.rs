@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::optim::optimizer::Optimizer;
 use crate::optim::optimizer::peers::{Alone, Distribution, Peers, Stage, settled};
+use crate::optim::sweep::sharing::Prepared;
 
 impl Optimizer {
     /// Synchronises all groups now, with β, keeping a copy of what it changes (one buffer per
@@ -22,7 +23,7 @@ impl Optimizer {
         if self.sync.is_proposed() {
             return Err(Error::state("a synchronisation is already proposed; keep or undo it"));
         }
-        self.prepare_sharing(false, true);
+        self.prepare_sharing(Prepared { sync: true, ..Prepared::default() });
         if self.sharing.tiling.groups.iter().all(|g| g.beta == 0.0) {
             return Ok(false);
         }

@@ -16,7 +16,7 @@ mod validate;
 pub use attention::AttentionForm;
 pub use mutual::{Mutual, Teacher, TeacherWeights};
 pub use precision::Precision;
-pub use start::Start;
+pub use start::{Start, TokenEmbeddings};
 
 use std::collections::BTreeMap;
 
@@ -537,6 +537,14 @@ pub struct Options {
     /// model of the run that was loaded with weights.
     #[schemars(example = &"bert")]
     pub start_from: Option<String>,
+    /// Whether fresh models have rows of their token tables in common, where these stand for the
+    /// same token in vocabularies that may differ. Has an effect with `share_policy` aligned and
+    /// none. Carried out by whoever makes the models: the trainer, not gradient mode.
+    #[schemars(example = TokenEmbeddings::Shared)]
+    pub token_embeddings: TokenEmbeddings,
+    /// With `token_embeddings` shared, the part of the models' mean in the gradient of such a row.
+    #[schemars(range(min = 0, max = 1), example = 0.5)]
+    pub token_alpha: f64,
     /// What happens to a model whose loss or gradient is NaN or infinite, or so large that a moment
     /// would overflow.
     #[schemars(example = NonFinite::Fail)]
@@ -613,6 +621,8 @@ impl Default for Options {
             memory_limit: 0,
             start: Start::Auto,
             start_from: None,
+            token_embeddings: TokenEmbeddings::Own,
+            token_alpha: 1.0,
             non_finite: NonFinite::Skip,
             moment_dtype: MomentDtype::F32,
             metrics_every: 0,

@@ -8,7 +8,7 @@ use crate::optim::plan::spec::{ModelSpec, ParamSpec};
 use crate::optim::plan::view::{View, matrix_shape};
 
 /// One view of a parameter with its role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleView {
     /// What it does.
     pub role: Role,

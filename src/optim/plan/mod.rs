@@ -9,10 +9,11 @@ pub(in crate::optim) mod classify;
 pub(in crate::optim) mod pattern;
 pub(in crate::optim) mod role;
 pub(in crate::optim) mod spec;
+mod tokens;
 pub(in crate::optim) mod view;
 
 use crate::error::{Error, Result, count};
-use crate::optim::options::{Options, ShareGroup, ShareMember, SharePolicy};
+use crate::optim::options::{Options, ShareGroup, ShareMember, SharePolicy, TokenEmbeddings};
 use crate::optim::plan::class::paper_class;
 use crate::optim::plan::classify::{Naming, RoleView, classify_in};
 use crate::optim::plan::role::{Role, Stack, Usage, WeightOrBias};
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 /// One view in a group; indices are into [`Plan::models`] and that model's parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Model, in order of name.
     pub model: usize,
@@ -44,6 +45,8 @@ pub struct Group {
     pub shape: [usize; 2],
     /// Two members or more.
     pub members: Vec<Member>,
+    /// Whether rows of token tables follow the mean of their gradients, whatever `share_rule` is.
+    pub by_token: bool,
     /// Why they belong together.
     pub reason: String,
 }
@@ -109,8 +112,11 @@ impl Plan {
         match options.share_policy {
             SharePolicy::None => {}
             SharePolicy::Paper => plan.by_class(models),
-            SharePolicy::Aligned => plan.by_role(models),
+            SharePolicy::Aligned => plan.by_role(models, shares_tokens(options)),
             SharePolicy::Custom => plan.by_host(models, &options.share_groups)?,
+        }
+        if shares_tokens(options) {
+            plan.by_token(models);
         }
         Ok(plan)
     }
@@ -158,7 +164,9 @@ impl Plan {
         let (name, shape) = &self.params[model][param];
         let [rows, cols] = matrix_shape(shape);
         let mut text = name.clone();
-        if view.runs < rows {
+        if view.rows.is_some() {
+            let _ = write!(text, "[{} rows, :]", view.runs);
+        } else if view.runs < rows {
             let start = view.offset / cols.max(1);
             let _ = write!(text, "[{start}:{}, :]", start + view.runs);
         } else if view.run_len < cols {
@@ -192,7 +200,7 @@ impl Plan {
         }
         for ((class, shape), members) in classes {
             if members.len() < 2 {
-                let m = members[0];
+                let m = members[0].clone();
                 self.leave(m.model, m.param, m.view, format!("alone in class {class} {shape:?}"));
                 continue;
             }
@@ -202,11 +210,13 @@ impl Plan {
                 slot: None,
                 shape: matrix_shape(&shape),
                 members,
+                by_token: false,
             });
         }
     }
 
-    fn by_role(&mut self, models: &[ModelSpec]) {
+    /// Token tables whose tokens are known are left to [`Plan::by_token`] where `by_token` says so.
+    fn by_role(&mut self, models: &[ModelSpec], by_token: bool) {
         let mut keys: BTreeMap<Key, Vec<Candidate>> = BTreeMap::new();
         for (model, spec) in models.iter().enumerate() {
             let views = self.roles(model, spec);
@@ -216,6 +226,9 @@ impl Plan {
                 *n = (*n).max(p.block.map_or(0, |b| b + 1));
             }
             for (param, p) in views {
+                if by_token && p.role == Role::TokenEmbedding && spec.tokens.is_some() {
+                    continue;
+                }
                 let Some(tag) = self.tag(model, param, &p, spec) else { continue };
                 let shape = p.view.shape();
                 let key = Key { stack: p.stack, role: p.role, part: p.part, shape, tag };
@@ -272,7 +285,7 @@ impl Plan {
             _ => return Some(String::new()),
         };
         if tag.is_none() {
-            self.leave(model, param, p.view, what);
+            self.leave(model, param, p.view.clone(), what);
         }
         tag.clone()
     }
@@ -297,9 +310,9 @@ impl Plan {
         }
         let name = format!("{} {}", key.role.name(), key.part.name());
         for (slot, members) in slots {
-            if let [m] = members[..] {
+            if let [m] = &members[..] {
                 let reason = no_partner(key, &name, m.model, slot, shapes);
-                self.leave(m.model, m.param, m.view, reason);
+                self.leave(m.model, m.param, m.view.clone(), reason);
                 continue;
             }
             let depth = if slot.is_some() { ", same relative depth" } else { "" };
@@ -308,6 +321,7 @@ impl Plan {
                 slot: slot.map(|s| (s, deepest)),
                 shape: key.shape,
                 members: untransposed(members),
+                by_token: false,
                 reason: format!("same role and view shape{depth}"),
             });
         }
@@ -326,11 +340,11 @@ impl Plan {
                 if views.iter().any(|v| v.overlaps(&member.view)) {
                     return wrong(format!("'{}' of '{}' is in two groups", m.param, m.model));
                 }
-                views.push(member.view);
+                views.push(member.view.clone());
                 members.push(member);
             }
             members.sort_by_key(|m| (m.model, m.param, m.view.offset));
-            let [first, _, ..] = members[..] else {
+            let [first, _, ..] = &members[..] else {
                 return wrong("needs at least two members".into());
             };
             let shape = first.view.shape();
@@ -344,6 +358,7 @@ impl Plan {
                 slot: None,
                 shape,
                 members: untransposed(members),
+                by_token: false,
                 reason: "named by the host".into(),
             });
         }
@@ -351,7 +366,8 @@ impl Plan {
     }
 
     /// The plan as one JSON object: `policy`, `models`, `groups` (`name`, `slot`, `slots`, `shape`,
-    /// `reason`, `members`), `left_out` (`model`, `param`, `view`, `reason`).
+    /// `reason`, `by_token`, `members`), `left_out` (`model`, `param`, `view`, `reason`). Runs of a
+    /// member of a group by token are rows that may be in another order, and not equally far apart.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::json;
         let view = |model: usize, param: usize, v: &View| {
@@ -370,6 +386,7 @@ impl Plan {
                 "slots": g.slot.map(|s| s.1),
                 "shape": g.shape,
                 "reason": g.reason,
+                "by_token": g.by_token,
                 "members":
                     g.members.iter().map(|m| view(m.model, m.param, &m.view)).collect::<Vec<_>>(),
             })
@@ -386,6 +403,13 @@ impl Plan {
             "left_out": self.left_out.iter().map(left).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Whether rows of token tables are grouped by their tokens. Host and paper name all groups
+/// themselves.
+fn shares_tokens(options: &Options) -> bool {
+    options.token_embeddings == TokenEmbeddings::Shared
+        && matches!(options.share_policy, SharePolicy::Aligned | SharePolicy::None)
 }
 
 /// The views of a model's f32 parameters, each with the parameter's index, whatever is trained.
@@ -438,7 +462,7 @@ fn no_partner(
 /// Views that are all transposed are all taken as stored: nothing has to be transposed then.
 fn untransposed(mut members: Vec<Member>) -> Vec<Member> {
     if members.iter().all(|m| m.view.transposed) {
-        members.iter_mut().for_each(|m| m.view = m.view.transpose());
+        members.iter_mut().for_each(|m| m.view = m.view.clone().transpose());
     }
     members
 }

@@ -1,5 +1,7 @@
 //! The declaration of models and parameters.
 
+use std::sync::Arc;
+
 use crate::optim::plan::role::{RoleOverride, Usage};
 use crate::tensor::DType;
 
@@ -53,6 +55,9 @@ pub struct ModelSpec {
     /// Token tables and language-model heads share only between models that name the same
     /// vocabulary; `None` shares with nobody.
     pub vocabulary: Option<String>,
+    /// What each row of the token table stands for, for the option `token_embeddings`; rows with
+    /// equal texts stand for one token, and an empty text for none. `None` takes no part in it.
+    pub tokens: Option<Arc<[String]>>,
     /// Task heads share only between models that name the same task; `None` shares with nobody.
     pub task: Option<String>,
 }
@@ -66,6 +71,7 @@ impl ModelSpec {
             architecture: None,
             params,
             vocabulary: None,
+            tokens: None,
             task: None,
         }
     }

@@ -1,13 +1,14 @@
 //! Views of parameters.
 //!
 //! A parameter is seen as a matrix: first dimension against the rest. A view is the whole of it,
-//! a slice of its rows or columns, or the transpose of one. In storage a view is a number of
-//! *runs* of contiguous elements, `ld` elements apart.
+//! a slice of its rows or columns, or the transpose of one, or some rows in an order of their own.
+//! In storage a view is a number of *runs* of contiguous elements, `ld` elements apart but for
+//! such rows.
 
-use serde::Serialize;
+use std::sync::Arc;
 
 /// Which elements of a parameter take part, and how they are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// First element.
     pub offset: usize,
@@ -19,6 +20,9 @@ pub struct View {
     pub ld: usize,
     /// Whether logical rows are storage columns.
     pub transposed: bool,
+    /// The parameter's row of each logical row, where they are no slice; such views are not
+    /// transposed.
+    pub rows: Option<Arc<[u32]>>,
 }
 
 /// Rows and columns of a shape seen as a matrix; vectors and scalars are one row.
@@ -34,7 +38,19 @@ impl View {
     /// The whole of a parameter.
     pub fn whole(shape: &[usize]) -> Self {
         let [rows, cols] = matrix_shape(shape);
-        Self { offset: 0, runs: rows, run_len: cols, ld: cols, transposed: false }
+        Self { offset: 0, runs: rows, run_len: cols, ld: cols, transposed: false, rows: None }
+    }
+
+    /// Some rows of a parameter, in this order; all of them must be there.
+    pub(crate) fn of_rows(shape: &[usize], rows: Arc<[u32]>) -> Self {
+        debug_assert!(rows.iter().all(|&row| (row as usize) < matrix_shape(shape)[0]));
+        Self { runs: rows.len(), rows: Some(rows), ..Self::whole(shape) }
+    }
+
+    /// Where a run begins.
+    pub(crate) fn run_start(&self, run: usize) -> usize {
+        let row = self.rows.as_ref().map_or(run, |rows| rows[run] as usize);
+        self.offset + row * self.ld
     }
 
     /// `length` rows (axis 0) or columns (axis 1) from `start`; `None` outside the matrix.
@@ -72,20 +88,23 @@ impl View {
 
     /// Whether the elements lie next to each other in logical order.
     pub(crate) fn is_contiguous(&self) -> bool {
-        (!self.transposed || self.runs == 1 || self.run_len == 1)
+        self.rows.is_none()
+            && (!self.transposed || self.runs == 1 || self.run_len == 1)
             && (self.runs <= 1 || self.ld == self.run_len)
     }
 
     /// The view as one row, when it is contiguous.
     pub(crate) fn flattened(&self) -> Self {
         let n = self.len();
-        Self { offset: self.offset, runs: 1, run_len: n, ld: n, transposed: false }
+        Self { offset: self.offset, runs: 1, run_len: n, ld: n, transposed: false, rows: None }
     }
 
     /// Whether two views of one parameter have an element in common.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let spans = |v: Self| (0..v.runs).map(move |r| (v.offset + r * v.ld, v.run_len));
-        let mut a: Vec<_> = spans(*self).chain(spans(*other)).filter(|s| s.1 > 0).collect();
+        fn spans(v: &View) -> impl Iterator<Item = (usize, usize)> + '_ {
+            (0..v.runs).map(|r| (v.run_start(r), v.run_len))
+        }
+        let mut a: Vec<_> = spans(self).chain(spans(other)).filter(|s| s.1 > 0).collect();
         a.sort_unstable();
         a.windows(2).any(|w| w[0].0 + w[0].1 > w[1].0)
     }

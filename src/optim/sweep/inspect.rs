@@ -7,7 +7,7 @@ use crate::optim::sweep::buffers::{gradient, is_direct};
 use crate::optim::sweep::scratch::Scratch;
 use crate::optim::sweep::tile::BLOCK;
 use crate::optim::sweep::update::Sweep;
-use crate::optim::sweep::work::WorkItem;
+use crate::optim::sweep::work::{SweepGroup, WorkItem};
 
 /// The greatest absolute elements of a parameter's gradient, as it lies in memory, its moments and
 /// its values.
@@ -99,7 +99,8 @@ impl Sweep<'_> {
                 }
             }
             WorkItem::Tile { group, tile } => {
-                let n = self.groups[group].n;
+                let SweepGroup { first, n, .. } = self.groups[group];
+                self.prefetch_rows(&self.members[first..first + n], &tile, false);
                 // SAFETY: the caller's promise.
                 unsafe { self.products(s, group, &tile, out.at(at, n * n)) };
             }

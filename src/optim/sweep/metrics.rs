@@ -120,7 +120,7 @@ impl Metrics {
                 for j in 0..b.n {
                     let square = (gram(i, i) + gram(j, j) - 2.0 * gram(i, j)).max(0.0);
                     into.distance[i * b.n + j] = square.sqrt();
-                    let member = |i: usize| tiling.members[b.first + i];
+                    let member = |i: usize| &tiling.members[b.first + i];
                     let pair = member(i).model * n + member(j).model;
                     self.distance[pair] += square;
                     elements[pair] += member(i).view.len() as f64;

@@ -10,7 +10,7 @@ use crate::optim::sweep::buffers::ParamStep;
 use crate::optim::sweep::metrics::Metrics;
 use crate::optim::sweep::mixing_matrix::{self, Members};
 use crate::optim::sweep::tiling::Tiling;
-use crate::optim::sweep::work::{Mixing, SweepGroup};
+use crate::optim::sweep::work::{Mixing, SweepGroup, SweepMember};
 
 /// Memory for one group's matrices, reused.
 #[derive(Default)]
@@ -35,6 +35,17 @@ impl MatrixScratch {
             matrix: vec![0.0; k * k],
         }
     }
+}
+
+/// What [`Sharing::prepare`] prepares.
+#[derive(Clone, Copy, Default)]
+pub(in crate::optim) struct Prepared {
+    /// Gradients of groups mix by the rule…
+    pub share: bool,
+    /// …and those of groups by token by their mean.
+    pub tokens: bool,
+    /// Values are synchronised.
+    pub sync: bool,
 }
 
 /// Who shares with whom, and what a step computes for it.
@@ -85,22 +96,31 @@ impl Sharing {
         products.max(self.tiling.chunks.len())
     }
 
+    /// Whether groups by token mix: they do so in every step.
+    pub fn mixes_tokens(&self, options: &Options) -> bool {
+        options.token_alpha > 0.0 && self.plan.groups().iter().any(|g| g.by_token)
+    }
+
     /// How each group mixes and synchronises in this step; `weight` is a model's normalised weight.
     pub fn prepare(
         &mut self,
         options: &Options,
         weight: impl Fn(usize) -> f64,
         steps: &[ParamStep],
-        [share, sync]: [bool; 2],
+        due: Prepared,
     ) {
         let beta = options.sync_beta as f32;
         for g in 0..self.tiling.groups.len() {
             let group = self.tiling.groups[g];
-            let mixing = if share && group.n > 1 {
-                self.mixing(options, &weight, steps, g)
-            } else {
-                Mixing::Separate
+            let mixing = match group.by_token {
+                _ if group.n < 2 => Mixing::Separate,
+                true if due.tokens => {
+                    self.mixing_by_mean(options.token_alpha, &weight, steps, group)
+                }
+                false if due.share => self.mixing(options, &weight, steps, g),
+                _ => Mixing::Separate,
             };
+            let sync = due.sync;
             let averaged = sync && group.n > 1 && self.weigh_average(&weight, steps, group);
             let group = &mut self.tiling.groups[g];
             group.mixing = mixing;
@@ -127,13 +147,24 @@ impl Sharing {
             return self.mixing_by_matrix(options, weight, steps, g, k);
         }
         let divisor = if options.share_rule == ShareRule::Sum { 1.0 } else { total };
-        let alpha = options.share_alpha;
-        for member in members {
-            let scale = f64::from(steps[member.param].grad_scale);
-            member.share_weight = (weight(member.model) * scale / divisor) as f32;
-            member.own_factor = ((1.0 - alpha) * scale) as f32;
+        mix_by_sum(members, steps, weight, [options.share_alpha, divisor])
+    }
+
+    /// The rule mean, for a group by token.
+    fn mixing_by_mean(
+        &mut self,
+        alpha: f64,
+        weight: &impl Fn(usize) -> f64,
+        steps: &[ParamStep],
+        group: SweepGroup,
+    ) -> Mixing {
+        let members = &mut self.tiling.members[group.first..group.first + group.n];
+        let active = members.iter().filter(|m| steps[m.param].active);
+        let (k, total) = active.fold((0, 0.0), |(k, t), m| (k + 1, t + weight(m.model)));
+        if k < 2 || total <= 0.0 {
+            return Mixing::Separate;
         }
-        Mixing::Shared { alpha: alpha as f32 }
+        mix_by_sum(members, steps, weight, [alpha, total])
     }
 
     fn mixing_by_matrix(
@@ -217,6 +248,21 @@ impl Sharing {
             metrics.measure_values(self.n_models, &self.tiling, &self.gram);
         }
     }
+}
+
+/// own·(1 − α) + α·(Σ weight·g) / divisor, with each gradient's own scale.
+fn mix_by_sum(
+    members: &mut [SweepMember],
+    steps: &[ParamStep],
+    weight: &impl Fn(usize) -> f64,
+    [alpha, divisor]: [f64; 2],
+) -> Mixing {
+    for member in members {
+        let scale = f64::from(steps[member.param].grad_scale);
+        member.share_weight = (weight(member.model) * scale / divisor) as f32;
+        member.own_factor = ((1.0 - alpha) * scale) as f32;
+    }
+    Mixing::Shared { alpha: alpha as f32 }
 }
 
 /// The influence matrix by model, row = influenced.

@@ -53,7 +53,7 @@ impl View {
     pub(crate) fn first(&self, tile: &Tile) -> usize {
         let (run, start) =
             if self.transposed { (tile.col, tile.row) } else { (tile.row, tile.col) };
-        self.offset + run * self.ld + start
+        self.run_start(run) + start
     }
 
     /// Calls `f(offset, at, len)` for each stretch of a tile, in storage order: `offset` counts
@@ -72,7 +72,7 @@ impl View {
             (tile.row, tile.rows, tile.col, tile.cols)
         };
         for r in 0..runs {
-            let offset = self.offset + (run + r) * self.ld + start;
+            let offset = self.run_start(run + r) + start;
             let mut done = 0;
             while done < len {
                 let n = (len - done).min(BLOCK);

@@ -58,7 +58,9 @@ fn tile_of(members: &[(usize, usize, View)]) -> [usize; 2] {
         let [page, most] = ROW_COLS;
         return [1, whole((ROW_FLOATS / members.len()).clamp(page, most), page)];
     }
-    tile_shape(shape, members.iter().any(|m| m.2.transposed), TILE_FLOATS)
+    let tile = tile_shape(shape, members.iter().any(|m| m.2.transposed), TILE_FLOATS);
+    // Rows that are not equally far apart are read one by one.
+    if members.iter().any(|m| m.2.rows.is_some()) { [1, tile[1]] } else { tile }
 }
 
 fn chunks(param: usize, len: usize, out: &mut Vec<WorkItem>) {
@@ -80,11 +82,12 @@ fn rest(shape: &[usize], views: &[View]) -> Option<Vec<View>> {
     } else {
         return None;
     };
-    let span = |v: &View| match axis {
-        1 => (v.offset, v.run_len),
-        _ => (v.offset / cols, v.runs),
+    let spans = |v: &View| match (axis, &v.rows) {
+        (1, _) => vec![(v.offset, v.run_len)],
+        (_, None) => vec![(v.offset / cols, v.runs)],
+        (_, Some(rows)) => rows.iter().map(|&row| (row as usize, 1)).collect(),
     };
-    let mut spans: Vec<_> = views.iter().map(span).collect();
+    let mut spans: Vec<_> = views.iter().flat_map(spans).collect();
     spans.sort_unstable();
     spans.push(([rows, cols][axis], 0));
     let (mut at, mut out) = (0, Vec::new());
@@ -116,16 +119,17 @@ impl Tiling {
             // A group is read the way most of its members lie; transposed ones cost more.
             let transposed = group.members.iter().filter(|m| m.view.transposed).count();
             let across = 2 * transposed > group.members.len();
-            let oriented = |view: View| if across { view.transpose() } else { view };
-            let contiguous = group.members.iter().all(|m| oriented(m.view).is_contiguous());
+            let oriented =
+                |view: &View| if across { view.clone().transpose() } else { view.clone() };
+            let contiguous = group.members.iter().all(|m| oriented(&m.view).is_contiguous());
             let members = group.members.iter().map(|m| {
                 let param = base[m.model] + m.param;
-                covered[param].push(m.view);
-                let view = oriented(m.view);
+                covered[param].push(m.view.clone());
+                let view = oriented(&m.view);
                 (param, m.model, if contiguous { view.flattened() } else { view })
             });
             let members: Vec<_> = members.collect();
-            tiling.add_group(&members);
+            tiling.add_group(&members, group.by_token);
         }
         for (model, spec) in models.iter().enumerate() {
             for (i, p) in spec.params.iter().enumerate() {
@@ -147,7 +151,7 @@ impl Tiling {
                     ))
                 })?;
                 for view in left {
-                    tiling.add_group(&[(param, model, view)]);
+                    tiling.add_group(&[(param, model, view)], false);
                 }
             }
         }
@@ -155,19 +159,19 @@ impl Tiling {
         Ok(tiling)
     }
 
-    fn add_group(&mut self, members: &[(usize, usize, View)]) {
+    fn add_group(&mut self, members: &[(usize, usize, View)], by_token: bool) {
         let (first, n) = (self.members.len(), members.len());
         let index = self.groups.len();
-        let member = |&(param, model, view): &(usize, usize, View)| SweepMember {
-            param,
-            model,
-            view,
+        let member = |(param, model, view): &(usize, usize, View)| SweepMember {
+            param: *param,
+            model: *model,
+            view: view.clone(),
             share_weight: 0.0,
             own_factor: 1.0,
             average_weight: 0.0,
         };
         self.members.extend(members.iter().map(member));
-        self.groups.push(SweepGroup { first, n, mixing: Mixing::Separate, beta: 0.0 });
+        self.groups.push(SweepGroup { first, n, mixing: Mixing::Separate, beta: 0.0, by_token });
         let squares = self.gram_offsets.last().copied().unwrap_or(0);
         let before = self.groups.len().checked_sub(2).map_or(0, |b| self.groups[b].n.pow(2));
         self.gram_offsets.push(squares + before);

@@ -4,7 +4,7 @@ use crate::optim::plan::view::View;
 use crate::optim::sweep::tile::Tile;
 
 /// A member of a group, with its factors in this step.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct SweepMember {
     /// Index among all parameters of all models.
     pub param: usize,
@@ -37,6 +37,8 @@ pub(crate) struct SweepGroup {
     pub mixing: Mixing,
     /// β, the share of the average in the new values; 0 does not synchronise.
     pub beta: f32,
+    /// As in the plan's group.
+    pub by_token: bool,
 }
 
 /// A work item. Its edges depend on the parameters alone; items touch disjoint elements, so any

@@ -464,7 +464,11 @@ mod tests {
             }
             assert_eq!(blind.len(), named.len(), "{name}: {usage:?}");
             for (b, n) in blind.iter().zip(&named) {
-                assert_eq!((b.role, b.part, b.view), (n.role, n.part, n.view), "{name}: {usage:?}");
+                assert_eq!(
+                    (b.role, b.part, &b.view),
+                    (n.role, n.part, &n.view),
+                    "{name}: {usage:?}"
+                );
                 assert!(n.role == Role::Head || b.block == n.block, "{name}: {b:?} {n:?}");
             }
             same += 1;

@@ -118,15 +118,16 @@ impl Trainer {
 
     fn cost_of_models(&self, ranks: &Ranks, small: f64) -> Cost {
         let (n, optimizer): (usize, &Optimizer) = (ranks.size(), self.optimizer());
-        let shared = optimizer.n_shared_elements(n);
+        let shared = optimizer.n_shared_elements(n, true);
         let (sums, words) = optimizer.n_exchanged_numbers(optimizer.inspects_products());
         let mut step = 5.0 * small + ring(8 * sums, n) + ring(8 * words, n);
         if ranks.replicas.is_some() {
             let all: usize = optimizer.n_owned_elements(n).iter().sum();
             step += bytes_of_sums(ranks, all.div_ceil(n), ranks.n_groups());
         }
-        if optimizer.shares() {
-            step += bytes_of_exchange(&shared, ranks.options.gradient_dtype.size());
+        if optimizer.shares() || optimizer.shares_tokens() {
+            let mixed = optimizer.n_shared_elements(n, optimizer.shares());
+            step += bytes_of_exchange(&mixed, ranks.options.gradient_dtype.size());
         }
         let predictions = self.mutual.as_ref().map_or(0, |m| m.n_exchanges()) as f64;
         let sync = bytes_of_exchange(&shared, 4);

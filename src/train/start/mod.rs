@@ -6,6 +6,7 @@
 //! - `width`: rows of one width from rows of another
 //! - `views`: the body, view by view
 //! - `apply`: which model starts from which, and the tables
+//! - `shared`: rows of token tables that fresh models have in common
 //! - `report`: what was done
 //!
 //! The formulas stand in docs/optimizer.md.
@@ -13,6 +14,7 @@
 pub(super) mod apply;
 mod directions;
 pub(super) mod report;
+pub(super) mod shared;
 pub(super) mod tokens;
 mod views;
 mod width;

@@ -44,6 +44,25 @@ impl Tokens {
         [self.last, self.first, self.mask, self.unknown, self.pad]
     }
 
+    /// A text for each id that is equal in all vocabularies that have the token; empty where an id
+    /// has none, and for padding, which learns nothing.
+    pub(in crate::train) fn common_texts(&self) -> Vec<String> {
+        let names = ["last", "first", "mask", "unknown", ""];
+        let roles: Vec<_> = self.special().into_iter().zip(names).collect();
+        let text = |(id, piece): (usize, &String)| {
+            if let Some((_, name)) = roles.iter().find(|(at, _)| *at == Some(id)) {
+                // No piece begins so.
+                return if name.is_empty() { String::new() } else { format!("\0{name}") };
+            }
+            match split(piece) {
+                (_, "") => String::new(),
+                (true, text) => format!("{WORD_START}{text}"),
+                (false, text) => text.to_owned(),
+            }
+        };
+        self.pieces.iter().enumerate().map(text).collect()
+    }
+
     fn is_lowercase(&self) -> bool {
         let special = self.special();
         let plain = self.pieces.iter().enumerate().filter(|(i, _)| !special.contains(&Some(*i)));
