@@ -36,7 +36,8 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
 /// several ranks the key ranks has rank, n_ranks, way, placement (or null), and the bytes that a
 /// rank sends, as a mean over the ranks: pass_bytes and, for each probability that a model predicts
 /// for others, probability_bytes; step_bytes; sync_bytes more with a synchronisation;
-/// meeting_bytes in a meeting after local steps.
+/// meeting_bytes in a meeting after local steps. A group with by_token true has rows of token
+/// tables; where view says so many rows, these may be any, in any order.
 ///
 /// Errors: only those of any call.
 ///
