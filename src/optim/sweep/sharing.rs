@@ -137,8 +137,7 @@ impl Sharing {
     ) -> Mixing {
         let group = self.tiling.groups[g];
         let members = &mut self.tiling.members[group.first..group.first + group.n];
-        let active = members.iter().filter(|m| steps[m.param].active);
-        let (k, total) = active.fold((0, 0.0), |(k, t), m| (k + 1, t + weight(m.model)));
+        let (k, total) = taking_part(members, weight, |m| steps[m.param].active);
         // The undivided sum of weightless members is 0 and still takes α of the own gradient.
         if k < 2 || (total <= 0.0 && options.share_rule != ShareRule::Sum) {
             return Mixing::Separate;
@@ -159,8 +158,7 @@ impl Sharing {
         group: SweepGroup,
     ) -> Mixing {
         let members = &mut self.tiling.members[group.first..group.first + group.n];
-        let active = members.iter().filter(|m| steps[m.param].active);
-        let (k, total) = active.fold((0, 0.0), |(k, t), m| (k + 1, t + weight(m.model)));
+        let (k, total) = taking_part(members, weight, |m| steps[m.param].active);
         if k < 2 || total <= 0.0 {
             return Mixing::Separate;
         }
@@ -224,8 +222,7 @@ impl Sharing {
         group: SweepGroup,
     ) -> bool {
         let members = &mut self.tiling.members[group.first..group.first + group.n];
-        let synced = members.iter().filter(|m| steps[m.param].synced);
-        let (k, total) = synced.fold((0, 0.0), |(k, t), m| (k + 1, t + weight(m.model)));
+        let (k, total) = taking_part(members, weight, |m| steps[m.param].synced);
         if k < 2 || total <= 0.0 {
             return false;
         }
@@ -248,6 +245,16 @@ impl Sharing {
             metrics.measure_values(self.n_models, &self.tiling, &self.gram);
         }
     }
+}
+
+/// How many members take part, and the sum of their weights.
+fn taking_part(
+    members: &[SweepMember],
+    weight: &impl Fn(usize) -> f64,
+    takes_part: impl Fn(&SweepMember) -> bool,
+) -> (usize, f64) {
+    let members = members.iter().filter(|m| takes_part(m));
+    members.fold((0, 0.0), |(k, total), m| (k + 1, total + weight(m.model)))
 }
 
 /// own·(1 − α) + α·(Σ weight·g) / divisor, with each gradient's own scale.
