@@ -103,7 +103,7 @@ fn what_does_not_fit_is_left_out_and_why_is_said() {
         let left = plan.left_out().iter().find(|l| l.model == model && l.param == 0);
         left.unwrap().reason.clone()
     };
-    assert_eq!(why(0), "no token table of its width beside it");
+    assert_eq!(why(0), "no other fresh model has one of its tokens in a table of this width");
     assert_eq!(why(1), why(0));
     assert_eq!(why(2), "frozen");
 }

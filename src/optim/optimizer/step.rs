@@ -142,8 +142,8 @@ impl Optimizer {
         let micro_batches = settled(peers, Stage::Gradients, found)?;
         if exchanged {
             self.join_marks(peers)?;
-            if due.share || due.metrics || due.tokens {
-                let all = due.share || due.metrics;
+            let all = due.share || due.metrics;
+            if all || due.tokens {
                 self.exchange_gradients(all, peers)?;
             }
         }

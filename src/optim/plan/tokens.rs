@@ -79,7 +79,8 @@ impl Plan {
             let covers = |m: &Member| (m.model, m.param) == (table.model, table.param);
             if !self.groups.iter().flat_map(|g| &g.members).any(covers) {
                 let view = View::whole(&table.shape);
-                self.leave(table.model, table.param, view, "no token table of its width beside it");
+                let why = "no other fresh model has one of its tokens in a table of this width";
+                self.leave(table.model, table.param, view, why);
             }
         }
     }
