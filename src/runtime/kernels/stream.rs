@@ -121,6 +121,7 @@ mod x86 {
 
     /// Transposes 16 by 16 numbers.
     #[target_feature(enable = "avx512f")]
+    #[inline]
     pub fn transpose_16(x: &mut [__m512i; 16]) {
         let mut y = *x;
         for i in (0..16).step_by(2) {

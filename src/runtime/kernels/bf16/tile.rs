@@ -350,9 +350,12 @@ mod x86 {
         }
     }
 
+    // Plain loops: what iterators and closures call is not always inlined into functions with
+    // features of their own, and then the sums do not stay in registers.
     /// # Safety
     /// As of [`super::add_block`], and [`has_avx512`].
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[allow(clippy::needless_range_loop)]
     pub(super) unsafe fn add_block_avx512(
         a: [*const Tile; 2],
         b: [*const Tile; 2],
@@ -362,36 +365,50 @@ mod x86 {
     ) {
         const ROWS: usize = 8;
         for part in 0..4 {
-            let a = a[part / 2].cast::<i32>();
             let first = part % 2 * ROWS;
             // SAFETY: the panels are there, by the caller's promise.
             unsafe {
                 let y = y.as_mut_ptr().add(part * ROWS * BLOCK);
                 let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
                 if !is_first {
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = [0, 16].map(|c| _mm512_loadu_ps(y.add(r * BLOCK + c)));
+                    for r in 0..ROWS {
+                        for c in 0..2 {
+                            sums[r][c] = _mm512_loadu_ps(y.add(r * BLOCK + c * 16));
+                        }
                     }
                 }
-                for pair in 0..n_tiles * TILE_SIDE {
-                    let columns = b.map(|b| {
-                        let pairs = _mm512_load_si512(b.cast::<i32>().add(pair * 16).cast());
-                        std::mem::transmute::<__m512i, __m512bh>(pairs)
-                    });
-                    let (tile, place) = (pair / TILE_SIDE * 256, pair % TILE_SIDE);
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let x = *a.add(tile + (first + r) * TILE_SIDE + place);
-                        let x = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x));
-                        sum[0] = _mm512_dpbf16_ps(sum[0], x, columns[0]);
-                        sum[1] = _mm512_dpbf16_ps(sum[1], x, columns[1]);
+                for tile in 0..n_tiles {
+                    let a = a[part / 2].add(tile).cast::<i32>().add(first * TILE_SIDE);
+                    let (left, right) = (b[0].add(tile).cast(), b[1].add(tile).cast());
+                    for pair in 0..TILE_SIDE {
+                        let columns = [pairs_at(left, pair), pairs_at(right, pair)];
+                        for r in 0..ROWS {
+                            let x = _mm512_set1_epi32(*a.add(r * TILE_SIDE + pair));
+                            let x = std::mem::transmute::<__m512i, __m512bh>(x);
+                            for c in 0..2 {
+                                sums[r][c] = _mm512_dpbf16_ps(sums[r][c], x, columns[c]);
+                            }
+                        }
                     }
                 }
-                for (r, sum) in sums.iter().enumerate() {
-                    _mm512_storeu_ps(y.add(r * BLOCK), sum[0]);
-                    _mm512_storeu_ps(y.add(r * BLOCK + 16), sum[1]);
+                for r in 0..ROWS {
+                    for c in 0..2 {
+                        _mm512_storeu_ps(y.add(r * BLOCK + c * 16), sums[r][c]);
+                    }
                 }
             }
         }
+    }
+
+    /// A row of pairs of a tile of the second factor.
+    ///
+    /// # Safety
+    /// The tile has the row, and the processor the instructions.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn pairs_at(tile: *const i32, row: usize) -> __m512bh {
+        // SAFETY: by the caller's promise; tiles and their rows begin with a line of memory.
+        unsafe { std::mem::transmute(_mm512_load_si512(tile.add(row * TILE_SIDE).cast())) }
     }
 
     /// # Safety
@@ -419,11 +436,23 @@ mod x86 {
         }
     }
 
+    /// The first numbers of 16 pairs, then the second ones: brought together.
+    const TURNS: [u16; 32] = {
+        let mut turns = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            turns[i] = (i / 2 + i % 2 * 16) as u16;
+            i += 1;
+        }
+        turns
+    };
+
     /// Packs a tile; the rows of pairs are turned into columns where `transpose`.
     ///
     /// # Safety
     /// [`has_avx512`]; `from` has the rows that [`super::Isa::pack`] describes.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[allow(clippy::needless_range_loop)]
     pub(super) unsafe fn pack(
         to: &mut [u32; 256],
         from: *const f32,
@@ -432,28 +461,26 @@ mod x86 {
         transpose: bool,
     ) {
         let mut rows = [_mm512_setzero_si512(); 16];
-        // The first numbers of 16 pairs, then the second ones: brought together.
-        let turns: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
         // SAFETY: the rows are there, by the caller's promise.
         unsafe {
-            let turns = _mm512_loadu_si512(turns.as_ptr().cast());
-            for (r, row) in rows.iter_mut().enumerate() {
+            let turns = _mm512_loadu_si512(TURNS.as_ptr().cast());
+            for r in 0..16 {
                 let (first, second) = match is_strided {
                     true => (from.add(2 * r * step), from.add((2 * r + 1) * step)),
                     false => (from.add(r * step), from.add(r * step + 16)),
                 };
                 let (first, second) = (_mm512_loadu_ps(first), _mm512_loadu_ps(second));
                 let both = _mm512_cvtne2ps_pbh(second, first);
-                *row = std::mem::transmute::<__m512bh, __m512i>(both);
+                rows[r] = std::mem::transmute::<__m512bh, __m512i>(both);
                 if is_strided {
-                    *row = _mm512_permutexvar_epi16(turns, *row);
+                    rows[r] = _mm512_permutexvar_epi16(turns, rows[r]);
                 }
             }
             if transpose {
                 transpose_16(&mut rows);
             }
-            for (r, row) in rows.iter().enumerate() {
-                _mm512_store_si512(to.as_mut_ptr().add(16 * r).cast(), *row);
+            for r in 0..16 {
+                _mm512_store_si512(to.as_mut_ptr().add(16 * r).cast(), rows[r]);
             }
         }
     }
