@@ -96,16 +96,20 @@ fn what_does_not_fit_is_left_out_and_why_is_said() {
     wide.params[0].shape[1] = 2 * WIDTH;
     let mut frozen = model("c", 1.0, &["x"]);
     frozen.params[0].trainable = false;
-    let models = vec![model("a", 1.0, &["x"]), wide, frozen];
-    let plan = plan(options(), models);
+    let mut of_two = model("a", 1.0, &["x"]);
+    of_two.params.push(ParamSpec::new("decoder.embed_tokens.weight", &[2, WIDTH]));
+    let plan = plan(options(), vec![of_two, wide, frozen]);
     assert_eq!(rows(&plan), Vec::<Vec<(usize, Vec<usize>)>>::new());
-    let why = |model| {
-        let left = plan.left_out().iter().find(|l| l.model == model && l.param == 0);
-        left.unwrap().reason.clone()
+    let why = |model, param| {
+        let is_it = |l: &&mmopt::optim::LeftOut| (l.model, l.param) == (model, param);
+        let left: Vec<_> = plan.left_out().iter().filter(is_it).collect();
+        assert_eq!(left.len(), 1, "{model} {param}");
+        left[0].reason.clone()
     };
-    assert_eq!(why(0), "no other fresh model has one of its tokens in a table of this width");
-    assert_eq!(why(1), why(0));
-    assert_eq!(why(2), "frozen");
+    assert_eq!(why(0, 0), "no other fresh model has one of its tokens in a table of this width");
+    assert_eq!(why(0, 2), "the model's tokens are the rows of embeddings.word_embeddings.weight");
+    assert_eq!(why(1, 0), why(0, 0));
+    assert_eq!(why(2, 0), "frozen");
 }
 
 /// Host and paper name all groups themselves.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::classify::RoleView;
 use super::role::{Role, WeightOrBias};
 use super::spec::ModelSpec;
 use super::view::{View, matrix_shape};
@@ -25,19 +26,15 @@ impl<'m> Table<'m> {
     /// None where the model has no table to train, or its tokens are not known.
     fn of(model: usize, spec: &'m ModelSpec) -> Option<Self> {
         let texts = spec.tokens.as_deref()?;
-        let views = role_views(spec);
-        let is_table = |role: Role, part: WeightOrBias| {
-            role == Role::TokenEmbedding && part == WeightOrBias::Weight
-        };
-        let (param, _) = views.iter().find(|(_, v)| is_table(v.role, v.part))?;
-        let found = &spec.params[*param];
+        let param = *tables_of(spec).first()?;
+        let found = &spec.params[param];
         let shape = matrix_shape(&found.shape);
         let texts = &texts[..texts.len().min(shape[0])];
         let mut rows = HashMap::new();
         for (row, text) in texts.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
             rows.entry(text.as_str()).or_insert(row as u32);
         }
-        found.trainable.then_some(Self { model, param: *param, shape, rows, texts })
+        found.trainable.then_some(Self { model, param, shape, rows, texts })
     }
 
     /// The view of some rows; a slice where they follow each other.
@@ -83,7 +80,21 @@ impl Plan {
                 self.leave(table.model, table.param, view, why);
             }
         }
+        for (model, spec) in models.iter().enumerate().filter(|(_, spec)| spec.tokens.is_some()) {
+            let tables = tables_of(spec);
+            for &param in tables.iter().skip(1).filter(|&&p| spec.params[p].trainable) {
+                let (view, first) = (View::whole(&spec.params[param].shape), tables[0]);
+                let why = format!("the model's tokens are the rows of {}", spec.params[first].name);
+                self.leave(model, param, view, why);
+            }
+        }
     }
+}
+
+/// The token tables of a model, of which its tokens are the rows of the first.
+fn tables_of(spec: &ModelSpec) -> Vec<usize> {
+    let is_table = |v: &RoleView| v.role == Role::TokenEmbedding && v.part == WeightOrBias::Weight;
+    role_views(spec).into_iter().filter(|(_, v)| is_table(v)).map(|(param, _)| param).collect()
 }
 
 /// For each set of tables that alone have some tokens in common, the rows of these in each of them.
