@@ -31,7 +31,7 @@ impl ProposedSync {
         if self.saved.len() != buffers.len() {
             self.saved.resize_with(buffers.len(), || None);
         }
-        for i in members.iter().map(|m| m.param).filter(|&i| steps[i].synced) {
+        for i in synced(members, steps) {
             let ParamBuffers { p, len, .. } = buffers[i];
             let tensor = match &mut self.saved[i] {
                 Some(t) => t,
@@ -67,7 +67,7 @@ impl ProposedSync {
     ) -> Result<()> {
         self.keep()?;
         self.undone += 1;
-        for i in members.iter().map(|m| m.param).filter(|&i| steps[i].synced) {
+        for i in synced(members, steps) {
             let Some(saved) = &self.saved[i] else { continue };
             // SAFETY: `bind` vouches for the buffers.
             let values = unsafe { std::slice::from_raw_parts_mut(buffers[i].p, buffers[i].len) };
@@ -75,4 +75,14 @@ impl ProposedSync {
         }
         Ok(())
     }
+}
+
+/// The parameters with members that are synchronised, each once: rows of a token table are members
+/// of several groups.
+fn synced<'s>(
+    members: &'s [SweepMember],
+    steps: &'s [ParamStep],
+) -> impl Iterator<Item = usize> + 's {
+    let is_member = |&i: &usize| members.iter().any(|m| m.param == i);
+    (0..steps.len()).filter(|&i| steps[i].synced).filter(is_member)
 }
