@@ -2218,7 +2218,10 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
 
 /** Sets of options to start from. */
 MMOPT_ENUM(mmopt_preset) {
-    /** The project's own: models share gradients along roles, rates follow the losses. */
+    /**
+     * The project's own: models learn from each other's predictions and share gradients along
+     * roles, rates follow the losses.
+     */
     MMOPT_PRESET_DEFAULT = 0,
     /** The published implementation (Gomez 2025, see docs/optimizer.md), reproduced to rounding. */
     MMOPT_PRESET_PAPER = 1,
@@ -2544,8 +2547,9 @@ struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
  *
  * Errors: INVALID_ARGUMENT when model is out of range; NOT_FOUND for an unknown or missing input;
  * SHAPE or INVALID_ARGUMENT for a tensor that does not fit, and for ids and labels out of range;
- * CANCELLED by the progress callback or a cancel token; STATE with the option mutual, with which
- * all models run in one call. After an error this micro-batch is discarded.
+ * CANCELLED by the progress callback or a cancel token; STATE with the option mutual where it is
+ * required: all models run in one call then (in the default preset it is not, and the model trains
+ * without the others). After an error this micro-batch is discarded.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.
@@ -4753,8 +4757,10 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
  * pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
  * element, an element type that cannot be trained, or an option that only a trainer can carry out
- * (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, attention,
- * max_parallel_models, memory_limit, start, token_embeddings).
+ * (max_loss_increase, mutual with required true, ema_decay, precision, activation_checkpointing,
+ * attention, max_parallel_models, memory_limit, start aligned or pretrained, token_embeddings).
+ * Mutual learning that is not required and the start auto, as in the default preset, have no
+ * effect.
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.

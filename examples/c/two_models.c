@@ -37,6 +37,8 @@ int main(int argc, char **argv)
     mmopt_trainer_options options;
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = 5e-4;
+    options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
+    options.total_steps = mmopt_loader_n_batches(loader); /* mutual learning sets in over half of them */
     mmopt_trainer *trainer;
     check(mmopt_trainer_create(&options, (const mmopt_model **)models, 2, &trainer));
 

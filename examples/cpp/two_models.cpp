@@ -22,6 +22,8 @@ static void train(const mmopt::corpus &corpus) {
     mmopt::loader loader(corpus, tokenizers);
     auto options = mmopt::trainer_options();
     options.learning_rate = 1e-3;
+    options.total_steps = loader.n_batches(); // mutual learning sets in over half of them
+    options.lr_schedule = MMOPT_LR_SCHEDULE_LINEAR;
     mmopt::trainer trainer(models, options);
     std::vector<mmopt_train_result> results;
     for (const auto &batch : loader) {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mmopt::models::{Config, Sizes, Task};
+use mmopt::optim::LrSchedule;
 use mmopt::text::{
     Corpus, CorpusOptions, Dataset, EncodeOptions, Loader, LoaderOptions, SpecialToken, Tokenizer,
     TokenizerStyle, TokenizerTrainOptions,
@@ -51,6 +52,9 @@ fn main() -> mmopt::Result<()> {
     let mut loader = Loader::new(datasets, LoaderOptions::default())?;
     let mut options = TrainerOptions::default();
     options.optimizer.learning_rate = 5e-4;
+    // Mutual learning sets in over half of the steps.
+    options.optimizer.total_steps = loader.n_batches() as u64;
+    options.optimizer.lr_schedule = LrSchedule::Linear;
     let mut trainer = Trainer::new(options, models)?;
     let mut step = 0;
     while let Some(batches) = loader.next_batches()? {

@@ -59,6 +59,8 @@ func run(ctx context.Context) error {
 	defer loader.Close()
 	options := mmopt.DefaultTrainerOptions(mmopt.PresetDefault)
 	options.LearningRate = 1e-3
+	options.TotalSteps = uint64(loader.Len()) // mutual learning sets in over half of them
+	options.LRSchedule = mmopt.LRScheduleLinear
 	trainer, err := mmopt.NewTrainer(models, &options)
 	if err != nil {
 		return err

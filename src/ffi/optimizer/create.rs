@@ -49,8 +49,10 @@ pub struct OptimizerValue {
 /// Errors, with model and parameter: INVALID_ARGUMENT for a name that occurs twice, a missing
 /// pointer, values that overlap, or an option out of range; UNSUPPORTED for strides that repeat an
 /// element, an element type that cannot be trained, or an option that only a trainer can carry out
-/// (max_loss_increase, mutual, ema_decay, precision, activation_checkpointing, attention,
-/// max_parallel_models, memory_limit, start, token_embeddings).
+/// (max_loss_increase, mutual with required true, ema_decay, precision, activation_checkpointing,
+/// attention, max_parallel_models, memory_limit, start aligned or pretrained, token_embeddings).
+/// Mutual learning that is not required and the start auto, as in the default preset, have no
+/// effect.
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.

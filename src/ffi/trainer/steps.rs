@@ -90,8 +90,9 @@ pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) ->
 ///
 /// Errors: INVALID_ARGUMENT when model is out of range; NOT_FOUND for an unknown or missing input;
 /// SHAPE or INVALID_ARGUMENT for a tensor that does not fit, and for ids and labels out of range;
-/// CANCELLED by the progress callback or a cancel token; STATE with the option mutual, with which
-/// all models run in one call. After an error this micro-batch is discarded.
+/// CANCELLED by the progress callback or a cancel token; STATE with the option mutual where it is
+/// required: all models run in one call then (in the default preset it is not, and the model trains
+/// without the others). After an error this micro-batch is discarded.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param model the index of the model, from 0.

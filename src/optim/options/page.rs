@@ -10,9 +10,10 @@ use serde_json::{Map, Value, json};
 pub fn options_markdown() -> String {
     let root = options_schema();
     let options = Schema::root(root);
-    let paper = serde_json::to_value(Options::paper()).unwrap_or_default();
+    let presets = [Options::default(), Options::paper()];
+    let [default, paper] = presets.map(|p| serde_json::to_value(p).unwrap_or_default());
     let mut keys = Vec::new();
-    list(options, "", &[&Value::Null, &paper], &mut keys);
+    list(options, "", &[&default, &paper], &mut keys);
     let mut page = String::from(INTRODUCTION);
     page.push_str("\n| key | value | default | paper |\n|---|---|---|---|\n");
     for key in &keys {
@@ -95,31 +96,36 @@ fn list<'a>(object: Schema<'a>, path: &str, presets: &[&Value], keys: &mut Vec<K
     let properties: Vec<_> = object.properties().collect();
     for (name, schema) in properties {
         let required = object.requires(name);
-        let default = schema.keyword("default");
-        let text = |value: &Value| match value {
+        let plain = schema.keyword("default");
+        // What a preset without the whole object has is nothing.
+        let of = |i: usize| match presets.get(i) {
+            Some(Value::Null) => None,
+            preset => Some(preset.and_then(|p| p.get(name)).unwrap_or(plain)),
+        };
+        let text = |value: Option<&Value>| match value {
             _ if required => "required".to_owned(),
-            Value::Null => "null".to_owned(),
-            Value::Object(_) => "below".to_owned(),
-            value => format!("`{value}`"),
+            None => "–".to_owned(),
+            Some(Value::Null) => "null".to_owned(),
+            Some(Value::Object(_)) => "below".to_owned(),
+            Some(value) => format!("`{value}`"),
         };
         let at = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        let paper = presets.get(1).map_or(default, |p| p.get(name).unwrap_or(default));
         // A key that cannot stand without others is shown in the example of the whole.
         let stands = path.is_empty() || object.properties().all(|(name, _)| !object.requires(name));
         let examples = schema.keyword("examples").as_array().filter(|_| stands);
         let key = Key {
             example: examples.and_then(|e| e.first()),
             value: schema.expected().replace('|', "\\|"),
-            defaults: [text(default), text(paper)],
+            defaults: [text(of(0)), text(of(1))],
             path: at.clone(),
             schema,
         };
-        let paper = paper.clone();
+        let below = [of(0), of(1)].map(|v| v.cloned().unwrap_or_default());
         keys.push(key);
         let (node, _) = schema.resolved();
         match node.items() {
             Some(items) => list(items.resolved().0, &format!("{at}[]"), &[], keys),
-            None => list(node, &at, &[&Value::Null, &paper], keys),
+            None => list(node, &at, &[&below[0], &below[1]], keys),
         }
     }
 }
@@ -142,7 +148,9 @@ of Rust's `Options`; C++ and Go spell it as they do. `options_json` takes any ke
 is merged over the struct: objects key by key, anything else is replaced, and what it does not name
 stays. An unknown key, a value of another type or out of its range is an error that names the key
 and what is allowed. `preset`, `device`, `device_id`, `tf32`, `max_sessions` and `runtime_path` are
-fields of the struct alone. The columns are the presets; what *paper* is, optimizer.md says.
+fields of the struct alone. The columns are the presets; what *paper* is, optimizer.md says. An
+object over a preset that has null there has the type's own defaults in what it does not name: those
+of `mutual` are in [optimizer.md](optimizer.md#mutual-learning).
 ";
 
 const ROLES: &str = "

@@ -36,7 +36,7 @@ impl Regime {
         match self {
             Self::Fresh => "three fresh models",
             Self::OnePretrained => "a pretrained BERT, two fresh models",
-            Self::FewLabels => "fresh, 1,000 labels",
+            Self::FewLabels => "fresh, 1,000 labels (wikigold 320), the rest without",
             Self::NoisyLabels => "fresh, a fifth of the labels wrong",
         }
     }

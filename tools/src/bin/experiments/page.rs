@@ -21,6 +21,24 @@ const SUMMARY: [&str; 2] =
 
 type Key = (String, String, String, u64);
 
+/// Which epoch's scores count.
+#[derive(Clone, Copy)]
+enum Epoch {
+    Last,
+    /// The one with the best held-in score.
+    Best,
+}
+
+impl Epoch {
+    /// Held-in and evaluation score.
+    fn of(self, curve: &Curve) -> (f64, Option<f64>) {
+        match self {
+            Self::Last => curve.last(),
+            Self::Best => curve.best(),
+        }
+    }
+}
+
 /// Runs by regime, task, arm and seed, one for each learning rate, and what is known of their examples.
 struct Runs(BTreeMap<Key, Vec<Value>>, BTreeMap<String, Value>);
 
@@ -123,11 +141,25 @@ impl Runs {
         self.reported(regime, task, "independent", arm).into_iter().filter_map(pair).collect()
     }
 
-    /// Of each seed that both arms have: evaluation scores of the last epoch, in points.
-    fn pairs(&self, regime: &str, task: &str, arm: &str, model: &str) -> Vec<(u64, f64, f64)> {
-        let score = |run: &Value| Curve::of(run, model)?.last().1.map(|x| 100.0 * x);
+    /// Of each seed that both arms have: evaluation scores, in points.
+    fn pairs(
+        &self,
+        (regime, task, arm): (&str, &str, &str),
+        model: &str,
+        epoch: Epoch,
+    ) -> Vec<(u64, f64, f64)> {
+        let score = |run: &Value| epoch.of(&Curve::of(run, model)?).1.map(|x| 100.0 * x);
         let pair = |(seed, base, run)| Some((seed, score(base)?, score(run)?));
         self.paired(regime, task, arm).into_iter().filter_map(pair).collect()
+    }
+
+    /// The mean gain of the three models, by seed.
+    fn gain(&self, cell: (&str, &str, &str), epoch: Epoch) -> Mean {
+        let mut gains: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for (seed, a, b) in MODELS.iter().flat_map(|m| self.pairs(cell, m, epoch)) {
+            gains.entry(seed).or_default().push(b - a);
+        }
+        by_seed(&gains)
     }
 }
 
@@ -177,7 +209,16 @@ pub fn score(mean: Mean) -> String {
 }
 
 pub fn shown(mean: Mean) -> String {
-    format!("{}{}", if mean.mean >= 0.0 { "+" } else { "−" }, score(mean))
+    format!("{}{}", sign(mean.mean), score(mean))
+}
+
+fn sign(x: f64) -> &'static str {
+    if x >= 0.0 { "+" } else { "−" }
+}
+
+/// A number with its sign and so many decimals.
+fn signed(x: f64, decimals: usize) -> String {
+    format!("{}{:.decimals$}", sign(x), x.abs())
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -185,89 +226,97 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// A mean of each seed's mean.
+fn by_seed(values: &BTreeMap<u64, Vec<f64>>) -> Mean {
+    Mean::of(&values.values().filter_map(|v| mean(v.iter().copied())).collect::<Vec<_>>())
+}
+
 /// Gains of an arm by regime and task: one line for each task, and one for their mean.
 fn gains(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
     // Of each seed the gains of all tasks and models.
-    let mut by_seed: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    let mut all: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     let mut worst = f64::INFINITY;
     let mut cells = String::new();
     for task in &TASKS {
-        let mut gains: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        let cell = (regime, task.name, arm);
         let mut models = String::new();
         for model in MODELS {
-            let pairs = runs.pairs(regime, task.name, arm, model);
-            if let Some(gain) = mean(pairs.iter().map(|(_, a, b)| b - a)) {
+            let pairs = runs.pairs(cell, model, Epoch::Last);
+            let values: Vec<f64> = pairs.iter().map(|(_, a, b)| b - a).collect();
+            if let Some(gain) = mean(values.iter().copied()) {
                 worst = worst.min(gain);
             }
-            let values: Vec<f64> = pairs.iter().map(|(_, a, b)| b - a).collect();
             let text = if values.is_empty() { "–".into() } else { shown(Mean::of(&values)) };
             let _ = write!(models, " {text} |");
-            for (seed, a, b) in pairs {
-                gains.entry(seed).or_default().push(b - a);
-                by_seed.entry(seed).or_default().push(b - a);
-            }
+            pairs.iter().for_each(|(seed, a, b)| all.entry(*seed).or_default().push(b - a));
         }
-        if gains.is_empty() {
+        let gain = runs.gain(cell, Epoch::Last);
+        if gain.n == 0 {
             continue;
         }
-        let means: Vec<f64> = gains.values().filter_map(|g| mean(g.iter().copied())).collect();
         let interval = runs.interval(regime, task.name, arm);
-        let interval =
-            interval.map_or("–".into(), |(low, high)| format!("{low:+.2} to {high:+.2}"));
+        let interval = interval.map_or("–".into(), |(low, high)| {
+            format!("{} to {}", signed(low, 2), signed(high, 2))
+        });
+        let best = shown(runs.gain(cell, Epoch::Best));
         let _ = writeln!(
             cells,
-            "| {regime} | {} | {arm} |{models} {} | {interval} |",
+            "| {regime} | {} | {arm} |{models} {} | {interval} | {best} |",
             task.name,
-            shown(Mean::of(&means))
+            shown(gain)
         );
     }
-    if by_seed.is_empty() {
+    if all.is_empty() {
         return;
     }
     page.push_str(&cells);
-    let means: Vec<f64> = by_seed.values().filter_map(|g| mean(g.iter().copied())).collect();
-    let text = shown(Mean::of(&means));
-    let _ =
-        writeln!(page, "| {regime} | **mean** | {arm} | | | worst {worst:+.2} | **{text}** | |");
+    let (text, worst) = (shown(by_seed(&all)), signed(worst, 2));
+    let _ = writeln!(page, "| {regime} | **mean** | {arm} | | | least {worst} | **{text}** | | |");
 }
 
 /// Steps and seconds to independent training's last held-in score, as parts of its own.
 fn speed(runs: &Runs, regime: &str, arm: &Arm, page: &mut String) {
-    let (mut steps, mut passes) = (Vec::new(), Vec::new());
-    let (mut seconds, mut missed, mut n) = (Vec::new(), 0, 0);
+    // Of each seed, over tasks and models.
+    let [mut steps, mut seconds] = [(); 2].map(|()| BTreeMap::<u64, Vec<f64>>::new());
+    let (mut n_reached, mut n) = (0, 0);
     for task in &TASKS {
-        for (_, base, run) in runs.paired(regime, task.name, arm.name) {
+        for (seed, base_run, run) in runs.paired(regime, task.name, arm.name) {
             for model in MODELS {
-                let (Some(base), Some(curve)) = (Curve::of(base, model), Curve::of(run, model))
+                let (Some(base), Some(curve)) = (Curve::of(base_run, model), Curve::of(run, model))
                 else {
                     continue;
                 };
                 let target = base.last().0;
                 let Some(first) = base.reached(target) else { continue };
                 n += 1;
-                match curve.reached(target) {
-                    Some(own) => {
-                        let part = own.0 as f64 / first.0 as f64;
-                        steps.push(part - 1.0);
-                        // A backward pass counts as two forward passes.
-                        passes.push(part * (3.0 + arm.further_passes) / 3.0);
-                        seconds.push(own.1 / first.1);
-                    }
-                    None => missed += 1,
+                let Some(own) = curve.reached(target) else { continue };
+                n_reached += 1;
+                steps.entry(seed).or_default().push(own.0 as f64 / first.0 as f64);
+                let counted = base.has_processor_seconds && curve.has_processor_seconds;
+                if counted && base_run["processor"] == run["processor"] {
+                    seconds.entry(seed).or_default().push(own.1 / first.1);
                 }
             }
         }
     }
-    let means = (mean(steps.into_iter()), mean(passes.into_iter()), mean(seconds.into_iter()));
-    if let (Some(steps), Some(passes), Some(seconds)) = means {
-        let steps = 100.0 * steps;
-        let _ = writeln!(
-            page,
-            "| {regime} | {} | {steps:+.0}% | {passes:.2} | {seconds:.2} | {} of {n} |",
-            arm.name,
-            n - missed
-        );
+    let steps = by_seed(&steps);
+    if steps.n == 0 {
+        return;
     }
+    // A backward pass counts as two forward passes.
+    let compute = steps.mean * (3.0 + arm.further_passes) / 3.0;
+    let change = 100.0 * (steps.mean - 1.0);
+    let half = if steps.n > 1 { format!(" ± {:.0}", 100.0 * steps.half) } else { String::new() };
+    let seconds = match by_seed(&seconds) {
+        Mean { n: 0, .. } => "–".into(),
+        found => format!("{:.2} ({})", found.mean, found.n),
+    };
+    let _ = writeln!(
+        page,
+        "| {regime} | {} | {}{half}% | {compute:.2} | {seconds} | {n_reached} of {n} |",
+        arm.name,
+        signed(change, 0)
+    );
 }
 
 /// What the mean prediction of a run's three models scores, beside the mean of their scores.
@@ -370,10 +419,13 @@ fn tables(runs: &Runs) -> String {
     page.push_str(
         "Points of the metric, evaluation split, last epoch, paired by seed: mean ± 95% (seeds). \
          Over examples: the 95% interval of the mean gain when examples are drawn anew (bootstrap), \
-         of the seeds whose models were kept.\n\n",
+         of the seeds whose models were kept. Best epoch: the mean gain where each model of either arm \
+         counts with the epoch that is best held in, as with early stopping.\n\n",
     );
-    page.push_str("| regime | task | arm | bert | gpt2 | roberta | mean | over examples |\n");
-    page.push_str("|---|---|---|---|---|---|---|---|\n");
+    page.push_str(
+        "| regime | task | arm | bert | gpt2 | roberta | mean | over examples | mean, best epoch |\n",
+    );
+    page.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for regime in REGIMES {
         for arm in ARMS.iter().filter(|a| a.name != "independent") {
             gains(runs, regime.name(), arm.name, &mut page);
@@ -383,10 +435,13 @@ fn tables(runs: &Runs) -> String {
     ceilings(runs, &mut page);
     page.push_str("\n### To independent training's last held-in score\n\n");
     page.push_str(
-        "Means over the models that reached it. Operations and processor time are parts of \
-         independent training's; a backward pass counts as two forward passes.\n\n",
+        "Steps until a model's held-in score is what independent training of the same seed ends with, \
+         beside the steps until independent training first has that score, which is before its end: \
+         mean over tasks and models by seed ± 95% over seeds, of the models that reached it. Compute: the \
+         same in passes, where a backward pass counts as two forward passes. Processor time (seeds): of \
+         pairs that ran on one kind of processor and counted it, beside other work.\n\n",
     );
-    page.push_str("| regime | arm | steps | operations | processor time | reached |\n");
+    page.push_str("| regime | arm | steps | compute | processor time | reached |\n");
     page.push_str("|---|---|---|---|---|---|\n");
     for regime in REGIMES {
         for arm in ARMS.iter().filter(|a| a.name != "independent") {
@@ -397,7 +452,8 @@ fn tables(runs: &Runs) -> String {
     for arm in &ARMS {
         let options =
             if arm.options.is_empty() { String::new() } else { format!(": `{}`", arm.options) };
-        let _ = writeln!(page, "| {} | {}{options} |", arm.name, arm.what);
+        let none = if runs.0.keys().any(|k| k.2 == arm.name) { "" } else { "; not run" };
+        let _ = writeln!(page, "| {} | {}{options}{none} |", arm.name, arm.what);
     }
     page
 }
@@ -407,31 +463,27 @@ fn summary(runs: &Runs) -> String {
     const SEEDS: usize = 5;
     let mut page = String::from(
         "| models and labels | task | independent, mean of three models | joint (default preset), mean \
-         gain | least gain of a model |\n|---|---|---|---|---|\n",
+         gain | least gain of a model | mean gain, best epochs |\n|---|---|---|---|---|---|\n",
     );
     for regime in REGIMES {
         for task in &TASKS {
-            let pairs = MODELS.map(|m| runs.pairs(regime.name(), task.name, "default", m));
+            let cell = (regime.name(), task.name, "default");
+            let pairs = MODELS.map(|m| runs.pairs(cell, m, Epoch::Last));
             if pairs[0].len() < SEEDS {
                 continue;
             }
-            let by_seed = |f: &dyn Fn(&(u64, f64, f64)) -> f64| -> Vec<f64> {
-                (0..pairs[0].len())
-                    .filter_map(|i| mean(pairs.iter().filter_map(|p| p.get(i).map(f))))
-                    .collect()
-            };
-            let independent = Mean::of(&by_seed(&|p| p.1));
-            let gain = Mean::of(&by_seed(&|p| p.2 - p.1));
+            let independent = mean(pairs.iter().flatten().map(|(_, a, _)| *a)).unwrap_or(f64::NAN);
             let least = pairs.iter().filter_map(|p| mean(p.iter().map(|(_, a, b)| b - a)));
-            let least = least.fold(f64::INFINITY, f64::min);
+            let least = signed(least.fold(f64::INFINITY, f64::min), 1);
             let _ = writeln!(
                 page,
-                "| {} | {}, {} | {:.1} | {} | {least:+.1} |",
+                "| {} | {}, {} | {independent:.1} | {} ({} seeds) | {least} | {} |",
                 regime.what(),
                 task.name,
                 task.kind.metric().replace('_', " "),
-                independent.mean,
-                brief(gain)
+                brief(runs.gain(cell, Epoch::Last)),
+                pairs[0].len(),
+                brief(runs.gain(cell, Epoch::Best))
             );
         }
     }
@@ -439,8 +491,7 @@ fn summary(runs: &Runs) -> String {
 }
 
 fn brief(mean: Mean) -> String {
-    let sign = if mean.mean >= 0.0 { "+" } else { "−" };
-    format!("{sign}{:.1} ± {:.1} ({} seeds)", mean.mean.abs(), mean.half, mean.n)
+    format!("{} ± {:.1}", signed(mean.mean, 1), mean.half)
 }
 
 /// Replaces what is between two marks of a file.
@@ -533,7 +584,7 @@ mod tests {
             }
         }
         let gain = |runs: &Runs, arm| {
-            let pairs = runs.pairs("fresh", "trec", arm, "bert");
+            let pairs = runs.pairs(("fresh", "trec", arm), "bert", Epoch::Last);
             mean(pairs.iter().map(|(_, a, b)| (b - a).round()))
         };
         let all = Runs::of(lines.clone(), Vec::new());
@@ -555,11 +606,31 @@ mod tests {
     }
 
     #[test]
+    fn the_best_epoch_is_chosen_held_in() {
+        let of = |arm: &str, epochs: [(f64, f64); 2]| {
+            let cell = format!("fresh/trec/{arm}/1");
+            let runs = epochs.map(|(held_in, eval)| run(&cell, arm, 1, RATES[0], held_in, eval));
+            let records = runs.each_ref().map(|r| r["records"][0].clone());
+            let mut all = runs[0].clone();
+            all["records"] = json!(records);
+            all
+        };
+        let base = of("independent", [(0.7, 0.5), (0.6, 0.5)]);
+        let runs = Runs::of(vec![base, of("default", [(0.9, 0.8), (0.5, 0.6)])], Vec::new());
+        let gain = |epoch| runs.gain(("fresh", "trec", "default"), epoch).mean.round();
+        assert_eq!([gain(Epoch::Last), gain(Epoch::Best)], [10.0, 30.0]);
+        // Its processor time was not counted.
+        let page = tables(&runs);
+        assert!(page.contains("| fresh | default | +0% | 1.00 | – | 3 of 3 |"), "{page}");
+        assert!(page.contains("| +10.00 (1) | – | +30.00 (1) |"), "{page}");
+    }
+
+    #[test]
     fn gains_are_paired_and_have_both_intervals() {
         let runs = runs(0.5, 0.75);
         let text = summary(&runs);
-        let line =
-            "| three fresh models | trec, accuracy | 50.0 | +25.0 ± 0.0 (5 seeds) | +25.0 |\n";
+        let line = "| three fresh models | trec, accuracy | 50.0 | +25.0 ± 0.0 (5 seeds) | +25.0 | \
+             +25.0 ± 0.0 |\n";
         assert!(text.ends_with(line) && text.lines().count() == 3, "{text}");
         // One of four examples is gained, which a draw may have four times or never.
         let (low, high) = runs.interval("fresh", "trec", "default").unwrap();

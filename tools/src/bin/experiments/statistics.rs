@@ -52,16 +52,21 @@ pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64) -> (f64, f64) {
 pub struct Curve {
     /// Step, processor seconds of training (of the clock in old runs), held-in score.
     pub held_in: Vec<(u64, f64, f64)>,
+    /// Whether the seconds are the processor's.
+    pub has_processor_seconds: bool,
     /// At the end of each epoch: held-in score and evaluation score, where that was asked for.
     pub epochs: Vec<(f64, Option<f64>)>,
 }
 
 impl Curve {
     pub fn of(run: &Value, model: &str) -> Option<Self> {
-        let mut curve = Self { held_in: Vec::new(), epochs: Vec::new() };
+        let (held_in, epochs) = (Vec::new(), Vec::new());
+        let mut curve = Self { held_in, has_processor_seconds: true, epochs };
         for record in run["records"].as_array()? {
             let score = record[model]["score"].as_f64()?;
-            let seconds = record["processor_seconds"].as_f64().or(record["seconds"].as_f64())?;
+            let processor = record["processor_seconds"].as_f64();
+            curve.has_processor_seconds &= processor.is_some();
+            let seconds = processor.or(record["seconds"].as_f64())?;
             let step = record["step"].as_u64()?;
             curve.held_in.push((step, seconds, score));
             if record["epoch"].as_u64()? > 0 {
