@@ -26,7 +26,7 @@ pub struct MutualTerm {
     /// T.
     pub temperature: f64,
     /// Whether the pass asks for its targets when its logits are there, by the operator `Targets`.
-    pub online: bool,
+    pub asks: bool,
 }
 
 /// Adds the term for the logits that a loss of `kind` is computed from and returns it, a scalar of
@@ -51,7 +51,7 @@ pub fn attach_mutual(
     let mut g = Build::new(graph);
     let (z, rows, classes) = in_rows(&mut g, kind, logits)?;
     let (targets, weights) =
-        if term.online { exchanged(&mut g, z)? } else { given(&mut g, rows, classes)? };
+        if term.asks { exchanged(&mut g, z)? } else { given(&mut g, rows, classes)? };
     let dtype = g.dtype(z)?;
     let mut like_z = |v| if dtype == DType::F32 { Ok(v) } else { g.cast(v, dtype) };
     let (targets, weights) = (like_z(targets)?, like_z(weights)?);

@@ -392,7 +392,7 @@ impl Model {
         )?;
         let mut ready = None;
         match teaching {
-            Teaching::Target(target) if sessions.mutual.is_some_and(|own| own.online) => {
+            Teaching::Target(target) if sessions.mutual.is_some_and(|own| own.asks) => {
                 let ready = ready.insert(ReadyAnswer::new(target.to_answer()));
                 bound.set_input(EXCHANGE_INPUT, bytemuck::cast_slice(&ready.input()))?;
             }

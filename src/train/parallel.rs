@@ -9,6 +9,20 @@ use crate::memory::available;
 use crate::optim::{self, Teacher};
 use crate::runtime::{Device, plan_threads};
 
+/// Whether passes teach each other while they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meets {
+    /// They do not, and any number may run at the same time.
+    No,
+    /// Each learns from those before it: all at the same time, or in turn, which costs no pass.
+    AllOrInTurn,
+    /// All at the same time, which saves a forward pass of each.
+    All,
+}
+
+/// Why models run one after another where they cannot all run at the same time.
+const IN_TURN: &str = "each learns from those before it";
+
 /// How many models run at the same time.
 #[derive(Clone, Debug)]
 pub(super) struct Parallel {
@@ -23,8 +37,8 @@ pub(super) struct Parallel {
     cores: usize,
     /// Models that are trained in this process.
     pub n_trained: usize,
-    /// Whether passes teach each other while they run, which saves a forward pass of each.
-    wants_all: bool,
+    /// Whether passes teach each other while they run.
+    meets: Meets,
 }
 
 impl Parallel {
@@ -33,11 +47,17 @@ impl Parallel {
     pub fn new(options: &TrainerOptions, models: &[Model], mutual: Option<&optim::Mutual>) -> Self {
         let own = &options.optimizer;
         let teacher = mutual.map(|m| m.teacher);
-        let in_turn = teacher == Some(Teacher::PeersBefore);
+        let meets = match teacher {
+            Some(Teacher::PeersBefore) => Meets::AllOrInTurn,
+            Some(Teacher::Online) => Meets::All,
+            _ => Meets::No,
+        };
         let n_trained = models.iter().filter(|m| !m.only_teaches()).count().max(1);
+        let in_turn = meets == Meets::AllOrInTurn
+            && (options.device != Device::Cpu || (1..n_trained).contains(&own.max_parallel_models));
         let (n, reason) = match own.max_parallel_models {
-            _ if in_turn => (1, "each learns from those before it"),
             _ if models.len() == 1 => (1, "there is one model"),
+            _ if in_turn => (1, IN_TURN),
             0 if options.device != Device::Cpu => (models.len(), "they are on a GPU"),
             0 => (models.len(), "no batch is known yet"),
             n => (n, "the option max_parallel_models says so"),
@@ -52,7 +72,7 @@ impl Parallel {
             limit: usize::try_from(own.memory_limit).unwrap_or(usize::MAX),
             cores: cores(own.n_threads),
             n_trained,
-            wants_all: teacher == Some(Teacher::Online),
+            meets,
         }
     }
 
@@ -73,9 +93,9 @@ impl Parallel {
     /// Decides by what the passes of all models take. `left` is what they may take together; later
     /// calls only lower the number, for sessions have been opened.
     pub fn decide(&mut self, passes: &[usize], left: Option<usize>) {
-        let (mut n, mut reason) = match self.wants_all {
-            true => (passes.len(), "their passes teach each other while they run".to_owned()),
-            false => by_size(passes, self.cores),
+        let (mut n, mut reason) = match self.meets {
+            Meets::All => (passes.len(), "their passes teach each other while they run".to_owned()),
+            _ => by_size(passes, self.cores),
         };
         if let Some(left) = left {
             let mut largest = passes.to_vec();
@@ -90,6 +110,9 @@ impl Parallel {
                 );
                 n = fits;
             }
+        }
+        if self.meets == Meets::AllOrInTurn && (2..self.n_trained).contains(&n) {
+            (n, reason) = (1, format!("{IN_TURN}, and {reason}"));
         }
         if n < self.n || self.reason.starts_with("no batch") {
             (self.n, self.reason) = (n.min(self.n), reason);
@@ -148,7 +171,7 @@ mod tests {
 
     fn open(n: usize, cores: usize) -> Parallel {
         let reason = "no batch is known yet".to_owned();
-        Parallel { n, reason, is_open: true, limit: 0, cores, n_trained: n, wants_all: false }
+        Parallel { n, reason, is_open: true, limit: 0, cores, n_trained: n, meets: Meets::No }
     }
 
     #[test]
@@ -173,8 +196,19 @@ mod tests {
     #[test]
     fn passes_that_teach_each_other_run_together_where_they_fit() {
         for (left, n) in [(None, 2), (Some(2 * PassMemory::LARGE - 1), 1)] {
-            let mut parallel = Parallel { wants_all: true, ..open(2, 1) };
+            let mut parallel = Parallel { meets: Meets::All, ..open(2, 1) };
             parallel.decide(&[PassMemory::LARGE; 2], left);
+            assert_eq!(parallel.n, n, "{parallel}");
+        }
+    }
+
+    #[test]
+    fn models_that_learn_from_those_before_run_all_together_or_in_turn() {
+        for (pass, left, n) in
+            [(200, None, 3), (200, Some(599), 1), (PassMemory::LARGE, None, 1), (200, Some(1), 1)]
+        {
+            let mut parallel = Parallel { meets: Meets::AllOrInTurn, ..open(3, 2) };
+            parallel.decide(&[pass; 3], left);
             assert_eq!(parallel.n, n, "{parallel}");
         }
     }

@@ -786,11 +786,10 @@ fn plan_sessions(
         Device::Cpu => options.optimizer.attention,
         _ => AttentionForm::Unfused,
     };
-    let is_online = mutual.is_some_and(|m| m.is_online);
+    let asks = mutual.is_some_and(|m| m.can_meet);
     let mutual = mutual.map(Mutual::options);
     for model in models {
-        model.sessions.mutual =
-            mutual.map(|m| MutualTerm { temperature: m.temperature, online: is_online });
+        model.sessions.mutual = mutual.map(|m| MutualTerm { temperature: m.temperature, asks });
         model.sessions.products = products;
         model.sessions.activation_checkpointing = options.optimizer.activation_checkpointing;
         model.sessions.attention = attention;

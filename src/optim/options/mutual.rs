@@ -28,6 +28,13 @@ pub enum Teacher {
     Frozen,
 }
 
+impl Teacher {
+    /// Whether models learn from the logits of each other's training passes of the same step.
+    pub(crate) fn is_in_training_passes(self) -> bool {
+        matches!(self, Self::PeersBefore | Self::Online)
+    }
+}
+
 /// How much each teacher counts in the mean prediction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,5 +1,5 @@
 //! Training passes that run side by side and teach each other: each hands over its logits as soon
-//! as they are there and goes on with what the others predict.
+//! as they are there and goes on with what the others predict, all of them or those before it.
 
 use std::thread;
 
@@ -8,6 +8,7 @@ use super::step::{Member, Mutual, shape_of};
 use super::target::Teaching;
 use crate::autodiff::LossSpec;
 use crate::error::{Error, Result};
+use crate::optim::Teacher;
 use crate::runtime::kernels::{Exchange, Message, Request};
 use crate::train::batch::Batch;
 use crate::train::model::{Model, Run};
@@ -18,10 +19,20 @@ use crate::train::trainer::in_model;
 struct Meeting {
     /// Models whose passes ended before their logits were there.
     ended_early: Vec<usize>,
-    /// Whether all were answered.
-    answered: bool,
-    /// Why they were not, where it is not a pass's fault.
+    /// Passes that were answered.
+    n_answered: usize,
+    /// Why others were not, where it is not a pass's fault.
     failed: Option<Error>,
+}
+
+/// What the passes of a step are answered by.
+struct Answers<'a> {
+    members: &'a [Member<'a>],
+    /// Rows and classes of each model's logits.
+    shapes: &'a [(usize, usize)],
+    /// The models whose passes meet, the first to begin first.
+    order: &'a [usize],
+    step: u64,
 }
 
 /// What teaching knows of a model that is busy.
@@ -47,19 +58,20 @@ fn members_of<'a>(known: &'a [Known], batches: &[Batch<'a>]) -> Vec<Member<'a>> 
 }
 
 impl Mutual {
-    /// The training passes of all models that learn, each on a thread of its own.
-    pub(super) fn run_online(
+    /// The training passes of all models that learn, each on a thread of its own. With the teacher
+    /// `peers_before` each is answered as soon as those before it in `order` have their logits,
+    /// otherwise all are answered together.
+    pub(super) fn run_meeting(
         &mut self,
         models: &mut [Model],
         batches: &[Batch],
         step: u64,
         runs: &mut [Option<Run>],
     ) -> Result<()> {
+        let order = self.order(models);
         let mut shapes = vec![(0, 0); models.len()];
-        for (shape, (model, batch)) in shapes.iter_mut().zip(models.iter_mut().zip(batches)) {
-            if !model.only_teaches() {
-                *shape = shape_of(model, batch)?;
-            }
+        for &i in &order {
+            shapes[i] = shape_of(&mut models[i], batches[i])?;
         }
         // Copies, for the models are busy.
         let known: Vec<Known> = models.iter().map(Known::of).collect();
@@ -80,7 +92,8 @@ impl Mutual {
             // Where no thread starts the guard is dropped, and so that is told.
             let begin = |(i, pass)| (i, thread::Builder::new().spawn_scoped(scope, pass));
             let threads: Vec<_> = passes.into_iter().map(begin).collect();
-            let meeting = self.meet(exchange, threads.len(), &members, &shapes, step);
+            let answers = Answers { members: &members, shapes: &shapes, order: &order, step };
+            let meeting = self.meet(exchange, &answers);
             let end = |(i, thread): (usize, std::io::Result<thread::ScopedJoinHandle<_>>)| {
                 let run = match thread {
                     Ok(thread) => thread
@@ -93,21 +106,14 @@ impl Mutual {
             (meeting, threads.into_iter().map(end).collect::<Vec<(usize, Result<Run>)>>())
         });
         let names: Vec<&str> = known.iter().map(|k| k.name.as_str()).collect();
-        self.finish_online(meeting, done, &names, runs)
+        self.finish_meeting(meeting, done, &names, runs)
     }
 
-    /// Waits for the logits of `n` passes, and answers them. However it ends, none waits any more.
-    fn meet(
-        &mut self,
-        exchange: Exchange,
-        n: usize,
-        members: &[Member],
-        shapes: &[(usize, usize)],
-        step: u64,
-    ) -> Meeting {
+    /// Waits for the logits of all passes, and answers them. However it ends, none waits any more.
+    fn meet(&mut self, exchange: Exchange, answers: &Answers) -> Meeting {
         let (mut meeting, mut waiting, mut n_ended) = (Meeting::default(), Vec::new(), 0);
-        let mut asked = vec![false; members.len()];
-        while n_ended < n {
+        let mut asked = vec![false; answers.members.len()];
+        while n_ended < answers.order.len() {
             match exchange.next() {
                 Some(Message::Logits(request)) => {
                     // Asked twice, a pass ends with an error: the request is dropped.
@@ -123,48 +129,56 @@ impl Mutual {
                 }
                 None => break,
             }
-            if waiting.is_empty() || waiting.len() + n_ended < n {
-                continue;
-            }
-            if n_ended > 0 {
+            if meeting.failed.is_some() || !meeting.ended_early.is_empty() {
                 // Those that wait end with an error.
                 waiting.clear();
                 continue;
             }
-            match self.answer(std::mem::take(&mut waiting), members, shapes, step) {
-                Ok(()) => meeting.answered = true,
-                Err(e) => meeting.failed = Some(e),
-            }
+            let ready = match self.options.teacher {
+                Teacher::PeersBefore => {
+                    next_in_order(&mut waiting, &answers.order[meeting.n_answered..])
+                }
+                // Not as they arrived: the first pair that does not fit is told, the same in each
+                // run.
+                _ if waiting.len() == answers.order.len() => {
+                    waiting.sort_by_key(|request| request.model);
+                    std::mem::take(&mut waiting)
+                }
+                _ => Vec::new(),
+            };
+            meeting.n_answered += ready.len();
+            meeting.failed = self.answer(ready, answers).err();
         }
         meeting
     }
 
-    fn answer(
-        &mut self,
-        mut waiting: Vec<Request>,
-        members: &[Member],
-        shapes: &[(usize, usize)],
-        step: u64,
-    ) -> Result<()> {
-        // Not as they arrived: the first pair that does not fit is told, the same in each run.
-        waiting.sort_by_key(|request| request.model);
-        for request in &mut waiting {
-            let logits = std::mem::take(&mut request.logits);
-            let temperature = self.options.temperature;
-            self.predictions[request.model].set_rows(logits, request.classes, temperature);
+    fn answer(&mut self, mut ready: Vec<Request>, answers: &Answers) -> Result<()> {
+        // A model's teachers are those before it, or all that are there.
+        let in_order = self.options.teacher == Teacher::PeersBefore;
+        if !in_order {
+            ready.iter_mut().for_each(|request| self.take_prediction(request));
         }
-        for request in &waiting {
+        for request in &mut ready {
             let i = request.model;
-            self.set_target(members, i, shapes[i], step)?;
+            self.set_target(answers.members, i, answers.shapes[i], answers.step)?;
+            if in_order {
+                self.take_prediction(request);
+            }
         }
-        for request in waiting {
+        for request in ready {
             let (targets, weights) = self.targets[request.model].to_answer();
             request.answer(targets, weights);
         }
         Ok(())
     }
 
-    fn finish_online(
+    fn take_prediction(&mut self, request: &mut Request) {
+        let logits = std::mem::take(&mut request.logits);
+        let temperature = self.options.temperature;
+        self.predictions[request.model].set_rows(logits, request.classes, temperature);
+    }
+
+    fn finish_meeting(
         &self,
         meeting: Meeting,
         done: Vec<(usize, Result<Run>)>,
@@ -174,6 +188,7 @@ impl Mutual {
         if let Some(error) = meeting.failed {
             return Err(error);
         }
+        let n = done.len();
         // First the passes that the others' errors are due to.
         let (early, late): (Vec<_>, Vec<_>) =
             done.into_iter().partition(|(i, _)| meeting.ended_early.contains(i));
@@ -182,9 +197,18 @@ impl Mutual {
             run.mutual_loss += self.targets[i].entropy;
             runs[i] = Some(run);
         }
-        if meeting.answered {
+        if meeting.n_answered == n {
             return Ok(());
         }
         Err(Error::internal("the training passes did not ask for what they learn from"))
     }
+}
+
+/// Takes out the requests of the models that are next in `order`, as far as they are there.
+fn next_in_order(waiting: &mut Vec<Request>, order: &[usize]) -> Vec<Request> {
+    let mut next = |model: &usize| {
+        let place = waiting.iter().position(|request| request.model == *model)?;
+        Some(waiting.swap_remove(place))
+    };
+    order.iter().map_while(|model| next(model)).collect()
 }

@@ -42,9 +42,9 @@ pub(in crate::train) struct Mutual {
     pub(super) targets: Vec<Target>,
     /// How much each model teaches.
     teacher_weights: Vec<f32>,
-    /// Whether training graphs ask for their targets, as passes that teach each other while they
-    /// run need.
-    pub is_online: bool,
+    /// Whether training graphs ask for their targets, so that passes that run side by side can
+    /// teach each other.
+    pub can_meet: bool,
     /// Whether each model runs in this process.
     here: Vec<bool>,
     /// What each model's prediction stands for in this step; 0 where the model waits for its turn.
@@ -91,11 +91,11 @@ impl Mutual {
             }
             _ => None,
         };
-        let is_online = own.teacher == Teacher::Online && device == Device::Cpu;
+        let can_meet = own.teacher.is_in_training_passes() && device == Device::Cpu;
         Ok(Ok(Self {
             ramp_up: own.ramp_up(options.total_steps),
             options: own,
-            is_online,
+            can_meet,
             misfit: None,
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
@@ -158,16 +158,17 @@ impl Mutual {
         let mut runs: Vec<Option<Run>> = (0..models.len()).map(|_| None).collect();
         let n_trained = models.iter().filter(|m| !m.only_teaches()).count();
         let all_here = self.here.iter().all(|&here| here);
-        // Else each predicts by a forward pass of its own, with the dropout of its training pass.
-        let together = self.is_online && n >= n_trained && all_here;
+        // Else they run in turn or, with the teacher `online`, each predicts by a forward pass of
+        // its own, with the dropout of its training pass.
+        let together = self.can_meet && n >= n_trained && all_here;
         self.take_turns(models, step);
         self.predict(n, !together, models, batches, ema, &mut runs)?;
         if self.options.teacher != Teacher::PeersBefore {
             self.exchange_predictions(ranks.as_deref_mut())?;
         }
         match self.options.teacher {
+            _ if together => self.run_meeting(models, batches, step, &mut runs)?,
             Teacher::PeersBefore => self.run_in_turn(models, batches, step, &mut runs)?,
-            _ if together => self.run_online(models, batches, step, &mut runs)?,
             _ => {
                 for i in 0..models.len() {
                     if self.here[i] && !models[i].only_teaches() {
@@ -225,7 +226,17 @@ impl Mutual {
         self.options.fresh_teach_loaded || student.1 || !teacher.1
     }
 
-    /// Each model learns from those before it; another one begins each time.
+    /// The models that are trained here in the order in which they learn from those before them;
+    /// another one begins each time.
+    pub(super) fn order(&self, models: &[Model]) -> Vec<usize> {
+        let n = models.len();
+        let mut trained = models.iter().filter(|m| !m.only_teaches());
+        let first = trained.next().map_or(0, |m| m.n_runs as usize);
+        let order = (0..n).map(|k| (first + k) % n);
+        order.filter(|&i| self.here[i] && !models[i].only_teaches()).collect()
+    }
+
+    /// Each model learns from those before it.
     fn run_in_turn(
         &mut self,
         models: &mut [Model],
@@ -233,13 +244,7 @@ impl Mutual {
         step: u64,
         runs: &mut [Option<Run>],
     ) -> Result<()> {
-        let n = models.len();
-        let trained = models.iter().filter(|m| !m.only_teaches());
-        let first = trained.map(|m| m.n_runs as usize).next().unwrap_or(0);
-        for i in (0..n).map(|k| (first + k) % n) {
-            if models[i].only_teaches() || !self.here[i] {
-                continue;
-            }
+        for i in self.order(models) {
             let shape = shape_of(&mut models[i], batches[i])?;
             self.set_target(&members(models, batches), i, shape, step)?;
             let (target, prediction) = (&self.targets[i], &mut self.predictions[i]);

@@ -134,7 +134,7 @@ fn loss(graph: &mut Graph, choice: usize) -> Result<ValueId> {
     let attached = autodiff::attach_loss(graph, &spec)?;
     match attached.logits.first() {
         Some(_) if choice & 32 == 0 => {
-            let own = autodiff::MutualTerm { temperature: 2.0, online: choice & 64 != 0 };
+            let own = autodiff::MutualTerm { temperature: 2.0, asks: choice & 64 != 0 };
             let term = autodiff::attach_mutual(graph, &spec.kind, &attached.logits, own)?;
             Build::new(graph).add(attached.loss, term)
         }
