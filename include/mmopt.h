@@ -2331,7 +2331,7 @@ typedef struct mmopt_trainer_options {
     uint32_t preset;
     /** An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED. */
     uint32_t share_policy;
-    /** An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED. */
+    /** An mmopt_share_rule; default MMOPT_SHARE_RULE_NONE. */
     uint32_t share_rule;
     /** An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE. */
     uint32_t adaptive_lr;
@@ -2647,7 +2647,8 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
  */
 
 /**
- * The sharing plan as text: which parameters are shared, and why. With the option start it then
+ * The sharing plan as text: which parameters of the models belong together, and why, and what is
+ * done with their gradients (share_rule) and values (sync_every). With the option start it then
  * says what fresh models started from. On several ranks its last line begins with "ranks: " and
  * says what this rank sends in bytes.
  *
@@ -4975,7 +4976,8 @@ struct mmopt_error *mmopt_optimizer_set_model_weight(struct mmopt_optimizer *opt
                                                      double weight);
 
 /**
- * The sharing plan as text: which parameters are shared, and why.
+ * The sharing plan as text: which parameters of the models belong together, and why, and what is
+ * done with their gradients (share_rule) and values (sync_every).
  *
  * Errors: only those of any call.
  *

@@ -46,11 +46,18 @@ pub(super) fn html(plan: &Value, id: &str) -> String {
     let mut out = paragraph(
         "",
         &format!(
-            "Policy {policy}: groups of views that share: {}; views that share with nobody: {}.",
+            "Policy {policy}: groups of views that belong together: {}; views without a partner: {}.",
             count(groups),
             count(left_out)
         ),
     );
+    // What older versions wrote does not say it.
+    if let (Some(gradients), Some(parameters)) =
+        (plan["gradients"].as_str(), plan["parameters"].as_str())
+    {
+        let text = format!("Gradients of a group are {gradients}, its parameters {parameters}.");
+        out += &paragraph("", &text);
+    }
     let mutual = plan["mutual"].as_str().unwrap_or_default().trim();
     if !mutual.is_empty() {
         out += &paragraph("", &capital(mutual));

@@ -112,10 +112,12 @@ impl Trainer {
         let mut messages = vec![(
             Level::Info,
             format!(
-                "plan for {}: {} that share, {} left out",
+                "plan for {}: {}, {} left out; gradients of a group are {}, parameters {}",
                 count(plan.models().len(), "model"),
                 count(n_groups, "group"),
-                count(n_left, "view")
+                count(n_left, "view"),
+                plan.gradients(),
+                plan.parameters()
             ),
         )];
         for (name, why) in plan.alone() {

@@ -133,6 +133,7 @@ static mmopt_optimizer *make(struct host *h)
     describe(h, models, parameters);
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = 0.05;
+    options.share_rule = MMOPT_SHARE_RULE_GATED;
     OK(mmopt_optimizer_create(&options, models, 2, &optimizer));
     return optimizer;
 }

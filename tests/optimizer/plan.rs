@@ -3,16 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use mmopt::optim::{Optimizer, Options, Plan, SharePolicy};
+use mmopt::optim::{Optimizer, Options, Plan, SharePolicy, ShareRule};
 use std::collections::BTreeSet;
 
 fn plan(share_policy: SharePolicy) -> Plan {
-    let options = Options {
-        share_policy,
-        n_threads: 1,
-        share_rule: mmopt::optim::ShareRule::Mean,
-        ..Options::default()
-    };
+    let options =
+        Options { share_policy, n_threads: 1, share_rule: ShareRule::Mean, ..Options::default() };
     Optimizer::new(options, mmopt_tools::base_models::base()).unwrap().plan().clone()
 }
 
@@ -27,6 +23,52 @@ fn golden(name: &str, text: &str) {
         assert_eq!(got, want, "{path}, line {}", i + 1);
     }
     assert_eq!(text.lines().count(), want.lines().count());
+}
+
+/// The plan says whether its groups have an effect; models without a partner are told of only then.
+#[test]
+fn what_is_done_with_groups_is_told() {
+    let alone = |options: Options| {
+        let own = mmopt::optim::ModelSpec::new("own", Vec::new());
+        let models = mmopt_tools::base_models::base().into_iter().chain([own]).collect();
+        let plan = Optimizer::new(Options { n_threads: 1, ..options }, models).unwrap();
+        let plan = plan.plan();
+        let told = plan.to_string();
+        let json = plan.to_json();
+        for (key, text) in [("gradients", plan.gradients()), ("parameters", plan.parameters())] {
+            assert!(told.contains(&format!("{key} of a group are {text}\n")), "{told}");
+            assert_eq!(json[key], text);
+        }
+        let warned = told.contains("warning: model 'own' shares nothing");
+        (plan.gradients().to_owned(), plan.parameters().to_owned(), warned)
+    };
+    let synced = "synchronised (sync_beta 0.1) every 10 steps";
+    let unsynced = "not synchronised (sync_every 0)";
+    let gated = Options { share_rule: ShareRule::Gated, ..Options::default() };
+    for (options, gradients, parameters, warned) in [
+        (Options::default(), "not shared (share_rule none)", unsynced, false),
+        (gated.clone(), "shared (share_rule gated, share_alpha 0.2) in every step", unsynced, true),
+        (
+            Options { share_every: 0, ..gated.clone() },
+            "not shared (share_every 0)",
+            unsynced,
+            false,
+        ),
+        (
+            Options { share_every: 3, ..gated },
+            "shared (share_rule gated, share_alpha 0.2) every 3 steps",
+            unsynced,
+            true,
+        ),
+        (
+            Options { sync_every: 10, ..Options::default() },
+            "not shared (share_rule none)",
+            synced,
+            true,
+        ),
+    ] {
+        assert_eq!(alone(options), (gradients.into(), parameters.into(), warned));
+    }
 }
 
 #[test]

@@ -74,7 +74,8 @@ pub unsafe extern "C" fn mmopt_optimizer_set_model_weight(
     guard(|| unsafe { exclusive(optimizer)?.optimizer.set_model_weight(model, weight) })
 }
 
-/// The sharing plan as text: which parameters are shared, and why.
+/// The sharing plan as text: which parameters of the models belong together, and why, and what is
+/// done with their gradients (share_rule) and values (sync_every).
 ///
 /// Errors: only those of any call.
 ///

@@ -127,7 +127,7 @@ pub struct mmopt_trainer_options {
     pub preset: u32,
     /// An mmopt_share_policy; default MMOPT_SHARE_POLICY_ALIGNED.
     pub share_policy: u32,
-    /// An mmopt_share_rule; default MMOPT_SHARE_RULE_GATED.
+    /// An mmopt_share_rule; default MMOPT_SHARE_RULE_NONE.
     pub share_rule: u32,
     /// An mmopt_adaptive_lr; default MMOPT_ADAPTIVE_LR_RELATIVE.
     pub adaptive_lr: u32,

@@ -9,7 +9,8 @@ use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, guard_or, shared};
 use crate::optim::{Optimizer, Rates};
 
-/// The sharing plan as text: which parameters are shared, and why. With the option start it then
+/// The sharing plan as text: which parameters of the models belong together, and why, and what is
+/// done with their gradients (share_rule) and values (sync_every). With the option start it then
 /// says what fresh models started from. On several ranks its last line begins with "ranks: " and
 /// says what this rank sends in bytes.
 ///

@@ -604,7 +604,7 @@ impl Default for Options {
             gradient_accumulation: GradientAccumulation::WeightedMean,
             share_policy: SharePolicy::Aligned,
             share_groups: Vec::new(),
-            share_rule: ShareRule::Gated,
+            share_rule: ShareRule::None,
             share_influence: Vec::new(),
             share_alpha: 0.2,
             share_every: 1,

@@ -13,7 +13,9 @@ mod tokens;
 pub(in crate::optim) mod view;
 
 use crate::error::{Error, Result, count};
-use crate::optim::options::{Options, ShareGroup, ShareMember, SharePolicy, TokenEmbeddings};
+use crate::optim::options::{
+    Options, ShareGroup, ShareMember, SharePolicy, ShareRule, TokenEmbeddings,
+};
 use crate::optim::plan::class::paper_class;
 use crate::optim::plan::classify::{Naming, RoleView, classify_in};
 use crate::optim::plan::role::{Role, Stack, Usage, WeightOrBias};
@@ -68,6 +70,12 @@ pub struct LeftOut {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     policy: &'static str,
+    /// What is done with the gradients of a group, in words.
+    gradients: String,
+    /// What is done with its parameters, in words.
+    parameters: String,
+    /// Whether any group has an effect on training.
+    is_used: bool,
     models: Vec<String>,
     params: Vec<Vec<(String, Vec<usize>)>>,
     groups: Vec<Group>,
@@ -101,6 +109,9 @@ impl Plan {
                 SharePolicy::Aligned => "aligned",
                 SharePolicy::Custom => "custom",
             },
+            gradients: use_of_gradients(options),
+            parameters: use_of_parameters(options),
+            is_used: mixes_gradients(options) || options.sync_every > 0 || shares_tokens(options),
             models: models.iter().map(|m| m.name.clone()).collect(),
             params: models
                 .iter()
@@ -136,9 +147,20 @@ impl Plan {
         &self.left_out
     }
 
-    /// The models that were meant to share and share nothing, with the commonest reason.
+    /// What is done with the gradients of a group, e.g. `not shared (share_rule none)`.
+    pub fn gradients(&self) -> &str {
+        &self.gradients
+    }
+
+    /// What is done with the parameters of a group, e.g. `not synchronised (sync_every 0)`.
+    pub fn parameters(&self) -> &str {
+        &self.parameters
+    }
+
+    /// The models that were meant to share and share nothing, with the commonest reason; none where
+    /// groups have no effect.
     pub fn alone(&self) -> Vec<(&str, String)> {
-        if self.policy == "none" || self.models.len() < 2 {
+        if self.policy == "none" || !self.is_used || self.models.len() < 2 {
             return Vec::new();
         }
         let in_group = |i: usize| self.groups.iter().flat_map(|g| &g.members).any(|m| m.model == i);
@@ -365,9 +387,10 @@ impl Plan {
         Ok(())
     }
 
-    /// The plan as one JSON object: `policy`, `models`, `groups` (`name`, `slot`, `slots`, `shape`,
-    /// `reason`, `by_token`, `members`), `left_out` (`model`, `param`, `view`, `reason`). Runs of a
-    /// member of a group by token are rows that may be in another order, and not equally far apart.
+    /// The plan as one JSON object: `policy`, `gradients` and `parameters` (what is done with those
+    /// of a group, in words), `models`, `groups` (`name`, `slot`, `slots`, `shape`, `reason`,
+    /// `by_token`, `members`), `left_out` (`model`, `param`, `view`, `reason`). Runs of a member of
+    /// a group by token are rows that may be in another order, and not equally far apart.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::json;
         let view = |model: usize, param: usize, v: &View| {
@@ -398,11 +421,45 @@ impl Plan {
         };
         json!({
             "policy": self.policy,
+            "gradients": self.gradients,
+            "parameters": self.parameters,
             "models": self.models,
             "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
             "left_out": self.left_out.iter().map(left).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Whether gradients of groups are mixed in some step.
+fn mixes_gradients(options: &Options) -> bool {
+    options.share_rule != ShareRule::None && options.share_every > 0
+}
+
+fn use_of_gradients(options: &Options) -> String {
+    match (options.share_rule, options.share_every) {
+        (ShareRule::None, _) => "not shared (share_rule none)".to_owned(),
+        (_, 0) => "not shared (share_every 0)".to_owned(),
+        (rule, every) => {
+            let rule = serde_json::to_value(rule).unwrap_or_default();
+            let rule = rule.as_str().unwrap_or_default();
+            let alpha = match options.share_rule {
+                ShareRule::Influence => String::new(),
+                _ => format!(", share_alpha {}", options.share_alpha),
+            };
+            format!("shared (share_rule {rule}{alpha}) {}", in_steps(every))
+        }
+    }
+}
+
+fn use_of_parameters(options: &Options) -> String {
+    match options.sync_every {
+        0 => "not synchronised (sync_every 0)".to_owned(),
+        every => format!("synchronised (sync_beta {}) {}", options.sync_beta, in_steps(every)),
+    }
+}
+
+fn in_steps(every: u64) -> String {
+    if every == 1 { "in every step".to_owned() } else { format!("every {every} steps") }
 }
 
 /// Whether rows of token tables are grouped by their tokens. Host and paper name all groups
@@ -504,6 +561,8 @@ impl fmt::Display for Plan {
             count(self.groups.len(), "group"),
             count(self.left_out.len(), "view")
         )?;
+        writeln!(f, "gradients of a group are {}", self.gradients)?;
+        writeln!(f, "parameters of a group are {}", self.parameters)?;
         for (name, why) in self.alone() {
             writeln!(f, "warning: model '{name}' shares nothing: {why}")?;
         }

@@ -50,13 +50,14 @@ const fn arm(name: &'static str, mode: &'static str, options: &'static str) -> A
     }
 }
 
-const DEFAULT_MEAN_TEACHER: &str =
-    r#"{"mutual":{"teacher":"mean_teacher","weight":1,"ramp_up_fraction":0}}"#;
-const DEFAULT_ONLINE: &str = r#"{"mutual":{"weight":1,"ramp_up_fraction":0}}"#;
+// What the default preset had before: gradients of aligned parameters shared, and other teachers.
+const GATED: &str = r#"{"share_rule":"gated"}"#;
+const MEAN_TEACHER: &str =
+    r#"{"share_rule":"gated","mutual":{"teacher":"mean_teacher","weight":1,"ramp_up_fraction":0}}"#;
+const ONLINE: &str = r#"{"share_rule":"gated","mutual":{"weight":1,"ramp_up_fraction":0}}"#;
+const WEIGHT_3: &str = r#"{"share_rule":"gated","mutual":{"weight":3}}"#;
 
-const DEFAULT_WEIGHT_3: &str = r#"{"mutual":{"weight":3}}"#;
-
-pub const ARMS: [Arm; 25] = [
+pub const ARMS: [Arm; 26] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -74,55 +75,60 @@ pub const ARMS: [Arm; 25] = [
         ..arm("independent_short", "independent", "")
     },
     Arm {
+        is_semi_supervised: true,
+        what: "the default preset with gated sharing of gradients, which it had before",
+        ..arm("default_gated", "joint", GATED)
+    },
+    Arm {
         is_short: true,
         is_semi_supervised: true,
-        what: "the default preset for three quarters of the epochs",
-        ..arm("default_short", "joint", "")
+        what: "that for three quarters of the epochs",
+        ..arm("default_gated_short", "joint", GATED)
     },
     Arm {
         is_semi_supervised: true,
         further_passes: 1.0,
-        what: "the default preset with mean teachers, weight 1",
-        ..arm("default_mean_teacher", "joint", DEFAULT_MEAN_TEACHER)
+        what: "gated sharing, and mean teachers, weight 1",
+        ..arm("default_mean_teacher", "joint", MEAN_TEACHER)
     },
     Arm {
         is_short: true,
         is_semi_supervised: true,
         further_passes: 1.0,
         what: "that for three quarters of the epochs",
-        ..arm("default_mean_teacher_short", "joint", DEFAULT_MEAN_TEACHER)
+        ..arm("default_mean_teacher_short", "joint", MEAN_TEACHER)
     },
     Arm {
         is_semi_supervised: true,
-        what: "the default preset with weight 1 from the first step",
-        ..arm("default_online", "joint", DEFAULT_ONLINE)
+        what: "gated sharing, and weight 1 from the first step",
+        ..arm("default_online", "joint", ONLINE)
     },
     Arm {
         is_short: true,
         is_semi_supervised: true,
         what: "that for three quarters of the epochs",
-        ..arm("default_online_short", "joint", DEFAULT_ONLINE)
+        ..arm("default_online_short", "joint", ONLINE)
     },
     Arm {
         is_semi_supervised: true,
         further_passes: 1.0 / 3.0,
-        what: "mean teachers, weight 1, in turn, one in each step",
+        what: "gated sharing, and mean teachers, weight 1, in turn, one in each step",
         ..arm(
             "default_turns",
             "joint",
-            r#"{"mutual":{"teacher":"mean_teacher","teachers_per_step":1,"weight":1,"ramp_up_fraction":0}}"#,
+            r#"{"share_rule":"gated","mutual":{"teacher":"mean_teacher","teachers_per_step":1,"weight":1,"ramp_up_fraction":0}}"#,
         )
     },
     Arm {
         is_semi_supervised: true,
-        what: "the default preset with weight 3, which entities had at first",
-        ..arm("default_weight_3", "joint", DEFAULT_WEIGHT_3)
+        what: "gated sharing, and weight 3, which entities had at first",
+        ..arm("default_weight_3", "joint", WEIGHT_3)
     },
     Arm {
         is_short: true,
         is_semi_supervised: true,
         what: "that for three quarters of the epochs",
-        ..arm("default_weight_3_short", "joint", DEFAULT_WEIGHT_3)
+        ..arm("default_weight_3_short", "joint", WEIGHT_3)
     },
     Arm { what: "the published rules", ..arm("paper", "paper", "") },
     Arm {
