@@ -210,5 +210,5 @@ fn next_in_order(waiting: &mut Vec<Request>, order: &[usize]) -> Vec<Request> {
         let place = waiting.iter().position(|request| request.model == *model)?;
         Some(waiting.swap_remove(place))
     };
-    order.iter().map_while(|model| next(model)).collect()
+    order.iter().map_while(next).collect()
 }
