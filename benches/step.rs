@@ -144,6 +144,7 @@ fn configurations(threads: usize) -> Vec<(&'static str, f64, Options)> {
         share_every: 1,
         ..plain.clone()
     };
+    let default = Options { n_threads: threads, ..Options::default() };
     vec![
         ("update", 1.10, plain.clone()),
         ("checked", 0.0, Options { non_finite: NonFinite::Skip, ..plain.clone() }),
@@ -152,7 +153,8 @@ fn configurations(threads: usize) -> Vec<(&'static str, f64, Options)> {
         ("share_sync", 1.35, Options { sync_every: 1, ..paper }),
         ("aligned", 1.5, aligned.clone()),
         ("aligned_sync", 0.0, Options { sync_every: 1, ..aligned.clone() }),
-        ("default", 0.0, Options { n_threads: threads, ..Options::default() }),
+        ("gated", 0.0, Options { share_rule: ShareRule::Gated, ..default.clone() }),
+        ("default", 0.0, default),
     ]
 }
 

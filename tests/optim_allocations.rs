@@ -57,6 +57,7 @@ fn check(name: &str, options: Options) {
 fn steps_do_not_allocate() {
     let aligned = Options::default();
     check("default", aligned.clone());
+    check("gated", Options { share_rule: ShareRule::Gated, ..aligned.clone() });
     check("plain", Options::adamw());
     check("paper", Options { max_grad_norm: 1.0, ..Options::paper() });
     check(

@@ -71,6 +71,7 @@ static void make(struct run *r)
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
     options.learning_rate = 5e-4;
     options.n_threads = 1;
+    options.share_rule = MMOPT_SHARE_RULE_GATED;
     options.options_json = r->teachers ? "{\"sync_every\": 3}" : "{\"mutual\": null}";
     if (r->placed)
         options.options_json = r->size == 1

@@ -19,6 +19,7 @@ fn configurations() -> Vec<Options> {
         warmup_steps: 2,
         total_steps: 9,
         min_lr_ratio: 0.1,
+        share_rule: ShareRule::Gated,
         ..Options::default()
     };
     vec![

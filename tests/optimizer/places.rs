@@ -224,9 +224,14 @@ fn step_reference(o: &mut Optimizer, host: &mut Host, step: u64) {
     o.step().unwrap();
 }
 
+/// The default preset with gradients shared.
+fn gated() -> Options {
+    Options { share_rule: ShareRule::Gated, ..Options::default() }
+}
+
 /// Configurations that between them take every path through the step.
 fn configurations() -> Vec<Options> {
-    let base = Options { learning_rate: 1e-2, n_threads: 2, ..Options::default() };
+    let base = Options { learning_rate: 1e-2, n_threads: 2, ..gated() };
     vec![
         Options { sync_every: 2, ..base.clone() },
         Options {
@@ -295,7 +300,7 @@ fn narrow_values_are_the_rounded_f32_path() {
 
 #[test]
 fn what_the_host_wrote_since_is_taken() {
-    let options = Options { n_threads: 2, learning_rate: 1e-3, ..Options::default() };
+    let options = Options { n_threads: 2, learning_rate: 1e-3, ..gated() };
     let mut host = Host::new(options.clone(), DType::BF16, DType::F32, None);
     let mut wide = reference(options, &host);
     for step in 1..=3 {
@@ -314,7 +319,7 @@ fn what_the_host_wrote_since_is_taken() {
 #[test]
 fn a_resumed_training_continues_with_the_same_bits() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
-        let options = Options { n_threads: 2, sync_every: 3, ..Options::default() };
+        let options = Options { n_threads: 2, sync_every: 3, ..gated() };
         let mut first = Host::new(options.clone(), dtype, DType::F32, None);
         (1..=3).for_each(|step| first.step(step));
         let json = first.optimizer.state_json().unwrap();
@@ -352,8 +357,7 @@ fn a_resumed_training_continues_with_the_same_bits() {
 
 #[test]
 fn a_skipped_model_is_left_as_it_is() {
-    let fail =
-        |non_finite| Options { n_threads: 2, sync_every: 1, non_finite, ..Options::default() };
+    let fail = |non_finite| Options { n_threads: 2, sync_every: 1, non_finite, ..gated() };
     for (options, fails) in [(fail(NonFinite::Skip), false), (fail(NonFinite::Fail), true)] {
         let mut host = Host::new(options, DType::F16, DType::BF16, None);
         host.step(1);
@@ -392,7 +396,7 @@ fn an_undone_synchronisation_restores_the_bits() {
 
 #[test]
 fn frozen_narrow_parameters_can_be_trained_later() {
-    let options = Options { n_threads: 1, ..Options::default() };
+    let options = Options { n_threads: 1, ..gated() };
     let mut host = Host::new(options, DType::BF16, DType::BF16, None);
     let frozen = host.optimizer.set_trainable("bert", "*", false).unwrap();
     assert!(frozen > 5);
@@ -425,7 +429,7 @@ type Seen = (usize, usize, String, u64, f64);
 
 #[test]
 fn the_callback_sees_every_gradient_in_order_and_may_change_it() {
-    let options = Options { n_threads: 2, gradient_accumulation_steps: 2, ..Options::default() };
+    let options = Options { n_threads: 2, gradient_accumulation_steps: 2, ..gated() };
     let specs = models();
     let mut plain = optimizer(options.clone(), &specs);
     let mut asked = optimizer(options, &specs);
@@ -489,7 +493,7 @@ fn the_callback_sees_every_gradient_in_order_and_may_change_it() {
 #[test]
 fn what_the_host_takes_is_its_own() {
     for dtype in [DType::F32, DType::BF16] {
-        let options = Options { n_threads: 2, sync_every: 1, ..Options::default() };
+        let options = Options { n_threads: 2, sync_every: 1, ..gated() };
         let mut host = Host::new(options, dtype, DType::F32, None);
         host.optimizer.set_gradient_callback(Some(Box::new(|g| {
             if g.model_name != "bert" || !g.name.ends_with("query.weight") {

@@ -18,7 +18,7 @@ use crate::trainer::{Example, model, sizes, trainer_options, weights};
 
 pub const NAMES: [&str; 3] = ["bert", "gpt2", "roberta"];
 
-/// The default preset with synchronisation and running means: gated sharing, predictions of peers.
+/// The default preset with gated sharing, synchronisation and running means; predictions of peers.
 pub fn options() -> optim::Options {
     let mut options = trainer_options().optimizer;
     (options.learning_rate, options.n_threads, options.sync_every) = (1e-3, 1, 3);

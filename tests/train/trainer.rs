@@ -44,7 +44,11 @@ pub(crate) fn model_of(name: &str, sizes: &Sizes) -> ModelOptions {
 /// Defaults, on the device that `MMOPT_TEST_DEVICE` names.
 pub(crate) fn trainer_options() -> TrainerOptions {
     let device = std::env::var("MMOPT_TEST_DEVICE").map(|d| d.parse().unwrap());
-    TrainerOptions { device: device.unwrap_or_default(), ..TrainerOptions::default() }
+    let mut options =
+        TrainerOptions { device: device.unwrap_or_default(), ..TrainerOptions::default() };
+    // So that steps need the gradients of all models.
+    options.optimizer.share_rule = mmopt::optim::ShareRule::Gated;
+    options
 }
 
 pub(crate) fn trainer(names: &[&str], dropout: f64) -> Trainer {

@@ -206,7 +206,7 @@ impl Mutual {
 
 /// Takes out the requests of the models that are next in `order`, as far as they are there.
 fn next_in_order(waiting: &mut Vec<Request>, order: &[usize]) -> Vec<Request> {
-    let mut next = |model: &usize| {
+    let next = |model: &usize| {
         let place = waiting.iter().position(|request| request.model == *model)?;
         Some(waiting.swap_remove(place))
     };
