@@ -46,7 +46,8 @@ pub(super) fn html(plan: &Value, id: &str) -> String {
     let mut out = paragraph(
         "",
         &format!(
-            "Policy {policy}: groups of views that belong together: {}; views without a partner: {}.",
+            "Policy {policy}: groups of views that belong together: {}; views without a partner: \
+             {}.",
             count(groups),
             count(left_out)
         ),
