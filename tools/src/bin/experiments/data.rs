@@ -16,8 +16,8 @@ const FEW: usize = 1000;
 const FEW_PART: usize = 3;
 /// The share of labels that are wrong in the regime of noisy labels.
 const NOISE: f64 = 0.2;
-/// Of 1000 hashes those below are held in; of a task without an evaluation file those next to them
-/// are for evaluation.
+/// Of 1000 hashes those below are the validation split; of a task without an evaluation file those
+/// next to them are for evaluation.
 const HELD_IN: u64 = 120;
 const EVAL: u64 = 150;
 

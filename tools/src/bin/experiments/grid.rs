@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-/// A data set. Its training file is parted into what is trained on and what is held in for choices;
+/// A data set. Its training file is parted into what is trained on and the validation split;
 /// where there is no evaluation file, a further part of the training file is the evaluation split.
 pub struct Task {
     pub name: &'static str,
@@ -161,7 +161,7 @@ impl Cell {
 }
 
 /// The learning rates that each of the compared arms is run with, and of which the report takes the
-/// one with the best held-in scores; the other arms have the first.
+/// one with the best validation scores; the other arms have the first.
 pub const RATES: [f64; 2] = [5e-4, 1e-3];
 
 /// Rates and epochs: see docs/results.md. With unlabelled examples an epoch is a walk over those, in

@@ -4,7 +4,7 @@
 //! trains every cell of the grid that FILE lacks, by the example program `joint_train`, and appends
 //! one JSON line to FILE for each. It may be killed at any time and goes on where it was.
 //!
-//! `experiments tune …` the same for the small grid of rates and epochs, held-in data only.
+//! `experiments tune …` the same for the small grid of rates and epochs, validation split only.
 //!
 //! `experiments data …` writes the files that the cells read, below DIR of `--work`, and runs nothing.
 //!

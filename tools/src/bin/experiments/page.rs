@@ -25,7 +25,7 @@ type Key = (String, String, String, u64);
 #[derive(Clone, Copy)]
 enum Epoch {
     Last,
-    /// The one with the best held-in score.
+    /// The one with the best validation score.
     Best,
 }
 
@@ -96,7 +96,7 @@ impl Runs {
         found.filter_map(|(k, r)| Some((k.3, r.iter().find(|r| rate_of(r) == rate)?))).collect()
     }
 
-    /// The mean held-in score of an arm's last epoch at one rate, over seeds and models.
+    /// The mean validation score of an arm's last epoch at one rate, over seeds and models.
     fn held_in(&self, regime: &str, task: &str, arm: &str, rate: f64) -> Option<f64> {
         let runs = self.at(regime, task, arm, rate);
         let last = |run| MODELS.into_iter().filter_map(move |m| Some(Curve::of(run, m)?.last().0));
@@ -112,7 +112,7 @@ impl Runs {
         })
     }
 
-    /// The rate with the best held-in scores, the first of equals.
+    /// The rate with the best validation scores, the first of equals.
     fn best_rate(&self, regime: &str, task: &str, arm: &str) -> f64 {
         let score = |rate: f64| self.held_in(regime, task, arm, rate);
         let better = |best, &rate: &f64| if score(rate) > score(best) { rate } else { best };
@@ -163,7 +163,7 @@ impl Runs {
     }
 }
 
-/// One row for each reported run, model, split and epoch (last, best held in).
+/// One row for each reported run, model, split and epoch (last, best on the validation split).
 fn rows(runs: &Runs) -> Vec<Value> {
     let mut rows = Vec::new();
     for regime in REGIMES {
@@ -274,7 +274,7 @@ fn gains(runs: &Runs, regime: &str, arm: &str, page: &mut String) {
     let _ = writeln!(page, "| {regime} | **mean** | {arm} | | | least {worst} | **{text}** | | |");
 }
 
-/// Steps and seconds to independent training's last held-in score, as parts of its own.
+/// Steps and seconds to independent training's last validation score, as parts of its own.
 fn speed(runs: &Runs, regime: &str, arm: &Arm, page: &mut String) {
     // Of each seed, over tasks and models.
     let [mut steps, mut seconds] = [(); 2].map(|()| BTreeMap::<u64, Vec<f64>>::new());
@@ -383,10 +383,10 @@ fn rates(runs: &Runs, page: &mut String) {
     page.push_str("\n### Learning rates\n\n");
     page.push_str(
         "Mean score of the three models, last epoch, in percent: mean over seeds ± 95% (seeds). Each arm \
-         is reported at the rate that is best held in, everywhere on this page; an arm that was run at the \
-         first rate alone stands beside independent training at that rate.\n\n",
+         is reported at the rate with the best validation scores, everywhere on this page; an arm \
+         that was run at the first rate alone stands beside independent training at that rate.\n\n",
     );
-    page.push_str("| regime | task | arm | rate | held in | evaluation | reported |\n");
+    page.push_str("| regime | task | arm | rate | validation | evaluation | reported |\n");
     page.push_str("|---|---|---|---|---|---|---|\n");
     page.push_str(&lines);
 }
@@ -420,7 +420,7 @@ fn tables(runs: &Runs) -> String {
         "Points of the metric, evaluation split, last epoch, paired by seed: mean ± 95% (seeds). \
          Over examples: the 95% interval of the mean gain when examples are drawn anew (bootstrap), \
          of the seeds whose models were kept. Best epoch: the mean gain where each model of either arm \
-         counts with the epoch that is best held in, as with early stopping.\n\n",
+         counts with the epoch with the best validation score, as with early stopping.\n\n",
     );
     page.push_str(
         "| regime | task | arm | bert | gpt2 | roberta | mean | over examples | mean, best epoch |\n",
@@ -433,9 +433,9 @@ fn tables(runs: &Runs) -> String {
     }
     rates(runs, &mut page);
     ceilings(runs, &mut page);
-    page.push_str("\n### To independent training's last held-in score\n\n");
+    page.push_str("\n### To independent training's last validation score\n\n");
     page.push_str(
-        "Steps until a model's held-in score is what independent training of the same seed ends with, \
+        "Steps until a model's validation score is what independent training of the same seed ends with, \
          beside the steps until independent training first has that score, which is before its end: \
          mean over tasks and models by seed ± 95% over seeds, of the models that reached it. Compute: the \
          same in passes, where a backward pass counts as two forward passes. Processor time (seeds): of \

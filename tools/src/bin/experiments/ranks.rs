@@ -23,7 +23,7 @@ type Scores = BTreeMap<u64, f64>;
 /// Prints accuracy on both splits after the last epoch, and what each way gains over the first.
 pub fn report(settings: &Settings) -> Result<()> {
     let runs = read_runs(&settings.runs)?;
-    for (split, is_held_in) in [("evaluation", false), ("held-in", true)] {
+    for (split, is_held_in) in [("evaluation", false), ("validation", true)] {
         println!("\nAccuracy on the {split} split, percent: mean ± 95% (seeds), paired gains\n");
         println!("{}", heading());
         let each: Vec<Vec<Scores>> = MODELS

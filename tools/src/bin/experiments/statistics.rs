@@ -50,11 +50,11 @@ pub fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> f64) -> (f64, f64) {
 
 /// Scores of one model in one run.
 pub struct Curve {
-    /// Step, processor seconds of training (of the clock in old runs), held-in score.
+    /// Step, processor seconds of training (of the clock in old runs), validation score.
     pub held_in: Vec<(u64, f64, f64)>,
     /// Whether the seconds are the processor's.
     pub has_processor_seconds: bool,
-    /// At the end of each epoch: held-in score and evaluation score, where that was asked for.
+    /// At the end of each epoch: validation score and evaluation score, where that was asked for.
     pub epochs: Vec<(f64, Option<f64>)>,
 }
 
@@ -76,18 +76,18 @@ impl Curve {
         (!curve.epochs.is_empty()).then_some(curve)
     }
 
-    /// Scores of the last epoch: held in, evaluation.
+    /// Scores of the last epoch: validation, evaluation.
     pub fn last(&self) -> (f64, Option<f64>) {
         self.epochs[self.epochs.len() - 1]
     }
 
-    /// Scores of the epoch with the best held-in score, the first of equals.
+    /// Scores of the epoch with the best validation score, the first of equals.
     pub fn best(&self) -> (f64, Option<f64>) {
         let better = |a: (f64, Option<f64>), &b: &(f64, Option<f64>)| if b.0 > a.0 { b } else { a };
         self.epochs.iter().fold(self.epochs[0], better)
     }
 
-    /// Step and seconds at which a held-in score was first reached.
+    /// Step and seconds at which a validation score was first reached.
     pub fn reached(&self, target: f64) -> Option<(u64, f64)> {
         let first = self.held_in.iter().find(|(_, _, score)| *score >= target);
         first.map(|&(step, seconds, _)| (step, seconds))
