@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mmopt::tasks::{PredictOptions, Predictor, PredictorOptions};
-use mmopt::text::metrics::entities;
+use mmopt::tasks::{PredictOptions, Prediction, Predictor, PredictorOptions};
+use mmopt::text::metrics::{answer_f1, entities};
 use serde_json::{Map, Value, json};
 
 use crate::data;
 use crate::grid::{self, Cell, Kind, REGIMES, TASKS};
-use crate::run::{MODELS, append, read_runs};
-use crate::{Result, Settings};
+use crate::run::MODELS;
+use crate::{Result, Settings, lines};
 
 /// Where joint_train puts a cell's models.
 pub fn models_of(settings: &Settings, cell: &str) -> PathBuf {
@@ -85,7 +85,7 @@ fn spans(models: &[Predictor], text: &str) -> Result<Vec<Counts>> {
             let starts: Vec<usize> =
                 std::iter::once(0).chain(text.match_indices(' ').map(|(i, _)| i + 1)).collect();
             let own = entities(tags);
-            let is_right = |p: &&mmopt::tasks::Prediction| {
+            let is_right = |p: &&Prediction| {
                 own.iter().any(|e| {
                     let end = starts.get(e.end).map_or(text.len(), |s| s - 1);
                     Some(e.entity_type.as_str()) == p.label.as_deref()
@@ -100,21 +100,72 @@ fn spans(models: &[Predictor], text: &str) -> Result<Vec<Counts>> {
     Ok(all)
 }
 
-/// Counts as text: of classes a digit each, of entities three numbers each.
+/// A question, what it is asked of, and the answers that are right.
+struct Question {
+    question: String,
+    context: String,
+    answers: Vec<String>,
+}
+
+/// The questions of a file in SQuAD's nested form.
+fn questions(text: &str) -> Result<Vec<Question>> {
+    let file: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let own = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut all = Vec::new();
+    for paragraph in list(&file["data"]).iter().flat_map(|a| list(&a["paragraphs"])) {
+        for asked in list(&paragraph["qas"]) {
+            all.push(Question {
+                question: own(&asked["question"]),
+                context: own(&paragraph["context"]),
+                answers: list(&asked["answers"]).iter().map(|a| own(&a["text"])).collect(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Each model's F1 on each answer, in thousandths.
+fn answers(models: &[Predictor], text: &str, max_length: usize) -> Result<Vec<Counts>> {
+    let asked = questions(text)?;
+    let texts: Vec<&str> = asked.iter().map(|q| q.question.as_str()).collect();
+    let contexts: Vec<&str> = asked.iter().map(|q| q.context.as_str()).collect();
+    let options = PredictOptions { max_length: Some(max_length), ..Default::default() };
+    let mut all = Vec::new();
+    for model in models {
+        let predictions =
+            model.predict(&texts, Some(&contexts), &options).map_err(|e| e.to_string())?;
+        let count = |(predicted, asked): (&Vec<Prediction>, &Question)| {
+            let own = predicted.first().map_or("", |p| &asked.context[p.span.clone()]);
+            let f1 = asked.answers.iter().map(|a| answer_f1(own, a)).fold(0.0, f64::max);
+            [(WHOLE * f1).round() as u32, WHOLE as u32, WHOLE as u32]
+        };
+        all.push(predictions.iter().zip(&asked).map(count).collect());
+    }
+    Ok(all)
+}
+
+/// F1 of an answer that is right.
+const WHOLE: f64 = 1000.0;
+
+/// Counts as text: of classes a digit each, of entities three numbers each, of answers one.
 fn written(kind: Kind, counts: &Counts) -> String {
+    let each = |one: fn(&[u32; 3]) -> String| counts.iter().map(one).collect::<Vec<_>>();
     match kind {
         Kind::Classification => counts.iter().map(|c| if c[0] == 1 { '1' } else { '0' }).collect(),
-        _ => {
-            let one = |c: &[u32; 3]| format!("{} {} {}", c[0], c[1], c[2]);
-            counts.iter().map(one).collect::<Vec<_>>().join(",")
-        }
+        Kind::Entities => each(|c| format!("{} {} {}", c[0], c[1], c[2])).join(","),
+        Kind::Questions => each(|c| c[0].to_string()).join(","),
     }
 }
 
 /// What [`written`] wrote.
 pub fn read(text: &str) -> Option<Counts> {
-    if !text.contains(' ') {
+    if !text.contains([' ', ',']) {
         return Some(text.bytes().map(|b| [u32::from(b == b'1'), 1, 1]).collect());
+    }
+    if !text.contains(' ') {
+        let one = |n: &str| Some([n.parse().ok()?, WHOLE as u32, WHOLE as u32]);
+        return text.split(',').map(one).collect();
     }
     let one = |part: &str| {
         let mut numbers = part.split(' ').map(|n| n.parse::<u32>().ok());
@@ -123,7 +174,7 @@ pub fn read(text: &str) -> Option<Counts> {
     text.split(',').map(one).collect()
 }
 
-/// Accuracy, or F1 of entities, of the chosen examples.
+/// Accuracy, F1 of entities, or mean F1 of answers, of the chosen examples.
 pub fn score(counts: &Counts, chosen: impl Iterator<Item = usize>) -> f64 {
     let (mut n_right, mut n) = (0u64, 0u64);
     for i in chosen {
@@ -147,7 +198,8 @@ fn one(settings: &Settings, cell: &Cell, run: &Value) -> Result<Value> {
             let (counts, together) = classes(&models, &text, cell.task.max_length)?;
             (counts, Some(together))
         }
-        _ => (spans(&models, &text)?, None),
+        Kind::Entities => (spans(&models, &text)?, None),
+        Kind::Questions => (answers(&models, &text, cell.task.max_length)?, None),
     };
     let mut line = Map::new();
     line.insert("cell".into(), cell.name().into());
@@ -156,7 +208,7 @@ fn one(settings: &Settings, cell: &Cell, run: &Value) -> Result<Value> {
         let last = run["records"].as_array().and_then(|r| r.last());
         let reported = last.and_then(|r| r[*name]["test_score"].as_f64()).unwrap_or(f64::NAN);
         let own = score(counts, 0..counts.len());
-        if (own - reported).abs() > 5e-4 && cell.task.kind == Kind::Classification {
+        if (own - reported).abs() > 5e-4 && cell.task.kind != Kind::Entities {
             return Err(format!("{name} scores {own} here and scored {reported} in the run"));
         }
         line.insert((*name).into(), written(cell.task.kind, counts).into());
@@ -175,22 +227,21 @@ fn find(name: &str) -> Option<Cell> {
     grid::cells(&settings).into_iter().find(is).map(|cell| Cell { seed, ..cell })
 }
 
-/// Appends a line for each finished run whose models are still there. Answers to questions are left
-/// out.
+/// Appends a line for each finished run whose models are still there.
 pub fn run(settings: &Settings) -> Result<()> {
     mmopt::runtime::load(None).map_err(|e| e.to_string())?;
     let path = file_of(settings);
-    let done: Vec<Value> = read_runs(&path)?;
-    for run in read_runs(&settings.runs)? {
+    let done: Vec<Value> = lines::read(&path)?;
+    for run in lines::read(&settings.runs)? {
         let name = run["cell"].as_str().unwrap_or_default().to_owned();
         let is_done = done.iter().any(|d| d["cell"] == run["cell"]);
         let models = models_of(settings, &name);
         let Some(cell) = find(&name) else { continue };
-        if is_done || cell.task.kind == Kind::Questions || !is_whole(&models) {
+        if is_done || !is_whole(&models) {
             continue;
         }
         match one(settings, &cell, &run) {
-            Ok(line) => append(&path, &line)?,
+            Ok(line) => lines::append(&path, &line.to_string())?,
             Err(e) => println!("{name}: {e}"),
         }
     }
@@ -214,5 +265,8 @@ mod tests {
         let entities = vec![[1, 2, 1], [0, 0, 3]];
         assert_eq!(read(&written(Kind::Entities, &entities)).unwrap(), entities);
         assert!((score(&entities, 0..2) - 2.0 / 6.0).abs() < 1e-12);
+        let answers = vec![[667, 1000, 1000], [0, 1000, 1000]];
+        assert_eq!(read(&written(Kind::Questions, &answers)).unwrap(), answers);
+        assert!((score(&answers, 0..2) - 0.3335).abs() < 1e-12);
     }
 }

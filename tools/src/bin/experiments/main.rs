@@ -4,6 +4,9 @@
 //! trains every cell of the grid that FILE lacks, by the example program `joint_train`, and appends
 //! one JSON line to FILE for each. It may be killed at any time and goes on where it was.
 //!
+//! With `--renew` it also trains again the cells that FILE has from a commit whose sources of the
+//! library differ from those at hand; their old lines move to earlier.jsonl beside FILE.
+//!
 //! `experiments tune …` the same for the small grid of rates and epochs, validation split only.
 //!
 //! `experiments data …` writes the files that the cells read, below DIR of `--work`, and runs nothing.
@@ -24,6 +27,7 @@ mod arms;
 mod data;
 mod examples;
 mod grid;
+mod lines;
 mod page;
 mod ranks;
 mod run;
@@ -44,10 +48,11 @@ pub struct Settings {
     only: Vec<String>,
     jobs: usize,
     quick: bool,
+    renew: bool,
     seeds: Option<u64>,
 }
 
-const USAGE: &str = "usage: experiments run|tune|data|list|examples|report|ranks [--quick] [--data DIR] [--work DIR] \
+const USAGE: &str = "usage: experiments run|tune|data|list|examples|report|ranks [--quick] [--renew] [--data DIR] [--work DIR] \
                      [--runs FILE] [--out DIR] [--only PATTERN]... [--seeds N] [--jobs N] \
                      [--program FILE]";
 
@@ -62,6 +67,7 @@ impl Default for Settings {
             only: Vec::new(),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             quick: false,
+            renew: false,
             seeds: None,
         }
     }
@@ -71,8 +77,12 @@ fn parse(arguments: &[String]) -> Result<Settings> {
     let mut settings = Settings::default();
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
-        if flag == "--quick" {
-            settings.quick = true;
+        if let Some(flag) = match flag.as_str() {
+            "--quick" => Some(&mut settings.quick),
+            "--renew" => Some(&mut settings.renew),
+            _ => None,
+        } {
+            *flag = true;
             continue;
         }
         let value = rest.next().ok_or(USAGE)?;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::arms::{ARMS, Arm};
 use crate::grid::{RATES, REGIMES, TASKS};
-use crate::run::{MODELS, read_runs};
+use crate::run::{self, MODELS};
 use crate::statistics::{Curve, Mean, bootstrap};
-use crate::{Result, Settings, examples};
+use crate::{Result, Settings, examples, lines};
 
 const BEGIN: &str = "<!-- tables: written by `experiments report` -->";
 const END: &str = "<!-- end of tables -->";
@@ -163,18 +163,21 @@ impl Runs {
     }
 }
 
+/// Regimes, tasks and arms, in the order of the tables.
+fn kinds() -> impl Iterator<Item = (&'static str, &'static str, &'static Arm)> {
+    REGIMES.into_iter().flat_map(|r| {
+        TASKS.iter().flat_map(move |t| ARMS.iter().map(move |a| (r.name(), t.name, a)))
+    })
+}
+
 /// One row for each reported run, model, split and epoch (last, best on the validation split).
 fn rows(runs: &Runs) -> Vec<Value> {
     let mut rows = Vec::new();
-    for regime in REGIMES {
-        for task in &TASKS {
-            for arm in &ARMS {
-                let base = runs.reported(regime.name(), task.name, "independent", arm.name);
-                for (seed, run) in runs.seeds(regime.name(), task.name, arm.name) {
-                    let base = base.iter().find(|(s, _)| *s == seed).map(|(_, run)| *run);
-                    rows_of(run, base, &mut rows);
-                }
-            }
+    for (regime, task, arm) in kinds() {
+        let base = runs.reported(regime, task, "independent", arm.name);
+        for (seed, run) in runs.seeds(regime, task, arm.name) {
+            let base = base.iter().find(|(s, _)| *s == seed).map(|(_, run)| *run);
+            rows_of(run, base, &mut rows);
         }
     }
     rows
@@ -328,23 +331,18 @@ fn ceilings(runs: &Runs, page: &mut String) {
          same examples can teach each other at once.\n\n",
     );
     page.push_str("| regime | task | arm | gain |\n|---|---|---|---|\n");
-    for regime in REGIMES {
-        for task in &TASKS {
-            for arm in &ARMS {
-                let gain = |(_, run): (u64, &Value)| {
-                    let together =
-                        runs.1.get(run["cell"].as_str()?)?["mean_prediction"].as_f64()?;
-                    let last = |model: &&str| Curve::of(run, model)?.last().1;
-                    let own = mean(MODELS.iter().filter_map(last))?;
-                    Some(100.0 * (together - own))
-                };
-                let all = runs.seeds(regime.name(), task.name, arm.name);
-                let gains: Vec<f64> = all.into_iter().filter_map(gain).collect();
-                if !gains.is_empty() {
-                    let (regime, gain) = (regime.name(), shown(Mean::of(&gains)));
-                    let _ = writeln!(page, "| {regime} | {} | {} | {gain} |", task.name, arm.name);
-                }
-            }
+    for (regime, task, arm) in kinds() {
+        let gain = |(_, run): (u64, &Value)| {
+            let together = runs.1.get(run["cell"].as_str()?)?["mean_prediction"].as_f64()?;
+            let last = |model: &&str| Curve::of(run, model)?.last().1;
+            let own = mean(MODELS.iter().filter_map(last))?;
+            Some(100.0 * (together - own))
+        };
+        let all = runs.seeds(regime, task, arm.name);
+        let gains: Vec<f64> = all.into_iter().filter_map(gain).collect();
+        if !gains.is_empty() {
+            let gain = shown(Mean::of(&gains));
+            let _ = writeln!(page, "| {regime} | {task} | {} | {gain} |", arm.name);
         }
     }
 }
@@ -391,7 +389,52 @@ fn rates(runs: &Runs, page: &mut String) {
     page.push_str(&lines);
 }
 
-fn tables(runs: &Runs) -> String {
+/// What cells that were run again had before, beside what they have now.
+fn again(runs: &Runs, earlier: &Runs, page: &mut String) {
+    let score = |run: &Value| {
+        let last = |model: &&str| Curve::of(run, model)?.last().1;
+        mean(MODELS.iter().filter_map(last)).map(|x| 100.0 * x)
+    };
+    let mut lines = String::new();
+    for (regime, task, arm) in kinds() {
+        for rate in RATES {
+            let now = runs.at(regime, task, arm.name, rate);
+            let pair = |(seed, old): (u64, &Value)| {
+                let (_, new) = now.iter().find(|(s, _)| *s == seed)?;
+                Some((score(old)?, score(new)?))
+            };
+            let old = earlier.at(regime, task, arm.name, rate);
+            let pairs: Vec<(f64, f64)> = old.into_iter().filter_map(pair).collect();
+            if pairs.is_empty() {
+                continue;
+            }
+            let of = |f: fn(&(f64, f64)) -> f64| Mean::of(&pairs.iter().map(f).collect::<Vec<_>>());
+            let (old, new) = (of(|p| p.0).mean, of(|p| p.1).mean);
+            let change = shown(of(|p| p.1 - p.0));
+            let arm = arm.name;
+            let _ = writeln!(
+                lines,
+                "| {regime} | {task} | {arm} | {rate:e} | {old:.2} | {new:.2} | {change} |"
+            );
+        }
+    }
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("\n### Run again\n\n");
+    page.push_str(
+        "Cells that were run again by a later program, which rounds otherwise; the runs of before are in \
+         [results/earlier.jsonl](results/earlier.jsonl) and count nowhere else. Mean score of the three \
+         models, evaluation split, last epoch, in percent, and the change, paired by seed ± 95% (seeds): \
+         what rounding alone does to a score.\n\n",
+    );
+    page.push_str(
+        "| regime | task | arm | rate | before | now | change |\n|---|---|---|---|---|---|---|\n",
+    );
+    page.push_str(&lines);
+}
+
+fn tables(runs: &Runs, earlier: &Runs) -> String {
     let mut page = String::new();
     page.push_str("\n### Scores of independent training\n\n");
     page.push_str("Evaluation split, last epoch, in percent: mean over seeds ± 95% (seeds).\n\n");
@@ -448,6 +491,7 @@ fn tables(runs: &Runs) -> String {
             speed(runs, regime.name(), arm, &mut page);
         }
     }
+    again(runs, earlier, &mut page);
     page.push_str("\n### Arms\n\n| arm | what it is |\n|---|---|\n");
     for arm in &ARMS {
         let options =
@@ -509,7 +553,8 @@ fn put(path: &Path, text: &str) -> Result<()> {
 /// Writes results.json, and the tables into results.md and the README beside its folder, which have
 /// the words around them.
 pub fn write(settings: &Settings) -> Result<()> {
-    let runs = Runs::of(read_runs(&settings.runs)?, read_runs(&examples::file_of(settings))?);
+    let runs = Runs::of(lines::read(&settings.runs)?, lines::read(&examples::file_of(settings))?);
+    let earlier = Runs::of(lines::read(&run::earlier_of(settings))?, Vec::new());
     let rows = rows(&runs);
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     fs::create_dir_all(&settings.out).map_err(|e| format!("{}: {e}", settings.out.display()))?;
@@ -517,7 +562,7 @@ pub fn write(settings: &Settings) -> Result<()> {
     let path = settings.out.join("results.md");
     let old =
         fs::read_to_string(&path).unwrap_or_else(|_| format!("# Results\n\n{BEGIN}\n{END}\n"));
-    put_between(&path, &old, [BEGIN, END], &tables(&runs))?;
+    put_between(&path, &old, [BEGIN, END], &tables(&runs, &earlier))?;
     let readme = settings.out.join("../README.md");
     if let Ok(old) = fs::read_to_string(&readme)
         && old.contains(SUMMARY[0])
@@ -543,6 +588,26 @@ mod tests {
             "cell": cell, "regime": "fresh", "task": "trec", "arm": arm, "seed": seed,
             "learning_rate": rate, "metric": "accuracy", "records": [record],
         })
+    }
+
+    fn none() -> Runs {
+        Runs::of(Vec::new(), Vec::new())
+    }
+
+    #[test]
+    fn what_was_run_again_stands_beside_what_was_before() {
+        let before = Runs::of(
+            (1..=2).map(|s| run("a/a/a/1", "default", s, RATES[1], 0.5, 0.5)).collect(),
+            Vec::new(),
+        );
+        let mut page = String::new();
+        again(&none(), &before, &mut page);
+        assert_eq!(page, "");
+        let scores = [(1, 0.625), (2, 0.875), (3, 0.0)];
+        let now = scores.map(|(s, own)| run("a/a/a/1", "default", s, RATES[1], 0.5, own));
+        again(&Runs::of(now.into(), Vec::new()), &before, &mut page);
+        let line = "| fresh | trec | default | 1e-3 | 50.00 | 75.00 | +25.00 ± 158.82 (2) |\n";
+        assert!(page.ends_with(line) && page.matches("fresh").count() == 1, "{page}");
     }
 
     /// Five seeds of two arms whose models score `base` and `own` on the evaluation split.
@@ -591,7 +656,7 @@ mod tests {
         assert_eq!(gain(&all, "default"), Some(10.0));
         // Run at the first rate alone, so beside independent training at that rate.
         assert_eq!(gain(&all, "paper"), Some(-10.0));
-        let page = tables(&all);
+        let page = tables(&all, &none());
         assert!(
             page.contains("| default | 5e-4 | 80.00 ± 0.00 (2) | 50.00 ± 0.00 (2) | yes |"),
             "{page}"
@@ -620,7 +685,7 @@ mod tests {
         let gain = |epoch| runs.gain(("fresh", "trec", "default"), epoch).mean.round();
         assert_eq!([gain(Epoch::Last), gain(Epoch::Best)], [10.0, 30.0]);
         // Its processor time was not counted.
-        let page = tables(&runs);
+        let page = tables(&runs, &none());
         assert!(page.contains("| fresh | default | +0% | 1.00 | – | 3 of 3 |"), "{page}");
         assert!(page.contains("| +10.00 (1) | – | +30.00 (1) |"), "{page}");
     }
@@ -635,7 +700,7 @@ mod tests {
         // One of four examples is gained, which a draw may have four times or never.
         let (low, high) = runs.interval("fresh", "trec", "default").unwrap();
         assert!(low == 0.0 && (50.0..=100.0).contains(&high), "{low} {high}");
-        let page = tables(&runs);
+        let page = tables(&runs, &none());
         assert!(page.contains("| fresh | trec | independent | +2.00 ± 0.00 (5) |"), "{page}");
         assert!(page.contains("+25.00 ± 0.00 (5) | +0.00 to +"), "{page}");
         assert_eq!(rows(&runs).len(), 2 * 5 * 3 * 2 * 2);

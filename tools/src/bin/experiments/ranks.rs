@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::page::{score, shown};
-use crate::run::{MODELS, read_runs};
+use crate::run::MODELS;
 use crate::statistics::{Curve, Mean};
-use crate::{Result, Settings};
+use crate::{Result, Settings, lines};
 
 /// Ways of training, and what they are called.
 const WAYS: [(&str, &str); 4] = [
@@ -22,7 +22,7 @@ type Scores = BTreeMap<u64, f64>;
 
 /// Prints accuracy on both splits after the last epoch, and what each way gains over the first.
 pub fn report(settings: &Settings) -> Result<()> {
-    let runs = read_runs(&settings.runs)?;
+    let runs = lines::read(&settings.runs)?;
     for (split, is_held_in) in [("evaluation", false), ("validation", true)] {
         println!("\nAccuracy on the {split} split, percent: mean ± 95% (seeds), paired gains\n");
         println!("{}", heading());

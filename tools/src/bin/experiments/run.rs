@@ -1,10 +1,9 @@
 //! Runs cells by the example program and keeps a line for each.
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -13,31 +12,20 @@ use serde_json::{Map, Value, json};
 
 use crate::arms::ARMS;
 use crate::data::{self, Files};
-use crate::examples::models_of;
+use crate::examples::{self, models_of};
 use crate::grid::{self, Cell, Kind, Regime};
-use crate::{Result, Settings};
+use crate::{Result, Settings, lines};
 
 pub const MODELS: [&str; 3] = ["bert", "gpt2", "roberta"];
 /// The pretrained model's rate, as a factor of the fresh ones'.
 const PRETRAINED_LR_SCALE: f64 = 0.1;
 
-/// The lines of the file of runs; a torn last line, as a kill leaves it, is no line.
-pub fn read_runs(path: &Path) -> Result<Vec<Value>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(format!("{}: {e}", path.display())),
-    }
-}
+/// What is compiled into the example program.
+const COMPILED: [&str; 4] = ["src", "examples/c", "Cargo.lock", "build.rs"];
 
-/// Appends a line; what a kill tore ends before it.
-pub fn append(path: &Path, line: &Value) -> Result<()> {
-    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
-    let torn = fs::read(path).map_err(failed)?.last().is_some_and(|&b| b != b'\n');
-    let text = format!("{}{line}\n", if torn { "\n" } else { "" });
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)
+/// The file beside the runs that has the lines of cells that were run again.
+pub fn earlier_of(settings: &Settings) -> PathBuf {
+    settings.runs.with_file_name("earlier.jsonl")
 }
 
 fn names(runs: &[Value]) -> HashSet<String> {
@@ -51,7 +39,7 @@ fn chosen(settings: &Settings, cells: Vec<Cell>) -> Vec<Cell> {
 
 /// Prints every chosen cell, and whether it is done.
 pub fn list(settings: &Settings) -> Result<()> {
-    let done = names(&read_runs(&settings.runs)?);
+    let done = done(settings)?;
     for cell in chosen(settings, grid::cells(settings)) {
         println!("{} {}", if done.contains(&cell.name()) { "done" } else { "open" }, cell.name());
     }
@@ -74,12 +62,31 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Whether what is compiled is the same in a commit and here.
+fn is_compiled_from(commit: &str) -> bool {
+    let mut git = Command::new("git");
+    let git = git.args(["diff", "--quiet", commit, "--"]).args(COMPILED).stderr(Stdio::null());
+    git.status().is_ok_and(|s| s.success())
+}
+
 /// The commit that is trained with; "-dirty" where what is compiled differs from it.
 fn commit() -> String {
     let commit = first_line("git", &["rev-parse", "--short=12", "HEAD"]);
-    let compiled = ["src", "examples/c", "Cargo.lock", "build.rs"];
-    let same = Command::new("git").args(["diff", "--quiet", "HEAD", "--"]).args(compiled).status();
-    if same.is_ok_and(|s| s.success()) { commit } else { commit + "-dirty" }
+    if is_compiled_from("HEAD") { commit } else { commit + "-dirty" }
+}
+
+/// The names of the cells that are done; where old ones are to be renewed, those that what is
+/// compiled here has run.
+fn done(settings: &Settings) -> Result<HashSet<String>> {
+    let runs = lines::read(&settings.runs)?;
+    if !settings.renew {
+        return Ok(names(&runs));
+    }
+    let commits: HashSet<&str> = runs.iter().filter_map(|r| r["commit"].as_str()).collect();
+    let same: HashSet<&str> = commits.into_iter().filter(|c| is_compiled_from(c)).collect();
+    let is_same = |r: &&Value| r["commit"].as_str().is_some_and(|c| same.contains(c));
+    let runs: Vec<Value> = runs.iter().filter(is_same).cloned().collect();
+    Ok(names(&runs))
 }
 
 fn processor() -> String {
@@ -104,7 +111,7 @@ fn fetch(settings: &Settings, cells: &[Cell]) -> Option<PathBuf> {
 
 /// Runs the chosen cells that are not done, some at the same time.
 pub fn run(settings: &Settings, cells: Vec<Cell>) -> Result<()> {
-    let done = names(&read_runs(&settings.runs)?);
+    let done = done(settings)?;
     let mut cells = chosen(settings, cells);
     let n = cells.len();
     cells.retain(|c| !done.contains(&c.name()));
@@ -291,7 +298,7 @@ impl Job<'_> {
             "command": command,
         });
         let _guard = self.lock.lock().map_err(|e| e.to_string())?;
-        append(&settings.runs, &line)?;
+        lines::put(&settings.runs, &line, &earlier_of(settings), &examples::file_of(settings))?;
         let last = result["epochs"].as_array().and_then(|r| r.last());
         let score = |m: &&str| last.and_then(|r| r[*m]["score"].as_f64()).unwrap_or(f64::NAN);
         Ok(MODELS.iter().map(|m| format!("{:.2}", 100.0 * score(m))).collect::<Vec<_>>().join(" "))
