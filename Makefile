@@ -193,10 +193,11 @@ bench: bench-step bench-abi
 
 # Joint against independent training on real text, see docs/results.md: hours. DATA names the folder
 # of the labelled files; without it only what a script can fetch is run. May be killed, and goes on
-# where it was. ONLY=regime/task/arm/seed (any of them `*`) picks cells.
+# where it was. ONLY=regime/task/arm/seed (any of them `*`) picks cells. RENEW=1 also runs those again
+# that other sources of the library ran.
 EXPERIMENTS = $(CARGO) run --release --locked -p mmopt-tools --bin experiments --
 experiments: runtime examples
-	DATA="$(DATA)" $(EXPERIMENTS) run $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+	DATA="$(DATA)" $(EXPERIMENTS) run $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS)) $(if $(RENEW),--renew)
 	DATA="$(DATA)" $(EXPERIMENTS) examples
 	$(EXPERIMENTS) report
 

@@ -57,7 +57,7 @@ const MEAN_TEACHER: &str =
 const ONLINE: &str = r#"{"share_rule":"gated","mutual":{"weight":1,"ramp_up_fraction":0}}"#;
 const WEIGHT_3: &str = r#"{"share_rule":"gated","mutual":{"weight":3}}"#;
 
-pub const ARMS: [Arm; 26] = [
+pub const ARMS: [Arm; 27] = [
     Arm {
         is_compared: true,
         what: "each model by itself",
@@ -73,6 +73,12 @@ pub const ARMS: [Arm; 26] = [
         is_short: true,
         what: "each model by itself, for three quarters of the epochs",
         ..arm("independent_short", "independent", "")
+    },
+    Arm {
+        is_short: true,
+        is_semi_supervised: true,
+        what: "the default preset, for three quarters of the epochs",
+        ..arm("default_short", "joint", "")
     },
     Arm {
         is_semi_supervised: true,

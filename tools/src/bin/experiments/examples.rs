@@ -10,7 +10,7 @@ use mmopt::text::metrics::{answer_f1, entities};
 use serde_json::{Map, Value, json};
 
 use crate::data;
-use crate::grid::{self, Cell, Kind, REGIMES, TASKS};
+use crate::grid::{self, Cell, Kind};
 use crate::run::MODELS;
 use crate::{Result, Settings, lines};
 
@@ -216,14 +216,12 @@ fn one(settings: &Settings, cell: &Cell, run: &Value) -> Result<Value> {
     Ok(line.into())
 }
 
+/// The cell of a name, which says the rate as well.
 fn find(name: &str) -> Option<Cell> {
     let settings = Settings { seeds: Some(1), ..Settings::default() };
-    let parts: Vec<&str> = name.split('/').collect();
-    let [regime, task, arm, seed] = parts[..] else { return None };
-    let regime = REGIMES.into_iter().find(|r| r.name() == regime)?;
-    let task = TASKS.iter().find(|t| t.name == task)?;
+    let (kind, seed) = name.rsplit_once('/')?;
     let seed = seed.parse().ok()?;
-    let is = |c: &Cell| c.regime == regime && c.task.name == task.name && c.arm.name == arm;
+    let is = |c: &Cell| c.name().rsplit_once('/').is_some_and(|(own, _)| own == kind);
     grid::cells(&settings).into_iter().find(is).map(|cell| Cell { seed, ..cell })
 }
 
@@ -255,6 +253,15 @@ fn is_whole(models: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_of_both_rates_are_found() {
+        for name in ["fresh/trec/default/3", "fresh/trec/default@1e-3/4", "few_labels/sst2/paper/5"]
+        {
+            assert_eq!(find(name).unwrap().name(), name);
+        }
+        assert!(find("fresh/trec/none/1").is_none() && find("fresh/trec/paper@1e-3/1").is_none());
+    }
 
     #[test]
     fn counts_are_read_as_they_were_written() {

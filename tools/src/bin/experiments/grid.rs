@@ -251,6 +251,7 @@ mod tests {
         let arm = |name| ARMS.iter().find(|a| a.name == name).unwrap();
         for (short, whole) in [
             ("independent_short", "independent"),
+            ("default_short", "default"),
             ("default_gated_short", "default_gated"),
             ("default_mean_teacher_short", "default_mean_teacher"),
             ("default_online_short", "default_online"),

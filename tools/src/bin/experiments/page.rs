@@ -425,8 +425,8 @@ fn again(runs: &Runs, earlier: &Runs, page: &mut String) {
     page.push_str(
         "Cells that were run again by a later program, which rounds otherwise; the runs of before are in \
          [results/earlier.jsonl](results/earlier.jsonl) and count nowhere else. Mean score of the three \
-         models, evaluation split, last epoch, in percent, and the change, paired by seed ± 95% (seeds): \
-         what rounding alone does to a score.\n\n",
+         models, evaluation split, last epoch, in percent, and the change, paired by seed ± 95% (seeds). \
+         Where every change is 0 both programs gave the same bits.\n\n",
     );
     page.push_str(
         "| regime | task | arm | rate | before | now | change |\n|---|---|---|---|---|---|---|\n",
