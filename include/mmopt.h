@@ -1700,8 +1700,9 @@ struct mmopt_error *mmopt_model_pretrained_for_corpus(const char *name,
 /**
  * Tells a model its vocabulary: the text of each token id, which is copied. The option start needs
  * it, to match the rows of token embeddings. mmopt_model_for_corpus sets it, and for a model from
- * a directory it is that of the tokenizer's files there, if there are any and this function was
- * not called.
+ * a directory it is that of the tokenizer's files there, if there are any, this function was
+ * not called, and start or token_embeddings needs it. Batches of a tokenizer with other tokens are
+ * refused.
  *
  * Errors: only those of any call; a tokenizer with more ids than the token embedding has rows
  * fails the trainer's creation if start needs it.
@@ -1811,7 +1812,11 @@ struct mmopt_error *mmopt_model_set_loss(struct mmopt_model *model,
                                          const struct mmopt_loss_options *options);
 
 /**
- * Sets the weight of the model among the models of a trainer; only ratios matter. Default 1.
+ * Sets the weight of the model among the models of a trainer; only ratios matter. Default 1. It
+ * scales the model's learning rate as the option model_weight_lr_scale says (in the default preset
+ * a model of twice the others' weight has a greater rate, and they have lesser ones), and counts
+ * in means over models: of shared gradients, of synchronisation and, with teacher_weights model,
+ * of teachers.
  *
  * Errors: INVALID_ARGUMENT when it is out of range.
  *
@@ -1837,7 +1842,9 @@ struct mmopt_error *mmopt_model_set_dropout(struct mmopt_model *model,
                                             double dropout);
 
 /**
- * Sets the seed of fresh weights and of dropout. Default 0.
+ * Sets the seed of fresh weights and of dropout. Default 0. Two fresh models of equal architecture
+ * and sizes need different ones: with one seed they start equal, learn the same, and have nothing
+ * to teach each other, which a new trainer logs as a warning.
  *
  * Errors: only those of any call.
  *
@@ -2219,8 +2226,8 @@ struct mmopt_error *mmopt_model_report_json(const struct mmopt_model *model,
 /** Sets of options to start from. */
 MMOPT_ENUM(mmopt_preset) {
     /**
-     * The project's own: models learn from each other's predictions and share gradients along
-     * roles, rates follow the losses.
+     * The project's own: models learn from each other's predictions, fresh ones start from the
+     * pretrained one's token table where there is one, and rates follow the losses.
      */
     MMOPT_PRESET_DEFAULT = 0,
     /** The published implementation (Gomez 2025, see docs/optimizer.md), reproduced to rounding. */
@@ -2424,8 +2431,10 @@ typedef struct mmopt_trainer mmopt_trainer;
  *
  * Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
  * UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
- * twice, an option out of range, or the option start without the model or the vocabularies that it
- * needs; NOT_FOUND for an unknown start_from; RUNTIME_UNAVAILABLE without ONNX Runtime.
+ * twice, an option out of range, the option start without the model or the vocabularies that it
+ * needs, or models that are to learn from each other and have the same classes in another order;
+ * NOT_FOUND for an unknown start_from, and for a model that param_groups names and that is not
+ * there; RUNTIME_UNAVAILABLE without ONNX Runtime.
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models, none of them NULL.
@@ -2499,7 +2508,8 @@ struct mmopt_error *mmopt_trainer_prepare(struct mmopt_trainer *trainer,
 /** The result of one forward and backward pass of one model. */
 typedef struct mmopt_train_result {
     /**
-     * The loss of the batch; with a communicator of all ranks' parts of it, and so are the counts.
+     * The loss of the batch, 0 without a label that counts; with a communicator of all ranks'
+     * parts of it, and so are the counts.
      */
     double loss;
     /** Correct predictions; 0 for regression. */
@@ -2521,7 +2531,7 @@ typedef struct mmopt_step_report {
      * moment would have overflowed.
      */
     uint32_t n_skipped;
-    /** 1 if gradients were shared. */
+    /** 1 if gradients were shared, by share_rule. */
     uint32_t shared;
     /** 1 if parameters were synchronised. */
     uint32_t synced;
@@ -2541,7 +2551,9 @@ MMOPT_MUST_USE
 struct mmopt_error *mmopt_trainer_zero_grad(struct mmopt_trainer *trainer);
 
 /**
- * Computes loss and gradients of one micro-batch of one model, for the next step.
+ * Computes loss and gradients of one micro-batch of one model, for the next step. With
+ * gradient_accumulation_steps above 1 so many micro-batches are added up; else a second pass
+ * before the step replaces the gradients of the first, and a warning is logged.
  *
  * tensors holds the model's inputs and labels in any order.
  *
@@ -2593,7 +2605,9 @@ struct mmopt_error *mmopt_trainer_forward_backward_all(struct mmopt_trainer *tra
  * order of the models. results has room for as many results.
  *
  * Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT when the number of models differs
- * from the trainer's.
+ * from the trainer's, when a part's tokenizer has another vocabulary than the model's, where that
+ * is known (mmopt_model_set_tokenizer), and when the corpus has the model's classes in another
+ * order.
  *
  * @param[in,out] trainer exclusive access.
  * @param[in] batch shared access.
@@ -2649,8 +2663,9 @@ struct mmopt_error *mmopt_trainer_step(struct mmopt_trainer *trainer,
 /**
  * The sharing plan as text: which parameters of the models belong together, and why, and what is
  * done with their gradients (share_rule) and values (sync_every). With the option start it then
- * says what fresh models started from. On several ranks its last line begins with "ranks: " and
- * says what this rank sends in bytes.
+ * says what fresh models started from; then whether models learn from each other's predictions
+ * (mutual), with a line for each model and its teachers, and how many run at a time. On several
+ * ranks its last line begins with "ranks: " and says what this rank sends in bytes.
  *
  * Errors: only those of any call.
  *
@@ -2663,12 +2678,15 @@ struct mmopt_error *mmopt_trainer_plan(const struct mmopt_trainer *trainer,
                                        char **text);
 
 /**
- * The sharing plan as one JSON object. Its key start says what fresh models started from. On
- * several ranks the key ranks has rank, n_ranks, way, placement (or null), and the bytes that a
- * rank sends, as a mean over the ranks: pass_bytes and, for each probability that a model predicts
- * for others, probability_bytes; step_bytes; sync_bytes more with a synchronisation;
- * meeting_bytes in a meeting after local steps. A group with by_token true has rows of token
- * tables; where view says so many rows, these may be any, in any order.
+ * The sharing plan as one JSON object. Its keys gradients and parameters say in words what is done
+ * with those of a group; start says what fresh models started from; mutual and parallel are the
+ * text's lines on mutual learning and on how many models run at a time; students has for each
+ * trained model that learns from others' predictions model, weight (after the ramp-up) and
+ * teachers, an array of names. On several ranks the key ranks has rank, n_ranks, way, placement
+ * (or null), and the bytes that a rank sends, as a mean over the ranks: pass_bytes and, for each
+ * probability that a model predicts for others, probability_bytes; step_bytes; sync_bytes more
+ * with a synchronisation; meeting_bytes in a meeting after local steps. A group with by_token true
+ * has rows of token tables; where view says so many rows, these may be any, in any order.
  *
  * Errors: only those of any call.
  *
@@ -2740,7 +2758,8 @@ struct mmopt_error *mmopt_trainer_set_learning_rate(struct mmopt_trainer *traine
                                                     double rate);
 
 /**
- * Sets the weight of a model from the next step on; not all weights may be 0.
+ * Sets the weight of a model from the next step on, see mmopt_model_set_weight; not all weights
+ * may be 0.
  *
  * Errors: INVALID_ARGUMENT when model or weight is out of range.
  *
@@ -3266,8 +3285,8 @@ MMOPT_ENUM(mmopt_log_level) {
     MMOPT_LOG_LEVEL_ERROR = 1,
     /**
      * Something may not be as intended: shared initializers that are trained as one parameter,
-     * quantised weights, a model that shares nothing, a model that a step skipped, a
-     * synchronisation that was undone.
+     * quantised weights, a model without a partner where groups are used, a model that a step
+     * skipped, a synchronisation that was undone.
      */
     MMOPT_LOG_LEVEL_WARNING = 2,
     /**
@@ -3690,8 +3709,10 @@ typedef struct mmopt_scores {
  *
  * Errors: INVALID_ARGUMENT when model or an option is out of range, for a loader for another
  * number of models, a corpus without labels, questions without all_windows, or allow_no_answer
- * with a tokenizer that has no token for it; SHAPE when the model has the head of another task;
- * CANCELLED; and those of mmopt_trainer_evaluate.
+ * with a tokenizer that has no token for it, and when the loader's tokenizer has another
+ * vocabulary than the model's, where that is known, or the corpus has the model's classes in
+ * another order; SHAPE when the model has the head of another task; CANCELLED; and those of
+ * mmopt_trainer_evaluate.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.
@@ -4134,9 +4155,9 @@ MMOPT_API void mmopt_predictions_free(struct mmopt_predictions *predictions);
  * phase MMOPT_PHASE_EVALUATE.
  *
  * Errors: INVALID_ARGUMENT when model or an option is out of range, for a text that is not UTF-8,
- * pairs for token classification, none for question answering, or a max_length that the special
- * tokens fill; UNSUPPORTED for a model of another task; CANCELLED; and those of
- * mmopt_trainer_evaluate.
+ * pairs for token classification, none for question answering, a max_length that the special
+ * tokens fill, or a tokenizer of another vocabulary than the model's, where that is known;
+ * UNSUPPORTED for a model of another task; CANCELLED; and those of mmopt_trainer_evaluate.
  *
  * @param[in,out] trainer exclusive access.
  * @param model the index of the model, from 0.
@@ -4761,7 +4782,8 @@ typedef struct mmopt_optimizer mmopt_optimizer;
  * (max_loss_increase, mutual with required true, ema_decay, precision, activation_checkpointing,
  * attention, max_parallel_models, memory_limit, start aligned or pretrained, token_embeddings).
  * Mutual learning that is not required and the start auto, as in the default preset, have no
- * effect.
+ * effect: there models have only rates that follow each other's losses in common, unless
+ * share_rule or sync_every is set.
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models.
@@ -4990,7 +5012,8 @@ struct mmopt_error *mmopt_optimizer_plan(const struct mmopt_optimizer *optimizer
                                          char **text);
 
 /**
- * The sharing plan as one JSON object.
+ * The sharing plan as one JSON object. Its keys gradients and parameters say in words what is done
+ * with those of a group.
  *
  * Errors: only those of any call.
  *

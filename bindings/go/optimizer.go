@@ -427,7 +427,8 @@ func (o *Optimizer) MetricsJSON() (string, error) {
 	return takeText(json), nil
 }
 
-// Plan tells people what is shared with what, and why.
+// Plan tells people which parameters of the models belong together and why, and what is done with
+// their gradients and values.
 func (o *Optimizer) Plan() (string, error) {
 	defer runtime.KeepAlive(o)
 	var text *C.char

@@ -8,7 +8,7 @@ type Preset uint32
 
 // The presets.
 const (
-	// PresetDefault is the library's own: models share gradients along roles.
+	// PresetDefault is the library's own: models learn from each other's predictions.
 	PresetDefault Preset = C.MMOPT_PRESET_DEFAULT
 	// PresetPaper reproduces the published implementation.
 	PresetPaper Preset = C.MMOPT_PRESET_PAPER

@@ -485,7 +485,8 @@ func (t *Trainer) MetricsJSON() (string, error) {
 	return takeText(json), nil
 }
 
-// Plan tells people what is shared with what, and why.
+// Plan tells people which parameters of the models belong together and why, and what is done with
+// their gradients and values.
 func (t *Trainer) Plan() (string, error) {
 	defer runtime.KeepAlive(t)
 	var text *C.char

@@ -2,6 +2,7 @@
 
 use super::progress::{Phase, Proceed};
 use crate::error::{Error, Result, count};
+use crate::tasks::check_names;
 use crate::text::{Batch, Loader};
 use crate::train::{TensorView, TrainResult, Trainer};
 
@@ -61,7 +62,8 @@ pub(super) struct Passed {
 pub(super) fn check_loader(trainer: &Trainer, loader: &Loader) -> Result<()> {
     let (n, n_models) = (loader.datasets().len(), trainer.n_models());
     if n == n_models {
-        return Ok(());
+        let mut data = loader.datasets().iter().enumerate();
+        return data.try_for_each(|(model, data)| check_names(trainer, model, data.names()));
     }
     Err(Error::invalid(format!(
         "a training loader for {}, but a trainer of {n_models}",

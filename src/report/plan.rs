@@ -66,7 +66,7 @@ pub(super) fn html(plan: &Value, id: &str) -> String {
     let parts = parts(plan, &models);
     let n_rows: usize = parts.iter().map(|p| p.rows.len()).sum();
     if parts.is_empty() || models.is_empty() {
-        out += &paragraph("absent", "No views share gradients in this run.");
+        out += &paragraph("absent", "No views are in groups in this run.");
     } else if models.len() > MOST_MODELS || n_rows > MOST_ROWS {
         out += &paragraph("absent", "The plan is too large for a picture; the tables have it.");
     } else {
@@ -318,10 +318,10 @@ fn picture(plan: &Value, models: &[&str], parts: &[Part], id: &str) -> String {
         "<figure class=\"plan\"><div class=\"scroll\" tabindex=\"0\" role=\"region\" \
          aria-label=\"Picture of the sharing plan\"><svg viewBox=\"0 0 {0} {1}\" \
          style=\"width:{0}px\" role=\"img\" aria-labelledby=\"{id}-t\"><title id=\"{id}-t\">\
-         Which parts of the models share gradients; the table below says the same</title>\n\
+         Which parts of the models belong together; the table below says the same</title>\n\
          {heads}{lines}{boxes}{chips}</svg></div>\n\
-         <p class=\"note\">A line joins views that share. w: weights, b: biases, ᵀ: stored \
-         transposed, (n): so many views of one model. Depths that share alike are one block; \
+         <p class=\"note\">A line joins views of one group. w: weights, b: biases, ᵀ: stored \
+         transposed, (n): so many views of one model. Depths that are grouped alike are one block; \
          blocks are numbered as in the parameters' names.</p></figure>\n",
         xy(width),
         xy(y)
@@ -337,7 +337,8 @@ fn rows_table(models: &[&str], parts: &[Part]) -> String {
             let cell = |i: usize| match row.models.get(&i) {
                 None => "–".to_owned(),
                 Some((n, transposed)) => {
-                    let views = if *n == 1 { "shares".to_owned() } else { format!("{n} views") };
+                    let views =
+                        if *n == 1 { "in the group".to_owned() } else { format!("{n} views") };
                     views + if *transposed { ", transposed" } else { "" }
                 }
             };
@@ -345,7 +346,7 @@ fn rows_table(models: &[&str], parts: &[Part]) -> String {
             rows.push(head.into_iter().chain((0..models.len()).map(cell)).collect());
         }
     }
-    table("Who shares what", &heads, &rows)
+    table("Which views are grouped", &heads, &rows)
 }
 
 fn left_out_table(plan: &Value) -> String {
@@ -433,9 +434,12 @@ mod tests {
 
     #[test]
     fn odd_plans_do_no_harm() {
-        assert!(html(&json!({"policy": "none", "models": ["a"]}), "p").contains("No views share"));
+        assert!(
+            html(&json!({"policy": "none", "models": ["a"]}), "p")
+                .contains("No views are in groups")
+        );
         for plan in [json!(null), json!([1]), json!({"groups": 7, "models": {}, "left_out": "x"})] {
-            assert!(html(&plan, "p").contains("No views share"));
+            assert!(html(&plan, "p").contains("No views are in groups"));
         }
         let odd = json!({"models": ["a"], "groups": [{"members": [{"model": "z"}]}, 7]});
         assert!(html(&odd, "p").contains("<svg"));

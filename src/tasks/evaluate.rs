@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::names::check_names;
 use super::outputs::{ClassLogits, SpanLogits, argmax};
 use super::scores::{Scores, TaskScores, class_name};
 use crate::error::{Error, Result, count};
@@ -93,6 +94,9 @@ pub(crate) fn evaluate_dataset(
     proceed: impl Fn(&Trainer) -> Result<()>,
 ) -> Result<Scores> {
     let place = format!("model '{}'", trainer.model_name(model)?);
+    if let Some(data) = loader.datasets().get(dataset) {
+        check_names(trainer, model, data.names())?;
+    }
     trainer.log_lost(model, loader.datasets().get(dataset).and_then(|d| d.stats().warning()));
     let run = |batch: &[TensorView]| {
         proceed(trainer)?;

@@ -4,6 +4,7 @@
 
 mod evaluate;
 mod generate;
+mod names;
 mod outputs;
 mod predict;
 mod predictor;
@@ -12,6 +13,7 @@ mod scores;
 pub(crate) use evaluate::evaluate_dataset;
 pub use evaluate::{EvaluateOptions, evaluate, evaluate_with};
 pub use generate::{GenerateOptions, generate, generate_with};
+pub(crate) use names::check_names;
 pub use predict::{PredictOptions, Prediction, predict, predict_with};
 pub use predictor::{Predictor, PredictorOptions};
 pub use scores::{Scores, TaskScores};

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::evaluate::{EvaluateOptions, is_entity_tag};
+use super::names::check_names;
 use super::outputs::{ClassLogits, SpanLogits, argmax};
 use crate::autodiff::LossKind;
 use crate::error::{Context, Error, Result};
 use crate::text::metrics::entities;
 use crate::text::{
-    Batch, Corpus, Dataset, EncodeOptions, Example, LabelMap, Loader, LoaderOptions, TextTask,
-    Tokenizer,
+    Batch, Corpus, Dataset, EncodeOptions, Example, IdNames, LabelMap, Loader, LoaderOptions,
+    TextTask, Tokenizer,
 };
 use crate::train::{Evaluation, TensorView, Trainer};
 
@@ -95,6 +96,10 @@ pub fn predict_with(
 ) -> Result<Vec<Vec<Prediction>>> {
     let name = trainer.model_name(model)?.to_owned();
     let (kind, labels) = (trainer.loss_kind(model)?.clone(), trainer.label_names(model)?.to_vec());
+    if trainer.tokens(model)?.is_some() {
+        let pieces = tokenizer.pieces();
+        check_names(trainer, model, &IdNames { pieces, ..IdNames::default() })?;
+    }
     let run = |batch: &[TensorView]| {
         proceed(trainer)?;
         trainer.evaluate(model, batch)

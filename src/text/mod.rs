@@ -33,7 +33,9 @@ mod text_file;
 mod tokenizer;
 
 pub use batch::collate::Batch;
-pub use batch::dataset::{AnswerContext, Dataset, EncodingStats, Reference, Sequence, Target};
+pub use batch::dataset::{
+    AnswerContext, Dataset, EncodingStats, IdNames, Reference, Sequence, Target,
+};
 pub use batch::encode::{EncodeOptions, Objective};
 pub use batch::loader::{Loader, LoaderState};
 pub use batch::loader_options::LoaderOptions;

@@ -4,9 +4,10 @@ use super::batch::Batch;
 use super::graphs::NonFiniteOrigin;
 use super::import::ModelReport;
 use super::log::{Level, Sink};
+use super::model::Model;
 use super::trainer::{Trainer, in_model};
 use crate::error::{Result, count};
-use crate::optim::{Precision, StepReport};
+use crate::optim::{Precision, Start, StepReport};
 use crate::runtime::kernels::has_bf16_products;
 
 impl Trainer {
@@ -42,6 +43,7 @@ impl Trainer {
     }
 
     /// Logs what a corpus lost when it was encoded for a model.
+    #[cfg(feature = "text")]
     pub(crate) fn log_lost(&self, model: usize, lost: Option<String>) {
         if let (Ok(name), Some(lost)) = (self.model_name(model), lost) {
             self.log_warning(|| format!("model '{name}': {lost}"));
@@ -82,6 +84,17 @@ impl Trainer {
         }
         let started = self.start().models.iter().flat_map(|m| m.summary());
         messages.extend(started.map(|line| (Level::Info, line)));
+        let as_drawn = self.start().note.iter();
+        messages.extend(as_drawn.map(|why| (Level::Warning, format!("start: as drawn: {why}"))));
+        let unused = self.optimizer().unused_param_groups().into_iter().map(|i| {
+            let group = &self.optimizer().options().param_groups[i];
+            format!(
+                "param_groups[{i}]: no parameter is named like '{}' in models named like '{}'",
+                group.pattern, group.model
+            )
+        });
+        messages.extend(unused.map(|text| (Level::Warning, text)));
+        messages.extend(self.twins().map(|text| (Level::Warning, text)));
         messages.extend(self.plan_messages());
         if self.optimizer().options().precision == Precision::Bf16 {
             messages.push(match has_bf16_products() {
@@ -102,8 +115,25 @@ impl Trainer {
         }
         if self.models().len() > 1 {
             messages.push((Level::Info, self.mutual_text()));
+            let doubts = self.mutual.iter().flat_map(|m| m.doubts.iter().cloned());
+            messages.extend(doubts.map(|text| (Level::Warning, text)));
         }
         messages.into_iter().for_each(|(level, text)| self.log.keep(level, text));
+    }
+
+    /// Pairs of fresh models that start equal, have equal dropout and so learn the same.
+    fn twins(&self) -> impl Iterator<Item = String> {
+        let models = self.models();
+        let is_meant = self.optimizer().options().start == Start::Aligned;
+        let first = move |(i, model): (usize, &Model)| {
+            let twin = models[..i].iter().find(|m| m.is_twin_of(model))?;
+            Some(format!(
+                "models '{}' and '{}' are fresh, of equal architecture, sizes and seed: they start \
+                 equal; give one of them another seed (mmopt_model_set_seed)",
+                twin.name, model.name
+            ))
+        };
+        models.iter().enumerate().filter_map(first).filter(move |_| !is_meant)
     }
 
     fn plan_messages(&self) -> Vec<(Level, String)> {

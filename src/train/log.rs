@@ -9,7 +9,8 @@ pub enum Level {
     /// Something failed; the call that failed says the same.
     Error = 1,
     /// Something is probably not as intended: parameters in one initializer that are trained as
-    /// one, a model that shares nothing, a skipped step, a synchronisation that was undone.
+    /// one, a model without a partner where groups are used, a skipped step, a synchronisation that
+    /// was undone.
     Warning = 2,
     /// What the library decided and wrote: import fixes, the plan, threads, files.
     Info = 3,

@@ -45,6 +45,8 @@ pub use options::{
 pub use ranks::{GradientDtype, LocalSteps, RankOptions};
 pub use shared_tensor::SharedTensor;
 pub use snapshot::TrainerSnapshot;
+#[cfg(feature = "text")]
+pub(crate) use start::apply::needs_tokens;
 pub use start::report::{StartReport, StartRows, StartedModel, StartedTable, StartedView};
 pub use start::tokens::Tokens;
 pub use trainer::{Evaluation, ParameterInfo, TrainResult, Trainer};

@@ -217,6 +217,17 @@ impl Model {
         self.published.as_ref().is_some_and(|p| p.fresh)
     }
 
+    /// Whether both are fresh, with the same parameters and the same seed.
+    pub fn is_twin_of(&self, other: &Self) -> bool {
+        let shape = |p: &Parameter| (p.name.clone(), p.value.shape().to_vec());
+        let same = |(a, b): (&Parameter, &Parameter)| shape(a) == shape(b);
+        self.is_fresh()
+            && other.is_fresh()
+            && self.seed == other.seed
+            && self.parameters.len() == other.parameters.len()
+            && self.parameters.iter().zip(&other.parameters).all(same)
+    }
+
     /// The row of the position table that the first token looks up.
     pub fn first_position(&self) -> usize {
         let config = self.published.as_ref().map(|p| &p.config);

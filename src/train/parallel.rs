@@ -59,7 +59,7 @@ impl Parallel {
             _ if models.len() == 1 => (1, "there is one model"),
             _ if in_turn => (1, IN_TURN),
             0 if options.device != Device::Cpu => (models.len(), "they are on a GPU"),
-            0 => (models.len(), "no batch is known yet"),
+            0 => (models.len(), "until the first batch shows how large passes are"),
             n => (n, "the option max_parallel_models says so"),
         };
         Self {
@@ -131,7 +131,7 @@ fn by_size(passes: &[usize], cores: usize) -> (usize, String) {
         return (1, text);
     }
     let text = match cores {
-        1 => "there is one core".to_owned(),
+        1 => "there is one thread (n_threads, or the cores)".to_owned(),
         _ => {
             format!("the largest pass takes {}, and small models are faster so", megabytes(largest))
         }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn open(n: usize, cores: usize) -> Parallel {
-        let reason = "no batch is known yet".to_owned();
+        let reason = "until the first batch shows how large passes are".to_owned();
         Parallel { n, reason, is_open: true, limit: 0, cores, n_trained: n, meets: Meets::No }
     }
 
@@ -184,7 +184,7 @@ mod tests {
                 assert!(parallel.to_string().contains(text), "{parallel}");
             };
         check(&[10 << 20; 3], 2, None, 3, "side by side with 1 thread each");
-        check(&[10 << 20; 3], 1, None, 1, "there is one core");
+        check(&[10 << 20; 3], 1, None, 1, "there is one thread (n_threads");
         let large = PassMemory::LARGE;
         check(&[large, 1, 1], 2, None, 1, "in turn with 2 threads: the largest pass takes 67 MB");
         check(&[100, 200, 300], 4, Some(600), 3, "side by side");

@@ -8,7 +8,7 @@ use super::ema::Ema;
 use super::graphs::Products;
 use super::log::{Level, Log};
 use super::model::{Earlier, Model, Run};
-use super::mutual::step::{Mutual, with_labels};
+use super::mutual::step::{Mutual, Student, with_labels};
 use super::options::{ModelOptions, TrainerOptions};
 use super::parallel::{Parallel, cores};
 use super::parameter::Parameter;
@@ -17,6 +17,8 @@ use super::shared_tensor::SharedTensor;
 use super::start::apply::apply;
 use super::start::report::StartReport;
 use super::start::shared::share_rows;
+#[cfg(feature = "text")]
+use super::start::tokens::Tokens;
 use crate::autodiff::{LossKind, MutualTerm};
 use crate::checkpoint::beside::Beside;
 use crate::checkpoint::writer::RunWriter;
@@ -195,6 +197,12 @@ impl Trainer {
         Ok(self.model(model)?.label_names())
     }
 
+    /// What a model's token ids stand for, where that is known.
+    #[cfg(feature = "text")]
+    pub(crate) fn tokens(&self, model: usize) -> Result<Option<&Tokens>> {
+        Ok(self.model(model)?.tokens.as_deref())
+    }
+
     /// A model's longest sequence in tokens, where its configuration is known.
     pub fn max_sequence(&self, model: usize) -> Result<Option<usize>> {
         Ok(self.model(model)?.max_sequence())
@@ -233,21 +241,29 @@ impl Trainer {
         }
     }
 
+    /// Who learns from whom; empty without mutual learning.
+    fn students(&self) -> Vec<Student<'_>> {
+        self.mutual.as_ref().map_or_else(Vec::new, |m| m.students(&self.models))
+    }
+
     /// What was decided, as text: the sharing plan, the start of fresh models, mutual learning, and
     /// how many models run at the same time.
     pub fn plan_text(&self) -> String {
         let (mutual, parallel) = (self.mutual_text(), self.parallel_text());
+        let students: String = self.students().iter().map(|s| format!("{s}\n")).collect();
         let ranks = self.ranks_text();
-        format!("{}{}{mutual}\n{parallel}\n{ranks}", self.plan(), self.start)
+        format!("{}{}{mutual}\n{students}{parallel}\n{ranks}", self.plan(), self.start)
     }
 
     /// The same as one JSON object: that of [`Plan::to_json`], `start` ([`StartReport::to_json`]),
-    /// the texts `mutual` and `parallel`, and on several ranks `ranks`: what this rank sends.
+    /// the texts `mutual` and `parallel`, `students` (of each trained model `model`, `weight` and
+    /// the names `teachers`), and on several ranks `ranks`: what this rank sends.
     pub fn plan_json(&self) -> serde_json::Value {
         let mut json = self.plan().to_json();
         json["start"] = self.start.to_json();
         json["mutual"] = self.mutual_text().into();
         json["parallel"] = self.parallel_text().into();
+        json["students"] = self.students().iter().map(Student::to_json).collect();
         if let Some(ranks) = self.ranks_json() {
             json["ranks"] = ranks;
         }

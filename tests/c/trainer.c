@@ -333,7 +333,48 @@ static void test_mutual(void)
     OK(mmopt_loader_set_epoch(loader, 0));
 }
 
-/* A fresh GPT-2 starts from a BERT with weights, whose vocabulary is set. */
+/* Tokens of another model's tokenizer, and classes in another order. */
+static void test_other_names(void)
+{
+    static const char *const texts[] = {"a fine film", "dull and long"};
+    const mmopt_tokenizer *swapped[2] = {tokenizers[1], tokenizers[0]};
+    mmopt_trainer *trainer = make_trainer(NULL);
+    mmopt_predictions *predictions = NULL;
+    mmopt_corpus *names = NULL, *other = NULL;
+    mmopt_loader *loaders[2] = {NULL, NULL};
+    mmopt_batch *batch = NULL;
+    mmopt_scores scores;
+    const char *const order[] = {"1", "0"};
+    const char *const labels[] = {"0", "1"};
+
+    OK(mmopt_batch_encode(swapped, 2, texts, 2, 0, &batch));
+    FAILS(mmopt_trainer_forward_backward_batch(trainer, batch, NULL), MMOPT_CODE_INVALID_ARGUMENT,
+          "model 'bert': its vocabulary is another");
+    mmopt_batch_free(batch);
+    OK(mmopt_loader_create(corpus, swapped, 2, NULL, &loaders[0]));
+    FAILS(mmopt_trainer_evaluate_loader(trainer, 1, loaders[0], NULL, &scores, NULL),
+          MMOPT_CODE_INVALID_ARGUMENT, "model 'gpt2': its vocabulary is another");
+    FAILS(mmopt_trainer_predict(trainer, 0, tokenizers[1], texts, NULL, 2, NULL, &predictions),
+          MMOPT_CODE_INVALID_ARGUMENT, "model 'bert': its vocabulary is another");
+
+    OK(mmopt_corpus_from_label_names(MMOPT_TASK_SEQUENCE_CLASSIFICATION, order, 2, &names));
+    OK(mmopt_corpus_from_texts(texts, labels, 2, names, &other));
+    OK(mmopt_loader_create(other, (const mmopt_tokenizer *const *)tokenizers, 2, NULL,
+                           &loaders[1]));
+    OK(mmopt_loader_next(loaders[1], &batch));
+    FAILS(mmopt_trainer_forward_backward_batch(trainer, batch, NULL), MMOPT_CODE_INVALID_ARGUMENT,
+          "class 0 is '0' and '1'");
+    FAILS(mmopt_trainer_evaluate_loader(trainer, 0, loaders[1], NULL, &scores, NULL),
+          MMOPT_CODE_INVALID_ARGUMENT, "class 0 is '0' and '1'");
+    mmopt_batch_free(batch);
+    for (int i = 0; i < 2; i++)
+        mmopt_loader_free(loaders[i]);
+    mmopt_corpus_free(other);
+    mmopt_corpus_free(names);
+    mmopt_trainer_free(trainer);
+}
+
+/* A fresh GPT-2 starts from a BERT with weights, whose vocabulary is set or beside it. */
 static void test_start(const char *folder)
 {
     mmopt_trainer_options options;
@@ -361,6 +402,15 @@ static void test_start(const char *folder)
     mmopt_string_free(text);
     OK(mmopt_trainer_plan_json(trainer, &text));
     CHECK(strstr(text, "\"start\":{\"from\":\"bert\"") != NULL);
+    mmopt_string_free(text);
+    mmopt_trainer_free(trainer);
+    mmopt_model_free(models[0]);
+    /* The default preset does so by itself, with the tokenizer's files in the directory. */
+    OK(mmopt_tokenizer_save(tokenizers[0], path));
+    OK(mmopt_model_from_directory("bert", path, &models[0]));
+    OK(mmopt_trainer_create(NULL, given, 2, &trainer));
+    OK(mmopt_trainer_plan(trainer, &text));
+    CHECK(strstr(text, "start: auto from 'bert', 1 fresh model") != NULL);
     mmopt_string_free(text);
     mmopt_trainer_free(trainer);
     mmopt_model_free(models[0]);
@@ -705,6 +755,7 @@ int main(int argc, char **argv)
     test_ema();
     test_mutual();
     test_pretrained(argv[1]);
+    test_other_names();
     test_start(argv[1]);
     mmopt_trainer *trainer = make_trainer(NULL);
     test_prepare(trainer);

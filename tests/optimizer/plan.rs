@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use mmopt::optim::{Optimizer, Options, Plan, SharePolicy, ShareRule};
+use mmopt::optim::{Optimizer, Options, Plan, SharePolicy, ShareRule, TokenEmbeddings};
 use std::collections::BTreeSet;
 
 fn plan(share_policy: SharePolicy) -> Plan {
@@ -64,6 +64,17 @@ fn what_is_done_with_groups_is_told() {
             Options { sync_every: 10, ..Options::default() },
             "not shared (share_rule none)",
             synced,
+            true,
+        ),
+        (
+            Options {
+                token_embeddings: TokenEmbeddings::Shared,
+                token_alpha: 0.5,
+                ..Options::default()
+            },
+            "not shared (share_rule none); in every step rows of one token follow the mean of \
+             theirs (token_alpha 0.5)",
+            unsynced,
             true,
         ),
     ] {

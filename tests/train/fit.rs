@@ -69,13 +69,14 @@ fn world() -> World {
 }
 
 impl World {
-    /// The default preset, which shares and teaches, with running means, over two micro-batches a
-    /// step.
+    /// The default preset with gated sharing, which teaches too, and running means, over two
+    /// micro-batches a step.
     fn options() -> optim::Options {
         optim::Options {
             learning_rate: 3e-3,
             gradient_accumulation_steps: 2,
             metrics_every: 2,
+            share_rule: optim::ShareRule::Gated,
             lr_schedule: LrSchedule::Plateau,
             plateau: Plateau { factor: 0.5, patience: 0, threshold: 0.5 },
             weighting: Weighting::Validation,

@@ -1,11 +1,13 @@
 //! What fresh models start from: rows by text, widths, positions, the body by role and depth.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::optim::{self, Role, Start};
 use mmopt::tensor::Tensor;
-use mmopt::train::{ModelOptions, Source, StartRows, TensorView, Tokens, Trainer, TrainerOptions};
+use mmopt::train::{
+    Level, ModelOptions, Source, StartRows, TensorView, Tokens, Trainer, TrainerOptions,
+};
 use mmopt::{Kind, Result};
 
 const SIZES: Sizes = Sizes {
@@ -243,13 +245,43 @@ fn errors_name_the_model_the_option_and_the_fix() {
     check(pre, None, both, wrong, &["'bert', 'second'", "start_from"]);
     check(pre, Some("gpt2"), vec![bert(), known()], wrong, &["start_from", "'gpt2'"]);
     check(pre, Some("x"), vec![bert(), known()], Kind::NotFound, &["start_from", "'x'", "'bert'"]);
-    let texts = ["model 'gpt2'", "vocabulary", "mmopt_model_set_tokenizer"];
-    check(pre, None, vec![bert(), fresh(None)], wrong, &texts);
+    let texts_of_unknown = ["model 'gpt2'", "vocabulary", "mmopt_model_set_tokenizer"];
+    check(pre, None, vec![bert(), fresh(None)], wrong, &texts_of_unknown);
     let mut long = other_tokens();
     long.pieces.push("▁more".into());
     let texts = ["model 'gpt2'", "13 ids", "12 rows"];
     check(pre, None, vec![bert(), fresh(Some(long))], Kind::Shape, &texts);
     check(Start::Own, Some("bert"), vec![bert()], wrong, &["start_from is set"]);
+    // What is asked for by name is an error with auto, too.
+    let auto = Start::Auto;
+    check(auto, Some("x"), vec![bert(), known()], Kind::NotFound, &["start_from", "'x'", "'bert'"]);
+    check(auto, Some("x"), vec![known()], Kind::NotFound, &["start_from", "'x'", "'gpt2'"]);
+    check(auto, Some("gpt2"), vec![bert(), known()], wrong, &["start_from", "'gpt2'"]);
+    check(auto, Some("bert"), vec![bert(), fresh(None)], wrong, &texts_of_unknown);
+}
+
+/// Without a name, auto falls back on what was drawn, and says so in the plan and in the log.
+#[test]
+fn what_auto_could_not_do_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpt2 = |tokens| model("gpt2", Config::gpt2(&SIZES), tokens);
+    let warnings = |tokens| {
+        let models = vec![pretrained(&dir, "bert", &SIZES), gpt2(tokens)];
+        let mut trainer = trainer(Start::Auto, None, models).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let into = heard.clone();
+        let sink = move |_: Level, text: &str| into.lock().unwrap().push(text.to_owned());
+        trainer.set_log(Some((Level::Warning, Box::new(sink))));
+        let mut heard = heard.lock().unwrap().clone();
+        heard.retain(|text| text.starts_with("start"));
+        (heard, trainer.plan_text())
+    };
+    let (heard, plan) = warnings(None);
+    let why = "model 'gpt2': start is pretrained, and its vocabulary is unknown";
+    assert!(heard.len() == 1 && heard[0].contains(why), "{heard:?}");
+    assert!(plan.contains(&format!("start: auto, as drawn: {why}")), "{plan}");
+    let (heard, plan) = warnings(Some(other_tokens()));
+    assert!(heard.is_empty() && plan.contains("start: auto from 'bert'"), "{heard:?} {plan}");
 }
 
 /// The tables of tests/data/start/reference.py.

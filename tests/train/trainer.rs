@@ -1,5 +1,7 @@
 //! Training end to end through the Rust API: small fresh models, sessions, optimizer, disk.
 
+use std::sync::{Arc, Mutex};
+
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::onnx::{Graph, TensorData, ValueId};
 use mmopt::runtime::Device;
@@ -315,6 +317,33 @@ fn token_types_are_ignored_by_models_without_them() {
 }
 
 /// Bad batches: each a clear error, and the trainer works on as if nothing had happened.
+/// A group of a model that is not there is an error; one that hits no parameter is told.
+#[test]
+fn parameter_groups_that_hit_nothing_are_told() {
+    let made = |model: &str, pattern: &str| {
+        let (model, pattern) = (model.to_owned(), pattern.to_owned());
+        let group = optim::ParamGroup { pattern, model, ..Default::default() };
+        let optimizer = optim::Options { param_groups: vec![group], ..optim::Options::adamw() };
+        let task = Some(Task::SequenceClassification { num_labels: 2 });
+        let source = Source::Config(Box::new(config("bert", &sizes(0.0))));
+        let model = ModelOptions { task, ..ModelOptions::new("bert", source) };
+        let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+        let mut trainer = Trainer::new(options, vec![model])?;
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let into = heard.clone();
+        let sink = move |_: Level, text: &str| into.lock().unwrap().push(text.to_owned());
+        trainer.set_log(Some((Level::Warning, Box::new(sink))));
+        let heard = heard.lock().unwrap().clone();
+        Ok::<_, mmopt::Error>(heard)
+    };
+    let error = made("brt", "*").unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert_eq!(error.message(), "param_groups[0]: no model 'brt'; there are 'bert'");
+    let told = "param_groups[0]: no parameter is named like '*biass' in models named like 'b*'";
+    assert_eq!(made("b*", "*biass").unwrap(), [told]);
+    assert_eq!(made("bert", "*bias").unwrap(), [""; 0]);
+}
+
 #[test]
 fn bad_batches_are_refused_and_nothing_changes() {
     let mut trainer = trainer(&["bert"], 0.0);

@@ -345,7 +345,8 @@ class trainer : public handle<mmopt_trainer, mmopt_trainer_free> {
     void set_model_weight(std::size_t model, double weight) {
         done(mmopt_trainer_set_model_weight(get(), model, weight));
     }
-    /// What is shared with what and why, for people and as JSON.
+    /// Which parameters of the models belong together and why, and what is done with their gradients
+    /// and values, for people and as JSON.
     [[nodiscard]] std::string plan() const {
         char *text = nullptr;
         done(mmopt_trainer_plan(get(), &text));

@@ -7,7 +7,8 @@ use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, shared};
 use crate::ffi::core::tensor::mmopt_tensor;
 use crate::ffi::core::tensors::Tensors;
 use crate::tensor::Tensor;
-use crate::text::{AnswerContext, Batch};
+use crate::text::{AnswerContext, Batch, IdNames};
+use std::sync::Arc;
 
 /// The input tensors of one step, a part for each model. Immutable.
 pub struct mmopt_batch(Cell<Batches>);
@@ -32,6 +33,11 @@ impl Batches {
             Ok(Part { batch, tensors })
         };
         Ok(Self { parts: batches.into_iter().map(part).collect::<Result<_>>()? })
+    }
+
+    /// What the ids and labels of each model's part stand for.
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &Arc<IdNames>> {
+        self.parts.iter().map(|p| &p.batch.names)
     }
 
     /// The tensors of each model.

@@ -118,8 +118,9 @@ pub unsafe extern "C" fn mmopt_model_pretrained_for_corpus(
 
 /// Tells a model its vocabulary: the text of each token id, which is copied. The option start needs
 /// it, to match the rows of token embeddings. mmopt_model_for_corpus sets it, and for a model from
-/// a directory it is that of the tokenizer's files there, if there are any and this function was
-/// not called.
+/// a directory it is that of the tokenizer's files there, if there are any, this function was
+/// not called, and start or token_embeddings needs it. Batches of a tokenizer with other tokens are
+/// refused.
 ///
 /// Errors: only those of any call; a tokenizer with more ids than the token embedding has rows
 /// fails the trainer's creation if start needs it.
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn mmopt_model_set_tokenizer(
 fn tokens(tokenizer: &Tokenizer) -> Tokens {
     let id = |special| tokenizer.special_token_id(special).map(|id| id as usize);
     Tokens {
-        pieces: tokenizer.pieces(),
+        pieces: tokenizer.pieces().to_vec(),
         pad: id(SpecialToken::Pad),
         unknown: id(SpecialToken::Unk),
         first: id(SpecialToken::Cls).or(id(SpecialToken::Bos)),

@@ -167,7 +167,11 @@ pub unsafe extern "C" fn mmopt_model_set_loss(
     })
 }
 
-/// Sets the weight of the model among the models of a trainer; only ratios matter. Default 1.
+/// Sets the weight of the model among the models of a trainer; only ratios matter. Default 1. It
+/// scales the model's learning rate as the option model_weight_lr_scale says (in the default preset
+/// a model of twice the others' weight has a greater rate, and they have lesser ones), and counts
+/// in means over models: of shared gradients, of synchronisation and, with teacher_weights model,
+/// of teachers.
 ///
 /// Errors: INVALID_ARGUMENT when it is out of range.
 ///
@@ -211,7 +215,9 @@ pub unsafe extern "C" fn mmopt_model_set_dropout(
     })
 }
 
-/// Sets the seed of fresh weights and of dropout. Default 0.
+/// Sets the seed of fresh weights and of dropout. Default 0. Two fresh models of equal architecture
+/// and sizes need different ones: with one seed they start equal, learn the same, and have nothing
+/// to teach each other, which a new trainer logs as a warning.
 ///
 /// Errors: only those of any call.
 ///

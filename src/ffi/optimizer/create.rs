@@ -52,7 +52,8 @@ pub struct OptimizerValue {
 /// (max_loss_increase, mutual with required true, ema_decay, precision, activation_checkpointing,
 /// attention, max_parallel_models, memory_limit, start aligned or pretrained, token_embeddings).
 /// Mutual learning that is not required and the start auto, as in the default preset, have no
-/// effect.
+/// effect: there models have only rates that follow each other's losses in common, unless
+/// share_rule or sync_every is set.
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models.

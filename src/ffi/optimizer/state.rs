@@ -96,7 +96,8 @@ pub unsafe extern "C" fn mmopt_optimizer_plan(
     })
 }
 
-/// The sharing plan as one JSON object.
+/// The sharing plan as one JSON object. Its keys gradients and parameters say in words what is done
+/// with those of a group.
 ///
 /// Errors: only those of any call.
 ///

@@ -161,8 +161,10 @@ impl From<&Scores> for mmopt_scores {
 ///
 /// Errors: INVALID_ARGUMENT when model or an option is out of range, for a loader for another
 /// number of models, a corpus without labels, questions without all_windows, or allow_no_answer
-/// with a tokenizer that has no token for it; SHAPE when the model has the head of another task;
-/// CANCELLED; and those of mmopt_trainer_evaluate.
+/// with a tokenizer that has no token for it, and when the loader's tokenizer has another
+/// vocabulary than the model's, where that is known, or the corpus has the model's classes in
+/// another order; SHAPE when the model has the head of another task; CANCELLED; and those of
+/// mmopt_trainer_evaluate.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param model the index of the model, from 0.

@@ -236,9 +236,9 @@ unsafe fn both<'a>(
 /// phase MMOPT_PHASE_EVALUATE.
 ///
 /// Errors: INVALID_ARGUMENT when model or an option is out of range, for a text that is not UTF-8,
-/// pairs for token classification, none for question answering, or a max_length that the special
-/// tokens fill; UNSUPPORTED for a model of another task; CANCELLED; and those of
-/// mmopt_trainer_evaluate.
+/// pairs for token classification, none for question answering, a max_length that the special
+/// tokens fill, or a tokenizer of another vocabulary than the model's, where that is known;
+/// UNSUPPORTED for a model of another task; CANCELLED; and those of mmopt_trainer_evaluate.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param model the index of the model, from 0.

@@ -19,8 +19,8 @@ pub enum mmopt_log_level {
     /// A call failed: the message of its error.
     Error = 1,
     /// Something may not be as intended: shared initializers that are trained as one parameter,
-    /// quantised weights, a model that shares nothing, a model that a step skipped, a
-    /// synchronisation that was undone.
+    /// quantised weights, a model without a partner where groups are used, a model that a step
+    /// skipped, a synchronisation that was undone.
     Warning = 2,
     /// What the library does: repairs on import, threads, a summary of the sharing plan, files and
     /// checkpoints that are written and read.

@@ -1,6 +1,8 @@
 //! Trainers: models side by side.
 
 use std::ffi::{CString, c_char};
+#[cfg(feature = "text")]
+use std::sync::Arc;
 
 use super::callback::{Progress, mmopt_phase};
 use super::options::mmopt_trainer_options;
@@ -11,6 +13,8 @@ use crate::ffi::core::guard::{Cell, free, guard, guard_or, handle, into_raw, sha
 use crate::ffi::core::names::Names;
 use crate::ffi::core::structs::options;
 use crate::ffi::model::create::mmopt_model;
+#[cfg(feature = "text")]
+use crate::text::IdNames;
 use crate::train::{TensorView, TrainResult, Trainer};
 
 /// Several models and the optimizer that trains them together.
@@ -25,16 +29,39 @@ pub struct TrainerValue {
     pub(crate) names: Vec<Names>,
     pub(crate) progress: Progress,
     pub(crate) n_steps: u64,
+    /// Of each model what the batches last checked stand for.
+    #[cfg(feature = "text")]
+    names_checked: Vec<Option<Arc<IdNames>>>,
 }
 
 impl TrainerValue {
     fn new(trainer: Trainer) -> Result<Self> {
         let range = 0..trainer.n_models();
         let model = |i| c_string(trainer.model_name(i)?, "a model's name");
-        let models = range.clone().map(model).collect::<Result<_>>()?;
+        let models = range.clone().map(model).collect::<Result<Vec<_>>>()?;
         let names = range.map(|i| Names::of_trainer(&trainer, i)).collect::<Result<_>>()?;
         let progress = Progress::default();
-        Ok(Self { trainer, models, names, progress, n_steps: 0 })
+        Ok(Self {
+            #[cfg(feature = "text")]
+            names_checked: vec![None; models.len()],
+            trainer,
+            models,
+            names,
+            progress,
+            n_steps: 0,
+        })
+    }
+
+    /// Refuses a batch whose ids or labels mean another thing than the model's.
+    #[cfg(feature = "text")]
+    pub(crate) fn check_names(&mut self, model: usize, names: &Arc<IdNames>) -> Result<()> {
+        let known = self.names_checked[model].as_ref();
+        if known.is_some_and(|known| Arc::ptr_eq(known, names)) {
+            return Ok(());
+        }
+        crate::tasks::check_names(&self.trainer, model, names)?;
+        self.names_checked[model] = Some(names.clone());
+        Ok(())
     }
 
     /// Asks the host whether to go on; `Cancelled` when not, which the other ranks are told.
@@ -59,8 +86,10 @@ impl TrainerValue {
 ///
 /// Errors, with the model's name: those of reading it; NON_FINITE for weights that are not finite;
 /// UNSUPPORTED for an operator without a gradient rule; INVALID_ARGUMENT for a name that occurs
-/// twice, an option out of range, or the option start without the model or the vocabularies that it
-/// needs; NOT_FOUND for an unknown start_from; RUNTIME_UNAVAILABLE without ONNX Runtime.
+/// twice, an option out of range, the option start without the model or the vocabularies that it
+/// needs, or models that are to learn from each other and have the same classes in another order;
+/// NOT_FOUND for an unknown start_from, and for a model that param_groups names and that is not
+/// there; RUNTIME_UNAVAILABLE without ONNX Runtime.
 ///
 /// @param[in] options NULL: the defaults.
 /// @param[in] models n_models models, none of them NULL.
@@ -84,7 +113,7 @@ pub unsafe extern "C" fn mmopt_trainer_create(
             .map(|(i, &m)| Ok(shared(m).context(|| format!("models[{i}]"))?.clone()))
             .collect::<Result<Vec<_>>>()?;
         #[cfg(feature = "text")]
-        if options.optimizer.start == crate::optim::Start::Pretrained {
+        if crate::train::needs_tokens(&options.optimizer, &models) {
             models.iter_mut().for_each(crate::ffi::model::for_corpus::find_tokens);
         }
         let out = output(trainer, "trainer")?;

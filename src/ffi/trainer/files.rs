@@ -4,6 +4,7 @@ use std::ffi::c_char;
 use std::path::Path;
 
 use super::create::mmopt_trainer;
+use crate::error::Kind;
 use crate::ffi::core::args::{optional_output, optional_text, owned_text, text};
 use crate::ffi::core::error::mmopt_error;
 use crate::ffi::core::guard::{exclusive, guard, shared};
@@ -146,7 +147,11 @@ pub unsafe extern "C" fn mmopt_trainer_resume(
         let directory = text(directory, "directory")?;
         let out = optional_output(host_text, "host_text")?;
         let host = trainer.trainer.resume(Path::new(directory));
-        let host = trainer.trainer.log_error("resuming", host)?;
+        // No checkpoint is what a first start finds.
+        let host = match host {
+            Err(none) if none.kind() == Kind::NotFound => return Err(none),
+            host => trainer.trainer.log_error("resuming", host)?,
+        };
         if out.is_wanted() {
             out.set(owned_text(&host, "the host's text")?);
         }

@@ -14,8 +14,8 @@ use crate::train::TrainerOptions;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mmopt_preset {
-    /// The project's own: models learn from each other's predictions and share gradients along
-    /// roles, rates follow the losses.
+    /// The project's own: models learn from each other's predictions, fresh ones start from the
+    /// pretrained one's token table where there is one, and rates follow the losses.
     Default = 0,
     /// The published implementation (Gomez 2025, see docs/optimizer.md), reproduced to rounding.
     Paper = 1,

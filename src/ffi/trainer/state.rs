@@ -11,8 +11,9 @@ use crate::optim::{Optimizer, Rates};
 
 /// The sharing plan as text: which parameters of the models belong together, and why, and what is
 /// done with their gradients (share_rule) and values (sync_every). With the option start it then
-/// says what fresh models started from. On several ranks its last line begins with "ranks: " and
-/// says what this rank sends in bytes.
+/// says what fresh models started from; then whether models learn from each other's predictions
+/// (mutual), with a line for each model and its teachers, and how many run at a time. On several
+/// ranks its last line begins with "ranks: " and says what this rank sends in bytes.
 ///
 /// Errors: only those of any call.
 ///
@@ -33,12 +34,15 @@ pub unsafe extern "C" fn mmopt_trainer_plan(
     })
 }
 
-/// The sharing plan as one JSON object. Its key start says what fresh models started from. On
-/// several ranks the key ranks has rank, n_ranks, way, placement (or null), and the bytes that a
-/// rank sends, as a mean over the ranks: pass_bytes and, for each probability that a model predicts
-/// for others, probability_bytes; step_bytes; sync_bytes more with a synchronisation;
-/// meeting_bytes in a meeting after local steps. A group with by_token true has rows of token
-/// tables; where view says so many rows, these may be any, in any order.
+/// The sharing plan as one JSON object. Its keys gradients and parameters say in words what is done
+/// with those of a group; start says what fresh models started from; mutual and parallel are the
+/// text's lines on mutual learning and on how many models run at a time; students has for each
+/// trained model that learns from others' predictions model, weight (after the ramp-up) and
+/// teachers, an array of names. On several ranks the key ranks has rank, n_ranks, way, placement
+/// (or null), and the bytes that a rank sends, as a mean over the ranks: pass_bytes and, for each
+/// probability that a model predicts for others, probability_bytes; step_bytes; sync_bytes more
+/// with a synchronisation; meeting_bytes in a meeting after local steps. A group with by_token true
+/// has rows of token tables; where view says so many rows, these may be any, in any order.
 ///
 /// Errors: only those of any call.
 ///
@@ -151,7 +155,8 @@ pub unsafe extern "C" fn mmopt_trainer_set_learning_rate(
     guard(|| unsafe { exclusive(trainer)?.trainer.optimizer_mut().set_learning_rate(rate) })
 }
 
-/// Sets the weight of a model from the next step on; not all weights may be 0.
+/// Sets the weight of a model from the next step on, see mmopt_model_set_weight; not all weights
+/// may be 0.
 ///
 /// Errors: INVALID_ARGUMENT when model or weight is out of range.
 ///

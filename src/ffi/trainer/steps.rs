@@ -20,7 +20,8 @@ use crate::train::{TensorView, TrainResult};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mmopt_train_result {
-    /// The loss of the batch; with a communicator of all ranks' parts of it, and so are the counts.
+    /// The loss of the batch, 0 without a label that counts; with a communicator of all ranks'
+    /// parts of it, and so are the counts.
     pub loss: f64,
     /// Correct predictions; 0 for regression.
     pub n_correct: u64,
@@ -48,7 +49,7 @@ pub struct mmopt_step_report {
     /// Models that were skipped because a loss or gradient was not finite, or so large that a
     /// moment would have overflowed.
     pub n_skipped: u32,
-    /// 1 if gradients were shared.
+    /// 1 if gradients were shared, by share_rule.
     pub shared: u32,
     /// 1 if parameters were synchronised.
     pub synced: u32,
@@ -84,7 +85,9 @@ pub unsafe extern "C" fn mmopt_trainer_zero_grad(trainer: *mut mmopt_trainer) ->
     })
 }
 
-/// Computes loss and gradients of one micro-batch of one model, for the next step.
+/// Computes loss and gradients of one micro-batch of one model, for the next step. With
+/// gradient_accumulation_steps above 1 so many micro-batches are added up; else a second pass
+/// before the step replaces the gradients of the first, and a warning is logged.
 ///
 /// tensors holds the model's inputs and labels in any order.
 ///
@@ -157,7 +160,9 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_all(
 /// order of the models. results has room for as many results.
 ///
 /// Errors: as mmopt_trainer_forward_backward; INVALID_ARGUMENT when the number of models differs
-/// from the trainer's.
+/// from the trainer's, when a part's tokenizer has another vocabulary than the model's, where that
+/// is known (mmopt_model_set_tokenizer), and when the corpus has the model's classes in another
+/// order.
 ///
 /// @param[in,out] trainer exclusive access.
 /// @param[in] batch shared access.
@@ -183,6 +188,8 @@ pub unsafe extern "C" fn mmopt_trainer_forward_backward_batch(
             )));
         }
         let results = room(results, n)?;
+        let mut names = batch.names().enumerate();
+        names.try_for_each(|(model, names)| trainer.check_names(model, names))?;
         let batches: Vec<_> = batch.tensors().map(part_views).collect();
         write_all(results, &trainer.run_all(&batches)?);
         Ok(())

@@ -20,8 +20,9 @@ use crate::optim::memory::params::Params;
 use crate::optim::optimizer::callback::Callbacks;
 use crate::optim::optimizer::models::Models;
 use crate::optim::optimizer::peers::Distribution;
-use crate::optim::options::{InstructionSet, Options};
+use crate::optim::options::{InstructionSet, Options, ParamGroup};
 use crate::optim::plan::Plan;
+use crate::optim::plan::pattern::matches;
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::rates::state::RateState;
 use crate::optim::sweep::executor::{Executor, Tables};
@@ -91,6 +92,7 @@ impl Optimizer {
     pub fn new(options: Options, models: Vec<ModelSpec>) -> Result<Self> {
         options.validate()?;
         let mut models = Models::new(models)?;
+        models.check_named(&options.param_groups)?;
         let mut params = Params::default();
         for (i, model) in models.states.iter_mut().enumerate() {
             params.add(&options, i, &mut model.spec)?;
@@ -142,6 +144,16 @@ impl Optimizer {
     /// Who shares with whom.
     pub fn plan(&self) -> &Plan {
         &self.sharing.plan
+    }
+
+    /// The positions in `param_groups` of those that no parameter matches.
+    pub fn unused_param_groups(&self) -> Vec<usize> {
+        let hits = |g: &ParamGroup| {
+            let mut models = self.models.states.iter().filter(|m| matches(&g.model, &m.spec.name));
+            models.any(|m| m.spec.params.iter().any(|p| matches(&g.pattern, &p.name)))
+        };
+        let groups = self.options.param_groups.iter().enumerate();
+        groups.filter(|(_, g)| !hits(g)).map(|(i, _)| i).collect()
     }
 
     /// The options in force.

@@ -4,7 +4,7 @@
 //! caller's indices.
 
 use crate::error::{Error, Result};
-use crate::optim::options::{GradientAccumulation, NonFinite, Options};
+use crate::optim::options::{GradientAccumulation, NonFinite, Options, ParamGroup};
 use crate::optim::plan::spec::ModelSpec;
 use crate::optim::rates::factors::Rates;
 use crate::optim::rates::state::RateState;
@@ -222,6 +222,24 @@ impl Models {
             m.weight_sum = 0.0;
             m.non_finite_loss = false;
         }
+    }
+}
+
+impl Models {
+    /// Refuses a group that names a model which is not there.
+    pub fn check_named(&self, groups: &[ParamGroup]) -> Result<()> {
+        let is_there = |name: &str| self.states.iter().any(|m| m.spec.name == name);
+        for (i, group) in groups.iter().enumerate() {
+            if !group.model.contains(['*', '?']) && !is_there(&group.model) {
+                let names: Vec<&str> = self.states.iter().map(|m| m.spec.name.as_str()).collect();
+                return Err(Error::not_found(format!(
+                    "param_groups[{i}]: no model '{}'; there are '{}'",
+                    group.model,
+                    names.join("', '")
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -512,7 +512,8 @@ pub struct Options {
     pub attention: AttentionForm,
     /// Models whose passes run at the same time, each with an equal part of the threads; 1 is one
     /// after another with all threads, which holds the activations of one model at a time. 0: as
-    /// the sizes of the passes, `memory_limit` and the cores decide; the log and the plan tell.
+    /// `mutual` (passes that teach each other run together), the sizes of the passes,
+    /// `memory_limit` and the cores decide; the log and the plan tell.
     /// The result does not depend on it. Carried out by whoever runs the models: the trainer, not
     /// gradient mode.
     #[schemars(example = 1)]

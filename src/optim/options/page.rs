@@ -143,14 +143,16 @@ const INTRODUCTION: &str = "\
 This page is generated from the options' types (`src/optim`), as is `docs/options.schema.json`; a
 test keeps both fresh. What the options do is in [optimizer.md](optimizer.md).
 
-An option has one name everywhere: field of `mmopt_trainer_options`, key of `options_json`, field
-of Rust's `Options`; C++ and Go spell it as they do. `options_json` takes any key of this page. It
-is merged over the struct: objects key by key, anything else is replaced, and what it does not name
-stays. An unknown key, a value of another type or out of its range is an error that names the key
-and what is allowed. `preset`, `device`, `device_id`, `tf32`, `max_sessions` and `runtime_path` are
-fields of the struct alone. The columns are the presets; what *paper* is, optimizer.md says. An
-object over a preset that has null there has the type's own defaults in what it does not name: those
-of `mutual` are in [optimizer.md](optimizer.md#mutual-learning).
+An option has one name everywhere: key of `options_json`, field of Rust's `Options` and, of many,
+field of `mmopt_trainer_options`; C++ and Go spell it as they do. `options_json` takes any key of
+this page; those that are no field of the struct in the header (`mutual`, `start`, `ema_decay`,
+`metrics_every` and others) are set by it alone. It is merged over the struct: objects key by key,
+anything else is replaced, and what it does not name stays. An unknown key, a value of another type
+or out of its range is an error that names the key and what is allowed. `preset`, `device`,
+`device_id`, `tf32`, `max_sessions` and `runtime_path` are fields of the struct alone. The columns
+are the presets; what *paper* is, optimizer.md says. An object over a preset that has null there has
+the type's own defaults in what it does not name: those of `mutual` are in
+[optimizer.md](optimizer.md#mutual-learning).
 ";
 
 const ROLES: &str = "

@@ -36,7 +36,8 @@ pub struct Member {
     pub view: View,
 }
 
-/// Views that share gradients and are synchronised with each other.
+/// Views that belong together: [`Plan::gradients`] and [`Plan::parameters`] say what is done with
+/// their gradients and values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Role and part, the paper's class, or the host's name.
@@ -436,6 +437,17 @@ fn mixes_gradients(options: &Options) -> bool {
 }
 
 fn use_of_gradients(options: &Options) -> String {
+    let tokens = match options.token_embeddings {
+        TokenEmbeddings::Own => String::new(),
+        TokenEmbeddings::Shared => format!(
+            "; in every step rows of one token follow the mean of theirs (token_alpha {})",
+            options.token_alpha
+        ),
+    };
+    use_of_other_gradients(options) + &tokens
+}
+
+fn use_of_other_gradients(options: &Options) -> String {
     match (options.share_rule, options.share_every) {
         (ShareRule::None, _) => "not shared (share_rule none)".to_owned(),
         (_, 0) => "not shared (share_every 0)".to_owned(),

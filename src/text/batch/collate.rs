@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::memory::{Gather, filled, zeros};
 use crate::tensor::{Element, Tensor};
-use crate::text::batch::dataset::{AnswerContext, Dataset, IGNORE_INDEX, Sequence, Target};
+use crate::text::batch::dataset::{
+    AnswerContext, Dataset, IGNORE_INDEX, IdNames, Sequence, Target,
+};
 use crate::text::rng::{Purpose, Stream};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub struct Batch {
     pub tokens: usize,
     /// Question answering: the context of each row. Empty for other tasks.
     pub contexts: Vec<Arc<AnswerContext>>,
+    /// What ids and labels stand for.
+    pub names: Arc<IdNames>,
 }
 
 impl Batch {
@@ -97,6 +101,7 @@ impl Dataset {
             sequences: indices.to_vec(),
             examples: sequences.iter().map(|s| s.example).collect(),
             tokens: sequences.iter().map(|s| s.ids.len()).sum(),
+            names: self.names().clone(),
             contexts: sequences.iter().filter_map(|s| s.context.clone()).collect(),
             ..Default::default()
         };

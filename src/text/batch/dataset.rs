@@ -165,9 +165,25 @@ impl EncodingStats {
     }
 }
 
+/// What numbers in a dataset's batches stand for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct IdNames {
+    /// The text of each token id, as [`Tokenizer::pieces`] has it.
+    pub pieces: Arc<[String]>,
+    /// The class or tag of each label; empty for other tasks.
+    pub labels: Vec<String>,
+}
+
+impl IdNames {
+    fn of(tokenizer: &Tokenizer, labels: &LabelMap) -> Arc<Self> {
+        Arc::new(Self { pieces: tokenizer.pieces(), labels: labels.names().to_vec() })
+    }
+}
+
 /// Encoded examples of one corpus for one model. Made by [`Dataset::encode`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
+    names: Arc<IdNames>,
     task: TextTask,
     labels: LabelMap,
     /// Empty where the tokens are in a file.
@@ -198,6 +214,7 @@ impl Dataset {
         masking: Option<Masking>,
     ) -> Result<Self> {
         Ok(Self {
+            names: IdNames::of(tokenizer, corpus.labels()),
             task: corpus.task(),
             labels: corpus.labels().clone(),
             stats: EncodingStats::of(corpus, &sequences),
@@ -223,6 +240,7 @@ impl Dataset {
     ) -> Self {
         let n_sequences = blocks.len() as u64;
         Self {
+            names: IdNames::of(tokenizer, &LabelMap::default()),
             task: TextTask::LanguageModeling,
             labels: LabelMap::default(),
             sequences: Vec::new(),
@@ -247,6 +265,11 @@ impl Dataset {
     /// The task.
     pub fn task(&self) -> TextTask {
         self.task
+    }
+
+    /// What its tokens' and classes' numbers stand for.
+    pub fn names(&self) -> &Arc<IdNames> {
+        &self.names
     }
 
     /// Names of classes or tags.

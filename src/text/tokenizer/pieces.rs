@@ -1,6 +1,7 @@
 //! Tokens of all kinds of vocabularies in one form, so that they can be compared.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::tokenize::Tokenizer;
 use tokenizers::models::wordpiece::WordPiece;
@@ -14,7 +15,11 @@ impl Tokenizer {
     /// of one inside a word, whether the vocabulary writes `##x`, `Ġx` or `▁x`; bytes are decoded
     /// to UTF-8. Case is kept. Empty for ids without a token, and for bytes that are no whole
     /// character.
-    pub fn pieces(&self) -> Vec<String> {
+    pub fn pieces(&self) -> Arc<[String]> {
+        self.pieces.get_or_init(|| self.make_pieces()).clone()
+    }
+
+    fn make_pieces(&self) -> Arc<[String]> {
         let bytes = byte_characters();
         let is_byte_level =
             matches!(self.pipeline.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));

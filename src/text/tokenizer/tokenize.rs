@@ -4,6 +4,8 @@
 //! *post-processor* puts the special tokens around one text or two; it is kept beside the pipeline
 //! and runs after truncation. Offsets are bytes of the given text, without white space around.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::error::{Error, Result};
 use crate::text::tokenizer::check::{MAX_IDS, caught, tokenizers_error};
 use crate::text::tokenizer::config::Config;
@@ -30,6 +32,8 @@ pub struct Tokenizer {
     /// What its files said; empty for one that was trained here.
     pub(crate) config: Config,
     n_ids: usize,
+    /// [`Tokenizer::pieces`], once it was asked for.
+    pub(crate) pieces: OnceLock<Arc<[String]>>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -97,6 +101,7 @@ impl Tokenizer {
             token_types,
             config: Config::default(),
             n_ids,
+            pieces: OnceLock::new(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! A micro-batch of all models with mutual learning: who teaches whom, and in which order.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::examples::{Examples, ignored_labels};
@@ -54,6 +55,8 @@ pub(in crate::train) struct Mutual {
     /// Why one model does not learn from another, where it need not; the first time that it was
     /// found.
     pub misfit: Option<String>,
+    /// What may not be as intended.
+    pub doubts: Vec<String>,
 }
 
 impl Mutual {
@@ -83,6 +86,7 @@ impl Mutual {
             }
         }
         own.check_models(options, models)?;
+        let Labels { misfit, doubts } = own.check_labels(models)?;
         let n = models.len();
         let memory = match own.teacher {
             Teacher::Memory => {
@@ -96,7 +100,8 @@ impl Mutual {
             ramp_up: own.ramp_up(options.total_steps),
             options: own,
             can_meet,
-            misfit: None,
+            misfit,
+            doubts,
             predictions: vec![Prediction::default(); n],
             targets: vec![Target::default(); n],
             teacher_weights: vec![0.0; n],
@@ -212,6 +217,27 @@ impl Mutual {
         let shares = shares(teachers.len(), n_at_once, step);
         trained.for_each(|j| self.shares[j] = 0.0);
         teachers.into_iter().zip(shares).for_each(|(j, share)| self.shares[j] = share);
+    }
+
+    /// Of each trained model its weight, after the ramp-up, and the models that teach it.
+    pub fn students<'m>(&self, models: &'m [Model]) -> Vec<Student<'m>> {
+        let names = |m: &Model| m.label_names().len();
+        let student = |(i, model): (usize, &'m Model)| {
+            let teaches = |&(j, other): &(usize, &'m Model)| match self.options.teacher {
+                _ if names(model) != names(other) && names(model) * names(other) > 0 => false,
+                Teacher::Frozen if !other.only_teaches() => false,
+                Teacher::Memory => true,
+                _ => self.is_taught((i, model.is_fresh()), (j, other.is_fresh())),
+            };
+            let kind = &model.sessions.spec.kind;
+            let teachers = models.iter().enumerate().filter(teaches);
+            Student {
+                name: &model.name,
+                weight: self.options.weight_for(*kind == LossKind::TokenClassification),
+                teachers: teachers.map(|(_, m)| m.name.as_str()).collect(),
+            }
+        };
+        models.iter().enumerate().filter(|(_, m)| !m.only_teaches()).map(student).collect()
     }
 
     fn takes_turns(&self) -> bool {
@@ -452,6 +478,37 @@ impl std::fmt::Display for Mutual {
     }
 }
 
+/// A trained model, and who teaches it.
+pub(in crate::train) struct Student<'a> {
+    pub name: &'a str,
+    /// Of what it learns from its teachers, beside its loss.
+    pub weight: f64,
+    pub teachers: Vec<&'a str>,
+}
+
+impl Student<'_> {
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "model": self.name, "weight": self.weight, "teachers": self.teachers,
+        })
+    }
+}
+
+impl std::fmt::Display for Student<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.teachers[..] {
+            [] => write!(f, "  '{}' has no teacher", self.name),
+            _ => write!(
+                f,
+                "  '{}' learns from '{}', weight {}",
+                self.name,
+                self.teachers.join("', '"),
+                self.weight
+            ),
+        }
+    }
+}
+
 /// What teaching knows of a model in a step.
 pub(super) struct Member<'a> {
     pub examples: Examples<'a>,
@@ -517,6 +574,15 @@ impl optim::Mutual {
                 given.name
             )));
         }
+        if let ([only], Teacher::Peers | Teacher::PeersBefore | Teacher::Online) =
+            (models, self.teacher)
+        {
+            return Err(Error::invalid(format!(
+                "model '{}' is the only one, and mutual is required: with this teacher models \
+                 learn from others; choose mean_teacher or memory, or set required to false",
+                only.name
+            )));
+        }
         let kind = |m: &Model| m.sessions.spec.kind.clone();
         for model in models {
             if matches!(kind(model), LossKind::MeanSquaredError | LossKind::Output(_)) {
@@ -559,6 +625,77 @@ impl optim::Mutual {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What the classes of the models say of mutual learning.
+#[derive(Default)]
+struct Labels {
+    /// Why a model cannot learn from another.
+    misfit: Option<String>,
+    doubts: Vec<String>,
+}
+
+impl optim::Mutual {
+    /// Whether models of different numbers or names of classes are to teach each other. By position
+    /// a probability would be of another class.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for equal names in another order, and for a model that only teaches and
+    /// has a head that nobody trained; `Shape` for other numbers of classes where learning is
+    /// required.
+    fn check_labels(&self, models: &[Model]) -> Result<Labels> {
+        let mut found = Labels::default();
+        let kind = models.first().map(|m| &m.sessions.spec.kind);
+        let classes = [LossKind::SequenceClassification, LossKind::TokenClassification];
+        if !kind.is_some_and(|kind| classes.contains(kind)) {
+            return Ok(found);
+        }
+        for (i, model) in models.iter().enumerate() {
+            let drawn = model.report.newly_initialised.first();
+            let is_teacher = model.only_teaches() && !model.is_fresh();
+            if let (true, Some(drawn)) = (is_teacher, drawn) {
+                return Err(Error::invalid(format!(
+                    "model '{}' only teaches, but nobody trained its head: '{drawn}' is newly \
+                     initialised; load a model that was trained for these classes, with its head",
+                    model.name
+                )));
+            }
+            let own = model.label_names();
+            let known = |m: &&Model| !m.label_names().is_empty() && m.label_names() != own;
+            let Some(other) = models[..i].iter().find(known).filter(|_| !own.is_empty()) else {
+                continue;
+            };
+            let theirs = other.label_names();
+            let pair = format!("models '{}' and '{}'", other.name, model.name);
+            if theirs.len() != own.len() {
+                let (a, b) = (theirs.len(), own.len());
+                let why = format!("{pair} cannot learn from each other: {a} and {b} classes");
+                if self.required {
+                    return Err(Error::shape(why));
+                }
+                found.doubts.push(why.clone());
+                found.misfit.get_or_insert(why);
+                continue;
+            }
+            let at = own.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or_default();
+            let (a, b) = (&theirs[at], &own[at]);
+            let of = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+            if of(own) == of(theirs) {
+                return Err(Error::invalid(format!(
+                    "{pair} have the same classes in another order (class {at} is '{a}' and \
+                     '{b}'), so predictions would teach wrong classes: load all with the order of \
+                     the corpus, or set mutual to null"
+                )));
+            }
+            let generic = |name: &String| name.starts_with("LABEL_");
+            if !own.iter().all(generic) && !theirs.iter().all(generic) {
+                found.doubts.push(format!(
+                    "{pair} name class {at} '{a}' and '{b}'; they learn from each other by position"
+                ));
+            }
+        }
+        Ok(found)
     }
 }
 

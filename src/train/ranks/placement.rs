@@ -40,8 +40,9 @@ impl Trainer {
         let teacher = self.mutual.as_ref().map(|m| m.options().teacher);
         if teacher == Some(Teacher::PeersBefore) && owners.iter().any(|&r| r != owners[0]) {
             return Err(Error::unsupported(
-                "placement with the teacher 'peers_before', for which models run one after another \
-                 whatever their ranks; set mutual.teacher to peers, mean_teacher or memory",
+                "placement with the teacher 'peers_before', for which a model waits for those \
+                 before it, wherever they are; set mutual.teacher to online, peers, mean_teacher \
+                 or memory",
             ));
         }
         Ok(Some(owners))

@@ -156,6 +156,7 @@ impl Trainer {
     }
 
     /// Refuses what only works for a trainer by itself.
+    #[cfg(feature = "text")]
     pub(crate) fn check_alone(&self, what: &str) -> Result<()> {
         match self.place() {
             Some((_, n)) if n > 1 => Err(Error::unsupported(format!(

@@ -9,6 +9,20 @@ use super::width::Width;
 use crate::error::{Error, Kind, Result};
 use crate::optim::{Options, Role, Start};
 use crate::train::model::Model;
+#[cfg(feature = "text")]
+use crate::train::{ModelOptions, Source};
+
+/// Whether a trainer of these models looks at what their token ids stand for.
+#[cfg(feature = "text")]
+pub fn needs_tokens(options: &Options, models: &[ModelOptions]) -> bool {
+    let is_drawn = |m: &ModelOptions| m.fresh_weights || matches!(m.source, Source::Config(_));
+    match options.start {
+        _ if options.token_embeddings != crate::optim::TokenEmbeddings::Own => true,
+        Start::Pretrained => true,
+        Start::Auto => models.iter().any(is_drawn) && !models.iter().all(is_drawn),
+        Start::Own | Start::Aligned => false,
+    }
+}
 
 /// Carries out the option `start`.
 ///
@@ -23,7 +37,9 @@ pub(in crate::train) fn apply(options: &Options, models: &mut [Model]) -> Result
     };
     let mut start = Starter { models, views };
     let mut report = StartReport { start: options.start, ..StartReport::default() };
-    if options.start == Start::Auto && (fresh.is_empty() || fresh.len() == start.models.len()) {
+    let is_named = options.start_from.is_some();
+    let is_mixed = !fresh.is_empty() && fresh.len() < start.models.len();
+    if options.start == Start::Auto && !is_mixed && !is_named {
         return Ok(report);
     }
     if options.start == Start::Aligned {
@@ -32,13 +48,16 @@ pub(in crate::train) fn apply(options: &Options, models: &mut [Model]) -> Result
         }
         return Ok(report);
     }
-    let plan = || {
-        let source = start.pretrained(options.start_from.as_deref(), &fresh)?;
+    // What was asked for by name is not left out.
+    let named = options.start_from.as_deref().map(|name| start.pretrained(Some(name), &fresh));
+    let named = named.transpose()?;
+    let plan = || -> Result<_> {
+        let source = named.map_or_else(|| start.pretrained(None, &fresh), Ok)?;
         let maps = fresh.iter().map(|&target| start.token_rows(source, target));
         Ok((source, maps.collect::<Result<Vec<_>>>()?))
     };
     let (source, maps) = match plan() {
-        Err(e) if options.start == Start::Auto && Error::kind(&e) != Kind::OutOfMemory => {
+        Err(e) if options.start == Start::Auto && !is_named && e.kind() != Kind::OutOfMemory => {
             report.note = Some(e.message().to_owned());
             return Ok(report);
         }

@@ -1,15 +1,16 @@
 //! Mutual learning of small published models with dropout, and from text files to steps.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use mmopt::Kind;
 use mmopt::models::{Config, Sizes, Task};
 use mmopt::optim::{self, Mutual, Teacher};
 use mmopt::text::{
     Answer, Corpus, Dataset, EncodeOptions, Example, LabelMap, Loader, LoaderOptions, TextTask,
     Tokenizer, TokenizerStyle, TokenizerTrainOptions,
 };
-use mmopt::train::{ModelOptions, Source, TensorView, TrainResult, Trainer, TrainerOptions};
+use mmopt::train::{Level, ModelOptions, Source, TensorView, TrainResult, Trainer, TrainerOptions};
 
 const STYLES: [TokenizerStyle; 2] = [TokenizerStyle::Bert, TokenizerStyle::Gpt2];
 
@@ -66,6 +67,105 @@ fn pair_with(
     let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
     let walk = LoaderOptions { batch_size: 8, pad_to_multiple_of: 16, ..LoaderOptions::default() };
     (Trainer::new(options, models).unwrap(), Loader::new(datasets, walk).unwrap())
+}
+
+/// A trainer of models with these names and classes, and what it warned of.
+fn with_labels(
+    mutual: Mutual,
+    models: &[(&str, &[&str])],
+    change: impl Fn(&mut ModelOptions),
+) -> mmopt::Result<(Trainer, Vec<String>)> {
+    let model = |(i, (name, labels)): (usize, &(&str, &[&str]))| {
+        let task = Task::SequenceClassification { num_labels: labels.len() };
+        let mut model = model(TokenizerStyle::Bert, 20, task);
+        model.name = (*name).to_owned();
+        model.seed = i as u64;
+        model.label_names = labels.iter().map(|l| (*l).to_owned()).collect();
+        change(&mut model);
+        model
+    };
+    let optimizer =
+        optim::Options { mutual: Some(mutual), n_threads: 1, ..optim::Options::adamw() };
+    let options = TrainerOptions { optimizer, ..TrainerOptions::default() };
+    let mut trainer = Trainer::new(options, models.iter().enumerate().map(model).collect())?;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let into = heard.clone();
+    let sink = move |_: Level, text: &str| into.lock().unwrap().push(text.to_owned());
+    trainer.set_log(Some((Level::Warning, Box::new(sink))));
+    trainer.set_log(None);
+    let heard = heard.lock().unwrap().clone();
+    Ok((trainer, heard))
+}
+
+/// A probability is of a class by its position.
+#[test]
+fn classes_that_are_not_the_same_are_told() {
+    let mutual = |required| Mutual { required, teacher: Teacher::Peers, ..Mutual::default() };
+    let made = |required, models: &[(&str, &[&str])]| with_labels(mutual(required), models, |_| ());
+    for required in [false, true] {
+        let models: [(&str, &[&str]); 2] = [("a", &["no", "yes"]), ("b", &["yes", "no"])];
+        let error = made(required, &models).unwrap_err();
+        for part in ["'a' and 'b'", "another order", "class 0 is 'no' and 'yes'"] {
+            assert!(error.message().contains(part), "no {part} in {error}");
+        }
+        // Names that a file without any has say nothing.
+        let models: [(&str, &[&str]); 2] = [("a", &["no", "yes"]), ("b", &["LABEL_0", "LABEL_1"])];
+        assert_eq!(made(required, &models).unwrap().1, [""; 0]);
+        let models: [(&str, &[&str]); 2] = [("a", &["no", "yes"]), ("b", &["false", "true"])];
+        let told = "models 'a' and 'b' name class 0 'no' and 'false'; they learn from each other by \
+                    position";
+        assert_eq!(made(required, &models).unwrap().1, [told]);
+    }
+    let models: [(&str, &[&str]); 3] =
+        [("a", &["no", "yes"]), ("b", &["no", "yes", "perhaps"]), ("c", &["no", "yes"])];
+    let told = "models 'a' and 'b' cannot learn from each other: 2 and 3 classes";
+    let error = made(true, &models).unwrap_err();
+    assert!(error.kind() == Kind::Shape && error.message() == told, "{error}");
+    let (trainer, heard) = made(false, &models).unwrap();
+    assert!(heard[0] == told && trainer.plan_text().contains(told), "{heard:?}");
+    let students = &trainer.plan_json()["students"];
+    let teachers = |i: usize| students[i]["teachers"].to_string();
+    assert_eq!([0, 1, 2].map(teachers), [r#"["c"]"#, "[]", r#"["a"]"#]);
+    let plan = trainer.plan_text();
+    assert!(plan.contains("  'a' learns from 'c', weight 1\n  'b' has no teacher\n"), "{plan}");
+}
+
+/// What learning from each other needs is looked for before the first pass.
+#[test]
+fn models_that_cannot_teach_are_told() {
+    let one: [(&str, &[&str]); 1] = [("a", &["no", "yes"])];
+    let two: [(&str, &[&str]); 2] = [("a", &["no", "yes"]), ("b", &["no", "yes"])];
+    let mutual = |teacher| Mutual { teacher, ..Mutual::default() };
+    let error = with_labels(mutual(Teacher::Online), &one, |_| ()).unwrap_err();
+    assert!(error.message().contains("model 'a' is the only one"), "{error}");
+    with_labels(mutual(Teacher::MeanTeacher), &one, |_| ()).unwrap();
+
+    // A teacher whose head was not trained.
+    let dir = tempfile::tempdir().unwrap();
+    with_labels(mutual(Teacher::Peers), &two, |_| ()).unwrap().0.save_model(0, dir.path()).unwrap();
+    let frozen = |fresh_head: bool| {
+        let three = [two[0], two[1], ("c", two[0].1)];
+        with_labels(mutual(Teacher::Frozen), &three, |model| {
+            if model.name == "a" {
+                model.source = Source::Directory(dir.path().to_owned());
+                model.frozen = vec!["*".into()];
+                model.fresh_head = fresh_head;
+            }
+        })
+    };
+    let (trainer, _) = frozen(false).unwrap();
+    assert!(trainer.plan_text().contains("  'b' learns from 'a', weight 1\n"));
+    let error = frozen(true).unwrap_err();
+    let parts = ["model 'a' only teaches", "'classifier.weight' is newly initialised"];
+    assert!(parts.iter().all(|part| error.message().contains(part)), "{error}");
+
+    // Two that start equal have nothing to teach each other.
+    let twins = |seed: Option<u64>| {
+        let set = |m: &mut ModelOptions| m.seed = seed.unwrap_or(m.seed);
+        with_labels(mutual(Teacher::Peers), &two, set).unwrap().1
+    };
+    assert!(twins(Some(5))[0].contains("models 'a' and 'b' are fresh, of equal architecture"));
+    assert_eq!(twins(None), [""; 0]);
 }
 
 /// What the default preset says of a pretrained model among fresh ones.
