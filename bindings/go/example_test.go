@@ -133,7 +133,8 @@ func ExampleTrainer() {
 			log.Fatal(err)
 		}
 		if _, err = trainer.ForwardBackward(ctx, batch); err == nil {
-			_, err = trainer.Step(ctx)
+			// A pass that counts is followed by its step, so that a resumed run has the same bits.
+			_, err = trainer.Step(context.WithoutCancel(ctx))
 		}
 		if errors.Is(err, context.Canceled) {
 			log.Fatal(errors.Join(err, trainer.ZeroGrad(), trainer.SaveCheckpoint(checkpoint, state)))

@@ -100,7 +100,8 @@ static double train_batch(const struct network *n, float points[BATCH][INPUTS], 
 }
 
 /* Describes a network's parameters. First and last layers of both play the same parts, so their
- * roles are named: the library shares gradients between equal roles of equal shape. */
+ * roles are named: with a share_rule the library shares gradients between equal roles of equal
+ * shape. */
 static void describe(const struct network *n, mmopt_parameter *p, int64_t (*shapes)[2],
                      char (*names)[24])
 {
@@ -147,6 +148,7 @@ static mmopt_optimizer *make_optimizer(const struct network *networks)
         models[i].stable_gradients = 1; /* each batch writes them in place */
     }
     mmopt_trainer_options_init(&options, MMOPT_PRESET_DEFAULT);
+    options.share_rule = MMOPT_SHARE_RULE_GATED;
     options.learning_rate = 1e-2;
     options.n_threads = 1;
     check(mmopt_optimizer_create(&options, models, 2, &optimizer));
