@@ -661,41 +661,47 @@ impl optim::Mutual {
                     model.name
                 )));
             }
-            let own = model.label_names();
-            let known = |m: &&Model| !m.label_names().is_empty() && m.label_names() != own;
-            let Some(other) = models[..i].iter().find(known).filter(|_| !own.is_empty()) else {
-                continue;
-            };
-            let theirs = other.label_names();
-            let pair = format!("models '{}' and '{}'", other.name, model.name);
-            if theirs.len() != own.len() {
-                let (a, b) = (theirs.len(), own.len());
-                let why = format!("{pair} cannot learn from each other: {a} and {b} classes");
-                if self.required {
-                    return Err(Error::shape(why));
-                }
-                found.doubts.push(why.clone());
-                found.misfit.get_or_insert(why);
-                continue;
-            }
-            let at = own.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or_default();
-            let (a, b) = (&theirs[at], &own[at]);
-            let of = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-            if of(own) == of(theirs) {
-                return Err(Error::invalid(format!(
-                    "{pair} have the same classes in another order (class {at} is '{a}' and \
-                     '{b}'), so predictions would teach wrong classes: load all with the order of \
-                     the corpus, or set mutual to null"
-                )));
-            }
-            let generic = |name: &String| name.starts_with("LABEL_");
-            if !own.iter().all(generic) && !theirs.iter().all(generic) {
-                found.doubts.push(format!(
-                    "{pair} name class {at} '{a}' and '{b}'; they learn from each other by position"
-                ));
+            for other in &models[..i] {
+                self.check_pair(other, model, &mut found)?;
             }
         }
         Ok(found)
+    }
+
+    /// [`Self::check_labels`] of two models.
+    fn check_pair(&self, first: &Model, second: &Model, found: &mut Labels) -> Result<()> {
+        let (theirs, own) = (first.label_names(), second.label_names());
+        if theirs.is_empty() || own.is_empty() || theirs == own {
+            return Ok(());
+        }
+        let pair = format!("models '{}' and '{}'", first.name, second.name);
+        if theirs.len() != own.len() {
+            let (a, b) = (theirs.len(), own.len());
+            let why = format!("{pair} cannot learn from each other: {a} and {b} classes");
+            if self.required {
+                return Err(Error::shape(why));
+            }
+            found.doubts.push(why.clone());
+            found.misfit.get_or_insert(why);
+            return Ok(());
+        }
+        let at = own.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or_default();
+        let (a, b) = (&theirs[at], &own[at]);
+        let of = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        if of(own) == of(theirs) {
+            return Err(Error::invalid(format!(
+                "{pair} have the same classes in another order (class {at} is '{a}' and '{b}'), \
+                 so predictions would teach wrong classes: load all with the order of the corpus, \
+                 or set mutual to null"
+            )));
+        }
+        let generic = |name: &String| name.starts_with("LABEL_");
+        if !own.iter().all(generic) && !theirs.iter().all(generic) {
+            found.doubts.push(format!(
+                "{pair} name class {at} '{a}' and '{b}'; they learn from each other by position"
+            ));
+        }
+        Ok(())
     }
 }
 

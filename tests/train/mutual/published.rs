@@ -108,6 +108,10 @@ fn classes_that_are_not_the_same_are_told() {
         for part in ["'a' and 'b'", "another order", "class 0 is 'no' and 'yes'"] {
             assert!(error.message().contains(part), "no {part} in {error}");
         }
+        // Whichever two of several they are.
+        let models: [(&str, &[&str]); 3] =
+            [("z", &["LABEL_0", "LABEL_1"]), ("a", &["no", "yes"]), ("b", &["yes", "no"])];
+        assert!(made(required, &models).unwrap_err().message().contains("'a' and 'b' have"));
         // Names that a file without any has say nothing.
         let models: [(&str, &[&str]); 2] = [("a", &["no", "yes"]), ("b", &["LABEL_0", "LABEL_1"])];
         assert_eq!(made(required, &models).unwrap().1, [""; 0]);
