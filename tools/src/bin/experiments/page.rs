@@ -426,7 +426,7 @@ fn again(runs: &Runs, earlier: &Runs, page: &mut String) {
         "Cells that were run again by a later program, which rounds otherwise; the runs of before are in \
          [results/earlier.jsonl](results/earlier.jsonl) and count nowhere else. Mean score of the three \
          models, evaluation split, last epoch, in percent, and the change, paired by seed ± 95% (seeds). \
-         Where every change is 0 both programs gave the same bits.\n\n",
+         A change of 0 is of last scores; earlier ones may differ.\n\n",
     );
     page.push_str(
         "| regime | task | arm | rate | before | now | change |\n|---|---|---|---|---|---|---|\n",
