@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn the_tightest_group_counts() {
-        let root = std::env::temp_dir().join(format!("mmopt-groups-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
         let write = |folder: &str, files: [(&str, &str); 2]| {
             std::fs::create_dir_all(root.join(folder)).unwrap();
             for (name, text) in files {
@@ -81,13 +82,12 @@ mod tests {
         let new = |limit, used| [("memory.max", limit), ("memory.current", used)];
         write("a/b", new("max\n", "10\n"));
         write("a", new("1000\n", "400\n"));
-        assert_eq!(limit_left(&root, "0::/a/b\n"), Some(600));
+        assert_eq!(limit_left(root, "0::/a/b\n"), Some(600));
         write("a/b", new("100\n", "30\n"));
-        assert_eq!(limit_left(&root, "0::/a/b\n"), Some(70));
-        assert_eq!(limit_left(&root, "0::/c\n"), None);
+        assert_eq!(limit_left(root, "0::/a/b\n"), Some(70));
+        assert_eq!(limit_left(root, "0::/c\n"), None);
         let old = [("memory.limit_in_bytes", "50"), ("memory.usage_in_bytes", "60")];
         write("memory/d", old);
-        assert_eq!(limit_left(&root, "3:cpu,memory:/d\n2:cpu:/d\n"), Some(0));
-        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(limit_left(root, "3:cpu,memory:/d\n2:cpu:/d\n"), Some(0));
     }
 }

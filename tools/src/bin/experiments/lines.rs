@@ -77,17 +77,15 @@ pub fn put(path: &Path, line: &Value, earlier: &Path, examples: &Path) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::env;
-
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn a_cell_that_is_run_again_leaves_its_old_line_elsewhere() {
-        let folder = env::temp_dir().join(format!("mmopt-lines-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let [runs, earlier, examples] = ["runs", "earlier", "examples"].map(|n| folder.join(n));
+        let folder = tempfile::tempdir().unwrap();
+        let [runs, earlier, examples] =
+            ["runs", "earlier", "examples"].map(|n| folder.path().join(n));
         let line = |cell: &str, value: u32| json!({"cell": cell, "value": value});
         let put = |l: &Value| put(&runs, l, &earlier, &examples).unwrap();
         put(&line("a", 1));
@@ -103,6 +101,5 @@ mod tests {
         assert_eq!(read(&examples).unwrap(), [json!({"cell": "b"})]);
         put(&line("a", 3));
         assert_eq!(read(&earlier).unwrap(), [line("a", 1), line("a", 2)]);
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

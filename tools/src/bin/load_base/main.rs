@@ -14,7 +14,7 @@
 
 mod export;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -60,8 +60,8 @@ fn write(path: &Path) -> Result<()> {
 
 /// Medians over processes; whether they keep to the bars.
 fn compare(rounds: usize) -> Result<bool> {
-    let folder = Folder::new()?;
-    let file = folder.0.join("bert-base.onnx");
+    let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
+    let file = folder.path().join("bert-base.onnx");
     // In a process of its own: what it held must not count anywhere.
     child("--write", &file)?;
     let file_mb = std::fs::metadata(&file).map_err(|e| Error::io(&file, e))?.len() as f64 / 1e6;
@@ -98,23 +98,6 @@ fn child(flag: &str, file: &Path) -> Result<String> {
         return Err(Error::invalid(format!("{flag} failed: {text}")));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A folder that goes away with this value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("mmopt-load-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|e| Error::io(&path, e))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// One measured way from the file to a session.
