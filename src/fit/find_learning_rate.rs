@@ -3,7 +3,7 @@
 //! watched. The suggestion is where the smoothed loss falls most steeply over the logarithm of the
 //! rate.
 
-use super::passes::{check_loader, pass};
+use super::passes::{PassSums, check_loader, pass};
 use super::progress::{Phase, Proceed};
 use crate::error::{Error, Kind, Result};
 use crate::text::Loader;
@@ -55,7 +55,8 @@ impl FindLearningRateOptions {
 pub struct LearningRateCurve {
     /// The rates that were tried, in order.
     pub rates: Vec<f64>,
-    /// Each model's loss before the step with each rate, smoothed and corrected for its start.
+    /// Each model's loss before the step with each rate, smoothed and corrected for its start; a
+    /// step in which a model had no label leaves its as it was.
     pub losses: Vec<Vec<f64>>,
     /// Each model's suggestion; `None` when its loss falls nowhere.
     pub suggestions: Vec<Option<f64>>,
@@ -120,19 +121,24 @@ fn walk(
         if passed.n_micro_batches == 0 {
             passed = pass(trainer, loader, proceed)?;
         }
-        let new: Vec<f64> = passed.models.iter().map(|sums| sums.mean_loss()).collect();
-        if new.iter().any(|loss| !loss.is_finite()) {
+        if passed.models.iter().any(|sums| !sums.mean_loss().is_finite()) {
             break;
         }
-        rates.push(rate);
-        for ((loss, smoothed), curve) in new.iter().zip(&mut smoothed).zip(&mut losses) {
-            curve.push(smoothed.add(*loss, options.smoothing));
+        for (sums, smoothed) in passed.models.iter().zip(&mut smoothed) {
+            smoothed.add(sums, options.smoothing);
         }
-        let at = rates.len() - 1;
-        means.push(losses.iter().map(|curve| relative(curve, at)).sum::<f64>() / n as f64);
-        let least = means.iter().copied().fold(f64::INFINITY, f64::min);
-        if means[at] > options.divergence * least {
-            break;
+        // Until each model has seen a label there is nothing to compare.
+        if let Some(new) = smoothed.iter().map(Smoothed::value).collect::<Option<Vec<f64>>>() {
+            rates.push(rate);
+            for (loss, curve) in new.into_iter().zip(&mut losses) {
+                curve.push(loss);
+            }
+            let at = rates.len() - 1;
+            means.push(losses.iter().map(|curve| relative(curve, at)).sum::<f64>() / n as f64);
+            let least = means.iter().copied().fold(f64::INFINITY, f64::min);
+            if means[at] > options.divergence * least {
+                break;
+            }
         }
         proceed(Phase::Step, None, trainer.optimizer().step_count())?;
         match trainer.step() {
@@ -163,10 +169,17 @@ struct Smoothed {
 }
 
 impl Smoothed {
-    fn add(&mut self, value: f64, keep: f64) -> f64 {
-        self.sum = keep * self.sum + (1.0 - keep) * value;
-        self.weight = keep * self.weight + (1.0 - keep);
-        self.sum / self.weight
+    /// Takes a step's loss in; a step without labels has none, and leaves the mean as it is.
+    fn add(&mut self, sums: &PassSums, keep: f64) {
+        if sums.has_loss() {
+            self.sum = keep * self.sum + (1.0 - keep) * sums.mean_loss();
+            self.weight = keep * self.weight + (1.0 - keep);
+        }
+    }
+
+    /// The mean; `None` before the first loss.
+    fn value(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
     }
 }
 
@@ -181,6 +194,7 @@ fn steepest(rates: &[f64], curve: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::TrainResult;
 
     #[test]
     fn the_suggestion_is_where_the_loss_falls_most() {
@@ -191,9 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn the_smoothed_loss_begins_at_the_first() {
+    fn the_smoothed_loss_begins_at_the_first_and_passes_steps_without_labels_over() {
         let mut mean = Smoothed::default();
-        assert_eq!(mean.add(3.0, 0.9), 3.0);
-        assert!((mean.add(1.0, 0.9) - (0.9 * 3.0 + 1.0) / 1.9).abs() < 1e-12);
+        let mut add = |n_labels, loss| {
+            let mut sums = PassSums::default();
+            sums.add(&TrainResult { loss, mutual_loss: 0.5, n_correct: 0, n_labels });
+            mean.add(&sums, 0.9);
+            mean.value()
+        };
+        assert_eq!(add(0, 0.0), None);
+        assert_eq!(add(4, 3.0), Some(3.0));
+        assert_eq!(add(0, 0.0), Some(3.0));
+        assert!((add(4, 1.0).unwrap() - (0.9 * 3.0 + 1.0) / 1.9).abs() < 1e-12);
+        // Regression counts no labels.
+        assert!(add(0, 5.0).unwrap() > 3.0);
     }
 }

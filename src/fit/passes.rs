@@ -19,7 +19,7 @@ pub(super) struct PassSums {
 }
 
 impl PassSums {
-    fn add(&mut self, result: &TrainResult) {
+    pub fn add(&mut self, result: &TrainResult) {
         // A loss over no label says nothing; regression counts no labels at all.
         let counts = result.n_labels > 0;
         if counts && self.n_labelled == 0 {
@@ -33,6 +33,11 @@ impl PassSums {
         self.mutual_loss += result.mutual_loss;
         self.n_correct += result.n_correct;
         self.n_labels += result.n_labels;
+    }
+
+    /// Whether there is a loss: where no micro-batch had labels it is 0, and says nothing.
+    pub fn has_loss(&self) -> bool {
+        self.n_labelled > 0 || self.loss != 0.0
     }
 
     /// The mean loss over the micro-batches, of those with labels where there are any.

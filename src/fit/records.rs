@@ -133,7 +133,8 @@ pub(super) struct Step {
 #[derive(Serialize)]
 pub(super) struct StepModel {
     pub name: String,
-    pub loss: f64,
+    /// None where no micro-batch of the step had labels.
+    pub loss: Option<f64>,
     pub mutual_loss: f64,
     pub n_correct: u64,
     pub n_labels: u64,
@@ -182,7 +183,7 @@ impl Step {
             let trend = optimizer.loss_trend(i)?;
             Ok(StepModel {
                 name: trainer.model_name(i)?.to_owned(),
-                loss: sums.mean_loss(),
+                loss: sums.has_loss().then(|| sums.mean_loss()),
                 mutual_loss: sums.mean_mutual_loss(),
                 n_correct: sums.n_correct,
                 n_labels: sums.n_labels,
@@ -319,7 +320,9 @@ impl Step {
         let mut all = Vec::new();
         for m in &self.models {
             let mut add = |what: &str, value: f64| all.push((format!("{what}/{}", m.name), value));
-            add("loss", m.loss);
+            if let Some(loss) = m.loss {
+                add("loss", loss);
+            }
             add("mutual_loss", m.mutual_loss);
             add("learning_rate", m.learning_rate);
             add("gradient_norm", m.gradient_norm);
@@ -386,7 +389,7 @@ impl Step {
                 self.time.to_string(),
                 self.seconds.to_string(),
                 m.name.clone(),
-                m.loss.to_string(),
+                m.loss.map_or(String::new(), |loss| loss.to_string()),
                 m.mutual_loss.to_string(),
                 String::new(),
                 m.learning_rate.to_string(),

@@ -208,13 +208,18 @@ fn register_arena(environment: &Environment) -> Result<()> {
 
 /// The runtime's messages go to the `log` crate under the target `onnxruntime`.
 fn forward(level: LogLevel, _category: &str, id: &str, _location: &str, message: &str) {
-    let level = match level {
+    log::log!(target: "onnxruntime", log_level(level, message), "{id}: {message}");
+}
+
+/// The level of a message; that a run was cancelled, which its caller asked for, is no error.
+fn log_level(level: LogLevel, message: &str) -> log::Level {
+    match level {
         LogLevel::Verbose => log::Level::Trace,
         LogLevel::Info => log::Level::Debug,
         LogLevel::Warning => log::Level::Warn,
+        LogLevel::Error if message.contains("terminate flag") => log::Level::Debug,
         LogLevel::Error | LogLevel::Fatal => log::Level::Error,
-    };
-    log::log!(target: "onnxruntime", level, "{id}: {message}");
+    }
 }
 
 fn check_same(path: Option<&Path>, found: &FoundLibrary) -> Result<()> {
@@ -305,5 +310,17 @@ fn push(places: &mut Vec<OsString>, dir: &Path) {
     let place = present.unwrap_or_else(|| dir.join(NAMES[0])).into_os_string();
     if !places.contains(&place) {
         places.push(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_cancelled_is_no_error() {
+        let ended = "Exiting due to terminate flag being set to true.";
+        assert_eq!(log_level(LogLevel::Error, ended), log::Level::Debug);
+        assert_eq!(log_level(LogLevel::Error, "no memory"), log::Level::Error);
     }
 }

@@ -112,6 +112,14 @@ impl Default for SessionOptions {
     }
 }
 
+impl Device {
+    /// Whether this runtime can use it: its build has the execution provider, whose libraries
+    /// load. That the device is there shows when a session is opened.
+    pub(crate) fn check(self, library: &Library) -> Result<()> {
+        SessionOptions { device: self, ..SessionOptions::default() }.build(library).map(drop)
+    }
+}
+
 impl SessionOptions {
     /// The options in the runtime's form.
     pub(super) fn build(&self, library: &Library) -> Result<Owned<sys::OrtSessionOptions>> {

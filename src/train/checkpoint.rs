@@ -331,7 +331,7 @@ impl Trainer {
                 model.name
             )));
         }
-        let changes = self.changes(&header)?;
+        let mut changes = self.changes(&header)?;
         let files = (0..header.models.len())
             .map(|i| found.weights(&weights_file(i)))
             .collect::<Result<Vec<_>>>()?;
@@ -352,6 +352,15 @@ impl Trainer {
         self.bind_all()?;
         let tensor = |name: &str| moments.find(name).map(|t| (t.dtype, t.shape, t.bytes));
         self.optimizer_mut().load_state(&state, &tensor)?;
+        for (model, one) in self.models().iter().enumerate() {
+            let Some((given, weight)) = self.optimizer().other_weight(model) else { continue };
+            let text = format!(
+                "model '{}': resumed with the weight {weight} of the checkpoint, not {given}, \
+                 which it was made with; set_model_weight changes it",
+                one.name
+            );
+            changes.push((Level::Warning, text));
+        }
         for ((model, file), runs) in self.models_mut().iter_mut().zip(&files).zip(&header.runs) {
             for parameter in &mut model.parameters {
                 let tensor = file.tensor(&parameter.name)?;

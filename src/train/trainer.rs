@@ -101,7 +101,7 @@ impl Trainer {
         if models.is_empty() {
             return Err(Error::invalid("a trainer needs at least one model"));
         }
-        crate::runtime::load(options.runtime.as_deref())?;
+        let library = crate::runtime::load(options.runtime.as_deref())?;
         if options.optimizer.precision == Precision::Bf16 && options.device != Device::Cpu {
             return Err(Error::unsupported(
                 "precision bf16 is for the CPU; on a GPU the option tf32 makes products faster",
@@ -126,6 +126,7 @@ impl Trainer {
                 return Err(Error::invalid(format!("two models are named '{}'", model.name)));
             }
         }
+        options.device.check(library)?;
         let max_sessions = if options.max_sessions == 0 { 16 } else { options.max_sessions };
         let mut built = models
             .iter()

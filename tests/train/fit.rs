@@ -30,11 +30,15 @@ struct World {
 
 /// A BERT and a GPT-2 with dropout, their corpus, and one to evaluate on.
 fn world() -> World {
-    let corpus = |n, seed| {
-        let options = SyntheticOptions { n_sentences: n, seed, ..Default::default() };
-        Corpus::synthetic(&options).unwrap()
-    };
-    let (train, held_out) = (corpus(18, 1), corpus(8, 2));
+    world_of(&corpus(18, 1))
+}
+
+fn corpus(n_sentences: usize, seed: u64) -> Corpus {
+    Corpus::synthetic(&SyntheticOptions { n_sentences, seed, ..Default::default() }).unwrap()
+}
+
+fn world_of(train: &Corpus) -> World {
+    let held_out = corpus(8, 2);
     let mut world = World { models: vec![], datasets: vec![], held_out: vec![] };
     let task = Task::SequenceClassification { num_labels: 2 };
     for (name, style) in [("bert", TokenizerStyle::Bert), ("gpt2", TokenizerStyle::Gpt2)] {
@@ -48,7 +52,7 @@ fn world() -> World {
         let tokenizer = Tokenizer::train(&options, &train.texts().unwrap()).unwrap();
         let encode = EncodeOptions { max_length: Some(32), ..Default::default() };
         let dataset = |c: &Corpus| Arc::new(Dataset::encode(c, &tokenizer, &encode).unwrap());
-        world.datasets.push(dataset(&train));
+        world.datasets.push(dataset(train));
         world.held_out.push(dataset(&held_out));
         let sizes = Sizes {
             vocab: tokenizer.vocab_size(),
@@ -336,6 +340,37 @@ fn it_is_the_loop_by_hand() {
     assert_eq!((result.steps, result.reason), (7, StopReason::EarlyStopping));
     assert_eq!(result.monitored.step, 15);
     assert!(result.monitored.score.unwrap() > 0.1 && !result.restored_best);
+}
+
+/// Sentences without labels have no loss: it is left out of the logs and of a search for a rate.
+#[test]
+fn steps_without_labels_have_no_loss() {
+    let texts = corpus(18, 1).texts().unwrap();
+    let world = world_of(&Corpus::from_texts(texts, &[], None).unwrap());
+    let (mut trainer, mut loader) = (world.trainer(World::options()), world.loader());
+    let find = FindLearningRateOptions { n_steps: 3, ..Default::default() };
+    let curve = find_learning_rate(&mut trainer, &mut loader, &find).unwrap();
+    assert_eq!((curve.rates.len(), curve.suggestion), (0, None));
+    let dir = tempfile::tempdir().unwrap();
+    let (how, evaluation) = (full_options(dir.path()), world.evaluation());
+    fit(&mut trainer, &mut loader, &[&evaluation], &how, &mut go_on).unwrap();
+    let steps = trainer.optimizer().step_count() as usize;
+    assert!(steps > 0);
+    let lines = json_lines(&dir.path().join("log.jsonl"));
+    let of_steps: Vec<&Value> = lines.iter().filter(|l| l["type"] == "step").collect();
+    assert_eq!(of_steps.len(), steps);
+    for model in of_steps.iter().flat_map(|l| l["models"].as_array().unwrap()) {
+        assert!(model["loss"].is_null() && model["mutual_loss"].is_number(), "{model}");
+    }
+    let rows = csv_rows(&dir.path().join("log.csv"));
+    let (header, rows) = rows.split_first().unwrap();
+    let column = header.iter().position(|name| name == "loss").unwrap();
+    let of_steps: Vec<_> = rows.iter().filter(|row| row[0] == "step").collect();
+    assert!(of_steps.len() == 2 * steps && of_steps.iter().all(|row| row[column].is_empty()));
+    let values = events(dir.path()).into_iter().filter_map(|e| e.summary).flat_map(|s| s.value);
+    let tags: Vec<String> = values.map(|value| value.tag).collect();
+    let has = |tag: &str| tags.iter().any(|t| t == tag);
+    assert!(has("mutual_loss/bert") && !has("loss/bert"), "{tags:?}");
 }
 
 #[test]

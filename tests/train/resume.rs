@@ -111,6 +111,13 @@ fn seed_device_and_options_are_told_and_threads_are_not() {
         heard.len() == 1 && heard[0].contains("'gpt2'") && heard[0].contains("99"),
         "{heard:?}"
     );
+    let mut heavier = models(&NAMES);
+    heavier[0].weight = 2.5;
+    let heard = told(dir.path(), options(), heavier);
+    assert!(
+        heard.len() == 1 && heard[0].contains("'bert': resumed with the weight 1"),
+        "{heard:?}"
+    );
     let mut clipped = options();
     clipped.optimizer.max_grad_norm = 0.5;
     let heard = told(dir.path(), clipped, models(&NAMES));

@@ -53,6 +53,20 @@ pub(crate) fn trainer_options() -> TrainerOptions {
     options
 }
 
+/// Before models are built, which takes a while, and not at the first pass.
+#[test]
+fn a_device_that_the_runtime_lacks_is_refused_at_once() {
+    let providers = mmopt::runtime::load(None).unwrap().providers();
+    if providers.iter().any(|name| name == "CUDAExecutionProvider") {
+        println!("not run: this runtime is built for CUDA");
+        return;
+    }
+    let options = TrainerOptions { device: Device::Cuda { id: 0 }, ..TrainerOptions::default() };
+    let error = Trainer::new(options, vec![model("bert", 0.0)]).unwrap_err();
+    assert_eq!(error.kind(), Kind::RuntimeUnavailable, "{error}");
+    assert!(error.message().contains("CUDAExecutionProvider"), "{error}");
+}
+
 pub(crate) fn trainer(names: &[&str], dropout: f64) -> Trainer {
     let mut options = trainer_options();
     options.optimizer.learning_rate = 3e-3;

@@ -98,7 +98,8 @@ pub struct mmopt_learning_rate_range {
 /// @param[in] options NULL: the defaults.
 /// @param[out] rates the rates that were tried; room for n_steps numbers; may be NULL.
 /// @param[out] losses each model's smoothed loss at each rate: that of model m at rate i is
-/// losses[m * n_steps + i]; room for n_models * n_steps numbers; may be NULL.
+/// losses[m * n_steps + i]; room for n_models * n_steps numbers; may be NULL. A step in which a
+/// model had no label leaves its as it was; rates before each model's first label are left out.
 /// @param[out] suggestions a rate for each model, NaN when its loss falls nowhere; room for one per
 /// model; may be NULL.
 /// @param[out] result may be NULL.

@@ -63,6 +63,14 @@ impl Optimizer {
         self.models.normalise_weights()
     }
 
+    /// The weight that a model was made with, and its weight, where a call or a restored state
+    /// has set another one.
+    pub(crate) fn other_weight(&self, model: usize) -> Option<(f64, f64)> {
+        let one = self.models.states.get(model)?;
+        let (given, weight) = (one.spec.weight, one.base_weight);
+        (given != weight).then_some((given, weight))
+    }
+
     /// Normalised weight of a model.
     pub fn normalised_weight(&self, model: usize) -> Result<f64> {
         Ok(self.models.of_caller(model)?.normalised_weight)
