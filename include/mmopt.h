@@ -2434,7 +2434,7 @@ typedef struct mmopt_trainer mmopt_trainer;
  * twice, an option out of range, the option start without the model or the vocabularies that it
  * needs, or models that are to learn from each other and have the same classes in another order;
  * NOT_FOUND for an unknown start_from, and for a model that param_groups names and that is not
- * there; RUNTIME_UNAVAILABLE without ONNX Runtime.
+ * there; RUNTIME_UNAVAILABLE without ONNX Runtime, or for a device that it was built without.
  *
  * @param[in] options NULL: the defaults.
  * @param[in] models n_models models, none of them NULL.

@@ -8,7 +8,8 @@
 use crate::c_program;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -210,7 +211,54 @@ fn check_guide(program: &Path, dir: &Path) -> String {
     }
     let second = run(Command::new(program).current_dir(dir));
     assert!(first.lines().next() != second.lines().next(), "it did not go on:\n{second}");
+    check_stops(|| Command::new(program));
     first
+}
+
+/// Sentences enough that training takes a while.
+fn sentences() -> String {
+    let words = ["calm", "bright", "old", "dull", "long", "film", "song", "tale", "it", "was"];
+    let mut text = String::new();
+    for i in 0..3000usize {
+        let picked = (0..6).map(|k| words[(i * 7 + i / 10 * (k + 3) + k * k) % words.len()]);
+        text += &format!("{}\t{}\n", picked.collect::<Vec<_>>().join(" "), i / 3 % 2);
+    }
+    text
+}
+
+/// A guide's program that Ctrl-C ends, once in its loop and once in its fit, says so; started
+/// again it comes to the bits of one that was left alone.
+pub(crate) fn check_stops(program: impl Fn() -> Command) {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("train.tsv");
+    std::fs::write(&data, sentences()).unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| home.path().join(name));
+    [&whole, &parts].into_iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+    let start = |dir: &Path| {
+        let mut command = program();
+        command.arg(&data).current_dir(dir);
+        command
+    };
+    run(&mut start(&whole));
+    for begun in ["checkpoint", "log.jsonl"] {
+        let mut child = start(&parts).stdout(Stdio::piped()).spawn().unwrap();
+        while !parts.join(begun).exists() {
+            assert_eq!(child.try_wait().unwrap(), None, "it ended before there was {begun}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(130), "after {begun}: {text}");
+        assert!(text.ends_with("stopped; the next start goes on from here\n"), "{text}");
+        assert!(!parts.join("bert").exists(), "it went on to its end");
+    }
+    run(&mut start(&parts));
+    for model in ["bert", "gpt2"] {
+        let weights = |dir: &Path| std::fs::read(dir.join(model).join("model.safetensors"));
+        assert!(weights(&whole).unwrap() == weights(&parts).unwrap(), "{model}");
+    }
 }
 
 #[test]

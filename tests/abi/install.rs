@@ -307,6 +307,7 @@ fn through_a_go_module() {
 }
 
 /// The pieces of Go in its guide, one after another, are a program.
+#[cfg(feature = "text")]
 #[test]
 fn the_program_of_the_go_guide_runs() {
     let Some(go) = Go::new() else { return };
@@ -327,4 +328,15 @@ fn the_program_of_the_go_guide_runs() {
     assert!(module.path().join("gpt2/model.safetensors").exists());
     let second = run(&mut go.command(module.path(), &["run", "."]));
     assert!(first.lines().next() != second.lines().next(), "it did not go on:\n{second}");
+    // A program of its own: `go run` passes no signal on.
+    let program = module.path().join("guide");
+    run(go.command(module.path(), &["build", "-o"]).arg(&program).arg("."));
+    crate::bindings::check_stops(|| {
+        let mut command = Command::new(&program);
+        command.env_remove("LD_LIBRARY_PATH");
+        if let Some(runtime) = c_program::runtime() {
+            command.env("MMOPT_ORT_LIB", runtime);
+        }
+        command
+    });
 }
