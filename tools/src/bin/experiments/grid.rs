@@ -149,13 +149,15 @@ impl Cell {
     pub fn name(&self) -> String {
         let Self { regime, task, arm, seed, schedule, .. } = self;
         let rate = schedule.learning_rate;
+        let is_long = schedule.epochs > self::schedule(*regime, task, arm).epochs;
         let (regime, task, arm) = (regime.name(), task.name, arm.name);
+        let long = if is_long { LONG } else { "" };
         if self.is_tuning {
             format!("{regime}/{task}/{arm}/{seed}/{rate:e}/{}", schedule.epochs)
-        } else if rate == RATES[0] {
+        } else if rate == RATES[0] && !is_long {
             format!("{regime}/{task}/{arm}/{seed}")
         } else {
-            format!("{regime}/{task}/{arm}@{rate:e}/{seed}")
+            format!("{regime}/{task}/{arm}@{rate:e}{long}/{seed}")
         }
     }
 }
@@ -163,6 +165,15 @@ impl Cell {
 /// The learning rates that each of the compared arms is run with, and of which the report takes the
 /// one with the best validation scores; the other arms have the first.
 pub const RATES: [f64; 2] = [5e-4, 1e-3];
+
+/// Behind the rate in the name of a cell with twice the epochs.
+pub const LONG: &str = "x2";
+
+/// Where the compared arms are run with twice the epochs too: where independent training had better
+/// validation scores with them at its better rate, by the tuning's seeds.
+fn is_also_long(regime: Regime, task: &Task) -> bool {
+    regime == Regime::Fresh && matches!(task.name, "trec" | "wikigold")
+}
 
 /// Rates and epochs: see docs/results.md. With unlabelled examples an epoch is a walk over those, in
 /// which labelled ones are seen several times.
@@ -189,17 +200,19 @@ pub fn cells(settings: &Settings) -> Vec<Cell> {
     let tasks = TASKS.iter().filter(|t| !settings.quick || t.name == "films");
     let arms: Vec<&Arm> = ARMS.iter().filter(|a| a.is_compared || !settings.quick).collect();
     let compared = RATES.iter().take(if settings.quick { 1 } else { RATES.len() });
-    let passes = compared.map(|&rate| (true, rate)).chain([(false, RATES[0])]);
-    for (is_compared, learning_rate) in passes {
+    let lengths: &[u64] = if settings.quick { &[1] } else { &[1, 2] };
+    let compared =
+        lengths.iter().flat_map(|&length| compared.clone().map(move |&rate| (true, rate, length)));
+    for (is_compared, learning_rate, length) in compared.chain([(false, RATES[0], 1)]) {
         for seed in 1..=seeds {
             for task in tasks.clone() {
                 for regime in REGIMES {
                     for &arm in arms.iter().filter(|a| a.is_compared == is_compared) {
-                        if !arm.fits(regime, task) {
+                        if !arm.fits(regime, task) || length > 1 && !is_also_long(regime, task) {
                             continue;
                         }
-                        let mut schedule =
-                            Schedule { learning_rate, ..schedule(regime, task, arm) };
+                        let epochs = length * schedule(regime, task, arm).epochs;
+                        let mut schedule = Schedule { learning_rate, epochs };
                         if settings.quick {
                             schedule.epochs = 1;
                         }
@@ -245,6 +258,20 @@ pub fn fits(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_have_names_of_their_own() {
+        let settings = Settings { seeds: Some(2), ..Settings::default() };
+        let mut names: Vec<String> = cells(&settings).iter().map(Cell::name).collect();
+        for (name, epochs) in [("fresh/trec/default/1", 4), ("fresh/trec/default@1e-3x2/2", 8)] {
+            let cell = cells(&settings).into_iter().find(|c| c.name() == name).unwrap();
+            assert_eq!(cell.schedule.epochs, epochs);
+        }
+        let n = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), n);
+    }
 
     #[test]
     fn short_arms_have_fewer_epochs_wherever_they_run() {

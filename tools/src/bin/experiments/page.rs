@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::arms::{ARMS, Arm};
-use crate::grid::{RATES, REGIMES, TASKS};
+use crate::grid::{LONG, RATES, REGIMES, TASKS};
 use crate::run::{self, MODELS};
 use crate::statistics::{Curve, Mean, bootstrap};
 use crate::{Result, Settings, examples, lines};
@@ -39,11 +39,35 @@ impl Epoch {
     }
 }
 
-/// Runs by regime, task, arm and seed, one for each learning rate, and what is known of their examples.
+/// Runs by regime, task, arm and seed, one for each setting, and what is known of their examples.
 struct Runs(BTreeMap<Key, Vec<Value>>, BTreeMap<String, Value>);
 
-fn rate_of(run: &Value) -> f64 {
-    run["learning_rate"].as_f64().unwrap_or(RATES[0])
+/// What the compared arms are run with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Setting {
+    rate: f64,
+    /// With twice the epochs.
+    is_long: bool,
+}
+
+const FIRST: Setting = Setting { rate: RATES[0], is_long: false };
+
+impl Setting {
+    fn of(run: &Value) -> Self {
+        let cell = run["cell"].as_str().unwrap_or_default();
+        let kind = cell.rsplit_once('/').map_or(cell, |(kind, _)| kind);
+        let rate = run["learning_rate"].as_f64().unwrap_or(RATES[0]);
+        Self { rate, is_long: kind.contains('@') && kind.ends_with(LONG) }
+    }
+
+    /// All rates with so many epochs.
+    fn with(is_long: bool) -> impl Iterator<Item = Self> {
+        RATES.into_iter().map(move |rate| Self { rate, is_long })
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::with(false).chain(Self::with(true))
+    }
 }
 
 impl Runs {
@@ -56,7 +80,7 @@ impl Runs {
             // What tuned settings has further parts in its name.
             if text("cell").matches('/').count() == 3 {
                 let all = runs.entry(key).or_default();
-                all.retain(|r| rate_of(r) != rate_of(&run));
+                all.retain(|r| Setting::of(r) != Setting::of(&run));
                 all.push(run);
             }
         }
@@ -89,46 +113,62 @@ impl Runs {
         }))
     }
 
-    /// An arm's runs at one rate, by seed.
-    fn at(&self, regime: &str, task: &str, arm: &str, rate: f64) -> Vec<(u64, &Value)> {
+    /// An arm's runs of one setting, by seed.
+    fn at(&self, regime: &str, task: &str, arm: &str, how: Setting) -> Vec<(u64, &Value)> {
         let is = |k: &Key| k.0 == regime && k.1 == task && k.2 == arm;
         let found = self.0.iter().filter(|(k, _)| is(k));
-        found.filter_map(|(k, r)| Some((k.3, r.iter().find(|r| rate_of(r) == rate)?))).collect()
+        found.filter_map(|(k, r)| Some((k.3, r.iter().find(|r| Setting::of(r) == how)?))).collect()
     }
 
-    /// The mean validation score of an arm's last epoch at one rate, over seeds and models.
-    fn held_in(&self, regime: &str, task: &str, arm: &str, rate: f64) -> Option<f64> {
-        let runs = self.at(regime, task, arm, rate);
+    /// The mean validation score of an arm's last epoch with one setting, over seeds and models.
+    fn held_in(&self, regime: &str, task: &str, arm: &str, how: Setting) -> Option<f64> {
+        let runs = self.at(regime, task, arm, how);
         let last = |run| MODELS.into_iter().filter_map(move |m| Some(Curve::of(run, m)?.last().0));
         mean(runs.into_iter().flat_map(|(_, run)| last(run)))
     }
 
-    /// Whether an arm and independent training were run at all rates, with as many seeds as at the
-    /// first.
-    fn is_tuned(&self, regime: &str, task: &str, arm: &str) -> bool {
+    /// Whether an arm and independent training were run at all rates with so many epochs, with as
+    /// many seeds as with the first setting.
+    fn is_tuned(&self, regime: &str, task: &str, arm: &str, is_long: bool) -> bool {
         [arm, "independent"].iter().all(|arm| {
-            let n = |rate| self.at(regime, task, arm, rate).len();
-            n(RATES[0]) > 0 && RATES.iter().all(|&rate| n(rate) >= n(RATES[0]))
+            let n = |how| self.at(regime, task, arm, how).len();
+            n(FIRST) > 0 && Setting::with(is_long).all(|how| n(how) >= n(FIRST))
         })
     }
 
-    /// The rate with the best validation scores, the first of equals.
-    fn best_rate(&self, regime: &str, task: &str, arm: &str) -> f64 {
-        let score = |rate: f64| self.held_in(regime, task, arm, rate);
-        let better = |best, &rate: &f64| if score(rate) > score(best) { rate } else { best };
-        RATES.iter().fold(RATES[0], better)
+    /// The setting with the best validation scores, the first of equals.
+    fn best(
+        &self,
+        (regime, task, arm): (&str, &str, &str),
+        mut of: impl Iterator<Item = Setting>,
+    ) -> Setting {
+        let score = |how: Setting| self.held_in(regime, task, arm, how);
+        let first = of.next().unwrap_or(FIRST);
+        of.fold(first, |best, how| if score(how) > score(best) { how } else { best })
     }
 
-    /// An arm's runs at the rate at which it is reported: its best where it is tuned, else the first.
+    /// The setting in which an arm is reported beside `other`. Where both were run at all rates:
+    /// with the number of epochs that is best for independent training, at the arm's best rate.
+    fn setting(&self, (regime, task, arm): (&str, &str, &str), other: &str) -> Setting {
+        let is_tuned = |is_long: &bool| self.is_tuned(regime, task, other, *is_long);
+        let tuned: Vec<bool> = [false, true].into_iter().filter(is_tuned).collect();
+        if tuned.is_empty() {
+            return FIRST;
+        }
+        let all = tuned.into_iter().flat_map(Setting::with);
+        let Setting { is_long, .. } = self.best((regime, task, "independent"), all);
+        self.best((regime, task, arm), Setting::with(is_long))
+    }
+
+    /// An arm's runs in the setting in which it is reported.
     fn seeds(&self, regime: &str, task: &str, arm: &str) -> Vec<(u64, &Value)> {
         self.reported(regime, task, arm, arm)
     }
 
-    /// The runs of an arm that stand beside those of `other`: both tuned, or both at the first rate.
+    /// The runs of an arm that stand beside those of `other`: both tuned, or both with the first
+    /// setting.
     fn reported(&self, regime: &str, task: &str, arm: &str, other: &str) -> Vec<(u64, &Value)> {
-        let is_tuned = self.is_tuned(regime, task, other);
-        let rate = if is_tuned { self.best_rate(regime, task, arm) } else { RATES[0] };
-        self.at(regime, task, arm, rate)
+        self.at(regime, task, arm, self.setting((regime, task, arm), other))
     }
 
     /// Of each seed that both have: the run of independent training and the arm's.
@@ -195,7 +235,7 @@ fn rows_of(run: &Value, base: Option<&Value>, rows: &mut Vec<Value>) {
                     "regime": run["regime"], "task": run["task"], "arm": run["arm"],
                     "model": model, "seed": run["seed"], "split": split, "epoch": at,
                     "metric": run["metric"], "value": value, "examples": run["samples"],
-                    "learning_rate": run["learning_rate"],
+                    "learning_rate": run["learning_rate"], "epochs": run["epochs"],
                     "steps_to_target": reached.map(|r| r.0),
                     "seconds_to_target": reached.map(|r| r.1),
                     "commit": run["commit"], "command": run["command"],
@@ -347,45 +387,44 @@ fn ceilings(runs: &Runs, page: &mut String) {
     }
 }
 
-/// Held-in and evaluation scores at each rate, of what was run at all of them.
-fn rates(runs: &Runs, page: &mut String) {
+/// Held-in and evaluation scores of each setting, of what was run at all rates.
+fn settings(runs: &Runs, page: &mut String) {
     let mut lines = String::new();
-    for regime in REGIMES {
-        for task in &TASKS {
-            for arm in ARMS.iter().filter(|a| runs.is_tuned(regime.name(), task.name, a.name)) {
-                let (regime, task) = (regime.name(), task.name);
-                for rate in RATES {
-                    let all = runs.at(regime, task, arm.name, rate);
-                    let mean = |split: fn(&Curve) -> Option<f64>| {
-                        let own = |(_, run): &(u64, &Value)| {
-                            let of = |m| Some(100.0 * split(&Curve::of(run, m)?)?);
-                            mean(MODELS.into_iter().filter_map(of))
-                        };
-                        score(Mean::of(&all.iter().filter_map(own).collect::<Vec<_>>()))
-                    };
-                    let (held_in, eval) = (mean(|c| Some(c.last().0)), mean(|c| c.last().1));
-                    let best = runs.best_rate(regime, task, arm.name) == rate;
-                    let mark = if best { "yes" } else { "" };
-                    let arm = arm.name;
-                    let _ = writeln!(
-                        lines,
-                        "| {regime} | {task} | {arm} | {rate:e} | {held_in} | {eval} | {mark} |"
-                    );
-                }
-            }
+    for (regime, task, arm) in kinds() {
+        let name = arm.name;
+        for how in Setting::all().filter(|s| runs.is_tuned(regime, task, name, s.is_long)) {
+            let all = runs.at(regime, task, name, how);
+            let mean = |split: fn(&Curve) -> Option<f64>| {
+                let own = |(_, run): &(u64, &Value)| {
+                    let of = |m| Some(100.0 * split(&Curve::of(run, m)?)?);
+                    mean(MODELS.into_iter().filter_map(of))
+                };
+                score(Mean::of(&all.iter().filter_map(own).collect::<Vec<_>>()))
+            };
+            let (held_in, eval) = (mean(|c| Some(c.last().0)), mean(|c| c.last().1));
+            let is_reported = runs.setting((regime, task, name), name) == how;
+            let mark = if is_reported { "yes" } else { "" };
+            let epochs = all.first().map_or(Value::Null, |(_, run)| run["epochs"].clone());
+            let rate = how.rate;
+            let _ = writeln!(
+                lines,
+                "| {regime} | {task} | {name} | {rate:e} | {epochs} | {held_in} | {eval} | {mark} |"
+            );
         }
     }
     if lines.is_empty() {
         return;
     }
-    page.push_str("\n### Learning rates\n\n");
+    page.push_str("\n### Learning rates and epochs\n\n");
     page.push_str(
-        "Mean score of the three models, last epoch, in percent: mean over seeds ± 95% (seeds). Each arm \
-         is reported at the rate with the best validation scores, everywhere on this page; an arm \
-         that was run at the first rate alone stands beside independent training at that rate.\n\n",
+        "Mean score of the three models, last epoch, in percent: mean over seeds ± 95% (seeds). An arm \
+         is reported with the number of epochs with which independent training has the best validation \
+         scores, and at the rate that has the best ones of its own, everywhere on this page; an arm \
+         that was run at the first rate alone stands beside independent training at that rate with the \
+         first number of epochs.\n\n",
     );
-    page.push_str("| regime | task | arm | rate | validation | evaluation | reported |\n");
-    page.push_str("|---|---|---|---|---|---|---|\n");
+    page.push_str("| regime | task | arm | rate | epochs | validation | evaluation | reported |\n");
+    page.push_str("|---|---|---|---|---|---|---|---|\n");
     page.push_str(&lines);
 }
 
@@ -397,13 +436,13 @@ fn again(runs: &Runs, earlier: &Runs, page: &mut String) {
     };
     let mut lines = String::new();
     for (regime, task, arm) in kinds() {
-        for rate in RATES {
-            let now = runs.at(regime, task, arm.name, rate);
+        for how in Setting::all() {
+            let now = runs.at(regime, task, arm.name, how);
             let pair = |(seed, old): (u64, &Value)| {
                 let (_, new) = now.iter().find(|(s, _)| *s == seed)?;
                 Some((score(old)?, score(new)?))
             };
-            let old = earlier.at(regime, task, arm.name, rate);
+            let old = earlier.at(regime, task, arm.name, how);
             let pairs: Vec<(f64, f64)> = old.into_iter().filter_map(pair).collect();
             if pairs.is_empty() {
                 continue;
@@ -411,10 +450,11 @@ fn again(runs: &Runs, earlier: &Runs, page: &mut String) {
             let of = |f: fn(&(f64, f64)) -> f64| Mean::of(&pairs.iter().map(f).collect::<Vec<_>>());
             let (old, new) = (of(|p| p.0).mean, of(|p| p.1).mean);
             let change = shown(of(|p| p.1 - p.0));
-            let arm = arm.name;
+            let (arm, rate) = (arm.name, how.rate);
+            let long = if how.is_long { LONG } else { "" };
             let _ = writeln!(
                 lines,
-                "| {regime} | {task} | {arm} | {rate:e} | {old:.2} | {new:.2} | {change} |"
+                "| {regime} | {task} | {arm} | {rate:e}{long} | {old:.2} | {new:.2} | {change} |"
             );
         }
     }
@@ -474,7 +514,7 @@ fn tables(runs: &Runs, earlier: &Runs) -> String {
             gains(runs, regime.name(), arm.name, &mut page);
         }
     }
-    rates(runs, &mut page);
+    settings(runs, &mut page);
     ceilings(runs, &mut page);
     page.push_str("\n### To independent training's last validation score\n\n");
     page.push_str(
@@ -586,7 +626,7 @@ mod tests {
         });
         json!({
             "cell": cell, "regime": "fresh", "task": "trec", "arm": arm, "seed": seed,
-            "learning_rate": rate, "metric": "accuracy", "records": [record],
+            "learning_rate": rate, "epochs": 4, "metric": "accuracy", "records": [record],
         })
     }
 
@@ -658,7 +698,7 @@ mod tests {
         assert_eq!(gain(&all, "paper"), Some(-10.0));
         let page = tables(&all, &none());
         assert!(
-            page.contains("| default | 5e-4 | 80.00 ± 0.00 (2) | 50.00 ± 0.00 (2) | yes |"),
+            page.contains("| default | 5e-4 | 4 | 80.00 ± 0.00 (2) | 50.00 ± 0.00 (2) | yes |"),
             "{page}"
         );
         let rates: Vec<_> =
@@ -666,8 +706,33 @@ mod tests {
         assert_eq!(rates.iter().filter(|r| **r == RATES[1]).count(), 2 * 3 * 2 * 2);
         assert_eq!(rates.len(), 3 * 2 * 3 * 2 * 2);
         // With a seed less at the second rate, nothing is chosen yet.
-        lines.retain(|r| r["arm"] != "default" || r["seed"] != 2 || rate_of(r) == RATES[0]);
+        lines.retain(|r| r["arm"] != "default" || r["seed"] != 2 || Setting::of(r) == FIRST);
         assert_eq!(gain(&Runs::of(lines, Vec::new()), "default"), Some(-20.0));
+    }
+
+    #[test]
+    fn arms_are_reported_with_the_epochs_that_are_best_for_independent_training() {
+        let mut lines = Vec::new();
+        for (arm, long, scores) in [
+            ("independent", "", [(0.5, 0.1), (0.6, 0.2)]),
+            ("independent", LONG, [(0.65, 0.3), (0.55, 0.9)]),
+            // Better with fewer epochs, which independent training is not.
+            ("default", "", [(0.8, 0.5), (0.7, 0.5)]),
+            ("default", LONG, [(0.6, 0.6), (0.7, 0.7)]),
+        ] {
+            for (rate, (held_in, eval)) in RATES.into_iter().zip(scores) {
+                let cell = format!("fresh/trec/{arm}@{rate:e}{long}/1");
+                lines.push(run(&cell, arm, 1, rate, held_in, eval));
+            }
+        }
+        let gain = |lines: &[Value]| {
+            let pairs = Runs::of(lines.to_vec(), Vec::new())
+                .gain(("fresh", "trec", "default"), Epoch::Last);
+            pairs.mean.round()
+        };
+        assert_eq!(gain(&lines), 40.0);
+        // Not at all rates with more epochs: with the fewer ones.
+        assert_eq!(gain(&lines[..7]), 30.0);
     }
 
     #[test]
