@@ -172,7 +172,7 @@ pub const LONG: &str = "x2";
 /// Where the compared arms are run with twice the epochs too: where independent training had better
 /// validation scores with them at its better rate, by the tuning's seeds.
 fn is_also_long(regime: Regime, task: &Task) -> bool {
-    regime == Regime::Fresh && matches!(task.name, "trec" | "wikigold")
+    regime == Regime::Fresh && task.name == "trec"
 }
 
 /// Rates and epochs: see docs/results.md. With unlabelled examples an epoch is a walk over those, in
